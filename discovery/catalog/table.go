@@ -1,0 +1,248 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+
+	memdb "github.com/hashicorp/go-memdb"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+// Table is a typed table of the catalog. T is a pointer to a row; rows are
+// immutable from the moment they are written.
+type Table[T any] struct {
+	name    string
+	id      func(T) string
+	scope   func(T) string
+	indexes map[Index]func(T) string
+}
+
+// Index names a secondary index of a table.
+type Index string
+
+// The indexes that readers use. Every table also has the index of its rows' scopes.
+const (
+	ByService Index = "service"
+	byScope   Index = "scope"
+	byID      Index = "id"
+)
+
+// The catalog's tables. tables lists them all.
+var (
+	Services = Table[*discovery.Service]{
+		name:  "services",
+		id:    func(s *discovery.Service) string { return s.Key.String() },
+		scope: func(s *discovery.Service) string { return s.Scope },
+	}
+	Endpoints = Table[*discovery.EndpointSet]{
+		name:  "endpoints",
+		id:    func(s *discovery.EndpointSet) string { return s.Scope + "|" + s.Key.String() },
+		scope: func(s *discovery.EndpointSet) string { return s.Scope },
+		indexes: map[Index]func(*discovery.EndpointSet) string{
+			ByService: func(s *discovery.EndpointSet) string { return s.Service.String() },
+		},
+	}
+	InstanceGroups = Table[*discovery.InstanceGroup]{
+		name:  "instancegroups",
+		id:    func(g *discovery.InstanceGroup) string { return g.Key.String() },
+		scope: func(g *discovery.InstanceGroup) string { return g.Scope },
+		indexes: map[Index]func(*discovery.InstanceGroup) string{
+			ByService: func(g *discovery.InstanceGroup) string {
+				return g.Namespace + "/" + g.Object.Spec.ServiceRef.Name
+			},
+		},
+	}
+	Instances = Table[*discovery.InstanceSet]{
+		name:  "instances",
+		id:    func(s *discovery.InstanceSet) string { return s.Key.String() },
+		scope: func(s *discovery.InstanceSet) string { return s.Scope },
+	}
+	Checks = Table[*discovery.HealthSet]{
+		name:  "checks",
+		id:    func(s *discovery.HealthSet) string { return s.Key.String() },
+		scope: func(s *discovery.HealthSet) string { return s.Scope },
+	}
+	GroupStatuses = Table[*discovery.GroupStatus]{
+		name:  "groupstatuses",
+		id:    func(s *discovery.GroupStatus) string { return s.Key.String() },
+		scope: func(s *discovery.GroupStatus) string { return s.Scope },
+	}
+	Homes = Table[*discovery.Home]{
+		name:  "homes",
+		id:    func(h *discovery.Home) string { return h.Key.String() },
+		scope: func(h *discovery.Home) string { return h.Scope },
+	}
+	Sources = Table[*discovery.SourceStatus]{
+		name:  "sources",
+		id:    func(s *discovery.SourceStatus) string { return s.Name },
+		scope: func(s *discovery.SourceStatus) string { return s.Name },
+	}
+)
+
+// tables lists every table, in the order in which a new feed hands out what is
+// there: what refers to another row comes after it.
+func tables() []*memdb.TableSchema {
+	return []*memdb.TableSchema{
+		Sources.schema(),
+		Homes.schema(),
+		Services.schema(),
+		InstanceGroups.schema(),
+		Endpoints.schema(),
+		Instances.schema(),
+		Checks.schema(),
+		GroupStatuses.schema(),
+	}
+}
+
+func schema() *memdb.DBSchema {
+	s := &memdb.DBSchema{Tables: make(map[string]*memdb.TableSchema)}
+	for _, t := range tables() {
+		s.Tables[t.Name] = t
+	}
+	return s
+}
+
+func tableNames() []string {
+	var names []string
+	for _, t := range tables() {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// Name returns the table's name, as Change.Table gives it.
+func (t Table[T]) Name() string { return t.name }
+
+// Get returns the row with this id: a row's Key as "namespace/name", or a source's name.
+func (t Table[T]) Get(r Reader, id string) (T, bool) {
+	row, err := r.txn.First(t.name, string(byID), id)
+	mustRead(err)
+	if row == nil {
+		var none T
+		return none, false
+	}
+	return row.(T), true
+}
+
+// All yields every row in the order of ids.
+func (t Table[T]) All(r Reader) iter.Seq[T] { return t.iterate(r, byID+"_prefix", "") }
+
+// By yields the rows whose index has this value, in the order of ids.
+func (t Table[T]) By(r Reader, index Index, value string) iter.Seq[T] {
+	return t.iterate(r, index, value)
+}
+
+func (t Table[T]) iterate(r Reader, index Index, value string) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		it, err := r.txn.Get(t.name, string(index), value)
+		mustRead(err)
+		for row := it.Next(); row != nil; row = it.Next() {
+			if !yield(row.(T)) {
+				return
+			}
+		}
+	}
+}
+
+// Put writes a row, in place of the one with the same id. A row that equals
+// what is there is no change.
+func (t Table[T]) Put(tx *Tx, row T) {
+	old, err := tx.txn.First(t.name, string(byID), t.id(row))
+	tx.fail(err)
+	if old != nil && reflect.DeepEqual(old, any(row)) {
+		return
+	}
+	tx.fail(tx.txn.Insert(t.name, row))
+}
+
+// Delete removes the row with this id, if it is there.
+func (t Table[T]) Delete(tx *Tx, id string) {
+	old, err := tx.txn.First(t.name, string(byID), id)
+	tx.fail(err)
+	if old != nil {
+		tx.fail(tx.txn.Delete(t.name, old))
+	}
+}
+
+// Replace makes rows the whole content of a scope: what the scope holds now
+// and rows does not is deleted. Every row's Scope must be scope.
+func (t Table[T]) Replace(tx *Tx, scope string, rows []T) {
+	keep := make(map[string]struct{}, len(rows))
+	for _, row := range rows {
+		if got := t.scope(row); got != scope {
+			tx.fail(fmt.Errorf("catalog: %s: a row of scope %q in a Replace of scope %q", t.name, got, scope))
+			return
+		}
+		keep[t.id(row)] = struct{}{}
+	}
+	var gone []T
+	it, err := tx.txn.Get(t.name, string(byScope), scope)
+	tx.fail(err)
+	if err != nil {
+		return
+	}
+	for row := it.Next(); row != nil; row = it.Next() {
+		if _, ok := keep[t.id(row.(T))]; !ok {
+			gone = append(gone, row.(T))
+		}
+	}
+	for _, row := range gone {
+		tx.fail(tx.txn.Delete(t.name, row))
+	}
+	for _, row := range rows {
+		t.Put(tx, row)
+	}
+}
+
+func (t Table[T]) schema() *memdb.TableSchema {
+	s := &memdb.TableSchema{Name: t.name, Indexes: map[string]*memdb.IndexSchema{
+		string(byID):    {Name: string(byID), Unique: true, Indexer: indexer[T](t.id)},
+		string(byScope): {Name: string(byScope), Indexer: indexer[T](t.scope)},
+	}}
+	for name, of := range t.indexes {
+		s.Indexes[string(name)] = &memdb.IndexSchema{Name: string(name), Indexer: indexer[T](of)}
+	}
+	return s
+}
+
+// indexer indexes a row by a string that a function takes from it.
+type indexer[T any] func(T) string
+
+// FromObject implements memdb.Indexer. The final NUL keeps "a" from matching "ab".
+func (f indexer[T]) FromObject(row any) (ok bool, key []byte, err error) {
+	return true, append([]byte(f(row.(T))), 0), nil
+}
+
+var errArgs = errors.New("catalog: an index takes one string")
+
+// FromArgs implements memdb.Indexer.
+func (f indexer[T]) FromArgs(args ...any) ([]byte, error) {
+	if len(args) != 1 {
+		return nil, errArgs
+	}
+	s, ok := args[0].(string)
+	if !ok {
+		return nil, errArgs
+	}
+	return append([]byte(s), 0), nil
+}
+
+// PrefixFromArgs implements memdb.PrefixIndexer.
+func (f indexer[T]) PrefixFromArgs(args ...any) ([]byte, error) {
+	key, err := f.FromArgs(args...)
+	if err != nil {
+		return nil, err
+	}
+	return key[:len(key)-1], nil
+}
+
+// mustRead panics on an error of a read: the schema is fixed and checked when
+// the catalog is made, so only a table or index that does not exist can cause one.
+func mustRead(err error) {
+	if err != nil {
+		panic(fmt.Sprintf("catalog: %v", err))
+	}
+}

@@ -1,0 +1,224 @@
+// Package discovery is the contract between sources and the catalog: the rows
+// that sources write, and how they write them.
+//
+// A source only writes. What it could not read it does not change: a failed,
+// throttled or truncated answer is an error, never an empty list. One catalog
+// transaction is one consistent change.
+//
+// Rows are immutable once written: copy before you change one.
+package discovery
+
+import (
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// Platform is where a backing of a Service runs.
+type Platform uint8
+
+// The platforms that a Service's backings run on.
+const (
+	Pods Platform = iota
+	Instances
+)
+
+// String returns "pods" or "instances", the last part of a cluster's name.
+func (p Platform) String() string {
+	if p == Instances {
+		return "instances"
+	}
+	return "pods"
+}
+
+// Other returns the other platform.
+func (p Platform) Other() Platform {
+	if p == Instances {
+		return Pods
+	}
+	return Instances
+}
+
+// Key names a namespaced object.
+type Key struct{ Namespace, Name string }
+
+// String returns "namespace/name".
+func (k Key) String() string { return k.Namespace + "/" + k.Name }
+
+// Service is a Kubernetes Service, the name that callers use.
+type Service struct {
+	// Scope is the source that wrote the row, and the extent of its Replace.
+	Scope string
+	Key
+	// ClusterIPs are the Service's virtual addresses, none for a headless one.
+	ClusterIPs []string
+	Ports      []ServicePort
+	// Home is the value of the annotation mesh.causeway.dev/home: "Instances", "Pods", "" or a mistake.
+	Home string
+	// ExternalName is set for a Service of that type, which has no backings.
+	ExternalName string
+	Created      time.Time
+	Generation   int64
+}
+
+// ServicePort is one TCP port of a Service. Other protocols are not rows.
+type ServicePort struct {
+	Name        string
+	Port        uint16
+	AppProtocol string
+}
+
+// Health is what a source says about an endpoint.
+type Health uint8
+
+// The states of an endpoint. A draining one finishes what it has and gets no
+// new requests.
+const (
+	Healthy Health = iota
+	Unhealthy
+	Draining
+)
+
+// String returns the state as Envoy writes it: HEALTHY, UNHEALTHY or DRAINING.
+func (h Health) String() string {
+	switch h {
+	case Healthy:
+		return "HEALTHY"
+	case Unhealthy:
+		return "UNHEALTHY"
+	case Draining:
+		return "DRAINING"
+	}
+	return "UNKNOWN"
+}
+
+// EndpointSet is a set of endpoints that a source reads and writes as one: an
+// EndpointSlice, or the instances of an InstanceGroup. A Service's endpoints are
+// the union of its sets; the same ID in two sets is one endpoint.
+type EndpointSet struct {
+	Scope string
+	// Key is the slice's or the InstanceGroup's name, unique within the scope.
+	Key
+	Service  Key
+	Platform Platform
+	// Group is the InstanceGroup's name for Platform Instances.
+	Group string
+	Ports []EndpointPort
+	// Endpoints in the order of the source; readers sort.
+	Endpoints []Endpoint
+	// Generation of the object, 0 where it has none.
+	Generation int64
+}
+
+// EndpointPort is a port that every endpoint of a set listens on. Name is the
+// Service port's name.
+type EndpointPort struct {
+	Name string
+	Port uint16
+}
+
+// Endpoint is one pod or instance.
+type Endpoint struct {
+	// ID is the pod's "namespace/name" or the instance's id. Endpoints are
+	// keyed by it, never by address.
+	ID string
+	// Address is an IP address.
+	Address string
+	// Zone is the availability zone's name, "" where unknown. Kubernetes'
+	// zone label and EC2's availability zone name are the same vocabulary.
+	Zone string
+	Node string
+	Spot bool
+	// Weight within its zone, relative to the others; 0 means 1.
+	Weight uint32
+	Health Health
+	// Reason says why the health is what it is, in a short CamelCase word, then details: "SpotInterruption: reclaimed at 12:04".
+	Reason string
+}
+
+// InstanceGroup is the row of an InstanceGroup object.
+type InstanceGroup struct {
+	Scope string
+	Key
+	Object *v1alpha1.InstanceGroup
+}
+
+// InstanceSet is what the EC2 API says of one InstanceGroup, after the
+// never-empty guard: not yet endpoints, because checks have a say too.
+type InstanceSet struct {
+	Scope string
+	// Key is the InstanceGroup's.
+	Key
+	Service   Key
+	Endpoints []Endpoint
+}
+
+// HealthSet is what active checks say about the instances of one InstanceGroup.
+type HealthSet struct {
+	Scope string
+	// Key is the InstanceGroup's.
+	Key
+	// Verdicts by instance id; an instance without one was not checked yet.
+	Verdicts map[string]Verdict
+}
+
+// Verdict is the outcome of the active checks of one instance.
+type Verdict struct {
+	Healthy bool
+	// Reason of an unhealthy verdict, "" for a healthy one.
+	Reason string
+}
+
+// GroupStatus is what the EC2 source knows about the reading of one InstanceGroup.
+type GroupStatus struct {
+	Scope string
+	// Key is the InstanceGroup's.
+	Key
+	Counts v1alpha1.InstanceCounts
+	// LastSync is when a whole answer was last read.
+	LastSync time.Time
+	// Error is why the newest attempt failed, "" if it did not.
+	Error string
+	// GuardHeld counts endpoints that the never-empty guard keeps although
+	// the newest answer does not mention them; GuardReason says why they are kept.
+	GuardHeld   int
+	GuardReason string
+}
+
+// Home is the recorded home backing of a Service that states none itself.
+type Home struct {
+	Scope string
+	// Key is the Service's.
+	Key
+	Platform Platform
+	// Because says what made it so, for `endpoints`, `validate` and `diff`.
+	Because string
+}
+
+// SourceStatus is a source's freshness.
+type SourceStatus struct {
+	// Name is the source's, for example "kubernetes/services" or "ec2/123456789012/ap-northeast-1".
+	Name string
+	// Synced is true once the source has read everything once.
+	Synced bool
+	// LastKnownGood is true where rows of an earlier run serve until the source has synced.
+	LastKnownGood bool
+	LastSync      time.Time
+	// Error is why the newest attempt failed, "" if it did not, and ErrorSince when it began to.
+	Error      string
+	ErrorSince time.Time
+}
+
+// Ready reports whether the source's rows may be served: not yet known must
+// never become empty.
+func (s *SourceStatus) Ready() bool { return s.Synced || s.LastKnownGood }
+
+// ObjectRef names the object that something comes from.
+type ObjectRef struct {
+	Kind string
+	Key
+	Generation int64
+}
+
+// String returns "Kind namespace/name".
+func (r ObjectRef) String() string { return r.Kind + " " + r.Key.String() }

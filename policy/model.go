@@ -1,0 +1,128 @@
+// Package policy turns catalog rows into the mesh model: what the objects that
+// SREs write mean, with conflicts, references and defaults resolved and every
+// mistake reported. It is pure: no clock, no context, no logging, no I/O.
+package policy
+
+import "github.com/causeway-mesh/causeway/discovery"
+
+// Protocol is what is spoken on a port of a Service.
+type Protocol uint8
+
+// The protocols that make a difference to Envoy's configuration.
+const (
+	HTTP1 Protocol = iota
+	// HTTP2 is HTTP/2 without TLS (h2c), which gRPC is too.
+	HTTP2
+	// TCP is everything that is not HTTP; HTTP callers cannot reach it.
+	TCP
+)
+
+// Service is what one Kubernetes Service means: the unit of compilation.
+type Service struct {
+	discovery.Key
+	ClusterIPs []string
+	// Ports sorted by number.
+	Ports []Port
+	// Home is the backing that has all traffic while no TrafficShift says
+	// otherwise, and HomeBecause what made it so.
+	Home        discovery.Platform
+	HomeBecause string
+	// Provenance lists the objects that the Service's meaning comes from: the
+	// Service first, then its InstanceGroups by name.
+	Provenance []discovery.ObjectRef
+}
+
+// Port is one port of a Service.
+type Port struct {
+	Number   uint16
+	Name     string
+	Protocol Protocol
+	// DefaultHTTP is true for the port that a Host header without a port means.
+	DefaultHTTP bool
+	// Backings that the Service has, Pods first; at least one.
+	Backings []Backing
+	// Shares of the traffic, in the order of Backings; they sum to ShareTotal.
+	Shares []uint32
+	// Failover is true if a backing with no usable endpoint hands its share to the other one.
+	Failover bool
+}
+
+// ShareTotal is the constant sum of a port's shares, in millionths of the
+// traffic: it must not change while shares do, or cohorts would be reshuffled.
+const ShareTotal = 1_000_000
+
+// Backing is what answers for a port on one platform.
+type Backing struct {
+	Platform discovery.Platform
+	// Zones that have usable or draining endpoints, sorted by name.
+	Zones []Zone
+}
+
+// Zone is the endpoints of a backing in one availability zone.
+type Zone struct {
+	// Name of the availability zone, "" for endpoints whose zone is unknown.
+	Name string
+	// Endpoints sorted by ID, then address; no two with the same ID.
+	Endpoints []Endpoint
+}
+
+// Endpoint is where one instance or pod answers on a port.
+type Endpoint struct {
+	ID      string
+	Address string
+	Port    uint16
+	// Weight within the zone, at least 1.
+	Weight uint32
+	Health discovery.Health
+	Reason string
+	Spot   bool
+}
+
+// Severity of a finding.
+type Severity uint8
+
+// A Warning works but is probably not meant; an Error does not work as written.
+const (
+	Warning Severity = iota
+	Error
+)
+
+// String returns "warning" or "error".
+func (s Severity) String() string {
+	if s == Error {
+		return "error"
+	}
+	return "warning"
+}
+
+// Finding is a mistake or a surprise in an object: data, not an error, because
+// one object's mistake must not stop the others.
+type Finding struct {
+	Severity Severity
+	Object   discovery.ObjectRef
+	// Field is the path of the field at fault, for example "spec.ports[0].name".
+	Field string
+	// Condition and Reason are the status condition's type and reason that the finding causes, in Gateway API's terms where it has one.
+	Condition, Reason string
+	// Message says what is wrong; Remedy what to do.
+	Message, Remedy string
+	// Origin is the file:line that the object was read from, "" from Kubernetes.
+	Origin string
+}
+
+// String returns the finding as one line for a person.
+func (f Finding) String() string {
+	s := f.Severity.String() + ": "
+	if f.Origin != "" {
+		s = f.Origin + ": " + s
+	}
+	s += f.Object.String()
+	if f.Field != "" {
+		s += ": " + f.Field
+	}
+	s += ": " + f.Message
+	if f.Remedy != "" {
+		s += ": " + f.Remedy
+	}
+	return s
+}

@@ -1,0 +1,29 @@
+package v1alpha1
+
+// Group is the API group of every kind in this package.
+const Group = "mesh.causeway.dev"
+
+// Version is the API version of every kind in this package.
+const Version = "v1alpha1"
+
+// Annotations and labels that Causeway reads or writes on objects.
+const (
+	// HomeAnnotation on a Service states its home backing: "Instances" or "Pods".
+	HomeAnnotation = Group + "/home"
+	// AllowDeleteAnnotation ("true") lets an InstanceGroup that carries traffic be deleted.
+	AllowDeleteAnnotation = Group + "/allow-delete"
+	// InstanceGroupLabel on an EndpointSlice names the InstanceGroup, in the
+	// slice's namespace, whose instances the slice publishes.
+	InstanceGroupLabel = Group + "/instance-group"
+	// ServiceLabel on such a slice names the Service that the group backs.
+	// It is not kubernetes.io/service-name, so that kube-proxy and the
+	// endpointslice controllers leave the slice alone.
+	ServiceLabel = Group + "/service"
+	// SpotLabel ("true") on such a slice says that its instances are Spot instances.
+	SpotLabel = Group + "/spot"
+	// ReasonsAnnotation on such a slice is a JSON object from instance id to
+	// the reason of its health, for those that are not simply healthy.
+	ReasonsAnnotation = Group + "/reasons"
+	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on such a slice.
+	ManagedBy = "causeway.dev"
+)

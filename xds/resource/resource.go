@@ -1,0 +1,108 @@
+// Package resource defines what the compiler hands to the snapshot: one Envoy
+// resource, marshalled once, with what the push needs to know of it.
+package resource
+
+import (
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+// Type is a kind of xDS resource. The numeric order is the order in which a
+// stream is sent additions (make before break): what is referred to goes first.
+type Type uint8
+
+// The types that Causeway serves.
+const (
+	Cluster Type = iota
+	Endpoint
+	Listener
+	Route
+	VirtualHost
+	// Types is the number of types.
+	Types = iota
+)
+
+var urls = [Types]string{
+	Cluster:     "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+	Endpoint:    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+	Listener:    "type.googleapis.com/envoy.config.listener.v3.Listener",
+	Route:       "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+	VirtualHost: "type.googleapis.com/envoy.config.route.v3.VirtualHost",
+}
+
+var short = [Types]string{Cluster: "CDS", Endpoint: "EDS", Listener: "LDS", Route: "RDS", VirtualHost: "VHDS"}
+
+// URL returns the type's URL as xDS requests name it.
+func (t Type) URL() string { return urls[t] }
+
+// String returns CDS, EDS, LDS, RDS or VHDS.
+func (t Type) String() string { return short[t] }
+
+// TypeOf returns the type of a URL, false for one that Causeway does not serve.
+func TypeOf(url string) (Type, bool) {
+	for t, u := range urls {
+		if u == url {
+			return Type(t), true //nolint:gosec // t < Types
+		}
+	}
+	return 0, false
+}
+
+// Role is what an Envoy does in the mesh, the first part of its node id.
+type Role string
+
+// The roles of a proxy.
+const (
+	Sidecar Role = "sidecar"
+	Gateway Role = "gateway"
+)
+
+// Visibility limits who sees a resource. An empty field does not limit.
+type Visibility struct {
+	// Role is the role that a proxy must have.
+	Role Role
+	// Namespace is the namespace that a proxy must be in.
+	Namespace string
+}
+
+// Parts is a marshalled protobuf message in pieces: their concatenation is the
+// message. Pieces may be shared with other resources and must not be changed.
+type Parts [][]byte
+
+// Len returns the length of the message in bytes.
+func (p Parts) Len() int {
+	n := 0
+	for _, b := range p {
+		n += len(b)
+	}
+	return n
+}
+
+// Bytes returns the message in one piece.
+func (p Parts) Bytes() []byte {
+	out := make([]byte, 0, p.Len())
+	for _, b := range p {
+		out = append(out, b...)
+	}
+	return out
+}
+
+// Resource is one Envoy resource. It is immutable once handed over.
+type Resource struct {
+	Type Type
+	Name string
+	// Body is the marshalled message for every proxy that ByZone has no own one for.
+	Body Parts
+	// ByZone is the message for proxies in a zone, by the zone's name, nil
+	// where the zone makes no difference.
+	ByZone  map[string]Parts
+	Visible Visibility
+	// Needs names the clusters that must be known to a proxy (with their
+	// endpoints) before it may be sent this resource. Sorted.
+	Needs []string
+	// EDS is true for a cluster whose endpoints come as the Endpoint resource
+	// of the same name.
+	EDS bool
+	// Provenance lists the objects that the resource comes from, the most
+	// specific first. It is not part of the bytes.
+	Provenance []discovery.ObjectRef
+}
