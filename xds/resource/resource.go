@@ -62,6 +62,8 @@ type Visibility struct {
 	Role Role
 	// Namespace is the namespace that a proxy must be in.
 	Namespace string
+	// Declared is a listener that the proxy must have declared in its node metadata.
+	Declared string
 }
 
 // Parts is a marshalled protobuf message in pieces: their concatenation is the

@@ -1,0 +1,58 @@
+package policy
+
+import (
+	"fmt"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// The values of the home annotation.
+const (
+	HomeInstances = "Instances"
+	HomePods      = "Pods"
+)
+
+// parseHome returns the platform that a home annotation names.
+func parseHome(s string) (discovery.Platform, bool) {
+	switch s {
+	case HomeInstances:
+		return discovery.Instances, true
+	case HomePods:
+		return discovery.Pods, true
+	}
+	return discovery.Pods, false
+}
+
+// HomeOf returns a Service's home backing and, in a sentence, what made it so:
+// the annotation, the record of an earlier observation, or, the first time, the
+// rule "instances if an InstanceGroup is attached, else pods".
+func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, string) {
+	if home, ok := parseHome(svc.Home); ok {
+		return home, fmt.Sprintf("annotation %s: %s", v1alpha1.HomeAnnotation, svc.Home)
+	}
+	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok {
+		return rec.Platform, "recorded: " + rec.Because
+	}
+	for g := range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
+		return discovery.Instances, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name)
+	}
+	return discovery.Pods, "no InstanceGroup was attached when the Service was first seen"
+}
+
+// UnrecordedHomes returns the records that are missing or that an annotation
+// contradicts: a Service's home must stay where it is when the annotation, the
+// InstanceGroup or the pods go away later.
+func UnrecordedHomes(r catalog.Reader) []discovery.Home {
+	var out []discovery.Home
+	for svc := range catalog.Services.All(r) {
+		home, because := HomeOf(r, svc)
+		rec, ok := catalog.Homes.Get(r, svc.Key.String())
+		if ok && rec.Platform == home {
+			continue
+		}
+		out = append(out, discovery.Home{Key: svc.Key, Platform: home, Because: because})
+	}
+	return out
+}

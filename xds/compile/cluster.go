@@ -1,0 +1,182 @@
+package compile
+
+import (
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// Defaults that SREs get without saying anything.
+const (
+	connectTimeout = 2 * time.Second
+	// http1Idle stays below nginx's keepalive_timeout (75 s unless set): the
+	// side that closes an idle connection must be ours, or a request meets a
+	// connection that is just being closed (envoy#1979).
+	http1Idle = 55 * time.Second
+	http2Idle = 10 * time.Minute
+	// lastResort is the panic threshold in percent: only when no endpoint is
+	// left do unhealthy ones get traffic, because trying beats refusing. Any
+	// higher value would keep traffic from failing over to the other backing.
+	lastResort = 1
+	// ejectAfter is how many connections in a row must fail before a caller
+	// stops using an endpoint for a while. An application's own errors never
+	// eject: PHP answers 500 for its bugs on every host alike.
+	ejectAfter   = 5
+	ejectionTime = 10 * time.Second
+)
+
+// clusterBase is what all EDS clusters of a protocol have in common, marshalled
+// once: a protobuf message is the concatenation of its parts.
+func clusterBase(p policy.Protocol) []byte {
+	c := &clusterv3.Cluster{
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()},
+		ConnectTimeout:       durationpb.New(connectTimeout),
+		LbPolicy:             clusterv3.Cluster_LEAST_REQUEST,
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
+			HealthyPanicThreshold: &typev3.Percent{Value: lastResort},
+			LocalityConfigSpecifier: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
+				LocalityWeightedLbConfig: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
+			},
+		},
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+			// Envoy's 1024 each is a limit that callers of a busy service
+			// meet in good times; who wants a limit states one.
+			MaxConnections:     wrapperspb.UInt32(100_000),
+			MaxPendingRequests: wrapperspb.UInt32(100_000),
+			MaxRequests:        wrapperspb.UInt32(100_000),
+			RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+				BudgetPercent:       &typev3.Percent{Value: 20},
+				MinRetryConcurrency: wrapperspb.UInt32(10),
+			},
+		}}},
+		OutlierDetection: &clusterv3.OutlierDetection{
+			Interval:                               durationpb.New(time.Second),
+			BaseEjectionTime:                       durationpb.New(ejectionTime),
+			MaxEjectionPercent:                     wrapperspb.UInt32(100),
+			SplitExternalLocalOriginErrors:         true,
+			ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(ejectAfter),
+			EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+			EnforcingConsecutive_5Xx:               wrapperspb.UInt32(0),
+			EnforcingConsecutiveGatewayFailure:     wrapperspb.UInt32(0),
+			EnforcingSuccessRate:                   wrapperspb.UInt32(0),
+			EnforcingLocalOriginSuccessRate:        wrapperspb.UInt32(0),
+			EnforcingFailurePercentage:             wrapperspb.UInt32(0),
+		},
+		IgnoreHealthOnHostRemoval: true,
+		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
+			TcpKeepalive: &corev3.TcpKeepalive{
+				KeepaliveTime: wrapperspb.UInt32(60), KeepaliveInterval: wrapperspb.UInt32(10), KeepaliveProbes: wrapperspb.UInt32(3),
+			},
+		},
+	}
+	if o := httpOptions(p); o != nil {
+		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
+			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": toAny(o),
+		}
+	}
+	return marshal(c)
+}
+
+func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
+	o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{}}
+	explicit := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{}
+	switch p {
+	case policy.HTTP1:
+		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http1Idle)
+		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+		}
+	case policy.HTTP2:
+		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http2Idle)
+		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
+			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+				ConnectionKeepalive: &corev3.KeepaliveSettings{
+					Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(5 * time.Second),
+				},
+			},
+		}
+	case policy.TCP:
+		return nil
+	}
+	o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}
+	return o
+}
+
+// cluster returns the cluster of a backing.
+func (c *Compiler) cluster(m *policy.Service, p *policy.Port, b *policy.Backing) resource.Resource {
+	name := ClusterName(m.Key, p.Number, b.Platform)
+	own := marshal(&clusterv3.Cluster{Name: name, AltStatName: statName(m.Key, p.Number, b.Platform.String())})
+	return resource.Resource{
+		Type: resource.Cluster, Name: name, Body: resource.Parts{append(own, c.clusters[p.Protocol]...)},
+		EDS: true, Provenance: m.Provenance,
+	}
+}
+
+// failover returns the aggregate cluster that prefers a platform and hands
+// everything to the other one while that has no usable endpoint. The proxy does
+// it by itself, at once, and statistics stay those of the members.
+func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.Platform) resource.Resource {
+	name := failoverName(m.Key, p.Number, first)
+	members := []string{
+		ClusterName(m.Key, p.Number, first),
+		ClusterName(m.Key, p.Number, first.Other()),
+	}
+	body := marshal(&clusterv3.Cluster{
+		Name:           name,
+		AltStatName:    statName(m.Key, p.Number, first.String()+"+"+first.Other().String()),
+		ConnectTimeout: durationpb.New(connectTimeout),
+		LbPolicy:       clusterv3.Cluster_CLUSTER_PROVIDED,
+		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+			Name:        "envoy.clusters.aggregate",
+			TypedConfig: toAny(&aggregatev3.ClusterConfig{Clusters: members}),
+		}},
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: lastResort}},
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+			MaxRequests: wrapperspb.UInt32(100_000), MaxPendingRequests: wrapperspb.UInt32(100_000),
+			RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+				BudgetPercent:       &typev3.Percent{Value: 20},
+				MinRetryConcurrency: wrapperspb.UInt32(10),
+			},
+		}}},
+	})
+	return resource.Resource{
+		Type: resource.Cluster, Name: name, Body: resource.Parts{body}, Needs: members, Provenance: m.Provenance,
+	}
+}
+
+// adsSource is the stream that the resource's user came over. It waits for its
+// answer for ever: a control plane that is slow to answer must not make Envoy
+// take "not yet known" for "empty".
+func adsSource() *corev3.ConfigSource {
+	return &corev3.ConfigSource{
+		ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
+		ResourceApiVersion:    corev3.ApiVersion_V3,
+		InitialFetchTimeout:   durationpb.New(0),
+	}
+}
+
+// marshal encodes a message that is built here; it cannot fail.
+func marshal(m proto.Message) []byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic("compile: " + err.Error())
+	}
+	return b
+}
+
+func toAny(m proto.Message) *anypb.Any {
+	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName()), Value: marshal(m)}
+}

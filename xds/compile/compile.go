@@ -1,0 +1,52 @@
+package compile
+
+import (
+	"cmp"
+	"slices"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// Compiler makes resources. It holds the parts that all of them share, made
+// once, and never changes: it may be used concurrently.
+type Compiler struct {
+	clusters     map[policy.Protocol][]byte
+	otherHost    []*routev3.RetryPolicy_RetryHostPredicate
+	otherBacking *routev3.RetryPolicy_RetryPriority
+}
+
+// New returns a compiler.
+func New() *Compiler {
+	c := &Compiler{
+		clusters: make(map[policy.Protocol][]byte), otherHost: otherHost(), otherBacking: otherBacking(),
+	}
+	for _, p := range []policy.Protocol{policy.HTTP1, policy.HTTP2, policy.TCP} {
+		c.clusters[p] = clusterBase(p)
+	}
+	return c
+}
+
+// Service returns the resources of a Service, sorted by type and name.
+func (c *Compiler) Service(m *policy.Service) []resource.Resource {
+	out := make([]resource.Resource, 0, 8*len(m.Ports))
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		for j := range p.Backings {
+			b := &p.Backings[j]
+			out = append(out, c.cluster(m, p, b), endpoints(m, p, b))
+			if fails(p) {
+				out = append(out, c.failover(m, p, b.Platform))
+			}
+		}
+		if p.Protocol != policy.TCP {
+			out = append(out, c.virtualHosts(m, p)...)
+		}
+	}
+	slices.SortFunc(out, func(a, b resource.Resource) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}

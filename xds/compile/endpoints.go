@@ -1,0 +1,191 @@
+package compile
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// Field numbers of envoy/config/endpoint/v3 and envoy/config/core/v3, for what
+// is encoded by hand: endpoints are what changes most, and the bytes of a
+// zone's endpoints are shared between the variants for callers of every zone.
+const (
+	assignmentName      = 1 // ClusterLoadAssignment.cluster_name
+	assignmentEndpoints = 2 // .endpoints
+	assignmentPolicy    = 4 // .policy
+	policyFactor        = 3 // Policy.overprovisioning_factor
+	localityLocality    = 1 // LocalityLbEndpoints.locality
+	localityEndpoints   = 2 // .lb_endpoints
+	localityWeight      = 3 // .load_balancing_weight
+	localityZone        = 2 // Locality.zone
+	lbEndpoint          = 1 // LbEndpoint.endpoint
+	lbHealth            = 2 // .health_status
+	lbWeight            = 4 // .load_balancing_weight
+	endpointAddress     = 1 // Endpoint.address
+	endpointHostname    = 3 // .hostname
+	addressSocket       = 1 // Address.socket_address
+	socketAddress       = 2 // SocketAddress.address
+	socketPort          = 3 // .port_value
+	wrapperValue        = 1 // UInt32Value.value
+)
+
+// Values of envoy.config.core.v3.HealthStatus.
+const (
+	statusUnhealthy = 2
+	statusDraining  = 3
+)
+
+// overprovisioning in percent. Envoy hands load to the next priority as soon
+// as healthy share times this is below 100 %, by default below 72 % health.
+// Traffic must not leave a backing while it has any usable endpoint, so the
+// factor is as good as infinite.
+const overprovisioning = 1_000_000
+
+// weightScale is the sum that locality weights are scaled to.
+const weightScale = 10_000
+
+// endpoints returns the endpoints of a backing. Callers prefer their own zone
+// as far as its capacity goes (zoneWeights), so they get a variant per zone.
+func endpoints(m *policy.Service, p *policy.Port, b *policy.Backing) resource.Resource {
+	r := resource.Resource{
+		Type: resource.Endpoint, Name: ClusterName(m.Key, p.Number, b.Platform), Provenance: m.Provenance,
+	}
+	head := appendString(nil, assignmentName, r.Name)
+	factor := appendWrapped(nil, policyFactor, overprovisioning)
+	head = appendBytes(head, assignmentPolicy, factor)
+
+	bodies := make([][]byte, len(b.Zones))
+	capacity := make([]uint64, len(b.Zones))
+	for i := range b.Zones {
+		bodies[i], capacity[i] = zoneBody(&b.Zones[i])
+	}
+	r.Body = assignment(head, bodies, zoneWeights(capacity, -1))
+	if len(b.Zones) < 2 {
+		return r
+	}
+	r.ByZone = make(map[string]resource.Parts, len(b.Zones))
+	for i := range b.Zones {
+		if b.Zones[i].Name != "" {
+			r.ByZone[b.Zones[i].Name] = assignment(head, bodies, zoneWeights(capacity, i))
+		}
+	}
+	return r
+}
+
+// assignment puts zones' bodies and weights together. Only what is between
+// the bodies is new.
+func assignment(head []byte, bodies [][]byte, weights []uint32) resource.Parts {
+	parts := make(resource.Parts, 0, 2*len(bodies)+1)
+	between := append(make([]byte, 0, len(head)+16), head...)
+	for i, body := range bodies {
+		weight := appendWrapped(nil, localityWeight, uint64(weights[i]))
+		between = protowire.AppendTag(between, assignmentEndpoints, protowire.BytesType)
+		between = protowire.AppendVarint(between, uint64(len(body)+len(weight))) //nolint:gosec // a length
+		parts = append(parts, between, body)
+		between = weight
+	}
+	return append(parts, between)
+}
+
+// zoneBody encodes a zone's locality and endpoints, and sums the weights of
+// those that get new requests.
+func zoneBody(z *policy.Zone) (body []byte, capacity uint64) {
+	body = make([]byte, 0, 16+64*len(z.Endpoints))
+	body = appendBytes(body, localityLocality, appendString(nil, localityZone, z.Name))
+	var scratch [3][]byte
+	for i := range z.Endpoints {
+		e := &z.Endpoints[i]
+		if e.Health == discovery.Healthy {
+			capacity += uint64(e.Weight)
+		}
+		socket := appendString(scratch[0][:0], socketAddress, e.Address)
+		socket = protowire.AppendTag(socket, socketPort, protowire.VarintType)
+		socket = protowire.AppendVarint(socket, uint64(e.Port))
+		address := appendBytes(scratch[1][:0], addressSocket, socket)
+		endpoint := appendBytes(scratch[2][:0], endpointAddress, address)
+		endpoint = appendString(endpoint, endpointHostname, e.ID)
+		scratch = [3][]byte{socket, address, endpoint}
+
+		lb := appendBytes(nil, lbEndpoint, endpoint)
+		switch e.Health {
+		case discovery.Healthy:
+		case discovery.Unhealthy:
+			lb = appendVarint(lb, lbHealth, statusUnhealthy)
+		case discovery.Draining:
+			lb = appendVarint(lb, lbHealth, statusDraining)
+		}
+		lb = appendWrapped(lb, lbWeight, uint64(e.Weight))
+		body = appendBytes(body, localityEndpoints, lb)
+	}
+	return body, capacity
+}
+
+// zoneWeights returns the weight of each zone for a caller in the zone with
+// index own, or in none of them (-1).
+//
+// Callers are taken to be spread evenly over the n zones that have endpoints.
+// A caller then stays in its zone as far as the zone's share s of the capacity
+// serves its callers, min(1, n*s) of its requests, and gives the rest to the
+// zones with capacity to spare, in proportion to it. So every zone as a whole
+// gets what it has capacity for: one pod in a zone is not crushed by its
+// neighbours, and no more bytes cross zones than must.
+func zoneWeights(capacity []uint64, own int) []uint32 {
+	weights := make([]uint32, len(capacity))
+	var total uint64
+	for _, c := range capacity {
+		total += c
+	}
+	n := uint64(len(capacity))
+	for i, c := range capacity {
+		var w uint64
+		switch {
+		case total == 0:
+			w = weightScale / n
+		case own < 0 || capacity[own] == 0:
+			w = weightScale * c / total
+		case i == own:
+			w = min(weightScale, weightScale*n*c/total)
+		default:
+			// Local callers leave 1-n*s of their requests, and this zone takes
+			// its part of what all zones have to spare.
+			left := weightScale - min(weightScale, weightScale*n*capacity[own]/total)
+			var spare, all uint64
+			for j, other := range capacity {
+				if s := n * other; s > total {
+					all += s - total
+					if j == i {
+						spare = s - total
+					}
+				}
+			}
+			if all > 0 {
+				w = left * spare / all
+			}
+		}
+		// Never 0: a zone without weight would get nothing even when the
+		// caller finds all its own zone's endpoints dead.
+		weights[i] = uint32(max(w, 1)) //nolint:gosec // at most weightScale
+	}
+	return weights
+}
+
+func appendString(b []byte, field protowire.Number, s string) []byte {
+	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
+}
+
+func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
+}
+
+func appendVarint(b []byte, field protowire.Number, v uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
+}
+
+// appendWrapped appends a google.protobuf.UInt32Value.
+func appendWrapped(b []byte, field protowire.Number, v uint64) []byte {
+	b = protowire.AppendTag(b, field, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(protowire.SizeTag(wrapperValue)+protowire.SizeVarint(v))) //nolint:gosec // a length
+	return appendVarint(b, wrapperValue, v)
+}

@@ -1,0 +1,66 @@
+// Package compile turns the mesh model into Envoy resources. It is pure and
+// deterministic to the byte: equal models give equal bytes, on every replica
+// and in every run.
+//
+// Names that others rely on:
+//
+//	<ns>/<svc>:<port>/<pods|instances>      a backing: EDS cluster and its endpoints
+//	<ns>/<svc>:<port>/pods+instances        pods, and instances while no pod is usable
+//	<ns>/<svc>:<port>/instances+pods        the reverse
+//	http                                    the route configuration of HTTP callers
+//	http/<ns>/<svc>:<port>                  a virtual host of it
+//	http/<ns>/<svc>:<port>/short            the same by the name that only its namespace may use
+package compile
+
+import (
+	"strconv"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// RouteName is the name of the route configuration of HTTP callers.
+const RouteName = "http"
+
+// ClusterName returns the name of the cluster of a backing.
+func ClusterName(svc discovery.Key, port uint16, p discovery.Platform) string {
+	return portName(svc, port) + "/" + p.String()
+}
+
+// failoverName returns the name of the aggregate cluster that prefers a platform.
+func failoverName(svc discovery.Key, port uint16, first discovery.Platform) string {
+	return portName(svc, port) + "/" + first.String() + "+" + first.Other().String()
+}
+
+func portName(svc discovery.Key, port uint16) string {
+	return svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port))
+}
+
+// statName returns the cluster's name in statistics. "/" separates, because
+// StatsD reads ":" and "|" and Envoy's own tag extraction stops at ".".
+func statName(svc discovery.Key, port uint16, last string) string {
+	return svc.Namespace + "/" + svc.Name + "/" + strconv.Itoa(int(port)) + "/" + last
+}
+
+// target is what a share of a port's traffic goes to.
+type target struct {
+	cluster string
+	weight  uint32
+}
+
+// targets returns where a port's traffic goes, in the order of the backings:
+// pods first, so that with a hash policy the users on pods only ever grow as
+// the share does.
+func targets(svc discovery.Key, p *policy.Port) []target {
+	out := make([]target, len(p.Backings))
+	for i, b := range p.Backings {
+		out[i] = target{ClusterName(svc, p.Number, b.Platform), p.Shares[i]}
+		if fails(p) {
+			out[i].cluster = failoverName(svc, p.Number, b.Platform)
+		}
+	}
+	return out
+}
+
+// fails reports whether a port's backings stand in for each other.
+func fails(p *policy.Port) bool { return p.Failover && len(p.Backings) == 2 }

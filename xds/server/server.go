@@ -1,0 +1,210 @@
+// Package server speaks xDS to Envoys: aggregated discovery (ADS), incremental
+// and state-of-the-world, and the load reporting service (LRS).
+//
+// Every stream has two goroutines. One receives: it keeps the subscriptions
+// and the acknowledgements. The other sends what the snapshot says is due. A
+// stalled client stops only its own sender, whose pending state stays one bit
+// per resource however long it stalls.
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
+)
+
+// Node is who a proxy says it is.
+type Node struct {
+	// ID is the whole node id, unique per proxy.
+	ID string
+	// Service is the node's cluster, "namespace/service".
+	Service string
+	Role    resource.Role
+	// Namespace, Zone and Declared decide what the proxy sees (snapshot.View).
+	Namespace, Zone string
+	Declared        []string
+	// Version is the Envoy's own, for example "1.40.0".
+	Version string
+	// Envoy is true if the client says it is an Envoy, false for others that speak xDS.
+	Envoy bool
+}
+
+// View returns what decides which resources the node sees.
+func (n *Node) View() snapshot.View {
+	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Zone: n.Zone, Declared: n.Declared}
+}
+
+// Options are what the server needs from outside.
+type Options struct {
+	Logger  *slog.Logger
+	Metrics *Metrics
+	// Credentials of the listener, nil for plaintext.
+	Credentials credentials.TransportCredentials
+	// Identify reads a node's claims. Its error ends the stream with InvalidArgument.
+	Identify func(*corev3.Node) (Node, error)
+	// Authorize decides whether the peer of the context may be this node. Its
+	// error ends the stream with PermissionDenied. nil allows everyone.
+	Authorize func(context.Context, *Node) error
+	// Connect is called before a node is served anything and returns once what
+	// it declares is in the store; the function that it returns is called when
+	// the node's stream has ended. nil does nothing.
+	Connect func(context.Context, *Node) (disconnect func(), err error)
+}
+
+// Limits that protect the server from one client or from all at once.
+const (
+	// maxRequest is the largest request: ten thousand Services' names with
+	// their versions are 3 MB.
+	maxRequest = 16 << 20
+	// maxResponse is where an incremental response is split.
+	maxResponse = 3 << 20
+	// admitBytes is how much may be on its way to clients in large responses
+	// at a time. A herd that reconnects queues for it and nobody is refused.
+	admitBytes = 64 << 20
+	// admitFrom is the response size from which admission is asked for.
+	admitFrom = 64 << 10
+	// admitTimeout ends the admission of a client that does not acknowledge.
+	admitTimeout = 5 * time.Second
+	// maxWaiting is how many responses of a type are remembered for a client
+	// that reads and never acknowledges.
+	maxWaiting = 256
+	// stalledAfter is how long a send may block before the proxy is reported as stalled.
+	stalledAfter = 5 * time.Second
+)
+
+// Server serves a snapshot.Store to proxies.
+type Server struct {
+	store *snapshot.Store
+	opts  Options
+	grpc  *grpc.Server
+	admit *semaphore.Weighted
+
+	mu      sync.Mutex
+	next    uint64
+	streams map[uint64]*stream
+}
+
+// New returns a server of the store's resources.
+func New(store *snapshot.Store, opts Options) *Server {
+	s := &Server{store: store, opts: opts, admit: semaphore.NewWeighted(admitBytes), streams: make(map[uint64]*stream)}
+	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxConcurrentStreams(4096),
+		// Thousands of mostly idle connections: buffers only while they are in use.
+		grpc.SharedWriteBuffer(true),
+		grpc.ReadBufferSize(4 << 10),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
+	if opts.Credentials != nil {
+		options = append(options, grpc.Creds(opts.Credentials))
+	}
+	s.grpc = grpc.NewServer(options...)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, ads{server: s})
+	lrsv3.RegisterLoadReportingServiceServer(s.grpc, lrs{server: s})
+	return s
+}
+
+// Serve accepts connections until Stop is called.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("xds: serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Stop closes the listeners and ends every stream; proxies go to another replica.
+func (s *Server) Stop() { s.grpc.Stop() }
+
+// TypeStatus is the state of one type on one stream.
+type TypeStatus struct {
+	Type string `json:"type"`
+	// Subscribed counts names, -1 stands for all.
+	Subscribed int `json:"subscribed"`
+	// Responses and Resources count what was sent on this stream.
+	Responses uint64 `json:"responses"`
+	Resources uint64 `json:"resources"`
+	// Acknowledged is false while a response awaits its acknowledgement.
+	Acknowledged bool `json:"acknowledged"`
+	// Rejected names resources whose newest version the proxy refused, and
+	// Error is the proxy's own text.
+	Rejected   []string  `json:"rejected,omitempty"`
+	Error      string    `json:"error,omitempty"`
+	RejectedAt time.Time `json:"rejectedAt,omitzero"`
+}
+
+// ProxyStatus is the state of one connected proxy.
+type ProxyStatus struct {
+	ID        string        `json:"id"`
+	Role      resource.Role `json:"role"`
+	Service   string        `json:"service"`
+	Zone      string        `json:"zone"`
+	Version   string        `json:"version"`
+	Protocol  string        `json:"protocol"` // delta or sotw
+	Peer      string        `json:"peer"`
+	Connected time.Time     `json:"connected"`
+	// InSync is true if everything that the proxy follows was sent and acknowledged.
+	InSync bool `json:"inSync"`
+	// Pending counts changes not sent yet, Held those that wait for other resources.
+	Pending int `json:"pending"`
+	Held    int `json:"held"`
+	// StalledSince is when the proxy stopped reading, zero if it reads.
+	StalledSince time.Time    `json:"stalledSince,omitzero"`
+	Types        []TypeStatus `json:"types"`
+}
+
+// Proxies returns the state of every connected proxy, sorted by id.
+func (s *Server) Proxies() []ProxyStatus {
+	s.mu.Lock()
+	streams := make([]*stream, 0, len(s.streams))
+	for _, st := range s.streams {
+		streams = append(streams, st)
+	}
+	s.mu.Unlock()
+	out := make([]ProxyStatus, 0, len(streams))
+	for _, st := range streams {
+		out = append(out, st.status())
+	}
+	slices.SortFunc(out, func(a, b ProxyStatus) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), a.Connected.Compare(b.Connected))
+	})
+	return out
+}
+
+// Connected returns how many streams are open.
+func (s *Server) Connected() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.streams)
+}
+
+func (s *Server) add(st *stream) (remove func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next++
+	id := s.next
+	s.streams[id] = st
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.streams, id)
+	}
+}

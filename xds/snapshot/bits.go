@@ -1,0 +1,73 @@
+package snapshot
+
+import (
+	"iter"
+	"math/bits"
+)
+
+// bitset is a set of small numbers: resource ids, of which a mesh has
+// thousands and a stream's sets hold most. A bit each keeps a stream's state
+// at a few hundred bytes where a map would take a few hundred kilobytes.
+type bitset []uint64
+
+func (b bitset) has(i uint32) bool {
+	w := int(i >> 6)
+	return w < len(b) && b[w]&(1<<(i&63)) != 0
+}
+
+func (b *bitset) set(i uint32) {
+	w := int(i >> 6)
+	if w >= len(*b) {
+		grown := make(bitset, w+1+w/4)
+		copy(grown, *b)
+		*b = grown
+	}
+	(*b)[w] |= 1 << (i & 63)
+}
+
+func (b bitset) clear(i uint32) {
+	if w := int(i >> 6); w < len(b) {
+		b[w] &^= 1 << (i & 63)
+	}
+}
+
+func (b bitset) empty() bool {
+	for _, w := range b {
+		if w != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (b bitset) count() int {
+	n := 0
+	for _, w := range b {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+
+func (b *bitset) or(other bitset) {
+	if len(other) > len(*b) {
+		grown := make(bitset, len(other))
+		copy(grown, *b)
+		*b = grown
+	}
+	for i, w := range other {
+		(*b)[i] |= w
+	}
+}
+
+// all yields the members in ascending order. Members may be cleared meanwhile.
+func (b bitset) all() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for w := range b {
+			for word := b[w]; word != 0; word &= word - 1 {
+				if !yield(uint32(w<<6 + bits.TrailingZeros64(word))) { //nolint:gosec // ids fit
+					return
+				}
+			}
+		}
+	}
+}

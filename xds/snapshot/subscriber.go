@@ -1,0 +1,550 @@
+package snapshot
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// ClusterGrace is how long a removed cluster stays with a proxy after the
+// proxy acknowledged routes that no longer name it: a request that chose its
+// route before may still be retried, and a retry looks the cluster up again.
+const ClusterGrace = 5 * time.Second
+
+// Limits of what one subscriber may ask for. They are far above a mesh of ten
+// thousand Services and bound what a faulty or hostile client costs.
+const (
+	MaxNames      = 200_000
+	MaxNameLength = 1024
+)
+
+// Errors of Subscribe. The stream that causes one must end.
+var (
+	ErrTooManyNames = fmt.Errorf("a stream may follow at most %d names", MaxNames)
+	ErrNameTooLong  = fmt.Errorf("a resource name has at most %d bytes", MaxNameLength)
+)
+
+// Mode says how a subscriber is served.
+type Mode struct {
+	// StateOfTheWorld: a response lists all clusters or listeners, not only
+	// changed ones, and virtual hosts go inside their route configuration.
+	StateOfTheWorld bool
+	// Ordered: routes wait for the clusters they name and clusters are removed
+	// only after routes. False only for a client that asks for no clusters.
+	Ordered bool
+}
+
+// Subscriber is one stream's place in the store. Collect belongs to one
+// goroutine; the other methods may be called concurrently with it.
+type Subscriber struct {
+	store *Store
+	slot  uint32
+	view  View
+	mode  Mode
+	wake  chan struct{}
+	// closed is true once the slot is free for another.
+	closed bool
+
+	// Collect reads and writes all of this with store.mu held for reading, as
+	// it is the only one to do so; everyone else holds it for writing.
+	dirty [resource.Types]bitset
+	cause [resource.Types]time.Time
+
+	wildcard [resource.Types]bool
+	prefixes []string // route configurations whose virtual hosts are followed, with "/"
+	names    int      // how many names are asked for
+	asked    [resource.Types]bitset
+	due      [resource.Types]bitset // asked for and not answered yet
+	first    [resource.Types]bool   // a first response is owed even if it is empty
+	sent     [resource.Types]bitset // what the client has, as far as it accepted it
+	held     [resource.Types]bitset // changes that must wait
+	// clusters that were sent on this stream and whose endpoints were not sent
+	// since: Envoy warms such a cluster for ever unless they are sent again,
+	// though they did not change (envoy#13009).
+	warming bitset
+	// removing holds the clusters to be removed: [0] as soon as settled is
+	// ClusterGrace ago, [1] a turn later.
+	removing [2]bitset
+	settled  time.Time
+}
+
+// Subscribe adds a subscriber with nothing subscribed yet.
+func (s *Store) Subscribe(v View, m Mode) *Subscriber {
+	sub := &Subscriber{store: s, view: v, mode: m, wake: make(chan struct{}, 1)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.free); n > 0 {
+		sub.slot = s.free[n-1]
+		s.free = s.free[:n-1]
+		s.streams[sub.slot] = sub
+		return sub
+	}
+	sub.slot = uint32(len(s.streams)) //nolint:gosec // far below 2^32
+	s.streams = append(s.streams, sub)
+	return sub
+}
+
+// Close ends the subscription.
+func (sub *Subscriber) Close() {
+	s := sub.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for t := range s.tables {
+		s.wildcard[t].clear(sub.slot)
+		for id := range sub.asked[t].all() {
+			s.tables[t].entries[id].followers.clear(sub.slot)
+		}
+	}
+	sub.closed = true
+	s.streams[sub.slot] = nil
+	s.free = append(s.free, sub.slot)
+}
+
+// C has a value when there may be something to collect.
+func (sub *Subscriber) C() <-chan struct{} { return sub.wake }
+
+// Wake makes C have a value. Anyone may call it.
+func (sub *Subscriber) Wake() {
+	select {
+	case sub.wake <- struct{}{}:
+	default:
+	}
+}
+
+// View returns the subscriber's view.
+func (sub *Subscriber) View() View { return sub.view }
+
+// follows reports whether the subscriber asked for the entry, by name or at large.
+func (sub *Subscriber) follows(t resource.Type, id uint32, e *entry) bool {
+	if sub.asked[t].has(id) {
+		return true
+	}
+	if t != resource.VirtualHost {
+		return sub.wildcard[t]
+	}
+	return slices.ContainsFunc(sub.prefixes, func(p string) bool { return strings.HasPrefix(e.name, p) })
+}
+
+// Add subscribes to names. "*" is every resource of the type; for virtual hosts
+// the name of a route configuration is all of its virtual hosts, as Envoy's
+// VHDS asks. known are the versions that a client which reconnects says it
+// has: they are not sent again.
+func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]string) error {
+	s := sub.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub.closed {
+		return nil
+	}
+	if sub.names+len(names)+len(known) > MaxNames {
+		return ErrTooManyNames
+	}
+	large := false
+	for _, name := range names {
+		switch {
+		case len(name) > MaxNameLength:
+			return ErrNameTooLong
+		case name == "*":
+			sub.wildcard[t] = true
+			large = true
+		case t == resource.VirtualHost && !strings.Contains(name, "/"):
+			if prefix := name + "/"; !slices.Contains(sub.prefixes, prefix) {
+				sub.prefixes = append(sub.prefixes, strings.Clone(prefix))
+			}
+			large = true
+		default:
+			id := s.internLocked(t, name)
+			if !sub.asked[t].has(id) {
+				sub.asked[t].set(id)
+				sub.names++
+				s.tables[t].entries[id].followers.set(sub.slot)
+			}
+			sub.due[t].set(id)
+			sub.dirty[t].set(id)
+		}
+	}
+	if t == resource.Route && sub.mode.StateOfTheWorld {
+		sub.followHosts(names)
+	}
+	for name := range known {
+		if len(name) > MaxNameLength {
+			return ErrNameTooLong
+		}
+		// Also a name that is no resource any more: the client has it and must
+		// be told that it is gone, in due order.
+		sub.sent[t].set(s.internLocked(t, name))
+	}
+	if large {
+		s.wildcard[t].set(sub.slot)
+		sub.first[t] = sub.first[t] || len(known) == 0
+		for id, e := range s.tables[t].entries {
+			if e != nil && e.frame != nil && sub.follows(t, uint32(id), e) { //nolint:gosec // an id
+				sub.dirty[t].set(uint32(id)) //nolint:gosec // an id
+			}
+		}
+	}
+	for name, version := range known {
+		id := s.tables[t].ids[name]
+		e := s.tables[t].entries[id]
+		current := e.frame != nil && sub.view.sees(e.visible) && e.frameFor(sub.view.Zone).Version == version
+		if current && !(t == resource.Endpoint && sub.isWarming(name)) {
+			sub.dirty[t].clear(id)
+			sub.due[t].clear(id)
+		} else {
+			sub.dirty[t].set(id)
+		}
+	}
+	sub.Wake()
+	return nil
+}
+
+// followHosts makes a state-of-the-world stream follow the virtual hosts that
+// its route configurations will contain.
+func (sub *Subscriber) followHosts(routes []string) {
+	for _, name := range routes {
+		if prefix := name + "/"; !slices.Contains(sub.prefixes, prefix) {
+			sub.prefixes = append(sub.prefixes, strings.Clone(prefix))
+		}
+	}
+	sub.store.wildcard[resource.VirtualHost].set(sub.slot)
+}
+
+// Remove unsubscribes from names. A name that is still followed at large is
+// sent again, as the protocol asks of a server.
+func (sub *Subscriber) Remove(t resource.Type, names []string) {
+	s := sub.store
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sub.closed {
+		return
+	}
+	for _, name := range names {
+		if name == "*" || (t == resource.VirtualHost && !strings.Contains(name, "/")) {
+			sub.wildcard[t] = sub.wildcard[t] && name != "*"
+			sub.prefixes = slices.DeleteFunc(sub.prefixes, func(p string) bool { return p == name+"/" })
+			if !sub.wildcard[t] && (t != resource.VirtualHost || len(sub.prefixes) == 0) {
+				s.wildcard[t].clear(sub.slot)
+			}
+			for id := range sub.sent[t].all() {
+				if !sub.follows(t, id, s.tables[t].entries[id]) {
+					sub.forget(t, id)
+				}
+			}
+			continue
+		}
+		id, ok := s.tables[t].ids[name]
+		if !ok || !sub.asked[t].has(id) {
+			continue
+		}
+		e := s.tables[t].entries[id]
+		sub.asked[t].clear(id)
+		sub.due[t].clear(id)
+		sub.names--
+		e.followers.clear(sub.slot)
+		if sub.follows(t, id, e) {
+			sub.dirty[t].set(id)
+			sub.due[t].set(id)
+			sub.Wake()
+			continue
+		}
+		sub.forget(t, id)
+	}
+}
+
+// forget drops what is known of the client's having a resource: it dropped it itself.
+func (sub *Subscriber) forget(t resource.Type, id uint32) {
+	sub.sent[t].clear(id)
+	sub.dirty[t].clear(id)
+	sub.held[t].clear(id)
+}
+
+// Asked returns how many names of a type the subscriber asked for, and whether
+// it follows the type at large.
+func (sub *Subscriber) Asked(t resource.Type) (names int, large bool) {
+	sub.store.mu.RLock() // Collect does not write what is read here
+	defer sub.store.mu.RUnlock()
+	return sub.asked[t].count(), sub.wildcard[t] || (t == resource.VirtualHost && len(sub.prefixes) > 0)
+}
+
+// Names returns the names of the given ids, for what was sent in a response.
+func (sub *Subscriber) Names(t resource.Type, ids []uint32) []string {
+	sub.store.mu.RLock()
+	defer sub.store.mu.RUnlock()
+	out := make([]string, 0, len(ids))
+	for _, id := range ids {
+		if int(id) < len(sub.store.tables[t].entries) && sub.store.tables[t].entries[id] != nil {
+			out = append(out, sub.store.tables[t].entries[id].name)
+		}
+	}
+	return out
+}
+
+// Batch is what one response must carry.
+type Batch struct {
+	Type   resource.Type
+	Frames []*Frame
+	// IDs of the resources in Frames, for Subscriber.Names.
+	IDs     []uint32
+	Removed []string
+	// Cause is when the oldest change in the batch happened at its source;
+	// zero where the batch answers a request.
+	Cause time.Time
+	Index uint64
+}
+
+// Settled tells Collect what the client has acknowledged.
+type Settled struct {
+	Now time.Time
+	// Routes is true if every listener, route and virtual host that was sent
+	// is acknowledged and none of them stands rejected.
+	Routes bool
+}
+
+// Collect returns what must be sent now, in the order in which it must be
+// sent: clusters, their endpoints, then what routes to them, and removals of
+// clusters last (make before break). again is when to call it anew although
+// nothing wakes the subscriber, zero if there is no need.
+func (sub *Subscriber) Collect(in Settled) (batches []Batch, again time.Time) {
+	s := sub.store
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	order := [resource.Types]resource.Type{
+		resource.Cluster, resource.Endpoint, resource.Listener, resource.Route, resource.VirtualHost,
+	}
+	if sub.mode.StateOfTheWorld { // hosts are inside routes
+		order[3], order[4] = resource.VirtualHost, resource.Route
+	}
+	for _, t := range order {
+		if b, ok := sub.collectType(t); ok {
+			batches = append(batches, b)
+		}
+	}
+	removals, again := sub.collectRemovals(in)
+	return append(batches, removals...), again
+}
+
+func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
+	s := sub.store
+	b := Batch{Type: t, Cause: sub.cause[t], Index: s.index}
+	todo := sub.dirty[t]
+	todo.or(sub.held[t])
+	if todo.empty() && !sub.first[t] {
+		return b, false
+	}
+	sub.cause[t] = time.Time{}
+	sub.held[t] = nil
+	sub.dirty[t] = nil
+	for id := range todo.all() {
+		e := s.tables[t].entries[id]
+		if e == nil {
+			continue
+		}
+		if e.frame == nil || !sub.view.sees(e.visible) || !sub.follows(t, id, e) {
+			sub.collectGone(t, id, e, &b)
+			continue
+		}
+		if sub.mode.Ordered && t >= resource.Listener && !sub.ready(e.needs, 0) {
+			sub.held[t].set(id)
+			continue
+		}
+		b.Frames = append(b.Frames, e.frameFor(sub.view.Zone))
+		b.IDs = append(b.IDs, id)
+		sub.markSent(t, id, e)
+	}
+	// What was rejected or merely delivered out of turn may be asked for again at any time.
+	if len(todo) > 0 && sub.dirty[t] == nil {
+		clearAll(todo)
+		sub.dirty[t] = todo // keep the allocation
+	}
+	if len(b.Frames) == 0 && len(b.Removed) == 0 && (!sub.first[t] || !sub.held[t].empty()) {
+		return b, false
+	}
+	sub.first[t] = false
+	if sub.mode.StateOfTheWorld {
+		return sub.worldBatch(b)
+	}
+	return b, true
+}
+
+func clearAll(b bitset) {
+	for i := range b {
+		b[i] = 0
+	}
+}
+
+func (sub *Subscriber) markSent(t resource.Type, id uint32, e *entry) {
+	sub.sent[t].set(id)
+	sub.due[t].clear(id)
+	switch t {
+	case resource.Cluster:
+		sub.removing[0].clear(id)
+		sub.removing[1].clear(id)
+		if !e.eds {
+			return
+		}
+		sub.warming.set(id)
+		if eds, ok := sub.store.tables[resource.Endpoint].ids[e.name]; ok && sub.asked[resource.Endpoint].has(eds) {
+			sub.dirty[resource.Endpoint].set(eds)
+		}
+	case resource.Endpoint:
+		if cluster, ok := sub.store.tables[resource.Cluster].ids[e.name]; ok {
+			sub.warming.clear(cluster)
+		}
+	}
+}
+
+// collectGone deals with an entry that the client should not have (any more).
+func (sub *Subscriber) collectGone(t resource.Type, id uint32, e *entry, b *Batch) {
+	if !sub.sent[t].has(id) {
+		if sub.due[t].has(id) {
+			// Asked for by name and not there: say so rather than stay silent,
+			// or Envoy waits for its fetch timeout (envoy#9934).
+			sub.due[t].clear(id)
+			b.Removed = append(b.Removed, e.name)
+		}
+		return
+	}
+	sub.due[t].clear(id)
+	switch {
+	case t == resource.Cluster && sub.mode.Ordered:
+		if !sub.removing[0].has(id) && !sub.removing[1].has(id) {
+			if sub.removing[0].empty() {
+				sub.removing[0].set(id)
+				sub.settled = time.Time{}
+			} else {
+				sub.removing[1].set(id)
+			}
+		}
+	case t == resource.Endpoint && sub.hasCluster(e.name):
+		sub.held[t].set(id) // goes with its cluster
+	default:
+		sub.sent[t].clear(id)
+		b.Removed = append(b.Removed, e.name)
+	}
+}
+
+// collectRemovals returns the removals of clusters whose time has come, with
+// their endpoints behind them.
+func (sub *Subscriber) collectRemovals(in Settled) (out []Batch, again time.Time) {
+	if sub.removing[0].empty() {
+		sub.removing[0], sub.removing[1] = sub.removing[1], nil
+		if sub.removing[0].empty() {
+			return nil, time.Time{}
+		}
+		sub.settled = time.Time{}
+	}
+	busy := !in.Routes
+	for _, t := range []resource.Type{resource.Listener, resource.Route, resource.VirtualHost} {
+		busy = busy || !sub.dirty[t].empty() || !sub.held[t].empty()
+	}
+	if busy {
+		sub.settled = time.Time{}
+		return nil, time.Time{} // an acknowledgement wakes us
+	}
+	if sub.settled.IsZero() {
+		sub.settled = in.Now
+	}
+	if due := sub.settled.Add(ClusterGrace); in.Now.Before(due) {
+		return nil, due
+	}
+	s := sub.store
+	clusters := Batch{Type: resource.Cluster, Index: s.index}
+	endpoints := Batch{Type: resource.Endpoint, Index: s.index}
+	for id := range sub.removing[0].all() {
+		e := s.tables[resource.Cluster].entries[id]
+		sub.sent[resource.Cluster].clear(id)
+		sub.warming.clear(id)
+		if e == nil || (e.frame != nil && sub.view.sees(e.visible)) {
+			continue // came back meanwhile; collectType has sent it
+		}
+		clusters.Removed = append(clusters.Removed, e.name)
+		eds, ok := s.tables[resource.Endpoint].ids[e.name]
+		if ok && sub.sent[resource.Endpoint].has(eds) && s.tables[resource.Endpoint].entries[eds].frame == nil {
+			sub.sent[resource.Endpoint].clear(eds)
+			sub.held[resource.Endpoint].clear(eds)
+			endpoints.Removed = append(endpoints.Removed, e.name)
+		}
+	}
+	sub.removing[0], sub.removing[1] = sub.removing[1], nil
+	sub.settled = time.Time{}
+	if !sub.removing[0].empty() {
+		again = in.Now.Add(ClusterGrace)
+	}
+	for _, b := range []Batch{clusters, endpoints} {
+		if len(b.Removed) == 0 {
+			continue
+		}
+		if sub.mode.StateOfTheWorld {
+			if world, ok := sub.worldBatch(b); ok {
+				out = append(out, world)
+			}
+			continue
+		}
+		out = append(out, b)
+	}
+	return out, again
+}
+
+// ready reports whether every cluster that a route names is known to the
+// client together with its endpoints.
+func (sub *Subscriber) ready(needs []string, depth int) bool {
+	s := sub.store
+	for _, name := range needs {
+		id, ok := s.tables[resource.Cluster].ids[name]
+		if !ok || s.tables[resource.Cluster].entries[id].frame == nil {
+			continue // there is nothing to wait for
+		}
+		e := s.tables[resource.Cluster].entries[id]
+		if !sub.view.sees(e.visible) {
+			continue
+		}
+		if !sub.sent[resource.Cluster].has(id) {
+			return false
+		}
+		if e.eds {
+			eds, ok := s.tables[resource.Endpoint].ids[name]
+			if !ok || !sub.sent[resource.Endpoint].has(eds) {
+				return false
+			}
+		}
+		// An aggregate cluster needs its members; nothing is deeper than that.
+		if depth == 0 && !sub.ready(e.needs, 1) {
+			return false
+		}
+	}
+	return true
+}
+
+func (sub *Subscriber) hasCluster(name string) bool {
+	id, ok := sub.store.tables[resource.Cluster].ids[name]
+	return ok && sub.sent[resource.Cluster].has(id)
+}
+
+func (sub *Subscriber) isWarming(name string) bool {
+	id, ok := sub.store.tables[resource.Cluster].ids[name]
+	return ok && sub.warming.has(id)
+}
+
+// Lag says what a subscriber still has to get.
+type Lag struct {
+	// Pending counts changes that were not sent yet, Held those of them that
+	// wait for a cluster or for an acknowledgement.
+	Pending, Held int
+}
+
+// Lag returns what the subscriber still has to get. Anyone may call it.
+func (sub *Subscriber) Lag() Lag {
+	sub.store.mu.Lock() // Collect writes with only the read lock
+	defer sub.store.mu.Unlock()
+	var l Lag
+	for t := range sub.dirty {
+		l.Held += sub.held[t].count()
+		l.Pending += sub.dirty[t].count()
+	}
+	l.Held += sub.removing[0].count() + sub.removing[1].count()
+	l.Pending += l.Held
+	return l
+}

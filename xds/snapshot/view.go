@@ -1,0 +1,31 @@
+package snapshot
+
+import (
+	"slices"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// View is what decides which resources a proxy sees and in which variant.
+type View struct {
+	Role      resource.Role
+	Namespace string
+	// Zone is the proxy's availability zone.
+	Zone string
+	// Declared lists the listeners that the proxy asks for, sorted.
+	Declared []string
+}
+
+func (v *View) sees(r resource.Visibility) bool {
+	if r.Role != "" && r.Role != v.Role {
+		return false
+	}
+	if r.Namespace != "" && r.Namespace != v.Namespace {
+		return false
+	}
+	if r.Declared != "" {
+		_, ok := slices.BinarySearch(v.Declared, r.Declared)
+		return ok
+	}
+	return true
+}

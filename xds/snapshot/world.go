@@ -1,0 +1,102 @@
+package snapshot
+
+import (
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// fieldVirtualHosts is the number of RouteConfiguration.virtual_hosts.
+const fieldVirtualHosts = 2
+
+// fieldVhds is the number of RouteConfiguration.vhds.
+const fieldVhds = 9
+
+// worldBatch makes of the changes what a state-of-the-world response carries:
+// clusters and listeners are always all of them, because what is missing is
+// deleted; endpoints and routes are the changed ones; virtual hosts, which
+// that protocol cannot carry, become a change of their route configuration.
+func (sub *Subscriber) worldBatch(b Batch) (Batch, bool) {
+	s := sub.store
+	switch b.Type {
+	case resource.Cluster, resource.Listener:
+		b.Frames, b.IDs, b.Removed = nil, nil, nil
+		for id := range sub.sent[b.Type].all() {
+			e := s.tables[b.Type].entries[id]
+			switch {
+			case e == nil:
+			case e.frame != nil:
+				b.Frames = append(b.Frames, e.frameFor(sub.view.Zone))
+				b.IDs = append(b.IDs, id)
+			case e.last != nil: // removed, but not yet for this stream
+				b.Frames = append(b.Frames, e.last)
+				b.IDs = append(b.IDs, id)
+			}
+		}
+		return b, true
+	case resource.VirtualHost:
+		for _, prefix := range sub.prefixes {
+			if id, ok := s.tables[resource.Route].ids[strings.TrimSuffix(prefix, "/")]; ok {
+				sub.dirty[resource.Route].set(id)
+				if sub.cause[resource.Route].IsZero() {
+					sub.cause[resource.Route] = b.Cause
+				}
+			}
+		}
+		return b, false
+	case resource.Route:
+		for i, id := range b.IDs {
+			b.Frames[i] = sub.inlineRoute(s.tables[resource.Route].entries[id], b.Frames[i])
+		}
+	}
+	return b, len(b.Frames) > 0 || len(b.Removed) == 0
+}
+
+// inlineRoute returns a route configuration with the virtual hosts that the
+// subscriber sees inside it instead of a reference to VHDS.
+func (sub *Subscriber) inlineRoute(e *entry, f *Frame) *Frame {
+	s := sub.store
+	body := slices.Concat(f.body()...)
+	plain, hadVhds := withoutField(body, fieldVhds)
+	if !hadVhds {
+		return f
+	}
+	parts := resource.Parts{plain}
+	prefix := e.name + "/"
+	var hosts []*entry
+	for id := range sub.sent[resource.VirtualHost].all() {
+		h := s.tables[resource.VirtualHost].entries[id]
+		if h != nil && h.frame != nil && strings.HasPrefix(h.name, prefix) {
+			hosts = append(hosts, h)
+		}
+	}
+	slices.SortFunc(hosts, func(a, b *entry) int { return strings.Compare(a.name, b.name) })
+	for _, h := range hosts {
+		host := h.frame.body()
+		head := protowire.AppendTag(nil, fieldVirtualHosts, protowire.BytesType)
+		parts = append(parts, protowire.AppendVarint(head, uint64(host.Len()))) //nolint:gosec // a length
+		parts = append(parts, host...)
+	}
+	return newFrame(resource.Route, e.name, contentVersion(parts), parts)
+}
+
+// withoutField returns a message without the fields of a number, and whether it had any.
+func withoutField(message []byte, number protowire.Number) (out []byte, had bool) {
+	out = make([]byte, 0, len(message))
+	for rest := message; len(rest) > 0; {
+		n, _, size := protowire.ConsumeField(rest)
+		if size < 0 {
+			return message, false // not a message; compile marshals, so this cannot be
+		}
+		if n == number {
+			had = true
+		} else {
+			out = append(out, rest[:size]...)
+		}
+		rest = rest[size:]
+	}
+	return out, had
+}
