@@ -24,6 +24,11 @@ const (
 	// ReasonsAnnotation on such a slice is a JSON object from instance id to
 	// the reason of its health, for those that are not simply healthy.
 	ReasonsAnnotation = Group + "/reasons"
+	// WeightAnnotation on such a slice is the weight of each of its endpoints.
+	WeightAnnotation = Group + "/weight"
+	// GuardReleaseAnnotation on an InstanceGroup is a time (RFC 3339): what the
+	// never-empty guard held back until then may go.
+	GuardReleaseAnnotation = Group + "/guard-release"
 	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on such a slice.
 	ManagedBy = "causeway.dev"
 )

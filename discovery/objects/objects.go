@@ -1,0 +1,253 @@
+// Package objects turns Kubernetes objects into catalog rows. It is pure, and
+// the same for objects from an API server and from files.
+package objects
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// intern makes one string of equal ones: zones, nodes, namespaces and port
+// names repeat in every row, and each would keep the whole object's buffer.
+func intern(s string) string { return unique.Make(s).Value() }
+
+// Service returns the row of a Service.
+func Service(s *corev1.Service, scope string) *discovery.Service {
+	out := &discovery.Service{
+		Scope:      scope,
+		Key:        discovery.Key{Namespace: intern(s.Namespace), Name: s.Name},
+		Home:       s.Annotations[v1alpha1.HomeAnnotation],
+		Created:    s.CreationTimestamp.Time,
+		Generation: s.Generation,
+	}
+	if s.Spec.Type == corev1.ServiceTypeExternalName {
+		out.ExternalName = s.Spec.ExternalName
+		return out
+	}
+	ips := s.Spec.ClusterIPs
+	if len(ips) == 0 && s.Spec.ClusterIP != "" {
+		ips = []string{s.Spec.ClusterIP}
+	}
+	for _, ip := range ips {
+		if ip != corev1.ClusterIPNone {
+			out.ClusterIPs = append(out.ClusterIPs, ip)
+		}
+	}
+	for _, p := range s.Spec.Ports {
+		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {
+			continue
+		}
+		port := discovery.ServicePort{Name: intern(p.Name), Port: uint16(p.Port)} //nolint:gosec // the API limits it to 65535
+		if p.AppProtocol != nil {
+			port.AppProtocol = intern(*p.AppProtocol)
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	return out
+}
+
+// EndpointSlice returns the row of a slice, nil for one that says nothing to
+// the mesh: of no Service, or of names instead of addresses.
+func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.EndpointSet {
+	if s.AddressType == discoveryv1.AddressTypeFQDN {
+		return nil
+	}
+	out := &discovery.EndpointSet{
+		Scope:      scope,
+		Key:        discovery.Key{Namespace: intern(s.Namespace), Name: s.Name},
+		Generation: s.Generation,
+	}
+	service := s.Labels[discoveryv1.LabelServiceName]
+	var reasons map[string]string
+	var weight uint32
+	if s.Labels[discoveryv1.LabelManagedBy] == v1alpha1.ManagedBy {
+		out.Platform = discovery.Instances
+		out.Group = intern(s.Labels[v1alpha1.InstanceGroupLabel])
+		service = s.Labels[v1alpha1.ServiceLabel]
+		// What a newer replica writes and this one does not understand must
+		// not cost an endpoint: an annotation that cannot be read is ignored.
+		_ = json.Unmarshal([]byte(s.Annotations[v1alpha1.ReasonsAnnotation]), &reasons)
+		if w, err := strconv.ParseUint(s.Annotations[v1alpha1.WeightAnnotation], 10, 16); err == nil {
+			weight = uint32(w)
+		}
+	}
+	if service == "" {
+		return nil
+	}
+	out.Service = discovery.Key{Namespace: out.Namespace, Name: intern(service)}
+	for _, p := range s.Ports {
+		if p.Port == nil || (p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP) {
+			continue
+		}
+		port := discovery.EndpointPort{Port: uint16(*p.Port)} //nolint:gosec // the API limits it to 65535
+		if p.Name != nil {
+			port.Name = intern(*p.Name)
+		}
+		out.Ports = append(out.Ports, port)
+	}
+	out.Endpoints = make([]discovery.Endpoint, 0, len(s.Endpoints))
+	spot := s.Labels[v1alpha1.SpotLabel] == "true"
+	for i := range s.Endpoints {
+		e, ok := endpoint(&s.Endpoints[i], out.Platform)
+		if !ok {
+			continue
+		}
+		if out.Platform == discovery.Instances {
+			e.Spot, e.Weight = spot, weight
+			if r, ok := reasons[e.ID]; ok {
+				e.Reason = r
+			}
+		}
+		out.Endpoints = append(out.Endpoints, e)
+	}
+	return out
+}
+
+// endpoint converts one endpoint, false for one that must not be used at all.
+//
+// Conditions are read as the EndpointSlice API says: ready nil means true;
+// serving is readiness regardless of termination; an endpoint that terminates
+// and still serves finishes what it has.
+func endpoint(e *discoveryv1.Endpoint, p discovery.Platform) (discovery.Endpoint, bool) {
+	if len(e.Addresses) == 0 {
+		return discovery.Endpoint{}, false
+	}
+	out := discovery.Endpoint{Address: e.Addresses[0], ID: e.Addresses[0]}
+	if t := e.TargetRef; t != nil {
+		out.ID = t.Name
+		if p == discovery.Pods {
+			out.ID = t.Namespace + "/" + t.Name
+		}
+	}
+	if e.Zone != nil {
+		out.Zone = intern(*e.Zone)
+	}
+	if e.NodeName != nil {
+		out.Node = intern(*e.NodeName)
+	}
+	ready := e.Conditions.Ready == nil || *e.Conditions.Ready
+	terminating := e.Conditions.Terminating != nil && *e.Conditions.Terminating
+	serving := ready
+	if e.Conditions.Serving != nil {
+		serving = *e.Conditions.Serving
+	}
+	switch {
+	case ready:
+	case terminating && serving:
+		out.Health, out.Reason = discovery.Draining, "Terminating"
+	case terminating:
+		return out, false
+	default:
+		out.Health, out.Reason = discovery.Unhealthy, "NotReady"
+	}
+	return out, true
+}
+
+// Slices returns the EndpointSlices' content that publishes a group's
+// endpoints: what EndpointSlice reads back as the same endpoints. Endpoints of
+// one kind (Spot or not, weight, address family) are together, sorted by id,
+// at most most to a slice. Names and metadata that only Kubernetes needs are
+// the publisher's to add.
+func Slices(set *discovery.EndpointSet, most int) []discoveryv1.EndpointSlice {
+	type kind struct {
+		spot   bool
+		weight uint32
+		family discoveryv1.AddressType
+	}
+	kinds := make(map[kind][]discovery.Endpoint)
+	for _, e := range set.Endpoints {
+		k := kind{e.Spot, e.Weight, discoveryv1.AddressTypeIPv4}
+		for _, c := range e.Address {
+			if c == ':' {
+				k.family = discoveryv1.AddressTypeIPv6
+			}
+		}
+		kinds[k] = append(kinds[k], e)
+	}
+	var order []kind
+	for k := range kinds {
+		order = append(order, k)
+	}
+	slices.SortFunc(order, func(a, b kind) int {
+		switch {
+		case a.spot != b.spot:
+			if b.spot {
+				return -1
+			}
+			return 1
+		case a.weight != b.weight:
+			return int(a.weight) - int(b.weight)
+		case a.family < b.family:
+			return -1
+		}
+		return 1
+	})
+	var out []discoveryv1.EndpointSlice
+	for _, k := range order {
+		members := kinds[k]
+		slices.SortFunc(members, func(a, b discovery.Endpoint) int {
+			if a.ID < b.ID {
+				return -1
+			}
+			return 1
+		})
+		for chunk := range slices.Chunk(members, most) {
+			out = append(out, slice(set, chunk, k.spot, k.weight, k.family))
+		}
+	}
+	return out
+}
+
+func slice(set *discovery.EndpointSet, members []discovery.Endpoint, spot bool, weight uint32, family discoveryv1.AddressType) discoveryv1.EndpointSlice {
+	s := discoveryv1.EndpointSlice{AddressType: family}
+	s.Labels = map[string]string{
+		discoveryv1.LabelManagedBy:  v1alpha1.ManagedBy,
+		corev1.IsHeadlessService:    "",
+		v1alpha1.InstanceGroupLabel: set.Group,
+		v1alpha1.ServiceLabel:       set.Service.Name,
+	}
+	if spot {
+		s.Labels[v1alpha1.SpotLabel] = "true"
+	}
+	s.Annotations = make(map[string]string)
+	if weight > 0 {
+		s.Annotations[v1alpha1.WeightAnnotation] = strconv.FormatUint(uint64(weight), 10)
+	}
+	for _, p := range set.Ports {
+		number, protocol := int32(p.Port), corev1.ProtocolTCP
+		s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &number, Protocol: &protocol})
+	}
+	reasons := make(map[string]string)
+	for _, e := range members {
+		ready := e.Health == discovery.Healthy
+		terminating := e.Health == discovery.Draining
+		serving := ready || terminating
+		se := discoveryv1.Endpoint{
+			Addresses:  []string{e.Address},
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
+			TargetRef:  &corev1.ObjectReference{Kind: "Instance", Namespace: set.Namespace, Name: e.ID},
+		}
+		if e.Zone != "" {
+			se.Zone = &e.Zone
+		}
+		s.Endpoints = append(s.Endpoints, se)
+		if e.Reason != "" {
+			reasons[e.ID] = e.Reason
+		}
+	}
+	if len(reasons) > 0 {
+		text, err := json.Marshal(reasons)
+		if err == nil { // strings always marshal
+			s.Annotations[v1alpha1.ReasonsAnnotation] = string(text)
+		}
+	}
+	return s
+}

@@ -1,0 +1,93 @@
+// Package bootstrap makes the static configuration that an Envoy starts with,
+// and reads what such an Envoy then says of itself.
+package bootstrap
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// DefaultHTTPListen is where the HTTP listener of explicit egress is.
+const DefaultHTTPListen = "127.0.0.1:15001"
+
+// listenersField of a node's metadata lists the listeners that it declares.
+const listenersField = "causeway.dev/listeners"
+
+// Limits of what a node may say of itself.
+const (
+	maxID        = 512
+	maxListeners = 64
+)
+
+// Node is who a proxy says it is.
+type Node struct {
+	// ID is "<role>~<namespace>~<workload>~<instance id or pod uid>".
+	ID                            string
+	Role                          resource.Role
+	Namespace, Workload, Instance string
+	// Service is the node's cluster, "<namespace>/<service>".
+	Service      string
+	Region, Zone string
+	// Declared lists compile.Declarations, sorted.
+	Declared []string
+	// Envoy is the proxy's version, "" for a client that is no Envoy.
+	Envoy string
+}
+
+// ParseNode reads and checks what a proxy says of itself.
+func ParseNode(n *corev3.Node) (Node, error) {
+	out := Node{
+		ID: n.GetId(), Service: n.GetCluster(),
+		Region: n.GetLocality().GetRegion(), Zone: n.GetLocality().GetZone(),
+	}
+	if len(out.ID) > maxID || len(out.Service) > maxID || len(out.Region) > maxID || len(out.Zone) > maxID {
+		return out, fmt.Errorf("id, cluster and locality have at most %d bytes each", maxID)
+	}
+	parts := strings.Split(out.ID, "~")
+	if len(parts) != 4 || slices.Contains(parts, "") {
+		return out, fmt.Errorf("id %q is not ROLE~NAMESPACE~WORKLOAD~INSTANCE: make the bootstrap with 'causeway bootstrap'", out.ID)
+	}
+	out.Role, out.Namespace, out.Workload, out.Instance = resource.Role(parts[0]), parts[1], parts[2], parts[3]
+	if out.Role != resource.Sidecar && out.Role != resource.Gateway {
+		return out, fmt.Errorf("id %q: role %q is neither %s nor %s", out.ID, parts[0], resource.Sidecar, resource.Gateway)
+	}
+	if n.GetUserAgentName() == "envoy" {
+		v := n.GetUserAgentBuildVersion().GetVersion()
+		out.Envoy = fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
+	}
+	listeners := n.GetMetadata().GetFields()[listenersField].GetListValue().GetValues()
+	if len(listeners) > maxListeners {
+		return out, fmt.Errorf("%s: at most %d listeners", listenersField, maxListeners)
+	}
+	for _, l := range listeners {
+		if _, err := compile.ParseDeclaration(l.GetStringValue()); err != nil {
+			return out, fmt.Errorf("%s: %w", listenersField, err)
+		}
+		out.Declared = append(out.Declared, l.GetStringValue())
+	}
+	slices.Sort(out.Declared)
+	out.Declared = slices.Compact(out.Declared)
+	return out, nil
+}
+
+var errNoName = errors.New("it is empty")
+
+// checkPart checks a part of a node id.
+func checkPart(s string) error {
+	switch {
+	case s == "":
+		return errNoName
+	case strings.Contains(s, "~"):
+		return fmt.Errorf("%q has a ~, which separates the parts of a node id", s)
+	case len(s) > 253:
+		return fmt.Errorf("%q is longer than 253 bytes", s)
+	}
+	return nil
+}
