@@ -38,9 +38,12 @@ type Problem struct {
 	Message string
 }
 
+// Where returns "file:line".
+func (p Problem) Where() string { return p.File + ":" + strconv.Itoa(p.Line) }
+
 // Error returns "file:line: object: message".
 func (p Problem) Error() string {
-	s := p.File + ":" + strconv.Itoa(p.Line) + ": "
+	s := p.Where() + ": "
 	if p.Object != "" {
 		s += p.Object + ": "
 	}

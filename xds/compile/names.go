@@ -8,8 +8,8 @@
 //	<ns>/<svc>:<port>/pods+instances        pods, and instances while no pod is usable
 //	<ns>/<svc>:<port>/instances+pods        the reverse
 //	http                                    the route configuration of HTTP callers
-//	http/<ns>/<svc>:<port>                  a virtual host of it
-//	http/<ns>/<svc>:<port>/short            the same by the name that only its namespace may use
+//	http/<svc>.<ns>:<port>                  a virtual host of it
+//	http/<svc>.<ns>:<port>+short            the same by the name that only its namespace may use
 package compile
 
 import (
@@ -30,6 +30,12 @@ func ClusterName(svc discovery.Key, port uint16, p discovery.Platform) string {
 // failoverName returns the name of the aggregate cluster that prefers a platform.
 func failoverName(svc discovery.Key, port uint16, first discovery.Platform) string {
 	return portName(svc, port) + "/" + first.String() + "+" + first.Other().String()
+}
+
+// hostName returns the name of a port's virtual host. What is before the last
+// slash must be the route configuration's name: so Envoy finds whose it is.
+func hostName(svc discovery.Key, port uint16) string {
+	return RouteName + "/" + svc.Name + "." + svc.Namespace + ":" + strconv.Itoa(int(port))
 }
 
 func portName(svc discovery.Key, port uint16) string {

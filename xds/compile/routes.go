@@ -37,7 +37,7 @@ const (
 // virtualHosts returns the virtual hosts of an HTTP port: one for the names
 // that everyone may use, one for the name that means the caller's namespace.
 func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Resource {
-	name := RouteName + "/" + portName(m.Key, p.Number)
+	name := hostName(m.Key, p.Number)
 	to := targets(m.Key, p)
 	routes := c.routes(to)
 	needs := make([]string, len(to))
@@ -55,7 +55,7 @@ func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Re
 	full := append([]string{short, short + ".svc", short + "." + clusterDomain}, m.ClusterIPs...)
 	return []resource.Resource{
 		host(name, full, resource.Visibility{Role: resource.Sidecar}),
-		host(name+"/short", []string{m.Name}, resource.Visibility{Role: resource.Sidecar, Namespace: m.Namespace}),
+		host(name+"+short", []string{m.Name}, resource.Visibility{Role: resource.Sidecar, Namespace: m.Namespace}),
 	}
 }
 

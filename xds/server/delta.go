@@ -33,8 +33,11 @@ func (deltaProtocol) mode(n *Node) snapshot.Mode { return snapshot.Mode{Ordered:
 func (deltaProtocol) subscribe(st *stream, t resource.Type, r *request) error {
 	names := r.subscribe
 	// "For Listener and Cluster an empty list in the first request means the
-	// wildcard" (xDS protocol, "How the client specifies what resources to return").
-	if !st.types[t].started && len(names) == 0 && (t == resource.Cluster || t == resource.Listener) {
+	// wildcard" (xDS protocol, "How the client specifies what resources to
+	// return"), and Envoy 1.40 asks for a route configuration's virtual hosts
+	// in the same way.
+	wild := t == resource.Cluster || t == resource.Listener || t == resource.VirtualHost
+	if !st.types[t].started && len(names) == 0 && wild {
 		names = []string{"*"}
 	}
 	if len(r.unsubscribe) > 0 {

@@ -122,15 +122,14 @@ func (sub *Subscriber) follows(t resource.Type, id uint32, e *entry) bool {
 	if sub.asked[t].has(id) {
 		return true
 	}
-	if t != resource.VirtualHost {
+	if sub.wildcard[t] || t != resource.VirtualHost {
 		return sub.wildcard[t]
 	}
 	return slices.ContainsFunc(sub.prefixes, func(p string) bool { return strings.HasPrefix(e.name, p) })
 }
 
 // Add subscribes to names. "*" is every resource of the type; for virtual hosts
-// the name of a route configuration is all of its virtual hosts, as Envoy's
-// VHDS asks. known are the versions that a client which reconnects says it
+// the name of a route configuration is all of its virtual hosts. known are the versions that a client which reconnects says it
 // has: they are not sent again.
 func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]string) error {
 	s := sub.store

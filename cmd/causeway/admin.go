@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+)
+
+// healthHandler serves what kubelet and Prometheus ask for.
+func (s *serve) healthHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if missing := s.missing(); len(missing) > 0 || !s.serving.Load() {
+			http.Error(w, "not ready: waiting for "+joinOr(missing, "the first compilation"), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ready\n"))
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// adminHandler serves the CLI. It can change things and has no authentication
+// of its own, which is why it listens on loopback.
+func (s *serve) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Proxies()) })
+	mux.HandleFunc("GET /v1/endpoints", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, serviceViews(s.catalog.Read(), r.URL.Query().Get("service")))
+	})
+	mux.HandleFunc("GET /v1/sources", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, slices.Collect(catalog.Sources.All(s.catalog.Read())))
+	})
+	mux.HandleFunc("GET /v1/groups", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, slices.Collect(catalog.GroupStatuses.All(s.catalog.Read())))
+	})
+	mux.HandleFunc("POST /v1/guard/release", s.releaseGuard)
+	return mux
+}
+
+func (s *serve) releaseGuard(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Query().Get("group")
+	g, ok := catalog.InstanceGroups.Get(s.catalog.Read(), name)
+	if !ok {
+		http.Error(w, "there is no InstanceGroup "+name+": name it as NAMESPACE/NAME", http.StatusNotFound)
+		return
+	}
+	held := 0
+	if st, ok := catalog.GroupStatuses.Get(s.catalog.Read(), name); ok {
+		held = st.GuardHeld
+	}
+	s.release(g.Key)
+	s.log.Info("the never-empty guard was released by hand", "group", name, "held", held)
+	writeJSON(w, struct{ Released int }{held})
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // a client that went away
+}
+
+// serveHTTP serves a handler until the context ends.
+func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		_ = srv.Close()
+	}()
+	err := srv.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) {
+		<-stopped
+		return ctx.Err()
+	}
+	return err
+}
+
+// collector turns the catalog's state into metrics when they are asked for.
+type collector struct {
+	serve *serve
+
+	lastSync, failing, resources, bytes, guard, instances, proxiesBehind *prometheus.Desc
+}
+
+func newCollector(s *serve) *collector {
+	return &collector{
+		serve:         s,
+		lastSync:      prometheus.NewDesc("causeway_source_last_sync_timestamp_seconds", "When a source last read everything, in Unix time.", []string{"source"}, nil),
+		failing:       prometheus.NewDesc("causeway_source_failing", "1 while a source's newest attempt to read has failed.", []string{"source"}, nil),
+		resources:     prometheus.NewDesc("causeway_xds_resources", "Resources in the snapshot.", []string{"type"}, nil),
+		bytes:         prometheus.NewDesc("causeway_xds_resource_bytes", "Bytes of the resources in the snapshot, all zones' variants together.", []string{"type"}, nil),
+		guard:         prometheus.NewDesc("causeway_guard_held_instances", "Instances that the never-empty guard holds back from removal.", []string{"group"}, nil),
+		instances:     prometheus.NewDesc("causeway_group_instances", "Instances of a group by state (desired, ready, draining, spot).", []string{"group", "state"}, nil),
+		proxiesBehind: prometheus.NewDesc("causeway_xds_proxies_behind", "Connected proxies that have not acknowledged everything, by cause (pending, rejected, stalled).", []string{"cause"}, nil),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.lastSync, c.failing, c.resources, c.bytes, c.guard, c.instances, c.proxiesBehind} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	r := c.serve.catalog.Read()
+	for st := range catalog.Sources.All(r) {
+		if !st.LastSync.IsZero() {
+			gauge(c.lastSync, float64(st.LastSync.UnixMilli())/1000, st.Name)
+		}
+		failing := 0.0
+		if st.Error != "" {
+			failing = 1
+		}
+		gauge(c.failing, failing, st.Name)
+	}
+	for st := range catalog.GroupStatuses.All(r) {
+		group := st.Key.String()
+		gauge(c.guard, float64(st.GuardHeld), group)
+		gauge(c.instances, float64(st.Counts.Desired), group, "desired")
+		gauge(c.instances, float64(st.Counts.Ready), group, "ready")
+		gauge(c.instances, float64(st.Counts.Draining), group, "draining")
+		gauge(c.instances, float64(st.Counts.Spot), group, "spot")
+	}
+	count, bytes := c.serve.store.Totals()
+	for t := range count {
+		gauge(c.resources, float64(count[t]), typeName(t))
+		gauge(c.bytes, float64(bytes[t]), typeName(t))
+	}
+	var pending, rejected, stalled float64
+	for _, p := range c.serve.xds.Proxies() {
+		switch stateOf(&p) {
+		case "in sync":
+		case "rejected":
+			rejected++
+		default:
+			if p.StalledSince.IsZero() {
+				pending++
+			} else {
+				stalled++
+			}
+		}
+	}
+	gauge(c.proxiesBehind, pending, "pending")
+	gauge(c.proxiesBehind, rejected, "rejected")
+	gauge(c.proxiesBehind, stalled, "stalled")
+}
+
+// missing lists the sources that have neither synced nor a last known good.
+func (s *serve) missing() []string {
+	r := s.catalog.Read()
+	var out []string
+	for _, name := range s.required {
+		if st, ok := catalog.Sources.Get(r, name); !ok || !st.Ready() {
+			out = append(out, name)
+		}
+	}
+	for st := range catalog.Sources.All(r) {
+		if !st.Ready() && !slices.Contains(out, st.Name) {
+			out = append(out, st.Name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/xds/bootstrap"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+func bootstrapCommand() *cobra.Command {
+	o := bootstrap.Options{}
+	tls := bootstrap.TLS{}
+	role := ""
+	c := &cobra.Command{
+		Use:   "bootstrap",
+		Short: "Print the bootstrap of an Envoy that joins the mesh",
+		Long: `Print the static configuration with which an Envoy on a host or in a pod joins
+the mesh. The host's own processes then reach every Service through
+http_proxy=http://127.0.0.1:15001, and TCP Services through the listeners that
+--tcp-listen declares.
+
+On an EC2 host, as user data or from a unit file:
+
+  causeway bootstrap --namespace web --workload php-web \
+    --id "$(ec2-metadata --instance-id)" --zone "$(ec2-metadata --availability-zone)" \
+    --server causeway.internal:18000 \
+    --tls-ca /etc/causeway/ca.crt --tls-server-name causeway.internal \
+    --tls-cert /etc/causeway/tls.crt --tls-key /etc/causeway/tls.key \
+    --tcp-listen 127.0.0.1:3306=data/mysql:3306 > /etc/envoy/envoy.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Role = resource.Role(role)
+			if tls != (bootstrap.TLS{}) {
+				o.TLS = &tls
+			}
+			out, err := bootstrap.Generate(o)
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(out)
+			return err
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&role, "role", string(resource.Sidecar), "what the proxy does: sidecar or gateway")
+	f.StringVar(&o.Namespace, "namespace", "", "namespace of the workload (required)")
+	f.StringVar(&o.Workload, "workload", "", "name of the workload, for example of its auto scaling group or Deployment (required)")
+	f.StringVar(&o.Instance, "id", "", "instance id or pod uid (required)")
+	f.StringVar(&o.Service, "service", "", "Service that the workload belongs to (default: the workload's name)")
+	f.StringVar(&o.Region, "region", "", "AWS region")
+	f.StringVar(&o.Zone, "zone", "", "availability zone; callers prefer endpoints of their own")
+	f.StringSliceVar(&o.Servers, "server", []string{defaultXDSListen}, "HOST:PORT of the control plane; repeat for several")
+	f.StringVar(&o.HTTPListen, "http-listen", bootstrap.DefaultHTTPListen, "where the host's processes reach the mesh over HTTP; empty for nowhere")
+	f.StringSliceVar(&o.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")
+	f.StringVar(&o.AdminListen, "admin-listen", "127.0.0.1:15000", "Envoy's admin interface, loopback only; empty for none")
+	f.StringVar(&tls.CA, "tls-ca", "", "file with the CA of the control plane's certificate")
+	f.StringVar(&tls.ServerName, "tls-server-name", "", "DNS name in the control plane's certificate")
+	f.StringVar(&tls.Cert, "tls-cert", "", "file with the proxy's certificate")
+	f.StringVar(&tls.Key, "tls-key", "", "file with the proxy's key")
+	return c
+}

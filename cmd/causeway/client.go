@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// adminFlag is where the commands find a running control plane.
+type adminFlag struct{ address string }
+
+func (a *adminFlag) add(c *cobra.Command) {
+	c.Flags().StringVar(&a.address, "admin", defaultAdminListen,
+		"address of the control plane's admin API (in Kubernetes: kubectl -n causeway-system port-forward deploy/causeway 15080)")
+}
+
+// do sends a request to the admin API and decodes its answer into out.
+func (a *adminFlag) do(ctx context.Context, method, path string, query url.Values, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	u := url.URL{Scheme: "http", Host: a.address, Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	if err != nil {
+		return fmt.Errorf("--admin: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("no control plane answers at %s: start 'causeway serve' or name another with --admin: %w", a.address, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // the status says enough without
+		return fmt.Errorf("the control plane at %s: %s: %s", a.address, resp.Status, strings.TrimSpace(string(text)))
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("the control plane at %s: %w", a.address, err)
+	}
+	return nil
+}

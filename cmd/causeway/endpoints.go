@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// endpointView is one endpoint of one port of a Service.
+type endpointView struct {
+	Service  string `json:"service"`
+	Port     uint16 `json:"port"`
+	Platform string `json:"platform"`
+	// Share of the traffic that the platform gets, in percent.
+	Share   float64 `json:"share"`
+	ID      string  `json:"id"`
+	Address string  `json:"address"`
+	Zone    string  `json:"zone"`
+	Spot    bool    `json:"spot,omitempty"`
+	Health  string  `json:"health"`
+	Reason  string  `json:"reason,omitempty"`
+}
+
+// serviceView is a Service and all its endpoints.
+type serviceView struct {
+	Service   string         `json:"service"`
+	Home      string         `json:"home"`
+	HomeCause string         `json:"homeBecause"`
+	Findings  []string       `json:"findings,omitempty"`
+	Endpoints []endpointView `json:"endpoints"`
+}
+
+// serviceViews returns the Services of the catalog, or the one that is named.
+func serviceViews(r catalog.Reader, only string) []serviceView {
+	out := []serviceView{}
+	findings := make(map[string][]string)
+	for _, f := range policy.Validate(r) {
+		findings[f.Object.String()] = append(findings[f.Object.String()], f.String())
+	}
+	for svc := range catalog.Services.All(r) {
+		if only != "" && svc.Key.String() != only {
+			continue
+		}
+		m := policy.BuildService(r, svc.Key)
+		if m == nil {
+			continue
+		}
+		v := serviceView{
+			Service: svc.Key.String(), Home: m.Home.String(), HomeCause: m.HomeBecause, Endpoints: []endpointView{},
+		}
+		for _, p := range m.Provenance {
+			v.Findings = append(v.Findings, findings[p.String()]...)
+		}
+		for i := range m.Ports {
+			p := &m.Ports[i]
+			for j, b := range p.Backings {
+				for _, z := range b.Zones {
+					for _, e := range z.Endpoints {
+						v.Endpoints = append(v.Endpoints, endpointView{
+							Service: v.Service, Port: p.Number, Platform: b.Platform.String(),
+							Share: float64(p.Shares[j]) / policy.ShareTotal * 100,
+							ID:    e.ID, Address: fmt.Sprintf("%s:%d", e.Address, e.Port), Zone: z.Name, Spot: e.Spot,
+							Health: e.Health.String(), Reason: reason(e),
+						})
+					}
+				}
+			}
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func reason(e policy.Endpoint) string {
+	if e.Reason == "" && e.Health == discovery.Healthy {
+		return "in service"
+	}
+	return e.Reason
+}
+
+func endpointsCommand() *cobra.Command {
+	var output outputFlag
+	var admin adminFlag
+	c := &cobra.Command{
+		Use:   "endpoints [NAMESPACE/SERVICE]",
+		Short: "Who answers for a Service: platform, zone, health and the reason for it",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			query := url.Values{}
+			if len(args) == 1 {
+				query.Set("service", args[0])
+			}
+			var services []serviceView
+			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/endpoints", query, &services); err != nil {
+				return err
+			}
+			if len(args) == 1 && len(services) == 0 {
+				return fmt.Errorf("there is no Service %s: 'causeway endpoints' lists them all", args[0])
+			}
+			return output.print(cmd, services, func(t *table) {
+				for i, s := range services {
+					if i > 0 {
+						t.row(" ")
+					}
+					t.row(fmt.Sprintf("%s   home: %s (%s)", s.Service, s.Home, s.HomeCause))
+					for _, f := range s.Findings {
+						t.row("  " + f)
+					}
+					t.row("PORT", "PLATFORM", "SHARE", "ID", "ADDRESS", "ZONE", "SPOT", "HEALTH", "REASON")
+					for _, e := range s.Endpoints {
+						spot := ""
+						if e.Spot {
+							spot = "spot"
+						}
+						t.row(fmt.Sprint(e.Port), e.Platform, fmt.Sprintf("%g%%", e.Share), e.ID, e.Address, e.Zone, spot, e.Health, e.Reason)
+					}
+				}
+			})
+		},
+	}
+	output.add(c)
+	admin.add(c)
+	return c
+}

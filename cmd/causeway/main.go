@@ -1,0 +1,68 @@
+// Causeway is the control plane of an Envoy mesh in which EC2 instances and
+// Kubernetes pods answer for the same Services.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build (-ldflags -X main.version=...).
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	os.Exit(exitCode(err))
+}
+
+// Exit codes of every subcommand.
+const (
+	exitOK       = 0
+	exitError    = 1 // it did not work
+	exitFindings = 2 // it worked and found mistakes (validate)
+)
+
+// errFindings says that a check worked and found mistakes, which are printed already.
+var errFindings = errors.New("there are mistakes")
+
+func exitCode(err error) int {
+	switch {
+	case err == nil || errors.Is(err, context.Canceled):
+		return exitOK
+	case errors.Is(err, errFindings):
+		return exitFindings
+	}
+	fmt.Fprintln(os.Stderr, "causeway: "+err.Error())
+	return exitError
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "causeway",
+		Short: "One Envoy mesh over EC2 instances and Kubernetes pods",
+		Long: `Causeway lets services on EC2 instances and the same services in Kubernetes
+pods answer under one name, and moves traffic from the first to the second.
+
+First steps, without Kubernetes and without AWS:
+
+  causeway validate manifests/examples         check a directory of objects
+  causeway serve --config manifests/examples   serve it to Envoys on 127.0.0.1:18000
+  causeway bootstrap --namespace web --workload cron --id i-1 > envoy.yaml
+  envoy -c envoy.yaml                          join the mesh
+  causeway proxies                             who is connected and in sync
+  causeway endpoints web/php-web               who answers, and why not`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	c.AddCommand(serveCommand(), bootstrapCommand(), validateCommand(), proxiesCommand(), endpointsCommand(),
+		guardCommand(), versionCommand())
+	return c
+}

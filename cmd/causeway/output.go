@@ -1,0 +1,56 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
+)
+
+// outputFlag is the flag -o of the commands that print something.
+type outputFlag struct{ format string }
+
+func (o *outputFlag) add(c *cobra.Command) {
+	c.Flags().StringVarP(&o.format, "output", "o", "table", "how to print: table, json or yaml")
+}
+
+// print prints a value as JSON or YAML, or what rows makes of it as a table.
+func (o *outputFlag) print(c *cobra.Command, v any, rows func(*table)) error {
+	switch o.format {
+	case "table":
+		t := &table{w: tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 3, ' ', 0)}
+		rows(t)
+		return t.w.Flush()
+	case "json":
+		out, err := json.MarshalIndent(v, "", "  ")
+		if err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), string(out))
+		return err
+	case "yaml":
+		out, err := yaml.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("print: %w", err)
+		}
+		_, err = io.WriteString(c.OutOrStdout(), string(out))
+		return err
+	}
+	return fmt.Errorf("--output: %q is not table, json or yaml", o.format)
+}
+
+// table prints rows in columns.
+type table struct{ w *tabwriter.Writer }
+
+func (t *table) row(cells ...string) {
+	for i, c := range cells {
+		if c == "" {
+			cells[i] = "-"
+		}
+	}
+	_, _ = io.WriteString(t.w, strings.Join(cells, "\t")+"\n") // Flush returns the error
+}

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/xds/bootstrap"
+	"github.com/causeway-mesh/causeway/xds/engine"
+	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
+)
+
+// Where a control plane listens unless told otherwise: on loopback.
+const (
+	defaultXDSListen   = "127.0.0.1:18000"
+	defaultHTTPListen  = "127.0.0.1:8080"
+	defaultAdminListen = "127.0.0.1:15080"
+)
+
+// serveOptions are the flags of `causeway serve`.
+type serveOptions struct {
+	config, stateDir                   string
+	kubeconfig                         string
+	namespace                          string
+	xdsListen, httpListen, adminListen string
+	tlsCert, tlsKey, clientCA, rules   string
+	insecureXDS                        bool
+	logLevel                           string
+	ec2Interval                        time.Duration
+	ec2Queues                          []string
+}
+
+func serveCommand() *cobra.Command {
+	var o serveOptions
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane",
+		Long: `Run the control plane: read Services, endpoints and InstanceGroups, follow the
+instances in EC2, and serve the mesh to Envoys over xDS.
+
+With --config DIR the objects come from YAML files and no Kubernetes is needed;
+otherwise from Kubernetes, with the Pod's service account or --kubeconfig.
+EC2 credentials come from the AWS SDK's standard chain.
+
+Everything listens on loopback unless told otherwise. An xDS listener elsewhere
+needs TLS with client certificates:
+
+  causeway serve --xds-listen :18000 --xds-tls-cert tls.crt --xds-tls-key tls.key \
+    --xds-client-ca ca.crt --xds-client-rules rules.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := newServe(&o)
+			if err != nil {
+				return err
+			}
+			return s.run(cmd.Context())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.config, "config", "", "directory of YAML files to read instead of Kubernetes")
+	f.StringVar(&o.stateDir, "state-dir", "", "with --config: directory where the last known good survives a restart; empty: nothing does")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; empty: the Pod's service account")
+	f.StringVar(&o.namespace, "namespace", "causeway-system", "in Kubernetes: the control plane's own namespace")
+	f.StringVar(&o.xdsListen, "xds-listen", defaultXDSListen, "address for Envoys")
+	f.StringVar(&o.httpListen, "http-listen", defaultHTTPListen, "address for /healthz, /readyz and /metrics")
+	f.StringVar(&o.adminListen, "admin-listen", defaultAdminListen, "loopback address for the other causeway commands; empty for none")
+	f.StringVar(&o.tlsCert, "xds-tls-cert", "", "file with the xDS listener's certificate; read again when it changes")
+	f.StringVar(&o.tlsKey, "xds-tls-key", "", "file with its key")
+	f.StringVar(&o.clientCA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
+	f.StringVar(&o.rules, "xds-client-rules", "", "file with the rules which certificate may be which namespace's and role's proxy")
+	f.BoolVar(&o.insecureXDS, "xds-insecure", false, "allow plaintext xDS beyond loopback: anyone who reaches the port reads the mesh's configuration")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.DurationVar(&o.ec2Interval, "ec2-interval", 15*time.Second, "how often each account and region is read")
+	f.StringSliceVar(&o.ec2Queues, "ec2-queue", nil, "URL of an SQS queue with EC2 events from EventBridge, as URL or REGION=URL; repeat for several")
+	return c
+}
+
+// serve is a running control plane.
+type serve struct {
+	opts     serveOptions
+	log      *slog.Logger
+	registry *prometheus.Registry
+	catalog  *catalog.Catalog
+	store    *snapshot.Store
+	engine   *engine.Engine
+	xds      *server.Server
+	certs    *certificates
+	// required are the sources without which nothing may be served.
+	required []string
+	serving  atomic.Bool
+	// release lets what the never-empty guard holds go.
+	release func(discovery.Key)
+}
+
+func newServe(o *serveOptions) (*serve, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level: %q is not debug, info, warn or error", o.logLevel)
+	}
+	if o.adminListen != "" && !isLoopback(o.adminListen) {
+		return nil, fmt.Errorf("--admin-listen: %s is not a loopback address; the admin API changes things and asks nobody who they are", o.adminListen)
+	}
+	s := &serve{
+		opts: *o, registry: prometheus.NewRegistry(), catalog: catalog.New(), store: snapshot.New(),
+		log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		release: func(discovery.Key) {},
+	}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.engine = engine.New(s.catalog, s.store, s.log, s.registry)
+	xds := server.Options{
+		Logger: s.log, Metrics: server.NewMetrics(s.registry), Identify: identify,
+		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return s.engine.Declare(ctx, n.Declared) },
+	}
+	if err := s.secure(&xds); err != nil {
+		return nil, err
+	}
+	s.xds = server.New(s.store, xds)
+	s.registry.MustRegister(newCollector(s))
+	return s, nil
+}
+
+// secure sets up who may connect to the xDS listener.
+func (s *serve) secure(xds *server.Options) error {
+	o := &s.opts
+	given := 0
+	for _, f := range []string{o.tlsCert, o.tlsKey, o.clientCA, o.rules} {
+		if f != "" {
+			given++
+		}
+	}
+	switch {
+	case given == 0 && (isLoopback(o.xdsListen) || o.insecureXDS):
+		return nil
+	case given == 0:
+		return fmt.Errorf("--xds-listen: %s is not loopback and has no TLS: give --xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-client-rules, or accept the risk with --xds-insecure", o.xdsListen)
+	case given < 4:
+		return errors.New("--xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-client-rules go together")
+	}
+	var err error
+	if s.certs, err = newCertificates(o.tlsCert, o.tlsKey, o.clientCA, s.log, s.registry); err != nil {
+		return err
+	}
+	rules, err := loadClientRules(o.rules)
+	if err != nil {
+		return err
+	}
+	xds.Credentials, xds.Authorize = s.certs.credentials(), rules.authorize
+	return nil
+}
+
+func isLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	a, err := netip.ParseAddr(host)
+	return err == nil && a.IsLoopback()
+}
+
+func identify(n *corev3.Node) (server.Node, error) {
+	node, err := bootstrap.ParseNode(n)
+	return server.Node{
+		ID: node.ID, Service: node.Service, Role: node.Role, Namespace: node.Namespace, Zone: node.Zone,
+		Declared: node.Declared, Version: node.Envoy, Envoy: node.Envoy != "",
+	}, err
+}
+
+// component is a part of the control plane that runs until its context ends.
+type component struct {
+	name string
+	run  func(context.Context) error
+}
+
+func (s *serve) run(ctx context.Context) error {
+	listeners, err := s.listen()
+	if err != nil {
+		return err
+	}
+	components := append(listeners, component{"engine", s.engine.Run})
+	if s.certs != nil {
+		components = append(components, component{"certificates", s.certs.run})
+	}
+	var sources []component
+	if s.opts.config != "" {
+		sources, err = s.standalone()
+	} else {
+		sources, err = s.kubernetes()
+	}
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, c := range append(components, sources...) {
+		g.Go(func() error {
+			err := c.run(ctx)
+			if err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			return err
+		})
+	}
+	s.log.Info("started", "version", version, "xds", s.opts.xdsListen, "http", s.opts.httpListen, "admin", s.opts.adminListen)
+	return g.Wait()
+}
+
+// listen opens the listeners, so that an address in use fails at once.
+func (s *serve) listen() ([]component, error) {
+	var out []component
+	add := func(flag, address string, run func(context.Context, net.Listener) error) error {
+		l, err := net.Listen("tcp", address) //nolint:noctx // it does not wait
+		if err != nil {
+			return fmt.Errorf("%s: %w", flag, err)
+		}
+		out = append(out, component{flag[2:], func(ctx context.Context) error { return run(ctx, l) }})
+		return nil
+	}
+	if err := add("--http-listen", s.opts.httpListen, func(ctx context.Context, l net.Listener) error {
+		return serveHTTP(ctx, l, s.healthHandler(), s.log)
+	}); err != nil {
+		return nil, err
+	}
+	if s.opts.adminListen != "" {
+		if err := add("--admin-listen", s.opts.adminListen, func(ctx context.Context, l net.Listener) error {
+			return serveHTTP(ctx, l, s.adminHandler(), s.log)
+		}); err != nil {
+			return nil, err
+		}
+	}
+	// Envoys that connect early wait in the listener's queue.
+	return out, add("--xds-listen", s.opts.xdsListen, s.serveXDS)
+}
+
+// serveXDS serves Envoys once everything is known: nothing that is not yet
+// known may look as if it were empty.
+func (s *serve) serveXDS(ctx context.Context, l net.Listener) error {
+	feed := s.catalog.Subscribe()
+	last := ""
+	for {
+		missing := s.missing()
+		if len(missing) == 0 {
+			break
+		}
+		if text := strings.Join(missing, ", "); text != last {
+			s.log.Info("waiting before serving proxies", "for", text)
+			last = text
+		}
+		if _, err := feed.Next(ctx); err != nil {
+			feed.Close()
+			_ = l.Close()
+			return err
+		}
+	}
+	feed.Close()
+	if err := s.engine.Await(ctx, s.catalog.Read().Revision()); err != nil {
+		_ = l.Close()
+		return err
+	}
+	s.serving.Store(true)
+	s.log.Info("serving proxies", "listen", l.Addr().String())
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		s.xds.Stop()
+	}()
+	if err := s.xds.Serve(l); err != nil {
+		return err
+	}
+	<-stopped
+	return ctx.Err()
+}
+
+func joinOr(list []string, otherwise string) string {
+	if len(list) == 0 {
+		return otherwise
+	}
+	return strings.Join(list, ", ")
+}
+
+func typeName(t int) string { return resource.Type(t).String() } //nolint:gosec // t < Types

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"runtime"
+
+	"github.com/spf13/cobra"
+)
+
+func versionCommand() *cobra.Command {
+	var output outputFlag
+	c := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := struct {
+				Version string `json:"version"`
+				Go      string `json:"go"`
+			}{version, runtime.Version()}
+			return output.print(cmd, v, func(t *table) { t.row("causeway "+v.Version, v.Go) })
+		},
+	}
+	output.add(c)
+	return c
+}
