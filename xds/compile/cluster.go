@@ -42,11 +42,14 @@ const (
 func clusterBase(p policy.Protocol) []byte {
 	c := &clusterv3.Cluster{
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
-		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: edsSource()},
 		ConnectTimeout:       durationpb.New(connectTimeout),
 		LbPolicy:             clusterv3.Cluster_LEAST_REQUEST,
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{
 			HealthyPanicThreshold: &typev3.Percent{Value: lastResort},
+			// Without merging, an ejection reaches the workers at once; with
+			// Envoy's default they keep using a dead endpoint for a second.
+			UpdateMergeWindow: durationpb.New(0),
 			LocalityConfigSpecifier: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
 				LocalityWeightedLbConfig: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
 			},
@@ -166,6 +169,15 @@ func adsSource() *corev3.ConfigSource {
 		ResourceApiVersion:    corev3.ApiVersion_V3,
 		InitialFetchTimeout:   durationpb.New(0),
 	}
+}
+
+// edsSource differs in that a cluster does not wait for ever: a proxy whose
+// stream breaks while a cluster warms does not ask for clusters until it ends,
+// and with the default of 15 s it goes on with the endpoints that it had.
+func edsSource() *corev3.ConfigSource {
+	s := adsSource()
+	s.InitialFetchTimeout = nil
+	return s
 }
 
 // marshal encodes a message that is built here; it cannot fail.

@@ -176,6 +176,9 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 		// be told that it is gone, in due order.
 		sub.sent[t].set(s.internLocked(t, name))
 	}
+	if t == resource.Route {
+		sub.resendHosts(names, known)
+	}
 	if large {
 		s.wildcard[t].set(sub.slot)
 		sub.first[t] = sub.first[t] || len(known) == 0
@@ -185,11 +188,14 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 			}
 		}
 	}
+	// An Envoy that asks for endpoints before clusters lost its stream while a
+	// cluster was warming: it has the endpoints and waits for them all the same.
+	blind := sub.mode.Ordered && !sub.wildcard[resource.Cluster] && sub.asked[resource.Cluster].empty()
 	for name, version := range known {
 		id := s.tables[t].ids[name]
 		e := s.tables[t].entries[id]
 		current := e.frame != nil && sub.view.sees(e.visible) && e.frameFor(sub.view.Zone).Version == version
-		if current && !(t == resource.Endpoint && sub.isWarming(name)) {
+		if current && !(t == resource.Endpoint && (sub.isWarming(name) || blind)) {
 			sub.dirty[t].clear(id)
 			sub.due[t].clear(id)
 		} else {
@@ -198,6 +204,22 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 	}
 	sub.Wake()
 	return nil
+}
+
+// resendHosts makes sure that a route configuration which a client asks for
+// anew comes with all its virtual hosts: Envoy asks for virtual hosts once per
+// stream, and forgets those of a route configuration that it had dropped.
+func (sub *Subscriber) resendHosts(routes []string, known map[string]string) {
+	s := sub.store
+	for id, e := range s.tables[resource.VirtualHost].entries {
+		if e == nil || e.frame == nil || !sub.follows(resource.VirtualHost, uint32(id), e) { //nolint:gosec // an id
+			continue
+		}
+		config, _, _ := strings.Cut(e.name, "/")
+		if _, has := known[config]; !has && slices.Contains(routes, config) {
+			sub.dirty[resource.VirtualHost].set(uint32(id)) //nolint:gosec // an id
+		}
+	}
 }
 
 // followHosts makes a state-of-the-world stream follow the virtual hosts that
@@ -361,11 +383,25 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 	if len(b.Frames) == 0 && len(b.Removed) == 0 && (!sub.first[t] || !sub.held[t].empty()) {
 		return b, false
 	}
+	if t == resource.VirtualHost && len(b.Frames) == 0 && len(b.Removed) == 0 {
+		b.Removed = sub.noHosts()
+	}
 	sub.first[t] = false
 	if sub.mode.StateOfTheWorld {
 		return sub.worldBatch(b)
 	}
 	return b, true
+}
+
+// noHosts is how to say that there are no virtual hosts: Envoy 1.40 takes a
+// response with neither resources nor removals for no answer and keeps the
+// listener warming, so it is told that one which never was is gone.
+func (sub *Subscriber) noHosts() []string {
+	var out []string
+	for id := range sub.asked[resource.Route].all() {
+		out = append(out, sub.store.tables[resource.Route].entries[id].name+"/none")
+	}
+	return out
 }
 
 func clearAll(b bitset) {
