@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -23,8 +21,14 @@ const (
 	ReasonUnsupported     = "UnsupportedValue"
 	ReasonHomeIsPods      = "HomeIsPods"
 	ReasonServing         = "Serving"
+	ReasonServiceNotFound = "ServiceNotFound"
 	ReasonFailedOver      = "FailedOver"
+	ReasonOverlap         = "Overlapping"
 )
+
+// ConditionFailedOver is True on a Service whose traffic is answered by the
+// backing that is not its home, because the home has no usable endpoint.
+const ConditionFailedOver = "FailedOver"
 
 // Validate returns every finding about the catalog's objects, sorted by object.
 func Validate(r catalog.Reader) []Finding {
@@ -54,26 +58,110 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 			Remedy:  "write Instances or Pods",
 		})
 	}
-	m := BuildService(r, svc.Key)
-	if m == nil {
-		return out
-	}
-	for i := range m.Ports {
-		p := &m.Ports[i]
-		for j := range p.Backings {
-			b := &p.Backings[j]
-			if p.Shares[j] == 0 || b.Usable() || len(p.Backings) < 2 || !p.Backings[1-j].Usable() {
-				continue
-			}
+	for _, p := range svc.Ports {
+		if name := otherThanHTTP(p); name != "" {
 			out = append(out, Finding{
-				Severity: Warning, Object: obj, Field: fmt.Sprintf("spec.ports[%d]", i),
-				Condition: ReasonFailedOver, Reason: ReasonFailedOver,
-				Message: fmt.Sprintf("port %d: no usable endpoint among %s, the %s answer instead", p.Number, b.Platform, b.Platform.Other()),
-				Remedy:  fmt.Sprintf("bring the %s back, or make the %s the home", b.Platform, b.Platform.Other()),
+				Severity: Warning, Object: obj, Field: "spec.ports",
+				Condition: v1alpha1.ConditionAccepted, Reason: ReasonUnsupported,
+				Message: fmt.Sprintf("port %d is carried as HTTP/1.1, because nothing says what is spoken on it", p.Port),
+				Remedy:  fmt.Sprintf("set its appProtocol, for example to %s, or begin its name with %s-", name, name),
 			})
 		}
 	}
+	m := BuildService(r, svc.Key)
+	if m == nil {
+		return append(out, notCarried(obj, svc))
+	}
+	return append(out, failovers(r, obj, m)...)
+}
+
+// notCarried says why a Service has no model.
+func notCarried(obj discovery.ObjectRef, svc *discovery.Service) Finding {
+	f := Finding{
+		Severity: Warning, Object: obj, Field: "spec.ports",
+		Condition: v1alpha1.ConditionAccepted, Reason: ReasonUnsupported,
+		Message: "it has no TCP port, so the mesh does not carry it",
+		Remedy:  "add the TCP ports that callers use",
+	}
+	if svc.ExternalName != "" {
+		f.Field = "spec.externalName"
+		f.Message = fmt.Sprintf("it is another name for %s and has no backings, so the mesh does not carry it", svc.ExternalName)
+		f.Remedy = "attach an InstanceGroup, or make it a Service of type ClusterIP"
+	}
+	return f
+}
+
+// failovers says which ports are answered by the backing that is not home, and
+// which by none.
+func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding {
+	if m == nil {
+		return nil
+	}
+	var out []Finding
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		home, other := p.home()
+		if home == nil || home.Usable() || !known(r, m.Key, home.Platform) {
+			continue
+		}
+		f := Finding{
+			Severity: Warning, Object: obj, Field: "spec.ports",
+			Condition: ConditionFailedOver, Reason: ReasonFailedOver,
+			Message: fmt.Sprintf("port %d: its home, the %s, has no usable endpoint, so the %s answer",
+				p.Number, home.Platform, home.Platform.Other()),
+			Remedy: fmt.Sprintf("bring the %s back, or make the %s the home", home.Platform, home.Platform.Other()),
+		}
+		if other == nil || !other.Usable() {
+			// Nothing to hand the share to is for alerts on the proxies' own
+			// figures to tell: an empty Service is normal while it is set up.
+			continue
+		}
+		if home.Platform == discovery.Instances && !mapsPort(r, m, p) {
+			f.Message = fmt.Sprintf("port %d: no InstanceGroup maps it, so the pods answer although the instances are home", p.Number)
+			f.Remedy = fmt.Sprintf("add the port named %q to the InstanceGroup's spec.ports, or make the pods the home", p.Name)
+		}
+		out = append(out, f)
+	}
 	return out
+}
+
+// home returns the backing that has all of a port's traffic and the other one;
+// nil for what the port does not have.
+func (p *Port) home() (home, other *Backing) {
+	for i := range p.Backings {
+		if p.Shares[i] == ShareTotal {
+			home = &p.Backings[i]
+		} else {
+			other = &p.Backings[i]
+		}
+	}
+	return home, other
+}
+
+// known reports whether what a Service has on a platform has been read: an
+// InstanceGroup's instances come from another source than the group itself,
+// and not known yet is no failover.
+func known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
+	if p == discovery.Pods {
+		return true
+	}
+	published := make(map[string]struct{})
+	for s := range catalog.Endpoints.By(r, catalog.ByService, service.String()) {
+		if s.Platform == discovery.Instances {
+			published[s.Group] = struct{}{}
+		}
+	}
+	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+		if _, ok := published[g.Name]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+func mapsPort(r catalog.Reader, m *Service, p *Port) bool {
+	groups := slices.Collect(catalog.InstanceGroups.By(r, catalog.ByService, m.Key.String()))
+	return len(groups) == 0 || onInstances(groups, nil, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1)
 }
 
 func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
@@ -93,18 +181,21 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 		return add(out, Error, "spec.serviceRef.name", v1alpha1.ConditionResolvedRefs, ReasonBackendNotFound,
 			fmt.Sprintf("there is no Service %s", key), "create it or correct the name")
 	}
-	names := make([]string, 0, len(svc.Ports))
-	for _, p := range svc.Ports {
-		names = append(names, p.Name)
-	}
+	ports := servicePorts(svc)
 	for i, p := range g.Object.Spec.Ports {
-		if !slices.Contains(names, p.Name) && (len(names) != 1 || len(g.Object.Spec.Ports) != 1 || (p.Name != "" && names[0] != "")) {
-			out = add(out, Error, fmt.Sprintf("spec.ports[%d].name", i), v1alpha1.ConditionResolvedRefs, ReasonBackendNotFound,
-				fmt.Sprintf("Service %s has no port named %q", key, p.Name),
-				"name one of its ports: "+strings.Join(quoted(names), ", "))
+		if slices.ContainsFunc(ports, func(sp discovery.ServicePort) bool {
+			return samePort(p.Name, len(g.Object.Spec.Ports) == 1, sp, len(ports) == 1)
+		}) {
+			continue
 		}
+		remedy := "give the Service a TCP port of that name"
+		if len(ports) > 0 {
+			remedy = "name one of its ports: " + portNames(ports)
+		}
+		out = add(out, Error, fmt.Sprintf("spec.ports[%d].name", i), v1alpha1.ConditionResolvedRefs, ReasonBackendNotFound,
+			fmt.Sprintf("Service %s has no port named %q", key, p.Name), remedy)
 	}
-	if home, because := HomeOf(r, svc); home == discovery.Pods {
+	if home, because := HomeOf(r, svc); home == discovery.Pods && len(failovers(r, obj, BuildService(r, key))) == 0 {
 		out = add(out, Warning, "spec.serviceRef", v1alpha1.ConditionServing, ReasonHomeIsPods,
 			fmt.Sprintf("the home of Service %s is its pods (%s), so these instances get no traffic", key, because),
 			fmt.Sprintf("annotate the Service with %s: %s to move all of it at once, or create a TrafficShift with direction PodsToInstances",
@@ -114,77 +205,60 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 		if other.Name >= g.Name {
 			continue
 		}
-		if shared := sharedInstances(r, g, other); shared != "" {
-			out = add(out, Warning, "spec.selector", v1alpha1.ConditionAccepted, ReasonAccepted,
-				fmt.Sprintf("instance %s is also selected by InstanceGroup %s; it counts once", shared, other.Name),
+		if why := overlap(r, g, other); why != "" {
+			out = add(out, Warning, "spec.selector", v1alpha1.ConditionAccepted, ReasonOverlap,
+				fmt.Sprintf("%s is also selected by InstanceGroup %s of the same Service; an instance in both counts once, on the port of either", why, other.Name),
 				"make the selectors disjoint")
 		}
 	}
 	return out
 }
 
-// sharedInstances returns the id of an instance that both groups select, "" if none.
-func sharedInstances(r catalog.Reader, a, b *discovery.InstanceGroup) string {
+// overlap says what two groups have in common: an instance, or, while none has
+// been read, an auto scaling group that no tag tells apart. It returns "" for
+// nothing.
+func overlap(r catalog.Reader, a, b *discovery.InstanceGroup) string {
 	ids := make(map[string]struct{})
 	if set, ok := catalog.Instances.Get(r, a.Key.String()); ok {
 		for i := range set.Endpoints {
 			ids[set.Endpoints[i].ID] = struct{}{}
 		}
 	}
+	shared := ""
 	if set, ok := catalog.Instances.Get(r, b.Key.String()); ok {
 		for i := range set.Endpoints {
-			if _, ok := ids[set.Endpoints[i].ID]; ok {
-				return set.Endpoints[i].ID
+			// The lowest id, so that the message does not depend on the rows' order.
+			if id := set.Endpoints[i].ID; shared == "" || id < shared {
+				if _, ok := ids[id]; ok {
+					shared = id
+				}
 			}
+		}
+	}
+	if shared != "" {
+		return "instance " + shared
+	}
+	as, bs := &a.Object.Spec, &b.Object.Spec
+	if as.Region != bs.Region || as.RoleARN != bs.RoleARN {
+		return ""
+	}
+	for k, v := range as.Selector.Tags {
+		if other, ok := bs.Selector.Tags[k]; ok && other != v {
+			return ""
+		}
+	}
+	for _, name := range as.Selector.AutoScalingGroups {
+		if slices.Contains(bs.Selector.AutoScalingGroups, name) {
+			return "auto scaling group " + name
 		}
 	}
 	return ""
 }
 
-func quoted(names []string) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = fmt.Sprintf("%q", n)
+func portNames(ports []discovery.ServicePort) string {
+	out := make([]string, len(ports))
+	for i, p := range ports {
+		out[i] = fmt.Sprintf("%q", p.Name)
 	}
-	return out
-}
-
-// InstanceGroupConditions returns the conditions Accepted, ResolvedRefs and
-// Serving of an InstanceGroup, without transition times; nil if it is gone.
-func InstanceGroupConditions(r catalog.Reader, key discovery.Key) []metav1.Condition {
-	g, ok := catalog.InstanceGroups.Get(r, key.String())
-	if !ok {
-		return nil
-	}
-	conditions := []metav1.Condition{
-		{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: ReasonAccepted, Message: "the object is valid"},
-		{Type: v1alpha1.ConditionResolvedRefs, Status: metav1.ConditionTrue, Reason: ReasonResolvedRefs, Message: "the Service and its ports exist"},
-		{Type: v1alpha1.ConditionServing, Status: metav1.ConditionTrue, Reason: ReasonServing, Message: "the instances are the Service's home backing"},
-	}
-	findings := validateGroup(r, g)
-	for i := range conditions {
-		c := &conditions[i]
-		c.ObservedGeneration = g.Object.Generation
-		var messages []string
-		for _, f := range findings {
-			if f.Condition != c.Type {
-				continue
-			}
-			text := f.Message
-			if f.Field != "" {
-				text = f.Field + ": " + text
-			}
-			if f.Remedy != "" {
-				text += ": " + f.Remedy
-			}
-			messages = append(messages, text)
-			if f.Reason != c.Reason && c.Status == metav1.ConditionTrue {
-				c.Status, c.Reason = metav1.ConditionFalse, f.Reason
-			}
-		}
-		if len(messages) > 0 {
-			c.Message = strings.Join(messages, "; ")
-		}
-	}
-	return conditions
+	return strings.Join(out, ", ")
 }

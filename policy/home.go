@@ -33,7 +33,7 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, strin
 		return home, fmt.Sprintf("annotation %s: %s", v1alpha1.HomeAnnotation, svc.Home)
 	}
 	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok {
-		return rec.Platform, "recorded: " + rec.Because
+		return rec.Platform, "recorded when first seen or last stated: " + rec.Because
 	}
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
 		return discovery.Instances, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name)
@@ -43,8 +43,17 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, strin
 
 // UnrecordedHomes returns the records that are missing or that an annotation
 // contradicts: a Service's home must stay where it is when the annotation, the
-// InstanceGroup or the pods go away later.
+// InstanceGroup or the pods go away later. The record of a Service that is gone
+// stays too, so that deleting and creating it again does not move its traffic.
+//
+// It returns nothing while a source has not been read: an InstanceGroup that is
+// not known yet must not be taken for none.
 func UnrecordedHomes(r catalog.Reader) []discovery.Home {
+	for source := range catalog.Sources.All(r) {
+		if !source.Ready() {
+			return nil
+		}
+	}
 	var out []discovery.Home
 	for svc := range catalog.Services.All(r) {
 		home, because := HomeOf(r, svc)

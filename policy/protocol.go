@@ -6,27 +6,69 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// protocols maps what appProtocol or the first part of a port's name may say.
-// appProtocol: Kubernetes' standard names (KEP-3726) and IANA service names;
-// the name's prefix is the convention "<protocol>[-<suffix>]".
-var protocols = map[string]Protocol{
-	"http": HTTP1, "http1": HTTP1, "kubernetes.io/ws": HTTP1, "ws": HTTP1,
-	"http2": HTTP2, "h2c": HTTP2, "kubernetes.io/h2c": HTTP2, "grpc": HTTP2, "grpc-web": HTTP2,
-	"tcp": TCP, "tls": TCP, "https": TCP, "kubernetes.io/wss": TCP, "wss": TCP,
-	"mysql": TCP, "postgres": TCP, "postgresql": TCP, "redis": TCP, "mongo": TCP, "mongodb": TCP,
-	"kafka": TCP, "amqp": TCP, "memcached": TCP, "memcache": TCP, "zookeeper": TCP, "hbase": TCP, "smtp": TCP, "ldap": TCP,
-}
-
 // ProtocolOf returns what is spoken on a port: what appProtocol says, else
-// what the port's name says, else HTTP/1.1.
+// what the port's name says by the convention "<protocol>[-<suffix>]", else
+// HTTP/1.1.
+//
+// appProtocol takes Kubernetes' standard names (KEP-3726) and IANA service
+// names. TLS is passed through: the mesh cannot read it.
 func ProtocolOf(p discovery.ServicePort) Protocol {
 	if p.AppProtocol != "" {
-		if proto, ok := protocols[strings.ToLower(p.AppProtocol)]; ok {
-			return proto
-		}
 		// A protocol that we have no word for is certainly not plain HTTP.
-		return TCP
+		proto, _ := protocolNamed(strings.ToLower(p.AppProtocol))
+		return proto
 	}
 	prefix, _, _ := strings.Cut(p.Name, "-")
-	return protocols[prefix]
+	if proto, ok := protocolNamed(prefix); ok {
+		return proto
+	}
+	return HTTP1
+}
+
+// protocolNamed returns what a protocol's name means, TCP and false for an
+// unknown one.
+func protocolNamed(name string) (proto Protocol, known bool) {
+	switch name {
+	case "http", "http1", "kubernetes.io/ws", "ws":
+		return HTTP1, true
+	case "http2", "h2c", "kubernetes.io/h2c", "grpc", "grpc-web":
+		return HTTP2, true
+	case "tcp", "tls", "https", "kubernetes.io/wss", "wss", "fastcgi",
+		"mysql", "postgres", "postgresql", "redis", "mongo", "mongodb", "kafka", "amqp",
+		"memcached", "memcache", "zookeeper", "hbase", "smtp", "ldap":
+		return TCP, true
+	}
+	return TCP, false
+}
+
+// otherThanHTTP returns the protocol of a well-known port of which nothing says
+// what is spoken there, "" for a port that may well be HTTP.
+func otherThanHTTP(p discovery.ServicePort) string {
+	prefix, _, _ := strings.Cut(p.Name, "-")
+	if _, known := protocolNamed(prefix); known || p.AppProtocol != "" {
+		return ""
+	}
+	switch p.Port {
+	case 25:
+		return "smtp"
+	case 443:
+		return "https"
+	case 2181:
+		return "zookeeper"
+	case 3306:
+		return "mysql"
+	case 5432:
+		return "postgres"
+	case 5672:
+		return "amqp"
+	case 6379:
+		return "redis"
+	case 9092:
+		return "kafka"
+	case 11211:
+		return "memcached"
+	case 27017:
+		return "mongo"
+	}
+	return ""
 }

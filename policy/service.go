@@ -4,14 +4,16 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
 // BuildService returns what a Service means, nil if there is none of this name
-// or it has no ports that the mesh carries. The result is the same however the
-// rows are ordered.
+// or nothing that the mesh could carry: no TCP port, or an external name with
+// no backing. Validate says which. The result is the same however the rows are
+// ordered. It reads the tables Services, InstanceGroups, Endpoints and Homes.
 func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	svc, ok := catalog.Services.Get(r, key.String())
 	if !ok || len(svc.Ports) == 0 {
@@ -29,22 +31,27 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 			Kind: "InstanceGroup", Key: g.Key, Generation: g.Object.Generation,
 		})
 	}
-	m.Home, m.HomeBecause = HomeOf(r, svc)
 	sets := slices.Collect(catalog.Endpoints.By(r, catalog.ByService, key.String()))
+	if svc.ExternalName != "" && len(groups) == 0 && len(sets) == 0 {
+		return nil
+	}
+	m.Home, m.HomeBecause = HomeOf(r, svc)
+	ports := servicePorts(svc)
 	ipv6 := prefersIPv6(svc)
-
-	ports := slices.Clone(svc.Ports)
-	slices.SortFunc(ports, func(a, b discovery.ServicePort) int { return cmp.Compare(a.Port, b.Port) })
 	for _, p := range ports {
+		only := len(ports) == 1
 		port := Port{Number: p.Port, Name: p.Name, Protocol: ProtocolOf(p), Failover: true}
 		port.Backings = append(port.Backings, Backing{
 			Platform: discovery.Pods,
-			Zones:    zones(sets, discovery.Pods, p, len(ports) == 1, ipv6),
+			Zones:    zones(sets, discovery.Pods, p, only, ipv6),
 		})
-		if len(groups) > 0 || m.Home == discovery.Instances {
+		// The home keeps its backing and its share even when its InstanceGroup
+		// is deleted or maps another port: the home does not change by that,
+		// and failover hands the share on.
+		if m.Home == discovery.Instances || onInstances(groups, sets, p, only) {
 			port.Backings = append(port.Backings, Backing{
 				Platform: discovery.Instances,
-				Zones:    zones(sets, discovery.Instances, p, len(ports) == 1, ipv6),
+				Zones:    zones(sets, discovery.Instances, p, only, ipv6),
 			})
 		}
 		for _, b := range port.Backings {
@@ -58,6 +65,38 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	}
 	markDefault(m.Ports)
 	return m
+}
+
+// servicePorts returns a Service's ports by number. An API server lets no
+// number stand twice; of such a mistake the first by name counts.
+func servicePorts(svc *discovery.Service) []discovery.ServicePort {
+	ports := slices.Clone(svc.Ports)
+	slices.SortFunc(ports, func(a, b discovery.ServicePort) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Name, b.Name), cmp.Compare(a.AppProtocol, b.AppProtocol))
+	})
+	return slices.CompactFunc(ports, func(a, b discovery.ServicePort) bool { return a.Port == b.Port })
+}
+
+// onInstances reports whether instances can answer for a port: an
+// InstanceGroup maps it, or endpoints of one are published for it. The latter
+// alone is enough, because the two may be read at different times.
+func onInstances(groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet, p discovery.ServicePort, only bool) bool {
+	for _, g := range groups {
+		mapped := g.Object.Spec.Ports
+		for i := range mapped {
+			if samePort(mapped[i].Name, len(mapped) == 1, p, only) {
+				return true
+			}
+		}
+	}
+	for _, s := range sets {
+		if s.Platform == discovery.Instances {
+			if _, ok := portOf(s, p, only); ok {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // markDefault finds the port that a Host header without a port means: 80, or
@@ -96,9 +135,14 @@ func zones(sets []*discovery.EndpointSet, platform discovery.Platform, p discove
 	}
 	total := 0
 	for _, s := range sets {
-		total += len(s.Endpoints)
+		if s.Platform == platform {
+			total += len(s.Endpoints)
+		}
 	}
-	all := make([]candidate, 0, total)
+	if total == 0 {
+		return nil
+	}
+	gathered := make([]candidate, 0, total)
 	for _, s := range sets {
 		if s.Platform != platform {
 			continue
@@ -115,7 +159,7 @@ func zones(sets []*discovery.EndpointSet, platform discovery.Platform, p discove
 			if platform == discovery.Pods && e.Health == discovery.Unhealthy {
 				continue
 			}
-			all = append(all, candidate{
+			gathered = append(gathered, candidate{
 				Endpoint: Endpoint{
 					ID: e.ID, Address: e.Address, Port: number, Weight: max(e.Weight, 1),
 					Health: e.Health, Reason: e.Reason, Spot: e.Spot,
@@ -124,30 +168,45 @@ func zones(sets []*discovery.EndpointSet, platform discovery.Platform, p discove
 			})
 		}
 	}
+	all := make([]*candidate, len(gathered))
+	for i := range gathered {
+		all[i] = &gathered[i]
+	}
 	// The same endpoint may be in several slices: while slices are rebalanced
 	// (Kubernetes documents that consumers must deduplicate) and once per
-	// address family. The preferred family wins, then what is most usable:
-	// a copy that is stale says "ready" at worst, which retries cover, while
-	// a wrong "draining" would take capacity away.
-	slices.SortFunc(all, func(a, b candidate) int {
+	// address family. Nothing says which copy is newer. The preferred family
+	// wins, then what is most usable, as with kube-proxy: a copy that is stale
+	// says "ready" at worst, which retries cover, while a wrong "draining"
+	// would take capacity away. The rest of the order makes the choice total.
+	slices.SortFunc(all, func(a, b *candidate) int {
+		if c := strings.Compare(a.ID, b.ID); c != 0 {
+			return c
+		}
 		return cmp.Or(
-			cmp.Compare(a.ID, b.ID),
 			compareBool(b.preferred, a.preferred),
 			cmp.Compare(a.rank(), b.rank()),
 			cmp.Compare(a.Address, b.Address),
 			cmp.Compare(a.Port, b.Port),
 			cmp.Compare(a.zone, b.zone),
+			cmp.Compare(a.Weight, b.Weight),
+			compareBool(a.Spot, b.Spot),
+			cmp.Compare(a.Reason, b.Reason),
 		)
 	})
-	all = slices.CompactFunc(all, func(a, b candidate) bool { return a.ID == b.ID })
-	slices.SortStableFunc(all, func(a, b candidate) int { return cmp.Compare(a.zone, b.zone) })
+	all = slices.CompactFunc(all, func(a, b *candidate) bool { return a.ID == b.ID })
+	slices.SortStableFunc(all, func(a, b *candidate) int { return strings.Compare(a.zone, b.zone) })
 	var out []Zone
-	for i := range all {
-		if len(out) == 0 || out[len(out)-1].Name != all[i].zone {
-			out = append(out, Zone{Name: all[i].zone})
+	for first := 0; first < len(all); {
+		last := first + 1
+		for last < len(all) && all[last].zone == all[first].zone {
+			last++
 		}
-		z := &out[len(out)-1]
-		z.Endpoints = append(z.Endpoints, all[i].Endpoint)
+		z := Zone{Name: all[first].zone, Endpoints: make([]Endpoint, 0, last-first)}
+		for _, c := range all[first:last] {
+			z.Endpoints = append(z.Endpoints, c.Endpoint)
+		}
+		out = append(out, z)
+		first = last
 	}
 	return out
 }
@@ -187,14 +246,17 @@ func isIPv6(address string) bool {
 // of the same name. The only port of a Service may be named on one side only.
 func portOf(s *discovery.EndpointSet, p discovery.ServicePort, only bool) (uint16, bool) {
 	for _, sp := range s.Ports {
-		if sp.Name == p.Name {
+		if samePort(sp.Name, len(s.Ports) == 1, p, only) {
 			return sp.Port, true
 		}
 	}
-	if only && len(s.Ports) == 1 && (p.Name == "" || s.Ports[0].Name == "") {
-		return s.Ports[0].Port, true
-	}
 	return 0, false
+}
+
+// samePort reports whether name, on an endpoint's side, means the port p of a
+// Service. sole and only say whether each is the only port of its side.
+func samePort(name string, sole bool, p discovery.ServicePort, only bool) bool {
+	return name == p.Name || (sole && only && (name == "" || p.Name == ""))
 }
 
 // Usable reports whether a backing has an endpoint that gets new requests.
