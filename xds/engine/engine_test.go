@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
+)
+
+// start runs an engine over the catalog until the test ends.
+func start(t *testing.T, cat *catalog.Catalog) (*Engine, *snapshot.Store) {
+	t.Helper()
+	store := snapshot.New()
+	e := New(cat, store, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	done := make(chan error, 1)
+	ctx := t.Context()
+	go func() { done <- e.Run(ctx) }()
+	t.Cleanup(func() { <-done })
+	return e, store
+}
+
+// settled returns everything in a store that a proxy of the view sees, as text.
+func contents(store *snapshot.Store) map[string]string {
+	out := make(map[string]string)
+	for _, ns := range []string{"a", "b"} {
+		for _, zone := range []string{"", "z1", "z2"} {
+			v := snapshot.View{
+				Role: resource.Sidecar, Namespace: ns, Zone: zone,
+				Declared: []string{"http/127.0.0.1:15001", "tcp/127.0.0.1:3306=a/s0:3306"},
+			}
+			for _, r := range store.Resources(v) {
+				out[fmt.Sprintf("%s/%s/%s/%s", ns, zone, r.Type, r.Name)] = fmt.Sprint(r.Version, r.Provenance)
+			}
+		}
+	}
+	return out
+}
+
+// mutate makes one random change: a Service, a set of endpoints, a group or a
+// home comes, changes or goes.
+func mutate(r *rand.Rand, tx *catalog.Tx) {
+	key := discovery.Key{Namespace: []string{"a", "b"}[r.IntN(2)], Name: fmt.Sprintf("s%d", r.IntN(4))}
+	switch r.IntN(9) {
+	case 0:
+		catalog.Services.Delete(tx, key.String())
+	case 1, 2:
+		home := []string{"", "Instances", "Pods", "nonsense"}[r.IntN(4)]
+		s := &discovery.Service{Scope: "test", Key: key, Home: home, Generation: r.Int64N(3)}
+		for _, p := range []discovery.ServicePort{{Name: "http", Port: 80}, {Name: "grpc", Port: 9000}, {Name: "mysql", Port: 3306}} {
+			if r.IntN(3) > 0 {
+				s.Ports = append(s.Ports, p)
+			}
+		}
+		catalog.Services.Put(tx, s)
+	case 3:
+		catalog.Endpoints.Delete(tx, fmt.Sprintf("test|%s/%s-%d", key.Namespace, key.Name, r.IntN(3)))
+	case 4, 5, 6:
+		set := &discovery.EndpointSet{
+			Scope: "test", Service: key, Platform: discovery.Platform(r.IntN(2)), //nolint:gosec // 0 or 1
+			Key:   discovery.Key{Namespace: key.Namespace, Name: fmt.Sprintf("%s-%d", key.Name, r.IntN(3))},
+			Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}, {Name: "mysql", Port: 3306}},
+		}
+		for i := range r.IntN(5) {
+			set.Endpoints = append(set.Endpoints, discovery.Endpoint{
+				ID: fmt.Sprintf("e%d", r.IntN(6)), Address: fmt.Sprintf("10.0.0.%d", i+1),
+				Zone: []string{"", "z1", "z2"}[r.IntN(3)], Health: discovery.Health(r.IntN(3)), Weight: r.Uint32N(4), //nolint:gosec // 0 to 2
+			})
+		}
+		catalog.Endpoints.Put(tx, set)
+	case 7:
+		name := key.Name + "-ec2"
+		if r.IntN(3) == 0 {
+			catalog.InstanceGroups.Delete(tx, key.Namespace+"/"+name)
+			return
+		}
+		g := &v1alpha1.InstanceGroup{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: name}}
+		g.Spec.ServiceRef.Name = fmt.Sprintf("s%d", r.IntN(4)) // it may move to another Service
+		catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{
+			Scope: "test", Key: discovery.Key{Namespace: key.Namespace, Name: name}, Object: g,
+		})
+	case 8:
+		catalog.Homes.Put(tx, &discovery.Home{Scope: "test", Key: key, Platform: discovery.Platform(r.IntN(2))}) //nolint:gosec // 0 or 1
+	}
+}
+
+// The oracle of incremental compilation: after any history the snapshot is
+// what a new engine makes of the catalog from scratch.
+func TestIncrementalEqualsFromScratch(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(seed, 1))
+			cat := catalog.New()
+			e, store := start(t, cat)
+			_, err := e.Declare(t.Context(), []string{"http/127.0.0.1:15001", "tcp/127.0.0.1:3306=a/s0:3306"})
+			require.NoError(t, err)
+			for range 60 {
+				revision, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+					for range 1 + r.IntN(3) {
+						mutate(r, tx)
+					}
+					return nil
+				})
+				require.NoError(t, err)
+				if r.IntN(4) == 0 {
+					require.NoError(t, e.Await(t.Context(), revision))
+				}
+			}
+			require.NoError(t, e.Await(t.Context(), cat.Read().Revision()))
+
+			fresh, scratch := start(t, cat)
+			_, err = fresh.Declare(t.Context(), []string{"http/127.0.0.1:15001", "tcp/127.0.0.1:3306=a/s0:3306"})
+			require.NoError(t, err)
+			require.NoError(t, fresh.Await(t.Context(), cat.Read().Revision()))
+			require.Equal(t, contents(scratch), contents(store))
+			require.NotEmpty(t, contents(store))
+		})
+	}
+}
+
+// A lone endpoint change encodes one frame for each variant of that Service's
+// endpoints and nothing else, however large the mesh is.
+func TestChangeCostsOnlyItsService(t *testing.T) {
+	cat := catalog.New()
+	set := func(i int, address string) *discovery.EndpointSet {
+		key := discovery.Key{Namespace: "a", Name: fmt.Sprintf("s%d", i)}
+		return &discovery.EndpointSet{
+			Scope: "test", Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}},
+			Endpoints: []discovery.Endpoint{{ID: "p1", Address: address, Zone: "z1"}, {ID: "p2", Address: "10.0.0.2", Zone: "z2"}},
+		}
+	}
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		for i := range 500 {
+			key := discovery.Key{Namespace: "a", Name: fmt.Sprintf("s%d", i)}
+			catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
+			catalog.Endpoints.Put(tx, set(i, "10.0.0.1"))
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	e, store := start(t, cat)
+	require.NoError(t, e.Await(t.Context(), cat.Read().Revision()))
+	before := store.Counters()
+	revision, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.Endpoints.Put(tx, set(7, "10.0.0.9"))
+		return nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, e.Await(t.Context(), revision))
+	after := store.Counters()
+	require.Equal(t, uint64(1), after.Changed-before.Changed, "only the endpoints changed")
+	require.Equal(t, uint64(3), after.Encoded-before.Encoded, "the default variant and two zones")
+}
