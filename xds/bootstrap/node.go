@@ -67,10 +67,11 @@ func ParseNode(n *corev3.Node) (Node, error) {
 		return out, fmt.Errorf("%s: at most %d listeners", listenersField, maxListeners)
 	}
 	for _, l := range listeners {
-		if _, err := compile.ParseDeclaration(l.GetStringValue()); err != nil {
+		d, err := compile.ParseDeclaration(l.GetStringValue())
+		if err != nil {
 			return out, fmt.Errorf("%s: %w", listenersField, err)
 		}
-		out.Declared = append(out.Declared, l.GetStringValue())
+		out.Declared = append(out.Declared, d.String())
 	}
 	slices.Sort(out.Declared)
 	out.Declared = slices.Compact(out.Declared)

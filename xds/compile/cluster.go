@@ -1,11 +1,13 @@
 package compile
 
 import (
+	"slices"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
+	preservecasev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/header_formatters/preserve_case/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/proto"
@@ -100,7 +102,7 @@ func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
 	case policy.HTTP1:
 		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http1Idle)
 		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
-			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{HeaderKeyFormat: asWritten()},
 		}
 	case policy.HTTP2:
 		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http2Idle)
@@ -116,6 +118,20 @@ func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
 	}
 	o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}
 	return o
+}
+
+// asWritten keeps the case of header names and the reason phrase. Neither means
+// anything in HTTP, but PHP code that has talked to nginx for years looks for
+// "Location:" and "Content-Type:" in $http_response_header.
+func asWritten() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
+	return &corev3.Http1ProtocolOptions_HeaderKeyFormat{
+		HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
+			StatefulFormatter: &corev3.TypedExtensionConfig{
+				Name:        "preserve_case",
+				TypedConfig: toAny(&preservecasev3.PreserveCaseFormatterConfig{ForwardReasonPhrase: true}),
+			},
+		},
+	}
 }
 
 // cluster returns the cluster of a backing.
@@ -155,8 +171,10 @@ func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.P
 			},
 		}}},
 	})
+	needs := slices.Clone(members)
+	slices.Sort(needs)
 	return resource.Resource{
-		Type: resource.Cluster, Name: name, Body: resource.Parts{body}, Needs: members, Provenance: m.Provenance,
+		Type: resource.Cluster, Name: name, Body: resource.Parts{body}, Needs: needs, Provenance: m.Provenance,
 	}
 }
 

@@ -143,7 +143,7 @@ func zoneWeights(capacity []uint64, own int) []uint32 {
 		switch {
 		case total == 0:
 			w = weightScale / n
-		case own < 0 || capacity[own] == 0:
+		case own < 0:
 			w = weightScale * c / total
 		case i == own:
 			w = min(weightScale, weightScale*n*c/total)

@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -47,24 +48,36 @@ func ParseDeclaration(s string) (Declaration, error) {
 	if d.Address, err = netip.ParseAddrPort(address); err != nil {
 		return d, fmt.Errorf("listener %q: %w", s, err)
 	}
-	if !d.Address.Addr().IsLoopback() || d.Address.Port() == 0 {
+	if a := d.Address.Addr(); !a.IsLoopback() || a.Zone() != "" || d.Address.Port() == 0 {
 		return d, fmt.Errorf("listener %q: %s is not a loopback address with a port", s, address)
 	}
+	d.Address = netip.AddrPortFrom(d.Address.Addr().Unmap(), d.Address.Port())
 	if !isTCP {
 		return d, nil
 	}
 	name, port, ok := strings.Cut(service, ":")
 	number, err := strconv.ParseUint(port, 10, 16)
 	d.Service.Namespace, d.Service.Name, _ = strings.Cut(name, "/")
-	if !ok || err != nil || number == 0 || d.Service.Namespace == "" || d.Service.Name == "" ||
-		strings.Contains(d.Service.Name, "/") {
+	if !ok || err != nil || number == 0 || !isLabel(d.Service.Namespace) || !isLabel(d.Service.Name) {
 		return d, fmt.Errorf("listener %q: %q is not NAMESPACE/SERVICE:PORT", s, service)
 	}
 	d.Port = uint16(number)
 	return d, nil
 }
 
-// String returns the text that ParseDeclaration reads.
+// isLabel reports whether s can be the name of a namespace or a Service, which
+// are DNS labels (RFC 1123).
+func isLabel(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c != '-' || i == 0 || i == len(s)-1) {
+			return false
+		}
+	}
+	return 0 < len(s) && len(s) <= 63
+}
+
+// String returns the canonical text of the declaration, the name of its listener.
 func (d Declaration) String() string {
 	if d.Service.Name == "" {
 		return "http/" + d.Address.String()
@@ -93,6 +106,10 @@ func (c *Compiler) Listener(d Declaration, m *policy.Service) []resource.Resourc
 	return nil
 }
 
+// connectAttempts of a TCP connection, each to an endpoint that the load
+// balancer picks anew.
+const connectAttempts = 3
+
 // streamIdle ends a request on which nothing at all has happened for so long.
 // It is far above what a PHP request may take and keeps forgotten ones from
 // staying for ever.
@@ -109,7 +126,7 @@ func httpListener(d Declaration) resource.Resource {
 			Name:       "envoy.filters.http.router",
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(&routerv3.Router{})},
 		}},
-		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true},
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, HeaderKeyFormat: asWritten()},
 		// The callers are the host's own processes: what they say of a client's
 		// address is passed on, not added to.
 		UseRemoteAddress:           wrapperspb.Bool(false),
@@ -146,6 +163,8 @@ func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Reso
 		StatPrefix: "egress_tcp",
 		// Database connections of a pool may be idle for hours.
 		IdleTimeout: durationpb.New(0),
+		// Nothing was sent while there is no connection, so another endpoint may be tried.
+		MaxConnectAttempts: wrapperspb.UInt32(connectAttempts),
 	}
 	// Envoy refuses a weight of 0 here: a backing without a share is left out.
 	var to []target
@@ -169,6 +188,7 @@ func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Reso
 	for _, t := range to {
 		needs = append(needs, t.cluster)
 	}
+	slices.Sort(needs)
 	return listener(d, "envoy.filters.network.tcp_proxy", listenerFilter(proxy), needs, m.Provenance)
 }
 

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,15 +22,19 @@ import (
 const clusterDomain = "svc.cluster.local"
 
 // Retries. Where nothing of the request reached a host, sending it again is
-// safe for every method. A 503 may come from a host that did begin, so only
-// methods that are safe by definition (RFC 9110, section 9.2.1) are sent again.
+// safe for every method. A 503, or a connection that ends before the answer
+// begins, may come from a host that did begin, so only methods that are safe by
+// definition (RFC 9110, section 9.2.1) are sent again; nginx does the same
+// (proxy_next_upstream). A 502 or 504 says that the application failed or was
+// too slow, which a second time makes worse.
+//
 // Of two retries the first goes to another host of the same backing and the
 // second may go to the other backing: a backing that dies all at once loses
 // no request until callers have noticed.
 const (
 	retries          = 2
 	retryUnsent      = "connect-failure,refused-stream,reset-before-request"
-	retrySafe        = retryUnsent + ",retriable-status-codes"
+	retrySafe        = retryUnsent + ",reset,retriable-status-codes"
 	backingAttempts  = 2
 	hostReselections = 5
 )
@@ -44,6 +49,7 @@ func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Re
 	for i := range to {
 		needs[i] = to[i].cluster
 	}
+	slices.Sort(needs)
 	host := func(name string, hosts []string, v resource.Visibility) resource.Resource {
 		body := marshal(&routev3.VirtualHost{Name: name, Domains: domains(hosts, p), Routes: routes})
 		return resource.Resource{
