@@ -20,7 +20,7 @@ Exit status: 0 nothing to report or warnings only, 2 mistakes, 1 it could not be
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cat := catalog.New()
-			problems, err := file.Load(args[0], cat)
+			loaded, err := file.Load(args[0], cat)
 			if err != nil {
 				return err
 			}
@@ -32,7 +32,7 @@ Exit status: 0 nothing to report or warnings only, 2 mistakes, 1 it could not be
 			}
 			results := []result{}
 			bad := false
-			for _, p := range problems {
+			for _, p := range loaded.Problems {
 				bad = true
 				results = append(results, result{"error", p.Where(), p.Object, p.Message})
 			}
@@ -45,7 +45,7 @@ Exit status: 0 nothing to report or warnings only, 2 mistakes, 1 it could not be
 				if f.Remedy != "" {
 					message += ": " + f.Remedy
 				}
-				results = append(results, result{f.Severity.String(), "", f.Object.String(), message})
+				results = append(results, result{f.Severity.String(), loaded.Origin(f.Object), f.Object.String(), message})
 			}
 			err = output.print(cmd, results, func(t *table) {
 				if len(results) == 0 {

@@ -1,40 +1,31 @@
-// Package file is the source that reads a directory of YAML: the same objects
-// as in Kubernetes, for a mesh that has none.
 package file
 
 import (
 	"bytes"
-	"errors"
+	"encoding/json"
 	"fmt"
-	"io"
-	"regexp"
+	"path"
 	"strconv"
 	"strings"
-
-	goyaml "go.yaml.in/yaml/v3"
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	"k8s.io/apimachinery/pkg/util/validation"
-	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Scope is the scope of every row that comes from files.
-const Scope = "file"
-
-// maxFile bounds what is read of one file.
-const maxFile = 32 << 20
+// maxFile bounds what is read of one file, in bytes. It is some ten thousand
+// endpoints; a file beyond it is something else in the wrong place.
+const maxFile = 8 << 20
 
 // Problem is a mistake in a file.
 type Problem struct {
+	// File is the path below the directory that is read.
 	File string
 	Line int
 	// Object is "Kind namespace/name", as far as it could be read.
 	Object string
-	// Message says what is wrong and what to do.
+	// Message says what is wrong and what to do, after the path of the field
+	// if it is one's.
 	Message string
 }
 
@@ -50,278 +41,146 @@ func (p Problem) Error() string {
 	return s + p.Message
 }
 
-// rows are the objects of one or more files.
-type rows struct {
-	Services  []*discovery.Service
-	Endpoints []*discovery.EndpointSet
-	Groups    []*discovery.InstanceGroup
-	// at says where each object stands, by its "Kind namespace/name".
-	at map[string]string
+// content is what one file means.
+type content struct {
+	objects.Rows
+	// at is the line of each object, by its "Kind namespace/name".
+	at map[string]int
 }
 
-// decode reads the documents of a file. Its problems are all of the file's; a
-// file with any is not used at all, because half of it may be worse than none.
-func decode(name string, data []byte) (rows, []Problem) {
-	out := rows{at: make(map[string]string)}
-	if len(data) > maxFile {
-		return out, []Problem{{name, 1, "", fmt.Sprintf("the file has more than %d bytes: split it", maxFile)}}
-	}
-	var problems []Problem
-	dec := goyaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var doc goyaml.Node
-		err := dec.Decode(&doc)
-		if errors.Is(err, io.EOF) {
-			return out, problems
-		}
-		if err != nil {
-			line, text := yamlError(err)
-			return out, append(problems, Problem{name, line, "", "not YAML: " + text})
-		}
-		if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
-			continue
-		}
-		problems = append(problems, out.add(name, doc.Content[0])...)
-	}
-}
-
-var yamlLine = regexp.MustCompile(`^(?:yaml: )?line (\d+): (.*)$`)
-
-// yamlError takes the line out of the YAML library's message.
-func yamlError(err error) (line int, text string) {
-	text = strings.TrimPrefix(err.Error(), "yaml: ")
-	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		text = m[2]
-	}
-	return max(line, 1), text
-}
-
-// typeMeta is what every object begins with.
-type typeMeta struct {
+// meta is what every object has.
+type meta struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Metadata   struct {
 		Name      string `json:"name"`
 		Namespace string `json:"namespace"`
 	} `json:"metadata"`
+	// Items are those of a List.
+	Items []json.RawMessage `json:"items"`
 }
 
-// kind says how the objects of a kind are read.
-type kind struct {
-	apiVersion, name string
-	// add decodes and adds an object; what it returns are mistakes, each with the field's path.
-	add func(r *rows, raw []byte) ([]v1alpha1.FieldError, error)
+// decode reads the documents of a file. It goes on after a mistake, so that
+// one reading tells all of them; a file with any is not used, because half of
+// it may be worse than none.
+func decode(name string, data []byte) (content, []Problem) {
+	d := decoder{file: name, out: content{at: make(map[string]int)}}
+	if len(data) > maxFile {
+		d.problem(1, "", "the file has more than %d bytes: split it", maxFile)
+		return d.out, d.problems
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors' byte order mark
+	if strings.EqualFold(path.Ext(name), ".json") {
+		if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
+			d.problem(jsonLine(data, err), "", "not JSON: %v", err)
+			return d.out, d.problems
+		}
+		// JSON may be indented with tabs, YAML may not. In JSON strings they
+		// are written \t.
+		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
+	}
+	for _, doc := range documents(data) {
+		d.document(doc)
+	}
+	return d.out, d.problems
 }
 
-// kinds lists what files may hold.
-func kinds() []kind {
-	return []kind{
-		{"v1", "Service", addService},
-		{"discovery.k8s.io/v1", "EndpointSlice", addEndpointSlice},
-		{v1alpha1.Group + "/" + v1alpha1.Version, "InstanceGroup", addInstanceGroup},
-		{"v1", "Namespace", func(*rows, []byte) ([]v1alpha1.FieldError, error) { return nil, nil }},
+// jsonLine returns the line that a JSON syntax error is on.
+func jsonLine(data []byte, err error) int {
+	offset := len(data)
+	if e, ok := err.(*json.SyntaxError); ok { //nolint:errorlint // json.Unmarshal does not wrap it
+		offset = min(int(e.Offset), len(data))
 	}
+	return 1 + bytes.Count(data[:offset], []byte("\n"))
 }
 
-func (r *rows) add(file string, node *goyaml.Node) []Problem {
-	if node.Kind != goyaml.MappingNode {
-		return []Problem{{file, node.Line, "", "not an object: a document is a mapping with apiVersion, kind and metadata"}}
+// decoder gathers what the documents of a file hold.
+type decoder struct {
+	file     string
+	out      content
+	problems []Problem
+}
+
+func (d *decoder) problem(line int, object, format string, args ...any) {
+	d.problems = append(d.problems, Problem{d.file, line, object, fmt.Sprintf(format, args...)})
+}
+
+func (d *decoder) document(doc document) {
+	if doc.blank() {
+		return
 	}
-	if p := duplicateKeys(file, node); len(p) > 0 {
-		return p
-	}
-	raw, err := goyaml.Marshal(node)
+	tree, data, err := doc.parse()
 	if err != nil {
-		return []Problem{{file, node.Line, "", err.Error()}}
+		d.problem(err.line, "", "not YAML: %s", err.text)
+		return
 	}
-	var meta typeMeta
-	if err := yaml.Unmarshal(raw, &meta); err != nil {
-		return []Problem{{file, node.Line, "", "not an object: " + err.Error()}}
+	if tree.isNull() {
+		return
 	}
-	if meta.Kind == "List" {
-		var problems []Problem
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			if node.Content[i].Value == "items" {
-				for _, item := range node.Content[i+1].Content {
-					problems = append(problems, r.add(file, item)...)
-				}
-			}
-		}
-		return problems
-	}
-	object := fmt.Sprintf("%s %s/%s", meta.Kind, meta.Metadata.Namespace, meta.Metadata.Name)
-	problem := func(line int, format string, args ...any) []Problem {
-		return []Problem{{file, line, object, fmt.Sprintf(format, args...)}}
-	}
-	var known []string
-	for _, k := range kinds() {
-		known = append(known, k.apiVersion+" "+k.name)
-		if k.apiVersion != meta.APIVersion || k.name != meta.Kind {
-			continue
-		}
-		if k.name != "Namespace" {
-			if p := checkName(meta); p != "" {
-				return problem(node.Line, "%s", p)
-			}
-		}
-		if at, dup := r.at[object]; dup {
-			return problem(node.Line, "it stands at %s already: remove one", at)
-		}
-		r.at[object] = file + ":" + strconv.Itoa(node.Line)
-		errs, err := k.add(r, raw)
-		if err != nil {
-			return problem(lineOfError(node, err), "%s", cleanError(err))
-		}
-		var problems []Problem
-		for _, e := range errs {
-			problems = append(problems, problem(lineOf(node, e.Field), "%s", e.Error())...)
-		}
-		return problems
-	}
-	return problem(node.Line, "no kind %q of apiVersion %q: files may hold %s", meta.Kind, meta.APIVersion, strings.Join(known, ", "))
+	d.object(tree, data)
 }
 
-func checkName(m typeMeta) string {
-	if errs := validation.IsDNS1123Subdomain(m.Metadata.Name); len(errs) > 0 {
-		return fmt.Sprintf("metadata.name: %q: %s", m.Metadata.Name, errs[0])
+// object reads one object, or each one of a List.
+func (d *decoder) object(tree tree, data []byte) {
+	if !tree.isMapping() {
+		d.problem(tree.line(), "", "not an object: write a mapping with apiVersion, kind and metadata")
+		return
 	}
-	if errs := validation.IsDNS1123Label(m.Metadata.Namespace); len(errs) > 0 {
-		return fmt.Sprintf("metadata.namespace: %q: %s", m.Metadata.Namespace, errs[0])
+	var m meta
+	if err := json.Unmarshal(data, &m); err != nil {
+		d.problem(tree.line(), "", "not an object: apiVersion, kind and metadata.name must be strings: %v", err)
+		return
 	}
-	return ""
+	if m.APIVersion == "v1" && m.Kind == "List" {
+		for i, item := range m.Items {
+			d.object(tree.at("items").at(strconv.Itoa(i)), item)
+		}
+		return
+	}
+	kind, known := kindOf(m)
+	if !known {
+		d.problem(tree.at("kind").line(), "", "no kind %q of apiVersion %q is read here: correct it, or move the object elsewhere (read are %s)",
+			m.Kind, m.APIVersion, kindNames())
+		return
+	}
+	object := discovery.Key{Namespace: m.Metadata.Namespace, Name: m.Metadata.Name}
+	if object.Namespace == "" && kind.Namespaced {
+		object.Namespace = objects.DefaultNamespace
+	}
+	ref := kind.Name + " " + object.String()
+	if !kind.Namespaced {
+		ref = kind.Name + " " + object.Name
+	}
+	if first, dup := d.out.at[ref]; dup {
+		d.problem(tree.line(), ref, "it stands at line %d already: remove one", first)
+		return
+	}
+	d.out.at[ref] = tree.line()
+	for _, e := range kind.Decode(data, Scope, &d.out.Rows) {
+		d.problem(tree.find(e.Field), ref, "%s", fieldError(e))
+	}
 }
 
-func duplicateKeys(file string, node *goyaml.Node) []Problem {
-	var out []Problem
-	if node.Kind == goyaml.MappingNode {
-		seen := make(map[string]int)
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			key := node.Content[i]
-			if first, dup := seen[key.Value]; dup {
-				out = append(out, Problem{file, key.Line, "", fmt.Sprintf("field %q stands at line %d already: remove one", key.Value, first)})
-			}
-			seen[key.Value] = key.Line
-		}
+func fieldError(e v1alpha1.FieldError) string {
+	if e.Field == "" {
+		return e.Message + ": " + e.Remedy
 	}
-	for _, c := range node.Content {
-		out = append(out, duplicateKeys(file, c)...)
-	}
-	return out
+	return e.Error()
 }
 
-var unknownField = regexp.MustCompile(`unknown field "([^"]+)"`)
-
-func cleanError(err error) string {
-	text := strings.TrimPrefix(err.Error(), "error unmarshaling JSON: while decoding JSON: ")
-	text = strings.TrimPrefix(text, "json: ")
-	if m := unknownField.FindStringSubmatch(text); m != nil {
-		return fmt.Sprintf("%s: no such field: correct or remove it", m[1])
+func kindOf(m meta) (objects.Kind, bool) {
+	for _, k := range objects.Kinds() {
+		if k.APIVersion == m.APIVersion && k.Name == m.Kind {
+			return k, true
+		}
 	}
-	return text
+	return objects.Kind{}, false
 }
 
-// lineOfError finds the line of the field that a decoding error names.
-func lineOfError(node *goyaml.Node, err error) int {
-	if m := unknownField.FindStringSubmatch(err.Error()); m != nil {
-		return lineOf(node, m[1])
+func kindNames() string {
+	var out []string
+	for _, k := range objects.Kinds() {
+		out = append(out, k.APIVersion+" "+k.Name)
 	}
-	return node.Line
-}
-
-var pathPart = regexp.MustCompile(`[^.\[\]]+`)
-
-// lineOf follows a path like spec.ports[0].name as far as the document goes.
-func lineOf(node *goyaml.Node, path string) int {
-	line := node.Line
-	for _, part := range pathPart.FindAllString(path, -1) {
-		next := (*goyaml.Node)(nil)
-		switch node.Kind {
-		case goyaml.MappingNode:
-			for i := 0; i+1 < len(node.Content); i += 2 {
-				if node.Content[i].Value == part {
-					line, next = node.Content[i].Line, node.Content[i+1]
-				}
-			}
-		case goyaml.SequenceNode:
-			if i, err := strconv.Atoi(part); err == nil && i < len(node.Content) {
-				next = node.Content[i]
-				line = next.Line
-			}
-		case goyaml.DocumentNode, goyaml.ScalarNode, goyaml.AliasNode:
-		}
-		if next == nil {
-			return line
-		}
-		node = next
-	}
-	return line
-}
-
-func addService(r *rows, raw []byte) ([]v1alpha1.FieldError, error) {
-	var s corev1.Service
-	if err := yaml.UnmarshalStrict(raw, &s); err != nil {
-		return nil, err
-	}
-	var errs []v1alpha1.FieldError
-	seen := make(map[string]bool)
-	for i, p := range s.Spec.Ports {
-		field := fmt.Sprintf("spec.ports[%d]", i)
-		if p.Port < 1 || p.Port > 65535 {
-			errs = append(errs, v1alpha1.FieldError{Field: field + ".port", Message: fmt.Sprintf("%d is not a port", p.Port), Remedy: "write 1 to 65535"})
-		}
-		if seen[p.Name] {
-			errs = append(errs, v1alpha1.FieldError{Field: field + ".name", Message: fmt.Sprintf("%q stands twice", p.Name), Remedy: "give every port its own name"})
-		}
-		seen[p.Name] = true
-	}
-	r.Services = append(r.Services, objects.Service(&s, Scope))
-	return errs, nil
-}
-
-func addEndpointSlice(r *rows, raw []byte) ([]v1alpha1.FieldError, error) {
-	var s discoveryv1.EndpointSlice
-	if err := yaml.UnmarshalStrict(raw, &s); err != nil {
-		return nil, err
-	}
-	var errs []v1alpha1.FieldError
-	if s.Labels[discoveryv1.LabelServiceName] == "" {
-		errs = append(errs, v1alpha1.FieldError{
-			Field: "metadata.labels", Message: "there is no " + discoveryv1.LabelServiceName, Remedy: "name the Service that these endpoints are of",
-		})
-	}
-	if s.AddressType != discoveryv1.AddressTypeIPv4 && s.AddressType != discoveryv1.AddressTypeIPv6 {
-		errs = append(errs, v1alpha1.FieldError{Field: "addressType", Message: fmt.Sprintf("%q is not taken", s.AddressType), Remedy: "write IPv4 or IPv6"})
-	}
-	for i, p := range s.Ports {
-		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
-			errs = append(errs, v1alpha1.FieldError{Field: fmt.Sprintf("ports[%d].port", i), Message: "it is not a port", Remedy: "write 1 to 65535"})
-		}
-	}
-	for i, e := range s.Endpoints {
-		for j, a := range e.Addresses {
-			if len(validation.IsValidIP(nil, a)) > 0 {
-				errs = append(errs, v1alpha1.FieldError{
-					Field: fmt.Sprintf("endpoints[%d].addresses[%d]", i, j), Message: fmt.Sprintf("%q is not an IP address", a), Remedy: "write one",
-				})
-			}
-		}
-	}
-	if set := objects.EndpointSlice(&s, Scope); set != nil && len(errs) == 0 {
-		r.Endpoints = append(r.Endpoints, set)
-	}
-	return errs, nil
-}
-
-func addInstanceGroup(r *rows, raw []byte) ([]v1alpha1.FieldError, error) {
-	var g v1alpha1.InstanceGroup
-	if err := yaml.UnmarshalStrict(raw, &g); err != nil {
-		return nil, err
-	}
-	v1alpha1.DefaultInstanceGroup(&g)
-	errs := v1alpha1.ValidateInstanceGroup(&g)
-	r.Groups = append(r.Groups, &discovery.InstanceGroup{
-		Scope: Scope, Key: discovery.Key{Namespace: g.Namespace, Name: g.Name}, Object: &g,
-	})
-	return errs, nil
+	return strings.Join(out, ", ")
 }

@@ -1,16 +1,20 @@
+// Package file is the source that reads a directory of YAML: the same objects
+// as in Kubernetes, for a mesh that has none.
+//
+// What it could not read it does not change. A file with a mistake keeps what
+// it last said without one, a directory that cannot be read keeps everything,
+// and only a file that is gone from a directory that can be read takes its
+// objects with it.
 package file
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -19,319 +23,230 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
-// settle is how long a directory must be quiet before it is read: editors and
-// ConfigMap updates touch it several times for one change.
-const settle = 50 * time.Millisecond
+// Scope is the scope of every row that comes from files, and the source's name.
+const Scope = "file"
 
-// rescan is how often the directory is read without being told to: network
-// file systems do not tell.
-const rescan = 5 * time.Second
-
-// Source reads a directory into the catalog.
-type Source struct {
-	dir string
-	log *slog.Logger
-	// files by path relative to dir. Run's own.
-	files map[string]*fileState
-	// keep stores a file's last good content for the next start; may be nil.
-	keep Keeper
-}
+const (
+	// settle is how long a directory must be quiet before it is read: editors
+	// and ConfigMap updates touch it several times for one change.
+	settle = 50 * time.Millisecond
+	// settleMost is how long it is waited for that at most: something that is
+	// written all the time must not keep a change from being read.
+	settleMost = time.Second
+	// rescan is how often the directory is read without being told to: network
+	// file systems do not tell.
+	rescan = 5 * time.Second
+)
 
 // Keeper remembers the last good content of files over a restart.
 type Keeper interface {
 	// GoodFiles returns the last good contents by file name.
 	GoodFiles() map[string][]byte
-	// KeepFiles stores them.
+	// KeepFiles stores them in place of what is stored.
 	KeepFiles(files map[string][]byte) error
 }
 
-type fileState struct {
-	sum      [sha256.Size]byte
-	good     rows
-	content  []byte // that good was read from
-	problems []Problem
+// Source reads a directory into the catalog.
+type Source struct {
+	dir  string
+	log  *slog.Logger
+	keep Keeper
+
+	// What follows is Run's own.
+
+	files files
+	// told are the problems that were logged, so that each is logged once.
+	told map[string]struct{}
+	// kept is what keep has stored, nil if that failed.
+	kept map[string][]byte
 }
 
-// New returns a source of the directory.
+// New returns a source of the directory. keep may be nil: then a file that is
+// broken when the process starts has nothing to fall back to.
 func New(dir string, log *slog.Logger, keep Keeper) *Source {
-	return &Source{dir: dir, log: log, files: make(map[string]*fileState), keep: keep}
-}
-
-// Load reads a directory once into a catalog and returns its problems.
-func Load(dir string, cat *catalog.Catalog) ([]Problem, error) {
-	s := New(dir, slog.New(slog.DiscardHandler), nil)
-	if _, err := s.scan(); err != nil {
-		return nil, err
-	}
-	return s.write(cat)
+	return &Source{dir: dir, log: log, keep: keep, files: files{}}
 }
 
 // Run reads the directory, and again whenever it changes, until the context
-// ends. Its only error is the context's: what cannot be read changes nothing
-// and is told in the source's status.
+// ends. Its only error is the context's: what is wrong is told in the source's
+// status and in the log, and changes nothing.
 func (s *Source) Run(ctx context.Context, cat *catalog.Catalog) error {
-	watcher, err := fsnotify.NewWatcher()
 	var events <-chan fsnotify.Event
+	var errs <-chan error
+	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		s.log.Warn("cannot watch the configuration directory, reading it every few seconds instead", "dir", s.dir, "error", err)
+		s.log.Warn("cannot watch the configuration directory: it is read every few seconds instead", "dir", s.dir, "error", err)
 	} else {
-		defer watcher.Close()
-		events = watcher.Events
+		defer watcher.Close() //nolint:errcheck // there is nothing left to do about it
+		events, errs = watcher.Events, watcher.Errors
 	}
-	if s.keep != nil {
-		for name, content := range s.keep.GoodFiles() {
-			good, problems := decode(name, content)
-			if len(problems) == 0 {
-				s.files[name] = &fileState{good: good, content: content}
-			}
-		}
+	s.restore()
+	if watcher != nil {
+		s.watch(watcher, nil) // before the first reading, which then misses nothing
 	}
 	ticker := time.NewTicker(rescan)
 	defer ticker.Stop()
-	var quiet <-chan time.Time = time.After(0)
-	first := true
+	quiet := time.NewTimer(0)
+	defer quiet.Stop()
+	var since time.Time // the first event that was not read yet
 	for {
-		// What can happen: the directory changed (wait until it is quiet), it
-		// is quiet, it is time to look anyway, the end.
+		// What can happen: something in the directory changed, it has been
+		// quiet since, events were lost, it is time to look anyway, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-events:
-			quiet = time.After(settle)
+		case e := <-events:
+			if s.foreign(e) {
+				continue
+			}
+			if since.IsZero() {
+				since = time.Now()
+			}
+			quiet.Reset(min(settle, settleMost-time.Since(since)))
 			continue
-		case <-quiet:
-			quiet = nil
+		case <-errs:
+		case <-quiet.C:
 		case <-ticker.C:
 		}
-		if watcher != nil {
-			s.watch(watcher)
+		since = time.Time{}
+		if s.reload(cat, watcher) {
+			// A directory that is only watched from now on may have changed
+			// after it was read.
+			quiet.Reset(settle)
 		}
-		changed, err := s.scan()
-		if err != nil {
-			s.fail(cat, err)
-			continue
-		}
-		if !changed && !first {
-			s.fresh(cat)
-			continue
-		}
-		first = false
-		problems, err := s.write(cat)
-		if err != nil {
-			s.fail(cat, err)
-			continue
-		}
-		for _, p := range problems {
-			s.log.Error("a file is wrong; what it last said correctly stays in force", "problem", p.Error())
-		}
-		s.log.Info("read the configuration directory", "dir", s.dir, "files", len(s.files), "problems", len(problems))
-		s.store()
 	}
 }
 
-// watch watches the directory and its subdirectories; a ConfigMap's are swapped.
-func (s *Source) watch(w *fsnotify.Watcher) {
-	_ = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			_ = w.Add(path) // a directory that cannot be watched is rescanned
-		}
-		return nil
-	})
+// foreign reports whether an event is of a neighbour of the directory.
+func (s *Source) foreign(e fsnotify.Event) bool {
+	dir := filepath.Clean(s.dir)
+	return filepath.Dir(e.Name) == filepath.Dir(dir) && e.Name != dir
 }
 
-// scan reads what has changed in the directory. An error changes nothing:
-// a directory that cannot be read is not an empty one.
-func (s *Source) scan() (changed bool, err error) {
-	names, err := s.names()
+// restore takes the files' last good contents of an earlier run for what they
+// said last. Files that are gone by now lose them with the first reading.
+func (s *Source) restore() {
+	if s.keep == nil {
+		return
+	}
+	s.kept = s.keep.GoodFiles()
+	for _, name := range slices.Sorted(maps.Keys(s.kept)) {
+		good, problems := decode(name, s.kept[name])
+		if len(problems) > 0 {
+			s.log.Error("what a file said in an earlier run is not understood any more and is dropped", "problem", problems[0].Error())
+			continue
+		}
+		s.files[name] = &fileState{good: good, content: s.kept[name]}
+	}
+}
+
+// reload reads the directory and writes what changed. It reports whether it
+// found directories that were not watched before.
+func (s *Source) reload(cat *catalog.Catalog, watcher *fsnotify.Watcher) (grown bool) {
+	found, err := read(s.dir)
+	if watcher != nil {
+		grown = s.watch(watcher, found)
+	}
 	if err != nil {
-		return false, err
+		s.fail(cat, fmt.Errorf("configuration directory %s: %w", s.dir, err))
+		return grown
 	}
-	contents := make(map[string][]byte, len(names))
-	for _, name := range names {
-		data, err := os.ReadFile(filepath.Join(s.dir, name)) //nolint:gosec // the user's own directory
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone since it was listed
-		}
-		if err != nil {
-			return false, fmt.Errorf("read %s: %w", name, err)
-		}
-		contents[name] = data
+	changed := s.files.update(found)
+	all := s.files.merge()
+	s.write(cat, all, discovery.SourceStatus{Name: Scope, Synced: true, LastSync: time.Now(), Error: all.summary()})
+	s.tell(all.problems)
+	if changed {
+		s.log.Info("read the configuration directory", "dir", s.dir, "files", len(found.files), "problems", len(all.problems))
 	}
-	for name := range s.files {
-		if _, ok := contents[name]; !ok {
-			delete(s.files, name)
-			changed = true
-		}
-	}
-	for name, data := range contents {
-		sum := sha256.Sum256(data)
-		f := s.files[name]
-		if f != nil && f.sum == sum {
-			continue
-		}
-		changed = true
-		if f == nil {
-			f = &fileState{}
-			s.files[name] = f
-		}
-		f.sum = sum
-		good, problems := decode(name, data)
-		f.problems = problems
-		if len(problems) == 0 {
-			f.good, f.content = good, data
-		}
-	}
-	return changed, nil
+	s.store()
+	return grown
 }
 
-// names lists the YAML and JSON files below the directory, sorted. Hidden ones
-// are left out, as are the "..data" directories behind a ConfigMap's links.
-func (s *Source) names() ([]string, error) {
-	info, err := os.Stat(s.dir)
-	if err != nil {
-		return nil, fmt.Errorf("configuration directory: %w", err)
+// watch watches every directory that was found, and the one above, where a
+// link to the directory is swapped or it is made anew. What cannot be watched
+// is read every few seconds all the same. It reports whether any is new.
+func (s *Source) watch(w *fsnotify.Watcher, found *scan) (grown bool) {
+	before := len(w.WatchList())
+	dirs := []string{filepath.Dir(filepath.Clean(s.dir)), s.dir}
+	if found != nil {
+		dirs = append(dirs, found.dirs...)
 	}
-	if !info.IsDir() {
-		return nil, fmt.Errorf("configuration directory: %s is not a directory", s.dir)
+	for _, dir := range dirs {
+		// Adding one again is how a directory is followed that was replaced.
+		_ = w.Add(dir)
 	}
-	var out []string
-	err = filepath.WalkDir(s.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if path != s.dir && strings.HasPrefix(d.Name(), ".") {
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		switch strings.ToLower(filepath.Ext(path)) {
-		case ".yaml", ".yml", ".json":
-		default:
-			return nil
-		}
-		if info, err := os.Stat(path); err != nil || info.IsDir() {
-			return nil //nolint:nilerr // a dangling link is no file
-		}
-		name, err := filepath.Rel(s.dir, path)
-		out = append(out, name)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("configuration directory: %w", err)
-	}
-	slices.Sort(out)
-	return out, nil
+	return len(w.WatchList()) > before
 }
 
-// write makes the files' last good rows the scope's content, in one transaction.
-func (s *Source) write(cat *catalog.Catalog) ([]Problem, error) {
-	var all rows
-	at := make(map[string]string)
-	var problems []Problem
-	names := make([]string, 0, len(s.files))
-	for name := range s.files {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		f := s.files[name]
-		problems = append(problems, f.problems...)
-		// The same object in two files: the first file's counts.
-		taken := func(object string) bool {
-			if first, dup := at[object]; dup {
-				file, line, _ := strings.Cut(f.good.at[object], ":")
-				n := 0
-				_, _ = fmt.Sscan(line, &n)
-				problems = append(problems, Problem{file, n, object, "it stands at " + first + " already, which counts: remove one"})
-				return true
-			}
-			at[object] = f.good.at[object]
-			return false
-		}
-		for _, r := range f.good.Services {
-			if !taken("Service " + r.Key.String()) {
-				all.Services = append(all.Services, r)
-			}
-		}
-		for _, r := range f.good.Endpoints {
-			if !taken("EndpointSlice " + r.Key.String()) {
-				all.Endpoints = append(all.Endpoints, r)
-			}
-		}
-		for _, r := range f.good.Groups {
-			if !taken("InstanceGroup " + r.Key.String()) {
-				all.Groups = append(all.Groups, r)
-			}
-		}
-	}
-	status := &discovery.SourceStatus{Name: Scope, Synced: true, LastSync: time.Now()}
-	if len(problems) > 0 {
-		status.Error = problems[0].Error()
-		if n := len(problems); n > 1 {
-			status.Error += fmt.Sprintf(" (and %d more)", n-1)
-		}
-		status.ErrorSince = status.LastSync
-	}
-	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-		catalog.Services.Replace(tx, Scope, all.Services)
-		catalog.Endpoints.Replace(tx, Scope, all.Endpoints)
-		catalog.InstanceGroups.Replace(tx, Scope, all.Groups)
-		catalog.Sources.Put(tx, status)
-		return nil
-	})
-	return problems, err
-}
-
-// fail tells that the directory cannot be read. If it never could, the source
-// stays unsynced, unless a last known good is there to serve.
+// fail tells that the directory cannot be read. Before it ever was, what the
+// files said in an earlier run serves.
 func (s *Source) fail(cat *catalog.Catalog, err error) {
-	s.update(cat, func(st *discovery.SourceStatus) {
-		if st.Error != err.Error() {
-			s.log.Error("cannot read the configuration directory; nothing changes until it can be", "error", err)
-			st.ErrorSince = time.Now()
+	s.tell([]Problem{{Message: err.Error()}})
+	if old, ok := catalog.Sources.Get(cat.Read(), Scope); ok {
+		status := *old
+		status.Error = err.Error()
+		s.write(cat, nil, status)
+		return
+	}
+	if len(s.files) == 0 {
+		s.write(cat, nil, discovery.SourceStatus{Name: Scope, Error: err.Error()})
+		return
+	}
+	s.write(cat, s.files.merge(), discovery.SourceStatus{Name: Scope, LastKnownGood: true, Error: err.Error()})
+}
+
+// write writes rows, if any, and the status in one transaction.
+func (s *Source) write(cat *catalog.Catalog, all *merged, status discovery.SourceStatus) {
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		if all != nil {
+			catalog.Services.Replace(tx, Scope, all.Services)
+			catalog.Endpoints.Replace(tx, Scope, all.Endpoints)
+			catalog.InstanceGroups.Replace(tx, Scope, all.InstanceGroups)
 		}
-		st.Error = err.Error()
-	})
-	if len(s.files) > 0 {
-		if st, ok := catalog.Sources.Get(cat.Read(), Scope); ok && !st.Synced && !st.LastKnownGood {
-			if _, werr := s.write(cat); werr == nil {
-				s.update(cat, func(st *discovery.SourceStatus) {
-					st.Synced, st.LastKnownGood, st.Error = false, true, err.Error()
-				})
+		status.ErrorSince = time.Time{}
+		if status.Error != "" {
+			status.ErrorSince = time.Now()
+			if old, ok := catalog.Sources.Get(tx.Reader, Scope); ok && old.Error != "" {
+				status.ErrorSince = old.ErrorSince
 			}
 		}
+		catalog.Sources.Put(tx, &status)
+		return nil
+	})
+	if err != nil {
+		s.log.Error("cannot write what the files say into the catalog; please report this as a bug", "error", err)
 	}
 }
 
-func (s *Source) fresh(cat *catalog.Catalog) {
-	s.update(cat, func(st *discovery.SourceStatus) { st.LastSync = time.Now() })
-}
-
-func (s *Source) update(cat *catalog.Catalog, change func(*discovery.SourceStatus)) {
-	_, _ = cat.Write(time.Time{}, func(tx *catalog.Tx) error { // fails only if the schema were wrong
-		next := discovery.SourceStatus{Name: Scope}
-		if old, ok := catalog.Sources.Get(tx.Reader, Scope); ok {
-			next = *old
+// tell logs the problems that were not there the last time.
+func (s *Source) tell(problems []Problem) {
+	now := make(map[string]struct{}, len(problems))
+	for _, p := range problems {
+		text := p.Message
+		if p.File != "" {
+			text = p.Error()
 		}
-		change(&next)
-		catalog.Sources.Put(tx, &next)
-		return nil
-	})
+		now[text] = struct{}{}
+		if _, old := s.told[text]; !old {
+			s.log.Error("the configuration is wrong or cannot be read; what was last known good stays in force", "problem", text)
+		}
+	}
+	s.told = now
 }
 
-// store keeps the last good contents for the next start.
+// store keeps the last good contents for the next start. What fails is tried
+// again at the next reading.
 func (s *Source) store() {
 	if s.keep == nil {
 		return
 	}
-	good := make(map[string][]byte, len(s.files))
-	for name, f := range s.files {
-		if f.content != nil {
-			good[name] = f.content
-		}
+	good := s.files.contents()
+	if s.kept != nil && maps.EqualFunc(good, s.kept, bytes.Equal) {
+		return
 	}
+	s.kept = good
 	if err := s.keep.KeepFiles(good); err != nil {
-		s.log.Error("cannot store the last good files; a restart would lose what a broken file last said", "error", err)
+		s.kept = nil
+		s.log.Error("cannot store the last good files: until it can, a restart would lose what a broken file last said", "error", err)
 	}
 }

@@ -96,7 +96,7 @@ func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.Endpoi
 	out.Endpoints = make([]discovery.Endpoint, 0, len(s.Endpoints))
 	spot := s.Labels[v1alpha1.SpotLabel] == "true"
 	for i := range s.Endpoints {
-		e, ok := endpoint(&s.Endpoints[i], out.Platform)
+		e, ok := endpoint(&s.Endpoints[i], out.Platform, out.Namespace)
 		if !ok {
 			continue
 		}
@@ -113,18 +113,22 @@ func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.Endpoi
 
 // endpoint converts one endpoint, false for one that must not be used at all.
 //
-// Conditions are read as the EndpointSlice API says: ready nil means true;
-// serving is readiness regardless of termination; an endpoint that terminates
-// and still serves finishes what it has.
-func endpoint(e *discoveryv1.Endpoint, p discovery.Platform) (discovery.Endpoint, bool) {
+// Only the first address counts: the API gives the others no meaning, and
+// kube-proxy does not look at them either. Conditions that are not set mean
+// ready, serving and not terminating. What terminates gets no new requests,
+// not even where the Service publishes addresses that are not ready.
+func endpoint(e *discoveryv1.Endpoint, p discovery.Platform, namespace string) (discovery.Endpoint, bool) {
 	if len(e.Addresses) == 0 {
 		return discovery.Endpoint{}, false
 	}
 	out := discovery.Endpoint{Address: e.Addresses[0], ID: e.Addresses[0]}
-	if t := e.TargetRef; t != nil {
+	if t := e.TargetRef; t != nil && t.Name != "" {
 		out.ID = t.Name
 		if p == discovery.Pods {
-			out.ID = t.Namespace + "/" + t.Name
+			if t.Namespace != "" {
+				namespace = t.Namespace
+			}
+			out.ID = namespace + "/" + t.Name
 		}
 	}
 	if e.Zone != nil {
@@ -134,18 +138,14 @@ func endpoint(e *discoveryv1.Endpoint, p discovery.Platform) (discovery.Endpoint
 		out.Node = intern(*e.NodeName)
 	}
 	ready := e.Conditions.Ready == nil || *e.Conditions.Ready
+	serving := e.Conditions.Serving == nil || *e.Conditions.Serving
 	terminating := e.Conditions.Terminating != nil && *e.Conditions.Terminating
-	serving := ready
-	if e.Conditions.Serving != nil {
-		serving = *e.Conditions.Serving
-	}
 	switch {
-	case ready:
-	case terminating && serving:
+	case terminating && (ready || serving):
 		out.Health, out.Reason = discovery.Draining, "Terminating"
 	case terminating:
 		return out, false
-	default:
+	case !ready:
 		out.Health, out.Reason = discovery.Unhealthy, "NotReady"
 	}
 	return out, true

@@ -30,6 +30,15 @@ const (
 	DefaultMaxPercent = 30
 )
 
+// Limits of an InstanceGroup, the same that its CRD has.
+const (
+	maxName      = 63
+	maxPorts     = 64
+	maxSelectors = 32
+	maxPath      = 1024
+	maxHost      = 253
+)
+
 // DefaultInstanceGroup fills in the CRD's defaults, for objects that no API
 // server has seen.
 func DefaultInstanceGroup(g *InstanceGroup) {
@@ -66,7 +75,7 @@ func ValidateInstanceGroup(g *InstanceGroup) []FieldError {
 	var out []FieldError
 	bad := func(field, message, remedy string) { out = append(out, FieldError{field, message, remedy}) }
 	s := &g.Spec
-	if s.ServiceRef.Name == "" || len(s.ServiceRef.Name) > 63 {
+	if s.ServiceRef.Name == "" || len(s.ServiceRef.Name) > maxName {
 		bad("spec.serviceRef.name", fmt.Sprintf("%q is not the name of a Service", s.ServiceRef.Name), "name a Service of the same namespace")
 	}
 	if !regionPattern.MatchString(s.Region) {
@@ -87,14 +96,30 @@ func ValidateInstanceGroup(g *InstanceGroup) []FieldError {
 	if p := s.RemovalGuard.MaxPercent; p != nil && (*p < 0 || *p > 100) {
 		bad("spec.removalGuard.maxPercent", fmt.Sprintf("%d is not a percentage", *p), "write 0 to 100")
 	}
+	if len(s.Selector.AutoScalingGroups) > maxSelectors || len(s.Selector.Tags) > maxSelectors {
+		bad("spec.selector", fmt.Sprintf("it has more than %d auto scaling groups or tags", maxSelectors), "split the InstanceGroup")
+	}
+	groups := make(map[string]struct{})
+	for i, name := range s.Selector.AutoScalingGroups {
+		if _, dup := groups[name]; dup {
+			bad(fmt.Sprintf("spec.selector.autoScalingGroups[%d]", i), fmt.Sprintf("%q stands twice", name), "name each group once")
+		}
+		groups[name] = struct{}{}
+	}
 	if len(s.Ports) == 0 {
 		bad("spec.ports", "it is empty", "map at least one port of the Service")
+	}
+	if len(s.Ports) > maxPorts {
+		bad("spec.ports", fmt.Sprintf("there are more than %d", maxPorts), "split the Service")
 	}
 	seen := make(map[string]struct{})
 	for i, p := range s.Ports {
 		field := fmt.Sprintf("spec.ports[%d]", i)
 		if p.Port < 1 || p.Port > 65535 {
 			bad(field+".port", fmt.Sprintf("%d is not a port", p.Port), "write 1 to 65535")
+		}
+		if len(p.Name) > maxName {
+			bad(field+".name", fmt.Sprintf("%q is not the name of a port", p.Name), "write that of a port of the Service")
 		}
 		if _, dup := seen[p.Name]; dup {
 			bad(field+".name", fmt.Sprintf("%q stands twice", p.Name), "map each port of the Service once")
@@ -114,6 +139,12 @@ func validateHealthCheck(h *HealthCheck) []FieldError {
 	}
 	if h.HTTP != nil && (len(h.HTTP.Path) == 0 || h.HTTP.Path[0] != '/') {
 		bad("http.path", fmt.Sprintf("%q is not a path", h.HTTP.Path), "begin it with a slash, like /healthz")
+	}
+	if h.HTTP != nil && len(h.HTTP.Path) > maxPath {
+		bad("http.path", fmt.Sprintf("it is longer than %d bytes", maxPath), "shorten it")
+	}
+	if h.HTTP != nil && len(h.HTTP.Host) > maxHost {
+		bad("http.host", fmt.Sprintf("it is longer than %d bytes", maxHost), "write a host name")
 	}
 	if h.Port < 0 || h.Port > 65535 {
 		bad("port", fmt.Sprintf("%d is not a port", h.Port), "write 1 to 65535, or leave it out for the first port")

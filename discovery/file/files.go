@@ -1,0 +1,149 @@
+package file
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+)
+
+// files is what is known of every file, by its path below the directory.
+type files map[string]*fileState
+
+type fileState struct {
+	// read is the newest content, whether good or not; nil if it has not been read.
+	read []byte
+	// content is the newest good content, and good what it means.
+	content []byte
+	good    content
+	// problems of the newest content; unreadable is why there is none.
+	problems   []Problem
+	unreadable string
+}
+
+// update takes in what was found and reports whether anything is new.
+func (fs files) update(found *scan) (changed bool) {
+	for name, f := range fs {
+		if _, ok := found.files[name]; ok {
+			continue
+		}
+		if found.known(name) {
+			delete(fs, name)
+			changed = true
+		} else if f.read != nil {
+			f.read = nil
+			changed = true
+		}
+	}
+	for name, f := range fs {
+		f.unreadable = ""
+		if err, bad := found.unreadable[name]; bad {
+			f.unreadable = err.Error()
+		}
+	}
+	for name, err := range found.unreadable {
+		if fs[name] == nil {
+			fs[name] = &fileState{unreadable: err.Error()}
+			changed = true
+		}
+	}
+	for name, data := range found.files {
+		if fs[name] == nil {
+			fs[name] = &fileState{}
+		}
+		if f := fs[name]; f.read == nil || !bytes.Equal(f.read, data) {
+			f.take(name, data)
+			changed = true
+		}
+	}
+	return changed
+}
+
+// take makes data the file's newest content.
+func (f *fileState) take(name string, data []byte) {
+	f.read = data
+	if len(data) == 0 && len(f.good.at) > 0 {
+		// An editor that truncates before it writes, or a full disk.
+		f.problems = []Problem{{name, 1, "", "the file is empty, which hardly anyone means: remove it, or leave a comment in it"}}
+		return
+	}
+	good, problems := decode(name, data)
+	f.problems = problems
+	if len(problems) == 0 {
+		f.good, f.content = good, data
+	}
+}
+
+// contents returns the files' last good contents.
+func (fs files) contents() map[string][]byte {
+	out := make(map[string][]byte, len(fs))
+	for name, f := range fs {
+		if f.content != nil {
+			out[name] = f.content
+		}
+	}
+	return out
+}
+
+// merged is what all files say together.
+type merged struct {
+	objects.Rows
+	// from says at which file:line each object stands, by its "Kind namespace/name".
+	from     map[string]string
+	problems []Problem
+}
+
+// merge puts the files' last good rows together, in the order of their names:
+// of an object that stands in two files, the first one's counts.
+func (fs files) merge() *merged {
+	m := &merged{from: make(map[string]string)}
+	for _, name := range slices.Sorted(maps.Keys(fs)) {
+		f := fs[name]
+		if f.unreadable != "" {
+			m.problems = append(m.problems, Problem{name, 1, "", "it cannot be read: " + f.unreadable})
+		}
+		m.problems = append(m.problems, f.problems...)
+		for _, r := range f.good.Services {
+			if m.first(name, f, "Service", r.Key) {
+				m.Services = append(m.Services, r)
+			}
+		}
+		for _, r := range f.good.Endpoints {
+			if m.first(name, f, "EndpointSlice", r.Key) {
+				m.Endpoints = append(m.Endpoints, r)
+			}
+		}
+		for _, r := range f.good.InstanceGroups {
+			if m.first(name, f, "InstanceGroup", r.Key) {
+				m.InstanceGroups = append(m.InstanceGroups, r)
+			}
+		}
+	}
+	return m
+}
+
+// first reports whether no file before this one has the object.
+func (m *merged) first(name string, f *fileState, kind string, key discovery.Key) bool {
+	object := kind + " " + key.String()
+	if at, dup := m.from[object]; dup {
+		m.problems = append(m.problems, Problem{name, f.good.at[object], object,
+			"it stands at " + at + " already, which counts: remove one of them"})
+		return false
+	}
+	m.from[object] = Problem{File: name, Line: f.good.at[object]}.Where()
+	return true
+}
+
+// summary is the first problem and how many more there are.
+func (m *merged) summary() string {
+	switch len(m.problems) {
+	case 0:
+		return ""
+	case 1:
+		return m.problems[0].Error()
+	}
+	return fmt.Sprintf("%s (and %d more)", m.problems[0].Error(), len(m.problems)-1)
+}

@@ -1,0 +1,165 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxDepth bounds how deep directories are followed.
+const maxDepth = 16
+
+var (
+	errEmpty    = errors.New("it holds no .yaml, .yml or .json file; to serve nothing on purpose, leave one with a comment in it")
+	errChanging = errors.New("it keeps changing while it is read")
+)
+
+// scan is what a directory held at one moment.
+type scan struct {
+	// files by slash-separated path below the directory.
+	files map[string][]byte
+	// unreadable files and directories, by path: what they held is not known.
+	unreadable map[string]error
+	// dirs are the directories themselves, to be watched.
+	dirs []string
+}
+
+// known reports whether a path could be read, so that its absence means that
+// it is gone.
+func (s *scan) known(name string) bool {
+	for p := name; p != "."; p = filepath.ToSlash(filepath.Dir(p)) {
+		if _, bad := s.unreadable[p]; bad {
+			return false
+		}
+	}
+	return true
+}
+
+// read reads all configuration files below a directory. Its error means that
+// nothing is known; one file or subdirectory that cannot be read is in the
+// result.
+//
+// A directory without any file is an error too: it is what a volume leaves
+// behind that is not mounted.
+//
+// All files are of the same moment: if one changes while others are being
+// read, as when a ConfigMap's link is swapped, everything is read again.
+func read(dir string) (*scan, error) {
+	const attempts = 4
+	for range attempts {
+		before, err := list(dir)
+		if err != nil {
+			return nil, err
+		}
+		out := &scan{files: make(map[string][]byte), unreadable: before.unreadable, dirs: before.dirs}
+		for name, info := range before.files {
+			data, err := readFile(filepath.Join(dir, filepath.FromSlash(name)), info)
+			if err != nil {
+				out.unreadable[name] = err
+				continue
+			}
+			out.files[name] = data
+		}
+		after, err := list(dir)
+		if err != nil {
+			return nil, err
+		}
+		if !maps.EqualFunc(before.files, after.files, unchanged) {
+			continue
+		}
+		if len(out.files) == 0 && len(out.unreadable) == 0 {
+			return nil, errEmpty
+		}
+		return out, nil
+	}
+	return nil, errChanging
+}
+
+func unchanged(a, b fs.FileInfo) bool {
+	return a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && os.SameFile(a, b)
+}
+
+// readFile reads a regular file up to one byte more than decode takes.
+func readFile(path string, info fs.FileInfo) ([]byte, error) {
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file") // a FIFO would never end
+	}
+	f, err := os.Open(path) //nolint:gosec // the user's own directory
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return io.ReadAll(io.LimitReader(f, maxFile+1))
+}
+
+// listing is the files of a directory, not yet read.
+type listing struct {
+	files      map[string]fs.FileInfo
+	unreadable map[string]error
+	dirs       []string
+}
+
+// list finds the configuration files below a directory. Links are followed.
+// What begins with a dot is left out: editors' files, and the "..data" that
+// the files of a mounted ConfigMap link to.
+func list(dir string) (*listing, error) {
+	l := &listing{files: make(map[string]fs.FileInfo), unreadable: make(map[string]error)}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, errors.New("it is not a directory")
+	}
+	return l, l.walk(dir, "", []fs.FileInfo{info})
+}
+
+// walk lists one directory. Its error is about that directory alone.
+func (l *listing) walk(dir, rel string, above []fs.FileInfo) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	l.dirs = append(l.dirs, dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		path, name := filepath.Join(dir, e.Name()), rel+e.Name()
+		info, err := os.Stat(path)
+		if err != nil {
+			// A link that leads nowhere is not a file that was removed.
+			if isConfig(name) {
+				l.unreadable[name] = err
+			}
+			continue
+		}
+		switch {
+		case info.IsDir():
+			if len(above) >= maxDepth || slices.ContainsFunc(above, func(a fs.FileInfo) bool { return os.SameFile(a, info) }) {
+				l.unreadable[name] = fmt.Errorf("directories lie more than %d deep, or a link leads back up", maxDepth)
+				continue
+			}
+			if err := l.walk(path, name+"/", append(above[:len(above):len(above)], info)); err != nil {
+				l.unreadable[name] = err
+			}
+		case isConfig(name):
+			l.files[name] = info
+		}
+	}
+	return nil
+}
+
+func isConfig(name string) bool {
+	switch strings.ToLower(filepath.Ext(name)) {
+	case ".yaml", ".yml", ".json":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,173 @@
+package file
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	goyaml "go.yaml.in/yaml/v3"
+	"sigs.k8s.io/yaml"
+)
+
+// document is one document of a file: its text and the line before it.
+type document struct {
+	text []byte
+	line int
+}
+
+// documents cuts a file at its "---" lines. In the first column these three
+// characters are always a separator, in whatever they stand (YAML 1.2, 9.1.2).
+func documents(data []byte) []document {
+	var out []document
+	current := document{}
+	number := 0
+	for line := range bytes.Lines(data) {
+		number++
+		text := bytes.TrimRight(line, "\r\n")
+		if bytes.HasPrefix(text, []byte("---")) && (len(text) == 3 || text[3] == ' ' || text[3] == '\t') {
+			out = append(out, current)
+			// What follows on the separator's own line belongs to the document.
+			current = document{text: append([]byte("   "), line[3:]...), line: number - 1}
+			continue
+		}
+		current.text = append(current.text, line...)
+	}
+	return append(out, current)
+}
+
+// blank reports whether a document has nothing but comments and directives.
+func (d document) blank() bool {
+	for line := range bytes.Lines(d.text) {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && line[0] != '#' && line[0] != '%' && !bytes.Equal(line, []byte("...")) {
+			return false
+		}
+	}
+	return true
+}
+
+// yamlError is what a YAML library says, with the line in the file.
+type yamlError struct {
+	line int
+	text string
+}
+
+var yamlLine = regexp.MustCompile(`line (\d+): `)
+
+// located takes the line out of a YAML library's message.
+func (d document) located(err error) *yamlError {
+	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
+	text = strings.TrimPrefix(text, "yaml: ")
+	text = strings.TrimPrefix(text, "unmarshal errors:\n")
+	out := &yamlError{line: d.line + 1}
+	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
+		n, _ := strconv.Atoi(text[m[2]:m[3]]) // digits
+		out.line = d.line + max(n, 1)
+		text = text[:m[0]] + text[m[1]:]
+	}
+	out.text = strings.Join(strings.Fields(text), " ")
+	return out
+}
+
+// parse reads a document twice: for its values, as kubectl reads them, and for
+// the lines that they are on.
+func (d document) parse() (tree, []byte, *yamlError) {
+	var node goyaml.Node
+	dec := goyaml.NewDecoder(bytes.NewReader(d.text))
+	if err := dec.Decode(&node); err != nil {
+		return tree{}, nil, d.located(err)
+	}
+	if err := dec.Decode(new(goyaml.Node)); !errors.Is(err, io.EOF) {
+		return tree{}, nil, &yamlError{d.line + 1, `something follows the end of the document: separate documents with "---"`}
+	}
+	data, err := yaml.YAMLToJSONStrict(d.text)
+	if err != nil {
+		return tree{}, nil, d.located(err)
+	}
+	return tree{node: node.Content[0], key: node.Content[0].Line, before: d.line}, data, nil
+}
+
+// tree is a value in a document and the line that it begins on.
+type tree struct {
+	node *goyaml.Node
+	// key is the line of the value's key, in the document.
+	key int
+	// before is the line before the document.
+	before int
+}
+
+func (t tree) line() int { return t.before + t.key }
+
+func (t tree) isMapping() bool {
+	n := t.resolved()
+	return n != nil && n.Kind == goyaml.MappingNode
+}
+
+func (t tree) isNull() bool {
+	n := t.resolved()
+	return n != nil && n.Kind == goyaml.ScalarNode && n.Tag == "!!null"
+}
+
+func (t tree) resolved() *goyaml.Node {
+	if t.node != nil && t.node.Kind == goyaml.AliasNode {
+		return t.node.Alias
+	}
+	return t.node
+}
+
+// at returns the value of a key or at an index. Where there is none, it is the
+// value itself, so that its line is the closest that is known.
+func (t tree) at(step string) tree {
+	n := t.resolved()
+	if n == nil {
+		return t
+	}
+	switch n.Kind {
+	case goyaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == step {
+				return tree{n.Content[i+1], n.Content[i].Line, t.before}
+			}
+		}
+	case goyaml.SequenceNode:
+		if i, err := strconv.Atoi(step); err == nil && i >= 0 && i < len(n.Content) {
+			return tree{n.Content[i], n.Content[i].Line, t.before}
+		}
+	case goyaml.DocumentNode, goyaml.ScalarNode, goyaml.AliasNode:
+	}
+	return tree{nil, t.key, t.before}
+}
+
+// find returns the line of a path like spec.ports[0].name, or of as much of
+// it as there is. A key may contain dots itself, as annotations' do.
+func (t tree) find(path string) int {
+	for path != "" {
+		path = strings.TrimLeft(path, ".[]")
+		n := t.resolved()
+		if n == nil {
+			break
+		}
+		step, rest := cut(path)
+		if n.Kind == goyaml.MappingNode {
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				k := n.Content[i].Value
+				if len(k) > len(step) && (path == k || strings.HasPrefix(path, k+".") || strings.HasPrefix(path, k+"[")) {
+					step, rest = k, path[len(k):]
+				}
+			}
+		}
+		t, path = t.at(step), rest
+	}
+	return t.line()
+}
+
+// cut splits a path after its first step.
+func cut(path string) (step, rest string) {
+	if i := strings.IndexAny(path, ".[]"); i >= 0 {
+		return path[:i], path[i:]
+	}
+	return path, ""
+}

@@ -1,0 +1,160 @@
+package objects
+
+import (
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// Limits of the EndpointSlice API.
+const (
+	maxSliceEndpoints = 1000
+	maxSlicePorts     = 100
+)
+
+// checkNames fills in the namespace and checks both names of an object. An
+// empty default is for kinds that have no namespace.
+func checkNames(namespace string, m *metav1.ObjectMeta, isName func(string) []string) []v1alpha1.FieldError {
+	var out []v1alpha1.FieldError
+	if m.Namespace == "" {
+		m.Namespace = namespace
+	}
+	if errs := isName(m.Name); len(errs) > 0 {
+		out = append(out, v1alpha1.FieldError{Field: "metadata.name", Message: fmt.Sprintf("%q is not a name", m.Name), Remedy: errs[0]})
+	}
+	if m.Namespace != "" && (namespace == "" || len(validation.IsDNS1123Label(m.Namespace)) > 0) {
+		e := v1alpha1.FieldError{Field: "metadata.namespace", Message: fmt.Sprintf("%q is not a namespace", m.Namespace), Remedy: "write a lower case name"}
+		if namespace == "" {
+			e.Message, e.Remedy = "objects of this kind are in no namespace", "remove it"
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// checkService returns the mistakes in what the mesh reads of a Service.
+func checkService(s *corev1.Service) []v1alpha1.FieldError {
+	var out []v1alpha1.FieldError
+	bad := func(field, message, remedy string) {
+		out = append(out, v1alpha1.FieldError{Field: field, Message: message, Remedy: remedy})
+	}
+	switch s.Spec.Type {
+	case "", corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
+		if len(s.Spec.Ports) == 0 && s.Spec.ClusterIP != corev1.ClusterIPNone {
+			bad("spec.ports", "it is empty", "list the ports that callers use")
+		}
+	case corev1.ServiceTypeExternalName:
+		if len(validation.IsDNS1123Subdomain(s.Spec.ExternalName)) > 0 {
+			bad("spec.externalName", fmt.Sprintf("%q is not a host name", s.Spec.ExternalName), "name the host that the Service stands for")
+		}
+	default:
+		bad("spec.type", fmt.Sprintf("%q is not a type of Service", s.Spec.Type), "write ClusterIP, or leave it out")
+	}
+	clusterIP := func(field, ip string) {
+		if _, err := netip.ParseAddr(ip); err != nil && ip != corev1.ClusterIPNone && ip != "" {
+			bad(field, fmt.Sprintf("%q is not an IP address", ip), "write one, or None")
+		}
+	}
+	clusterIP("spec.clusterIP", s.Spec.ClusterIP)
+	for i, ip := range s.Spec.ClusterIPs {
+		clusterIP(fmt.Sprintf("spec.clusterIPs[%d]", i), ip)
+	}
+	names := make(map[string]bool)
+	numbers := make(map[string]bool)
+	for i, p := range s.Spec.Ports {
+		field := fmt.Sprintf("spec.ports[%d]", i)
+		if p.Port < 1 || p.Port > 65535 {
+			bad(field+".port", fmt.Sprintf("%d is not a port", p.Port), "write 1 to 65535")
+		}
+		protocol := p.Protocol
+		switch protocol {
+		case "":
+			protocol = corev1.ProtocolTCP
+		case corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP:
+		default:
+			bad(field+".protocol", fmt.Sprintf("%q is not a protocol", p.Protocol), "write TCP, UDP or SCTP")
+		}
+		number := fmt.Sprintf("%d/%s", p.Port, protocol)
+		if numbers[number] {
+			bad(field+".port", number+" stands twice", "list each port once")
+		}
+		numbers[number] = true
+		out = append(out, checkPortName(field+".name", p.Name, len(s.Spec.Ports) > 1, names)...)
+	}
+	return out
+}
+
+// checkPortName checks one port's name against those before it.
+func checkPortName(field, name string, required bool, names map[string]bool) []v1alpha1.FieldError {
+	e := v1alpha1.FieldError{Field: field, Remedy: "give every port its own lower case name"}
+	switch {
+	case names[name] && name != "":
+		e.Message = fmt.Sprintf("%q stands twice", name)
+	case name == "" && required:
+		e.Message = "it is missing, and there is more than one port"
+	case name != "" && len(validation.IsDNS1123Label(name)) > 0:
+		e.Message = fmt.Sprintf("%q is not a name", name)
+	default:
+		names[name] = true
+		return nil
+	}
+	return []v1alpha1.FieldError{e}
+}
+
+// checkEndpointSlice returns the mistakes in what the mesh reads of a slice.
+func checkEndpointSlice(s *discoveryv1.EndpointSlice) []v1alpha1.FieldError {
+	var out []v1alpha1.FieldError
+	bad := func(field, message, remedy string) {
+		out = append(out, v1alpha1.FieldError{Field: field, Message: message, Remedy: remedy})
+	}
+	if s.Labels[discoveryv1.LabelServiceName] == "" {
+		bad("metadata.labels", "there is no "+discoveryv1.LabelServiceName, "name the Service that these endpoints are of")
+	}
+	if s.Labels[discoveryv1.LabelManagedBy] == v1alpha1.ManagedBy {
+		bad("metadata.labels", "slices managed by "+v1alpha1.ManagedBy+" are written by Causeway itself", "remove the label "+discoveryv1.LabelManagedBy)
+	}
+	ipv4 := s.AddressType == discoveryv1.AddressTypeIPv4
+	if !ipv4 && s.AddressType != discoveryv1.AddressTypeIPv6 {
+		bad("addressType", fmt.Sprintf("%q is not a kind of IP address", s.AddressType), "write IPv4 or IPv6")
+		return out
+	}
+	if len(s.Ports) > maxSlicePorts {
+		bad("ports", fmt.Sprintf("there are more than %d", maxSlicePorts), "split the slice")
+	}
+	names := make(map[string]bool)
+	for i, p := range s.Ports {
+		field := fmt.Sprintf("ports[%d]", i)
+		if p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
+			bad(field+".port", "it is not a port", "write 1 to 65535")
+		}
+		if p.Protocol != nil && *p.Protocol != corev1.ProtocolTCP && *p.Protocol != corev1.ProtocolUDP && *p.Protocol != corev1.ProtocolSCTP {
+			bad(field+".protocol", fmt.Sprintf("%q is not a protocol", *p.Protocol), "write TCP, UDP or SCTP")
+		}
+		name := ""
+		if p.Name != nil {
+			name = *p.Name
+		}
+		out = append(out, checkPortName(field+".name", name, len(s.Ports) > 1, names)...)
+	}
+	if len(s.Endpoints) > maxSliceEndpoints {
+		bad("endpoints", fmt.Sprintf("there are more than %d", maxSliceEndpoints), "split the slice")
+	}
+	for i, e := range s.Endpoints {
+		field := fmt.Sprintf("endpoints[%d].addresses", i)
+		if len(e.Addresses) == 0 {
+			bad(field, "it is empty", "write the endpoint's IP address")
+		}
+		for j, a := range e.Addresses {
+			if ip, err := netip.ParseAddr(a); err != nil || ip.Is4() != ipv4 || ip.Zone() != "" {
+				bad(fmt.Sprintf("%s[%d]", field, j), fmt.Sprintf("%q is not an %s address", a, s.AddressType), "write one, or put it into a slice of its kind")
+			}
+		}
+	}
+	return out
+}
