@@ -1,0 +1,145 @@
+# Causeway. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export CAUSEWAY_TOOLS ?= $(CURDIR)/.tools
+BIN     := $(CAUSEWAY_TOOLS)/bin
+GET     := test/tools/get
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 5s
+SOAKTIME ?= 30m
+MODULE  := github.com/causeway-mesh/causeway
+
+# Load and fault tests measure the normal binary; the race detector runs on all the rest.
+LOAD := ./test/e2e ./test/bench
+PACKAGES = $$(go list ./... | grep -vE '/test/(e2e|bench|conformance)$$')
+LOAD_PACKAGES := $(patsubst %,%,$(foreach dir,$(LOAD),$(if $(wildcard $(dir)/*_test.go),$(dir))))
+GOTESTSUM = $(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+SHELL_SCRIPTS = $$(git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\b(bash|sh)$$' 2>/dev/null || true)
+
+##@ Try it
+
+.PHONY: demo
+demo: build ## A mesh over EC2 and Kubernetes on this machine, with faults and a count of failed requests
+	@$(GET) venv
+	@$(GET) debian || echo "PHP is not there: the demo's built-in HTTP workload takes its place"
+	bin/causeway demo $(DEMO_FLAGS)
+
+.PHONY: build
+build: ## bin/causeway, static
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/causeway ./cmd/causeway
+
+.PHONY: image
+image: ## A container image (needs docker, podman or buildah as DOCKER=)
+	$(or $(DOCKER),docker) build --build-arg VERSION=$(VERSION) -t $(or $(IMAGE),causeway:$(VERSION)) .
+
+##@ Check it
+
+.PHONY: check
+check: test fuzz-short lint generate-check ## What CI runs
+
+.PHONY: test
+test: test-race e2e ## All tests: those under the race detector, then load and fault tests
+
+.PHONY: test-race
+test-race: tools-test ## Tests of everything but load and faults, with -race
+	$(GOTESTSUM) -- -race -timeout 15m $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: e2e
+e2e: tools-test ## Load and fault tests on the normal build (test/e2e, test/bench)
+ifneq ($(LOAD_PACKAGES),)
+	@$(MAKE) build
+	$(GOTESTSUM) -- -timeout 25m -p 1 $(TESTFLAGS) $(LOAD_PACKAGES)
+endif
+
+.PHONY: fuzz-short
+fuzz-short: ## Each fuzz target for FUZZTIME (5s)
+	@grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' . | sort | while read -r file; do \
+		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
+			echo "$$target ($$(dirname "$$file"))"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+		done; \
+	done
+
+.PHONY: soak
+soak: tools-test build ## Load and fault tests for SOAKTIME (30m) each instead of seconds
+	CAUSEWAY_SOAK=$(SOAKTIME) go test -count=1 -timeout 24h -p 1 -v $(TESTFLAGS) $(LOAD_PACKAGES)
+
+.PHONY: lint
+lint: ## golangci-lint (with the layering), shell scripts, YAML, Makefile
+	@$(GET) golangci-lint venv
+	$(BIN)/golangci-lint run ./...
+	$(BIN)/golangci-lint fmt --diff
+	@for script in $(SHELL_SCRIPTS); do bash -n "$$script"; done
+	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_SCRIPTS); fi
+	@$(CAUSEWAY_TOOLS)/venv/bin/python test/tools/yamlcheck.py
+
+.PHONY: fmt
+fmt: ## Format the Go code (gofumpt, gci)
+	@$(GET) golangci-lint
+	$(BIN)/golangci-lint fmt
+
+.PHONY: vulncheck
+vulncheck: ## Known vulnerabilities in what the binary uses (needs vuln.go.dev; CI does not run it)
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+##@ Measure it
+
+.PHONY: bench
+bench: tools-test build ## The benchmark's main rows, into bench.json and a table
+	go run ./test/bench -server bin/causeway -out bench.json $(BENCHFLAGS)
+
+.PHONY: bench-full
+bench-full: tools-test build ## The benchmark with its growth curves
+	go run ./test/bench -server bin/causeway -out bench.json -full $(BENCHFLAGS)
+
+##@ Change it
+
+.PHONY: generate
+generate: ## CRDs, deep copies and clients, from policy/v1alpha1
+	@$(GET) controller-gen client-gen lister-gen informer-gen
+	$(BIN)/controller-gen object paths=./policy/v1alpha1
+	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
+	rm -rf $(CLIENTS)
+	$(BIN)/client-gen --clientset-name versioned --input-base $(MODULE) --input policy/v1alpha1 \
+		--output-dir $(CLIENTS) --output-pkg $(MODULE)/$(CLIENTS) --go-header-file /dev/null
+	$(BIN)/lister-gen --output-dir $(CLIENTS)/listers --output-pkg $(MODULE)/$(CLIENTS)/listers \
+		--go-header-file /dev/null $(MODULE)/policy/v1alpha1
+	$(BIN)/informer-gen --versioned-clientset-package $(MODULE)/$(CLIENTS)/versioned \
+		--listers-package $(MODULE)/$(CLIENTS)/listers --single-directory \
+		--output-dir $(CLIENTS)/informers --output-pkg $(MODULE)/$(CLIENTS)/informers \
+		--go-header-file /dev/null $(MODULE)/policy/v1alpha1
+CLIENTS := policy/client
+
+.PHONY: generate-check
+generate-check: ## Fail if `make generate` would change anything
+	@before=$$(git status --porcelain -- $(GENERATED); git diff -- $(GENERATED)); \
+	$(MAKE) generate; \
+	after=$$(git status --porcelain -- $(GENERATED); git diff -- $(GENERATED)); \
+	if [[ "$$before" != "$$after" ]]; then \
+		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
+	fi
+GENERATED := policy manifests/crds
+
+.PHONY: golden
+golden: ## Rewrite the golden files from what the code does now
+	go test ./xds/compile/... -update
+
+.PHONY: tools
+tools: tools-test ## Everything that tests, lint and generate need, into .tools/
+	@$(GET) golangci-lint controller-gen client-gen lister-gen informer-gen benchstat
+
+.PHONY: tools-test
+tools-test:
+	@$(GET) gotestsum venv etcd kube-apiserver ec2-metadata-mock debian
+
+.PHONY: clean
+clean: ## Remove what was built, but not the tools (for those: rm -rf .tools)
+	rm -rf bin bench.json
+
+.PHONY: help
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -1,0 +1,5 @@
+package harness
+
+const httpChildVariable = "X"
+
+func runHTTPChild(string) int { return 0 }
