@@ -111,7 +111,7 @@ func (d *decoder) document(doc document) {
 	}
 	tree, data, err := doc.parse()
 	if err != nil {
-		d.problem(err.line, "", "not YAML: %s", err.text)
+		d.problem(err.line, "", "%s", err.text)
 		return
 	}
 	if tree.isNull() {

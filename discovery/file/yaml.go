@@ -55,21 +55,28 @@ type yamlError struct {
 	text string
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+): `)
+var (
+	yamlLine = regexp.MustCompile(`line (\d+): `)
+	// parserError is what the YAML library's parser says, which counts lines
+	// from 0; its scanner and decoder count from 1.
+	parserError = regexp.MustCompile(`^did not find expected (node content|',' or|'-' indicator|key|<)`)
+)
 
 // located takes the line out of a YAML library's message.
 func (d document) located(err error) *yamlError {
 	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
 	text = strings.TrimPrefix(text, "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	out := &yamlError{line: d.line + 1}
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	line := 1
 	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
-		n, _ := strconv.Atoi(text[m[2]:m[3]]) // digits
-		out.line = d.line + max(n, 1)
+		line, _ = strconv.Atoi(text[m[2]:m[3]]) // digits
 		text = text[:m[0]] + text[m[1]:]
+		if parserError.MatchString(text) {
+			line++
+		}
 	}
-	out.text = strings.Join(strings.Fields(text), " ")
-	return out
+	return &yamlError{d.line + min(max(line, 1), 1+bytes.Count(d.text, []byte("\n"))), "not YAML: " + text}
 }
 
 // parse reads a document twice: for its values, as kubectl reads them, and for

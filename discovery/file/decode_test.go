@@ -1,0 +1,209 @@
+package file
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+const (
+	serviceYAML = `apiVersion: v1
+kind: Service
+metadata: {name: php-web, namespace: web}
+spec:
+  ports:
+  - {name: http, port: 80}
+`
+	groupYAML = `apiVersion: mesh.causeway.dev/v1alpha1
+kind: InstanceGroup
+metadata: {name: ec2, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  region: ap-northeast-1
+  selector: {autoScalingGroups: [php-web]}
+  ports:
+  - {name: http, port: 8080}
+`
+	sliceYAML = `apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: php-web-1
+  namespace: web
+  labels: {kubernetes.io/service-name: php-web}
+addressType: IPv4
+ports:
+- {name: http, port: 8080}
+endpoints:
+- addresses: [127.0.1.10]
+  zone: ap-northeast-1a
+`
+)
+
+func TestDecode(t *testing.T) {
+	for name, c := range map[string]struct {
+		file, data string
+		objects    []string
+		problems   []string
+	}{
+		"every kind": {"a.yaml", "---\n" + serviceYAML + "---\n" + groupYAML + "--- # and\n" + sliceYAML + "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: web}\n",
+			[]string{"EndpointSlice web/php-web-1", "InstanceGroup web/ec2", "Namespace web", "Service web/php-web"}, nil},
+		"nothing":                         {"a.yaml", "", nil, nil},
+		"comments and directives":         {"a.yaml", "%YAML 1.1\n---\n# nothing\n---\n\n...\n", nil, nil},
+		"byte order mark and CRLF":        {"a.yaml", "\ufeff" + strings.ReplaceAll(serviceYAML, "\n", "\r\n"), []string{"Service web/php-web"}, nil},
+		"no namespace means default":      {"a.yaml", "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 80}]}}", []string{"Service default/a"}, nil},
+		"a list":                          {"a.yaml", "apiVersion: v1\nkind: List\nitems:\n- " + strings.ReplaceAll(strings.TrimSpace(serviceYAML), "\n", "\n  ") + "\n", []string{"Service web/php-web"}, nil},
+		"JSON with tabs":                  {"a.json", "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"Service\",\n\t\"metadata\": {\"name\": \"a\"},\n\t\"spec\": {\"ports\": [{\"port\": 80}]}\n}", []string{"Service default/a"}, nil},
+		"anchors":                         {"a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a, labels: {a: &n b}, annotations: {<<: {x: z}, y: *n}}\nspec:\n  ports:\n  - {<<: {name: a, port: 80}, appProtocol: http}\n", []string{"Service default/a"}, nil},
+		"what kubectl get prints":         {"a.yaml", strings.Replace(groupYAML, "spec:", "status: {instances: {desired: 1, ready: 1, draining: 0, spot: 0}}\nspec:", 1), []string{"InstanceGroup web/ec2"}, nil},
+		"broken JSON":                     {"a.json", "{\n\"a\": }", nil, []string{"a.json:2: not JSON: invalid character '}' looking for beginning of value"}},
+		"broken YAML in a later document": {"a.yaml", serviceYAML + "---\nfoo: [1\nbar: 2\n", []string{"Service web/php-web"}, []string{"a.yaml:8: not YAML: did not find expected ',' or ']'"}},
+		"a key twice":                     {"a.yaml", "---\napiVersion: v1\nkind: Service\nkind: Service\n", nil, []string{`a.yaml:4: not YAML: key "kind" already set in map`}},
+		"not an object":                   {"a.yaml", "\n- 1\n", nil, []string{"a.yaml:2: not an object: write a mapping with apiVersion, kind and metadata"}},
+		"two documents without separator": {"a.yaml", "a: 1\n...\nb: 2\n", nil, []string{`a.yaml:1: something follows the end of the document: separate documents with "---"`}},
+		"an unknown kind": {"a.yaml", "apiVersion: apps/v1\nkind: Deployment\n", nil,
+			[]string{`a.yaml:2: no kind "Deployment" of apiVersion "apps/v1" is read here: correct it, or move the object elsewhere (read are v1 Namespace, v1 Service, discovery.k8s.io/v1 EndpointSlice, mesh.causeway.dev/v1alpha1 InstanceGroup)`}},
+		"an unknown field": {"a.yaml", strings.Replace(serviceYAML, "port: 80", "port: 80, prot: TCP", 1), []string{"Service web/php-web"},
+			[]string{"a.yaml:6: Service web/php-web: spec.ports[0].prot: there is no such field: correct or remove it"}},
+		"a field of the wrong case": {"a.yaml", strings.Replace(serviceYAML, "port: 80", "Port: 80", 1), []string{"Service web/php-web"},
+			[]string{"a.yaml:6: Service web/php-web: spec.ports[0].Port: there is no such field: correct or remove it"}},
+		"a string for a number, in the second of a list": {"a.yaml", serviceYAML + "  - name: grpc\n    port: \"90\"\n", []string{"Service web/php-web"},
+			[]string{"a.yaml:8: Service web/php-web: spec.ports[1].port: it is a string: write a whole number"}},
+		"a list for a mapping": {"a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: []\n", []string{"Service default/a"},
+			[]string{"a.yaml:4: Service default/a: spec: it is a list: write a mapping"}},
+		"a duration that is none": {"a.yaml", groupYAML + "  healthCheck:\n    interval: 5x\n", []string{"InstanceGroup web/ec2"},
+			[]string{`a.yaml:11: InstanceGroup web/ec2: spec.healthCheck.interval: time: unknown unit "x" in duration "5x": correct the value`}},
+		"out of range": {"a.yaml", strings.Replace(serviceYAML, "port: 80", "port: 80000", 1), []string{"Service web/php-web"},
+			[]string{"a.yaml:6: Service web/php-web: spec.ports[0].port: 80000 is not a port: write 1 to 65535"}},
+		"an annotation's key has dots": {"a.yaml", strings.Replace(serviceYAML, "namespace: web}", "namespace: web,\n  annotations: {mesh.causeway.dev/home: 1}}", 1), []string{"Service web/php-web"},
+			[]string{"a.yaml:4: Service web/php-web: metadata.annotations.mesh.causeway.dev/home: it is a number: write a string, in quotes if it looks like something else"}},
+		"zero is not left out": {"a.yaml", groupYAML + "  healthCheck:\n    timeout: 0s\n    healthyThreshold: 0\n", []string{"InstanceGroup web/ec2"},
+			[]string{
+				"a.yaml:11: InstanceGroup web/ec2: spec.healthCheck.timeout: 0s is out of bounds: write 10ms to 1m",
+				"a.yaml:12: InstanceGroup web/ec2: spec.healthCheck.healthyThreshold: 0 is out of bounds: write 1 to 10",
+			}},
+		"the same object twice": {"a.yaml", serviceYAML + "---\n" + serviceYAML, []string{"Service web/php-web"},
+			[]string{"a.yaml:8: Service web/php-web: it stands at line 1 already: remove one"}},
+		"several mistakes at once": {"a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: A}\nspec:\n  ports:\n  - {port: 80}\n  - {port: 80}\n", []string{"Service default/A"},
+			[]string{
+				`a.yaml:3: Service default/A: metadata.name: "A" is not a name: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`,
+				"a.yaml:6: Service default/A: spec.ports[0].name: it is missing, and there is more than one port: give every port its own lower case name",
+				"a.yaml:7: Service default/A: spec.ports[1].port: 80/TCP stands twice: list each port once",
+				"a.yaml:7: Service default/A: spec.ports[1].name: it is missing, and there is more than one port: give every port its own lower case name",
+			}},
+		"an address of the other family": {"a.yaml", strings.Replace(sliceYAML, "127.0.1.10", "'::1'", 1), []string{"EndpointSlice web/php-web-1"},
+			[]string{`a.yaml:11: EndpointSlice web/php-web-1: endpoints[0].addresses[0]: "::1" is not an IPv4 address: write one, or put it into a slice of its kind`}},
+		"a slice of no Service": {"a.yaml", strings.Replace(sliceYAML, "kubernetes.io/service-name", "app", 1), []string{"EndpointSlice web/php-web-1"},
+			[]string{"a.yaml:6: EndpointSlice web/php-web-1: metadata.labels: there is no kubernetes.io/service-name: name the Service that these endpoints are of"}},
+		"a Namespace in a namespace": {"a.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: a, namespace: b}\n", []string{"Namespace a"},
+			[]string{"a.yaml:3: Namespace a: metadata.namespace: objects of this kind are in no namespace: remove it"}},
+		"too big": {"a.yaml", strings.Repeat("#", maxFile+1), nil, []string{"a.yaml:1: the file has more than 8388608 bytes: split it"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, problems := decode(c.file, []byte(c.data))
+			var objects, texts []string
+			for o := range out.at {
+				objects = append(objects, o)
+			}
+			for _, p := range problems {
+				texts = append(texts, p.Error())
+			}
+			require.Equal(t, c.problems, texts)
+			require.ElementsMatch(t, c.objects, objects)
+		})
+	}
+}
+
+func TestDefaultsAreThoseOfTheAPIServer(t *testing.T) {
+	out, problems := decode("a.yaml", []byte(groupYAML+"  healthCheck: {http: {path: /healthz}, interval: 7s}\n"))
+	require.Empty(t, problems)
+	s := out.InstanceGroups[0].Object.Spec
+	require.Equal(t, v1alpha1.PrivateIPv4, s.Address)
+	require.Equal(t, v1alpha1.SpotSame, s.Spot)
+	require.Equal(t, int32(30), *s.RemovalGuard.MaxPercent)
+	require.Equal(t, 7*time.Second, s.HealthCheck.Interval.Duration)
+	require.Equal(t, time.Second, s.HealthCheck.Timeout.Duration)
+	require.Equal(t, int32(2), s.HealthCheck.UnhealthyThreshold)
+	out, problems = decode("a.yaml", []byte(groupYAML+"  removalGuard: {maxPercent: 0}\n"))
+	require.Empty(t, problems)
+	require.Equal(t, int32(0), *out.InstanceGroups[0].Object.Spec.RemovalGuard.MaxPercent)
+	require.Nil(t, out.InstanceGroups[0].Object.Spec.HealthCheck)
+}
+
+func TestLoopbackEndpointsAreTaken(t *testing.T) {
+	out, problems := decode("a.yaml", []byte(sliceYAML))
+	require.Empty(t, problems)
+	require.Equal(t, []discovery.Endpoint{{ID: "127.0.1.10", Address: "127.0.1.10", Zone: "ap-northeast-1a"}}, out.Endpoints[0].Endpoints)
+	require.Equal(t, discovery.Pods, out.Endpoints[0].Platform)
+}
+
+// A big slice with a mistake at its end must be told of in reasonable time.
+func TestLocatingAMistakeIsQuick(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(sliceYAML)
+	for i := range 900 {
+		fmt.Fprintf(&b, "- addresses: [10.0.%d.%d]\n", i/250, i%250)
+	}
+	b.WriteString("- addresses: 10.1.1.1\n")
+	start := time.Now()
+	_, problems := decode("a.yaml", []byte(b.String()))
+	require.Len(t, problems, 1)
+	require.Equal(t, "a.yaml:913: EndpointSlice web/php-web-1: endpoints[901].addresses: it is a string: write a list", problems[0].Error())
+	require.Less(t, time.Since(start), 5*time.Second)
+}
+
+func TestLoadTellsWhereObjectsStand(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("# web\n---\n"+serviceYAML+"---\n"+groupYAML), 0o600))
+	cat := catalog.New()
+	loaded, err := Load(dir, cat)
+	require.NoError(t, err)
+	require.Empty(t, loaded.Problems)
+	require.Equal(t, "a.yaml:3", loaded.Origin(discovery.ObjectRef{Kind: "Service", Key: discovery.Key{Namespace: "web", Name: "php-web"}}))
+	require.Equal(t, "a.yaml:10", loaded.Origin(discovery.ObjectRef{Kind: "InstanceGroup", Key: discovery.Key{Namespace: "web", Name: "ec2"}}))
+	_, ok := catalog.Services.Get(cat.Read(), "web/php-web")
+	require.True(t, ok)
+	_, err = Load(filepath.Join(dir, "none"), cat)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range []string{
+		serviceYAML, groupYAML, sliceYAML, serviceYAML + "---\n" + groupYAML, "{}", "- a", "a: &a [*a]",
+		"apiVersion: v1\nkind: List\nitems: [{}, null, [], &a {b: *a}]", "kind: [1]", "? {a: b}\n: c", "\ufeff---\n...",
+		"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: &s {ports: [{port: 1e400}, {port: 0x50}, {port: !!str 80}]}",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, data string) {
+		for _, name := range []string{"a.yaml", "a.json"} {
+			out, problems := decode(name, []byte(data))
+			lines := strings.Count(data, "\n") + 1
+			for _, p := range problems {
+				require.NotEmpty(t, p.Message)
+				require.GreaterOrEqual(t, p.Line, 1)
+				require.LessOrEqual(t, p.Line, lines+1, p.Error())
+			}
+			for _, s := range out.Services {
+				require.NotEmpty(t, s.Name)
+				require.NotEmpty(t, s.Namespace)
+				for _, p := range s.Ports {
+					require.NotZero(t, p.Port)
+				}
+			}
+			for _, g := range out.InstanceGroups {
+				require.Empty(t, v1alpha1.ValidateInstanceGroup(g.Object))
+			}
+			again, _ := decode(name, []byte(data))
+			require.Equal(t, out, again)
+		}
+	})
+}

@@ -1,0 +1,378 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func svc(name string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {ports: [{port: 80}]}\n", name)
+}
+
+// world is a directory that a running source reads.
+type world struct {
+	t   *testing.T
+	dir string
+	cat *catalog.Catalog
+}
+
+func start(t *testing.T, dir string, keep Keeper) *world {
+	t.Helper()
+	w := &world{t, dir, catalog.New()}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- New(dir, slog.New(slog.DiscardHandler), keep).Run(ctx, w.cat) }()
+	t.Cleanup(func() {
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	})
+	return w
+}
+
+func (w *world) write(name, text string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, name)
+	require.NoError(w.t, os.MkdirAll(filepath.Dir(path), 0o700))
+	require.NoError(w.t, os.WriteFile(path, []byte(text), 0o600))
+}
+
+// services are the names of the catalog's Services, joined.
+func services(r catalog.Reader) string {
+	var out []string
+	for s := range catalog.Services.All(r) {
+		out = append(out, s.Name)
+	}
+	return strings.Join(out, " ")
+}
+
+// await waits until the catalog has these Services and the source's error
+// contains this text ("" for no error).
+func (w *world) await(want, problem string) *discovery.SourceStatus {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	feed := w.cat.Subscribe()
+	defer feed.Close()
+	for {
+		r := w.cat.Read()
+		status, ok := catalog.Sources.Get(r, Scope)
+		if ok && services(r) == want && (problem == "") == (status.Error == "") && strings.Contains(status.Error, problem) {
+			return status
+		}
+		if _, err := feed.Next(ctx); err != nil {
+			w.t.Fatalf("waited for Services %q and an error with %q; there are %q, status %+v", want, problem, services(r), status)
+		}
+	}
+}
+
+func TestFilesComeChangeAndGo(t *testing.T) {
+	w := &world{t: t, dir: t.TempDir()}
+	w.write("a.yaml", svc("a"))
+	w = start(t, w.dir, nil)
+	status := w.await("a", "")
+	require.True(t, status.Synced)
+
+	w.write("b.yml", svc("b")+"---\n"+svc("c"))
+	w.await("a b c", "")
+	w.write("sub/deeper/d.json", `{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "d"}, "spec": {"ports": [{"port": 80}]}}`)
+	w.await("a b c d", "")
+	w.write("sub/deeper/e.yaml", svc("e")) // the directory is new and must be watched
+	w.await("a b c d e", "")
+	w.write(".hidden.yaml", "][")
+	w.write("notes.txt", "][")
+	w.write("b.yml~", "][")
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "b.yml")))
+	w.await("a d e", "")
+	require.NoError(t, os.RemoveAll(filepath.Join(w.dir, "sub")))
+	w.await("a", "")
+	w.write("a.yaml", "# nothing on purpose\n")
+	w.await("", "")
+}
+
+func TestEditorsRename(t *testing.T) {
+	w := &world{t: t, dir: t.TempDir()}
+	w.write("a.yaml", svc("a"))
+	w = start(t, w.dir, nil)
+	w.await("a", "")
+	for i := range 5 {
+		name := fmt.Sprintf("a%d", i)
+		w.write(".a.yaml.swp", svc(name))
+		require.NoError(t, os.Rename(filepath.Join(w.dir, ".a.yaml.swp"), filepath.Join(w.dir, "a.yaml")))
+		w.await(name, "")
+	}
+	// Others remove the file first.
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "a.yaml")))
+	w.write("a.yaml", svc("b"))
+	w.await("b", "")
+}
+
+// A ConfigMap's files link to ..data, which links to a directory that is
+// swapped. Whoever reads the catalog must never see half of a swap.
+func TestConfigMapSwap(t *testing.T) {
+	dir := t.TempDir()
+	publish := func(n int) {
+		t.Helper()
+		target := filepath.Join(dir, fmt.Sprintf("..2026_%d", n))
+		require.NoError(t, os.Mkdir(target, 0o700))
+		for _, f := range []string{"a", "b", "c"} {
+			require.NoError(t, os.WriteFile(filepath.Join(target, f+".yaml"), []byte(svc(fmt.Sprintf("%s%d", f, n))), 0o600))
+		}
+		require.NoError(t, os.Symlink(filepath.Base(target), filepath.Join(dir, "..data_tmp")))
+		require.NoError(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
+		if n > 0 {
+			require.NoError(t, os.RemoveAll(filepath.Join(dir, fmt.Sprintf("..2026_%d", n-1))))
+		}
+	}
+	publish(0)
+	for _, f := range []string{"a", "b", "c"} {
+		require.NoError(t, os.Symlink(filepath.Join("..data", f+".yaml"), filepath.Join(dir, f+".yaml")))
+	}
+	w := start(t, dir, nil)
+	w.await("a0 b0 c0", "")
+	feed := w.cat.Subscribe()
+	defer feed.Close()
+	const last = 20
+	for n := 1; n <= last; n++ {
+		publish(n)
+		time.Sleep(10 * time.Millisecond) // swaps come while others are being read
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		b, err := feed.Next(ctx)
+		require.NoError(t, err)
+		names := strings.Fields(services(b.Reader))
+		require.Len(t, names, 3, "a torn reading: %v", names)
+		require.True(t, names[0][1:] == names[1][1:] && names[1][1:] == names[2][1:], "a torn reading: %v", names)
+		if names[0] == fmt.Sprintf("a%d", last) {
+			return
+		}
+	}
+}
+
+func TestABrokenFileKeepsWhatItSaid(t *testing.T) {
+	w := &world{t: t, dir: t.TempDir()}
+	w.write("a.yaml", svc("a"))
+	w.write("b.yaml", svc("b"))
+	w = start(t, w.dir, nil)
+	w.await("a b", "")
+	w.write("b.yaml", svc("b2")+"---\nkind: [")
+	status := w.await("a b", "b.yaml:6: not YAML")
+	require.True(t, status.Synced, "the rest is up to date")
+	require.False(t, status.ErrorSince.IsZero())
+	w.write("a.yaml", svc("a2"))
+	next := w.await("a2 b", "b.yaml:6")
+	require.Equal(t, status.ErrorSince, next.ErrorSince)
+	w.write("c.yaml", svc("c")+"bad: 1\n")
+	w.await("a2 b", "(and 1 more)")
+	w.write("c.yaml", svc("c"))
+	w.write("b.yaml", svc("b3"))
+	w.await("a2 b3 c", "")
+
+	// A full disk leaves an empty file behind.
+	w.write("b.yaml", "")
+	w.await("a2 b3 c", "b.yaml:1: the file is empty")
+	w.write("b.yaml", "# empty on purpose\n")
+	w.await("a2 c", "")
+}
+
+func TestTheSameObjectInTwoFiles(t *testing.T) {
+	w := &world{t: t, dir: t.TempDir()}
+	w.write("a.yaml", strings.Replace(svc("web"), "port: 80", "port: 81", 1))
+	w.write("b.yaml", "\n"+svc("web"))
+	w = start(t, w.dir, nil)
+	w.await("web", "b.yaml:2: Service default/web: it stands at a.yaml:1 already, which counts: remove one of them")
+	s, _ := catalog.Services.Get(w.cat.Read(), "default/web")
+	require.Equal(t, uint16(81), s.Ports[0].Port)
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "a.yaml")))
+	w.await("web", "")
+	s, _ = catalog.Services.Get(w.cat.Read(), "default/web")
+	require.Equal(t, uint16(80), s.Ports[0].Port)
+}
+
+func TestADirectoryThatCannotBeReadChangesNothing(t *testing.T) {
+	parent := t.TempDir()
+	w := &world{t: t, dir: filepath.Join(parent, "config")}
+	w.write("a.yaml", svc("a"))
+	w.write("sub/b.yaml", svc("b"))
+	w = start(t, w.dir, nil)
+	w.await("a b", "")
+
+	// Gone, and an empty mount point in its place.
+	require.NoError(t, os.Rename(w.dir, w.dir+".away"))
+	w.await("a b", "no such file")
+	require.NoError(t, os.Mkdir(w.dir, 0o700))
+	w.await("a b", "no .yaml")
+	require.NoError(t, os.Remove(w.dir))
+	require.NoError(t, os.Rename(w.dir+".away", w.dir))
+	w.await("a b", "")
+
+	// It was made anew; changes in it must still be noticed at once.
+	start := time.Now()
+	w.write("a.yaml", svc("a2"))
+	w.await("a2 b", "")
+	require.Less(t, time.Since(start), rescan)
+
+	// A link that leads nowhere, a FIFO, a loop.
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "a.yaml")))
+	require.NoError(t, os.Symlink("nowhere.yaml", filepath.Join(w.dir, "a.yaml")))
+	w.await("a2 b", "a.yaml:1: it cannot be read")
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "a.yaml")))
+	require.NoError(t, syscall.Mkfifo(filepath.Join(w.dir, "a.yaml"), 0o600))
+	w.await("a2 b", "a.yaml:1: it cannot be read: it is not a regular file")
+	require.NoError(t, os.Symlink(".", filepath.Join(w.dir, "loop")))
+	w.await("a2 b", "(and 1 more)")
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "loop")))
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "a.yaml")))
+	w.await("b", "")
+}
+
+func TestASubdirectoryThatCannotBeRead(t *testing.T) {
+	if os.Geteuid() == 0 {
+		// Permissions do not stop root: the same through update.
+		fs := make(files)
+		fs.update(&scan{files: map[string][]byte{"sub/b.yaml": []byte(svc("b")), "a.yaml": []byte(svc("a"))}})
+		broken := &scan{files: map[string][]byte{}, unreadable: map[string]error{"sub": errors.New("input/output error")}}
+		require.True(t, fs.update(broken))
+		m := fs.merge()
+		require.Len(t, m.Services, 1)
+		require.Equal(t, "b", m.Services[0].Name)
+		require.Equal(t, "sub:1: it cannot be read: input/output error", m.summary())
+		require.False(t, fs.update(broken), "nothing new")
+		require.True(t, fs.update(&scan{files: map[string][]byte{"sub/b.yaml": []byte(svc("b2"))}}))
+		m = fs.merge()
+		require.Empty(t, m.problems)
+		require.Equal(t, "b2", m.Services[0].Name)
+		return
+	}
+	w := &world{t: t, dir: t.TempDir()}
+	w.write("a.yaml", svc("a"))
+	w.write("sub/b.yaml", svc("b"))
+	w = start(t, w.dir, nil)
+	w.await("a b", "")
+	sub := filepath.Join(w.dir, "sub")
+	require.NoError(t, os.Chmod(sub, 0))
+	w.await("a b", "sub:1: it cannot be read")
+	require.NoError(t, os.Chmod(sub, 0o700)) //nolint:gosec // a directory
+	w.await("a b", "")
+}
+
+func TestALinkToTheDirectoryIsFollowed(t *testing.T) {
+	parent := t.TempDir()
+	for _, release := range []string{"r1", "r2"} {
+		require.NoError(t, os.Mkdir(filepath.Join(parent, release), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(parent, release, "a.yaml"), []byte(svc(release)), 0o600))
+	}
+	link := filepath.Join(parent, "current")
+	require.NoError(t, os.Symlink("r1", link))
+	w := start(t, link, nil)
+	w.await("r1", "")
+	require.NoError(t, os.Symlink("r2", link+".new"))
+	begin := time.Now()
+	require.NoError(t, os.Rename(link+".new", link))
+	w.await("r2", "")
+	require.Less(t, time.Since(begin), rescan, "noticed without waiting for the next look")
+}
+
+// memory is a Keeper without a disk.
+type memory struct {
+	mu    sync.Mutex
+	files map[string][]byte
+	fail  error
+}
+
+func (m *memory) GoodFiles() map[string][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.files)
+}
+
+func (m *memory) KeepFiles(files map[string][]byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return m.fail
+	}
+	m.files = maps.Clone(files)
+	return nil
+}
+
+func (m *memory) names() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(slices.Sorted(maps.Keys(m.files)), " ")
+}
+
+func TestLastGoodSurvivesARestart(t *testing.T) {
+	keep := &memory{files: map[string][]byte{
+		"broken.yaml": []byte(svc("old")), "gone.yaml": []byte(svc("gone")), "future.yaml": []byte("kind: Later\n"),
+	}}
+	w := &world{t: t, dir: t.TempDir()}
+	w.write("broken.yaml", "][")
+	w.write("new.yaml", svc("new"))
+	w = start(t, w.dir, keep)
+	status := w.await("new old", "broken.yaml:1: not YAML")
+	require.True(t, status.Synced)
+	require.Eventually(t, func() bool { return keep.names() == "broken.yaml new.yaml" }, 5*time.Second, time.Millisecond,
+		"the broken file's last good content stays, that of the removed file goes")
+}
+
+func TestStartWithoutTheDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "config")
+	cold := start(t, dir, nil)
+	status := cold.await("", "no such file")
+	require.False(t, status.Ready(), "not yet known is not empty")
+
+	warm := start(t, dir, &memory{files: map[string][]byte{"a.yaml": []byte(svc("a"))}})
+	status = warm.await("a", "no such file")
+	require.True(t, status.LastKnownGood)
+	require.False(t, status.Synced)
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	warm.write("b.yaml", svc("b"))
+	status = warm.await("b", "")
+	require.True(t, status.Synced)
+	require.False(t, status.LastKnownGood)
+	cold.await("b", "")
+}
+
+// A reading whose files change underneath it is begun again.
+func TestReadIsOfOneMoment(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("a"), 0o600))
+	found, err := read(dir)
+	require.NoError(t, err)
+	require.Equal(t, map[string][]byte{"a.yaml": []byte("a")}, found.files)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			_ = os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(strings.Repeat("x", 1+i%100)), 0o600)
+		}
+	})
+	for range 50 {
+		if _, err := read(dir); err != nil {
+			require.ErrorIs(t, err, errChanging)
+		}
+	}
+	cancel()
+	wg.Wait()
+}
