@@ -1,0 +1,172 @@
+package ec2
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// Limits of the loop of one account and region.
+const (
+	// sweepTimeout is how long one sweep may take, retries and waiting for a throttled API included.
+	sweepTimeout = time.Minute
+	// sweepGap is the least time between two sweeps, however many events come.
+	sweepGap = 2 * time.Second
+	// maxThrottledInterval is how far sweeps go apart while they are throttled.
+	maxThrottledInterval = 2 * time.Minute
+	// maxRetryBackoff is the longest wait between two attempts of one call.
+	maxRetryBackoff = 5 * time.Second
+)
+
+// account is the loop that reads one account and region.
+type account struct {
+	source  *Source
+	key     accountKey
+	log     *slog.Logger
+	retryer aws.Retryer
+	// clients are nil until the first sweep and after one that failed, so that
+	// renewed credentials are found.
+	clients *clients
+	wake    chan struct{}
+	cancel  context.CancelFunc
+	done    chan struct{}
+}
+
+func (s *Source) newAccount(key accountKey) *account {
+	return &account{
+		source: s, key: key, log: s.log.With("account", key.account(), "region", key.region),
+		retryer: newRetryer(min(maxRetryBackoff, s.interval/3)),
+		wake:    make(chan struct{}, 1), done: make(chan struct{}),
+	}
+}
+
+func (a *account) start(ctx context.Context, running *sync.WaitGroup) {
+	ctx, a.cancel = context.WithCancel(ctx)
+	running.Go(func() {
+		defer close(a.done)
+		defer a.cancel()
+		a.run(ctx)
+	})
+}
+
+// poke asks for a sweep soon.
+func (a *account) poke() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run sweeps when the interval is over, and when it is poked, but then no
+// earlier than sweepGap after the last sweep began, nor before a throttled
+// API has had its rest.
+func (a *account) run(ctx context.Context) {
+	var (
+		due, earliest = time.Now(), time.Now()
+		poked         bool
+		throttled     int
+		lastError     string
+	)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		at := due
+		if poked && earliest.Before(due) {
+			at = earliest
+		}
+		timer.Reset(time.Until(at))
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+			poked = true
+			continue
+		case <-timer.C:
+		}
+		poked = false
+		start := time.Now()
+		err := a.sweep(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		interval := a.source.interval
+		earliest = start.Add(min(sweepGap, interval))
+		switch {
+		case outcomeOf(err) == outcomeThrottled:
+			throttled++
+			interval = min(interval<<min(throttled, 5), max(interval, maxThrottledInterval))
+			earliest = start.Add(interval)
+		default:
+			throttled = 0
+		}
+		due = start.Add(jitter(interval))
+		switch {
+		case err != nil && err.Error() != lastError:
+			a.log.Warn("cannot read EC2; what was last known stays", "error", err, "next", time.Until(due).Round(time.Millisecond))
+			lastError = err.Error()
+		case err == nil && lastError != "":
+			a.log.Info("EC2 can be read again")
+			lastError = ""
+		}
+	}
+}
+
+// jitter spreads loops that started together: a tenth up or down.
+func jitter(d time.Duration) time.Duration {
+	return d*9/10 + rand.N(d/5+1) //nolint:gosec // nothing secret
+}
+
+// sweep reads the account and region and writes down what it says. On any
+// error nothing but the statuses is written.
+func (a *account) sweep(ctx context.Context) error {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	err := a.readAndApply(ctx)
+	outcome := outcomeOK
+	if err != nil {
+		outcome = outcomeError
+		if outcomeOf(err) != outcomeThrottled {
+			a.clients = nil
+		}
+		if ctx.Err() == nil || context.Cause(ctx) == context.DeadlineExceeded {
+			a.source.fail(a.key, err, time.Now())
+		}
+	}
+	a.source.metrics.sweeps.WithLabelValues(a.key.account(), a.key.region, outcome).Observe(time.Since(start).Seconds())
+	return err
+}
+
+func (a *account) readAndApply(ctx context.Context) error {
+	if err := a.connect(ctx); err != nil {
+		return err
+	}
+	ans, err := a.clients.read(ctx, a.source.pageSize)
+	if err != nil {
+		return err
+	}
+	confirmed := make(map[string]string)
+	if doubtful := a.source.doubtful(a.key, ans, time.Now()); len(doubtful) > 0 {
+		// An error here leaves the guard without this second source, no more.
+		if confirmed, err = a.clients.confirm(ctx, doubtful); err != nil {
+			a.log.Warn("cannot ask EC2 for the instances that an answer did not account for", "instances", len(doubtful), "error", err)
+		}
+	}
+	return a.source.apply(a.key, ans, confirmed, time.Now())
+}
+
+func (a *account) connect(ctx context.Context) error {
+	if a.clients != nil {
+		return nil
+	}
+	cfg, err := a.source.awsConfig(ctx, a.key, a.source.http, a.retryer)
+	if err != nil {
+		return err
+	}
+	a.clients = newClients(cfg)
+	return nil
+}

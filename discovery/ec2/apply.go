@@ -1,0 +1,263 @@
+package ec2
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// reasonHeld is the reason of an endpoint that only the guard keeps.
+const reasonHeld = "GuardHeld"
+
+// outcome is what an answer makes of one InstanceGroup.
+type outcome struct {
+	endpoints []discovery.Endpoint // sorted by id
+	held      []string
+	guard     guard
+	status    discovery.GroupStatus
+	// removed without a statement of EC2, by id, and why that was all right.
+	removed map[string]string
+	moved   bool
+}
+
+// decide applies an answer to a group. confirmed are instances that EC2, asked
+// for just them, said are gone.
+func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answer, confirmed map[string]string, now time.Time) *outcome {
+	spec, known := &g.Object.Spec, s.groups[g.Key]
+	var before []discovery.Endpoint
+	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok {
+		before = set.Endpoints
+	}
+	checks, _ := catalog.Checks.Get(r, g.Key.String())
+	v := evaluate(spec, before, ans, s.signals, now)
+	out := &outcome{removed: make(map[string]string), moved: known.account != keyOf(g)}
+
+	agreed := make(map[string]string)
+	if !out.moved { // another account or region knows nothing of these instances
+		agreed = confirmations(spec, v, before, ans, known.memberOf, checks)
+		for id := range v.missing {
+			if said, ok := confirmed[id]; ok {
+				agreed[id] = said
+			}
+		}
+	}
+	missing := slices.Sorted(maps.Keys(v.missing))
+	effect := &answerEffect{
+		size: len(before), accounted: len(v.endpoints), missing: missing, confirmed: agreed,
+		released: later(known.released, annotatedRelease(g, now)), maxPercent: maxPercent(spec),
+	}
+	out.held, out.guard = known.guard.judge(effect, now)
+	out.endpoints = v.endpoints
+	for i := range before {
+		e := before[i]
+		why, ok := v.missing[e.ID]
+		if !ok {
+			continue
+		}
+		since, held := out.guard.held[e.ID]
+		if !held {
+			out.removed[e.ID] = orElse(agreed[e.ID], "few enough to go, or released") + "; " + why
+			continue
+		}
+		if e.Health == discovery.Healthy {
+			e.Reason = fmt.Sprintf("%s: %s, since %s", reasonHeld, why, since.UTC().Format(time.RFC3339))
+		}
+		out.endpoints = append(out.endpoints, e)
+	}
+	slices.SortFunc(out.endpoints, byID)
+	out.status = discovery.GroupStatus{
+		Scope: Scope, Key: g.Key, LastSync: now, Counts: counts(out.endpoints, checks, v.desired),
+		GuardHeld: len(out.held), GuardReason: s.guardReason(g, known, out, v, len(before)),
+	}
+	return out
+}
+
+func byID(a, b discovery.Endpoint) int { return strings.Compare(a.ID, b.ID) }
+
+func sorted(m map[string]discovery.Endpoint) []discovery.Endpoint {
+	return slices.SortedFunc(maps.Values(m), byID)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func maxPercent(spec *v1alpha1.InstanceGroupSpec) int32 {
+	if p := spec.RemovalGuard.MaxPercent; p != nil {
+		return *p
+	}
+	return v1alpha1.DefaultMaxPercent
+}
+
+func counts(endpoints []discovery.Endpoint, checks *discovery.HealthSet, desired int32) v1alpha1.InstanceCounts {
+	c := v1alpha1.InstanceCounts{Desired: desired}
+	for i := range endpoints {
+		e := &endpoints[i]
+		switch {
+		case e.Health == discovery.Draining:
+			c.Draining++
+		case e.Health == discovery.Healthy && !failing(checks, e.ID):
+			c.Ready++
+		}
+		if e.Spot {
+			c.Spot++
+		}
+	}
+	return c
+}
+
+// guardReason tells an SRE why endpoints are held and what to do, "" if none are.
+func (s *Source) guardReason(g *discovery.InstanceGroup, known *group, out *outcome, v *view, size int) string {
+	if len(out.held) == 0 {
+		return ""
+	}
+	ways := make(map[string]int)
+	for _, id := range out.held {
+		ways[v.missing[id]]++
+	}
+	var text []string
+	for _, way := range slices.Sorted(maps.Keys(ways)) {
+		text = append(text, fmt.Sprintf("%d instances: %s", ways[way], way))
+	}
+	reason := fmt.Sprintf("keeps %d of %d endpoints (%s; up to %d may go within %s)", len(out.held), size,
+		strings.Join(text, ", "), allowed(size, maxPercent(&g.Object.Spec)), guardWindow)
+	switch {
+	case out.moved:
+		reason += fmt.Sprintf("; the group's region or role was changed from %s", known.account.source())
+	case known.selector != nil && !reflect.DeepEqual(*known.selector, g.Object.Spec.Selector):
+		reason += "; the selector was edited since"
+	}
+	reason += fmt.Sprintf("; until a second source agrees, or if this is meant: causeway guard release %s", g.Key)
+	if value := g.Object.Annotations[v1alpha1.GuardReleaseAnnotation]; value != "" {
+		if _, err := parseRelease(value, time.Now()); err != nil {
+			reason += fmt.Sprintf("; the annotation %s is ignored: %v", v1alpha1.GuardReleaseAnnotation, err)
+		}
+	}
+	return reason
+}
+
+// doubtful returns the endpoints that the guard would hold after this answer,
+// as far as this account and region can be asked for them.
+func (s *Source) doubtful(key accountKey, ans *answer, now time.Time) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.catalog.Read()
+	var ids []string
+	for _, g := range s.groupsOf(r, key) {
+		out := s.decide(r, g, ans, nil, now)
+		if out.moved {
+			continue
+		}
+		for _, e := range out.endpoints {
+			// An instance of another region would be unknown here, and alive there.
+			if _, held := out.guard.held[e.ID]; held && (e.Zone == "" || strings.HasPrefix(e.Zone, key.region)) {
+				ids = append(ids, e.ID)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func (s *Source) groupsOf(r catalog.Reader, key accountKey) []*discovery.InstanceGroup {
+	var out []*discovery.InstanceGroup
+	for g := range catalog.InstanceGroups.All(r) {
+		if keyOf(g) == key && s.groups[g.Key] != nil && len(v1alpha1.ValidateInstanceGroup(g.Object)) == 0 {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// apply writes down what an answer means for all groups of its account and
+// region, in one transaction.
+func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	decided := make(map[*discovery.InstanceGroup]*outcome)
+	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
+		for _, g := range s.groupsOf(tx.Reader, key) {
+			out := s.decide(tx.Reader, g, ans, confirmed, now)
+			decided[g] = out
+			catalog.Instances.Put(tx, &discovery.InstanceSet{Scope: Scope, Key: g.Key, Service: serviceOf(g), Endpoints: out.endpoints})
+			catalog.GroupStatuses.Put(tx, &out.status)
+		}
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: key.source(), Synced: true, LastSync: now})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for g, out := range decided {
+		s.remember(g, out, ans)
+	}
+	s.signals.prune(ans, now)
+	s.metrics.lastSync.WithLabelValues(key.account(), key.region).Set(float64(now.UnixMilli()) / 1000)
+	return nil
+}
+
+// remember keeps what the next answer is judged by.
+func (s *Source) remember(g *discovery.InstanceGroup, out *outcome, ans *answer) {
+	known := s.groups[g.Key]
+	for id, why := range out.removed {
+		s.log.Info("instance removed that EC2 did not say is gone", "group", g.Key.String(), "instance", id, "because", why)
+	}
+	if n := len(out.held); n != len(known.guard.held) {
+		if n > 0 {
+			s.log.Warn("the never-empty guard "+out.status.GuardReason, "group", g.Key.String())
+		} else {
+			s.log.Info("the never-empty guard holds nothing any more", "group", g.Key.String())
+		}
+	}
+	s.metrics.held.WithLabelValues(g.Key.String()).Set(float64(len(out.held)))
+	known.guard = out.guard
+	if len(out.held) == 0 {
+		known.account, known.selector = keyOf(g), &g.Object.Spec.Selector
+	} else if known.selector == nil {
+		known.selector = &g.Object.Spec.Selector
+	}
+	memberOf := make(map[string]string, len(out.endpoints))
+	for i := range out.endpoints {
+		id := out.endpoints[i].ID
+		if name, ok := ans.memberOf[id]; ok {
+			memberOf[id] = name
+		} else if name, ok := known.memberOf[id]; ok {
+			memberOf[id] = name
+		}
+	}
+	known.memberOf = memberOf
+}
+
+// fail notes why an account and region could not be read; its endpoints stay.
+func (s *Source) fail(key accountKey, cause error, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
+		st := discovery.SourceStatus{Name: key.source()}
+		if old, ok := catalog.Sources.Get(tx.Reader, key.source()); ok {
+			st = *old
+		}
+		if st.Error == "" {
+			st.ErrorSince = now
+		}
+		st.Error = cause.Error()
+		catalog.Sources.Put(tx, &st)
+		for _, g := range s.groupsOf(tx.Reader, key) {
+			s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) { st.Error = cause.Error() })
+		}
+		return nil
+	})
+	if err != nil {
+		s.log.Error("cannot write the source's status", "error", err)
+	}
+}

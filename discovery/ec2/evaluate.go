@@ -1,0 +1,204 @@
+package ec2
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// view is what an answer means for one InstanceGroup.
+type view struct {
+	// endpoints that the answer accounts for, sorted by id.
+	endpoints []discovery.Endpoint
+	// missing are endpoints of before that it does not account for, by id, and in which way.
+	missing map[string]string
+	// desired capacity of the auto scaling groups, or the number of instances where there is none.
+	desired int32
+}
+
+// The ways in which an answer does not account for an endpoint.
+const (
+	notMentioned = "the answer does not mention it"
+	notSelected  = "it does not match the selector any more"
+	noAddress    = "it has no address of the wanted kind any more"
+)
+
+// evaluate applies an answer to a group whose endpoints are before.
+func evaluate(spec *v1alpha1.InstanceGroupSpec, before []discovery.Endpoint, a *answer, s *signals, now time.Time) *view {
+	v := &view{missing: make(map[string]string)}
+	was := make(map[string]*discovery.Endpoint, len(before))
+	for i := range before {
+		was[before[i].ID] = &before[i]
+		if _, ok := a.instances[before[i].ID]; !ok {
+			v.missing[before[i].ID] = notMentioned
+		}
+	}
+	asgs := make(map[string]struct{}, len(spec.Selector.AutoScalingGroups))
+	for _, name := range spec.Selector.AutoScalingGroups {
+		asgs[name] = struct{}{}
+	}
+	hints := rebalancedMembers(a, s, now)
+	for _, id := range slices.Sorted(maps.Keys(a.instances)) {
+		i := a.instances[id]
+		group := a.group(i)
+		if gone(i.state) {
+			continue
+		}
+		if !selects(&spec.Selector, i, group) {
+			if was[id] != nil {
+				v.missing[id] = notSelected
+			}
+			continue
+		}
+		if group != "" {
+			asgs[group] = struct{}{}
+		}
+		st := standingOf(i.state, group, a.member(i), was[id])
+		if !st.endpoint {
+			continue
+		}
+		if reason, ok := s.drain(id, i.launched, now); ok {
+			st = draining(reason)
+		} else if reason, ok := hints[id]; ok && st.health == discovery.Healthy {
+			st = draining(reason)
+		}
+		address := i.ipv4
+		if spec.Address == v1alpha1.IPv6 {
+			address = i.ipv6
+		}
+		if address == "" {
+			if was[id] != nil {
+				v.missing[id] = noAddress
+			}
+			continue
+		}
+		v.endpoints = append(v.endpoints, discovery.Endpoint{
+			ID: id, Address: address, Zone: i.zone, Spot: i.spot, Weight: weight(i.spot, spec.Spot),
+			Health: st.health, Reason: st.reason,
+		})
+	}
+	v.desired = desired(a, asgs, len(v.endpoints))
+	return v
+}
+
+func (a *answer) member(i *instance) *member {
+	g, ok := a.groups[a.memberOf[i.id]]
+	if !ok {
+		return nil
+	}
+	m, ok := g.members[i.id]
+	if !ok {
+		return nil
+	}
+	return &m
+}
+
+// selects reports whether every given field of the selector matches.
+func selects(s *v1alpha1.InstanceSelector, i *instance, group string) bool {
+	if len(s.AutoScalingGroups) > 0 && !slices.Contains(s.AutoScalingGroups, group) {
+		return false
+	}
+	for k, want := range s.Tags {
+		if got, ok := i.tags[k]; !ok || got != want {
+			return false
+		}
+	}
+	return true
+}
+
+func rebalancedMembers(a *answer, s *signals, now time.Time) map[string]string {
+	hints := make(map[string]string)
+	names := make(map[string]struct{})
+	for id := range s.byID {
+		if name, ok := a.memberOf[id]; ok {
+			names[name] = struct{}{}
+		}
+	}
+	launched := func(id string) time.Time {
+		if i, ok := a.instances[id]; ok {
+			return i.launched
+		}
+		return time.Time{}
+	}
+	for name := range names {
+		maps.Copy(hints, rebalanced(a.groups[name], name, s, launched, now))
+	}
+	return hints
+}
+
+// weight within the zone of Spot and other instances: Prefer 4:1, Same 1:1, Avoid 1:4.
+func weight(spot bool, p v1alpha1.SpotPreference) uint32 {
+	if (spot && p == v1alpha1.SpotPrefer) || (!spot && p == v1alpha1.SpotAvoid) {
+		return 4
+	}
+	return 1
+}
+
+func desired(a *answer, names map[string]struct{}, found int) int32 {
+	sum, any := int32(0), false
+	for name := range names {
+		if g, ok := a.groups[name]; ok {
+			sum += g.desired
+			any = true
+		}
+	}
+	if !any {
+		return int32(found) //nolint:gosec // an account has not that many
+	}
+	return sum
+}
+
+// confirmations returns which missing endpoints a second source agrees on, and
+// which one it is. last is the auto scaling group that listed an instance in an
+// earlier answer; checks is what active checks say.
+func confirmations(spec *v1alpha1.InstanceGroupSpec, v *view, before []discovery.Endpoint, a *answer, last map[string]string, checks *discovery.HealthSet) map[string]string {
+	out := make(map[string]string)
+	for i := range before {
+		e := &before[i]
+		if _, ok := v.missing[e.ID]; !ok {
+			continue
+		}
+		switch {
+		case e.Health == discovery.Draining:
+			out[e.ID] = "it was draining: " + e.Reason
+		case failing(checks, e.ID):
+			out[e.ID] = "its health checks fail"
+		default:
+			if name := leftGroup(spec, a, e.ID, last[e.ID]); name != "" {
+				out[e.ID] = fmt.Sprintf("auto scaling group %s does not list it", name)
+			}
+		}
+	}
+	return out
+}
+
+func failing(checks *discovery.HealthSet, id string) bool {
+	if checks == nil {
+		return false
+	}
+	v, ok := checks.Verdicts[id]
+	return ok && !v.Healthy
+}
+
+// leftGroup returns the auto scaling groups that the instance must have been in
+// and that do not list it, "" if any group lists it or one of them has not answered.
+func leftGroup(spec *v1alpha1.InstanceGroupSpec, a *answer, id, last string) string {
+	if _, listed := a.memberOf[id]; listed {
+		return ""
+	}
+	names := spec.Selector.AutoScalingGroups
+	if last != "" {
+		names = []string{last}
+	}
+	for _, name := range names {
+		if _, ok := a.groups[name]; !ok {
+			return ""
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,166 @@
+package ec2
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	sqstypes "github.com/aws/aws-sdk-go-v2/service/sqs/types"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+)
+
+const (
+	// longPoll is the longest that SQS lets a caller wait for a message.
+	longPoll        = 20 * time.Second
+	messagesAtOnce  = 10
+	maxQueueBackoff = time.Minute
+)
+
+// listen applies the messages of a queue until the context ends. A message is
+// deleted once it is applied: what a crash leaves comes again, and applying
+// twice does no harm.
+func (s *Source) listen(ctx context.Context, q Queue) {
+	log := s.log.With("queue", q.URL)
+	key := accountKey{q.RoleARN, orElse(q.Region, regionOf(q.URL))}
+	retryer := newRetryer(maxRetryBackoff)
+	var client *sqs.Client
+	backoff, failing := time.Second, false
+	for ctx.Err() == nil {
+		err := func() error {
+			if client == nil {
+				cfg, err := s.awsConfig(ctx, key, s.http.WithTimeout(longPoll+callTimeout), retryer)
+				if err != nil {
+					return err
+				}
+				client = sqs.NewFromConfig(cfg)
+			}
+			return s.receive(ctx, client, q.URL)
+		}()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			if failing {
+				log.Info("the queue can be read again")
+			}
+			backoff, failing = time.Second, false
+			continue
+		case !failing:
+			log.Warn("cannot read the queue; changes are seen at the next sweep only", "error", err)
+		}
+		failing = true
+		client = nil // so that renewed credentials are found
+		select {
+		case <-ctx.Done():
+		case <-time.After(jitter(backoff)):
+		}
+		backoff = min(2*backoff, maxQueueBackoff)
+	}
+}
+
+// regionOf returns the region that a queue's URL names
+// (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME), "" if it names none.
+func regionOf(queue string) string {
+	u, err := url.Parse(queue)
+	if err != nil {
+		return ""
+	}
+	labels := strings.Split(u.Hostname(), ".")
+	if len(labels) > 3 && labels[0] == "sqs" {
+		return labels[1]
+	}
+	return ""
+}
+
+func (s *Source) receive(ctx context.Context, client *sqs.Client, queue string) error {
+	out, err := client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
+		QueueUrl: aws.String(queue), MaxNumberOfMessages: messagesAtOnce, WaitTimeSeconds: int32(longPoll / time.Second),
+	})
+	if err != nil || len(out.Messages) == 0 {
+		return err
+	}
+	done := &sqs.DeleteMessageBatchInput{QueueUrl: aws.String(queue)}
+	for i := range out.Messages {
+		m := &out.Messages[i]
+		if err := s.handle([]byte(aws.ToString(m.Body)), time.Now()); err != nil {
+			return err
+		}
+		done.Entries = append(done.Entries, sqstypes.DeleteMessageBatchRequestEntry{
+			Id: aws.String(strconv.Itoa(i)), ReceiptHandle: m.ReceiptHandle,
+		})
+	}
+	_, err = client.DeleteMessageBatch(ctx, done)
+	return err
+}
+
+// handle applies one message: the instance drains at once if that is what the
+// event means, and its account is swept soon. An error says that the message
+// was not applied; one that means nothing is applied by counting it.
+func (s *Source) handle(body []byte, now time.Time) error {
+	e, err := decodeEvent(body)
+	switch {
+	case errors.Is(err, errForeign):
+		s.metrics.messages.WithLabelValues("foreign").Inc()
+		s.log.Debug("message of somebody else in the queue", "error", err)
+		return nil
+	case err != nil:
+		s.metrics.messages.WithLabelValues("malformed").Inc()
+		s.log.Warn("malformed event in the queue", "error", err)
+		return nil
+	}
+	s.metrics.messages.WithLabelValues(e.detailType).Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	concerned := e.news()
+	if e.detailType == detailStateChange && e.state == string(ec2types.InstanceStateNameRunning) {
+		s.signals.started(e.instance, e.at)
+	}
+	_, err = s.catalog.Write(e.at, func(tx *catalog.Tx) error {
+		for set := range catalog.Instances.All(tx.Reader) {
+			for i := range set.Endpoints {
+				concerned = concerned || set.Endpoints[i].ID == e.instance
+			}
+		}
+		k, reason, ok := e.signal()
+		if ok && s.signals.add(e.instance, k, e.at, reason, now) && k != rebalance {
+			s.drain(tx, e.instance, reason)
+		}
+		return nil
+	})
+	if err != nil || !concerned {
+		return err
+	}
+	for key, a := range s.accounts {
+		if key.region == e.region && (key.number() == "" || key.number() == e.account) {
+			a.poke()
+		}
+	}
+	return nil
+}
+
+// drain drains an instance in every group that has it.
+func (s *Source) drain(tx *catalog.Tx, id, reason string) {
+	var changed []*discovery.InstanceSet
+	for set := range catalog.Instances.All(tx.Reader) {
+		for i := range set.Endpoints {
+			if set.Endpoints[i].ID != id || set.Endpoints[i].Health == discovery.Draining {
+				continue
+			}
+			out := *set
+			out.Endpoints = append([]discovery.Endpoint(nil), set.Endpoints...)
+			out.Endpoints[i].Health, out.Endpoints[i].Reason = discovery.Draining, reason
+			changed = append(changed, &out)
+		}
+	}
+	for _, set := range changed {
+		catalog.Instances.Put(tx, set)
+	}
+}
