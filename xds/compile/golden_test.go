@@ -1,0 +1,287 @@
+package compile_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/tools/txtar"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+var update = flag.Bool("update", false, "rewrite the wanted sections of testdata")
+
+// The sections of a case. Its comment says what it is about.
+const (
+	objectsFile   = "objects.yaml" // Services, EndpointSlices, InstanceGroups
+	listenersFile = "listeners"    // declarations, one a line
+	sharesFile    = "shares"       // "namespace/service pods instances", what a TrafficShift's status would say
+)
+
+// wanted are the sections that -update writes, in this order.
+var wanted = []string{"clusters.yaml", "endpoints.yaml", "zones.yaml", "virtualhosts.yaml", "routes.yaml", "listeners.yaml"}
+
+// objectSet is the input of a case.
+type objectSet struct {
+	services []*corev1.Service
+	slices   []*discoveryv1.EndpointSlice
+	groups   []*v1alpha1.InstanceGroup
+}
+
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			require.NoError(t, err)
+			sections := make(map[string]string)
+			for _, f := range archive.Files {
+				sections[f.Name] = string(f.Data)
+			}
+			in := parse(t, sections[objectsFile])
+			resources := compileAll(t, in, sections)
+			got := render(t, resources)
+			if *update {
+				archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool {
+					return f.Name != objectsFile && f.Name != listenersFile && f.Name != sharesFile
+				})
+				for _, name := range wanted {
+					if got[name] != "" {
+						archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(got[name])})
+					}
+				}
+				require.NoError(t, os.WriteFile(file, txtar.Format(archive), 0o600))
+			} else {
+				for _, name := range wanted {
+					require.Equal(t, sections[name], got[name], "%s: run the test with -update and look at the difference", name)
+				}
+			}
+			for _, zone := range zonesOf(resources) {
+				harness.ValidateEnvoy(t, static(t, resources, "web", zone, ""))
+			}
+			for seed := range uint64(5) {
+				in.shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
+				require.Equal(t, resources, compileAll(t, in, sections), "the order of the input changes the output")
+			}
+		})
+	}
+}
+
+// parse reads the objects of a case.
+func parse(t *testing.T, text string) objectSet {
+	t.Helper()
+	var out objectSet
+	for _, doc := range strings.Split(text, "\n---\n") {
+		var kind metav1.TypeMeta
+		require.NoError(t, yaml.Unmarshal([]byte(doc), &kind))
+		switch kind.Kind {
+		case "Service":
+			out.services = append(out.services, decode[corev1.Service](t, doc))
+		case "EndpointSlice":
+			out.slices = append(out.slices, decode[discoveryv1.EndpointSlice](t, doc))
+		case "InstanceGroup":
+			g := decode[v1alpha1.InstanceGroup](t, doc)
+			v1alpha1.DefaultInstanceGroup(g)
+			out.groups = append(out.groups, g)
+		default:
+			t.Fatalf("no kind %q in a case:\n%s", kind.Kind, doc)
+		}
+	}
+	return out
+}
+
+func decode[T any](t *testing.T, doc string) *T {
+	t.Helper()
+	out := new(T)
+	require.NoError(t, yaml.UnmarshalStrict([]byte(doc), out))
+	return out
+}
+
+// shuffle changes every order that means nothing.
+func (in *objectSet) shuffle(r *rand.Rand) {
+	shuffle(r, in.services)
+	shuffle(r, in.slices)
+	shuffle(r, in.groups)
+	for _, s := range in.services {
+		shuffle(r, s.Spec.Ports)
+	}
+	for _, s := range in.slices {
+		shuffle(r, s.Endpoints)
+		shuffle(r, s.Ports)
+	}
+}
+
+func shuffle[T any](r *rand.Rand, s []T) {
+	r.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+}
+
+// compileAll returns the resources of a case, in the order of their Services.
+func compileAll(t *testing.T, in objectSet, sections map[string]string) []resource.Resource {
+	t.Helper()
+	cat := catalog.New()
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		for _, s := range in.services {
+			catalog.Services.Put(tx, objects.Service(s, "test"))
+		}
+		for _, s := range in.slices {
+			row := objects.EndpointSlice(s, "test")
+			require.NotNil(t, row, "slice %s says nothing to the mesh", s.Name)
+			catalog.Endpoints.Put(tx, row)
+		}
+		for _, g := range in.groups {
+			catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{
+				Scope: "test", Key: discovery.Key{Namespace: g.Namespace, Name: g.Name}, Object: g,
+			})
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	c := compile.New()
+	models := make(map[discovery.Key]*policy.Service)
+	var out []resource.Resource
+	for s := range catalog.Services.All(cat.Read()) {
+		m := policy.BuildService(cat.Read(), s.Key)
+		require.NotNil(t, m)
+		setShares(t, m, sections[sharesFile])
+		models[s.Key] = m
+		out = append(out, c.Service(m)...)
+	}
+	out = append(out, c.Routes()...)
+	for line := range strings.Lines(sections[listenersFile]) {
+		d, err := compile.ParseDeclaration(strings.TrimSpace(line))
+		require.NoError(t, err)
+		out = append(out, c.Listener(d, models[d.Service])...)
+	}
+	return out
+}
+
+// setShares does what a TrafficShift would do.
+func setShares(t *testing.T, m *policy.Service, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		require.Len(t, fields, 3)
+		if fields[0] != m.Key.String() {
+			continue
+		}
+		for i := range m.Ports {
+			require.Len(t, m.Ports[i].Backings, 2)
+			for j := range 2 {
+				share, err := strconv.ParseUint(fields[1+j], 10, 32)
+				require.NoError(t, err)
+				m.Ports[i].Shares[j] = uint32(share)
+			}
+		}
+	}
+}
+
+// render writes resources as the sections of a case. Of the variants for the
+// callers of a zone only the weights are written, which is all that differs.
+func render(t *testing.T, resources []resource.Resource) map[string]string {
+	t.Helper()
+	out := make(map[string]string)
+	add := func(section string, m proto.Message, notes ...string) {
+		raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+		require.NoError(t, err)
+		text, err := yaml.JSONToYAML(raw)
+		require.NoError(t, err)
+		if out[section] != "" {
+			out[section] += "---\n"
+		}
+		for _, n := range notes {
+			out[section] += "# " + n + "\n"
+		}
+		out[section] += string(text)
+	}
+	for _, r := range resources {
+		var m proto.Message
+		var section string
+		switch r.Type {
+		case resource.Cluster:
+			m, section = &clusterv3.Cluster{}, "clusters.yaml"
+		case resource.Endpoint:
+			m, section = &endpointv3.ClusterLoadAssignment{}, "endpoints.yaml"
+		case resource.VirtualHost:
+			m, section = &routev3.VirtualHost{}, "virtualhosts.yaml"
+		case resource.Route:
+			m, section = &routev3.RouteConfiguration{}, "routes.yaml"
+		case resource.Listener:
+			m, section = &listenerv3.Listener{}, "listeners.yaml"
+		}
+		unmarshal(t, r.Body, m)
+		var notes []string
+		if r.Visible.Namespace != "" {
+			notes = append(notes, "visible in namespace "+r.Visible.Namespace)
+		}
+		if len(r.Needs) > 0 {
+			notes = append(notes, "needs "+strings.Join(r.Needs, " "))
+		}
+		add(section, m, notes...)
+		for _, zone := range slices.Sorted(maps.Keys(r.ByZone)) {
+			out["zones.yaml"] += weights(t, r, zone)
+		}
+	}
+	return out
+}
+
+// weights writes the weights of the variant for callers in a zone, and checks
+// that nothing else differs.
+func weights(t *testing.T, r resource.Resource, zone string) string {
+	t.Helper()
+	var base, own endpointv3.ClusterLoadAssignment
+	unmarshal(t, r.Body, &base)
+	unmarshal(t, r.ByZone[zone], &own)
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "%s from %s: {", r.Name, zone)
+	for i, l := range own.GetEndpoints() {
+		if i > 0 {
+			out.WriteString(", ")
+		}
+		fmt.Fprintf(&out, "%s: %d", l.GetLocality().GetZone(), l.GetLoadBalancingWeight().GetValue())
+		l.LoadBalancingWeight = base.GetEndpoints()[i].GetLoadBalancingWeight()
+	}
+	require.True(t, proto.Equal(&base, &own), "more than the weights differs in zone %s", zone)
+	out.WriteString("}\n")
+	return out.String()
+}
+
+// zonesOf returns the zones that make a difference, and one that makes none.
+func zonesOf(resources []resource.Resource) []string {
+	zones := map[string]bool{"elsewhere": true}
+	for _, r := range resources {
+		for z := range r.ByZone {
+			zones[z] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(zones))
+}

@@ -1,0 +1,124 @@
+package compile_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// static makes a bootstrap of what a proxy in a namespace and zone sees, for
+// Envoy without a control plane: what it would ask for over ADS stands in the
+// bootstrap, and endpoints in files under dir where one is given.
+func static(t *testing.T, resources []resource.Resource, namespace, zone, dir string) []byte {
+	t.Helper()
+	b := &bootstrapv3.Bootstrap{
+		Node:            &corev3.Node{Id: "test", Cluster: "test", Locality: &corev3.Locality{Zone: zone}},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{},
+	}
+	assignments := make(map[string]*endpointv3.ClusterLoadAssignment)
+	routes := &routev3.RouteConfiguration{}
+	for _, r := range resources {
+		switch r.Type {
+		case resource.Endpoint:
+			cla := &endpointv3.ClusterLoadAssignment{}
+			unmarshal(t, inZone(r, zone), cla)
+			assignments[r.Name] = cla
+		case resource.VirtualHost:
+			if r.Visible.Namespace == "" || r.Visible.Namespace == namespace {
+				host := &routev3.VirtualHost{}
+				unmarshal(t, r.Body, host)
+				routes.VirtualHosts = append(routes.VirtualHosts, host)
+			}
+		case resource.Route:
+			unmarshal(t, r.Body, routes)
+			routes.Vhds = nil
+			routes.ValidateClusters = wrapperspb.Bool(true)
+		case resource.Cluster, resource.Listener:
+		}
+	}
+	for _, r := range resources {
+		switch r.Type {
+		case resource.Cluster:
+			c := &clusterv3.Cluster{}
+			unmarshal(t, r.Body, c)
+			switch {
+			case !r.EDS:
+			case dir == "":
+				c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
+				c.EdsClusterConfig = nil
+				require.Contains(t, assignments, r.Name, "the cluster's endpoints")
+				c.LoadAssignment = assignments[r.Name]
+			default:
+				writeEndpoints(t, dir, assignments[r.Name])
+				c.EdsClusterConfig.EdsConfig = &corev3.ConfigSource{
+					ResourceApiVersion: corev3.ApiVersion_V3,
+					ConfigSourceSpecifier: &corev3.ConfigSource_PathConfigSource{
+						PathConfigSource: &corev3.PathConfigSource{Path: endpointsFile(dir, r.Name)},
+					},
+				}
+			}
+			b.StaticResources.Clusters = append(b.StaticResources.Clusters, c)
+		case resource.Listener:
+			l := &listenerv3.Listener{}
+			unmarshal(t, r.Body, l)
+			config := l.GetFilterChains()[0].GetFilters()[0].GetTypedConfig()
+			if hcm := (&hcmv3.HttpConnectionManager{}); config.MessageIs(hcm) {
+				require.NoError(t, config.UnmarshalTo(hcm))
+				hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
+				require.NoError(t, config.MarshalFrom(hcm))
+			}
+			b.StaticResources.Listeners = append(b.StaticResources.Listeners, l)
+		case resource.Endpoint, resource.VirtualHost, resource.Route:
+		}
+	}
+	out, err := protojson.Marshal(b)
+	require.NoError(t, err)
+	return out
+}
+
+// inZone returns the bytes that a proxy in a zone gets.
+func inZone(r resource.Resource, zone string) resource.Parts {
+	if own, ok := r.ByZone[zone]; ok {
+		return own
+	}
+	return r.Body
+}
+
+func unmarshal(t *testing.T, p resource.Parts, m proto.Message) {
+	t.Helper()
+	require.NoError(t, proto.Unmarshal(p.Bytes(), m))
+	require.Empty(t, m.ProtoReflect().GetUnknown())
+}
+
+func endpointsFile(dir, cluster string) string {
+	return filepath.Join(dir, fmt.Sprintf("%x.json", cluster))
+}
+
+// writeEndpoints puts the endpoints of a cluster where Envoy watches for them.
+func writeEndpoints(t *testing.T, dir string, cla *endpointv3.ClusterLoadAssignment) {
+	t.Helper()
+	packed, err := anypb.New(cla)
+	require.NoError(t, err)
+	out, err := protojson.Marshal(&discoveryv3.DiscoveryResponse{Resources: []*anypb.Any{packed}})
+	require.NoError(t, err)
+	file := endpointsFile(dir, cla.GetClusterName())
+	require.NoError(t, os.WriteFile(file+".new", out, 0o600))
+	require.NoError(t, os.Rename(file+".new", file))
+}
