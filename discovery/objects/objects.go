@@ -4,7 +4,6 @@ package objects
 
 import (
 	"encoding/json"
-	"slices"
 	"strconv"
 	"unique"
 
@@ -149,105 +148,4 @@ func endpoint(e *discoveryv1.Endpoint, p discovery.Platform, namespace string) (
 		out.Health, out.Reason = discovery.Unhealthy, "NotReady"
 	}
 	return out, true
-}
-
-// Slices returns the EndpointSlices' content that publishes a group's
-// endpoints: what EndpointSlice reads back as the same endpoints. Endpoints of
-// one kind (Spot or not, weight, address family) are together, sorted by id,
-// at most most to a slice. Names and metadata that only Kubernetes needs are
-// the publisher's to add.
-func Slices(set *discovery.EndpointSet, most int) []discoveryv1.EndpointSlice {
-	type kind struct {
-		spot   bool
-		weight uint32
-		family discoveryv1.AddressType
-	}
-	kinds := make(map[kind][]discovery.Endpoint)
-	for _, e := range set.Endpoints {
-		k := kind{e.Spot, e.Weight, discoveryv1.AddressTypeIPv4}
-		for _, c := range e.Address {
-			if c == ':' {
-				k.family = discoveryv1.AddressTypeIPv6
-			}
-		}
-		kinds[k] = append(kinds[k], e)
-	}
-	var order []kind
-	for k := range kinds {
-		order = append(order, k)
-	}
-	slices.SortFunc(order, func(a, b kind) int {
-		switch {
-		case a.spot != b.spot:
-			if b.spot {
-				return -1
-			}
-			return 1
-		case a.weight != b.weight:
-			return int(a.weight) - int(b.weight)
-		case a.family < b.family:
-			return -1
-		}
-		return 1
-	})
-	var out []discoveryv1.EndpointSlice
-	for _, k := range order {
-		members := kinds[k]
-		slices.SortFunc(members, func(a, b discovery.Endpoint) int {
-			if a.ID < b.ID {
-				return -1
-			}
-			return 1
-		})
-		for chunk := range slices.Chunk(members, most) {
-			out = append(out, slice(set, chunk, k.spot, k.weight, k.family))
-		}
-	}
-	return out
-}
-
-func slice(set *discovery.EndpointSet, members []discovery.Endpoint, spot bool, weight uint32, family discoveryv1.AddressType) discoveryv1.EndpointSlice {
-	s := discoveryv1.EndpointSlice{AddressType: family}
-	s.Labels = map[string]string{
-		discoveryv1.LabelManagedBy:  v1alpha1.ManagedBy,
-		corev1.IsHeadlessService:    "",
-		v1alpha1.InstanceGroupLabel: set.Group,
-		v1alpha1.ServiceLabel:       set.Service.Name,
-	}
-	if spot {
-		s.Labels[v1alpha1.SpotLabel] = "true"
-	}
-	s.Annotations = make(map[string]string)
-	if weight > 0 {
-		s.Annotations[v1alpha1.WeightAnnotation] = strconv.FormatUint(uint64(weight), 10)
-	}
-	for _, p := range set.Ports {
-		number, protocol := int32(p.Port), corev1.ProtocolTCP
-		s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: &p.Name, Port: &number, Protocol: &protocol})
-	}
-	reasons := make(map[string]string)
-	for _, e := range members {
-		ready := e.Health == discovery.Healthy
-		terminating := e.Health == discovery.Draining
-		serving := ready || terminating
-		se := discoveryv1.Endpoint{
-			Addresses:  []string{e.Address},
-			Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
-			TargetRef:  &corev1.ObjectReference{Kind: "Instance", Namespace: set.Namespace, Name: e.ID},
-		}
-		if e.Zone != "" {
-			se.Zone = &e.Zone
-		}
-		s.Endpoints = append(s.Endpoints, se)
-		if e.Reason != "" {
-			reasons[e.ID] = e.Reason
-		}
-	}
-	if len(reasons) > 0 {
-		text, err := json.Marshal(reasons)
-		if err == nil { // strings always marshal
-			s.Annotations[v1alpha1.ReasonsAnnotation] = string(text)
-		}
-	}
-	return s
 }

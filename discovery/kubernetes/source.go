@@ -1,0 +1,229 @@
+// Package kubernetes is the source that reads a cluster, and the effects that
+// Causeway has on one: published instances, status, records of homes and the
+// election of who does all that.
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// The scopes of the rows that come from Kubernetes, which are also the names
+// of their SourceStatus rows.
+const (
+	ScopeServices       = "kubernetes/services"
+	ScopeEndpointSlices = "kubernetes/endpointslices"
+	ScopeInstanceGroups = "kubernetes/instancegroups"
+	ScopeHomes          = "kubernetes/homes"
+)
+
+// Scopes lists the sources that must have synced before anything is served.
+func Scopes() []string {
+	return []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes}
+}
+
+// Client reaches one cluster.
+type Client struct {
+	core   kubernetes.Interface
+	groups rest.Interface
+	// Namespace is the control plane's own.
+	Namespace string
+	log       *slog.Logger
+}
+
+// NewClient returns a client of the cluster that config leads to.
+func NewClient(config *rest.Config, namespace string, log *slog.Logger) (*Client, error) {
+	c := rest.CopyConfig(config)
+	c.UserAgent = "causeway"
+	if c.QPS == 0 {
+		c.QPS, c.Burst = 50, 100
+	}
+	typed := rest.CopyConfig(c)
+	typed.ContentType, typed.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
+	core, err := kubernetes.NewForConfig(typed)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	gv := v1alpha1.GroupVersion()
+	c.GroupVersion, c.APIPath = &gv, "/apis"
+	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	groups, err := rest.RESTClientFor(c)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	return &Client{core: core, groups: groups, Namespace: namespace, log: log}, nil
+}
+
+// Run reads the cluster into the catalog until the context ends. Its only
+// error is the context's: what cannot be read changes nothing and is told in
+// the sources' status.
+//
+// It uses client-go's reflectors, the core of informers, with a store that
+// writes to the catalog: a list replaces a whole scope in one transaction, an
+// event changes one row, and there is no second copy of every object.
+func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
+	g, ctx := errgroup.WithContext(ctx)
+	services := c.core.CoreV1().Services(metav1.NamespaceAll)
+	reflect(ctx, g, c, cat, ScopeServices, catalog.Services, &corev1.Service{},
+		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return services.List(ctx, o) },
+		services.Watch, func(o *corev1.Service) (string, *discovery.Service) {
+			return o.Namespace + "/" + o.Name, objects.Service(o, ScopeServices)
+		})
+	endpointSlices := c.core.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
+	reflect(ctx, g, c, cat, ScopeEndpointSlices, catalog.Endpoints, &discoveryv1.EndpointSlice{},
+		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return endpointSlices.List(ctx, o)
+		},
+		endpointSlices.Watch, func(o *discoveryv1.EndpointSlice) (string, *discovery.EndpointSet) {
+			return ScopeEndpointSlices + "|" + o.Namespace + "/" + o.Name, objects.EndpointSlice(o, ScopeEndpointSlices)
+		})
+	reflect(ctx, g, c, cat, ScopeInstanceGroups, catalog.InstanceGroups, &v1alpha1.InstanceGroup{},
+		c.listGroups, c.watchGroups, func(o *v1alpha1.InstanceGroup) (string, *discovery.InstanceGroup) {
+			return o.Namespace + "/" + o.Name, groupRow(o)
+		})
+	g.Go(func() error { return c.readHomes(ctx, cat) })
+	return g.Wait()
+}
+
+// groupRow returns the row of an InstanceGroup. What the mesh does not read is
+// left out, so that a status that we wrote ourselves is no change.
+func groupRow(o *v1alpha1.InstanceGroup) *discovery.InstanceGroup {
+	trimmed := &v1alpha1.InstanceGroup{Spec: o.Spec}
+	trimmed.Namespace, trimmed.Name, trimmed.UID, trimmed.Generation = o.Namespace, o.Name, o.UID, o.Generation
+	trimmed.CreationTimestamp, trimmed.DeletionTimestamp = o.CreationTimestamp, o.DeletionTimestamp
+	if v, ok := o.Annotations[v1alpha1.GuardReleaseAnnotation]; ok {
+		trimmed.Annotations = map[string]string{v1alpha1.GuardReleaseAnnotation: v}
+	}
+	v1alpha1.DefaultInstanceGroup(trimmed)
+	return &discovery.InstanceGroup{
+		Scope: ScopeInstanceGroups, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}, Object: trimmed,
+	}
+}
+
+func (c *Client) listGroups(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	var out v1alpha1.InstanceGroupList
+	err := c.groups.Get().Resource("instancegroups").VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(&out)
+	return &out, err
+}
+
+func (c *Client) watchGroups(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+	o.Watch = true
+	return c.groups.Get().Resource("instancegroups").VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
+}
+
+// reflect keeps a scope equal to a resource of the cluster.
+func reflect[O runtime.Object, R any](ctx context.Context, g *errgroup.Group, c *Client, cat *catalog.Catalog,
+	scope string, table catalog.Table[*R], expected O,
+	list func(context.Context, metav1.ListOptions) (runtime.Object, error),
+	watcher func(context.Context, metav1.ListOptions) (watch.Interface, error),
+	convert func(O) (id string, row *R),
+) {
+	status := &status{cat: cat, name: scope, log: c.log}
+	store := &rows[O, R]{cat: cat, scope: scope, table: table, convert: convert, status: status}
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			out, err := list(ctx, o)
+			status.attempted(ctx, err)
+			return out, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			out, err := watcher(ctx, o)
+			status.attempted(ctx, err)
+			return out, err
+		},
+	}
+	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, c.core), expected, store,
+		cache.ReflectorOptions{Name: scope, Backoff: backoff()})
+	g.Go(func() error {
+		r.RunWithContext(ctx)
+		return ctx.Err()
+	})
+	g.Go(func() error { return status.freshen(ctx) })
+}
+
+// backoff is how a failed list or watch is tried again. The upper bound is
+// what a control plane may lag behind an API server that is back.
+func backoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 1000, Cap: 5 * time.Second}
+}
+
+// rows is the store of a reflector: it writes to the catalog.
+type rows[O runtime.Object, R any] struct {
+	cat     *catalog.Catalog
+	scope   string
+	table   catalog.Table[*R]
+	convert func(O) (id string, row *R)
+	status  *status
+}
+
+// Add implements cache.ReflectorStore.
+func (s *rows[O, R]) Add(o any) error { return s.put(o) }
+
+// Update implements cache.ReflectorStore.
+func (s *rows[O, R]) Update(o any) error { return s.put(o) }
+
+func (s *rows[O, R]) put(o any) error {
+	id, row := s.convert(o.(O))
+	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
+		if row == nil {
+			s.table.Delete(tx, id)
+		} else {
+			s.table.Put(tx, row)
+		}
+		return nil
+	})
+	return err
+}
+
+// Delete implements cache.ReflectorStore.
+func (s *rows[O, R]) Delete(o any) error {
+	id, _ := s.convert(o.(O))
+	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
+		s.table.Delete(tx, id)
+		return nil
+	})
+	return err
+}
+
+// Replace implements cache.ReflectorStore: what a list returned is all there is.
+func (s *rows[O, R]) Replace(list []any, _ string) error {
+	all := make([]*R, 0, len(list))
+	for i, o := range list {
+		if _, row := s.convert(o.(O)); row != nil {
+			all = append(all, row)
+		}
+		list[i] = nil // the object's memory may go while the others are converted
+	}
+	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
+		s.table.Replace(tx, s.scope, all)
+		s.status.put(tx, func(st *discovery.SourceStatus) { st.Synced = true })
+		return nil
+	})
+	return err
+}
+
+// Resync implements cache.ReflectorStore.
+func (s *rows[O, R]) Resync() error { return nil }
