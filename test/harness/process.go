@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -174,11 +176,50 @@ func (p *Process) Kill() {
 	<-p.exited
 }
 
-// Pause stops the process and its group (SIGSTOP) as if its machine hung.
+// Pause stops the process and its group (SIGSTOP) as if its machine hung. It
+// returns when all their threads have stopped.
 func (p *Process) Pause() {
-	if p.Running() {
-		_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGSTOP)
+	if !p.Running() {
+		return
 	}
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGSTOP)
+	_ = poll(5*time.Second, func() error {
+		if p.Running() && !stopped(p.cmd.Process.Pid) {
+			return errors.New("some thread runs")
+		}
+		return nil
+	})
+}
+
+// stopped says whether all threads of a process group have stopped.
+func stopped(group int) bool {
+	processes, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range processes {
+		if _, of := processState(file); of != group {
+			continue
+		}
+		threads, _ := filepath.Glob(filepath.Join(filepath.Dir(file), "task/*/stat"))
+		for _, thread := range threads {
+			if state, of := processState(thread); of == group && state != 'T' && state != 'Z' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// processState reads the state and the process group from a stat file of /proc.
+func processState(file string) (state byte, group int) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return 0, 0
+	}
+	fields := bytes.Fields(data[bytes.LastIndexByte(data, ')')+1:]) // the name before may hold anything
+	if len(fields) < 3 {
+		return 0, 0
+	}
+	group, _ = strconv.Atoi(string(fields[2]))
+	return fields[0][0], group
 }
 
 // Resume lets a paused process go on.

@@ -1,5 +1,0 @@
-package harness
-
-const httpChildVariable = "X"
-
-func runHTTPChild(string) int { return 0 }

@@ -1,0 +1,37 @@
+<?php
+// What every PHP workload of the harness answers; workload.go has the same in Go.
+$path = strtok($_SERVER['REQUEST_URI'], '?');
+parse_str((string) ($_SERVER['QUERY_STRING'] ?? parse_url($_SERVER['REQUEST_URI'], PHP_URL_QUERY)), $query);
+$dir = getenv('WORKLOAD_DIR');
+
+if ($path === '/healthz') {
+    $sick = is_file("$dir/unhealthy");
+    http_response_code($sick ? 503 : 200);
+    echo $sick ? "unhealthy\n" : "ok\n";
+    return true;
+}
+if ($path === '/slow') {
+    usleep(1000 * (int) ($query['ms'] ?? 0));
+}
+if ($path === '/status') {
+    http_response_code((int) ($query['code'] ?? 200));
+}
+$headers = [];
+foreach ($_SERVER as $name => $value) {
+    if (strncmp($name, 'HTTP_', 5) === 0) {
+        $headers[strtolower(strtr(substr($name, 5), '_', '-'))] = $value;
+    }
+}
+header('Content-Type: application/json');
+echo json_encode([
+    'platform' => getenv('WORKLOAD_PLATFORM'),
+    'id' => getenv('WORKLOAD_ID'),
+    'zone' => getenv('WORKLOAD_ZONE'),
+    'pid' => getmypid(),
+    'runtime' => 'php ' . PHP_VERSION . ' ' . PHP_SAPI,
+    'method' => $_SERVER['REQUEST_METHOD'],
+    'path' => $path,
+    'body' => strlen(file_get_contents('php://input')),
+    'headers' => (object) $headers,
+], JSON_UNESCAPED_SLASHES), "\n";
+return true;
