@@ -175,10 +175,5 @@ func (s *serve) missing() []string {
 			out = append(out, name)
 		}
 	}
-	for st := range catalog.Sources.All(r) {
-		if !st.Ready() && !slices.Contains(out, st.Name) {
-			out = append(out, st.Name)
-		}
-	}
-	return out
+	return append(out, s.missingEC2(r)...)
 }

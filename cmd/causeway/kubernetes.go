@@ -1,7 +1,96 @@
 package main
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
 
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// kubernetes returns the parts of a control plane that reads a cluster. Every
+// replica reads it and serves what it reads. The leader also reads EC2 and
+// publishes what it finds there as EndpointSlices, which all replicas, itself
+// included, then read: so all serve the same.
 func (s *serve) kubernetes() ([]component, error) {
-	return nil, errors.New("not yet")
+	config, err := s.restConfig()
+	if err != nil {
+		return nil, err
+	}
+	client, err := kubernetes.NewClient(config, s.opts.namespace, s.log)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := os.Hostname() // in a Pod, its name
+	if err != nil {
+		return nil, fmt.Errorf("leader election: %w", err)
+	}
+	identity = fmt.Sprintf("%s-%d", identity, os.Getpid())
+	election := kubernetes.NewElection(client, identity, s.registry)
+	ec2, prober, err := s.ec2()
+	if err != nil {
+		return nil, err
+	}
+	s.required = kubernetes.Scopes()
+	lead := func(ctx context.Context) error {
+		// What is published is what the first answer of EC2 is judged against.
+		if err := s.await(ctx, s.required...); err != nil {
+			return err
+		}
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return ec2.Run(ctx, s.catalog) })
+		g.Go(func() error { return prober.Run(ctx, s.catalog) })
+		g.Go(func() error { return client.Publish(ctx, s.catalog) })
+		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, policy.InstanceGroupConditions) })
+		g.Go(func() error { return client.RecordHomes(ctx, s.catalog, policy.UnrecordedHomes) })
+		return g.Wait()
+	}
+	return []component{
+		{"kubernetes", func(ctx context.Context) error { return client.Run(ctx, s.catalog) }},
+		{"leader election", func(ctx context.Context) error { return election.Run(ctx, lead) }},
+	}, nil
+}
+
+func (s *serve) restConfig() (*rest.Config, error) {
+	if s.opts.kubeconfig != "" {
+		config, err := clientcmd.BuildConfigFromFlags("", s.opts.kubeconfig)
+		if err != nil {
+			return nil, fmt.Errorf("--kubeconfig: %w", err)
+		}
+		return config, nil
+	}
+	config, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, errors.New("this is no Pod: give --kubeconfig FILE, or --config DIR for a mesh without Kubernetes")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the Pod's service account: %w", err)
+	}
+	return config, nil
+}
+
+// await returns once the sources are ready to be served from.
+func (s *serve) await(ctx context.Context, sources ...string) error {
+	feed := s.catalog.Subscribe()
+	defer feed.Close()
+	for {
+		ready := true
+		for _, name := range sources {
+			st, ok := catalog.Sources.Get(s.catalog.Read(), name)
+			ready = ready && ok && st.Ready()
+		}
+		if ready {
+			return nil
+		}
+		if _, err := feed.Next(ctx); err != nil {
+			return err
+		}
+	}
 }
