@@ -1,0 +1,239 @@
+package state
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// version of the files' format. A file of another version is not read: a
+// newer one may mean something that this program would get wrong.
+const version = 1
+
+// extension of the files, chosen so that a state directory inside a
+// configuration directory is not read as configuration.
+const extension = ".state"
+
+// What a directory holds, one file each.
+const (
+	instancesFile = "instances"
+	homesFile     = "homes"
+	contentsFile  = "files"
+)
+
+// Dir is a state directory. Its methods may be called concurrently.
+type Dir struct {
+	path string
+	log  *slog.Logger
+
+	mu sync.Mutex
+	// written is what each file is known to hold, nil where it is not: such a
+	// file must not take the place of its previous generation.
+	written map[string][]byte
+	good    map[string][]byte // contents of configuration files
+}
+
+// envelope is what stands in a file. The sum tells a whole file from one that
+// a crash or a full disk has cut or a disk has spoiled.
+type envelope struct {
+	Version int             `json:"version"`
+	Kind    string          `json:"kind"`
+	SHA256  string          `json:"sha256"`
+	Data    json.RawMessage `json:"data"`
+}
+
+// Open opens a state directory and makes it if it is missing.
+func Open(path string, log *slog.Logger) (*Dir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w", err)
+	}
+	d := &Dir{path: path, log: log, written: make(map[string][]byte)}
+	// What a crash in the middle of writing has left behind.
+	leftovers, err := filepath.Glob(filepath.Join(path, ".*"+extension+"-*"))
+	if err != nil {
+		return nil, fmt.Errorf("state directory %q: %w", path, err)
+	}
+	for _, name := range leftovers {
+		if err := os.Remove(name); err != nil {
+			log.Warn("cannot remove a temporary file", "file", name, "error", err)
+		}
+	}
+	good, err := read[map[string][]byte](d, contentsFile)
+	if err != nil {
+		log.Error("cannot read what configuration files last said", "error", err)
+	}
+	d.good = good
+	return d, nil
+}
+
+// GoodFiles returns the last good contents of configuration files.
+func (d *Dir) GoodFiles() map[string][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.good
+}
+
+// KeepFiles stores the last good contents of configuration files.
+func (d *Dir) KeepFiles(files map[string][]byte) error {
+	if err := d.write(contentsFile, files); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.good = files
+	return nil
+}
+
+func (d *Dir) file(kind string) string { return filepath.Join(d.path, kind+extension) }
+
+// read reads a file, or the generation before it where the file is missing or
+// spoiled. Nothing at all to read is no error: it is the first start.
+func read[T any](d *Dir, kind string) (data T, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	data, raw, err := load[T](d.file(kind), kind)
+	if err == nil {
+		d.written[kind] = raw
+		return data, nil
+	}
+	previous, _, previousErr := load[T](d.file(kind)+".previous", kind)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case previousErr == nil:
+		d.log.Error("the state is of the generation before the last", "because", err)
+		return previous, nil
+	case missing && errors.Is(previousErr, fs.ErrNotExist):
+		return data, nil
+	case missing:
+		return data, previousErr
+	}
+	return data, err
+}
+
+func load[T any](path, kind string) (data T, raw []byte, err error) {
+	raw, err = os.ReadFile(path) //nolint:gosec // the operator's own directory
+	if err != nil {
+		return data, nil, err
+	}
+	data, err = decode[T](raw, kind)
+	if err != nil {
+		return data, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, raw, nil
+}
+
+// decode reads a file's text. It returns all of it or nothing.
+func decode[T any](raw []byte, kind string) (T, error) {
+	var e envelope
+	var data, none T
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return none, fmt.Errorf("it is cut or spoiled: %w", err)
+	}
+	if e.Version != version {
+		return none, fmt.Errorf("it is of version %d, this program reads %d", e.Version, version)
+	}
+	if e.Kind != kind {
+		return none, fmt.Errorf("it holds %q instead of %q", e.Kind, kind)
+	}
+	if sum(e.Data) != e.SHA256 {
+		return none, errors.New("it is spoiled: its checksum is wrong")
+	}
+	if err := json.Unmarshal(e.Data, &data); err != nil {
+		return none, fmt.Errorf("its data: %w", err)
+	}
+	return data, nil
+}
+
+func encode(kind string, data any) ([]byte, error) {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return nil, err
+	}
+	out, err := json.Marshal(envelope{version, kind, sum(text), text})
+	return append(out, '\n'), err
+}
+
+func sum(data []byte) string {
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])
+}
+
+// write replaces a file, so that a crash at any moment leaves the old or the
+// new one whole. It returns when the new one is on the disk.
+func (d *Dir) write(kind string, data any) error {
+	text, err := encode(kind, data)
+	if err != nil {
+		return fmt.Errorf("state %s: %w", kind, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if bytes.Equal(text, d.written[kind]) {
+		return nil
+	}
+	if err := d.replace(kind, text); err != nil {
+		return fmt.Errorf("state %s: %w", kind, err)
+	}
+	d.written[kind] = text
+	return nil
+}
+
+func (d *Dir) replace(kind string, text []byte) error {
+	path := d.file(kind)
+	tmp, err := os.CreateTemp(d.path, "."+kind+extension+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = tmp.Write(text)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil && d.written[kind] != nil {
+		err = keepPrevious(path)
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp.Name()))
+	}
+	return syncDir(d.path)
+}
+
+// keepPrevious makes the current file the previous generation as well, without
+// a moment in which there is no current one.
+func keepPrevious(path string) error {
+	tmp := path + ".previous.new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := os.Link(path, tmp)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // somebody removed it; there is no previous generation then
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, fs.ErrPermission):
+		return nil // a file system without links keeps one generation only
+	case err != nil:
+		return err
+	}
+	return os.Rename(tmp, path+".previous")
+}
+
+// syncDir makes a rename in a directory survive a power cut.
+func syncDir(path string) error {
+	dir, err := os.Open(path) //nolint:gosec // the operator's own directory
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

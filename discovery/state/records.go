@@ -1,0 +1,98 @@
+package state
+
+import (
+	"fmt"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+)
+
+// The records below are the format on disk. They are apart from the catalog's
+// rows so that these may change without a file losing its meaning.
+
+type instancesRecord struct {
+	Scope     string           `json:"scope"`
+	Namespace string           `json:"namespace"`
+	Group     string           `json:"group"`
+	Service   string           `json:"service"` // in the group's namespace
+	Endpoints []endpointRecord `json:"endpoints"`
+}
+
+type endpointRecord struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Zone    string `json:"zone,omitempty"`
+	Node    string `json:"node,omitempty"`
+	Spot    bool   `json:"spot,omitempty"`
+	Weight  uint32 `json:"weight,omitempty"`
+	Health  string `json:"health"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+type homeRecord struct {
+	Namespace string `json:"namespace"`
+	Service   string `json:"service"`
+	Platform  string `json:"platform"`
+	Because   string `json:"because"`
+}
+
+func instancesRecords(r catalog.Reader) []instancesRecord {
+	out := []instancesRecord{}
+	for set := range catalog.Instances.All(r) {
+		rec := instancesRecord{
+			Scope: set.Scope, Namespace: set.Namespace, Group: set.Name, Service: set.Service.Name,
+			Endpoints: make([]endpointRecord, len(set.Endpoints)),
+		}
+		for i, e := range set.Endpoints {
+			rec.Endpoints[i] = endpointRecord{e.ID, e.Address, e.Zone, e.Node, e.Spot, e.Weight, e.Health.String(), e.Reason}
+		}
+		out = append(out, rec)
+	}
+	return out
+}
+
+func (rec *instancesRecord) row() (*discovery.InstanceSet, error) {
+	set := &discovery.InstanceSet{
+		Scope:   rec.Scope,
+		Key:     discovery.Key{Namespace: rec.Namespace, Name: rec.Group},
+		Service: discovery.Key{Namespace: rec.Namespace, Name: rec.Service},
+	}
+	for _, e := range rec.Endpoints {
+		health, ok := healthNamed(e.Health)
+		if !ok || e.ID == "" || e.Address == "" {
+			return nil, fmt.Errorf("InstanceGroup %s: %+v is no endpoint", set.Key, e)
+		}
+		set.Endpoints = append(set.Endpoints, discovery.Endpoint{
+			ID: e.ID, Address: e.Address, Zone: e.Zone, Node: e.Node, Spot: e.Spot, Weight: e.Weight, Health: health, Reason: e.Reason,
+		})
+	}
+	return set, nil
+}
+
+func healthNamed(name string) (discovery.Health, bool) {
+	for _, h := range []discovery.Health{discovery.Healthy, discovery.Unhealthy, discovery.Draining} {
+		if h.String() == name {
+			return h, true
+		}
+	}
+	return 0, false
+}
+
+func homeRecords(r catalog.Reader) []homeRecord {
+	out := []homeRecord{}
+	for h := range catalog.Homes.All(r) {
+		out = append(out, homeRecord{h.Namespace, h.Name, h.Platform.String(), h.Because})
+	}
+	return out
+}
+
+func (rec *homeRecord) row() (*discovery.Home, error) {
+	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		if p.String() == rec.Platform {
+			return &discovery.Home{
+				Scope: Scope, Key: discovery.Key{Namespace: rec.Namespace, Name: rec.Service}, Platform: p, Because: rec.Because,
+			}, nil
+		}
+	}
+	return nil, fmt.Errorf("Service %s/%s: %q is no platform", rec.Namespace, rec.Service, rec.Platform)
+}

@@ -1,0 +1,387 @@
+package state
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	web   = discovery.Key{Namespace: "web", Name: "php-web"}
+	ec2   = discovery.Key{Namespace: "web", Name: "ec2"}
+	quiet = slog.New(slog.DiscardHandler)
+)
+
+func group() *discovery.InstanceGroup {
+	return &discovery.InstanceGroup{Scope: "file", Key: ec2, Object: &v1alpha1.InstanceGroup{
+		ObjectMeta: metav1.ObjectMeta{Namespace: ec2.Namespace, Name: ec2.Name},
+		Spec: v1alpha1.InstanceGroupSpec{
+			ServiceRef: v1alpha1.ServiceReference{Name: web.Name},
+			Ports:      []v1alpha1.InstancePort{{Name: "http", Port: 8080}},
+		},
+	}}
+}
+
+func instances(ids ...string) *discovery.InstanceSet {
+	set := &discovery.InstanceSet{Scope: "ec2", Key: ec2, Service: web}
+	for i, id := range ids {
+		set.Endpoints = append(set.Endpoints, discovery.Endpoint{
+			ID: id, Address: fmt.Sprintf("10.0.0.%d", i), Zone: "ap-northeast-1a", Spot: i == 0, Weight: 4,
+			Health: discovery.Health(i % 3), Reason: "because", //nolint:gosec // small
+		})
+	}
+	return set
+}
+
+// unrecorded stands for the policy of homes.
+func unrecorded(r catalog.Reader) (out []discovery.Home) {
+	for svc := range catalog.Services.All(r) {
+		if _, ok := catalog.Homes.Get(r, svc.Key.String()); ok {
+			continue
+		}
+		home := discovery.Home{Key: svc.Key, Platform: discovery.Pods, Because: "there was no group"}
+		for range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
+			home.Platform, home.Because = discovery.Instances, "there was a group"
+		}
+		out = append(out, home)
+	}
+	return out
+}
+
+// files is what the file source would write.
+func files(t *testing.T, cat *catalog.Catalog, groups ...*discovery.InstanceGroup) {
+	t.Helper()
+	write(t, cat, func(tx *catalog.Tx) {
+		catalog.Services.Put(tx, &discovery.Service{Scope: "file", Key: web, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
+		catalog.InstanceGroups.Replace(tx, "file", groups)
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
+	})
+}
+
+func write(t *testing.T, cat *catalog.Catalog, fn func(*catalog.Tx)) {
+	t.Helper()
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error { fn(tx); return nil })
+	require.NoError(t, err)
+}
+
+// run starts a keeper over an existing or new directory ("" for none) and
+// returns its catalog and how to stop it.
+func run(t *testing.T, path string) (cat *catalog.Catalog, stop func()) {
+	t.Helper()
+	var dir *Dir
+	if path != "" {
+		var err error
+		dir, err = Open(path, quiet)
+		require.NoError(t, err)
+	}
+	k := NewKeeper(dir, unrecorded, quiet)
+	cat = catalog.New()
+	require.NoError(t, k.Restore(cat))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- k.Run(ctx, cat) }()
+	stop = func() {
+		cancel()
+		if err, ok := <-done; ok {
+			close(done)
+			require.ErrorIs(t, err, context.Canceled)
+		}
+	}
+	t.Cleanup(stop)
+	return cat, stop
+}
+
+// await waits until the catalog is as wanted.
+func await(t *testing.T, cat *catalog.Catalog, what string, is func(catalog.Reader) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	feed := cat.Subscribe()
+	defer feed.Close()
+	for !is(cat.Read()) {
+		if _, err := feed.Next(ctx); err != nil {
+			t.Fatalf("waited for: %s", what)
+		}
+	}
+}
+
+func published(r catalog.Reader) *discovery.EndpointSet {
+	for s := range catalog.Endpoints.By(r, catalog.ByService, web.String()) {
+		return s
+	}
+	return nil
+}
+
+func ready(r catalog.Reader) bool {
+	s, ok := catalog.Sources.Get(r, PublishedScope)
+	return ok && s.Ready()
+}
+
+func TestPublish(t *testing.T) {
+	cat, _ := run(t, "")
+	require.False(t, ready(cat.Read()), "nothing is known yet")
+	files(t, cat, group())
+	await(t, cat, "the keeper to have seen the group", func(r catalog.Reader) bool { return r.Revision() >= 2 })
+	require.False(t, ready(cat.Read()), "EC2 has not been read")
+	require.Nil(t, published(cat.Read()))
+
+	write(t, cat, func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances("i-1", "i-2")) })
+	await(t, cat, "published endpoints", func(r catalog.Reader) bool { return ready(r) && published(r) != nil })
+	set := published(cat.Read())
+	require.Equal(t, discovery.Instances, set.Platform)
+	require.Equal(t, "ec2", set.Group)
+	require.Equal(t, []discovery.EndpointPort{{Name: "http", Port: 8080}}, set.Ports)
+	require.Equal(t, discovery.Healthy, set.Endpoints[0].Health)
+
+	write(t, cat, func(tx *catalog.Tx) {
+		catalog.Checks.Put(tx, &discovery.HealthSet{Scope: "probe", Key: ec2, Verdicts: map[string]discovery.Verdict{"i-1": {Reason: "HTTP 500"}}})
+	})
+	await(t, cat, "the verdict", func(r catalog.Reader) bool { return published(r).Endpoints[0].Health == discovery.Unhealthy })
+
+	write(t, cat, func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances()) })
+	await(t, cat, "an empty group, which is not an unknown one", func(r catalog.Reader) bool {
+		s := published(r)
+		return s != nil && len(s.Endpoints) == 0
+	})
+	files(t, cat)
+	await(t, cat, "the group's endpoints and instances to go", func(r catalog.Reader) bool {
+		_, known := catalog.Instances.Get(r, ec2.String())
+		return published(r) == nil && !known
+	})
+	require.True(t, ready(cat.Read()), "once ready, a change does not make it unready")
+}
+
+func TestHomesAreRecordedAndSurvive(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	cat, stop := run(t, path)
+	files(t, cat, group())
+	write(t, cat, func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances("i-1")) })
+	await(t, cat, "the home", func(r catalog.Reader) bool {
+		h, ok := catalog.Homes.Get(r, web.String())
+		return ok && h.Platform == discovery.Instances
+	})
+	await(t, cat, "the store", func(r catalog.Reader) bool {
+		s, ok := catalog.Sources.Get(r, Scope)
+		return ok && s.Error == ""
+	})
+	stop()
+
+	cat, _ = run(t, path)
+	files(t, cat) // the group was deleted while nothing ran
+	await(t, cat, "ready", ready)
+	h, _ := catalog.Homes.Get(cat.Read(), web.String())
+	require.Equal(t, discovery.Instances, h.Platform)
+	_, known := catalog.Instances.Get(cat.Read(), ec2.String())
+	require.False(t, known, "a group made anew must not start from old instances")
+}
+
+func TestInstancesSurvive(t *testing.T) {
+	path := t.TempDir()
+	cat, stop := run(t, path)
+	files(t, cat, group())
+	want := instances("i-1", "i-2", "i-3")
+	write(t, cat, func(tx *catalog.Tx) { catalog.Instances.Put(tx, want) })
+	await(t, cat, "the store", func(catalog.Reader) bool {
+		_, err := os.Stat(filepath.Join(path, instancesFile+extension))
+		return err == nil
+	})
+	stop()
+
+	cat, _ = run(t, path)
+	got, ok := catalog.Instances.Get(cat.Read(), ec2.String())
+	require.True(t, ok, "restored before any source runs")
+	require.Equal(t, want, got)
+	require.False(t, ready(cat.Read()))
+	files(t, cat, group())
+	await(t, cat, "published from what was last known", func(r catalog.Reader) bool { return ready(r) && published(r) != nil })
+}
+
+func TestSpoiledFiles(t *testing.T) {
+	path := t.TempDir()
+	d, err := Open(path, quiet)
+	require.NoError(t, err)
+	name := filepath.Join(path, "homes"+extension)
+	one, two, three := []homeRecord{{Because: "one"}}, []homeRecord{{Because: "two"}}, []homeRecord{{Because: "three"}}
+	require.NoError(t, d.write("homes", one))
+	require.NoError(t, d.write("homes", two))
+	whole, err := os.ReadFile(name)
+	require.NoError(t, err)
+
+	reopen := func() *Dir {
+		d, err := Open(path, quiet)
+		require.NoError(t, err)
+		return d
+	}
+	for n := range len(whole) - 1 { // -1: the last byte is only a line's end
+		require.NoError(t, os.WriteFile(name, whole[:n], 0o600))
+		got, err := read[[]homeRecord](reopen(), "homes")
+		require.NoError(t, err)
+		require.Equal(t, one, got, "cut after %d bytes: the generation before", n)
+	}
+	for n := range len(whole) - 1 {
+		bad := bytes.Clone(whole)
+		bad[n] ^= 0x11
+		require.NoError(t, os.WriteFile(name, bad, 0o600))
+		got, err := read[[]homeRecord](reopen(), "homes")
+		require.NoError(t, err)
+		require.Equal(t, one, got, "byte %d spoiled: the generation before", n)
+	}
+
+	// What is spoiled must not take the place of the good generation.
+	require.NoError(t, os.WriteFile(name, []byte("spoiled"), 0o600))
+	d = reopen()
+	_, err = read[[]homeRecord](d, "homes")
+	require.NoError(t, err)
+	require.NoError(t, d.write("homes", three))
+	require.NoError(t, os.WriteFile(name, nil, 0o600))
+	got, err := read[[]homeRecord](reopen(), "homes")
+	require.NoError(t, err)
+	require.Equal(t, one, got)
+
+	require.NoError(t, os.WriteFile(name+".previous", []byte("{}"), 0o600))
+	_, err = read[[]homeRecord](reopen(), "homes")
+	require.ErrorContains(t, err, "cut or spoiled")
+	require.NoError(t, os.WriteFile(name, []byte(`{"version":2,"kind":"homes"}`), 0o600))
+	_, err = read[[]homeRecord](reopen(), "homes")
+	require.ErrorContains(t, err, "of version 2")
+	require.NoError(t, os.WriteFile(name, bytes.Replace(whole, []byte(`"homes"`), []byte(`"files"`), 1), 0o600))
+	_, err = read[[]homeRecord](reopen(), "homes")
+	require.ErrorContains(t, err, `it holds "files"`)
+
+	// Serving goes on with nothing.
+	k := NewKeeper(reopen(), unrecorded, quiet)
+	require.Error(t, k.Restore(catalog.New()))
+}
+
+func TestUnknownRecordsAreLeftOut(t *testing.T) {
+	path := t.TempDir()
+	d, err := Open(path, quiet)
+	require.NoError(t, err)
+	require.NoError(t, d.write(homesFile, []homeRecord{{"web", "a", "lambdas", ""}, {"web", "b", "instances", "so"}}))
+	require.NoError(t, d.write(instancesFile, []instancesRecord{
+		{"ec2", "web", "a", "a", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DREAMING"}}},
+		{"ec2", "web", "b", "b", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DRAINING"}}},
+	}))
+	cat := catalog.New()
+	err = NewKeeper(d, unrecorded, quiet).Restore(cat)
+	require.ErrorContains(t, err, `"lambdas" is no platform`)
+	require.ErrorContains(t, err, "DREAMING")
+	_, ok := catalog.Homes.Get(cat.Read(), "web/b")
+	require.True(t, ok)
+	_, ok = catalog.Instances.Get(cat.Read(), "web/b")
+	require.True(t, ok)
+}
+
+// A disk that is full leaves the old file whole, and is told of; when there is
+// room again, the newest state is stored. The limit on a file's size makes
+// the kernel refuse in the middle of a write, as a full disk does.
+func TestFullDisk(t *testing.T) {
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	path := t.TempDir()
+	d, err := Open(path, quiet)
+	require.NoError(t, err)
+	good := map[string][]byte{"a.yaml": []byte("small")}
+	require.NoError(t, d.KeepFiles(good))
+
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit))
+	small := limit
+	small.Cur = 4096
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &small))
+	err = d.KeepFiles(map[string][]byte{"a.yaml": bytes.Repeat([]byte("big"), 4096)})
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
+	require.ErrorIs(t, err, syscall.EFBIG)
+	require.Equal(t, good, d.GoodFiles())
+	entries, err := os.ReadDir(path)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "no temporary file stays")
+	d, err = Open(path, quiet)
+	require.NoError(t, err)
+	require.Equal(t, good, d.GoodFiles())
+	require.NoError(t, d.KeepFiles(map[string][]byte{"a.yaml": bytes.Repeat([]byte("big"), 4096)}))
+}
+
+func TestAFailureIsToldAndRetried(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	cat, _ := run(t, path)
+	require.NoError(t, os.RemoveAll(path))
+	files(t, cat, group())
+	write(t, cat, func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances("i-1")) })
+	await(t, cat, "the failure", func(r catalog.Reader) bool {
+		s, ok := catalog.Sources.Get(r, Scope)
+		return ok && strings.Contains(s.Error, "no such file") && s.Ready() && !s.ErrorSince.IsZero()
+	})
+	await(t, cat, "endpoints all the same", func(r catalog.Reader) bool { return published(r) != nil })
+	require.NoError(t, os.Mkdir(path, 0o700))
+	await(t, cat, "the store", func(r catalog.Reader) bool {
+		s, ok := catalog.Sources.Get(r, Scope)
+		return ok && s.Error == ""
+	})
+	for _, kind := range []string{instancesFile, homesFile} {
+		_, err := os.Stat(filepath.Join(path, kind+extension))
+		require.NoError(t, err)
+	}
+}
+
+func TestLeftoversGo(t *testing.T) {
+	path := t.TempDir()
+	left := filepath.Join(path, ".homes"+extension+"-123")
+	require.NoError(t, os.WriteFile(left, nil, 0o600))
+	_, err := Open(path, quiet)
+	require.NoError(t, err)
+	_, err = os.Stat(left)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = Open(filepath.Join(path, "x\x00y"), quiet)
+	require.Error(t, err)
+	file := filepath.Join(path, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = Open(file, quiet)
+	require.True(t, errors.Is(err, syscall.ENOTDIR), "%v", err)
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, kind := range []any{[]homeRecord{{"web", "a", "pods", "so"}}, []instancesRecord{{"ec2", "web", "a", "a", []endpointRecord{{ID: "i-1"}}}}} {
+		text, err := encode("instances", kind)
+		require.NoError(f, err)
+		f.Add(text)
+	}
+	f.Add([]byte(`{"version":1,"kind":"instances","sha256":"74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b","data":null}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := decode[[]instancesRecord](raw, "instances")
+		if err != nil {
+			require.Nil(t, got)
+			return
+		}
+		for i := range got {
+			if row, err := got[i].row(); err == nil {
+				require.Len(t, row.Endpoints, len(got[i].Endpoints))
+			}
+		}
+		text, err := encode("instances", got)
+		require.NoError(t, err)
+		again, err := decode[[]instancesRecord](text, "instances")
+		require.NoError(t, err)
+		require.Equal(t, len(got), len(again))
+	})
+}
