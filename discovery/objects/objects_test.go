@@ -1,0 +1,239 @@
+package objects
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func TestService(t *testing.T) {
+	grpc := "grpc"
+	s := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "web", Name: "php-web", Generation: 4, Annotations: map[string]string{v1alpha1.HomeAnnotation: "Pods"},
+		},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.1", "fd00::1"},
+			Ports: []corev1.ServicePort{
+				{Name: "http", Port: 80, Protocol: corev1.ProtocolTCP},
+				{Name: "api", Port: 90, AppProtocol: &grpc},
+				{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP},
+			},
+		},
+	}
+	require.Equal(t, &discovery.Service{
+		Scope: "k", Key: discovery.Key{Namespace: "web", Name: "php-web"}, ClusterIPs: []string{"10.0.0.1", "fd00::1"},
+		Ports: []discovery.ServicePort{{Name: "http", Port: 80}, {Name: "api", Port: 90, AppProtocol: "grpc"}},
+		Home:  "Pods", Generation: 4,
+	}, Service(s, "k"))
+
+	s.Spec = corev1.ServiceSpec{ClusterIP: corev1.ClusterIPNone, ClusterIPs: []string{corev1.ClusterIPNone}}
+	require.Empty(t, Service(s, "k").ClusterIPs, "headless")
+	s.Spec = corev1.ServiceSpec{ClusterIP: "10.0.0.1"}
+	require.Equal(t, []string{"10.0.0.1"}, Service(s, "k").ClusterIPs, "what a file may say")
+	s.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "php.example.com"}
+	require.Equal(t, "php.example.com", Service(s, "k").ExternalName)
+}
+
+func podSlice(endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
+	return &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "web", Name: "s1", Labels: map[string]string{discoveryv1.LabelServiceName: "php-web"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr("http"), Port: ptr(int32(8080))}},
+		Endpoints:   endpoints,
+	}
+}
+
+func TestConditionsOfAnEndpoint(t *testing.T) {
+	yes, no := ptr(true), ptr(false)
+	for _, c := range []struct {
+		ready, serving, terminating *bool
+		want                        string // "" for one that is left out
+	}{
+		{nil, nil, nil, "HEALTHY"},
+		{yes, yes, no, "HEALTHY"},
+		{yes, nil, nil, "HEALTHY"},
+		{no, no, no, "UNHEALTHY"},
+		{no, nil, nil, "UNHEALTHY"},
+		{no, yes, no, "UNHEALTHY"},
+		{no, yes, yes, "DRAINING"},
+		{no, nil, yes, "DRAINING"},
+		{no, no, yes, ""},
+		// publishNotReadyAddresses makes everything ready.
+		{yes, no, no, "HEALTHY"},
+		{yes, yes, yes, "DRAINING"},
+		{yes, no, yes, "DRAINING"},
+	} {
+		set := EndpointSlice(podSlice(discoveryv1.Endpoint{
+			Addresses:  []string{"10.0.0.1", "10.0.0.2"},
+			Conditions: discoveryv1.EndpointConditions{Ready: c.ready, Serving: c.serving, Terminating: c.terminating},
+		}), "k")
+		got := ""
+		for _, e := range set.Endpoints {
+			got = e.Health.String()
+			require.Equal(t, "10.0.0.1", e.Address)
+			require.Equal(t, e.Health == discovery.Healthy, e.Reason == "")
+		}
+		text, _ := json.Marshal([]*bool{c.ready, c.serving, c.terminating})
+		require.Equal(t, c.want, got, "ready, serving, terminating: %s", text)
+	}
+}
+
+func TestIdentityOfAnEndpoint(t *testing.T) {
+	for want, target := range map[string]*corev1.ObjectReference{
+		"10.0.0.1":  nil,
+		"web/php-1": {Kind: "Pod", Name: "php-1"},
+		"ops/php-1": {Kind: "Pod", Name: "php-1", Namespace: "ops"},
+	} {
+		set := EndpointSlice(podSlice(discoveryv1.Endpoint{
+			Addresses: []string{"10.0.0.1"}, TargetRef: target, Zone: ptr("z"), NodeName: ptr("n"),
+		}), "k")
+		require.Equal(t, []discovery.Endpoint{{ID: want, Address: "10.0.0.1", Zone: "z", Node: "n"}}, set.Endpoints)
+	}
+	set := EndpointSlice(podSlice(discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{}}), "k")
+	require.Equal(t, "10.0.0.1", set.Endpoints[0].ID, "a reference that names nothing")
+}
+
+func TestSlicesThatSayNothing(t *testing.T) {
+	s := podSlice(discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}}, discoveryv1.Endpoint{})
+	require.Len(t, EndpointSlice(s, "k").Endpoints, 1, "an endpoint without an address is none")
+	s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: ptr("all")}, discoveryv1.EndpointPort{Name: ptr("dns"), Port: ptr(int32(53)), Protocol: ptr(corev1.ProtocolUDP)})
+	require.Equal(t, []discovery.EndpointPort{{Name: "http", Port: 8080}}, EndpointSlice(s, "k").Ports)
+	s.AddressType = discoveryv1.AddressTypeFQDN
+	require.Nil(t, EndpointSlice(s, "k"))
+	s.AddressType, s.Labels = discoveryv1.AddressTypeIPv4, nil
+	require.Nil(t, EndpointSlice(s, "k"))
+}
+
+// What is published as slices must read back as the same endpoints, however
+// they are cut up.
+func TestPublishedSlicesReadBack(t *testing.T) {
+	for seed := range uint64(100) {
+		rnd := rand.New(rand.NewPCG(seed, 3)) //nolint:gosec // reproducible on purpose
+		set := &discovery.EndpointSet{
+			Scope: "k", Key: discovery.Key{Namespace: "web", Name: "ec2"}, Service: discovery.Key{Namespace: "web", Name: "php-web"},
+			Platform: discovery.Instances, Group: "ec2", Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}, {Name: "", Port: 9000}},
+		}
+		for i := range rnd.IntN(40) {
+			e := discovery.Endpoint{
+				ID: fmt.Sprintf("i-%03d", i), Address: fmt.Sprintf("10.0.0.%d", i), Zone: fmt.Sprintf("z%d", rnd.IntN(3)),
+				Spot: rnd.IntN(2) == 0, Weight: uint32(rnd.IntN(3)), Health: discovery.Health(rnd.IntN(3)), //nolint:gosec // small
+			}
+			if rnd.IntN(4) == 0 {
+				e.Address = fmt.Sprintf("fd00::%d", i)
+			}
+			if e.Health != discovery.Healthy {
+				e.Reason = fmt.Sprintf("Because: %d", i)
+			}
+			set.Endpoints = append(set.Endpoints, e)
+		}
+		shuffled := *set
+		shuffled.Endpoints = slices.Clone(set.Endpoints)
+		rnd.Shuffle(len(set.Endpoints), func(i, j int) {
+			shuffled.Endpoints[i], shuffled.Endpoints[j] = shuffled.Endpoints[j], shuffled.Endpoints[i]
+		})
+		published := Slices(set, nil, 7)
+		require.Empty(t, cmp.Diff(published, Slices(&shuffled, nil, 7)), "the same slices whatever the order")
+		var back []discovery.Endpoint
+		for i := range published {
+			published[i].Namespace = "web"
+			got := EndpointSlice(&published[i], "k")
+			require.LessOrEqual(t, len(got.Endpoints), 7)
+			require.Equal(t, set.Ports, got.Ports)
+			require.Equal(t, set.Service, got.Service)
+			require.Equal(t, discovery.Instances, got.Platform)
+			require.Equal(t, "ec2", got.Group)
+			back = append(back, got.Endpoints...)
+		}
+		slices.SortFunc(back, func(a, b discovery.Endpoint) int { return strings.Compare(a.ID, b.ID) })
+		require.Empty(t, cmp.Diff(set.Endpoints, back), "seed %d", seed)
+	}
+}
+
+func TestKinds(t *testing.T) {
+	seen := make(map[string]bool)
+	for _, k := range Kinds() {
+		require.NotEmpty(t, k.Resource)
+		require.False(t, seen[k.APIVersion+k.Name])
+		seen[k.APIVersion+k.Name] = true
+		// No kind takes just anything, and none panics.
+		for _, text := range []string{"", "null", "[]", "{}", `{"metadata": {"name": "a"}, "nonsense": 1}`, `{"spec": []}`} {
+			var rows Rows
+			errs := k.Decode([]byte(text), "k", &rows)
+			require.NotEmpty(t, errs, "%s: %s", k.Name, text)
+			for _, e := range errs {
+				require.NotEmpty(t, e.Message)
+				require.NotEmpty(t, e.Remedy)
+			}
+			require.Equal(t, Rows{}, rows, "an object with mistakes adds nothing")
+		}
+	}
+}
+
+func TestServiceMistakes(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"type": "Magic", "ports": [{"port": 80}]}`:                          `spec.type: "Magic" is not a type of Service`,
+		`{}`:                                                                  `spec.ports: it is empty`,
+		`{"type": "ExternalName"}`:                                            `spec.externalName: "" is not a host name`,
+		`{"clusterIP": "10.0.0", "ports": [{"port": 80}]}`:                    `spec.clusterIP: "10.0.0" is not an IP address`,
+		`{"clusterIPs": ["10.0.0.1", "x"], "ports": [{"port": 80}]}`:          `spec.clusterIPs[1]: "x" is not an IP address`,
+		`{"ports": [{"port": 0}]}`:                                            `spec.ports[0].port: 0 is not a port`,
+		`{"ports": [{"port": 80, "protocol": "QUIC"}]}`:                       `spec.ports[0].protocol: "QUIC" is not a protocol`,
+		`{"ports": [{"port": 80, "name": "A"}]}`:                              `spec.ports[0].name: "A" is not a name`,
+		`{"ports": [{"port": 80, "name": "a"}, {"port": 80, "name": "b"}]}`:   `spec.ports[1].port: 80/TCP stands twice`,
+		`{"ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "a"}]}`:   `spec.ports[1].name: "a" stands twice`,
+		`{"ports": [{"port": 80, "name": "a"}, {"port": 81}]}`:                `spec.ports[1].name: it is missing`,
+		`{"ports": [{"port": 80, "appProtocol": 1}]}`:                         `spec.ports[0].appProtocol: it is a number`,
+		`{"ports": [{"port": 80, "targetPort": [1]}]}`:                        `spec.ports[0].targetPort`,
+		`{"ports": [{"port": 1e99}]}`:                                         `spec.ports[0].port: it is a number 1e99`,
+		`{"ports": {"port": 80}}`:                                             `spec.ports: it is a mapping`,
+		`{"ports": [{"port": 80, "prot": "TCP"}], "ports": [], "selectr": 1}`: `spec.ports: it stands twice`,
+	} {
+		var rows Rows
+		errs := decodeService([]byte(`{"metadata": {"name": "a"}, "spec": `+text+`}`), "k", &rows)
+		var got []string
+		for _, e := range errs {
+			got = append(got, e.Error())
+		}
+		require.Contains(t, strings.Join(got, "\n"), want, "%s", text)
+		require.Empty(t, rows.Services)
+	}
+	for _, text := range []string{
+		`{"clusterIP": "None"}`,
+		`{"type": "ExternalName", "externalName": "php.example.com"}`,
+		`{"ports": [{"port": 53, "name": "tcp"}, {"port": 53, "name": "udp", "protocol": "UDP"}]}`,
+	} {
+		var rows Rows
+		require.Empty(t, decodeService([]byte(`{"metadata": {"name": "a"}, "spec": `+text+`}`), "k", &rows), text)
+		require.Len(t, rows.Services, 1)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(`{"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80, "targetPort": "x"}]}}`)
+	f.Add(`{"metadata": {"name": "a", "labels": {"kubernetes.io/service-name": "a"}}, "addressType": "IPv6", "endpoints": [{"addresses": ["::1"]}]}`)
+	f.Add(`{"metadata": {"name": "a"}, "spec": {"healthCheck": {"interval": 5}}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, k := range Kinds() {
+			var rows Rows
+			if errs := k.Decode([]byte(text), "k", &rows); len(errs) > 0 {
+				require.Equal(t, Rows{}, rows)
+			}
+		}
+	})
+}
