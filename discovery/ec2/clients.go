@@ -17,6 +17,7 @@ import (
 	awsec2 "github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/logging"
 )
 
 // accountKey names an account and region: what one sweep reads. The account is
@@ -57,6 +58,9 @@ func (s *Source) awsConfig(ctx context.Context, key accountKey, client aws.HTTPC
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
 		config.WithRetryer(func() aws.Retryer { return retryer }),
+		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
+			s.log.Debug("AWS SDK", "message", fmt.Sprintf(format, v...))
+		})),
 	}
 	if key.region != "" {
 		options = append(options, config.WithRegion(key.region))

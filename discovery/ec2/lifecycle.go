@@ -73,12 +73,16 @@ func standingOf(state ec2types.InstanceStateName, group string, m *member, befor
 		}
 		return healthy()
 	case autoscalingtypes.LifecycleStateTerminating, autoscalingtypes.LifecycleStateTerminatingWait,
-		autoscalingtypes.LifecycleStateTerminatingProceed, autoscalingtypes.LifecycleStateTerminated:
+		autoscalingtypes.LifecycleStateTerminatingProceed, autoscalingtypes.LifecycleStateTerminatingRetained,
+		autoscalingtypes.LifecycleStateTerminated:
 		return draining("AutoScalingTerminating: " + lifecycleText(group, m))
 	case autoscalingtypes.LifecycleStateEnteringStandby, autoscalingtypes.LifecycleStateStandby:
 		return draining("AutoScalingStandby: " + lifecycleText(group, m))
 	case autoscalingtypes.LifecycleStateDetaching:
 		return draining("AutoScalingDetaching: " + lifecycleText(group, m))
+	case autoscalingtypes.LifecycleStateReplacingRootVolume, autoscalingtypes.LifecycleStateReplacingRootVolumeWait,
+		autoscalingtypes.LifecycleStateReplacingRootVolumeProceed, autoscalingtypes.LifecycleStateRootVolumeReplaced:
+		return draining("AutoScalingReplacingRootVolume: " + lifecycleText(group, m))
 	case autoscalingtypes.LifecycleStatePending, autoscalingtypes.LifecycleStatePendingWait,
 		autoscalingtypes.LifecycleStatePendingProceed, autoscalingtypes.LifecycleStateQuarantined:
 		return standing{}

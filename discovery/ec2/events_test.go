@@ -1,0 +1,85 @@
+package ec2
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+)
+
+// The shapes that AWS documents for its events.
+var documentedEvents = map[string]string{
+	detailStateChange:      `{"version":"0","id":"7bf73129-1428-4cd3-a780-95db273d1602","detail-type":"EC2 Instance State-change Notification","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-east-1","resources":["arn:aws:ec2:us-east-1:123456789012:instance/i-0123456789abcdef0"],"detail":{"instance-id":"i-0123456789abcdef0","state":"shutting-down"}}`,
+	detailSpot:             `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-east-2","resources":["arn:aws:ec2:us-east-2a:instance/i-0123456789abcdef0"],"detail":{"instance-id":"i-0123456789abcdef0","instance-action":"terminate"}}`,
+	detailRebalance:        `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance Rebalance Recommendation","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-east-2","resources":["arn:aws:ec2:us-east-2:123456789012:instance/i-0123456789abcdef0"],"detail":{"instance-id":"i-0123456789abcdef0"}}`,
+	detailLaunchAction:     `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance-launch Lifecycle Action","source":"aws.autoscaling","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-west-2","resources":["arn"],"detail":{"LifecycleActionToken":"87654321-4321-4321-4321-210987654321","AutoScalingGroupName":"my-asg","LifecycleHookName":"my-lifecycle-hook","EC2InstanceId":"i-0123456789abcdef0","LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING","NotificationMetadata":"additional-info","Origin":"EC2","Destination":"AutoScalingGroup"}}`,
+	detailTerminateAction:  `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance-terminate Lifecycle Action","source":"aws.autoscaling","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-west-2","resources":["arn"],"detail":{"LifecycleActionToken":"87654321-4321-4321-4321-210987654321","AutoScalingGroupName":"my-asg","LifecycleHookName":"my-lifecycle-hook","EC2InstanceId":"i-0123456789abcdef0","LifecycleTransition":"autoscaling:EC2_INSTANCE_TERMINATING","NotificationMetadata":"additional-info","Origin":"AutoScalingGroup","Destination":"EC2"}}`,
+	detailLaunchSuccess:    `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance Launch Successful","source":"aws.autoscaling","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-west-2","resources":["arn","arn"],"detail":{"StatusCode":"InProgress","Description":"Launching a new EC2 instance: i-0123456789abcdef0","AutoScalingGroupName":"my-asg","ActivityId":"87654321-4321-4321-4321-210987654321","Details":{"Availability Zone":"us-west-2b","Subnet ID":"subnet-12345678"},"RequestId":"12345678-1234-1234-1234-123456789012","StatusMessage":"","EndTime":"2026-11-23T12:00:00Z","EC2InstanceId":"i-0123456789abcdef0","StartTime":"2026-11-23T12:00:00Z","Cause":"description-text","Origin":"EC2","Destination":"AutoScalingGroup"}}`,
+	detailTerminateSuccess: `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance Terminate Successful","source":"aws.autoscaling","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-west-2","resources":["arn","arn"],"detail":{"StatusCode":"InProgress","AutoScalingGroupName":"my-asg","EC2InstanceId":"i-0123456789abcdef0"}}`,
+}
+
+func TestDecodeDocumentedEvents(t *testing.T) {
+	for detailType, body := range documentedEvents {
+		e, err := decodeEvent([]byte(body))
+		require.NoError(t, err, detailType)
+		require.Equal(t, detailType, e.detailType)
+		require.Equal(t, "i-0123456789abcdef0", e.instance)
+		require.Equal(t, "123456789012", e.account)
+		require.Equal(t, time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), e.at)
+		_, _, leaves := e.signal()
+		require.Equal(t, map[string]bool{detailStateChange: true, detailSpot: true, detailRebalance: true, detailTerminateAction: true}[detailType], leaves, detailType)
+	}
+}
+
+func TestDecodeForeignAndBrokenEvents(t *testing.T) {
+	for _, body := range []string{
+		"", "null", "[]", "hello", `{"detail-type":"GuardDuty Finding","source":"aws.guardduty","detail":{}}`,
+		`{"detail-type":"EC2 Spot Instance Interruption Warning","source":"com.example","detail":{"instance-id":"i-1"}}`,
+		`{"Type":"Notification","Message":"x"}`,
+	} {
+		_, err := decodeEvent([]byte(body))
+		require.ErrorIs(t, err, errForeign, body)
+	}
+	for _, body := range []string{
+		`{"detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2","time":"2026-11-23T12:00:00Z","detail":{}}`,
+		`{"detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2","time":"2026-11-23T12:00:00Z"}`,
+		`{"detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2","detail":{"instance-id":"i-1"}}`,
+		`{"detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2","detail":{"instance-id":7}}`,
+	} {
+		_, err := decodeEvent([]byte(body))
+		require.Error(t, err, body)
+		require.False(t, errors.Is(err, errForeign), body)
+	}
+}
+
+func FuzzHandle(f *testing.F) {
+	for _, body := range documentedEvents {
+		f.Add([]byte(body))
+	}
+	f.Add([]byte(`{"detail-type":"EC2 Instance State-change Notification","source":"aws.ec2","time":"9999-12-31T23:59:59Z","detail":{"instance-id":"i-1","state":"running"}}`))
+	s := New(Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	c := catalog.New()
+	s.start(c)
+	key := discovery.Key{Namespace: "web", Name: "php"}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		_, err := c.Write(time.Time{}, func(tx *catalog.Tx) error {
+			catalog.Instances.Put(tx, &discovery.InstanceSet{Scope: Scope, Key: key, Endpoints: []discovery.Endpoint{{ID: "i-1"}, {ID: "i-0123456789abcdef0"}}})
+			return nil
+		})
+		require.NoError(t, err)
+		now := time.Date(2026, 11, 23, 12, 0, 1, 0, time.UTC)
+		require.NoError(t, s.handle(body, now))
+		once, _ := catalog.Instances.Get(c.Read(), key.String())
+		require.NoError(t, s.handle(body, now))
+		twice, ok := catalog.Instances.Get(c.Read(), key.String())
+		require.True(t, ok)
+		require.Len(t, twice.Endpoints, 2, "an event removes nothing")
+		require.Equal(t, once, twice, "a duplicate changes nothing")
+	})
+}
