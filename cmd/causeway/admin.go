@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // healthHandler serves what kubelet and Prometheus ask for.
@@ -44,6 +46,12 @@ func (s *serve) adminHandler() http.Handler {
 	})
 	mux.HandleFunc("GET /v1/groups", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, slices.Collect(catalog.GroupStatuses.All(s.catalog.Read())))
+	})
+	mux.HandleFunc("GET /v1/resources", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		writeJSON(w, s.store.Resources(snapshot.View{
+			Role: resource.Role(q.Get("role")), Namespace: q.Get("namespace"), Zone: q.Get("zone"),
+		}))
 	})
 	mux.HandleFunc("POST /v1/guard/release", s.releaseGuard)
 	return mux
