@@ -183,5 +183,5 @@ func (s *serve) missing() []string {
 			out = append(out, name)
 		}
 	}
-	return append(out, s.missingEC2(r)...)
+	return out
 }

@@ -104,8 +104,6 @@ type serve struct {
 	certs    *certificates
 	// required are the sources without which nothing may be served.
 	required []string
-	// servesEC2 is true where instances are served without being published first.
-	servesEC2 bool
 	serving   atomic.Bool
 	// release lets what the never-empty guard holds go.
 	release func(discovery.Key)
