@@ -1,0 +1,172 @@
+package objects
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
+	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
+	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	"sigs.k8s.io/yaml"
+)
+
+// apiServer does with an object what an API server does that has the CRD.
+type apiServer struct {
+	structural *schema.Structural
+	validator  crdvalidation.SchemaValidator
+	cel        *cel.Validator
+}
+
+func newAPIServer(t *testing.T) *apiServer {
+	t.Helper()
+	text, err := os.ReadFile("../../manifests/crds/mesh.causeway.dev_instancegroups.yaml")
+	require.NoError(t, err)
+	var crd apiextensionsv1.CustomResourceDefinition
+	require.NoError(t, yaml.UnmarshalStrict(text, &crd))
+	var props apiextensions.JSONSchemaProps
+	require.NoError(t, apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(
+		crd.Spec.Versions[0].Schema.OpenAPIV3Schema, &props, nil))
+	structural, err := schema.NewStructural(&props)
+	require.NoError(t, err)
+	validator, _, err := crdvalidation.NewSchemaValidator(&props)
+	require.NoError(t, err)
+	return &apiServer{structural, validator, cel.NewValidator(structural, true, celconfig.PerCallLimit)}
+}
+
+// admit returns the object with its defaults, or why it is refused.
+func (a *apiServer) admit(t *testing.T, text string) (map[string]any, field.ErrorList) {
+	t.Helper()
+	data, err := yaml.YAMLToJSON([]byte(text))
+	require.NoError(t, err)
+	var object map[string]any
+	require.NoError(t, json.Unmarshal(data, &object))
+	toInts(object)
+	var errs field.ErrorList
+	for _, unknown := range pruning.PruneWithOptions(object, a.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true}) {
+		errs = append(errs, field.Invalid(field.NewPath(unknown), nil, "unknown field"))
+	}
+	defaulting.Default(object, a.structural)
+	errs = append(errs, crdvalidation.ValidateCustomResource(nil, object, a.validator)...)
+	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, a.structural, object)...)
+	celErrs, _ := a.cel.Validate(t.Context(), nil, a.structural, object, nil, celconfig.RuntimeCELCostBudget)
+	return object, append(errs, celErrs...)
+}
+
+// toInts makes whole numbers int64, as an API server's decoder does.
+func toInts(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k := range v {
+			v[k] = toInts(v[k])
+		}
+	case []any:
+		for i := range v {
+			v[i] = toInts(v[i])
+		}
+	case float64:
+		if v == float64(int64(v)) {
+			return int64(v)
+		}
+	}
+	return v
+}
+
+// Files must take what the API server takes, with the same defaults, and
+// refuse what it refuses: an SRE moves objects from one to the other.
+func TestFilesTakeWhatTheCRDTakes(t *testing.T) {
+	server := newAPIServer(t)
+	const base = `
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: InstanceGroup
+metadata: {name: ec2, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  region: ap-northeast-1
+  selector: {autoScalingGroups: [php-web]}
+  ports: [{name: http, port: 80}]
+`
+	long := strings.Repeat("x", 2000)
+	many := func(n int, item string) string { return strings.TrimSuffix(strings.Repeat(item+", ", n), ", ") }
+	var mutations []string
+	for _, c := range []struct {
+		field  string
+		values []string
+	}{
+		{"serviceRef: {name: php-web}", []string{"serviceRef: {}", "serviceRef: {name: ''}", "serviceRef: {name: " + long[:63] + "}", "serviceRef: {name: " + long[:64] + "}", "serviceRef: {name: a, kind: b}", ""}},
+		{"region: ap-northeast-1", []string{"", "region: ''", "region: tokyo", "region: us-gov-east-1", "region: ap-northeast-1a", "region: 1"}},
+		{"selector: {autoScalingGroups: [php-web]}", []string{
+			"", "selector: {}", "selector: {tags: {}}", "selector: {autoScalingGroups: []}", "selector: {tags: {a: b}}",
+			"selector: {tags: {a: 1}}", "selector: {autoScalingGroups: [a, a]}", "selector: {autoScalingGroups: [a, b]}",
+			"selector: {autoScalingGroups: [" + many(33, "a") + "]}", "selector: {vpc: a}",
+		}},
+		{"ports: [{name: http, port: 80}]", []string{
+			"", "ports: []", "ports: [{port: 80}]", "ports: [{name: '', port: 80}]", "ports: [{name: a}]", "ports: [{name: a, port: 0}]",
+			"ports: [{name: a, port: 65535}]", "ports: [{name: a, port: 65536}]", "ports: [{name: a, port: '80'}]", "ports: [{name: a, port: 80.5}]",
+			"ports: [{name: a, port: 80}, {name: a, port: 81}]", "ports: [{port: 80}, {port: 81}]", "ports: [{port: 80}, {name: a, port: 80}]",
+			"ports: [{name: " + long[:63] + ", port: 1}]", "ports: [{name: " + long[:64] + ", port: 1}]", "ports: {name: a, port: 80}",
+		}},
+	} {
+		for _, v := range c.values {
+			mutations = append(mutations, strings.Replace(base, c.field, v, 1))
+		}
+	}
+	for _, extra := range []string{
+		"", "address: IPv6", "address: PrivateIPv4", "address: Public", "address: ''",
+		"spot: Prefer", "spot: Same", "spot: Avoid", "spot: never", "spot: ''",
+		"roleARN: arn:aws:iam::123456789012:role/x", "roleARN: arn:aws-cn:iam::123456789012:role/a/b", "roleARN: arn:aws:iam::1:role/x",
+		"removalGuard: {}", "removalGuard: {maxPercent: 0}", "removalGuard: {maxPercent: 100}", "removalGuard: {maxPercent: 101}", "removalGuard: {maxPercent: -1}",
+		"healthCheck: {}", "healthCheck: {port: 80}", "healthCheck: {port: 70000}", "healthCheck: {port: -1}",
+		"healthCheck: {http: {path: /a}}", "healthCheck: {http: {path: a}}", "healthCheck: {http: {path: ''}}", "healthCheck: {http: {}}",
+		"healthCheck: {http: {path: /" + long[:1023] + "}}", "healthCheck: {http: {path: /" + long[:1024] + "}}",
+		"healthCheck: {http: {path: /, host: " + long[:253] + "}}", "healthCheck: {http: {path: /, host: " + long[:254] + "}}",
+		"healthCheck: {interval: 1s}", "healthCheck: {interval: 5m}", "healthCheck: {interval: 999ms}", "healthCheck: {interval: 5m1s}",
+		"healthCheck: {interval: 0s}", "healthCheck: {interval: 5}", "healthCheck: {interval: soon}", "healthCheck: {interval: ''}",
+		"healthCheck: {timeout: 10ms}", "healthCheck: {timeout: 9ms}", "healthCheck: {timeout: 1m}", "healthCheck: {timeout: 61s}", "healthCheck: {timeout: 0s}",
+		"healthCheck: {unhealthyThreshold: 0}", "healthCheck: {unhealthyThreshold: 1}", "healthCheck: {unhealthyThreshold: 10}", "healthCheck: {unhealthyThreshold: 11}",
+		"healthCheck: {healthyThreshold: 0}", "healthCheck: {healthyThreshold: 11}", "healthCheck: {tcp: {}}", "weight: 1",
+	} {
+		mutations = append(mutations, base+"  "+extra+"\n")
+	}
+	accepted := 0
+	for _, text := range mutations {
+		object, refused := server.admit(t, text)
+		data, err := yaml.YAMLToJSON([]byte(text))
+		require.NoError(t, err)
+		var rows Rows
+		mistakes := decodeInstanceGroup(data, "file", &rows)
+		require.Equal(t, len(refused) == 0, len(mistakes) == 0, "%s\nthe CRD: %v\nfiles: %v", text, refused, mistakes)
+		if len(mistakes) > 0 {
+			continue
+		}
+		accepted++
+		// With the same defaults: what the API server would hand out means the same.
+		stored, err := json.Marshal(object)
+		require.NoError(t, err)
+		var again Rows
+		require.Empty(t, decodeInstanceGroup(stored, "file", &again))
+		require.Equal(t, again, rows, "%s", text)
+		spec, err := json.Marshal(rows.InstanceGroups[0].Object.Spec)
+		require.NoError(t, err)
+		var asRead, asStored map[string]any
+		// Go writes a duration of whole minutes with its seconds.
+		require.NoError(t, json.Unmarshal(bytes.ReplaceAll(spec, []byte("m0s"), []byte("m")), &asRead))
+		require.NoError(t, json.Unmarshal(stored, &asStored))
+		for k, v := range asStored["spec"].(map[string]any) {
+			require.Equal(t, v, asRead[k], "%s: %s", text, k)
+		}
+	}
+	require.Greater(t, accepted, 20)
+	require.Greater(t, len(mutations)-accepted, 20)
+}
