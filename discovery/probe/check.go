@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"syscall"
@@ -48,7 +49,7 @@ func (c *checker) do(ctx context.Context, k *check) result {
 	if k.path == "" {
 		conn, err := c.dialer.DialContext(ctx, "tcp", target)
 		if err != nil {
-			return failed(err, k.timeout)
+			return failed(err, false, k.timeout)
 		}
 		_ = conn.Close()
 		return result{ok: true}
@@ -58,13 +59,15 @@ func (c *checker) do(ctx context.Context, k *check) result {
 		return result{reason: "CheckInvalid: the path cannot be asked for"}
 	}
 	u.Scheme, u.Host = "http", target
+	connected := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
 	req := (&http.Request{
 		Method: http.MethodGet, URL: u, Host: k.host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"User-Agent": {"causeway-probe"}}, Close: true,
 	}).WithContext(ctx)
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return failed(err, k.timeout)
+		return failed(err, connected, k.timeout)
 	}
 	_ = resp.Body.Close()
 	if resp.StatusCode < 200 || resp.StatusCode > 399 {
@@ -73,9 +76,9 @@ func (c *checker) do(ctx context.Context, k *check) result {
 	return result{ok: true}
 }
 
-// failed sorts the errors of a check into those that the instance (or its
-// machine) answered with, and silence.
-func failed(err error, timeout time.Duration) result {
+// failed sorts the errors of a check into those that the instance, or its
+// machine, answered with, and silence. A machine that takes connections is not silent.
+func failed(err error, connected bool, timeout time.Duration) result {
 	var network net.Error
 	var dial *net.OpError
 	switch {
@@ -84,7 +87,7 @@ func failed(err error, timeout time.Duration) result {
 	case errors.Is(err, syscall.ECONNRESET):
 		return result{reason: "CheckFailed: the connection was reset"}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
-		return result{silent: true, reason: fmt.Sprintf("CheckTimeout: no answer within %s", timeout)}
+		return result{silent: !connected, reason: fmt.Sprintf("CheckTimeout: no answer within %s", timeout)}
 	case errors.Is(err, context.Canceled):
 		return result{silent: true, reason: "CheckCanceled: the checker stops"}
 	case errors.As(err, &dial) && dial.Op == "dial":

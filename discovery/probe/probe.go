@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -36,6 +37,10 @@ const Scope = "probe"
 // maxConcurrent bounds the checks under way. At a timeout of 1 s and an
 // interval of 5 s it is enough for 2,500 instances of which none answers.
 const maxConcurrent = 512
+
+// writeGap is the least time between two writes: a lone verdict is written at
+// once, those of a large group that fails together are few writes.
+const writeGap = 100 * time.Millisecond
 
 // Prober checks instances. It is made by New.
 type Prober struct {
@@ -114,6 +119,7 @@ func (r *run) loop(ctx context.Context) error {
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var written time.Time
 	for {
 		if b, ok := feed.Take(); ok {
 			r.follow(b)
@@ -122,15 +128,23 @@ func (r *run) loop(ctx context.Context) error {
 		for len(r.queue) > 0 && r.underWay < maxConcurrent && !r.queue[0].due.After(now) {
 			r.begin(ctx, heap.Pop(&r.queue).(*target), now)
 		}
-		if err := r.write(); err != nil {
-			return err
-		}
-		wait := time.Hour
+		next := now.Add(time.Hour)
 		if len(r.queue) > 0 && r.underWay < maxConcurrent {
-			wait = time.Until(r.queue[0].due)
+			next = r.queue[0].due
 		}
-		timer.Reset(wait)
-		// A check is due, one has ended, or instances or groups have changed.
+		if len(r.dirty) > 0 {
+			if now.Sub(written) >= writeGap {
+				if err := r.write(); err != nil {
+					return err
+				}
+				written = now
+			} else if at := written.Add(writeGap); at.Before(next) {
+				next = at
+			}
+		}
+		timer.Reset(time.Until(next))
+		// A check is due, one has ended, instances or groups have changed, or
+		// verdicts have waited long enough for others.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -232,12 +246,14 @@ func (r *run) update(reader catalog.Reader, key discovery.Key) {
 	if found {
 		r.retarget(reader, key, g, old, set.Endpoints)
 	}
-	if old != nil {
-		for id, t := range old.targets {
-			if g.targets[id] != t {
-				r.remove(t)
-				r.dirty[key] = struct{}{}
-			}
+	if old == nil {
+		r.dirty[key] = struct{}{} // a row of an earlier run is over
+		return
+	}
+	for id, t := range old.targets {
+		if g.targets[id] != t {
+			r.remove(t)
+			r.dirty[key] = struct{}{}
 		}
 	}
 }
@@ -267,14 +283,17 @@ func (r *run) retarget(reader catalog.Reader, key discovery.Key, g, old *group, 
 		t := &target{group: key, id: e.ID, check: work, due: time.Now().Add(rand.N(g.check.Interval.Duration))} //nolint:gosec // nothing secret
 		if p, ok := published[e.ID]; ok && p.Address == e.Address {
 			t.checked, t.verdict = true, discovery.Verdict{Reason: p.Reason}
-			r.dirty[key] = struct{}{}
 		}
 		g.targets[e.ID] = t
 		heap.Push(&r.queue, t)
 	}
 }
 
-// publishedUnhealthy returns the endpoints of a group that are published as unhealthy.
+// reasonPrefix begins the reason of every unhealthy verdict.
+const reasonPrefix = "Check"
+
+// publishedUnhealthy returns the endpoints of a group that are published as
+// unhealthy because of a check.
 func publishedUnhealthy(reader catalog.Reader, key discovery.Key, g *group) map[string]discovery.Endpoint {
 	out := make(map[string]discovery.Endpoint)
 	row, ok := catalog.InstanceGroups.Get(reader, key.String())
@@ -287,7 +306,7 @@ func publishedUnhealthy(reader catalog.Reader, key discovery.Key, g *group) map[
 			continue
 		}
 		for _, e := range set.Endpoints {
-			if e.Health == discovery.Unhealthy {
+			if e.Health == discovery.Unhealthy && strings.HasPrefix(e.Reason, reasonPrefix) {
 				out[e.ID] = e
 			}
 		}
