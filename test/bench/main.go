@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/causeway-mesh/causeway/test/harness"
@@ -29,6 +31,7 @@ type options struct {
 	changes   int
 	zones     int
 	full      bool
+	steps     string
 	gate      bool
 }
 
@@ -45,6 +48,7 @@ func main() {
 	flag.IntVar(&o.changes, "changes", 50, "changes that are timed")
 	flag.IntVar(&o.zones, "zones", 3, "zones that endpoints and clients are spread over")
 	flag.BoolVar(&o.full, "full", false, "also measure how costs grow with the mesh and its clients, and ten thousand idle streams")
+	flag.StringVar(&o.steps, "steps", "", "only these steps, separated by commas: start (always), zones, core, clients, idle, services")
 	flag.BoolVar(&o.gate, "gate", false, "fail if a ratio to the floor is above its limit")
 	flag.Parse()
 
@@ -123,25 +127,23 @@ func newBench(ctx context.Context, t harness.TB, o *options, r *report) (*bench,
 func (b *bench) run(ctx context.Context, o *options) error {
 	steps := []struct {
 		name string
+		full bool // not part of a short run
 		run  func() error
 	}{
-		{"cold start", b.coldStart},
-		{"zones", func() error { return b.zoneBytes(ctx) }},
-		{"core", func() error { return b.core(ctx, o.clients) }},
+		{"start", false, b.coldStart},
+		{"zones", false, func() error { return b.zoneBytes(ctx) }},
+		{"core", false, func() error { return b.core(ctx, o.clients) }},
+		{"clients", true, func() error { return b.growClients(ctx, o.clients/10) }},
+		{"idle", true, func() error { return b.idle(10 * o.clients) }},
+		{"services", true, func() error { return b.growServices(ctx, 10*o.services, o.clients/10) }},
 	}
-	if o.full {
-		steps = append(steps, []struct {
-			name string
-			run  func() error
-		}{
-			{"growth of clients", func() error { return b.growClients(ctx, o.clients/10) }},
-			{"idle streams", func() error { return b.idle(10 * o.clients) }},
-			{"growth of Services", func() error { return b.growServices(ctx, 10*o.services, o.clients/10) }},
-		}...)
-	}
+	only := strings.Split(o.steps, ",")
 	for _, s := range steps {
 		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		if s.name != "start" && (o.steps != "" && !slices.Contains(only, s.name) || o.steps == "" && s.full && !o.full) {
+			continue
 		}
 		if _, err := fmt.Fprintf(b.report.out, "%s\n", s.name); err != nil {
 			return err

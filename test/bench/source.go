@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,13 @@ type source interface {
 	editRoute(ctx context.Context, n int) error
 	// rezone spreads the endpoints of all Services over other zones.
 	rezone(ctx context.Context, m mesh) error
+}
+
+// watcher is a source that can be watched by others than the server under test.
+type watcher interface {
+	// delay makes a change as setAddress does and returns the time from before it
+	// until a watch of the object shows it.
+	delay(ctx context.Context, i int, address string) (time.Duration, error)
 }
 
 // kubeSource is a real kube-apiserver.
@@ -104,6 +112,42 @@ func (s *kubeSource) setAddress(ctx context.Context, i int, address string) erro
 	patch := fmt.Sprintf(`[{"op":"replace","path":"/endpoints/0/addresses/0","value":%q}]`, address)
 	_, err := s.client.DiscoveryV1().EndpointSlices(namespace).Patch(ctx, serviceName(i), types.JSONPatchType, []byte(patch), metav1.PatchOptions{})
 	return err
+}
+
+func (s *kubeSource) delay(ctx context.Context, i int, address string) (time.Duration, error) {
+	w, err := s.client.DiscoveryV1().EndpointSlices(namespace).Watch(ctx, metav1.ListOptions{
+		FieldSelector: "metadata.name=" + serviceName(i),
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer w.Stop()
+	if _, ok := <-w.ResultChan(); !ok { // the object as it is
+		return 0, errors.New("the watch ended")
+	}
+	seen := make(chan time.Time, 1)
+	go func() {
+		defer close(seen)
+		for e := range w.ResultChan() {
+			if slice, ok := e.Object.(*discoveryv1.EndpointSlice); ok && slice.Endpoints[0].Addresses[0] == address {
+				seen <- time.Now()
+				return
+			}
+		}
+	}()
+	start := time.Now()
+	if err := s.setAddress(ctx, i, address); err != nil {
+		return 0, err
+	}
+	select {
+	case at, ok := <-seen:
+		if !ok {
+			return 0, errors.New("the watch ended")
+		}
+		return at.Sub(start), nil
+	case <-time.After(10 * time.Second):
+		return 0, errors.New("the watch does not show a change")
+	}
 }
 
 // editRoute moves the home of a Service that has pods and instances.
