@@ -28,9 +28,10 @@ const (
 	// connection that is just being closed (envoy#1979).
 	http1Idle = 55 * time.Second
 	http2Idle = 10 * time.Minute
-	// lastResort is the panic threshold in percent: only when no endpoint is
-	// left do unhealthy ones get traffic, because trying beats refusing. Any
-	// higher value would keep traffic from failing over to the other backing.
+	// lastResort is the panic threshold in percent. With overprovisioning as
+	// high as it is here, Envoy panics only when no endpoint of either backing
+	// is usable, and then tries those that are there: trying beats refusing,
+	// which is what 0 would do.
 	lastResort = 1
 	// ejectAfter is how many connections in a row must fail before a caller
 	// stops using an endpoint for a while. An application's own errors never

@@ -131,7 +131,6 @@ func httpListener(d Declaration) resource.Resource {
 		// The callers are the host's own processes: what they say of a client's
 		// address is passed on, not added to.
 		UseRemoteAddress:           wrapperspb.Bool(false),
-		SkipXffAppend:              true,
 		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
 		PreserveExternalRequestId:  true,
 		StripTrailingHostDot:       true,
