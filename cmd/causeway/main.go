@@ -62,7 +62,7 @@ First steps, without Kubernetes and without AWS:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(serveCommand(), bootstrapCommand(), validateCommand(), proxiesCommand(), endpointsCommand(),
+	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), proxiesCommand(), endpointsCommand(),
 		guardCommand(), versionCommand())
 	return c
 }

@@ -104,7 +104,7 @@ type serve struct {
 	certs    *certificates
 	// required are the sources without which nothing may be served.
 	required []string
-	serving   atomic.Bool
+	serving  atomic.Bool
 	// release lets what the never-empty guard holds go.
 	release func(discovery.Key)
 }
