@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -25,8 +24,8 @@ type rows struct {
 	sources   []*discovery.SourceStatus
 }
 
-func (r rows) reader(t testing.TB) catalog.Reader {
-	t.Helper()
+func (r rows) reader(tb testing.TB) catalog.Reader {
+	tb.Helper()
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Services, r.services)
@@ -37,7 +36,7 @@ func (r rows) reader(t testing.TB) catalog.Reader {
 		put(tx, catalog.Sources, r.sources)
 		return nil
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return cat.Read()
 }
 

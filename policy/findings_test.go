@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -65,7 +64,7 @@ func TestValidate(t *testing.T) {
 				groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
 				homes:  []*discovery.Home{{Key: web, Platform: discovery.Pods, Because: "it was so"}},
 			},
-			[]string{`warning: InstanceGroup web/ec2: spec.serviceRef: the home of Service web/php-web is its pods (recorded when first seen or last stated: it was so), so these instances get no traffic: annotate the Service with mesh.causeway.dev/home: Instances to move all of it at once, or create a TrafficShift with direction PodsToInstances`},
+			[]string{`warning: InstanceGroup web/ec2: spec.serviceRef: the home of Service web/php-web is its pods (recorded earlier: it was so), so these instances get no traffic: annotate the Service with mesh.causeway.dev/home: Instances to move all of it at once, or create a TrafficShift with direction PodsToInstances`},
 		},
 		"failed over to pods": {
 			rows{

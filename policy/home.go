@@ -33,7 +33,7 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, strin
 		return home, fmt.Sprintf("annotation %s: %s", v1alpha1.HomeAnnotation, svc.Home)
 	}
 	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok {
-		return rec.Platform, "recorded when first seen or last stated: " + rec.Because
+		return rec.Platform, "recorded earlier: " + rec.Because
 	}
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
 		return discovery.Instances, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name)

@@ -51,43 +51,50 @@ func TestBackingsAndShares(t *testing.T) {
 	}{
 		"pods only": {
 			rows{services: []*discovery.Service{service(http80)}, sets: []*discovery.EndpointSet{ready}},
-			[]discovery.Platform{discovery.Pods}, []uint32{all},
+			[]discovery.Platform{discovery.Pods},
+			[]uint32{all},
 		},
 		"no endpoints at all": {
 			rows{services: []*discovery.Service{service(http80)}},
-			[]discovery.Platform{discovery.Pods}, []uint32{all},
+			[]discovery.Platform{discovery.Pods},
+			[]uint32{all},
 		},
 		"a group attached before the first record": {
 			rows{services: []*discovery.Service{service(http80)}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)}},
-			[]discovery.Platform{discovery.Pods, discovery.Instances}, []uint32{none, all},
+			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]uint32{none, all},
 		},
 		"a group attached to a Service that lives on pods": {
 			rows{
 				services: []*discovery.Service{service(http80)}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances}, []uint32{all, none},
+			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]uint32{all, none},
 		},
 		"the annotation over the record": {
 			rows{
 				services: []*discovery.Service{withHome(service(http80), HomeInstances)}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances}, []uint32{none, all},
+			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]uint32{none, all},
 		},
 		"a mistaken annotation counts for nothing": {
 			rows{
 				services: []*discovery.Service{withHome(service(http80), "pods")}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Instances}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances}, []uint32{none, all},
+			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]uint32{none, all},
 		},
 		"the group was deleted and its Service's home stays": {
 			rows{
 				services: []*discovery.Service{service(http80)}, sets: []*discovery.EndpointSet{ready},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Instances}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances}, []uint32{none, all},
+			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]uint32{none, all},
 		},
 		"a group for another port does not back this one": {
 			rows{
@@ -95,7 +102,8 @@ func TestBackingsAndShares(t *testing.T) {
 				groups:   []*discovery.InstanceGroup{group("ec2", v1alpha1.InstancePort{Name: "admin", Port: 81})},
 				homes:    []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods}, []uint32{all},
+			[]discovery.Platform{discovery.Pods},
+			[]uint32{all},
 		},
 		"published instances whose group is not known yet": {
 			rows{
@@ -103,7 +111,8 @@ func TestBackingsAndShares(t *testing.T) {
 				sets:     []*discovery.EndpointSet{published("ec2", at8080, instance("i-1", "10.1.0.1", "z1", discovery.Healthy))},
 				homes:    []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances}, []uint32{all, none},
+			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]uint32{all, none},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,26 +138,30 @@ func TestEndpointsOfAPort(t *testing.T) {
 		want    []string
 	}{
 		"by zone, then id": {
-			service(http80), []*discovery.EndpointSet{
+			service(http80),
+			[]*discovery.EndpointSet{
 				slice("s1", at8080, pod("b", "10.0.0.2", "z2", discovery.Healthy), pod("c", "10.0.0.3", "z1", discovery.Healthy)),
 				slice("s2", at8080, pod("a", "10.0.0.1", "z2", discovery.Healthy), pod("d", "10.0.0.4", "", discovery.Healthy)),
 			},
 			[]string{": web/d 10.0.0.4:8080 HEALTHY", "z1: web/c 10.0.0.3:8080 HEALTHY", "z2: web/a 10.0.0.1:8080 HEALTHY", "z2: web/b 10.0.0.2:8080 HEALTHY"},
 		},
 		"unready pods are left out, draining ones finish": {
-			service(http80), []*discovery.EndpointSet{slice("s1", at8080,
+			service(http80),
+			[]*discovery.EndpointSet{slice("s1", at8080,
 				pod("a", "10.0.0.1", "z", discovery.Unhealthy), pod("b", "10.0.0.2", "z", discovery.Draining))},
 			[]string{"z: web/b 10.0.0.2:8080 DRAINING"},
 		},
 		"a copy in two slices is one, the more usable": {
-			service(http80), []*discovery.EndpointSet{
+			service(http80),
+			[]*discovery.EndpointSet{
 				slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Draining)),
 				slice("s2", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy)),
 			},
 			[]string{"z: web/a 10.0.0.1:8080 HEALTHY"},
 		},
 		"of two families the Service's own": {
-			service(http80), []*discovery.EndpointSet{
+			service(http80),
+			[]*discovery.EndpointSet{
 				slice("s6", at8080, pod("a", "fd00::1", "z", discovery.Healthy), pod("b", "fd00::2", "z", discovery.Healthy)),
 				slice("s4", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy)),
 			},
@@ -163,21 +176,25 @@ func TestEndpointsOfAPort(t *testing.T) {
 			[]string{"z: web/a fd00::1:8080 HEALTHY"},
 		},
 		"unnamed to unnamed": {
-			service(unnamed), []*discovery.EndpointSet{slice("s1", discovery.EndpointPort{Port: 9000}, pod("a", "10.0.0.1", "z", discovery.Healthy))},
+			service(unnamed),
+			[]*discovery.EndpointSet{slice("s1", discovery.EndpointPort{Port: 9000}, pod("a", "10.0.0.1", "z", discovery.Healthy))},
 			[]string{"z: web/a 10.0.0.1:9000 HEALTHY"},
 		},
 		"the only port may be named on one side": {
-			service(unnamed), []*discovery.EndpointSet{slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy))},
+			service(unnamed),
+			[]*discovery.EndpointSet{slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy))},
 			[]string{"z: web/a 10.0.0.1:8080 HEALTHY"},
 		},
 		"two names that differ are two ports": {
-			service(http80), []*discovery.EndpointSet{
+			service(http80),
+			[]*discovery.EndpointSet{
 				slice("s1", discovery.EndpointPort{Name: "metrics", Port: 9100}, pod("a", "10.0.0.1", "z", discovery.Healthy)),
 			},
 			nil,
 		},
 		"slices whose pods listen on different ports": {
-			service(http80), []*discovery.EndpointSet{
+			service(http80),
+			[]*discovery.EndpointSet{
 				slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy)),
 				slice("s2", discovery.EndpointPort{Name: "http", Port: 8081}, pod("b", "10.0.0.2", "z", discovery.Healthy)),
 			},

@@ -14,7 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -309,6 +308,7 @@ func TestFeedsReplayTheTables(t *testing.T) {
 
 // replay applies a batch to tables and checks that it fits and leads to its reader.
 func replay(t *testing.T, tables map[string]any, b catalog.Batch) {
+	t.Helper()
 	for _, ch := range b.Changes {
 		row := ch.After
 		if row == nil {

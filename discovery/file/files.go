@@ -129,8 +129,10 @@ func (fs files) merge() *merged {
 func (m *merged) first(name string, f *fileState, kind string, key discovery.Key) bool {
 	object := kind + " " + key.String()
 	if at, dup := m.from[object]; dup {
-		m.problems = append(m.problems, Problem{name, f.good.at[object], object,
-			"it stands at " + at + " already, which counts: remove one of them"})
+		m.problems = append(m.problems, Problem{
+			name, f.good.at[object], object,
+			"it stands at " + at + " already, which counts: remove one of them",
+		})
 		return false
 	}
 	m.from[object] = Problem{File: name, Line: f.good.at[object]}.Where()

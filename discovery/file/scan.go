@@ -146,7 +146,7 @@ func (l *listing) walk(dir, rel string, above []fs.FileInfo) error {
 				l.unreadable[name] = fmt.Errorf("directories lie more than %d deep, or a link leads back up", maxDepth)
 				continue
 			}
-			if err := l.walk(path, name+"/", append(above[:len(above):len(above)], info)); err != nil {
+			if err := l.walk(path, name+"/", append(slices.Clip(above), info)); err != nil {
 				l.unreadable[name] = err
 			}
 		case isConfig(name):

@@ -104,7 +104,8 @@ func (s *Source) Run(ctx context.Context, cat *catalog.Catalog) error {
 			}
 			quiet.Reset(min(settle, settleMost-time.Since(since)))
 			continue
-		case <-errs:
+		case err := <-errs:
+			s.log.Debug("events of the configuration directory were lost; it is read", "error", err)
 		case <-quiet.C:
 		case <-ticker.C:
 		}

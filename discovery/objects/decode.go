@@ -42,8 +42,7 @@ func decodeStrict(data []byte, into any) []v1alpha1.FieldError {
 // misfit says which value of a document does not fit the object's type.
 func misfit(data []byte, into any, cause error) v1alpha1.FieldError {
 	out := v1alpha1.FieldError{Message: cause.Error(), Remedy: "correct the value"}
-	var kind *stdjson.UnmarshalTypeError
-	if errors.As(cause, &kind) {
+	if kind, ok := errors.AsType[*stdjson.UnmarshalTypeError](cause); ok {
 		out.Message = "it is " + article(kind.Value)
 		out.Remedy = "write " + wanted(kind.Type)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
-
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,8 +17,6 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
-
-func ptr[T any](v T) *T { return &v }
 
 func TestService(t *testing.T) {
 	grpc := "grpc"
@@ -54,13 +51,13 @@ func podSlice(endpoints ...discoveryv1.Endpoint) *discoveryv1.EndpointSlice {
 	return &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: "web", Name: "s1", Labels: map[string]string{discoveryv1.LabelServiceName: "php-web"}},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: ptr("http"), Port: ptr(int32(8080))}},
+		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080))}},
 		Endpoints:   endpoints,
 	}
 }
 
 func TestConditionsOfAnEndpoint(t *testing.T) {
-	yes, no := ptr(true), ptr(false)
+	yes, no := new(true), new(false)
 	for _, c := range []struct {
 		ready, serving, terminating *bool
 		want                        string // "" for one that is left out
@@ -101,7 +98,7 @@ func TestIdentityOfAnEndpoint(t *testing.T) {
 		"ops/php-1": {Kind: "Pod", Name: "php-1", Namespace: "ops"},
 	} {
 		set := EndpointSlice(podSlice(discoveryv1.Endpoint{
-			Addresses: []string{"10.0.0.1"}, TargetRef: target, Zone: ptr("z"), NodeName: ptr("n"),
+			Addresses: []string{"10.0.0.1"}, TargetRef: target, Zone: new("z"), NodeName: new("n"),
 		}), "k")
 		require.Equal(t, []discovery.Endpoint{{ID: want, Address: "10.0.0.1", Zone: "z", Node: "n"}}, set.Endpoints)
 	}
@@ -112,7 +109,7 @@ func TestIdentityOfAnEndpoint(t *testing.T) {
 func TestSlicesThatSayNothing(t *testing.T) {
 	s := podSlice(discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}}, discoveryv1.Endpoint{})
 	require.Len(t, EndpointSlice(s, "k").Endpoints, 1, "an endpoint without an address is none")
-	s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: ptr("all")}, discoveryv1.EndpointPort{Name: ptr("dns"), Port: ptr(int32(53)), Protocol: ptr(corev1.ProtocolUDP)})
+	s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: new("all")}, discoveryv1.EndpointPort{Name: new("dns"), Port: new(int32(53)), Protocol: new(corev1.ProtocolUDP)})
 	require.Equal(t, []discovery.EndpointPort{{Name: "http", Port: 8080}}, EndpointSlice(s, "k").Ports)
 	s.AddressType = discoveryv1.AddressTypeFQDN
 	require.Nil(t, EndpointSlice(s, "k"))
@@ -187,9 +184,9 @@ func TestKinds(t *testing.T) {
 
 func TestServiceMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"type": "Magic", "ports": [{"port": 80}]}`:                          `spec.type: "Magic" is not a type of Service`,
-		`{}`:                                                                  `spec.ports: it is empty`,
-		`{"type": "ExternalName"}`:                                            `spec.externalName: "" is not a host name`,
+		`{"type": "Magic", "ports": [{"port": 80}]}`: `spec.type: "Magic" is not a type of Service`,
+		`{}`:                       `spec.ports: it is empty`,
+		`{"type": "ExternalName"}`: `spec.externalName: "" is not a host name`,
 		`{"clusterIP": "10.0.0", "ports": [{"port": 80}]}`:                    `spec.clusterIP: "10.0.0" is not an IP address`,
 		`{"clusterIPs": ["10.0.0.1", "x"], "ports": [{"port": 80}]}`:          `spec.clusterIPs[1]: "x" is not an IP address`,
 		`{"ports": [{"port": 0}]}`:                                            `spec.ports[0].port: 0 is not a port`,

@@ -94,5 +94,5 @@ func (rec *homeRecord) row() (*discovery.Home, error) {
 			}, nil
 		}
 	}
-	return nil, fmt.Errorf("Service %s/%s: %q is no platform", rec.Namespace, rec.Service, rec.Platform)
+	return nil, fmt.Errorf("home of Service %s/%s: %q is no platform", rec.Namespace, rec.Service, rec.Platform)
 }

@@ -3,7 +3,6 @@ package state
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,7 +15,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -357,7 +355,7 @@ func TestLeftoversGo(t *testing.T) {
 	file := filepath.Join(path, "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	_, err = Open(file, quiet)
-	require.True(t, errors.Is(err, syscall.ENOTDIR), "%v", err)
+	require.ErrorIs(t, err, syscall.ENOTDIR)
 }
 
 func FuzzDecode(f *testing.F) {
@@ -382,6 +380,6 @@ func FuzzDecode(f *testing.F) {
 		require.NoError(t, err)
 		again, err := decode[[]instancesRecord](text, "instances")
 		require.NoError(t, err)
-		require.Equal(t, len(got), len(again))
+		require.Len(t, again, len(got))
 	})
 }
