@@ -17,6 +17,10 @@ import (
 // endpoints; a file beyond it is something else in the wrong place.
 const maxFile = 8 << 20
 
+// maxProblems bounds how many mistakes of one file are told: whoever reads
+// them corrects these first, and a file of another format has them on every line.
+const maxProblems = 100
+
 // Problem is a mistake in a file.
 type Problem struct {
 	// File is the path below the directory that is read.
@@ -81,6 +85,11 @@ func decode(name string, data []byte) (content, []Problem) {
 	}
 	for _, doc := range documents(data) {
 		d.document(doc)
+		if len(d.problems) > maxProblems {
+			d.problems = append(d.problems[:maxProblems],
+				Problem{name, d.problems[maxProblems].Line, "", "there are more mistakes from here on: correct those before first"})
+			break
+		}
 	}
 	return d.out, d.problems
 }

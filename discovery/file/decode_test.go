@@ -204,6 +204,33 @@ func TestLocatingAMistakeIsQuick(t *testing.T) {
 	require.Less(t, time.Since(start), 5*time.Second)
 }
 
+// What is not configuration at all costs bounded time and memory, and says so.
+func TestHostileFiles(t *testing.T) {
+	bomb := "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+	for c := 'b'; c < 'l'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c, ", c-1), 10), ", "))
+	}
+	for name, text := range map[string]string{
+		"aliases of aliases": bomb,
+		"deep":               strings.Repeat("[", 100_000),
+		"many documents":     strings.Repeat("---\na\n", 200_000),
+		"many keys":          strings.Repeat("a: 1\n", 20_000),
+		"one long line":      strings.Repeat("a", 4<<20),
+		"binary":             strings.Repeat("\x00\xff\x7f", 100_000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			begin := time.Now()
+			_, problems := decode("a.yaml", []byte(text))
+			require.NotEmpty(t, problems)
+			require.LessOrEqual(t, len(problems), maxProblems+1)
+			for _, p := range problems {
+				require.Less(t, len(p.Message), 1000)
+			}
+			require.Less(t, time.Since(begin), 10*time.Second)
+		})
+	}
+}
+
 func TestLoadTellsWhereObjectsStand(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte("# web\n---\n"+serviceYAML+"---\n"+groupYAML), 0o600))
