@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -23,6 +25,7 @@ const listenersField = "causeway.dev/listeners"
 // Limits of what a node may say of itself.
 const (
 	maxID        = 512
+	maxPart      = 253 // of a DNS name, the longest name that Kubernetes gives
 	maxListeners = 64
 )
 
@@ -48,15 +51,20 @@ func ParseNode(n *corev3.Node) (Node, error) {
 		Region: n.GetLocality().GetRegion(), Zone: n.GetLocality().GetZone(),
 	}
 	if len(out.ID) > maxID || len(out.Service) > maxID || len(out.Region) > maxID || len(out.Zone) > maxID {
-		return out, fmt.Errorf("id, cluster and locality have at most %d bytes each", maxID)
+		return Node{}, fmt.Errorf("id, cluster and locality have at most %d bytes each", maxID)
+	}
+	for _, s := range []string{out.ID, out.Service, out.Region, out.Zone} {
+		if err := checkText(s); err != nil {
+			return Node{}, err
+		}
 	}
 	parts := strings.Split(out.ID, "~")
 	if len(parts) != 4 || slices.Contains(parts, "") {
-		return out, fmt.Errorf("id %q is not ROLE~NAMESPACE~WORKLOAD~INSTANCE: make the bootstrap with 'causeway bootstrap'", out.ID)
+		return Node{}, fmt.Errorf("id %q is not ROLE~NAMESPACE~WORKLOAD~INSTANCE: make the bootstrap with 'causeway bootstrap'", out.ID)
 	}
 	out.Role, out.Namespace, out.Workload, out.Instance = resource.Role(parts[0]), parts[1], parts[2], parts[3]
 	if out.Role != resource.Sidecar && out.Role != resource.Gateway {
-		return out, fmt.Errorf("id %q: role %q is neither %s nor %s", out.ID, parts[0], resource.Sidecar, resource.Gateway)
+		return Node{}, fmt.Errorf("id %q: role %q is neither %s nor %s", out.ID, parts[0], resource.Sidecar, resource.Gateway)
 	}
 	if n.GetUserAgentName() == "envoy" {
 		v := n.GetUserAgentBuildVersion().GetVersion()
@@ -64,12 +72,12 @@ func ParseNode(n *corev3.Node) (Node, error) {
 	}
 	listeners := n.GetMetadata().GetFields()[listenersField].GetListValue().GetValues()
 	if len(listeners) > maxListeners {
-		return out, fmt.Errorf("%s: at most %d listeners", listenersField, maxListeners)
+		return Node{}, fmt.Errorf("%s: at most %d listeners", listenersField, maxListeners)
 	}
 	for _, l := range listeners {
 		d, err := compile.ParseDeclaration(l.GetStringValue())
 		if err != nil {
-			return out, fmt.Errorf("%s: %w", listenersField, err)
+			return Node{}, fmt.Errorf("%s: %w", listenersField, err)
 		}
 		out.Declared = append(out.Declared, d.String())
 	}
@@ -78,17 +86,23 @@ func ParseNode(n *corev3.Node) (Node, error) {
 	return out, nil
 }
 
-var errNoName = errors.New("it is empty")
-
 // checkPart checks a part of a node id.
 func checkPart(s string) error {
 	switch {
 	case s == "":
-		return errNoName
+		return errors.New("it is empty")
 	case strings.Contains(s, "~"):
 		return fmt.Errorf("%q has a ~, which separates the parts of a node id", s)
-	case len(s) > 253:
-		return fmt.Errorf("%q is longer than 253 bytes", s)
+	case len(s) > maxPart:
+		return fmt.Errorf("%q is longer than %d bytes", s, maxPart)
+	}
+	return checkText(s)
+}
+
+// checkText refuses what would garble a terminal or a log: ids are printed.
+func checkText(s string) error {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%q has characters that cannot be printed", s)
 	}
 	return nil
 }
