@@ -232,12 +232,14 @@ func TestADirectoryThatCannotBeReadChangesNothing(t *testing.T) {
 	w.await("a2 b", "")
 	require.Less(t, time.Since(start), rescan)
 
-	// A link that leads nowhere, a FIFO, a loop.
-	require.NoError(t, os.Remove(filepath.Join(w.dir, "a.yaml")))
-	require.NoError(t, os.Symlink("nowhere.yaml", filepath.Join(w.dir, "a.yaml")))
+	// A link that leads nowhere, a FIFO, a loop, each in the file's place at
+	// once: in between it would rightly be taken for removed.
+	file, next := filepath.Join(w.dir, "a.yaml"), filepath.Join(w.dir, ".next")
+	require.NoError(t, os.Symlink("nowhere.yaml", next))
+	require.NoError(t, os.Rename(next, file))
 	w.await("a2 b", "a.yaml:1: it cannot be read")
-	require.NoError(t, os.Remove(filepath.Join(w.dir, "a.yaml")))
-	require.NoError(t, syscall.Mkfifo(filepath.Join(w.dir, "a.yaml"), 0o600))
+	require.NoError(t, syscall.Mkfifo(next, 0o600))
+	require.NoError(t, os.Rename(next, file))
 	w.await("a2 b", "a.yaml:1: it cannot be read: it is not a regular file")
 	require.NoError(t, os.Symlink(".", filepath.Join(w.dir, "loop")))
 	w.await("a2 b", "(and 1 more)")
