@@ -78,9 +78,17 @@ func (deltaProtocol) encode(st *stream, b snapshot.Batch) []outgoing {
 
 func encodeDelta(st *stream, b *snapshot.Batch) outgoing {
 	nonce := st.record(b, b.IDs, b.Cause)
-	data := make(mem.BufferSlice, 0, len(b.Frames)+1)
+	size := 0
 	for _, f := range b.Frames {
-		data = f.AppendDelta(data)
+		size += f.Size
+	}
+	data := make(mem.BufferSlice, 0, len(b.Frames)+1)
+	if size >= admitFrom {
+		data = append(data, st.server.bundles.join(b.Type, b.Frames, size))
+	} else {
+		for _, f := range b.Frames {
+			data = f.AppendDelta(data)
+		}
 	}
 	url := b.Type.URL()
 	tail := make([]byte, 0, len(url)+64)

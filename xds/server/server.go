@@ -95,6 +95,8 @@ type Server struct {
 	opts  Options
 	grpc  *grpc.Server
 	admit *semaphore.Weighted
+	// bundles of large incremental responses.
+	bundles bundles
 
 	mu      sync.Mutex
 	next    uint64

@@ -358,6 +358,9 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 	sub.cause[t] = time.Time{}
 	sub.held[t] = nil
 	sub.dirty[t] = nil
+	if n := todo.count(); n > 0 {
+		b.Frames, b.IDs = make([]*Frame, 0, n), make([]uint32, 0, n)
+	}
 	for id := range todo.all() {
 		e := s.tables[t].entries[id]
 		if e == nil {
