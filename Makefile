@@ -16,7 +16,7 @@ MODULE  := github.com/causeway-mesh/causeway
 # Load and fault tests measure the normal binary; the race detector runs on all the rest.
 LOAD := ./test/e2e ./test/bench
 PACKAGES = $$(go list ./... | grep -vE '/test/(e2e|bench|conformance)$$')
-LOAD_PACKAGES := $(patsubst %,%,$(foreach dir,$(LOAD),$(if $(wildcard $(dir)/*_test.go),$(dir))))
+LOAD_PACKAGES := $(foreach dir,$(LOAD),$(if $(wildcard $(dir)/*_test.go),$(dir)))
 GOTESTSUM = $(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 SHELL_SCRIPTS = $$(git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\b(bash|sh)$$' 2>/dev/null || true)
 
@@ -99,20 +99,10 @@ bench-full: tools-test build ## The benchmark with its growth curves
 ##@ Change it
 
 .PHONY: generate
-generate: ## CRDs, deep copies and clients, from policy/v1alpha1
-	@$(GET) controller-gen client-gen lister-gen informer-gen
+generate: ## CRDs and deep copies, from policy/v1alpha1
+	@$(GET) controller-gen
 	$(BIN)/controller-gen object paths=./policy/v1alpha1
 	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
-	rm -rf $(CLIENTS)
-	$(BIN)/client-gen --clientset-name versioned --input-base $(MODULE) --input policy/v1alpha1 \
-		--output-dir $(CLIENTS) --output-pkg $(MODULE)/$(CLIENTS) --go-header-file /dev/null
-	$(BIN)/lister-gen --output-dir $(CLIENTS)/listers --output-pkg $(MODULE)/$(CLIENTS)/listers \
-		--go-header-file /dev/null $(MODULE)/policy/v1alpha1
-	$(BIN)/informer-gen --versioned-clientset-package $(MODULE)/$(CLIENTS)/versioned \
-		--listers-package $(MODULE)/$(CLIENTS)/listers --single-directory \
-		--output-dir $(CLIENTS)/informers --output-pkg $(MODULE)/$(CLIENTS)/informers \
-		--go-header-file /dev/null $(MODULE)/policy/v1alpha1
-CLIENTS := policy/client
 
 .PHONY: generate-check
 generate-check: ## Fail if `make generate` would change anything
@@ -122,7 +112,7 @@ generate-check: ## Fail if `make generate` would change anything
 	if [[ "$$before" != "$$after" ]]; then \
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
-GENERATED := policy manifests/crds
+GENERATED := policy/v1alpha1 manifests/crds
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now
@@ -130,7 +120,7 @@ golden: ## Rewrite the golden files from what the code does now
 
 .PHONY: tools
 tools: tools-test ## Everything that tests, lint and generate need, into .tools/
-	@$(GET) golangci-lint controller-gen client-gen lister-gen informer-gen benchstat
+	@$(GET) golangci-lint controller-gen benchstat
 
 .PHONY: tools-test
 tools-test:

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,13 +26,13 @@ const namespaceVariable = "CAUSEWAY_NETNS"
 // apart for tests and which the Kubernetes API accepts in EndpointSlices.
 var backendAddresses = netip.MustParsePrefix("198.18.0.0/15")
 
-// Main is a TestMain's body. It runs the tests in a network namespace of their
+// Main is a TestMain's body, for a *testing.M. It runs the tests in a network namespace of their
 // own, by running the test binary again in one: there [Addresses] gives
 // addresses off the loopback range, nobody else's ports are in the way, and
 // nothing stays behind. It needs root, or user namespaces that others may make.
 //
 // A child that a part of the harness starts from the same binary is served too.
-func Main(m *testing.M) {
+func Main(m interface{ Run() int }) {
 	RunChild()
 	if err := EnterNamespace(); err != nil {
 		fmt.Fprintf(os.Stderr, "%v\n", err)

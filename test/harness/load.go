@@ -433,15 +433,21 @@ func (l *Load) count(due time.Time, answer *http.Response, body []byte) {
 // configuration adds them.
 var flagHeaders = []string{"X-Causeway-Flags", "X-Envoy-Response-Flags", "X-Response-Flags"}
 
+func responseFlags(h http.Header) string {
+	for _, name := range flagHeaders {
+		if flags := h.Get(name); flags != "" && flags != "-" {
+			return flags
+		}
+	}
+	return ""
+}
+
 // answerCause names why an answer is no success: the status, Envoy's flags, and
 // whether Envoy made the answer itself, with its reason, or the backend did.
 func answerCause(answer *http.Response, body []byte) string {
 	cause := strconv.Itoa(answer.StatusCode)
-	for _, name := range flagHeaders {
-		if flags := answer.Header.Get(name); flags != "" && flags != "-" {
-			cause += " " + flags
-			break
-		}
+	if flags := responseFlags(answer.Header); flags != "" {
+		cause += " " + flags
 	}
 	if answer.Header.Get("X-Envoy-Upstream-Service-Time") != "" {
 		return cause + " from the backend"

@@ -234,19 +234,23 @@ func (p *Process) died() error {
 	if p.Running() {
 		return nil
 	}
-	return fmt.Errorf("%s ended (%v); the end of its log:\n%s", p.name, p.err, tail(p.log, 20))
+	how := "with status 0"
+	if p.err != nil {
+		how = p.err.Error()
+	}
+	return fmt.Errorf("%s ended, %s; the end of its log:\n%s", p.name, how, tail(p.log, 20))
 }
 
 // await polls check until it succeeds, the process dies, or the limit is over.
 func (p *Process) await(t TB, limit time.Duration, what string, check func() error) {
 	t.Helper()
-	var died error
 	err := poll(limit, func() error {
-		if died = p.died(); died != nil {
-			return nil
+		if p.Running() {
+			return check()
 		}
-		return check()
+		return nil
 	})
+	died := p.died()
 	switch {
 	case died != nil:
 		t.Fatalf("while waiting for %s: %v", what, died)
