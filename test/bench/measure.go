@@ -139,8 +139,7 @@ type pushResult struct {
 func (b *bench) push(pid, clients, n int, marker func(i int) string, change func(i int) error) (pushResult, error) {
 	var r pushResult
 	var all, lasts []float64
-	// The first one finds what the clients' arrival left behind.
-	for warm := range 3 {
+	for warm := range warmUp {
 		if _, err := b.one(clients, marker(warm), func() error { return change(warm) }); err != nil {
 			return r, err
 		}
@@ -155,7 +154,7 @@ func (b *bench) push(pid, clients, n int, marker func(i int) string, change func
 		return r, err
 	}
 	for i := range n {
-		times, err := b.one(clients, marker(3+i), func() error { return change(3 + i) })
+		times, err := b.one(clients, marker(warmUp+i), func() error { return change(warmUp + i) })
 		if err != nil {
 			return r, fmt.Errorf("change %d: %w", i, err)
 		}
@@ -177,6 +176,17 @@ func (b *bench) push(pid, clients, n int, marker func(i int) string, change func
 	r.bytes, r.messages = float64(after.Payload-before.Payload)/each, float64(after.Messages-before.Messages)/each
 	r.compiles = (b.server.metric("causeway_compiles_total") - compiles) / float64(n)
 	return r, nil
+}
+
+// warmUp is how many changes are not timed: the first finds what the clients'
+// arrival left behind.
+const warmUp = 3
+
+// reserve returns the first of n numbers of addresses that nothing has.
+func (b *bench) reserve(n int) int {
+	first := b.next
+	b.next += n
+	return first
 }
 
 // between is the time from one change to the next: longer than the window in
@@ -215,8 +225,7 @@ func quantile(sorted []float64, q float64) float64 {
 
 // endpointChange times changes of one address in one EndpointSlice.
 func (b *bench) endpointChange(ctx context.Context, clients int) (pushResult, error) {
-	first := b.next
-	b.next += b.changes + 3
+	first := b.reserve(b.changes + warmUp)
 	return b.push(b.server.PID(), clients, b.changes,
 		func(i int) string { return address(first + i) },
 		func(i int) error { return b.source.setAddress(ctx, i%min(b.mesh.services, scoped), address(first+i)) })
@@ -231,8 +240,7 @@ func (b *bench) routeChange(ctx context.Context, clients, n int) (pushResult, er
 
 // floorChange times the same push from the floor.
 func (b *bench) floorChange(clients int) (pushResult, error) {
-	first := b.next
-	b.next += b.changes + 3
+	first := b.reserve(b.changes + warmUp)
 	return b.push(b.floor.PID(), clients, b.changes,
 		func(i int) string { return address(first + i) },
 		func(i int) error { return b.floor.call("Push", address(first+i), &struct{}{}) })
@@ -247,8 +255,7 @@ func (b *bench) sourceDelay(ctx context.Context) error {
 	}
 	var times []float64
 	for range b.changes {
-		b.next++
-		d, err := w.delay(ctx, 0, address(b.next))
+		d, err := w.delay(ctx, 0, address(b.reserve(1)))
 		if err != nil {
 			return err
 		}
@@ -455,8 +462,8 @@ func (b *bench) reconnect(ctx context.Context, clients int) error {
 	if open := b.server.metric("causeway_xds_connected_proxies"); open != float64(clients) {
 		return fmt.Errorf("%g of %d clients are connected", open, clients)
 	}
-	b.next++
-	if _, err := b.one(clients, address(b.next), func() error { return b.source.setAddress(ctx, 0, address(b.next)) }); err != nil {
+	fresh := address(b.reserve(1))
+	if _, err := b.one(clients, fresh, func() error { return b.source.setAddress(ctx, 0, fresh) }); err != nil {
 		return fmt.Errorf("a change after it: %w", err)
 	}
 	p := params{"services": b.mesh.services, "endpoints": b.mesh.endpoints, "clients": clients}

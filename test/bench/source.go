@@ -125,28 +125,23 @@ func (s *kubeSource) delay(ctx context.Context, i int, address string) (time.Dur
 	if _, ok := <-w.ResultChan(); !ok { // the object as it is
 		return 0, errors.New("the watch ended")
 	}
-	seen := make(chan time.Time, 1)
-	go func() {
-		defer close(seen)
-		for e := range w.ResultChan() {
-			if slice, ok := e.Object.(*discoveryv1.EndpointSlice); ok && slice.Endpoints[0].Addresses[0] == address {
-				seen <- time.Now()
-				return
-			}
-		}
-	}()
 	start := time.Now()
-	if err := s.setAddress(ctx, i, address); err != nil {
-		return 0, err
-	}
-	select {
-	case at, ok := <-seen:
-		if !ok {
-			return 0, errors.New("the watch ended")
+	patched := make(chan error, 1)
+	go func() { patched <- s.setAddress(ctx, i, address) }()
+	limit := time.After(10 * time.Second)
+	for {
+		select {
+		case e, ok := <-w.ResultChan():
+			if !ok {
+				return 0, errors.Join(errors.New("the watch ended"), <-patched)
+			}
+			if slice, ok := e.Object.(*discoveryv1.EndpointSlice); ok && slice.Endpoints[0].Addresses[0] == address {
+				took := time.Since(start)
+				return took, <-patched
+			}
+		case <-limit:
+			return 0, errors.Join(errors.New("the watch does not show a change"), <-patched)
 		}
-		return at.Sub(start), nil
-	case <-time.After(10 * time.Second):
-		return 0, errors.New("the watch does not show a change")
 	}
 }
 
