@@ -51,7 +51,6 @@ test-race: tools-test ## Tests of everything but load and faults, with -race
 .PHONY: e2e
 e2e: tools-test ## Load and fault tests on the normal build (test/e2e, test/bench)
 ifneq ($(LOAD_PACKAGES),)
-	@$(MAKE) build
 	$(GOTESTSUM) -- -timeout 25m -p 1 $(TESTFLAGS) $(LOAD_PACKAGES)
 endif
 
@@ -120,11 +119,11 @@ golden: ## Rewrite the golden files from what the code does now
 
 .PHONY: tools
 tools: tools-test ## Everything that tests, lint and generate need, into .tools/
-	@$(GET) golangci-lint controller-gen benchstat
+	@$(GET) golangci-lint controller-gen benchstat ec2-metadata-mock
 
 .PHONY: tools-test
 tools-test:
-	@$(GET) gotestsum venv etcd kube-apiserver ec2-metadata-mock debian
+	@$(GET) gotestsum venv etcd kube-apiserver debian
 
 .PHONY: clean
 clean: ## Remove what was built, but not the tools (for those: rm -rf .tools)
