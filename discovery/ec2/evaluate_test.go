@@ -58,6 +58,11 @@ func TestEvaluate(t *testing.T) {
 
 	v = run(both, discovery.Endpoint{ID: "i-1"}, discovery.Endpoint{ID: "i-9"})
 	require.Equal(t, map[string]string{"i-1": notSelected, "i-9": notMentioned}, v.missing)
+	a := testAnswer() // EC2 takes the tags and addresses of what is terminated
+	a.instances["i-1"] = &instance{id: "i-1", state: "terminated"}
+	v = evaluate(&role, []discovery.Endpoint{{ID: "i-1"}}, a, newSignals(), now)
+	require.Empty(t, v.missing, "said to be gone is not missing")
+	require.Equal(t, []string{"i-2", "i-3"}, idsOf(v.endpoints))
 	role.Address = v1alpha1.IPv6
 	v = run(role, discovery.Endpoint{ID: "i-1"})
 	require.Equal(t, map[string]string{"i-1": noAddress}, v.missing)

@@ -18,6 +18,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -144,6 +146,24 @@ func (s *Source) Run(ctx context.Context, c *catalog.Catalog) error {
 		case <-feed.Wake():
 		}
 	}
+}
+
+// Waiting returns the names of the accounts and regions whose instances are not
+// known: InstanceGroups name them, and they have neither answered
+// nor a last known good. Unlike the rows of catalog.Sources it also counts those
+// that Run has not come to yet, in the moment after an InstanceGroup appears.
+func Waiting(r catalog.Reader) []string {
+	waiting := make(map[string]struct{})
+	for g := range catalog.InstanceGroups.All(r) {
+		if len(v1alpha1.ValidateInstanceGroup(g.Object)) > 0 {
+			continue
+		}
+		name := keyOf(g).source()
+		if st, ok := catalog.Sources.Get(r, name); !ok || !st.Ready() {
+			waiting[name] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(waiting))
 }
 
 func (s *Source) start(c *catalog.Catalog) {

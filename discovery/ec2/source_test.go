@@ -54,7 +54,10 @@ func newWorld(t *testing.T, m *harness.Moto, queues ...Queue) *world {
 	t.Helper()
 	m.Proxy().Restore(t)
 	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
-	w := &world{t: t, moto: m, catalog: catalog.New(), source: New(Config{Interval: 200 * time.Millisecond, Queues: queues}, log, prometheus.NewRegistry())}
+	w := &world{
+		t: t, moto: m, catalog: catalog.New(),
+		source: New(Config{Interval: 200 * time.Millisecond, Queues: queues}, log, prometheus.NewRegistry()),
+	}
 	w.source.http = w.source.http.WithTimeout(2 * time.Second)
 	return w
 }
@@ -408,6 +411,18 @@ func TestEC2(t *testing.T) {
 		w.stop()
 		require.Empty(t, w.account().Name, "a source that does not run has no status")
 		require.Len(t, w.endpoints("known"), 2)
+
+		// Another replica led meanwhile and published that i-1 is replaced.
+		require.Equal(t, []string{"ec2/own/" + m.Region()}, Waiting(w.catalog.Read()))
+		w.put(func(tx *catalog.Tx) {
+			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
+				Scope: "slices", Key: key("known-i-1"), Service: key("php-web"), Platform: discovery.Instances, Group: "known",
+				Endpoints: []discovery.Endpoint{{ID: "i-3", Address: "10.0.0.3", Weight: 1}},
+			})
+		})
+		w.run()
+		w.awaitIDs("known", []string{"i-2", "i-3"})
+		require.Empty(t, Waiting(w.catalog.Read()))
 	})
 
 	t.Run("keeps its endpoints through every failure", func(t *testing.T) { testFailures(t, m) })
