@@ -81,7 +81,6 @@ func (o *Options) cluster(secrets string) (*clusterv3.Cluster, error) {
 		number, _ := strconv.ParseUint(port, 10, 16)
 		if _, err := netip.ParseAddr(host); err != nil {
 			c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
-			c.RespectDnsTtl = true
 			// Left to itself, Envoy takes IPv6 addresses alone where there are any.
 			c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
 		}
