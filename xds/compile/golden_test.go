@@ -101,7 +101,7 @@ func TestGolden(t *testing.T) {
 func parse(t *testing.T, text string) objectSet {
 	t.Helper()
 	var out objectSet
-	for _, doc := range strings.SplitSeq(text, "\n---\n") {
+	for doc := range strings.SplitSeq(text, "\n---\n") {
 		var kind metav1.TypeMeta
 		require.NoError(t, yaml.Unmarshal([]byte(doc), &kind))
 		switch kind.Kind {
