@@ -172,18 +172,15 @@ func run(s *Server, g interface {
 	defer s.opts.Metrics.connected.WithLabelValues(p.name()).Dec()
 
 	ctx, cancel := context.WithCancel(g.Context())
-	sender := make(chan error, 1)
-	go func() { sender <- st.send(ctx, g.SendMsg) }()
-	receiver := make(chan error, 1)
-	// The receiver ends with the stream, which returning from here ends.
-	go func() { receiver <- st.receive(&first, recv) }()
-	select {
-	case err = <-receiver:
-		cancel()
-		<-sender
-	case err = <-sender:
-		cancel()
-	}
+	sender := make(chan struct{})
+	go func() {
+		defer close(sender)
+		// It fails only when the stream is at its end, which receive sees too.
+		_ = st.send(ctx, g.SendMsg)
+	}()
+	err = st.receive(&first, recv)
+	cancel()
+	<-sender
 	return ended(err)
 }
 
@@ -204,10 +201,12 @@ func peerOf(ctx context.Context) string {
 
 func (st *stream) receive(first *request, recv func() (request, error)) error {
 	r := *first
+	*first = request{}
 	for {
 		if err := st.handle(&r); err != nil {
 			return err
 		}
+		r = request{} // a thousand names need not wait for the next request
 		var err error
 		if r, err = recv(); err != nil {
 			return err
