@@ -82,6 +82,13 @@ func TestShareChangeTouchesVirtualHostsOnly(t *testing.T) {
 	}
 }
 
+// One address in two spellings must not cost callers every virtual host.
+func TestDomainsOnce(t *testing.T) {
+	m := service(1)
+	m.ClusterIPs = []string{"fd00::a", "FD00::A", "fd00:0::a", "10.96.0.10", "10.96.0.10"}
+	checkResources(t, compile.New().Service(m))
+}
+
 func TestListenerOfMissingPort(t *testing.T) {
 	c := compile.New()
 	d, err := compile.ParseDeclaration("tcp/127.0.0.1:3306=web/php-web:3306")

@@ -43,6 +43,9 @@ const (
 // factor is as good as infinite.
 const overprovisioning = 1_000_000
 
+// endpointOverhead is about what an endpoint takes besides its id and address.
+const endpointOverhead = 28
+
 // weightScale is the sum that locality weights are scaled to.
 const weightScale = 10_000
 
@@ -92,9 +95,13 @@ func assignment(head []byte, bodies [][]byte, weights []uint32) resource.Parts {
 // zoneBody encodes a zone's locality and endpoints, and sums the weights of
 // those that get new requests.
 func zoneBody(z *policy.Zone) (body []byte, capacity uint64) {
-	body = make([]byte, 0, 16+64*len(z.Endpoints))
+	size := 16 + len(z.Name)
+	for i := range z.Endpoints {
+		size += endpointOverhead + len(z.Endpoints[i].ID) + len(z.Endpoints[i].Address)
+	}
+	body = make([]byte, 0, size)
 	body = appendBytes(body, localityLocality, appendString(nil, localityZone, z.Name))
-	var scratch [3][]byte
+	var scratch [4][]byte
 	for i := range z.Endpoints {
 		e := &z.Endpoints[i]
 		if e.Health == discovery.Healthy {
@@ -106,9 +113,7 @@ func zoneBody(z *policy.Zone) (body []byte, capacity uint64) {
 		address := appendBytes(scratch[1][:0], addressSocket, socket)
 		endpoint := appendBytes(scratch[2][:0], endpointAddress, address)
 		endpoint = appendString(endpoint, endpointHostname, e.ID)
-		scratch = [3][]byte{socket, address, endpoint}
-
-		lb := appendBytes(nil, lbEndpoint, endpoint)
+		lb := appendBytes(scratch[3][:0], lbEndpoint, endpoint)
 		switch e.Health {
 		case discovery.Healthy:
 		case discovery.Unhealthy:
@@ -118,6 +123,7 @@ func zoneBody(z *policy.Zone) (body []byte, capacity uint64) {
 		}
 		lb = appendWrapped(lb, lbWeight, uint64(e.Weight))
 		body = appendBytes(body, localityEndpoints, lb)
+		scratch = [4][]byte{socket, address, endpoint, lb}
 	}
 	return body, capacity
 }

@@ -2,6 +2,7 @@ package compile
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,11 +66,18 @@ func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Re
 	}
 }
 
-// domains returns the Host headers that mean a port.
+// domains returns the Host headers that mean a port, each once: Envoy rejects
+// all virtual hosts if one domain stands twice.
 func domains(hosts []string, p *policy.Port) []string {
 	number := strconv.Itoa(int(p.Number))
 	out := make([]string, 0, 2*len(hosts))
 	for _, h := range hosts {
+		if a, err := netip.ParseAddr(h); err == nil {
+			h = a.String()
+		}
+		if slices.Contains(out, net.JoinHostPort(h, number)) {
+			continue
+		}
 		out = append(out, net.JoinHostPort(h, number))
 		if !p.DefaultHTTP {
 			continue
