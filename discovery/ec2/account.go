@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -105,9 +106,9 @@ func (a *account) run(ctx context.Context) {
 		}
 		due = start.Add(jitter(interval))
 		switch {
-		case err != nil && err.Error() != lastError:
-			a.log.Warn("cannot read EC2; what was last known stays", "error", err, "next", time.Until(due).Round(time.Millisecond))
-			lastError = err.Error()
+		case err != nil && explain(err) != lastError:
+			lastError = explain(err)
+			a.log.Warn("cannot read EC2; what was last known stays", "error", lastError, "next", time.Until(due).Round(time.Millisecond))
 		case err == nil && lastError != "":
 			a.log.Info("EC2 can be read again")
 			lastError = ""
@@ -133,7 +134,7 @@ func (a *account) sweep(ctx context.Context) error {
 		if outcomeOf(err) != outcomeThrottled {
 			a.clients = nil
 		}
-		if ctx.Err() == nil || context.Cause(ctx) == context.DeadlineExceeded {
+		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 			a.source.fail(a.key, err, time.Now())
 		}
 	}
@@ -153,7 +154,7 @@ func (a *account) readAndApply(ctx context.Context) error {
 	if doubtful := a.source.doubtful(a.key, ans, time.Now()); len(doubtful) > 0 {
 		// An error here leaves the guard without this second source, no more.
 		if confirmed, err = a.clients.confirm(ctx, doubtful); err != nil {
-			a.log.Warn("cannot ask EC2 for the instances that an answer did not account for", "instances", len(doubtful), "error", err)
+			a.log.Warn("cannot ask EC2 for the instances that an answer did not account for", "instances", len(doubtful), "error", explain(err))
 		}
 	}
 	return a.source.apply(a.key, ans, confirmed, time.Now())

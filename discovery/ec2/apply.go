@@ -214,7 +214,7 @@ func (s *Source) remember(g *discovery.InstanceGroup, out *outcome, ans *answer)
 	}
 	if n := len(out.held); n != len(known.guard.held) {
 		if n > 0 {
-			s.log.Warn("the never-empty guard "+out.status.GuardReason, "group", g.Key.String())
+			s.log.Warn("the never-empty guard is engaged", "group", g.Key.String(), "because", out.status.GuardReason)
 		} else {
 			s.log.Info("the never-empty guard holds nothing any more", "group", g.Key.String())
 		}
@@ -250,10 +250,10 @@ func (s *Source) fail(key accountKey, cause error, now time.Time) {
 		if st.Error == "" {
 			st.ErrorSince = now
 		}
-		st.Error = cause.Error()
+		st.Error = explain(cause)
 		catalog.Sources.Put(tx, &st)
 		for _, g := range s.groupsOf(tx.Reader, key) {
-			s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) { st.Error = cause.Error() })
+			s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) { st.Error = explain(cause) })
 		}
 		return nil
 	})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
@@ -84,6 +85,9 @@ func newRetryer(maxBackoff time.Duration) aws.Retryer {
 		o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
 			o.MaxAttempts = 3
 			o.MaxBackoff = maxBackoff
+			// Sweeps come seldom enough; a quota of retries would be used up
+			// by a long outage, just when it ends.
+			o.RateLimiter = ratelimit.None
 		})
 	})
 }

@@ -139,16 +139,16 @@ func weight(spot bool, p v1alpha1.SpotPreference) uint32 {
 	return 1
 }
 
-func desired(a *answer, names map[string]struct{}, found int) int32 {
-	sum, any := int32(0), false
+func desired(a *answer, names map[string]struct{}, instances int) int32 {
+	sum, found := int32(0), false
 	for name := range names {
 		if g, ok := a.groups[name]; ok {
 			sum += g.desired
-			any = true
+			found = true
 		}
 	}
-	if !any {
-		return int32(found) //nolint:gosec // an account has not that many
+	if !found {
+		return int32(instances) //nolint:gosec // an account has not that many
 	}
 	return sum
 }

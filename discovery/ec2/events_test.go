@@ -1,7 +1,6 @@
 package ec2
 
 import (
-	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -54,7 +53,7 @@ func TestDecodeForeignAndBrokenEvents(t *testing.T) {
 	} {
 		_, err := decodeEvent([]byte(body))
 		require.Error(t, err, body)
-		require.False(t, errors.Is(err, errForeign), body)
+		require.NotErrorIs(t, err, errForeign, body)
 	}
 }
 

@@ -54,7 +54,7 @@ func (s *Source) listen(ctx context.Context, q Queue) {
 			backoff, failing = time.Second, false
 			continue
 		case !failing:
-			log.Warn("cannot read the queue; changes are seen at the next sweep only", "error", err)
+			log.Warn("cannot read the queue; changes are seen at the next sweep only", "error", explain(err))
 		}
 		failing = true
 		client = nil // so that renewed credentials are found

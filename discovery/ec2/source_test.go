@@ -456,6 +456,7 @@ func (w *world) awaitError(name, text string) {
 }
 
 func testFailures(t *testing.T, m *harness.Moto) {
+	t.Helper()
 	w := newWorld(t, m)
 	w.source.http = w.source.http.WithTimeout(300 * time.Millisecond)
 	want := instanceIDs(m.CreateASG(t, harness.ASGOptions{Name: "failures", Size: 4}))
@@ -532,6 +533,7 @@ func testFailures(t *testing.T, m *harness.Moto) {
 }
 
 func testEvents(t *testing.T, m *harness.Moto) {
+	t.Helper()
 	queue := m.CreateQueue(t, "events")
 	w := newWorld(t, m, Queue{URL: queue, Region: m.Region()})
 	w.source.interval = time.Hour // only events can be the reason for what happens
@@ -616,6 +618,7 @@ func testEvents(t *testing.T, m *harness.Moto) {
 }
 
 func testAccounts(t *testing.T, m *harness.Moto) {
+	t.Helper()
 	const role = "arn:aws:iam::111122223333:role/causeway"
 	cfg := m.Config()
 	cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(m.Config()), role))

@@ -278,7 +278,7 @@ func (r *run) retarget(reader catalog.Reader, key discovery.Key, g, old *group, 
 			}
 		}
 		if published == nil {
-			published = publishedUnhealthy(reader, key, g)
+			published = publishedUnhealthy(reader, key)
 		}
 		t := &target{group: key, id: e.ID, check: work, due: time.Now().Add(rand.N(g.check.Interval.Duration))} //nolint:gosec // nothing secret
 		if p, ok := published[e.ID]; ok && p.Address == e.Address {
@@ -294,7 +294,7 @@ const reasonPrefix = "Check"
 
 // publishedUnhealthy returns the endpoints of a group that are published as
 // unhealthy because of a check.
-func publishedUnhealthy(reader catalog.Reader, key discovery.Key, g *group) map[string]discovery.Endpoint {
+func publishedUnhealthy(reader catalog.Reader, key discovery.Key) map[string]discovery.Endpoint {
 	out := make(map[string]discovery.Endpoint)
 	row, ok := catalog.InstanceGroups.Get(reader, key.String())
 	if !ok {
