@@ -40,6 +40,8 @@ type fleet struct {
 	clients []*client
 	cancel  context.CancelFunc
 	done    sync.WaitGroup
+
+	knownMu sync.Mutex
 	known   map[string]*[resource.Types]map[string]string // by zone: versions by name
 
 	// Set while no client runs.
@@ -131,8 +133,8 @@ func (f *fleet) scopeOf(t resource.Type) []string {
 func (f *fleet) records(c *client) bool { return !f.reconnecting && c.id < f.zones }
 
 func (f *fleet) record(zone string, t resource.Type, name, version string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.knownMu.Lock()
+	defer f.knownMu.Unlock()
 	if f.known[zone] == nil {
 		f.known[zone] = new([resource.Types]map[string]string)
 	}
@@ -219,7 +221,7 @@ type ConnectReply struct {
 	Failed  int64
 	Failure string
 	Totals  Totals
-	Counts  Counts // of the first client
+	Counts  Counts // what the first client has, by name
 }
 
 // Totals are sums over all clients since they connected.
@@ -286,8 +288,11 @@ func (f *fleet) Connect(a ConnectArgs, r *ConnectReply) error {
 	r.Totals = f.totals()
 	if a.Expect == nil {
 		f.mu.Lock()
-		f.stop() // what it counted is its own
-		r.Counts = f.clients[0].counts
+		f.stop()
+		for t := range r.Counts {
+			// By name: what changed meanwhile came twice.
+			r.Counts[t] = len(f.knownOf(f.clients[0].zone, resource.Type(t))) //nolint:gosec // t < Types
+		}
 		f.mu.Unlock()
 	}
 	return nil
