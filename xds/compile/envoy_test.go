@@ -1,6 +1,7 @@
 package compile_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -170,6 +171,30 @@ func TestEnvoyRetries(t *testing.T) {
 	}
 	// However often an application fails, its host stays: all hosts run the same bugs.
 	require.Equal(t, uint64(0), m.Stats(t, "cluster.web/php/80/pods.outlier_detection.ejections_active")["cluster.web/php/80/pods.outlier_detection.ejections_active"])
+}
+
+// An upload survives a dead endpoint up to the size that PHP takes by default,
+// and passes at any size.
+func TestEnvoyCarriesUploads(t *testing.T) {
+	t.Parallel()
+	good := startBackend(t, "good")
+	patchy := zone(callerZone, good)
+	patchy.Endpoints = append(patchy.Endpoints, refusing(t, "dead"))
+	m := startMesh(t, []*policy.Service{
+		pods("patchy", policy.HTTP1, patchy), pods("sound", policy.HTTP1, zone(callerZone, good)),
+	})
+	upload := func(host string, size int) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+host+"/", bytes.NewReader(make([]byte, size)))
+		require.NoError(t, err)
+		answer, err := m.client.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+	}
+	for range 12 {
+		upload("patchy.web", 8<<20)
+	}
+	upload("sound.web", 40<<20)
 }
 
 func TestEnvoyCarriesGRPC(t *testing.T) {

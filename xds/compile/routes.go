@@ -40,6 +40,12 @@ const (
 	hostReselections = 5
 )
 
+// retryBody is the size of a request body in bytes up to which a request can be
+// sent again: Envoy keeps that much of it. Beyond it a body streams, and if its
+// endpoint turns out to be dead the request fails. It is PHP's default
+// post_max_size; Envoy's default of 1 MiB loses uploads.
+const retryBody = 8 << 20
+
 // virtualHosts returns the virtual hosts of an HTTP port: one for the names
 // that everyone may use, one for the name that means the caller's namespace.
 func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Resource {
@@ -52,7 +58,10 @@ func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Re
 	}
 	slices.Sort(needs)
 	host := func(name string, hosts []string, v resource.Visibility) resource.Resource {
-		body := marshal(&routev3.VirtualHost{Name: name, Domains: domains(hosts, p), Routes: routes})
+		body := marshal(&routev3.VirtualHost{
+			Name: name, Domains: domains(hosts, p), Routes: routes,
+			RequestBodyBufferLimit: wrapperspb.UInt64(retryBody),
+		})
 		return resource.Resource{
 			Type: resource.VirtualHost, Name: name, Body: resource.Parts{body},
 			Visible: v, Needs: needs, Provenance: m.Provenance,
