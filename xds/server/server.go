@@ -21,7 +21,6 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
@@ -94,7 +93,7 @@ type Server struct {
 	store *snapshot.Store
 	opts  Options
 	grpc  *grpc.Server
-	admit *semaphore.Weighted
+	admit *admission
 	// bundles of large incremental responses.
 	bundles bundles
 
@@ -105,7 +104,7 @@ type Server struct {
 
 // New returns a server of the store's resources.
 func New(store *snapshot.Store, opts Options) *Server {
-	s := &Server{store: store, opts: opts, admit: semaphore.NewWeighted(admitBytes), streams: make(map[uint64]*stream)}
+	s := &Server{store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream)}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),

@@ -356,7 +356,7 @@ func (st *stream) sendOne(ctx context.Context, sendMsg func(any) error, o outgoi
 // when the client has judged the response, or after a while if it does not.
 func (st *stream) admit(ctx context.Context, o outgoing) error {
 	n := min(int64(o.size), admitBytes)
-	if err := st.server.admit.Acquire(ctx, n); err != nil {
+	if err := st.server.admit.acquire(ctx, n); err != nil {
 		return err
 	}
 	nonce, _ := strconv.ParseUint(o.nonce, 10, 64) // our own
@@ -365,7 +365,7 @@ func (st *stream) admit(ctx context.Context, o outgoing) error {
 	i := slices.IndexFunc(ts.waiting, func(w sent) bool { return w.nonce == nonce })
 	if i < 0 { // a client that guesses nonces has judged it before it was sent
 		st.mu.Unlock()
-		st.server.admit.Release(n)
+		st.server.admit.release(n)
 		return nil
 	}
 	ts.waiting[i].admitted = n
@@ -385,7 +385,7 @@ func (st *stream) admit(ctx context.Context, o outgoing) error {
 
 func (st *stream) release(w sent) {
 	if w.admitted > 0 {
-		st.server.admit.Release(w.admitted)
+		st.server.admit.release(w.admitted)
 	}
 }
 
