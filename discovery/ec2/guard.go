@@ -66,7 +66,7 @@ func (g guard) judge(e *answerEffect, now time.Time) (held []string, next guard)
 		switch {
 		case !ok:
 			fresh = append(fresh, id)
-		case since.Truncate(time.Second).After(e.released):
+		case since.After(e.released):
 			next.held[id] = since
 		}
 	}

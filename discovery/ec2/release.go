@@ -48,7 +48,7 @@ func (s *Source) release(tx *catalog.Tx, g *discovery.InstanceGroup, until time.
 	}
 	next := guard{removed: known.guard.removed, held: make(map[string]time.Time)}
 	for id, since := range known.guard.held {
-		if since.Truncate(time.Second).After(until) {
+		if since.After(until) {
 			next.held[id] = since
 		}
 	}
@@ -86,7 +86,8 @@ func annotatedRelease(g *discovery.InstanceGroup, now time.Time) time.Time {
 
 var errFuture = errors.New("it lies in the future, and would release what nobody has looked at")
 
-// parseRelease reads the annotation's value. Clocks may differ by a minute.
+// parseRelease reads the annotation's value. Whoever writes whole seconds means
+// the second as a whole. Clocks may differ by a minute.
 func parseRelease(value string, now time.Time) (time.Time, error) {
 	until, err := time.Parse(time.RFC3339, value)
 	if err != nil {
@@ -94,6 +95,9 @@ func parseRelease(value string, now time.Time) (time.Time, error) {
 	}
 	if until.After(now.Add(time.Minute)) {
 		return time.Time{}, errFuture
+	}
+	if until.Nanosecond() == 0 {
+		until = until.Add(time.Second - 1)
 	}
 	return until, nil
 }

@@ -18,8 +18,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -148,24 +146,6 @@ func (s *Source) Run(ctx context.Context, c *catalog.Catalog) error {
 	}
 }
 
-// Waiting returns the names of the accounts and regions whose instances are not
-// known: InstanceGroups name them, and they have neither answered
-// nor a last known good. Unlike the rows of catalog.Sources it also counts those
-// that Run has not come to yet, in the moment after an InstanceGroup appears.
-func Waiting(r catalog.Reader) []string {
-	waiting := make(map[string]struct{})
-	for g := range catalog.InstanceGroups.All(r) {
-		if len(v1alpha1.ValidateInstanceGroup(g.Object)) > 0 {
-			continue
-		}
-		name := keyOf(g).source()
-		if st, ok := catalog.Sources.Get(r, name); !ok || !st.Ready() {
-			waiting[name] = struct{}{}
-		}
-	}
-	return slices.Sorted(maps.Keys(waiting))
-}
-
 func (s *Source) start(c *catalog.Catalog) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,6 +165,7 @@ func (s *Source) stop() {
 		for key := range s.accounts {
 			catalog.Sources.Delete(tx, key.source())
 		}
+		catalog.GroupStatuses.Replace(tx, Scope, nil)
 		return nil
 	})
 	if err != nil {
