@@ -73,7 +73,6 @@ lint: ## golangci-lint (with the layering), shell scripts, YAML, Makefile
 	$(BIN)/golangci-lint run ./...
 	$(BIN)/golangci-lint fmt --diff
 	@for script in $(SHELL_SCRIPTS); do bash -n "$$script"; done
-	@if command -v shellcheck >/dev/null; then shellcheck $(SHELL_SCRIPTS); fi
 	@$(CAUSEWAY_TOOLS)/venv/bin/python test/tools/yamlcheck.py
 
 .PHONY: fmt
