@@ -37,9 +37,14 @@ const (
 	lastResort = 1
 	// ejectAfter is how many connections in a row must fail before a caller
 	// stops using an endpoint for a while. An application's own errors never
-	// eject: PHP answers 500 for its bugs on every host alike.
-	ejectAfter   = 5
+	// eject: PHP answers 500 for its bugs on every host alike. It is one less
+	// than a request has attempts, so that a request leaves a zone whose only
+	// endpoint is dead.
+	ejectAfter   = retries
 	ejectionTime = 10 * time.Second
+	// minRetries is how many requests of a proxy to a Service may be retried
+	// at a time, whatever their part of all.
+	minRetries = 200
 )
 
 // clusterBase is what all EDS clusters of a protocol have in common, marshalled
@@ -65,10 +70,7 @@ func clusterBase(p policy.Protocol) []byte {
 			MaxConnections:     wrapperspb.UInt32(100_000),
 			MaxPendingRequests: wrapperspb.UInt32(100_000),
 			MaxRequests:        wrapperspb.UInt32(100_000),
-			RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
-				BudgetPercent:       &typev3.Percent{Value: 20},
-				MinRetryConcurrency: wrapperspb.UInt32(10),
-			},
+			RetryBudget:        retryBudget(),
 		}}},
 		OutlierDetection: &clusterv3.OutlierDetection{
 			Interval:                               durationpb.New(time.Second),
@@ -96,6 +98,16 @@ func clusterBase(p policy.Protocol) []byte {
 		}
 	}
 	return marshal(c)
+}
+
+// retryBudget bounds what retries add to an overloaded Service. Envoy counts a
+// retried request for as long as it runs, those too whose first attempt found
+// nobody there: when a backing dies, every request of that moment is one. So
+// the bound is loose where there are few requests, and half of them elsewhere.
+func retryBudget() *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
+	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+		BudgetPercent: &typev3.Percent{Value: 50}, MinRetryConcurrency: wrapperspb.UInt32(minRetries),
+	}
 }
 
 func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
@@ -168,10 +180,7 @@ func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.P
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: lastResort}},
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 			MaxRequests: wrapperspb.UInt32(100_000), MaxPendingRequests: wrapperspb.UInt32(100_000),
-			RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
-				BudgetPercent:       &typev3.Percent{Value: 20},
-				MinRetryConcurrency: wrapperspb.UInt32(10),
-			},
+			RetryBudget: retryBudget(),
 		}}},
 	})
 	needs := slices.Clone(members)

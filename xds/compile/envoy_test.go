@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,9 +131,76 @@ func TestEnvoySurvivesDeadBacking(t *testing.T) {
 	// Once its endpoints are ejected, nobody is sent there any more.
 	const failed = "cluster.web/php/80/instances.upstream_cx_connect_fail"
 	before := m.Stats(t, failed)
-	require.LessOrEqual(t, before[failed], uint64(3*5+3), "an ejection must reach the workers at once")
+	require.LessOrEqual(t, before[failed], uint64(3*3+3), "an ejection must reach the workers at once")
 	require.Equal(t, map[string]int{"pod": 50}, m.ask(t, 50, http.MethodGet, "php.web"))
 	require.Equal(t, before, m.Stats(t, failed))
+}
+
+// together sends n requests at the same time and counts the answers.
+func (m *mesh) together(t *testing.T, n int, method, host string) map[string]int {
+	t.Helper()
+	var wg sync.WaitGroup
+	answers := make(chan string, n)
+	for range n {
+		wg.Go(func() {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+host+"/", http.NoBody)
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			answer, err := m.client.Do(r)
+			if err != nil {
+				answers <- err.Error()
+				return
+			}
+			_ = answer.Body.Close()
+			answers <- answer.Status
+		})
+	}
+	wg.Wait()
+	close(answers)
+	out := make(map[string]int)
+	for a := range answers {
+		out[a]++
+	}
+	return out
+}
+
+// Neither does it lose those that are sent at the same moment and take a
+// while, nor does the death of a zone, or of the caller's only neighbour.
+func TestEnvoySurvivesDeadHostsUnderLoad(t *testing.T) {
+	t.Parallel()
+	good := []*backend{startBackend(t, "b1"), startBackend(t, "b2"), startBackend(t, "c1"), startBackend(t, "c2")}
+	for _, b := range good {
+		b.answer(func(http.ResponseWriter, *http.Request) { time.Sleep(300 * time.Millisecond) })
+	}
+	dead := func(name string, n int) policy.Zone {
+		z := policy.Zone{Name: name}
+		for i := range n {
+			z.Endpoints = append(z.Endpoints, refusing(t, fmt.Sprintf("dead-%d", i)))
+		}
+		return z
+	}
+	m := startMesh(t, []*policy.Service{
+		both("backing", policy.HTTP1, 0, zone("zone-b", good...), dead("zone-b", 6)),
+		pods("thirds", policy.HTTP1, zone("zone-b", good[:2]...), zone("zone-c", good[2:]...), dead("zone-d", 2)),
+		pods("neighbour", policy.HTTP1, dead(callerZone, 1), zone("zone-b", good...)),
+	})
+	for _, host := range []string{"backing.web", "thirds.web", "neighbour.web"} {
+		for _, method := range []string{http.MethodPost, http.MethodGet} {
+			require.Equal(t, map[string]int{"200 OK": 100}, m.together(t, 100, method, host), "%s %s", method, host)
+		}
+	}
+	require.Zero(t, m.Stats(t, "cluster.web/thirds/80/pods.upstream_rq_retry_overflow")["cluster.web/thirds/80/pods.upstream_rq_retry_overflow"])
+}
+
+// A zone of one that dies is left before the retries are used up.
+func TestEnvoyLeavesDeadZone(t *testing.T) {
+	t.Parallel()
+	m := startMesh(t, []*policy.Service{
+		pods("php", policy.HTTP1, policy.Zone{Name: callerZone, Endpoints: []policy.Endpoint{refusing(t, "dead")}}, zone("zone-b", startBackend(t, "b1"))),
+	})
+	require.Equal(t, map[string]int{"b1": 20}, m.ask(t, 20, http.MethodPost, "php.web"))
 }
 
 func TestEnvoyRetries(t *testing.T) {

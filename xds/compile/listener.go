@@ -109,7 +109,7 @@ func (c *Compiler) Listener(d Declaration, m *policy.Service) []resource.Resourc
 // connectAttempts of a TCP connection, each to an endpoint that the load
 // balancer picks anew. Envoy does not avoid the one that just failed here, so
 // there must be enough of them for it to be ejected meanwhile.
-const connectAttempts = 2 * ejectAfter
+const connectAttempts = 10
 
 // streamIdle ends a request on which nothing at all has happened for so long.
 // It is far above what a PHP request may take and keeps forgotten ones from

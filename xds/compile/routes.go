@@ -29,11 +29,11 @@ const clusterDomain = "svc.cluster.local"
 // (proxy_next_upstream). A 502 or 504 says that the application failed or was
 // too slow, which a second time makes worse.
 //
-// Of two retries the first goes to another host of the same backing and the
-// second may go to the other backing: a backing that dies all at once loses
-// no request until callers have noticed.
+// The first retry goes to another host of the same backing, the others may go
+// to the other backing: a backing that dies all at once loses no request until
+// callers have noticed.
 const (
-	retries         = 2
+	retries         = 3
 	retryUnsent     = "connect-failure,refused-stream,reset-before-request"
 	retrySafe       = retryUnsent + ",reset,retriable-status-codes"
 	backingAttempts = 2
