@@ -114,7 +114,7 @@ GENERATED := policy/v1alpha1 manifests/crds
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now
-	go test ./xds/compile/... -update
+	go test ./xds/compile ./xds/bootstrap -update
 
 .PHONY: tools
 tools: tools-test ## Everything that tests, lint and generate need, into .tools/
