@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,4 +82,61 @@ func FuzzHandle(f *testing.F) {
 		require.Len(t, twice.Endpoints, 2, "an event removes nothing")
 		require.Equal(t, once, twice, "a duplicate changes nothing")
 	})
+}
+
+func TestHandle(t *testing.T) {
+	const id = "i-0123456789abcdef0"
+	now := time.Date(2026, 11, 23, 12, 0, 1, 0, time.UTC)
+	own := accountKey{region: "us-east-2"}
+	theirs := accountKey{roleARN: "arn:aws:iam::123456789012:role/causeway", region: "us-east-2"}
+	others := accountKey{roleARN: "arn:aws:iam::999999999999:role/causeway", region: "us-east-2"}
+	elsewhere := accountKey{region: "eu-west-1"}
+	for _, c := range []struct {
+		name, body, id string
+		drains         string
+		wakes          bool
+	}{
+		{"Spot notice", documentedEvents[detailSpot], id, reasonSpot, true},
+		{"Spot notice of an instance of others", documentedEvents[detailSpot], "i-1", "", false},
+		{"recommendation", documentedEvents[detailRebalance], id, "", true},
+		{"termination hook", strings.Replace(documentedEvents[detailTerminateAction], "us-west-2", "us-east-2", 1), id, reasonLeaving, true},
+		{"shutting down", strings.Replace(documentedEvents[detailStateChange], `"us-east-1"`, `"us-east-2"`, 1), id, reasonLeaving, true},
+		{"launch", strings.Replace(documentedEvents[detailLaunchSuccess], `"us-west-2"`, `"us-east-2"`, 1), "i-1", "", true},
+		{"a notice from a backlog", strings.Replace(documentedEvents[detailSpot], "12:00:00Z", "11:00:00Z", 1), id, "", true},
+		{"nothing of ours", `{"detail-type":"x"}`, id, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := New(Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+			cat := catalog.New()
+			s.start(cat)
+			for _, k := range []accountKey{own, theirs, others, elsewhere} {
+				s.accounts[k] = s.newAccount(k)
+			}
+			group := discovery.Key{Namespace: "web", Name: "php"}
+			before := &discovery.InstanceSet{Scope: Scope, Key: group, Endpoints: []discovery.Endpoint{{ID: "i-9"}, {ID: c.id}}}
+			_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+				catalog.Instances.Put(tx, before)
+				return nil
+			})
+			require.NoError(t, err)
+
+			require.NoError(t, s.handle([]byte(c.body), now))
+			set, _ := catalog.Instances.Get(cat.Read(), group.String())
+			require.Len(t, set.Endpoints, 2)
+			require.Equal(t, discovery.Healthy, set.Endpoints[0].Health)
+			require.Equal(t, c.drains != "", set.Endpoints[1].Health == discovery.Draining, "at once, before any sweep")
+			require.Contains(t, set.Endpoints[1].Reason, c.drains)
+			require.Equal(t, discovery.Healthy, before.Endpoints[1].Health, "a row that is written is not changed")
+			for k, wakes := range map[accountKey]bool{own: c.wakes, theirs: c.wakes, others: false, elsewhere: false} {
+				require.Len(t, s.accounts[k].wake, map[bool]int{true: 1}[wakes], k.source())
+			}
+		})
+	}
+}
+
+func TestRegionOf(t *testing.T) {
+	require.Equal(t, "ap-northeast-1", regionOf("https://sqs.ap-northeast-1.amazonaws.com/123456789012/causeway-events"))
+	require.Equal(t, "cn-north-1", regionOf("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/causeway-events"))
+	require.Empty(t, regionOf("http://127.0.0.1:5000/123456789012/causeway-events"))
+	require.Empty(t, regionOf("::"))
 }
