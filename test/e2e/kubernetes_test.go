@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -10,8 +11,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
@@ -40,7 +43,9 @@ func startCluster(t *testing.T) *cluster {
 	require.NoError(t, err)
 	c.kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
 	c.kube.Namespace(t, "web")
-	c.kube.Namespace(t, "causeway-system")
+	for _, file := range []string{"namespace", "rbac", "client-rules", "deployment", "service", "pdb", "guard-deletion"} {
+		c.kube.Apply(t, filepath.Join(root, "manifests", "install", file+".yaml"))
+	}
 	c.queue = c.moto.CreateQueue(t, "causeway")
 	c.boot(c.moto.CreateASG(t, harness.ASGOptions{Name: "php-web", Size: 4, Tags: map[string]string{"Role": "php-web"}}))
 	for i, a := range harness.Addresses(t, 2) {
@@ -64,7 +69,8 @@ spec:
   healthCheck: {http: {path: /healthz}, interval: 1s}
 `)
 	c.applyPods()
-	kubeconfig := c.kube.Kubeconfig(t)
+	// The replicas may do what the manifests say and nothing else.
+	kubeconfig := c.kube.KubeconfigFor(t, c.kube.ServiceAccountConfig(t, "causeway-system", "causeway"))
 	for _, name := range []string{"causeway-a", "causeway-b"} {
 		c.replicas = append(c.replicas, startReplica(t, name, c.moto.Env(), "--kubeconfig", kubeconfig,
 			"--ec2-interval", "1s", "--ec2-queue", c.moto.Region()+"="+c.queue))
@@ -321,6 +327,15 @@ func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
 		t.Logf("%s", r)
 		r.RequireNoFailures(t)
 	}
+	raw, err := c.kube.Client(t).Discovery().RESTClient().Get().
+		AbsPath("/apis/mesh.causeway.dev/v1alpha1/namespaces/web/instancegroups/php-web-ec2").DoRaw(t.Context())
+	require.NoError(t, err)
+	var object v1alpha1.InstanceGroup
+	require.NoError(t, json.Unmarshal(raw, &object))
+	for _, condition := range []string{"Accepted", "ResolvedRefs", "Fresh"} {
+		require.True(t, apimeta.IsStatusConditionTrue(object.Status.Conditions, condition), "%s: %+v", condition, object.Status)
+	}
+	require.EqualValues(t, 5, object.Status.Instances.Desired)
 	group, err := c.kube.Client(t).DiscoveryV1().EndpointSlices("web").List(t.Context(), metav1.ListOptions{LabelSelector: "endpointslice.kubernetes.io/managed-by=causeway.dev"})
 	require.NoError(t, err)
 	require.NotEmpty(t, group.Items)
