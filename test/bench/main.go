@@ -32,6 +32,7 @@ type options struct {
 	zones     int
 	full      bool
 	steps     string
+	markdown  string
 	gate      bool
 }
 
@@ -49,11 +50,20 @@ func main() {
 	flag.IntVar(&o.zones, "zones", 3, "zones that endpoints and clients are spread over")
 	flag.BoolVar(&o.full, "full", false, "also measure how costs grow with the mesh and its clients, and ten thousand idle streams")
 	flag.StringVar(&o.steps, "steps", "", "only these steps, separated by commas: start (always), zones, core, clients, idle, services")
+	flag.StringVar(&o.markdown, "markdown", "", "measure nothing: print this bench.json as a Markdown table")
 	flag.BoolVar(&o.gate, "gate", false, "fail if a ratio to the floor is above its limit")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := measure(ctx, &o)
+	var err error
+	if o.markdown != "" {
+		var r *report
+		if r, err = readReport(o.markdown, os.Stdout); err == nil {
+			err = r.markdown()
+		}
+	} else {
+		err = measure(ctx, &o)
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench: "+err.Error())

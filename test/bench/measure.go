@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -97,9 +98,9 @@ func (b *bench) probe(address string, scope Scope) (*Counts, error) {
 
 // herdResult is what it takes to connect everyone at once.
 type herdResult struct {
-	last, cpu float64 // seconds
-	after     usage
-	clients   ConnectReply
+	half, last, cpu float64 // seconds
+	after           usage
+	clients         ConnectReply
 }
 
 // herd connects clients at once to a server, which they stay with.
@@ -120,6 +121,7 @@ func (b *bench) herd(address string, pid, clients int) (herdResult, error) {
 	if h.after, err = usageOf(pid); err != nil {
 		return h, err
 	}
+	h.half = float64(h.clients.Synced[clients/2]-h.clients.Start) / 1e9
 	h.last = float64(h.clients.Synced[clients-1]-h.clients.Start) / 1e9
 	h.cpu = (h.after.cpu - before.cpu).Seconds()
 	return h, nil
@@ -269,32 +271,43 @@ func (b *bench) sourceDelay(ctx context.Context) error {
 	return nil
 }
 
+// floorResult is what the floor takes; zero where there is none.
+type floorResult struct {
+	herd      herdResult
+	many, one pushResult
+}
+
+// measureFloor measures the floor before the server under test, whose clients
+// would cost it memory and time. There is none for state-of-the-world clients.
+func (b *bench) measureFloor(clients int) (f floorResult, err error) {
+	if b.world {
+		return f, nil
+	}
+	if err := b.floor.call("Record", ConnectArgs{Address: b.server.xds, Zones: b.zones()}, &struct{}{}); err != nil {
+		return f, err
+	}
+	if f.herd, err = b.herd(b.floor.address, b.floor.PID(), clients); err != nil {
+		return f, err
+	}
+	if f.many, err = b.floorChange(clients); err != nil {
+		return f, err
+	}
+	if _, err := b.connect(b.floor.address, 1, Scope{}, &Counts{}); err != nil {
+		return f, err
+	}
+	f.one, err = b.floorChange(1)
+	return f, err
+}
+
 // core measures everything that a mesh of one size shows.
 func (b *bench) core(ctx context.Context, clients int) error {
 	size := func(n int) params {
 		return params{"services": b.mesh.services, "endpoints": b.mesh.endpoints, "clients": n}
 	}
-	if err := b.floor.call("Record", ConnectArgs{Address: b.server.xds, Zones: b.zones()}, &struct{}{}); err != nil {
-		return err
-	}
-
-	// The floor goes first: the server's clients would cost it memory and time.
-	floorHerd, err := b.herd(b.floor.address, b.floor.PID(), clients)
+	f, err := b.measureFloor(clients)
 	if err != nil {
 		return fmt.Errorf("floor: %w", err)
 	}
-	floorMany, err := b.floorChange(clients)
-	if err != nil {
-		return fmt.Errorf("floor: %w", err)
-	}
-	if _, err := b.connect(b.floor.address, 1, Scope{}, &Counts{}); err != nil {
-		return fmt.Errorf("floor: %w", err)
-	}
-	floorOne, err := b.floorChange(1)
-	if err != nil {
-		return fmt.Errorf("floor: %w", err)
-	}
-
 	if err := b.sourceDelay(ctx); err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
@@ -302,26 +315,25 @@ func (b *bench) core(ctx context.Context, clients int) error {
 	if err != nil {
 		return fmt.Errorf("all at once: %w", err)
 	}
-	b.report.add("first_sync_p50", size(clients), float64(herd.clients.Synced[clients/2]-herd.clients.Start)/1e9, "s").
-		withFloor(float64(floorHerd.clients.Synced[clients/2]-floorHerd.clients.Start)/1e9, 0)
-	b.ratio(b.goal(b.report.add("first_sync_last", size(clients), herd.last, "s"), clients, goalHerdLast), clients, floorHerd.last, herdRatio)
-	b.goal(b.report.add("first_sync_cpu", size(clients), herd.cpu, "s"), clients, goalHerdCPU).withFloor(floorHerd.cpu, 0)
-	b.goal(b.report.add("first_sync_rss_after", size(clients), herd.after.rss, "MB"), clients, goalHerdRSS).withFloor(floorHerd.after.rss, 0)
-	b.goal(b.report.add("first_sync_rss_peak", size(clients), herd.after.peak, "MB"), clients, goalHerdPeak).withFloor(floorHerd.after.peak, 0)
+	b.report.add("first_sync_p50", size(clients), herd.half, "s").withFloor(f.herd.half, 0)
+	b.ratio(b.goal(b.report.add("first_sync_last", size(clients), herd.last, "s"), clients, goalHerdLast), clients, f.herd.last, herdRatio)
+	b.goal(b.report.add("first_sync_cpu", size(clients), herd.cpu, "s"), clients, goalHerdCPU).withFloor(f.herd.cpu, 0)
+	b.goal(b.report.add("first_sync_rss_after", size(clients), herd.after.rss, "MB"), clients, goalHerdRSS).withFloor(f.herd.after.rss, 0)
+	b.goal(b.report.add("first_sync_rss_peak", size(clients), herd.after.peak, "MB"), clients, goalHerdPeak).withFloor(f.herd.after.peak, 0)
 	b.report.add("first_sync_refused", size(clients), float64(herd.clients.Failed), "streams").withGoal(0)
 	b.report.add("first_sync_bytes", size(clients), float64(herd.clients.Totals.Payload)/float64(clients), "B/client").
-		withFloor(float64(floorHerd.clients.Totals.Payload)/float64(clients), 0)
+		withFloor(float64(f.herd.clients.Totals.Payload)/float64(clients), 0)
 
 	many, err := b.endpointChange(ctx, clients)
 	if err != nil {
 		return fmt.Errorf("endpoint change: %w", err)
 	}
-	b.ratio(b.goal(b.report.add("endpoint_change_p50", size(clients), many.p50, "ms"), clients, goalChangeP50), clients, floorMany.p50, changeRatio)
-	b.ratio(b.goal(b.report.add("endpoint_change_p99", size(clients), many.p99, "ms"), clients, goalChangeP99), clients, floorMany.p99, changeRatio)
-	b.report.add("endpoint_change_last", size(clients), many.last, "ms").withFloor(floorMany.last, 0)
+	b.ratio(b.goal(b.report.add("endpoint_change_p50", size(clients), many.p50, "ms"), clients, goalChangeP50), clients, f.many.p50, changeRatio)
+	b.ratio(b.goal(b.report.add("endpoint_change_p99", size(clients), many.p99, "ms"), clients, goalChangeP99), clients, f.many.p99, changeRatio)
+	b.report.add("endpoint_change_last", size(clients), many.last, "ms").withFloor(f.many.last, 0)
 	b.goal(b.report.add("endpoint_change_cpu", size(clients), many.cpu/float64(clients), "ms/client"), clients, goalChangeCPU).
-		withFloor(floorMany.cpu/float64(clients), 0)
-	b.report.add("endpoint_change_bytes", size(clients), many.bytes, "B/client").withFloor(floorMany.bytes, 0)
+		withFloor(f.many.cpu/float64(clients), 0)
+	b.report.add("endpoint_change_bytes", size(clients), many.bytes, "B/client").withFloor(f.many.bytes, 0)
 	b.report.add("endpoint_change_compiles", size(clients), many.compiles, "compiles").withGoal(1)
 
 	if !b.world { // state-of-the-world sends all routes in one resource
@@ -354,9 +366,9 @@ func (b *bench) core(ctx context.Context, clients int) error {
 	if err != nil {
 		return fmt.Errorf("endpoint change, one client: %w", err)
 	}
-	b.report.add("endpoint_change_p50", size(1), one.p50, "ms").withGoal(goalChangeOne).withFloor(floorOne.p50, 0)
-	b.report.add("endpoint_change_p99", size(1), one.p99, "ms").withFloor(floorOne.p99, 0)
-	b.report.add("endpoint_change_cpu", size(1), one.cpu, "ms/client").withFloor(floorOne.cpu, 0)
+	b.report.add("endpoint_change_p50", size(1), one.p50, "ms").withGoal(goalChangeOne).withFloor(f.one.p50, 0)
+	b.report.add("endpoint_change_p99", size(1), one.p99, "ms").withFloor(f.one.p99, 0)
+	b.report.add("endpoint_change_cpu", size(1), one.cpu, "ms/client").withFloor(f.one.cpu, 0)
 	return b.fleet.call("Disconnect", struct{}{}, &struct{}{})
 }
 
@@ -600,7 +612,28 @@ func (b *bench) restartWith(ctx context.Context, services int) error {
 	if err := b.source.load(ctx, b.mesh); err != nil {
 		return err
 	}
-	return b.coldStart()
+	if err := b.coldStart(); err != nil {
+		return err
+	}
+	return b.rest()
+}
+
+// rest waits until the server has done what it does after a start, such as
+// recording the homes of new Services.
+func (b *bench) rest() error {
+	last := time.Duration(-1)
+	for range 60 {
+		u, err := usageOf(b.server.PID())
+		if err != nil {
+			return err
+		}
+		if last >= 0 && u.cpu-last < 50*time.Millisecond {
+			return nil
+		}
+		last = u.cpu
+		time.Sleep(time.Second)
+	}
+	return errors.New("the server does not come to rest")
 }
 
 // coldStart starts the server on what the source has.

@@ -128,6 +128,44 @@ func (r *report) print() error {
 	return t.Flush()
 }
 
+// markdown prints the rows that have a goal or a floor as a Markdown table, which
+// is how the figures get into the documentation.
+func (r *report) markdown() error {
+	var b strings.Builder
+	b.WriteString("| what | of | measured | goal | floor | ratio |\n|---|---|---|---|---|---|\n")
+	for _, w := range r.Rows {
+		if w.Goal == nil && w.Floor == nil {
+			continue
+		}
+		goal, ratio := optional(w.Goal), optional(w.Ratio)
+		if w.Met != nil && !*w.Met {
+			goal += " **missed**"
+		}
+		if w.RatioGoal != nil {
+			ratio += " (at most " + optional(w.RatioGoal) + ")"
+		}
+		if w.RatioMet != nil && !*w.RatioMet {
+			ratio += " **missed**"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s %s | %s | %s | %s |\n", w.Name, w.params(), number(w.Value), w.Unit, goal, optional(w.Floor), ratio)
+	}
+	_, err := io.WriteString(r.out, b.String())
+	return err
+}
+
+// readReport reads what write has written.
+func readReport(path string, out io.Writer) (*report, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &report{out: out}
+	if err := json.Unmarshal(data, r); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
 func optional(v *float64) string {
 	if v == nil {
 		return "-"
