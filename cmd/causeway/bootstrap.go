@@ -1,6 +1,12 @@
 package main
 
 import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
@@ -10,7 +16,7 @@ import (
 func bootstrapCommand() *cobra.Command {
 	o := bootstrap.Options{}
 	tls := bootstrap.TLS{}
-	role := ""
+	role, out := "", ""
 	c := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Print the bootstrap of an Envoy that joins the mesh",
@@ -33,11 +39,14 @@ On an EC2 host, as user data or from a unit file:
 			if tls != (bootstrap.TLS{}) {
 				o.TLS = &tls
 			}
-			out, err := bootstrap.Generate(o)
+			if out != "" {
+				return writeBootstrap(o, out)
+			}
+			config, err := bootstrap.Generate(o)
 			if err != nil {
 				return err
 			}
-			_, err = cmd.OutOrStdout().Write(out)
+			_, err = cmd.OutOrStdout().Write(config)
 			return err
 		},
 	}
@@ -56,6 +65,28 @@ On an EC2 host, as user data or from a unit file:
 	f.StringVar(&tls.CA, "tls-ca", "", "file with the CA of the control plane's certificate")
 	f.StringVar(&tls.ServerName, "tls-server-name", "", "DNS name in the control plane's certificate")
 	f.StringVar(&tls.Cert, "tls-cert", "", "file with the proxy's certificate")
+	f.StringVar(&out, "out", "", "directory to write to instead of printing; with TLS, Envoy then takes renewed certificates without a restart")
 	f.StringVar(&tls.Key, "tls-key", "", "file with the proxy's key")
 	return c
+}
+
+// writeBootstrap writes a bootstrap with the files that it refers to.
+func writeBootstrap(o bootstrap.Options, dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("--out: %w", err)
+	}
+	files, err := bootstrap.Files(o, dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Envoy may run as another user
+		return fmt.Errorf("--out: %w", err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := os.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil { //nolint:gosec // no secret in it
+			return fmt.Errorf("--out: %w", err)
+		}
+	}
+	return nil
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/ec2"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/discovery/probe"
 	"github.com/causeway-mesh/causeway/policy"
 )
 
@@ -34,7 +37,7 @@ func (s *serve) kubernetes() ([]component, error) {
 	}
 	identity = fmt.Sprintf("%s-%d", identity, os.Getpid())
 	election := kubernetes.NewElection(client, identity, s.registry)
-	ec2, prober, err := s.ec2()
+	instances, prober, err := s.ec2()
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +47,17 @@ func (s *serve) kubernetes() ([]component, error) {
 		if err := s.await(ctx, s.required...); err != nil {
 			return err
 		}
+		// What an earlier term of this replica knew is older than what the
+		// leaders since have published.
+		if _, err := s.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
+			catalog.Instances.Replace(tx, ec2.Scope, nil)
+			catalog.Checks.Replace(tx, probe.Scope, nil)
+			return nil
+		}); err != nil {
+			return err
+		}
 		g, ctx := errgroup.WithContext(ctx)
-		g.Go(func() error { return ec2.Run(ctx, s.catalog) })
+		g.Go(func() error { return instances.Run(ctx, s.catalog) })
 		g.Go(func() error { return prober.Run(ctx, s.catalog) })
 		g.Go(func() error { return client.Publish(ctx, s.catalog) })
 		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, policy.InstanceGroupConditions) })
