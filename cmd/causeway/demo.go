@@ -137,11 +137,11 @@ func (d *demo) setUp() {
 	if err := os.MkdirAll(d.config, 0o700); err != nil {
 		d.t.Fatalf("demo: %v", err)
 	}
-	pods := ""
+	var pods strings.Builder
 	for i, zone := range zones {
 		name, address := fmt.Sprintf("php-web-%d", i), netip.MustParseAddr(fmt.Sprintf("127.78.0.%d", i+1))
 		d.workload("pods", name, zone, address)
-		pods += fmt.Sprintf("- {addresses: [%s], zone: %s, targetRef: {kind: Pod, namespace: web, name: %s}}\n", address, zone, name)
+		fmt.Fprintf(&pods, "- {addresses: [%s], zone: %s, targetRef: {kind: Pod, namespace: web, name: %s}}\n", address, zone, name)
 	}
 	mesh := fmt.Sprintf(`apiVersion: v1
 kind: Service
@@ -164,7 +164,7 @@ metadata: {name: php-web-pods, namespace: web, labels: {kubernetes.io/service-na
 addressType: IPv4
 ports: [{name: http, port: %d}]
 endpoints:
-%s`, d.moto.Region(), demoGroup, demoPort, demoPort, pods)
+%s`, d.moto.Region(), demoGroup, demoPort, demoPort, pods.String())
 	if err := os.WriteFile(filepath.Join(d.config, "mesh.yaml"), []byte(mesh), 0o600); err != nil {
 		d.t.Fatalf("demo: %v", err)
 	}

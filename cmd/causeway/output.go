@@ -37,7 +37,7 @@ func (o *outputFlag) print(c *cobra.Command, v any, rows func(*table)) error {
 		if err != nil {
 			return fmt.Errorf("print: %w", err)
 		}
-		_, err = io.WriteString(c.OutOrStdout(), string(out))
+		_, err = c.OutOrStdout().Write(out)
 		return err
 	}
 	return fmt.Errorf("--output: %q is not table, json or yaml", o.format)

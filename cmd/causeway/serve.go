@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -204,7 +205,7 @@ func (s *serve) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	components := append(listeners, component{"engine", s.engine.Run})
+	components := slices.Concat(listeners, []component{{"engine", s.engine.Run}})
 	if s.certs != nil {
 		components = append(components, component{"certificates", s.certs.run})
 	}

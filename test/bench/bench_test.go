@@ -9,13 +9,12 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -51,6 +50,7 @@ func TestSmoke(t *testing.T) {
 }
 
 func smoke(t *testing.T, o options) {
+	t.Helper()
 	r := newReport(io.Discard, o.source, o.xds)
 	b, err := newBench(t.Context(), t, &o, r)
 	require.NoError(t, err)

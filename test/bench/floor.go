@@ -43,7 +43,7 @@ func newFloor() *floor { return &floor{streams: make(map[chan mem.BufferSlice]st
 func (f *floor) serve(l net.Listener) error {
 	// The transport is set up as the server's under test.
 	f.server = grpc.NewServer(grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(16<<20),
-		grpc.SharedWriteBuffer(true), grpc.ReadBufferSize(4<<10),
+		grpc.ReadBufferSize(4<<10),
 		grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error { return f.stream(s) }))
 	return f.server.Serve(l)
 }
@@ -108,7 +108,9 @@ func (f *floor) Record(a ConnectArgs, _ *struct{}) error {
 		mu.Unlock()
 	}
 	cancel()
-	<-received
+	if err := <-received; err == nil {
+		return errors.New("the control plane ended the stream before it was canceled")
+	}
 
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -68,13 +68,13 @@ func (m mesh) slice(service string, first int) *discoveryv1.EndpointSlice {
 			Labels: map[string]string{discoveryv1.LabelServiceName: service},
 		},
 		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: ptr("http"), Port: ptr(int32(8080)), Protocol: ptr(corev1.ProtocolTCP)}},
+		Ports:       []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}},
 	}
 	for i := range m.endpoints {
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
 			Addresses:  []string{address(first + i)},
-			Conditions: discoveryv1.EndpointConditions{Ready: ptr(true), Serving: ptr(true), Terminating: ptr(false)},
-			Zone:       ptr(zoneName(i % m.zones)),
+			Conditions: discoveryv1.EndpointConditions{Ready: new(true), Serving: new(true), Terminating: new(false)},
+			Zone:       new(zoneName(i % m.zones)),
 			TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: namespace, Name: fmt.Sprintf("%s-%04d", service, i)},
 		})
 	}
@@ -98,5 +98,3 @@ func (m mesh) instances() *discoveryv1.EndpointSlice {
 func (m mesh) objects(i int) (*corev1.Service, *discoveryv1.EndpointSlice) {
 	return m.service(serviceName(i)), m.slice(serviceName(i), i*m.endpoints)
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -31,13 +31,11 @@ func runChild() {
 	if kind == "" {
 		return
 	}
-	if err := serveChild(kind); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	fmt.Fprintln(os.Stderr, serveChild(kind))
+	os.Exit(1)
 }
 
+// serveChild serves until the parent ends the process; it returns why it cannot.
 func serveChild(kind string) error {
 	s := rpc.NewServer()
 	var service any

@@ -63,7 +63,7 @@ func (r *report) add(name string, p params, value float64, unit string) *row {
 
 // withGoal sets the most that the design allows.
 func (w *row) withGoal(goal float64) *row {
-	w.Goal, w.Met = &goal, ptr(w.Value <= goal)
+	w.Goal, w.Met = &goal, new(w.Value <= goal)
 	return w
 }
 
@@ -72,9 +72,9 @@ func (w *row) withFloor(floor, limit float64) *row {
 	if floor <= 0 {
 		return w
 	}
-	w.Floor, w.Ratio = ptr(round(floor)), ptr(round(w.Value/floor))
+	w.Floor, w.Ratio = new(round(floor)), new(round(w.Value/floor))
 	if limit > 0 {
-		w.RatioGoal, w.RatioMet = &limit, ptr(*w.Ratio <= limit)
+		w.RatioGoal, w.RatioMet = &limit, new(*w.Ratio <= limit)
 	}
 	return w
 }

@@ -81,7 +81,7 @@ func (s *kubeSource) args() []string { return []string{"--kubeconfig", s.kubecon
 
 func (s *kubeSource) create(ctx context.Context, service *corev1.Service, slices ...*discoveryv1.EndpointSlice) error {
 	if _, err := s.client.CoreV1().Services(namespace).Create(ctx, service, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
-		return fmt.Errorf("Service %s: %w", service.Name, err)
+		return fmt.Errorf("service %s: %w", service.Name, err)
 	}
 	for _, slice := range slices {
 		if _, err := s.client.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {

@@ -140,28 +140,6 @@ func (r *replica) proxies() ([]server.ProxyStatus, error) {
 	return out, json.Unmarshal(body, &out)
 }
 
-// waitInSync waits until n proxies are connected and have everything.
-func (r *replica) waitInSync(n int) []server.ProxyStatus {
-	r.t.Helper()
-	var proxies []server.ProxyStatus
-	harness.Eventually(r.t, 30*time.Second, fmt.Sprintf("%d proxies in sync with %s", n, r.name), func() error {
-		var err error
-		if proxies, err = r.proxies(); err != nil {
-			return err
-		}
-		if len(proxies) != n {
-			return fmt.Errorf("%d are connected", len(proxies))
-		}
-		for _, p := range proxies {
-			if !p.InSync {
-				return fmt.Errorf("%+v", p)
-			}
-		}
-		return nil
-	})
-	return proxies
-}
-
 // caller is an Envoy next to a workload that calls others.
 type caller struct {
 	*harness.Envoy

@@ -109,8 +109,8 @@ func New(store *snapshot.Store, opts Options) *Server {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxConcurrentStreams(4096),
-		// Thousands of mostly idle connections: buffers only while they are in use.
-		grpc.SharedWriteBuffer(true),
+		// Thousands of mostly idle connections: write buffers are shared by
+		// default, and a small one is enough for requests.
 		grpc.ReadBufferSize(4 << 10),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
