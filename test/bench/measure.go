@@ -324,6 +324,9 @@ func (b *bench) core(ctx context.Context, clients int) error {
 	b.report.add("first_sync_bytes", size(clients), float64(herd.clients.Totals.Payload)/float64(clients), "B/client").
 		withFloor(float64(f.herd.clients.Totals.Payload)/float64(clients), 0)
 
+	if err := b.rest(); err != nil {
+		return err
+	}
 	many, err := b.endpointChange(ctx, clients)
 	if err != nil {
 		return fmt.Errorf("endpoint change: %w", err)
@@ -619,7 +622,8 @@ func (b *bench) restartWith(ctx context.Context, services int) error {
 }
 
 // rest waits until the server has done what it does after a start, such as
-// recording the homes of new Services.
+// recording the homes of new Services, or after many clients came, such as
+// giving back the memory that it took.
 func (b *bench) rest() error {
 	last := time.Duration(-1)
 	for range 60 {
