@@ -16,7 +16,7 @@ import (
 
 // Store is the set of all resources. Its methods may be called concurrently.
 type Store struct {
-	apply sync.Mutex // serializes Apply, so that it may read without mu
+	apply sync.Mutex // serializes Apply, so that what it looked up stays true until it writes
 
 	mu      sync.RWMutex
 	index   uint64 // counts the Applies that changed something
@@ -110,7 +110,7 @@ func (s *Store) Apply(cause time.Time, updates []Update) (index uint64, changed 
 		entry      *entry
 		provenance []discovery.ObjectRef
 	}
-	var changes []change
+	var changes, removed []change
 	var renewed []renewal
 	unitRefs := make([][]ref, len(updates))
 	var encoded uint64
@@ -119,14 +119,10 @@ func (s *Store) Apply(cause time.Time, updates []Update) (index uint64, changed 
 		refs := make([]ref, 0, len(up.Resources))
 		for i := range up.Resources {
 			r := &up.Resources[i]
-			id, known := s.tables[r.Type].ids[r.Name]
-			var old *entry
-			if known {
-				old = s.tables[r.Type].entries[id]
-			}
+			id, old := s.lookup(r.Type, r.Name)
 			next, fresh := nextEntry(old, up.Unit, r)
 			encoded += fresh
-			if !known {
+			if old == nil {
 				id = s.intern(r.Type, r.Name)
 			}
 			refs = append(refs, ref{r.Type, id})
@@ -137,13 +133,17 @@ func (s *Store) Apply(cause time.Time, updates []Update) (index uint64, changed 
 				renewed = append(renewed, renewal{old, r.Provenance})
 			}
 		}
+		s.mu.RLock()
 		for _, old := range had {
 			if !slices.Contains(refs, old) && s.tables[old.t].entries[old.id].unit == up.Unit {
-				changes = append(changes, change{ref: old})
+				removed = append(removed, change{ref: old})
 			}
 		}
+		s.mu.RUnlock()
 		unitRefs[u] = refs
 	}
+	// Removals first: a resource may move from one unit to another, whichever is named first.
+	changes = append(removed, changes...)
 
 	s.mu.Lock()
 	for u, up := range updates {
@@ -229,6 +229,18 @@ func nextEntry(old *entry, unit string, r *resource.Resource) (next *entry, enco
 		return nil, encoded
 	}
 	return next, encoded
+}
+
+// lookup returns a name's id and entry, nil if the name is not known. A
+// subscriber may be making others known at the same time.
+func (s *Store) lookup(t resource.Type, name string) (uint32, *entry) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id, ok := s.tables[t].ids[name]
+	if !ok {
+		return 0, nil
+	}
+	return id, s.tables[t].entries[id]
 }
 
 // intern returns the id of a name, which it makes if need be. apply must be

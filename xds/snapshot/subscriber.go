@@ -19,12 +19,16 @@ const ClusterGrace = 5 * time.Second
 const (
 	MaxNames      = 200_000
 	MaxNameLength = 1024
+	// MaxRoutes is how many route configurations' virtual hosts one stream may
+	// follow: each is compared with every virtual host's name.
+	MaxRoutes = 128
 )
 
 // Errors of Subscribe. The stream that causes one must end.
 var (
-	ErrTooManyNames = fmt.Errorf("a stream may follow at most %d names", MaxNames)
-	ErrNameTooLong  = fmt.Errorf("a resource name has at most %d bytes", MaxNameLength)
+	ErrTooManyRoutes = fmt.Errorf("a stream may follow the virtual hosts of at most %d route configurations", MaxRoutes)
+	ErrTooManyNames  = fmt.Errorf("a stream may follow at most %d names", MaxNames)
+	ErrNameTooLong   = fmt.Errorf("a resource name has at most %d bytes", MaxNameLength)
 )
 
 // Mode says how a subscriber is served.
@@ -150,8 +154,8 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 			sub.wildcard[t] = true
 			large = true
 		case t == resource.VirtualHost && !strings.Contains(name, "/"):
-			if prefix := name + "/"; !slices.Contains(sub.prefixes, prefix) {
-				sub.prefixes = append(sub.prefixes, strings.Clone(prefix))
+			if err := sub.followHosts(name); err != nil {
+				return err
 			}
 			large = true
 		default:
@@ -166,7 +170,11 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 		}
 	}
 	if t == resource.Route && sub.mode.StateOfTheWorld {
-		sub.followHosts(names)
+		for _, name := range names {
+			if err := sub.followHosts(name); err != nil {
+				return err
+			}
+		}
 	}
 	for name := range known {
 		if len(name) > MaxNameLength {
@@ -222,15 +230,16 @@ func (sub *Subscriber) resendHosts(routes []string, known map[string]string) {
 	}
 }
 
-// followHosts makes a state-of-the-world stream follow the virtual hosts that
-// its route configurations will contain.
-func (sub *Subscriber) followHosts(routes []string) {
-	for _, name := range routes {
-		if prefix := name + "/"; !slices.Contains(sub.prefixes, prefix) {
-			sub.prefixes = append(sub.prefixes, strings.Clone(prefix))
+// followHosts makes the subscriber follow the virtual hosts of a route configuration.
+func (sub *Subscriber) followHosts(route string) error {
+	if prefix := route + "/"; !slices.Contains(sub.prefixes, prefix) {
+		if len(sub.prefixes) >= MaxRoutes {
+			return ErrTooManyRoutes
 		}
+		sub.prefixes = append(sub.prefixes, prefix) // a copy, not a part of somebody's request
 	}
 	sub.store.wildcard[resource.VirtualHost].set(sub.slot)
+	return nil
 }
 
 // Remove unsubscribes from names. A name that is still followed at large is
@@ -280,6 +289,18 @@ func (sub *Subscriber) forget(t resource.Type, id uint32) {
 	sub.sent[t].clear(id)
 	sub.dirty[t].clear(id)
 	sub.held[t].clear(id)
+	if t == resource.Cluster {
+		sub.warming.clear(id)
+		sub.removing[0].clear(id)
+		sub.removing[1].clear(id)
+	}
+}
+
+// Has reports whether the client has the resource, as far as it accepted it.
+func (sub *Subscriber) Has(t resource.Type, id uint32) bool {
+	sub.store.mu.Lock() // Collect writes with only the read lock
+	defer sub.store.mu.Unlock()
+	return sub.sent[t].has(id)
 }
 
 // Asked returns how many names of a type the subscriber asked for, and whether
@@ -343,6 +364,8 @@ func (sub *Subscriber) Collect(in Settled) (batches []Batch, again time.Time) {
 			batches = append(batches, b)
 		}
 	}
+	// What goes out now is not acknowledged yet, whatever was before.
+	in.Routes = in.Routes && !slices.ContainsFunc(batches, func(b Batch) bool { return b.Type >= resource.Listener })
 	removals, again := sub.collectRemovals(in)
 	return append(batches, removals...), again
 }
@@ -370,7 +393,8 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 			sub.collectGone(t, id, e, &b)
 			continue
 		}
-		if sub.mode.Ordered && t >= resource.Listener && !sub.ready(e.needs, 0) {
+		if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(e.needs, 0) ||
+			(sub.mode.StateOfTheWorld && t == resource.Route && sub.hostHeld(e.name))) {
 			sub.held[t].set(id)
 			continue
 		}

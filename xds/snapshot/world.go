@@ -55,6 +55,19 @@ func (sub *Subscriber) worldBatch(b Batch) (Batch, bool) {
 	return b, len(b.Frames) > 0 || len(b.Removed) == 0
 }
 
+// hostHeld reports whether a virtual host that the client has within a route
+// configuration changed and must wait: the whole must wait with it, since its
+// former content is not kept.
+func (sub *Subscriber) hostHeld(route string) bool {
+	for id := range sub.held[resource.VirtualHost].all() {
+		e := sub.store.tables[resource.VirtualHost].entries[id]
+		if e != nil && sub.sent[resource.VirtualHost].has(id) && strings.HasPrefix(e.name, route+"/") {
+			return true
+		}
+	}
+	return false
+}
+
 // inlineRoute returns a route configuration with the virtual hosts that the
 // subscriber sees inside it instead of a reference to VHDS.
 func (sub *Subscriber) inlineRoute(e *entry, f *Frame) *Frame {
@@ -75,7 +88,7 @@ func (sub *Subscriber) inlineRoute(e *entry, f *Frame) *Frame {
 	}
 	slices.SortFunc(hosts, func(a, b *entry) int { return strings.Compare(a.name, b.name) })
 	for _, h := range hosts {
-		host := h.frame.body()
+		host := h.frameFor(sub.view.Zone).body()
 		head := protowire.AppendTag(nil, fieldVirtualHosts, protowire.BytesType)
 		parts = append(parts, protowire.AppendVarint(head, uint64(host.Len()))) //nolint:gosec // a length
 		parts = append(parts, host...)
