@@ -280,6 +280,11 @@ func (st *stream) judge(t resource.Type, r *request) {
 	for _, id := range w.ids {
 		delete(ts.rejected, id)
 	}
+	for id := range ts.rejected {
+		if !st.sub.Has(t, id) { // removed since, or no longer asked for
+			delete(ts.rejected, id)
+		}
+	}
 	if len(ts.rejected) == 0 {
 		ts.fault = ""
 	}

@@ -29,7 +29,8 @@ func (*worldProtocol) mode(n *Node) snapshot.Mode {
 
 func (p *worldProtocol) subscribe(st *stream, t resource.Type, r *request) error {
 	started := st.types[t].started
-	if started && r.nonce != strconv.FormatUint(st.types[t].lastNonce, 10) {
+	last := st.types[t].lastNonce // 0 if nothing was sent yet: then there is nothing to be stale to
+	if started && last != 0 && r.nonce != strconv.FormatUint(last, 10) {
 		return nil // stale: the client will answer the newer response
 	}
 	names := r.subscribe
