@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -33,8 +34,12 @@ func TestApplyWhileNamesAreAdded(t *testing.T) {
 			}
 		})
 	}
+	var resources []resource.Resource
 	for i := range 300 {
-		s.Apply(time.Time{}, []Update{{Unit: "u", Resources: []resource.Resource{res(resource.Endpoint, fmt.Sprintf("n0-%d", i), "x")}}})
+		resources = append(resources, res(resource.Endpoint, fmt.Sprintf("n0-%d", i), "x"))
+	}
+	for range 100 { // after the first, it only looks them up
+		s.Apply(time.Time{}, []Update{{Unit: "u", Resources: resources}})
 	}
 	wg.Wait()
 }
@@ -127,6 +132,8 @@ type holder struct {
 	has  [resource.Types]map[string]*Frame
 	// unacked is true until the client acknowledges the routes that it was sent.
 	unacked bool
+	// wanted are the clusters whose endpoints the client has not asked for yet.
+	wanted []string
 }
 
 func (h *holder) join(t *testing.T, s *Store) {
@@ -136,15 +143,28 @@ func (h *holder) join(t *testing.T, s *Store) {
 		for name, f := range h.has[rt] {
 			known[name] = f.Version
 		}
-		require.NoError(t, h.sub.Add(rt, []string{"*"}, known))
+		names := []string{"*"}
+		if rt == resource.Endpoint { // by name, as Envoy does
+			names = slices.Sorted(maps.Keys(h.has[resource.Cluster]))
+		}
+		require.NoError(t, h.sub.Add(rt, names, known))
 	}
-	h.unacked = false
+	h.unacked, h.wanted = false, nil
+}
+
+// ask subscribes to the endpoints of the clusters that came.
+func (h *holder) ask(t *testing.T) {
+	require.NoError(t, h.sub.Add(resource.Endpoint, h.wanted, nil))
+	h.wanted = nil
 }
 
 func (h *holder) collect(t *testing.T, s *Store, now time.Time) {
 	batches, _ := h.sub.Collect(Settled{Now: now, Routes: !h.unacked})
 	for _, b := range batches {
 		for i, name := range h.sub.Names(b.Type, b.IDs) {
+			if b.Type == resource.Cluster && h.has[b.Type][name] == nil {
+				h.wanted = append(h.wanted, name)
+			}
 			h.has[b.Type][name] = b.Frames[i]
 			if b.Type < resource.Listener {
 				continue
@@ -164,6 +184,11 @@ func (h *holder) collect(t *testing.T, s *Store, now time.Time) {
 				require.False(t, h.unacked, "cluster %s removed before the routes were acknowledged", name)
 			}
 			delete(h.has[b.Type], name)
+			if b.Type == resource.Cluster {
+				delete(h.has[resource.Endpoint], name)
+				h.wanted = slices.DeleteFunc(h.wanted, func(w string) bool { return w == name })
+				h.sub.Remove(resource.Endpoint, []string{name})
+			}
 		}
 		h.unacked = h.unacked || b.Type >= resource.Listener
 	}
@@ -186,7 +211,7 @@ func TestRandomHistories(t *testing.T) {
 			clients[i] = h
 		}
 		for range 120 {
-			switch rnd.IntN(6) {
+			switch rnd.IntN(7) {
 			case 0, 1, 2:
 				s.Apply(now, []Update{randomUnit(rnd)})
 			case 3:
@@ -199,12 +224,17 @@ func TestRandomHistories(t *testing.T) {
 			case 4:
 				now = now.Add(time.Duration(rnd.IntN(4)) * time.Second)
 			}
-			clients[rnd.IntN(len(clients))].collect(t, s, now)
+			h := clients[rnd.IntN(len(clients))]
+			h.collect(t, s, now)
+			if rnd.IntN(2) == 0 {
+				h.ask(t)
+			}
 		}
 		for range 8 {
 			now = now.Add(ClusterGrace)
 			for _, h := range clients {
 				h.unacked = false
+				h.ask(t)
 				h.collect(t, s, now)
 			}
 		}
@@ -214,8 +244,11 @@ func TestRandomHistories(t *testing.T) {
 				fresh.has[rt] = make(map[string]*Frame)
 			}
 			fresh.join(t, s)
-			fresh.collect(t, s, now)
-			fresh.collect(t, s, now)
+			for range 3 {
+				fresh.unacked = false
+				fresh.collect(t, s, now)
+				fresh.ask(t)
+			}
 			for rt := range h.has {
 				require.Equal(t, versionsOf(fresh.has[rt]), versionsOf(h.has[rt]), "seed %d client %d %s", seed, i, resource.Type(rt))
 			}
