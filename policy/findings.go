@@ -125,6 +125,12 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding 
 	return out
 }
 
+// FailedOver counts the ports of a Service that are answered by the backing
+// that is not home, because the home has no usable endpoint.
+func FailedOver(r catalog.Reader, service discovery.Key) int {
+	return len(failovers(r, discovery.ObjectRef{}, BuildService(r, service)))
+}
+
 // home returns the backing that has all of a port's traffic and the other one;
 // nil for what the port does not have.
 func (p *Port) home() (home, other *Backing) {

@@ -14,7 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
@@ -107,7 +109,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 type collector struct {
 	serve *serve
 
-	lastSync, failing, resources, bytes, guard, instances, proxiesBehind *prometheus.Desc
+	lastSync, failing, resources, bytes, guard, instances, failedOver, proxiesBehind *prometheus.Desc
 }
 
 func newCollector(s *serve) *collector {
@@ -119,13 +121,14 @@ func newCollector(s *serve) *collector {
 		bytes:         prometheus.NewDesc("causeway_xds_resource_bytes", "Bytes of the resources in the snapshot, all zones' variants together.", []string{"type"}, nil),
 		guard:         prometheus.NewDesc("causeway_guard_held_instances", "Instances that the never-empty guard holds back from removal.", []string{"group"}, nil),
 		instances:     prometheus.NewDesc("causeway_group_instances", "Instances of a group by state (desired, ready, draining, spot).", []string{"group", "state"}, nil),
+		failedOver:    prometheus.NewDesc("causeway_failed_over_ports", "Ports of a Service whose home has no usable endpoint, so that the other backing answers.", []string{"service"}, nil),
 		proxiesBehind: prometheus.NewDesc("causeway_xds_proxies_behind", "Connected proxies that have not acknowledged everything, by cause (pending, rejected, stalled).", []string{"cause"}, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.lastSync, c.failing, c.resources, c.bytes, c.guard, c.instances, c.proxiesBehind} {
+	for _, d := range []*prometheus.Desc{c.lastSync, c.failing, c.resources, c.bytes, c.guard, c.instances, c.failedOver, c.proxiesBehind} {
 		ch <- d
 	}
 }
@@ -145,6 +148,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			failing = 1
 		}
 		gauge(c.failing, failing, st.Name)
+	}
+	told := make(map[discovery.Key]bool)
+	for g := range catalog.InstanceGroups.All(r) {
+		key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
+		if !told[key] {
+			told[key] = true
+			gauge(c.failedOver, float64(policy.FailedOver(r, key)), key.String())
+		}
 	}
 	for st := range catalog.GroupStatuses.All(r) {
 		group := st.Key.String()

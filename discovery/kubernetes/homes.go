@@ -117,17 +117,24 @@ const homesEvery = 2 * time.Second
 func (c *Client) RecordHomes(ctx context.Context, cat *catalog.Catalog, missing func(catalog.Reader) []discovery.Home) error {
 	feed := cat.Subscribe()
 	defer feed.Close()
+	retry := true
 	for {
-		if _, err := feed.Next(ctx); err != nil {
+		b, err := feed.Next(ctx)
+		if err != nil {
 			return err
 		}
-		r := cat.Read()
+		if !retry && !concernsHomes(b) {
+			continue
+		}
+		r := b.Reader
 		if st, ok := catalog.Sources.Get(r, ScopeHomes); !ok || !st.Synced {
 			continue
 		}
+		retry = false
 		if records := missing(r); len(records) > 0 {
 			if err := c.recordHomes(ctx, records); err != nil && ctx.Err() == nil {
-				c.log.Warn("cannot record the homes of Services; trying again", "error", err)
+				c.log.Warn("cannot record the homes of Services; trying again with the next change", "error", err)
+				retry = true
 			}
 		}
 		select {
@@ -136,6 +143,18 @@ func (c *Client) RecordHomes(ctx context.Context, cat *catalog.Catalog, missing 
 		case <-time.After(homesEvery):
 		}
 	}
+}
+
+// concernsHomes reports whether a batch changes what homes are decided by; most
+// are of endpoints, and looking at every Service for each would cost too much.
+func concernsHomes(b catalog.Batch) bool {
+	for _, ch := range b.Changes {
+		switch ch.Table {
+		case catalog.Services.Name(), catalog.InstanceGroups.Name(), catalog.Homes.Name(), catalog.Sources.Name():
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Client) recordHomes(ctx context.Context, records []discovery.Home) error {

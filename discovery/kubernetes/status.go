@@ -42,6 +42,7 @@ const (
 	reasonNotRead     = "NotReadYet"
 	reasonHolding     = "Holding"
 	reasonNothingHeld = "NothingHeld"
+	reasonFailedOver  = "FailedOver" // of policy's condition Serving
 )
 
 // statusWriter writes InstanceGroup status and Events.
@@ -187,10 +188,10 @@ func readConditions(st *discovery.GroupStatus, read bool, generation int64) []me
 func (w *statusWriter) events(g *discovery.InstanceGroup, have, want *v1alpha1.InstanceGroupStatus) {
 	for _, c := range want.Conditions {
 		old := apimeta.FindStatusCondition(have.Conditions, c.Type)
-		if old != nil && old.Status == c.Status || old == nil && c.Status != metav1.ConditionFalse && c.Type != v1alpha1.ConditionGuardEngaged {
+		if old != nil && old.Status == c.Status && old.Reason == c.Reason || old == nil && c.Status != metav1.ConditionFalse && c.Type != v1alpha1.ConditionGuardEngaged {
 			continue
 		}
-		bad := c.Status == metav1.ConditionFalse
+		bad := c.Status == metav1.ConditionFalse || c.Reason == reasonFailedOver
 		if c.Type == v1alpha1.ConditionGuardEngaged {
 			bad = c.Status == metav1.ConditionTrue
 			if old == nil && !bad {

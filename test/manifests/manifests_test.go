@@ -84,7 +84,7 @@ func TestAlerts(t *testing.T) {
 			require.NotEmpty(t, a.Annotations["summary"], a.Alert)
 		}
 	}
-	require.Equal(t, 7, count)
+	require.Equal(t, 8, count)
 }
 
 // Metrics that the documentation names exist.

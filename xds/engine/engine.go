@@ -31,10 +31,13 @@ import (
 
 // A change goes out at once. Those that follow it are gathered for settle,
 // which doubles up to settleMost while they keep coming, so that a storm costs
-// one push per window.
+// one push per window. A push that concerns many proxies takes sendTime for
+// each; the next one waits until they may all have it, so that no proxy falls
+// behind by more than a push.
 const (
 	settle     = 10 * time.Millisecond
 	settleMost = 100 * time.Millisecond
+	sendTime   = 60 * time.Microsecond
 )
 
 // parallelFrom is how many Services must be compiled at once for it to be
@@ -50,8 +53,10 @@ type Engine struct {
 	metrics  metrics
 
 	requests chan request
-	revision atomic.Uint64
-	advanced chan struct{} // has a value after a revision was applied
+
+	mu       sync.Mutex
+	revision uint64        // that is in the snapshot
+	advanced chan struct{} // closed when revision grows
 
 	// Run's own.
 	declared  map[string]int // how many connected proxies declare a listener
@@ -76,7 +81,7 @@ type request struct {
 func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prometheus.Registerer) *Engine {
 	e := &Engine{
 		catalog: cat, store: store, compiler: compile.New(), log: log,
-		requests: make(chan request), advanced: make(chan struct{}, 1),
+		requests: make(chan request), advanced: make(chan struct{}),
 		declared: make(map[string]int), byService: make(map[discovery.Key]map[string]struct{}),
 		metrics: metrics{
 			compiles: prometheus.NewCounter(prometheus.CounterOpts{
@@ -127,10 +132,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		} else {
 			window = settle
 		}
+		var concerned int
 		if b, ok := feed.Take(); ok {
-			e.process(b)
+			concerned = e.process(b)
 		}
-		quiet = time.Now().Add(window)
+		quiet = time.Now().Add(max(window, min(time.Duration(concerned)*sendTime, settleMost)))
 	}
 }
 
@@ -150,14 +156,19 @@ func (e *Engine) settle(ctx context.Context, end <-chan time.Time) error {
 
 // Await returns once everything up to a catalog revision is in the snapshot.
 func (e *Engine) Await(ctx context.Context, revision uint64) error {
-	for e.revision.Load() < revision {
+	for {
+		e.mu.Lock()
+		reached, advanced := e.revision >= revision, e.advanced
+		e.mu.Unlock()
+		if reached {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-e.advanced:
+		case <-advanced:
 		}
 	}
-	return nil
 }
 
 // Declare makes a proxy's listeners (compile.Declaration) and returns once
@@ -222,8 +233,9 @@ func (e *Engine) declare(r request) {
 	e.apply(time.Now(), updates)
 }
 
-// process compiles what a batch of changes touches.
-func (e *Engine) process(b catalog.Batch) {
+// process compiles what a batch of changes touches and returns how many
+// proxies that concerns.
+func (e *Engine) process(b catalog.Batch) (concerned int) {
 	start := time.Now()
 	dirty := make(map[discovery.Key]struct{})
 	for _, c := range b.Changes {
@@ -237,14 +249,15 @@ func (e *Engine) process(b catalog.Batch) {
 		keys := slices.SortedFunc(maps.Keys(dirty), func(a, b discovery.Key) int {
 			return strings.Compare(a.String(), b.String())
 		})
-		e.apply(b.Cause, e.compileServices(b.Reader, keys))
+		concerned = e.apply(b.Cause, e.compileServices(b.Reader, keys))
 		e.metrics.duration.Observe(time.Since(start).Seconds())
 	}
-	e.revision.Store(b.Reader.Revision())
-	select {
-	case e.advanced <- struct{}{}:
-	default:
-	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.revision = b.Reader.Revision()
+	close(e.advanced)
+	e.advanced = make(chan struct{})
+	return concerned
 }
 
 // serviceOf maps a changed row to the Service whose compilation reads it. It
@@ -345,11 +358,13 @@ func (e *Engine) guard(what string, f func()) (ok bool) {
 	return true
 }
 
-func (e *Engine) apply(cause time.Time, updates []snapshot.Update) {
+func (e *Engine) apply(cause time.Time, updates []snapshot.Update) (concerned int) {
 	if len(updates) == 0 {
-		return
+		return 0
 	}
-	if _, changed := e.store.Apply(cause, updates); changed > 0 {
+	changed, concerned := e.store.Apply(cause, updates)
+	if changed > 0 {
 		e.metrics.pushes.Inc()
 	}
+	return concerned
 }

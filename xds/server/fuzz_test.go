@@ -75,15 +75,14 @@ func FuzzProtocols(f *testing.F) {
 			g := scripted{ctx: t.Context(), t: t, answer: func() proto.Message { return new(discoveryv3.DeltaDiscoveryResponse) }}
 			var p protocol = deltaProtocol{}
 			recv := func() (request, error) {
-				r := new(discoveryv3.DeltaDiscoveryRequest)
+				var r deltaRequest
 				raw := next()
-				if raw == nil || proto.Unmarshal(raw, r) != nil {
+				if raw == nil || r.unmarshal(raw) != nil {
 					return request{}, io.EOF
 				}
-				return request{
-					node: node, url: r.GetTypeUrl(), nonce: r.GetResponseNonce(), fault: r.GetErrorDetail(), known: r.GetInitialResourceVersions(),
-					subscribe: r.GetResourceNamesSubscribe(), unsubscribe: r.GetResourceNamesUnsubscribe(),
-				}, nil
+				out := r.request()
+				out.node = node
+				return out, nil
 			}
 			if world {
 				g.answer = func() proto.Message { return new(discoveryv3.DiscoveryResponse) }

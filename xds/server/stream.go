@@ -33,15 +33,11 @@ type ads struct {
 // DeltaAggregatedResources implements incremental ADS.
 func (a ads) DeltaAggregatedResources(g discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	return run(a.server, g, deltaProtocol{}, func() (request, error) {
-		r, err := g.Recv()
-		if err != nil {
+		var r deltaRequest
+		if err := g.RecvMsg(&r); err != nil {
 			return request{}, err
 		}
-		return request{
-			node: r.GetNode(), url: r.GetTypeUrl(), nonce: r.GetResponseNonce(), fault: r.GetErrorDetail(),
-			subscribe: r.GetResourceNamesSubscribe(), unsubscribe: r.GetResourceNamesUnsubscribe(),
-			known: r.GetInitialResourceVersions(),
-		}, nil
+		return r.request(), nil
 	})
 }
 
@@ -67,8 +63,8 @@ type request struct {
 	fault *rpcstatus.Status
 	// subscribe is, in state-of-the-world, all names that are wanted from now on.
 	subscribe, unsubscribe []string
-	known                  map[string]string // incremental: initial_resource_versions
-	version                string            // state-of-the-world: version_info
+	known                  []snapshot.Known // incremental: initial_resource_versions
+	version                string           // state-of-the-world: version_info
 }
 
 // protocol is what differs between incremental and state-of-the-world.

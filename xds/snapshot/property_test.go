@@ -139,9 +139,9 @@ type holder struct {
 func (h *holder) join(t *testing.T, s *Store) {
 	h.sub = s.Subscribe(h.view, Mode{Ordered: true})
 	for rt := range resource.Type(resource.Types) {
-		known := make(map[string]string)
+		var known []Known
 		for name, f := range h.has[rt] {
-			known[name] = f.Version
+			known = append(known, Known{[]byte(name), []byte(f.Version)})
 		}
 		names := []string{"*"}
 		if rt == resource.Endpoint { // by name, as Envoy does

@@ -95,9 +95,9 @@ type Update struct {
 
 // Apply makes the updates visible, all at the same moment, and wakes the
 // subscribers that they concern. cause is when the change happened at its
-// source. It returns the store's index afterwards and how many resources were
-// added, changed or removed.
-func (s *Store) Apply(cause time.Time, updates []Update) (index uint64, changed int) {
+// source. It returns how many resources were added, changed or removed, and how
+// many subscribers that concerns.
+func (s *Store) Apply(cause time.Time, updates []Update) (changed, woken int) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 
@@ -158,12 +158,10 @@ func (s *Store) Apply(cause time.Time, updates []Update) (index uint64, changed 
 	}
 	s.counters.Encoded += encoded
 	if len(changes) == 0 {
-		index = s.index
 		s.mu.Unlock()
-		return index, 0
+		return 0, 0
 	}
 	s.index++
-	index = s.index
 	var wake bitset
 	for _, c := range changes {
 		t := &s.tables[c.t]
@@ -184,16 +182,16 @@ func (s *Store) Apply(cause time.Time, updates []Update) (index uint64, changed 
 		s.markChanged(c.ref, e, old, cause, &wake)
 	}
 	s.collect()
-	var woken []*Subscriber
+	var concerned []*Subscriber
 	for slot := range wake.all() {
-		woken = append(woken, s.streams[slot])
+		concerned = append(concerned, s.streams[slot])
 	}
 	s.mu.Unlock()
 
-	for _, sub := range woken {
+	for _, sub := range concerned {
 		sub.Wake()
 	}
-	return index, len(changes)
+	return len(changes), len(concerned)
 }
 
 // nextEntry returns the entry that r makes of old, nil if nothing changes, and

@@ -94,6 +94,13 @@ func (s *Store) Subscribe(v View, m Mode) *Subscriber {
 // Close ends the subscription.
 func (sub *Subscriber) Close() {
 	s := sub.store
+	// Names that only this stream asked for must not stay, or a client that
+	// comes again and again with new ones would fill the memory. An Apply
+	// that is under way collects them itself.
+	alone := s.apply.TryLock()
+	if alone {
+		defer s.apply.Unlock()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for t := range s.tables {
@@ -105,6 +112,9 @@ func (sub *Subscriber) Close() {
 	sub.closed = true
 	s.streams[sub.slot] = nil
 	s.free = append(s.free, sub.slot)
+	if alone {
+		s.collect()
+	}
 }
 
 // C has a value when there may be something to collect.
@@ -132,10 +142,14 @@ func (sub *Subscriber) follows(t resource.Type, id uint32, e *entry) bool {
 	return slices.ContainsFunc(sub.prefixes, func(p string) bool { return strings.HasPrefix(e.name, p) })
 }
 
+// Known is a resource that a client says it has. The bytes are the request's
+// own: a thousand clients that reconnect name three thousand resources each.
+type Known struct{ Name, Version []byte }
+
 // Add subscribes to names. "*" is every resource of the type; for virtual hosts
 // the name of a route configuration is all of its virtual hosts. known are the versions that a client which reconnects says it
 // has: they are not sent again.
-func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]string) error {
+func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error {
 	s := sub.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,13 +190,17 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 			}
 		}
 	}
-	for name := range known {
-		if len(name) > MaxNameLength {
+	for _, k := range known {
+		if len(k.Name) > MaxNameLength {
 			return ErrNameTooLong
 		}
 		// Also a name that is no resource any more: the client has it and must
 		// be told that it is gone, in due order.
-		sub.sent[t].set(s.internLocked(t, name))
+		id, ok := s.tables[t].ids[string(k.Name)]
+		if !ok {
+			id = s.internLocked(t, string(k.Name))
+		}
+		sub.sent[t].set(id)
 	}
 	if t == resource.Route {
 		sub.resendHosts(names, known)
@@ -199,11 +217,11 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 	// An Envoy that asks for endpoints before clusters lost its stream while a
 	// cluster was warming: it has the endpoints and waits for them all the same.
 	blind := sub.mode.Ordered && !sub.wildcard[resource.Cluster] && sub.asked[resource.Cluster].empty()
-	for name, version := range known {
-		id := s.tables[t].ids[name]
+	for _, k := range known {
+		id := s.tables[t].ids[string(k.Name)]
 		e := s.tables[t].entries[id]
-		current := e.frame != nil && sub.view.sees(e.visible) && e.frameFor(sub.view.Zone).Version == version
-		if current && !(t == resource.Endpoint && (sub.isWarming(name) || blind)) {
+		current := e.frame != nil && sub.view.sees(e.visible) && e.frameFor(sub.view.Zone).Version == string(k.Version)
+		if current && !(t == resource.Endpoint && (sub.isWarming(e.name) || blind)) {
 			sub.dirty[t].clear(id)
 			sub.due[t].clear(id)
 		} else {
@@ -217,14 +235,15 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known map[string]str
 // resendHosts makes sure that a route configuration which a client asks for
 // anew comes with all its virtual hosts: Envoy asks for virtual hosts once per
 // stream, and forgets those of a route configuration that it had dropped.
-func (sub *Subscriber) resendHosts(routes []string, known map[string]string) {
+func (sub *Subscriber) resendHosts(routes []string, known []Known) {
 	s := sub.store
 	for id, e := range s.tables[resource.VirtualHost].entries {
 		if e == nil || e.frame == nil || !sub.follows(resource.VirtualHost, uint32(id), e) { //nolint:gosec // an id
 			continue
 		}
 		config, _, _ := strings.Cut(e.name, "/")
-		if _, has := known[config]; !has && slices.Contains(routes, config) {
+		has := slices.ContainsFunc(known, func(k Known) bool { return string(k.Name) == config })
+		if !has && slices.Contains(routes, config) {
 			sub.dirty[resource.VirtualHost].set(uint32(id)) //nolint:gosec // an id
 		}
 	}
