@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -216,4 +217,58 @@ func TestStoppedEnvoyHoldsUpNobody(t *testing.T) {
 	answers(other, "b1")
 	stopped.Resume()
 	answers(stopped, "b1")
+}
+
+// A TCP Service is reached through a listener that the caller declares. Moving
+// its home moves new connections.
+func TestDeclaredTCPListener(t *testing.T) {
+	p := startPlane(t)
+	addresses := harness.Addresses(t, 2)
+	harness.StartEcho(t, "instance", addresses[0], 3306)
+	harness.StartEcho(t, "pod", addresses[1], 3306)
+	key := discovery.Key{Namespace: "data", Name: "mysql"}
+	put := func(home string) {
+		p.write(t, func(tx *catalog.Tx) {
+			catalog.Services.Put(tx, &discovery.Service{
+				Scope: "test", Key: key, Home: home, Ports: []discovery.ServicePort{{Name: "mysql", Port: 3306}},
+			})
+			for i, platform := range []discovery.Platform{discovery.Instances, discovery.Pods} {
+				catalog.Endpoints.Put(tx, &discovery.EndpointSet{
+					Scope: "test", Key: discovery.Key{Namespace: "data", Name: platform.String()}, Service: key, Platform: platform,
+					Ports:     []discovery.EndpointPort{{Name: "mysql", Port: 3306}},
+					Endpoints: []discovery.Endpoint{{ID: platform.String(), Address: addresses[i].String()}},
+				})
+			}
+		})
+	}
+	put("Instances")
+	c := startCaller(t, "i-1", "web", "a", []string{p.address}, "data/mysql:3306")
+	greeting := func(want string) {
+		t.Helper()
+		harness.Eventually(t, 10*time.Second, want+" answers", func() error {
+			conn, err := net.DialTimeout("tcp", c.tcp, time.Second) //nolint:noctx // bounded
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			if err := conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+				return err
+			}
+			if _, err := conn.Write([]byte("hello\n")); err != nil {
+				return err
+			}
+			buffer := make([]byte, 256)
+			n, err := conn.Read(buffer)
+			if err != nil {
+				return err
+			}
+			if !strings.Contains(string(buffer[:n]), want) {
+				return fmt.Errorf("%q", buffer[:n])
+			}
+			return nil
+		})
+	}
+	greeting("instance")
+	put("Pods")
+	greeting("pod")
 }

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/server"
+)
+
+// execute runs a command line and returns what it printed and its error.
+func execute(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	c := root()
+	c.SetOut(&out)
+	c.SetErr(&out)
+	c.SetArgs(args)
+	err := c.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+// Wrong flags are refused with the flag and the remedy.
+func TestWrongFlags(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"xDS beyond loopback without TLS": {[]string{"serve", "--config", "x", "--xds-listen", ":18000"}, "--xds-listen: :18000 is not loopback and has no TLS: give --xds-tls-cert"},
+		"half of TLS":                     {[]string{"serve", "--config", "x", "--xds-tls-cert", "a"}, "go together"},
+		"admin beyond loopback":           {[]string{"serve", "--config", "x", "--admin-listen", "0.0.0.0:1"}, "--admin-listen: 0.0.0.0:1 is not a loopback address"},
+		"log level":                       {[]string{"serve", "--config", "x", "--log-level", "loud"}, `--log-level: "loud" is not debug, info, warn or error`},
+		"bootstrap without a name":        {[]string{"bootstrap"}, "--namespace: it is empty"},
+		"bootstrap with a public admin":   {[]string{"bootstrap", "--namespace", "a", "--workload", "b", "--id", "c", "--admin-listen", "0.0.0.0:1"}, "--admin-listen"},
+		"an output that there is not":     {[]string{"version", "-o", "xml"}, `--output: "xml" is not table, json or yaml`},
+		"a directory that there is not":   {[]string{"validate", "/does/not/exist"}, "no such file"},
+		"no control plane":                {[]string{"proxies", "--admin", "127.0.0.1:1"}, "no control plane answers at 127.0.0.1:1: start 'causeway serve'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := execute(t, c.args...)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+// validate says what is wrong where, and its exit status tells a pipeline.
+func TestValidate(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.yaml")
+	write := func(text string) { require.NoError(t, os.WriteFile(file, []byte(text), 0o600)) }
+	write("apiVersion: v1\nkind: Service\nmetadata: {name: php-web, namespace: web}\nspec:\n  ports:\n  - {name: http, port: 80}\n")
+	out, err := execute(t, "validate", dir)
+	require.NoError(t, err)
+	require.Contains(t, out, "nothing to report")
+	require.Equal(t, exitOK, exitCode(err))
+
+	write("apiVersion: v1\nkind: Service\nmetadata: {name: php-web, namespace: web}\nspec:\n  ports:\n  - {name: http, prot: 80}\n")
+	out, err = execute(t, "validate", dir)
+	require.ErrorIs(t, err, errFindings)
+	require.Equal(t, exitFindings, exitCode(err))
+	require.Contains(t, out, "web.yaml:6")
+	require.Contains(t, out, "prot")
+
+	out, err = execute(t, "validate", dir, "-o", "json")
+	require.ErrorIs(t, err, errFindings)
+	require.Contains(t, out, `"severity": "error"`)
+}
+
+// A certificate may be the proxies that a rule names and no others.
+func TestClientRules(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	load := func(text string) (*clientRules, error) {
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		return loadClientRules(file)
+	}
+	for text, want := range map[string]string{
+		"clients: []":                             "clients is empty",
+		"clients: [{name: a}]":                    "clients[0].namespaces is empty",
+		"clients: [{name: '[', namespaces: [a]}]": "is not a pattern",
+		"clientz: []":                             "unknown field",
+	} {
+		_, err := load(text)
+		require.ErrorContains(t, err, want, text)
+	}
+	rules, err := load(`
+clients:
+- {name: "spiffe://prod/ns/web/sa/*", namespaces: [web]}
+- {name: edge.example.org, namespaces: ["*"], roles: [gateway]}
+`)
+	require.NoError(t, err)
+	const web = "spiffe://prod/ns/web/sa/php-web"
+	for _, c := range []struct {
+		names     []string
+		namespace string
+		role      resource.Role
+		ok        bool
+	}{
+		{[]string{web}, "web", resource.Sidecar, true},
+		{[]string{"", web}, "web", resource.Sidecar, true},
+		{[]string{web}, "payments", resource.Sidecar, false},
+		{[]string{web}, "web", resource.Gateway, false},
+		{[]string{web + "/deeper"}, "web", resource.Sidecar, false},
+		{[]string{"edge.example.org"}, "anything", resource.Gateway, true},
+		{[]string{"edge.example.org"}, "anything", resource.Sidecar, false},
+		{nil, "web", resource.Sidecar, false},
+	} {
+		err := rules.check(c.names, &server.Node{Namespace: c.namespace, Role: c.role})
+		require.Equal(t, c.ok, err == nil, "%+v: %v", c, err)
+	}
+}
