@@ -56,8 +56,10 @@ func FuzzProtocols(f *testing.F) {
 		for _, world := range []bool{false, true} {
 			store := snapshot.New()
 			store.Apply(time.Time{}, []snapshot.Update{{Unit: "u", Resources: []resource.Resource{
-				{Type: resource.Cluster, Name: "c", EDS: true}, {Type: resource.Endpoint, Name: "c"},
-				{Type: resource.Route, Name: "http"}, {Type: resource.VirtualHost, Name: "http/h", Needs: []string{"c"}},
+				{Type: resource.Cluster, Name: "c", EDS: true},
+				{Type: resource.Endpoint, Name: "c"},
+				{Type: resource.Route, Name: "http"},
+				{Type: resource.VirtualHost, Name: "http/h", Needs: []string{"c"}},
 			}}})
 			s := New(store, Options{
 				Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()),

@@ -15,7 +15,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -141,42 +140,4 @@ func TestLoadReports(t *testing.T) {
 	require.NoError(t, s.Send(&lrsv3.LoadStatsRequest{}))
 	_, err = s.Recv()
 	require.Equal(t, codes.InvalidArgument, status.Code(err))
-}
-
-// Whatever requests a client makes, the server stays up and serves others.
-func FuzzRequests(f *testing.F) {
-	seed := func(requests ...*discoveryv3.DeltaDiscoveryRequest) {
-		var all []byte
-		for _, r := range requests {
-			b, err := proto.Marshal(r)
-			require.NoError(f, err)
-			all = append(append(all, byte(len(b))), b...)
-		}
-		f.Add(all)
-	}
-	seed(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.Cluster.URL()}, &discoveryv3.DeltaDiscoveryRequest{
-		TypeUrl: resource.Endpoint.URL(), ResourceNamesSubscribe: []string{"c1", "*"}, InitialResourceVersions: map[string]string{"c1": "x"},
-	})
-	seed(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.VirtualHost.URL(), ResourceNamesSubscribe: []string{"http", "http/h1"}},
-		&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.VirtualHost.URL(), ResourceNamesUnsubscribe: []string{"http", "*"}, ResponseNonce: "1"})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r := newRig(t)
-		r.put("s", cluster("c1", "v1"), simple(resource.Endpoint, "c1", "e1"), simple(resource.VirtualHost, "http/h1", "h1", "c1"))
-		c := r.connect(t)
-		for len(data) > 0 {
-			n := min(int(data[0]), len(data)-1)
-			var request discoveryv3.DeltaDiscoveryRequest
-			if proto.Unmarshal(data[1:1+n], &request) == nil {
-				request.Node, c.node = c.node, nil
-				if c.stream.Send(&request) != nil {
-					break
-				}
-			}
-			data = data[1+n:]
-		}
-		r.put("s", cluster("c1", "v2"))
-		other := r.connect(t)
-		other.subscribe(resource.Cluster)
-		other.expect(resource.Cluster, []string{"c1"}, nil)
-	})
 }

@@ -137,6 +137,7 @@ type holder struct {
 }
 
 func (h *holder) join(t *testing.T, s *Store) {
+	t.Helper()
 	h.sub = s.Subscribe(h.view, Mode{Ordered: true})
 	for rt := range resource.Type(resource.Types) {
 		var known []Known
@@ -154,11 +155,13 @@ func (h *holder) join(t *testing.T, s *Store) {
 
 // ask subscribes to the endpoints of the clusters that came.
 func (h *holder) ask(t *testing.T) {
+	t.Helper()
 	require.NoError(t, h.sub.Add(resource.Endpoint, h.wanted, nil))
 	h.wanted = nil
 }
 
 func (h *holder) collect(t *testing.T, s *Store, now time.Time) {
+	t.Helper()
 	batches, _ := h.sub.Collect(Settled{Now: now, Routes: !h.unacked})
 	for _, b := range batches {
 		for i, name := range h.sub.Names(b.Type, b.IDs) {
