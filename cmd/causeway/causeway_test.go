@@ -78,14 +78,14 @@ func TestClientRules(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 		return loadClientRules(file)
 	}
-	for text, want := range map[string]string{
-		"clients: []":                             "clients is empty",
-		"clients: [{name: a}]":                    "clients[0].namespaces is empty",
-		"clients: [{name: '[', namespaces: [a]}]": "is not a pattern",
-		"clientz: []":                             "unknown field",
+	for _, c := range []struct{ text, want string }{
+		{"clients: []", "clients is empty"},
+		{"clients: [{name: a}]", "clients[0].namespaces is empty"},
+		{"clients: [{name: '[', namespaces: [a]}]", "is not a pattern"},
+		{"clientz: []", "unknown field"},
 	} {
-		_, err := load(text)
-		require.ErrorContains(t, err, want, text)
+		_, err := load(c.text)
+		require.ErrorContains(t, err, c.want, c.text)
 	}
 	rules, err := load(`
 clients:
