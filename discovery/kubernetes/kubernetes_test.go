@@ -276,6 +276,40 @@ func TestPublish(t *testing.T) {
 	count(follower, 0)
 }
 
+// During an upgrade a newer leader may publish slices with marks that this
+// version does not know. It reads all of their endpoints, and as a leader it
+// does not rewrite what says the same.
+func TestVersionSkew(t *testing.T) {
+	kube := startKube(t)
+	kube.ApplyYAML(t, service+"---"+group)
+	r := newReplica(t, kube, nil)
+	run(t, func(ctx context.Context) error { return r.Publish(ctx, r.catalog) })
+	instances(t, r.catalog, 3, nil)
+	slices := kube.Client(t).DiscoveryV1().EndpointSlices("web")
+	current := func() map[string]string {
+		list, err := slices.List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		out := make(map[string]string)
+		for _, s := range list.Items {
+			out[s.Name] = s.ResourceVersion
+		}
+		return out
+	}
+	r.waitAddresses(t, "web/php-web", "10.1.0.1", "10.1.0.2", "10.1.0.3")
+	for name := range current() {
+		_, err := slices.Patch(t.Context(), name, "application/merge-patch+json", []byte(
+			`{"metadata":{"labels":{"mesh.causeway.dev/future":"x"},"annotations":{"mesh.causeway.dev/future":"{"}}}`), metav1.PatchOptions{})
+		require.NoError(t, err)
+	}
+	versions := current()
+	next := newReplica(t, kube, nil)
+	next.waitAddresses(t, "web/php-web", "10.1.0.1", "10.1.0.2", "10.1.0.3")
+	run(t, func(ctx context.Context) error { return next.Publish(ctx, next.catalog) })
+	instances(t, next.catalog, 3, nil)
+	time.Sleep(time.Second)
+	require.Equal(t, versions, current(), "rewritten")
+}
+
 // One leads; when it goes another does, and at no time two.
 func TestElection(t *testing.T) {
 	kube := startKube(t)

@@ -260,11 +260,15 @@ func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
 
 	// Kubernetes is away, and the whole control plane restarts meanwhile.
 	c.kube.Kill9()
+	down := time.Now()
 	check("Kubernetes down")
 	for _, r := range c.replicas {
 		r.Kill()
 	}
-	check("control plane killed")
+	for time.Since(down) < time.Minute {
+		check("control plane killed")
+		time.Sleep(10 * time.Second)
+	}
 	c.kube.Restart(t)
 	for _, r := range c.replicas {
 		r.start()
