@@ -4,6 +4,7 @@ package manifests_test
 import (
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -32,10 +33,11 @@ func read(t *testing.T, path ...string) string {
 	return string(data)
 }
 
-// metrics returns the names that the code registers.
+// metrics returns the names that the code registers. A name that is only
+// mentioned, as Envoy's cluster causeway_xds is, is none.
 func metrics(t *testing.T) map[string]bool {
 	t.Helper()
-	name := regexp.MustCompile(`"(causeway_[a-z0-9_]+)"`)
+	name := regexp.MustCompile(`(?:Name:\s*|NewDesc\()"(causeway_[a-z0-9_]+)"`)
 	out := make(map[string]bool)
 	for _, dir := range []string{"cmd", "discovery", "xds"} {
 		err := filepath.WalkDir(filepath.Join(root(t), dir), func(path string, _ fs.DirEntry, err error) error {
@@ -82,9 +84,32 @@ func TestAlerts(t *testing.T) {
 			require.Equal(t, "docs/operations.md#"+strings.ToLower(a.Alert), a.Annotations["runbook_url"])
 			require.NotEmpty(t, a.Labels["severity"], a.Alert)
 			require.NotEmpty(t, a.Annotations["summary"], a.Alert)
+			require.NotEmpty(t, a.Annotations["description"], a.Alert)
 		}
 	}
-	require.Equal(t, 8, count)
+	require.Equal(t, 10, count)
+}
+
+// Prometheus takes the rules. Its promtool is no part of the harness, so this
+// runs where it is installed.
+func TestAlertSyntax(t *testing.T) {
+	promtool, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is not installed")
+	}
+	rules := filepath.Join(root(t), "manifests", "alerts", "causeway.rules.yaml")
+	out, err := exec.CommandContext(t.Context(), promtool, "check", "rules", rules).CombinedOutput() //nolint:gosec // the repository's own
+	require.NoError(t, err, "%s", out)
+}
+
+// Every metric that exists is in the reference.
+func TestMetricsReference(t *testing.T) {
+	reference := read(t, "docs", "operations.md") + read(t, "docs", "ec2.md")
+	known := metrics(t)
+	require.NotEmpty(t, known)
+	for name := range known {
+		require.Contains(t, reference, "\n| `"+name+"` | ", "a row of a metrics table")
+	}
 }
 
 // Metrics that the documentation names exist.
@@ -116,4 +141,55 @@ func TestExamples(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A mistake that the documentation shows gives the message that it shows.
+func TestDocumentedMistakes(t *testing.T) {
+	example := read(t, "manifests", "examples", "two-platforms", "php-web.yaml")
+	for name, c := range map[string]struct{ right, wrong, doc, message string }{
+		"reference": {
+			right: "serviceRef: {name: php-web}", wrong: "serviceRef: {name: php-wbe}", doc: "concepts.md",
+			message: "spec.serviceRef.name: there is no Service web/php-wbe: create it or correct the name",
+		},
+		"port": {
+			right: "{name: http, port: 80} # the Service's", wrong: "{name: web, port: 80} #", doc: "concepts.md",
+			message: `spec.ports[0].name: Service web/php-web has no port named "web": name one of its ports: "http"`,
+		},
+		"home": {
+			right: "home: Instances}", wrong: "home: Pods}", doc: "concepts.md",
+			message: "spec.serviceRef: the home of Service web/php-web is its pods (annotation mesh.causeway.dev/home: Pods), " +
+				"so these instances get no traffic: annotate the Service with mesh.causeway.dev/home: Instances to move " +
+				"all of it at once, or create a TrafficShift with direction PodsToInstances",
+		},
+		"type": {
+			right: "port: 80}", wrong: `port: "80"}`, doc: "standalone.md",
+			message: "spec.ports[0].port: it is a string: write a whole number",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Contains(t, read(t, "docs", c.doc), c.message)
+			require.Contains(t, example, c.right)
+			dir := t.TempDir()
+			wrong := strings.Replace(example, c.right, c.wrong, 1)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "web.yaml"), []byte(wrong), 0o600))
+			require.Contains(t, validate(t, dir), c.message)
+		})
+	}
+}
+
+// validate returns what is wrong with a directory, worded as the command words it.
+func validate(t *testing.T, dir string) []string {
+	t.Helper()
+	cat := catalog.New()
+	loaded, err := file.Load(dir, cat)
+	require.NoError(t, err)
+	var out []string
+	for _, p := range loaded.Problems {
+		out = append(out, p.Message)
+	}
+	for _, f := range policy.Validate(cat.Read()) {
+		out = append(out, f.Field+": "+f.Message+": "+f.Remedy)
+	}
+	return out
 }
