@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -25,6 +26,9 @@ func (a *adminFlag) add(c *cobra.Command) {
 func (a *adminFlag) do(ctx context.Context, method, path string, query url.Values, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if _, _, err := net.SplitHostPort(a.address); err != nil {
+		return fmt.Errorf("--admin: %q is not HOST:PORT", a.address)
+	}
 	u := url.URL{Scheme: "http", Host: a.address, Path: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {

@@ -1,6 +1,10 @@
 package server
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
 
 // Metrics are the server's Prometheus metrics.
 type Metrics struct {
@@ -54,6 +58,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "causeway_lrs_requests_total",
 			Help: "Requests that proxies reported to have sent, by outcome (success, error, dropped).",
 		}, []string{"outcome"}),
+	}
+	// A first rejection must be an increase, not a new series.
+	for t := range resource.Type(resource.Types) {
+		m.rejected.WithLabelValues(t.String())
 	}
 	r.MustRegister(m.connected, m.refused, m.unknown, m.responses, m.sentBytes, m.acknowledged, m.rejected,
 		m.latency, m.loadReports, m.loadRequests)
