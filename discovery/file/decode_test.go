@@ -249,7 +249,7 @@ func TestLoadTellsWhereObjectsStand(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		serviceYAML, groupYAML, sliceYAML, serviceYAML + "---\n" + groupYAML, "{}", "- a", "a: &a [*a]",
-		"apiVersion: v1\nkind: List\nitems: [{}, null, [], &a {b: *a}]", "kind: [1]", "? {a: b}\n: c", "\ufeff---\n...",
+		"apiVersion: v1\nkind: List\nitems: [{}, null, [], &a {b: *a}]", "\r\r0", "kind: [1]", "? {a: b}\n: c", "\ufeff---\n...",
 		"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: &s {ports: [{port: 1e400}, {port: 0x50}, {port: !!str 80}]}",
 	} {
 		f.Add(s)
@@ -257,7 +257,11 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data string) {
 		for _, name := range []string{"a.yaml", "a.json"} {
 			out, problems := decode(name, []byte(data))
-			lines := strings.Count(data, "\n") + 1
+			// YAML breaks lines at all of these (YAML 1.1, section 4.1.4).
+			lines := 1
+			for _, br := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029"} {
+				lines += strings.Count(data, br)
+			}
 			for _, p := range problems {
 				require.NotEmpty(t, p.Message)
 				require.GreaterOrEqual(t, p.Line, 1)
