@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# go.mod pins the toolchain; Go gets it like any module, whichever Go is installed.
+export GOTOOLCHAIN := auto
 export CAUSEWAY_TOOLS ?= $(CURDIR)/.tools
 BIN     := $(CAUSEWAY_TOOLS)/bin
 GET     := test/tools/get

@@ -185,6 +185,52 @@ type GroupStatus struct {
 	GuardReason string
 }
 
+// Object is the row of an object that says how the mesh routes and treats
+// traffic: a route, a policy, a grant, an ExternalService, the Mesh, or a
+// ConfigMap that one of them names. They share a table, because what concerns
+// whom is the same question for all of them.
+type Object struct {
+	Scope string
+	Kind  string
+	Key
+	Generation int64
+	Created    time.Time
+	// Spec is the object with its defaults, without its status, managed fields
+	// and whatever else the mesh does not read, for example *gatewayv1.HTTPRoute.
+	Spec any
+	// Refs are the objects that Spec refers to, sorted, each once: parents,
+	// backends, targets. A reference to something that does not exist is one too.
+	Refs []ObjectName
+	// Hosts of an ExternalService, for finding who else claims them.
+	Hosts []string
+	// Pruned lists fields that the object's writer gave and the API server
+	// dropped, because the installed CRD does not have them, as far as that can be known.
+	Pruned []string
+}
+
+// Ref returns the object's name and generation.
+func (o *Object) Ref() ObjectRef {
+	return ObjectRef{Kind: o.Kind, Key: o.Key, Generation: o.Generation}
+}
+
+// Name returns the object's name.
+func (o *Object) Name() ObjectName { return ObjectName{o.Kind, o.Key} }
+
+// ObjectName names an object by its kind and key. Kinds that the mesh reads
+// have different names, so no group is needed.
+type ObjectName struct {
+	Kind string
+	Key
+}
+
+// String returns "Kind namespace/name", or "Kind name" for one without a namespace.
+func (n ObjectName) String() string {
+	if n.Namespace == "" {
+		return n.Kind + " " + n.Key.Name
+	}
+	return n.Kind + " " + n.Key.String()
+}
+
 // Home is the recorded home backing of a Service that states none itself.
 type Home struct {
 	Scope string

@@ -27,8 +27,9 @@ type Service struct {
 	// otherwise, and HomeBecause what made it so.
 	Home        discovery.Platform
 	HomeBecause string
-	// Provenance lists the objects that the Service's meaning comes from: the
-	// Service first, then its InstanceGroups by name.
+	// Provenance lists the objects that the Service's clusters and defaults
+	// come from: the Service first, then its InstanceGroups by name, then
+	// policies. Those of attached routes stand with the routes.
 	Provenance []discovery.ObjectRef
 }
 
@@ -45,6 +46,31 @@ type Port struct {
 	Shares []uint32
 	// Failover is true if a backing with no usable endpoint hands its share to the other one.
 	Failover bool
+	// HTTP is what routes of the Service's own namespace (producer routes)
+	// make of an HTTP port, nil for none attached: then every request goes to the Service itself.
+	HTTP *HTTPRoutes
+	// ConsumerHTTP is the same for callers of other namespaces that have
+	// routes of their own for the Service (consumer routes), by the callers'
+	// namespace: these hold instead of HTTP (GEP-1426).
+	ConsumerHTTP map[string]*HTTPRoutes
+	// TCP and ConsumerTCP are the same for a port that is not HTTP.
+	TCP         *TCPRoutes
+	ConsumerTCP map[string]*TCPRoutes
+	// Settings of the TrafficPolicies that are effective for requests to the
+	// Service where no route is attached.
+	Settings Settings
+	// TLS is how the endpoints want to be spoken to, nil for in the clear.
+	TLS *TLS
+	// Groups are the InstanceGroups that a route names as a backend, by name:
+	// each has a cluster of its own besides that of its backing.
+	Groups []Group
+}
+
+// Group is one InstanceGroup's part of the backing on instances.
+type Group struct {
+	Name     string
+	Zones    []Zone
+	Settings Settings
 }
 
 // ShareTotal is the constant sum of a port's shares, in millionths of the
@@ -56,6 +82,8 @@ type Backing struct {
 	Platform discovery.Platform
 	// Zones that have usable or draining endpoints, sorted by name.
 	Zones []Zone
+	// Settings of the TrafficPolicies that are effective for the backing's cluster.
+	Settings Settings
 }
 
 // Zone is the endpoints of a backing in one availability zone.

@@ -64,6 +64,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		m.Ports = append(m.Ports, port)
 	}
 	markDefault(m.Ports)
+	attachRoutes(r, m)
 	return m
 }
 

@@ -18,6 +18,8 @@ type Table[T any] struct {
 	id      func(T) string
 	scope   func(T) string
 	indexes map[Index]func(T) string
+	// many are indexes under which a row stands more than once or not at all.
+	many map[Index]func(T) []string
 }
 
 // Index names a secondary index of a table.
@@ -26,6 +28,15 @@ type Index string
 // The indexes that readers use. Every table also has the index of its rows' scopes.
 const (
 	ByService Index = "service"
+	// ByKind finds Objects by their kind.
+	ByKind Index = "kind"
+	// ByRef finds Objects by the name of an object that they refer to
+	// (discovery.ObjectName.String).
+	ByRef Index = "ref"
+	// ByHost finds Objects that claim a host.
+	ByHost Index = "host"
+	// ByAddress finds Services by a cluster IP.
+	ByAddress Index = "address"
 	byScope   Index = "scope"
 	byID      Index = "id"
 )
@@ -36,6 +47,28 @@ var (
 		name:  "services",
 		id:    func(s *discovery.Service) string { return s.Key.String() },
 		scope: func(s *discovery.Service) string { return s.Scope },
+		many: map[Index]func(*discovery.Service) []string{
+			ByAddress: func(s *discovery.Service) []string { return s.ClusterIPs },
+		},
+	}
+	// Objects are found by discovery.ObjectName.String.
+	Objects = Table[*discovery.Object]{
+		name:  "objects",
+		id:    func(o *discovery.Object) string { return o.Name().String() },
+		scope: func(o *discovery.Object) string { return o.Scope },
+		indexes: map[Index]func(*discovery.Object) string{
+			ByKind: func(o *discovery.Object) string { return o.Kind },
+		},
+		many: map[Index]func(*discovery.Object) []string{
+			ByRef: func(o *discovery.Object) []string {
+				out := make([]string, len(o.Refs))
+				for i, r := range o.Refs {
+					out[i] = r.String()
+				}
+				return out
+			},
+			ByHost: func(o *discovery.Object) []string { return o.Hosts },
+		},
 	}
 	Endpoints = Table[*discovery.EndpointSet]{
 		name:  "endpoints",
@@ -90,6 +123,7 @@ func tables() []*memdb.TableSchema {
 		Homes.schema(),
 		Services.schema(),
 		InstanceGroups.schema(),
+		Objects.schema(),
 		Endpoints.schema(),
 		Instances.schema(),
 		Checks.schema(),
@@ -205,7 +239,26 @@ func (t Table[T]) schema() *memdb.TableSchema {
 	for name, of := range t.indexes {
 		s.Indexes[string(name)] = &memdb.IndexSchema{Name: string(name), Indexer: indexer[T](of)}
 	}
+	for name, of := range t.many {
+		s.Indexes[string(name)] = &memdb.IndexSchema{Name: string(name), AllowMissing: true, Indexer: multiIndexer[T](of)}
+	}
 	return s
+}
+
+// multiIndexer indexes a row by each of several strings.
+type multiIndexer[T any] func(T) []string
+
+// FromObject implements memdb.MultiIndexer.
+func (f multiIndexer[T]) FromObject(row any) (ok bool, keys [][]byte, err error) {
+	for _, s := range f(row.(T)) {
+		keys = append(keys, append([]byte(s), 0))
+	}
+	return len(keys) > 0, keys, nil
+}
+
+// FromArgs implements memdb.Indexer.
+func (multiIndexer[T]) FromArgs(args ...any) ([]byte, error) {
+	return indexer[T](nil).FromArgs(args...)
 }
 
 // indexer indexes a row by a string that a function takes from it.

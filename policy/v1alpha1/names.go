@@ -8,6 +8,9 @@ const Version = "v1alpha1"
 
 // Annotations and labels that Causeway reads or writes on objects.
 const (
+	// ControllerName is how Causeway signs what it says in the status of a
+	// route or a policy of the Gateway API.
+	ControllerName = Group + "/controller"
 	// HomeAnnotation on a Service states its home backing: "Instances" or "Pods".
 	HomeAnnotation = Group + "/home"
 	// AllowDeleteAnnotation ("true") lets an InstanceGroup that carries traffic be deleted.

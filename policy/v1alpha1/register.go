@@ -11,7 +11,9 @@ func GroupVersion() schema.GroupVersion { return schema.GroupVersion{Group: Grou
 
 // AddToScheme makes a scheme know the kinds of this package.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion(), &InstanceGroup{}, &InstanceGroupList{})
+	s.AddKnownTypes(GroupVersion(),
+		&InstanceGroup{}, &InstanceGroupList{}, &TrafficPolicy{}, &TrafficPolicyList{},
+		&ExternalService{}, &ExternalServiceList{}, &Mesh{}, &MeshList{})
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil
 }

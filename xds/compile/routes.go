@@ -14,13 +14,9 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
-
-// clusterDomain is the DNS domain of Kubernetes Services.
-const clusterDomain = "svc.cluster.local"
 
 // Retries. Where nothing of the request reached a host, sending it again is
 // safe for every method. A 503, or a connection that ends before the answer
@@ -70,7 +66,7 @@ func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Re
 		}
 	}
 	short := m.Name + "." + m.Namespace
-	full := append([]string{short, short + ".svc", short + "." + clusterDomain}, m.ClusterIPs...)
+	full := append([]string{short, short + ".svc", short + "." + policy.ClusterDomain}, m.ClusterIPs...)
 	return []resource.Resource{
 		host(name, full, resource.Visibility{Role: resource.Sidecar}),
 		host(name+"+short", []string{m.Name}, resource.Visibility{Role: resource.Sidecar, Namespace: m.Namespace}),
@@ -159,9 +155,10 @@ func otherBacking() *routev3.RetryPolicy_RetryPriority {
 	}
 }
 
-// Routes returns the route configuration that HTTP listeners name. Its virtual
-// hosts come one by one (VHDS), so that a Service's change sends that Service's.
-func (c *Compiler) Routes() []resource.Resource {
+// Mesh returns what does not belong to any Service: the route configuration
+// that HTTP listeners name. Its virtual hosts come one by one (VHDS), so that a
+// Service's change sends that Service's.
+func (c *Compiler) Mesh(m *policy.Mesh) []resource.Resource {
 	body := marshal(&routev3.RouteConfiguration{
 		Name: RouteName,
 		Vhds: &routev3.Vhds{ConfigSource: adsSource()},
@@ -171,6 +168,9 @@ func (c *Compiler) Routes() []resource.Resource {
 	return []resource.Resource{{
 		Type: resource.Route, Name: RouteName, Body: resource.Parts{body},
 		Visible:    resource.Visibility{Role: resource.Sidecar},
-		Provenance: []discovery.ObjectRef{{Kind: "Mesh", Key: discovery.Key{Name: "default"}}},
+		Provenance: m.Provenance,
 	}}
 }
+
+// External returns the resources of an ExternalService, sorted by type and name.
+func (c *Compiler) External(m *policy.External) []resource.Resource { return nil }

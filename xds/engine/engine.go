@@ -8,6 +8,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,12 @@ type Engine struct {
 	// Run's own.
 	declared  map[string]int // how many connected proxies declare a listener
 	byService map[discovery.Key]map[string]struct{}
+
+	// shapes are what routes of other Services read of a unit, fresh the units
+	// whose shape has changed and whose referrers were not compiled since.
+	shapesMu sync.Mutex
+	shapes   map[policy.Unit]string
+	fresh    map[policy.Unit]bool
 }
 
 type metrics struct {
@@ -83,6 +90,7 @@ func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prom
 		catalog: cat, store: store, compiler: compile.New(), log: log,
 		requests: make(chan request), advanced: make(chan struct{}),
 		declared: make(map[string]int), byService: make(map[discovery.Key]map[string]struct{}),
+		shapes: make(map[policy.Unit]string), fresh: make(map[policy.Unit]bool),
 		metrics: metrics{
 			compiles: prometheus.NewCounter(prometheus.CounterOpts{
 				Name: "causeway_compiles_total", Help: "Compilations of one Service or declared listener.",
@@ -108,7 +116,7 @@ func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prom
 func (e *Engine) Run(ctx context.Context) error {
 	feed := e.catalog.Subscribe()
 	defer feed.Close()
-	e.apply(time.Now(), []snapshot.Update{{Unit: "mesh", Resources: e.compiler.Routes()}})
+	e.apply(time.Now(), e.compileUnits(e.catalog.Read(), []policy.Unit{policy.MeshUnit()}))
 	window, quiet := settle, time.Time{}
 	timer := time.NewTimer(0)
 	<-timer.C
@@ -237,19 +245,27 @@ func (e *Engine) declare(r request) {
 // proxies that concerns.
 func (e *Engine) process(b catalog.Batch) (concerned int) {
 	start := time.Now()
-	dirty := make(map[discovery.Key]struct{})
+	dirty := make(map[policy.Unit]struct{})
+	touch := func(u policy.Unit) { dirty[u] = struct{}{} }
 	for _, c := range b.Changes {
-		for _, row := range [2]any{c.Before, c.After} {
-			if key, ok := serviceOf(row); ok {
-				dirty[key] = struct{}{}
-			}
-		}
+		policy.Touched(b.Reader, c.Before, c.After, touch)
 	}
 	if len(dirty) > 0 {
-		keys := slices.SortedFunc(maps.Keys(dirty), func(a, b discovery.Key) int {
-			return strings.Compare(a.String(), b.String())
-		})
-		concerned = e.apply(b.Cause, e.compileServices(b.Reader, keys))
+		updates := e.compileUnits(b.Reader, sortedUnits(dirty))
+		// Routes of other Services name clusters of these: they are compiled
+		// again if what they read of them has changed, which endpoints do not.
+		more := make(map[policy.Unit]struct{})
+		for u := range dirty {
+			if e.reshaped(u) {
+				policy.Referrers(b.Reader, u, func(r policy.Unit) {
+					if _, done := dirty[r]; !done {
+						more[r] = struct{}{}
+					}
+				})
+			}
+		}
+		updates = append(updates, e.compileUnits(b.Reader, sortedUnits(more))...)
+		concerned = e.apply(b.Cause, updates)
 		e.metrics.duration.Observe(time.Since(start).Seconds())
 	}
 	e.mu.Lock()
@@ -260,27 +276,44 @@ func (e *Engine) process(b catalog.Batch) (concerned int) {
 	return concerned
 }
 
-// serviceOf maps a changed row to the Service whose compilation reads it. It
-// must name every table that policy.BuildService reads.
-func serviceOf(row any) (discovery.Key, bool) {
-	switch r := row.(type) {
-	case *discovery.Service:
-		return r.Key, r != nil
-	case *discovery.EndpointSet:
-		return r.Service, r != nil
-	case *discovery.InstanceGroup:
-		return discovery.Key{Namespace: r.Namespace, Name: r.Object.Spec.ServiceRef.Name}, r != nil
-	case *discovery.Home:
-		return r.Key, r != nil
-	}
-	return discovery.Key{}, false
+func sortedUnits(units map[policy.Unit]struct{}) []policy.Unit {
+	return slices.SortedFunc(maps.Keys(units), func(a, b policy.Unit) int {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Key.Name, b.Key.Name))
+	})
 }
 
-func (e *Engine) compileServices(r catalog.Reader, keys []discovery.Key) []snapshot.Update {
-	results := make([][]snapshot.Update, len(keys))
-	if len(keys) < parallelFrom {
-		for i, k := range keys {
-			results[i] = e.compileService(r, k)
+// reshaped reports whether the last compilation of a unit changed what routes
+// of other Services read of it, and takes note of that.
+func (e *Engine) reshaped(u policy.Unit) bool {
+	e.shapesMu.Lock()
+	defer e.shapesMu.Unlock()
+	if !e.fresh[u] {
+		return false
+	}
+	delete(e.fresh, u)
+	return true
+}
+
+// shaped notes what routes of other Services read of a unit.
+func (e *Engine) shaped(u policy.Unit, shape string) {
+	e.shapesMu.Lock()
+	defer e.shapesMu.Unlock()
+	if e.shapes[u] == shape {
+		return
+	}
+	e.fresh[u] = true
+	if shape == "" {
+		delete(e.shapes, u)
+		return
+	}
+	e.shapes[u] = shape
+}
+
+func (e *Engine) compileUnits(r catalog.Reader, units []policy.Unit) []snapshot.Update {
+	results := make([][]snapshot.Update, len(units))
+	if len(units) < parallelFrom {
+		for i, u := range units {
+			results[i] = e.compileUnit(r, u)
 		}
 		return slices.Concat(results...)
 	}
@@ -290,10 +323,10 @@ func (e *Engine) compileServices(r catalog.Reader, keys []discovery.Key) []snaps
 		wg.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(keys) {
+				if i >= len(units) {
 					return
 				}
-				results[i] = e.compileService(r, keys[i])
+				results[i] = e.compileUnit(r, units[i])
 			}
 		})
 	}
@@ -301,25 +334,37 @@ func (e *Engine) compileServices(r catalog.Reader, keys []discovery.Key) []snaps
 	return slices.Concat(results...)
 }
 
-func serviceUnit(k discovery.Key) string { return "service/" + k.String() }
+// unitName is a unit's name in the snapshot.
+func unitName(u policy.Unit) string { return strings.ToLower(u.Kind) + "/" + u.Key.String() }
 
 func listenerUnit(declaration string) string { return "listener/" + declaration }
 
-// compileService compiles a Service and the listeners that lead to it. What
-// fails keeps its last good resources.
-func (e *Engine) compileService(r catalog.Reader, key discovery.Key) []snapshot.Update {
+// compileUnit compiles a unit and the listeners that lead to it. What fails
+// keeps its last good resources.
+func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update {
 	var out []snapshot.Update
-	ok := e.guard("Service "+key.String(), func() {
+	ok := e.guard(u.String(), func() {
 		var resources []resource.Resource
-		if m := policy.BuildService(r, key); m != nil {
-			resources = e.compiler.Service(m)
+		var shape string
+		switch u.Kind {
+		case "Service":
+			if m := policy.BuildService(r, u.Key); m != nil {
+				resources, shape = e.compiler.Service(m), m.Shape()
+			}
+		case "ExternalService":
+			if m := policy.BuildExternal(r, u.Key); m != nil {
+				resources, shape = e.compiler.External(m), m.Shape()
+			}
+		case "Mesh":
+			resources = e.compiler.Mesh(policy.BuildMesh(r))
 		}
-		out = append(out, snapshot.Update{Unit: serviceUnit(key), Resources: resources})
+		e.shaped(u, shape)
+		out = append(out, snapshot.Update{Unit: unitName(u), Resources: resources})
 	})
-	if !ok {
-		return nil
+	if !ok || u.Kind != "Service" {
+		return out
 	}
-	for _, text := range slices.Sorted(maps.Keys(e.byService[key])) {
+	for _, text := range slices.Sorted(maps.Keys(e.byService[u.Key])) {
 		if u, ok := e.compileListener(r, text); ok {
 			out = append(out, u)
 		}

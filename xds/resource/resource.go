@@ -96,7 +96,14 @@ type Resource struct {
 	Body Parts
 	// ByZone is the message for proxies in a zone, by the zone's name, nil
 	// where the zone makes no difference.
-	ByZone  map[string]Parts
+	ByZone map[string]Parts
+	// ByNamespace is the message for proxies in a namespace, nil where the
+	// namespace makes no difference. A resource has ByZone or ByNamespace, not both.
+	ByNamespace map[string]Parts
+	// Shape is a hash of the message, and of its variants, with all weights of
+	// traffic left out, 0 where that is not known: a change that leaves the
+	// shape as it is moves traffic and nothing else, and is not staged.
+	Shape   uint64
 	Visible Visibility
 	// Needs names the clusters that must be known to a proxy (with their
 	// endpoints) before it may be sent this resource. Sorted.

@@ -2,6 +2,8 @@ module github.com/causeway-mesh/causeway/test/tools/controller-gen
 
 go 1.26.0
 
+toolchain go1.27.2
+
 tool sigs.k8s.io/controller-tools/cmd/controller-gen
 
 require (

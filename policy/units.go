@@ -1,0 +1,152 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// Unit is what is compiled at once: a Service, an ExternalService, or the
+// parts of the mesh that belong to neither, as kind "Mesh".
+type Unit = discovery.ObjectName
+
+// MeshUnit is the unit of what belongs to no Service.
+func MeshUnit() Unit { return Unit{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}} }
+
+func serviceUnit(k discovery.Key) Unit { return Unit{Kind: "Service", Key: k} }
+
+// Touched yields the units whose meaning a changed row may change: the inverse
+// of what BuildService, BuildExternal and BuildMesh read. It may yield a unit several
+// times and one that does not exist. r is the state after the change; before
+// and after are the row, nil where it is new or deleted.
+//
+// What refers to a unit is not touched by its endpoints, only by its shape
+// (Shape): the caller yields Referrers when that has changed.
+func Touched(r catalog.Reader, before, after any, yield func(Unit)) {
+	for _, row := range [2]any{before, after} {
+		switch row := row.(type) {
+		case *discovery.Service:
+			yield(serviceUnit(row.Key))
+			touchedByService(r, row, yield)
+		case *discovery.EndpointSet:
+			yield(serviceUnit(row.Service))
+		case *discovery.Home:
+			yield(serviceUnit(row.Key))
+		case *discovery.InstanceGroup:
+			yield(serviceUnit(discovery.Key{Namespace: row.Namespace, Name: row.Object.Spec.ServiceRef.Name}))
+			Referrers(r, discovery.ObjectName{Kind: "InstanceGroup", Key: row.Key}, yield)
+		case *discovery.Object:
+			touchedByObject(r, row, yield)
+		}
+	}
+}
+
+// touchedByService yields who shares an address or a host with a Service:
+// who came first has it.
+func touchedByService(r catalog.Reader, s *discovery.Service, yield func(Unit)) {
+	for _, ip := range s.ClusterIPs {
+		for other := range catalog.Services.By(r, catalog.ByAddress, ip) {
+			yield(serviceUnit(other.Key))
+		}
+	}
+	for _, host := range serviceHosts(s.Key) {
+		for o := range catalog.Objects.By(r, catalog.ByHost, host) {
+			yield(o.Name())
+		}
+	}
+}
+
+// serviceHosts returns the names that callers of every namespace may use.
+func serviceHosts(k discovery.Key) []string {
+	short := k.Name + "." + k.Namespace
+	return []string{short, short + ".svc", short + "." + ClusterDomain}
+}
+
+// ClusterDomain is the DNS domain of Kubernetes Services.
+const ClusterDomain = "svc.cluster.local"
+
+func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
+	switch o.Kind {
+	case "Mesh":
+		yield(MeshUnit())
+		for s := range catalog.Services.All(r) {
+			yield(serviceUnit(s.Key))
+		}
+		for e := range catalog.Objects.By(r, catalog.ByKind, "ExternalService") {
+			yield(e.Name())
+		}
+	case "ExternalService":
+		yield(o.Name())
+		for _, host := range o.Hosts {
+			for other := range catalog.Objects.By(r, catalog.ByHost, host) {
+				yield(other.Name())
+			}
+		}
+		Referrers(r, o.Name(), yield)
+	case "ReferenceGrant":
+		// Rare, and it may concern every route that refers into its namespace.
+		for _, kind := range routeKinds {
+			for route := range catalog.Objects.By(r, catalog.ByKind, kind) {
+				if route.Namespace != o.Namespace && slices.ContainsFunc(route.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace }) {
+					touchedByRefs(r, route, yield)
+				}
+			}
+		}
+	case "ConfigMap":
+		for policy := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
+			touchedByObject(r, policy, yield)
+		}
+	default:
+		touchedByRefs(r, o, yield)
+	}
+}
+
+var routeKinds = []string{"HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"}
+
+// touchedByRefs yields what a route or a policy refers to.
+func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
+	for _, ref := range o.Refs {
+		switch ref.Kind {
+		case "Service", "ExternalService":
+			yield(ref)
+		case "InstanceGroup":
+			if g, ok := catalog.InstanceGroups.Get(r, ref.Key.String()); ok {
+				yield(serviceUnit(discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}))
+			}
+		case "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute":
+			if route, ok := catalog.Objects.Get(r, ref.String()); ok {
+				touchedByRefs(r, route, yield)
+			}
+		}
+	}
+}
+
+// Referrers yields the Services that routes send to what is named.
+func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(Unit)) {
+	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
+		if slices.Contains(routeKinds, o.Kind) {
+			touchedByRefs(r, o, yield)
+		}
+	}
+}
+
+// Shape returns a comparable text of what routes of other Services read of a
+// Service: its ports, their backings and shares, but not their endpoints.
+func (s *Service) Shape() string {
+	if s == nil {
+		return ""
+	}
+	var b []byte
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		b = fmt.Appendf(b, "%d %q %d %t", p.Number, p.Name, p.Protocol, p.Failover)
+		for j, backing := range p.Backings {
+			b = fmt.Appendf(b, " %s=%d", backing.Platform, p.Shares[j])
+		}
+		b = append(b, ';')
+	}
+	return string(b)
+}

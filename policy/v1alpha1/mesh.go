@@ -1,0 +1,84 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// MeshName is the name of the only Mesh that counts.
+const MeshName = "default"
+
+// Mesh is what holds for the whole mesh. There is one, named default; without
+// it the defaults hold.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=meshes,scope=Cluster,categories=causeway
+// +kubebuilder:printcolumn:name="Egress",type=string,JSONPath=`.spec.egress.mode`
+// +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="there is one Mesh, and its name is default"
+type Mesh struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   MeshSpec     `json:"spec"`
+	Status PolicyStatus `json:"status,omitempty"`
+}
+
+// MeshList is a list of Meshes.
+//
+// +kubebuilder:object:root=true
+type MeshList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []Mesh `json:"items"`
+}
+
+// MeshSpec is what holds for the whole mesh.
+type MeshSpec struct {
+	// +optional
+	// +kubebuilder:default={}
+	Egress Egress `json:"egress,omitempty"`
+	// Defaults hold where no TrafficPolicy says otherwise, section by section.
+	// +optional
+	Defaults *TrafficSettings `json:"defaults,omitempty"`
+	// EC2 limits what InstanceGroups may name.
+	// +optional
+	EC2 *MeshEC2 `json:"ec2,omitempty"`
+}
+
+// Egress is about hosts that are neither Services nor ExternalServices.
+type Egress struct {
+	// Mode RegistryOnly answers 404 for them; AllowAny sends requests there as
+	// the workload's own DNS resolver finds them.
+	// +optional
+	// +kubebuilder:default=RegistryOnly
+	Mode EgressMode `json:"mode,omitempty"`
+}
+
+// EgressMode says what happens to requests for unknown hosts.
+//
+// +kubebuilder:validation:Enum=AllowAny;RegistryOnly
+type EgressMode string
+
+// The egress modes.
+const (
+	AllowAny     EgressMode = "AllowAny"
+	RegistryOnly EgressMode = "RegistryOnly"
+)
+
+// MeshEC2 limits what InstanceGroups may name. An absent list does not limit.
+type MeshEC2 struct {
+	// Regions that InstanceGroups may be in.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=set
+	Regions []string `json:"regions,omitempty"`
+	// Accounts (12 digits) whose roles InstanceGroups may name.
+	// +optional
+	// +kubebuilder:validation:MaxItems=64
+	// +listType=set
+	// +kubebuilder:validation:items:Pattern=`^\d{12}$`
+	Accounts []string `json:"accounts,omitempty"`
+}
