@@ -176,7 +176,7 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 		models[s.Key] = m
 		out = append(out, c.Service(m)...)
 	}
-	out = append(out, c.Mesh(policy.BuildMesh(catalog.New().Read()))...)
+	out = append(out, c.Mesh(&policy.Mesh{})...)
 	for line := range strings.Lines(sections[listenersFile]) {
 		d, err := compile.ParseDeclaration(strings.TrimSpace(line))
 		require.NoError(t, err)

@@ -129,7 +129,7 @@ func startMesh(t *testing.T, models []*policy.Service, declared ...string) *mesh
 	m := &mesh{
 		dir: t.TempDir(), compiler: compile.New(), endpoints: make(map[string]string), http: harness.FreeAddress(t),
 	}
-	resources := m.compiler.Mesh(policy.BuildMesh(catalog.New().Read()))
+	resources := m.compiler.Mesh(&policy.Mesh{})
 	byKey := make(map[discovery.Key]*policy.Service)
 	for _, s := range models {
 		byKey[s.Key] = s

@@ -129,7 +129,7 @@ var declared = []string{"http/127.0.0.1:15001", "tcp/127.0.0.1:3306=a/s0:3306"}
 func fromScratch(r catalog.Reader) *snapshot.Store {
 	store := snapshot.New()
 	c := compile.New()
-	updates := []snapshot.Update{{Unit: "mesh//default", Resources: c.Mesh(policy.BuildMesh(catalog.New().Read()))}}
+	updates := []snapshot.Update{{Unit: "mesh//default", Resources: c.Mesh(policy.BuildMesh(r))}}
 	for svc := range catalog.Services.All(r) {
 		if m := policy.BuildService(r, svc.Key); m != nil {
 			updates = append(updates, snapshot.Update{Unit: svc.Key.String(), Resources: c.Service(m)})
