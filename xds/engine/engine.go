@@ -56,7 +56,8 @@ type Engine struct {
 	requests chan request
 
 	mu       sync.Mutex
-	revision uint64        // that is in the snapshot
+	revision uint64 // that is in the snapshot
+	objects  map[discovery.ObjectName]*appliedObject
 	advanced chan struct{} // closed when revision grows
 
 	// Run's own.
@@ -75,6 +76,7 @@ type metrics struct {
 	panics   prometheus.Counter
 	pushes   prometheus.Counter
 	duration prometheus.Histogram
+	stages   *prometheus.CounterVec
 }
 
 // request adds a proxy's declared listeners or takes them back.
@@ -91,6 +93,7 @@ func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prom
 		requests: make(chan request), advanced: make(chan struct{}),
 		declared: make(map[string]int), byService: make(map[discovery.Key]map[string]struct{}),
 		shapes: make(map[policy.Unit]string), fresh: make(map[policy.Unit]bool),
+		objects: make(map[discovery.ObjectName]*appliedObject),
 		metrics: metrics{
 			compiles: prometheus.NewCounter(prometheus.CounterOpts{
 				Name: "causeway_compiles_total", Help: "Compilations of one Service or declared listener.",
@@ -106,10 +109,22 @@ func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prom
 				Name: "causeway_compile_duration_seconds", Help: "Time to compile and apply one batch of changes.",
 				Buckets: prometheus.ExponentialBuckets(.0001, 4, 9),
 			}),
+			stages: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "causeway_stages_total",
+				Help: "Changed configurations that were tried with one proxy of each class first, by outcome (accepted, silent, rejected, withdrawn).",
+			}, []string{"outcome"}),
 		},
 	}
-	reg.MustRegister(e.metrics.compiles, e.metrics.panics, e.metrics.pushes, e.metrics.duration)
+	reg.MustRegister(e.metrics.compiles, e.metrics.panics, e.metrics.pushes, e.metrics.duration, e.metrics.stages)
 	return e
+}
+
+// Stage turns staging on (snapshot.Store.Stage). onPins is called after the
+// pinned units changed and must not block.
+func (e *Engine) Stage(silence time.Duration, onPins func()) {
+	e.store.Stage(silence, onPins, func(o snapshot.StageOutcome) {
+		e.metrics.stages.WithLabelValues(string(o)).Inc()
+	})
 }
 
 // Run follows the catalog until the context ends; its only error is the context's.
@@ -118,23 +133,26 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer feed.Close()
 	e.apply(time.Now(), e.compileUnits(e.catalog.Read(), []policy.Unit{policy.MeshUnit()}))
 	window, quiet := settle, time.Time{}
-	timer := time.NewTimer(0)
+	timer, stages := time.NewTimer(0), time.NewTimer(0)
 	<-timer.C
 	for {
 		// What can happen: rows changed, a proxy declares listeners or takes
-		// them back, the end.
+		// them back, canaries have kept silent for too long, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case r := <-e.requests:
 			e.declare(r)
 			continue
+		case <-stages.C:
+			e.expire(stages)
+			continue
 		case <-feed.Wake():
 		}
 		if wait := time.Until(quiet); wait > 0 {
 			window = min(2*window, settleMost)
 			timer.Reset(wait)
-			if err := e.settle(ctx, timer.C); err != nil {
+			if err := e.settle(ctx, timer.C, stages); err != nil {
 				return err
 			}
 		} else {
@@ -145,17 +163,34 @@ func (e *Engine) Run(ctx context.Context) error {
 			concerned = e.process(b)
 		}
 		quiet = time.Now().Add(max(window, min(time.Duration(concerned)*sendTime, settleMost)))
+		e.expire(stages)
 	}
 }
 
+// expire ends the stages that are due and sets the timer for the next.
+func (e *Engine) expire(stages *time.Timer) {
+	due := e.store.Due()
+	if now := time.Now(); !due.IsZero() && !now.Before(due) {
+		e.store.Expire(now)
+		due = e.store.Due()
+	}
+	if due.IsZero() {
+		stages.Stop()
+		return
+	}
+	stages.Reset(time.Until(due))
+}
+
 // settle waits for the end of a window; proxies that connect are not kept waiting.
-func (e *Engine) settle(ctx context.Context, end <-chan time.Time) error {
+func (e *Engine) settle(ctx context.Context, end <-chan time.Time, stages *time.Timer) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case r := <-e.requests:
 			e.declare(r)
+		case <-stages.C:
+			e.expire(stages)
 		case <-end:
 			return nil
 		}
@@ -246,9 +281,14 @@ func (e *Engine) declare(r request) {
 func (e *Engine) process(b catalog.Batch) (concerned int) {
 	start := time.Now()
 	dirty := make(map[policy.Unit]struct{})
-	touch := func(u policy.Unit) { dirty[u] = struct{}{} }
+	var objects []appliedObject
 	for _, c := range b.Changes {
-		policy.Touched(b.Reader, c.Before, c.After, touch)
+		var units []policy.Unit
+		policy.Touched(b.Reader, c.Before, c.After, func(u policy.Unit) {
+			dirty[u] = struct{}{}
+			units = append(units, u)
+		})
+		objects = append(objects, e.objectOf(c, units)...)
 	}
 	if len(dirty) > 0 {
 		updates := e.compileUnits(b.Reader, sortedUnits(dirty))
@@ -270,6 +310,7 @@ func (e *Engine) process(b catalog.Batch) (concerned int) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.noteObjects(objects)
 	e.revision = b.Reader.Revision()
 	close(e.advanced)
 	e.advanced = make(chan struct{})

@@ -55,11 +55,15 @@ func (deltaProtocol) subscribe(st *stream, t resource.Type, r *request) error {
 
 func (deltaProtocol) encode(st *stream, b snapshot.Batch) []outgoing {
 	var out []outgoing
+	most := len(b.Frames)
+	if limit := st.types[b.Type].limit; limit > 0 {
+		most = limit
+	}
 	for rest := b; ; {
 		// A response of many megabytes would keep a small one waiting, and
 		// clients limit the size of a message.
 		n, size := 0, 0
-		for n < len(rest.Frames) && (n == 0 || size+rest.Frames[n].Size <= maxResponse) {
+		for n < len(rest.Frames) && n < most && (n == 0 || size+rest.Frames[n].Size <= maxResponse) {
 			size += rest.Frames[n].Size
 			n++
 		}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -47,7 +48,7 @@ type Node struct {
 
 // View returns what decides which resources the node sees.
 func (n *Node) View() snapshot.View {
-	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Zone: n.Zone, Declared: n.Declared}
+	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Zone: n.Zone, Declared: n.Declared, Build: n.Version}
 }
 
 // Options are what the server needs from outside.
@@ -84,6 +85,9 @@ const (
 	// maxWaiting is how many responses of a type are remembered for a client
 	// that reads and never acknowledges.
 	maxWaiting = 256
+	// searchEnds is the size of a response that is accepted at which the
+	// search for a refused resource is over.
+	searchEnds = 1 << 12
 	// stalledAfter is how long a send may block before the proxy is reported as stalled.
 	stalledAfter = 5 * time.Second
 )
@@ -187,6 +191,29 @@ func (s *Server) Proxies() []ProxyStatus {
 	slices.SortFunc(out, func(a, b ProxyStatus) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), a.Connected.Compare(b.Connected))
 	})
+	return out
+}
+
+// Progress says how far a connected proxy has come.
+type Progress struct {
+	Node      string
+	Role      resource.Role
+	Namespace string
+	Connected time.Time
+	// Joined is the store's index when the stream began, and Acknowledged the one up
+	// to which the proxy has judged everything that concerns it.
+	Joined, Acknowledged uint64
+}
+
+// Progress returns how far every connected proxy has come, in no order.
+func (s *Server) Progress() []Progress {
+	s.mu.Lock()
+	streams := slices.Collect(maps.Values(s.streams))
+	s.mu.Unlock()
+	out := make([]Progress, 0, len(streams))
+	for _, st := range streams {
+		out = append(out, st.progress())
+	}
 	return out
 }
 

@@ -89,8 +89,11 @@ type outgoing struct {
 type sent struct {
 	nonce uint64
 	ids   []uint32
-	cause time.Time
-	at    time.Time
+	// index of the store when the response was collected, and through which
+	// everything had been handed over before it.
+	index, before uint64
+	cause         time.Time
+	at            time.Time
 	// admitted is how many bytes of admission the response holds.
 	admitted int64
 }
@@ -105,6 +108,9 @@ type typeState struct {
 	rejected  map[uint32]struct{}
 	fault     string
 	faultAt   time.Time
+	// limit is how many resources go into a response while the search for one
+	// that is refused goes on, 0 for no limit.
+	limit int
 }
 
 type stream struct {
@@ -121,6 +127,7 @@ type stream struct {
 	nonce   uint64
 	sending time.Time // when the send that is under way began, zero if none is
 	unknown int       // requests for types that are not served
+	through uint64    // the store's index up to which everything was sent
 }
 
 // run serves one stream until it ends.
@@ -261,17 +268,14 @@ func (st *stream) judge(t resource.Type, r *request) {
 	w := ts.waiting[i]
 	ts.waiting = slices.Delete(ts.waiting, 0, i+1)
 	if r.fault != nil {
-		if ts.rejected == nil {
-			ts.rejected = make(map[uint32]struct{})
-		}
-		for _, id := range w.ids {
-			ts.rejected[id] = struct{}{}
-		}
-		ts.fault, ts.faultAt = r.fault.GetMessage(), now
-		m.rejected.WithLabelValues(t.String()).Inc()
-		st.log.Error("a proxy rejected its configuration", "type", t.String(), "error", ts.fault,
-			"resources", abbreviate(st.sub.Names(t, w.ids)))
+		st.refused(t, w, r.fault.GetMessage(), now)
 		return
+	}
+	st.sub.Accept(t, w.ids, w.index)
+	if ts.limit > 0 {
+		if ts.limit *= 2; ts.limit > searchEnds {
+			ts.limit = 0
+		}
 	}
 	for _, id := range w.ids {
 		delete(ts.rejected, id)
@@ -291,6 +295,26 @@ func (st *stream) judge(t resource.Type, r *request) {
 	if t >= resource.Listener {
 		st.sub.Wake() // a removed cluster may have waited for this
 	}
+}
+
+// refused deals with a rejection: as long as nobody can tell which resource is
+// at fault, the response's resources are sent again in ever smaller parts.
+func (st *stream) refused(t resource.Type, w sent, message string, now time.Time) {
+	ts := &st.types[t]
+	ts.fault, ts.faultAt = message, now
+	st.server.opts.Metrics.rejected.WithLabelValues(t.String()).Inc()
+	culprits := st.sub.Reject(t, w.ids, w.index, st.node.ID, message)
+	if len(culprits) == 0 {
+		ts.limit = max(1, len(w.ids)/2)
+	}
+	if ts.rejected == nil {
+		ts.rejected = make(map[uint32]struct{})
+	}
+	for _, id := range culprits {
+		ts.rejected[id] = struct{}{}
+	}
+	st.log.Error("a proxy rejected its configuration", "type", t.String(), "error", message,
+		"resources", abbreviate(st.sub.Names(t, culprits)), "sent", len(w.ids))
 }
 
 // abbreviate keeps a log line readable where a response carried a whole mesh.
@@ -326,6 +350,10 @@ func (st *stream) send(ctx context.Context, sendMsg func(any) error) error {
 				}
 			}
 		}
+		_, through := st.sub.Progress()
+		st.mu.Lock()
+		st.through = through
+		st.mu.Unlock()
 		next := time.Hour
 		if !again.IsZero() {
 			next = time.Until(again)
@@ -425,8 +453,27 @@ func (st *stream) record(b *snapshot.Batch, ids []uint32, cause time.Time) strin
 		st.release(ts.waiting[0])
 		ts.waiting = slices.Delete(ts.waiting, 0, 1)
 	}
-	ts.waiting = append(ts.waiting, sent{nonce: st.nonce, ids: ids, cause: cause, at: time.Now()})
+	ts.waiting = append(ts.waiting, sent{
+		nonce: st.nonce, ids: ids, index: b.Index, before: st.through, cause: cause, at: time.Now(),
+	})
 	return strconv.FormatUint(st.nonce, 10)
+}
+
+// progress says how far the proxy has come.
+func (st *stream) progress() Progress {
+	joined, _ := st.sub.Progress()
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	p := Progress{
+		Node: st.node.ID, Role: st.node.Role, Namespace: st.node.Namespace,
+		Joined: joined, Acknowledged: st.through, Connected: st.since,
+	}
+	for t := range st.types {
+		if waiting := st.types[t].waiting; len(waiting) > 0 {
+			p.Acknowledged = min(p.Acknowledged, waiting[0].before)
+		}
+	}
+	return p
 }
 
 func (st *stream) status() ProxyStatus {

@@ -5,6 +5,7 @@
 package snapshot
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,13 +22,23 @@ type Store struct {
 	mu      sync.RWMutex
 	index   uint64 // counts the Applies that changed something
 	tables  [resource.Types]table
-	units   map[string][]ref
+	units   map[string]*unit
 	streams []*Subscriber // by slot; nil where free
 	free    []uint32      // free slots
 	// wildcard holds, per type, the slots of those who follow the whole type
 	// or, for virtual hosts, whole route configurations.
 	wildcard [resource.Types]bitset
 	counters Counters
+
+	// silence is how long a stage waits for its canaries, 0 for no staging.
+	silence time.Duration
+	staged  map[*stage]struct{}
+	// suspects are resources that a proxy refused, nobody accepted and
+	// nothing can be put in place of.
+	suspects map[ref]Rejection
+	pins     map[string]*Pin // by unit
+	onPins   func()
+	outcome  func(StageOutcome)
 }
 
 // Counters count the work of Apply since the store was made.
@@ -51,34 +62,89 @@ type table struct {
 	dead    int // entries without a resource
 }
 
+// content is what a name means: a resource, or none if frame is nil.
+type content struct {
+	unit  string
+	frame *Frame
+	// variants for proxies in a zone or, if byNamespace, in a namespace.
+	variants    map[string]*Frame
+	byNamespace bool
+	shape       uint64
+	visible     resource.Visibility
+	needs       []string
+	eds         bool
+	provenance  []discovery.ObjectRef
+}
+
+func (c *content) frameFor(v *View) *Frame {
+	key := v.Zone
+	if c.byNamespace {
+		key = v.Namespace
+	}
+	if f, ok := c.variants[key]; ok {
+		return f
+	}
+	return c.frame
+}
+
+// same reports whether two contents are the same to every proxy.
+func (c *content) same(o *content) bool {
+	return c.frame == o.frame && c.unit == o.unit && c.visible == o.visible && c.eds == o.eds &&
+		c.byNamespace == o.byNamespace && maps.Equal(c.variants, o.variants) && slices.Equal(c.needs, o.needs)
+}
+
 // entry is a name that is a resource or that somebody asked for.
 type entry struct {
 	name string
-	unit string
-	// frame is nil for a name that is no resource (now).
-	frame  *Frame
-	byZone map[string]*Frame
+	// content is what is in force, and changed the index since when.
+	content
+	changed uint64
 	// last is the frame that a removed resource had: a state-of-the-world
 	// stream that must not lose it yet needs it in every response.
-	last       *Frame
-	visible    resource.Visibility
-	needs      []string
-	eds        bool
-	provenance []discovery.ObjectRef
+	last *Frame
+	// before is what was in force before, for the way back; nil where nothing
+	// was, and for endpoints, which are not staged.
+	before *content
+	// accepted is true once a proxy has acknowledged what is in force.
+	accepted bool
+	// next is what a stage tries with its canaries, nil while there is no stage.
+	next  *content
+	stage *stage
 	// followers are the slots of the subscribers that asked for the name.
 	followers bitset
 }
 
-func (e *entry) frameFor(zone string) *Frame {
-	if f, ok := e.byZone[zone]; ok {
-		return f
+// newest returns what is tried, or else what is in force.
+func (e *entry) newest() *content {
+	if e.next != nil {
+		return e.next
 	}
-	return e.frame
+	return &e.content
+}
+
+// at returns what the name means for a subscriber.
+func (e *entry) at(sub *Subscriber) *content {
+	if e.next != nil && e.stage.canaries.has(sub.slot) {
+		return e.next
+	}
+	return &e.content
+}
+
+// gone reports whether the name is not and will not be a resource.
+func (e *entry) gone() bool { return e.frame == nil && e.next == nil }
+
+// unit is what is known of resources that were compiled together.
+type unit struct {
+	// refs are the resources that are in force or tried.
+	refs []ref
+	// changed is the index at which any of them last changed for all.
+	changed uint64
+	stage   *stage
 }
 
 // New returns an empty store.
 func New() *Store {
-	s := &Store{units: make(map[string][]ref)}
+	s := &Store{units: make(map[string]*unit), pins: make(map[string]*Pin)}
 	for t := range s.tables {
 		s.tables[t].ids = make(map[string]uint32)
 	}
@@ -93,138 +159,228 @@ type Update struct {
 	Resources []resource.Resource
 }
 
+// change is what becomes of a name; next.frame is nil where it is removed.
+type change struct {
+	ref
+	next *content
+}
+
+// plan is what an update makes of a unit.
+type plan struct {
+	unit string
+	// refs are all resources that the unit has from now on.
+	refs             []ref
+	changes, removed []change
+	staged           bool
+}
+
 // Apply makes the updates visible, all at the same moment, and wakes the
 // subscribers that they concern. cause is when the change happened at its
 // source. It returns how many resources were added, changed or removed, and how
 // many subscribers that concerns.
+//
+// Where staging is on (Stage), a unit whose configuration changes is tried with
+// a few subscribers first; its endpoints are not, nor is what only moves traffic.
 func (s *Store) Apply(cause time.Time, updates []Update) (changed, woken int) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 
 	// Encoding is the work; it happens before anyone is kept waiting.
-	type change struct {
-		ref
-		next *entry // nil: removed
-	}
-	type renewal struct {
-		entry      *entry
-		provenance []discovery.ObjectRef
-	}
-	var changes, removed []change
+	plans := make([]plan, len(updates))
 	var renewed []renewal
-	unitRefs := make([][]ref, len(updates))
 	var encoded uint64
-	for u, up := range updates {
-		had := s.units[up.Unit]
-		refs := make([]ref, 0, len(up.Resources))
-		for i := range up.Resources {
-			r := &up.Resources[i]
-			id, old := s.lookup(r.Type, r.Name)
-			next, fresh := nextEntry(old, up.Unit, r)
-			encoded += fresh
-			if old == nil {
-				id = s.intern(r.Type, r.Name)
-			}
-			refs = append(refs, ref{r.Type, id})
-			if next != nil {
-				changes = append(changes, change{ref{r.Type, id}, next})
-			} else {
-				// A new generation of an object may mean the same bytes.
-				renewed = append(renewed, renewal{old, r.Provenance})
-			}
-		}
-		s.mu.RLock()
-		for _, old := range had {
-			if !slices.Contains(refs, old) && s.tables[old.t].entries[old.id].unit == up.Unit {
-				removed = append(removed, change{ref: old})
-			}
-		}
-		s.mu.RUnlock()
-		unitRefs[u] = refs
+	for i := range updates {
+		p, more, n := s.plan(updates[i].Unit, s.pinned(&updates[i]))
+		plans[i] = p
+		renewed = append(renewed, more...)
+		encoded += n
 	}
-	// Removals first: a resource may move from one unit to another, whichever is named first.
-	changes = append(removed, changes...)
 
 	s.mu.Lock()
-	for u, up := range updates {
-		if len(unitRefs[u]) == 0 {
-			delete(s.units, up.Unit)
-		} else {
-			s.units[up.Unit] = unitRefs[u]
-		}
-	}
 	for _, r := range renewed {
-		r.entry.provenance = r.provenance
+		r.content.provenance = r.provenance
 	}
 	s.counters.Encoded += encoded
-	if len(changes) == 0 {
+	s.index++
+	var wake bitset
+	// Removals first: a resource may move from one unit to another, whichever is named first.
+	for i := range plans {
+		p := &plans[i]
+		if p.staged = s.worthStaging(p); !p.staged {
+			changed += s.force(cause, p.removed, &wake)
+		}
+	}
+	for i := range plans {
+		p := &plans[i]
+		if p.staged {
+			changed += s.try(cause, p, &wake)
+		} else {
+			changed += s.force(cause, p.changes, &wake)
+		}
+		s.note(p)
+	}
+	if changed == 0 {
+		s.index--
 		s.mu.Unlock()
 		return 0, 0
 	}
-	s.index++
-	var wake bitset
-	for _, c := range changes {
-		t := &s.tables[c.t]
-		e := t.entries[c.id]
-		old := e.visible
-		if c.next == nil {
-			s.counters.Removed++
-			e.last, e.frame, e.byZone, e.unit, e.needs = e.frame, nil, nil, "", nil
-			t.dead++
-		} else {
-			s.counters.Changed++
-			if e.frame == nil {
-				t.dead--
-			}
-			c.next.followers = e.followers
-			*e = *c.next
-		}
-		s.markChanged(c.ref, e, old, cause, &wake)
-	}
 	s.collect()
-	var concerned []*Subscriber
-	for slot := range wake.all() {
-		concerned = append(concerned, s.streams[slot])
-	}
+	concerned := s.at(wake)
 	s.mu.Unlock()
-
-	for _, sub := range concerned {
-		sub.Wake()
-	}
-	return len(changes), len(concerned)
+	wakeAll(concerned)
+	return changed, len(concerned)
 }
 
-// nextEntry returns the entry that r makes of old, nil if nothing changes, and
-// how many frames it encoded for that.
-func nextEntry(old *entry, unit string, r *resource.Resource) (next *entry, encoded uint64) {
-	next = &entry{
-		name: r.Name, unit: unit, visible: r.Visible, needs: r.Needs, eds: r.EDS, provenance: r.Provenance,
-	}
-	same := old != nil && old.frame != nil && old.unit == unit && old.visible == r.Visible &&
-		old.eds == r.EDS && len(old.byZone) == len(r.ByZone) && slices.Equal(old.needs, r.Needs)
-	frame := func(have *Frame, body resource.Parts) *Frame {
-		version := contentVersion(body)
-		if have != nil && have.Version == version {
-			return have
+// renewal is new provenance of a content whose bytes are as they were.
+type renewal struct {
+	content    *content
+	provenance []discovery.ObjectRef
+}
+
+// plan finds out what becomes of a unit. Only apply needs to be held.
+func (s *Store) plan(name string, resources []resource.Resource) (p plan, renewed []renewal, encoded uint64) {
+	p = plan{unit: name, refs: make([]ref, 0, len(resources))}
+	for i := range resources {
+		r := &resources[i]
+		id, old := s.lookup(r.Type, r.Name)
+		next, fresh := nextContent(old, name, r)
+		encoded += fresh
+		if old == nil {
+			id = s.intern(r.Type, r.Name)
 		}
-		same = false
+		p.refs = append(p.refs, ref{r.Type, id})
+		if old != nil && next.same(old.newest()) && old.newest().frame != nil {
+			// A new generation of an object may mean the same bytes.
+			renewed = append(renewed, renewal{old.newest(), r.Provenance})
+			continue
+		}
+		p.changes = append(p.changes, change{ref{r.Type, id}, next})
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if had := s.units[name]; had != nil {
+		for _, old := range had.refs {
+			e := s.tables[old.t].entries[old.id]
+			if now := e.newest(); now.frame != nil && now.unit == name && !slices.Contains(p.refs, old) {
+				p.removed = append(p.removed, change{old, &content{visible: e.visible}})
+			}
+		}
+	}
+	return p, renewed, encoded
+}
+
+// note remembers what a unit has. mu must be held.
+func (s *Store) note(p *plan) {
+	u := s.units[p.unit]
+	if u == nil {
+		u = &unit{}
+		s.units[p.unit] = u
+	}
+	if u.stage == nil && len(p.changes)+len(p.removed) > 0 {
+		u.changed = s.index
+	}
+	if u.stage != nil {
+		// What is to be removed is still in force.
+		for _, r := range u.refs {
+			if !slices.Contains(p.refs, r) && !s.tables[r.t].entries[r.id].gone() {
+				p.refs = append(p.refs, r)
+			}
+		}
+	}
+	u.refs = p.refs
+	if len(u.refs) == 0 && u.stage == nil {
+		delete(s.units, p.unit)
+	}
+}
+
+// at returns the subscribers in slots. mu must be held.
+func (s *Store) at(slots bitset) []*Subscriber {
+	var out []*Subscriber
+	for slot := range slots.all() {
+		if sub := s.streams[slot]; sub != nil {
+			out = append(out, sub)
+		}
+	}
+	return out
+}
+
+func wakeAll(subs []*Subscriber) {
+	for _, sub := range subs {
+		sub.Wake()
+	}
+}
+
+// force brings changes into force at once. mu must be held.
+func (s *Store) force(cause time.Time, changes []change, wake *bitset) int {
+	for _, c := range changes {
+		e := s.tables[c.t].entries[c.id]
+		before := e.visible
+		s.replace(c.t, e, c.next)
+		s.markChanged(c.ref, e, before, cause, wake, nil)
+	}
+	return len(changes)
+}
+
+// replace brings a content into force. mu must be held.
+func (s *Store) replace(t resource.Type, e *entry, next *content) {
+	was := e.content
+	e.before = nil
+	if t != resource.Endpoint && was.frame != nil {
+		e.before = &was
+	}
+	e.changed, e.accepted = s.index, false
+	if id, ok := s.tables[t].ids[e.name]; ok {
+		delete(s.suspects, ref{t, id})
+	}
+	if next.frame == nil {
+		s.counters.Removed++
+		s.tables[t].dead++
+		e.last = was.frame
+		// Who saw the resource must be told that it is gone.
+		e.content = content{visible: was.visible, eds: was.eds, provenance: was.provenance}
+		return
+	}
+	s.counters.Changed++
+	if was.frame == nil {
+		s.tables[t].dead--
+	}
+	e.content = *next
+}
+
+// nextContent returns what r makes of a name, with the frames that it has
+// already where they are the same, and how many frames it encoded for that.
+func nextContent(old *entry, unit string, r *resource.Resource) (next *content, encoded uint64) {
+	next = &content{
+		unit: unit, visible: r.Visible, needs: r.Needs, eds: r.EDS, provenance: r.Provenance, shape: r.Shape,
+	}
+	var have []*content
+	if old != nil {
+		for _, c := range []*content{old.next, &old.content, old.before} {
+			if c != nil && c.frame != nil {
+				have = append(have, c)
+			}
+		}
+	}
+	frame := func(of func(*content) *Frame, body resource.Parts) *Frame {
+		version := contentVersion(body)
+		for _, c := range have {
+			if f := of(c); f != nil && f.Version == version {
+				return f
+			}
+		}
 		encoded++
 		return newFrame(r.Type, r.Name, version, body)
 	}
-	var oldFrame *Frame
-	var oldZones map[string]*Frame
-	if old != nil {
-		oldFrame, oldZones = old.frame, old.byZone
+	next.frame = frame(func(c *content) *Frame { return c.frame }, r.Body)
+	variants := r.ByZone
+	if len(r.ByNamespace) > 0 {
+		variants, next.byNamespace = r.ByNamespace, true
 	}
-	next.frame = frame(oldFrame, r.Body)
-	if len(r.ByZone) > 0 {
-		next.byZone = make(map[string]*Frame, len(r.ByZone))
-		for zone, body := range r.ByZone {
-			next.byZone[zone] = frame(oldZones[zone], body)
+	if len(variants) > 0 {
+		next.variants = make(map[string]*Frame, len(variants))
+		for key, body := range variants {
+			next.variants[key] = frame(func(c *content) *Frame { return c.variants[key] }, body)
 		}
-	}
-	if same {
-		return nil, encoded
 	}
 	return next, encoded
 }
@@ -270,29 +426,43 @@ func (s *Store) internLocked(rt resource.Type, name string) uint32 {
 	return id
 }
 
-// markChanged tells the followers of a resource. before is how visible the
+// markChanged tells the followers of a resource, but not those in spare. before is how visible the
 // resource was until now: those who lose sight of it must hear of it as well.
-func (s *Store) markChanged(r ref, e *entry, before resource.Visibility, cause time.Time, wake *bitset) {
-	tell := func(slot uint32) {
+func (s *Store) markChanged(r ref, e *entry, before resource.Visibility, cause time.Time, wake *bitset, spare func(slot uint32) bool) {
+	s.followers(r, e, before, func(sub *Subscriber) {
+		if spare == nil || !spare(sub.slot) {
+			sub.mark(r, cause)
+			wake.set(sub.slot)
+		}
+	})
+}
+
+// mark makes a resource due for a subscriber. mu must be held.
+func (sub *Subscriber) mark(r ref, cause time.Time) {
+	sub.dirty[r.t].set(r.id)
+	if sub.cause[r.t].IsZero() {
+		sub.cause[r.t] = cause
+	}
+}
+
+// followers yields who follows a resource and sees it, or saw it before. mu must be held.
+func (s *Store) followers(r ref, e *entry, before resource.Visibility, yield func(*Subscriber)) {
+	visit := func(slot uint32) {
 		sub := s.streams[slot]
-		if !sub.view.sees(e.visible) && !sub.view.sees(before) && !sub.sent[r.t].has(r.id) {
+		if !sub.view.sees(e.newest().visible) && !sub.view.sees(before) && !sub.sent[r.t].has(r.id) {
 			return
 		}
 		if !sub.follows(r.t, r.id, e) && !sub.sent[r.t].has(r.id) {
 			return
 		}
-		sub.dirty[r.t].set(r.id)
-		if sub.cause[r.t].IsZero() {
-			sub.cause[r.t] = cause
-		}
-		wake.set(slot)
+		yield(sub)
 	}
 	for slot := range s.wildcard[r.t].all() {
-		tell(slot)
+		visit(slot)
 	}
 	for slot := range e.followers.all() {
 		if !s.wildcard[r.t].has(slot) {
-			tell(slot)
+			visit(slot)
 		}
 	}
 }
@@ -316,7 +486,7 @@ func (s *Store) collect() {
 			used.or(sub.held[t])
 		}
 		for id, e := range tb.entries {
-			if e == nil || e.frame != nil || used.has(uint32(id)) || !e.followers.empty() { //nolint:gosec // an id
+			if e == nil || !e.gone() || used.has(uint32(id)) || !e.followers.empty() { //nolint:gosec // an id
 				continue
 			}
 			delete(tb.ids, e.name)
@@ -360,7 +530,7 @@ func (s *Store) Resources(v View) []Info {
 			if e == nil || e.frame == nil || !v.sees(e.visible) {
 				continue
 			}
-			f := e.frameFor(v.Zone)
+			f := e.frameFor(&v)
 			out = append(out, Info{resource.Type(t), e.name, f.Version, f.Size, e.provenance}) //nolint:gosec // t < Types
 		}
 	}
@@ -385,7 +555,7 @@ func (s *Store) Totals() (count, bytes [resource.Types]int) {
 			}
 			count[t]++
 			shared := make(map[*byte]struct{})
-			for _, f := range append([]*Frame{e.frame}, mapValues(e.byZone)...) {
+			for _, f := range append([]*Frame{e.frame}, mapValues(e.variants)...) {
 				for _, b := range f.delta {
 					data := b.ReadOnlyData()
 					if len(data) == 0 {

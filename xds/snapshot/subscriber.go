@@ -73,6 +73,9 @@ type Subscriber struct {
 	// ClusterGrace ago, [1] a turn later.
 	removing [2]bitset
 	settled  time.Time
+	// joined is the store's index when the subscriber came, through the one up
+	// to which everything was handed over.
+	joined, through uint64
 }
 
 // Subscribe adds a subscriber with nothing subscribed yet.
@@ -80,6 +83,7 @@ func (s *Store) Subscribe(v View, m Mode) *Subscriber {
 	sub := &Subscriber{store: s, view: v, mode: m, wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	sub.joined = s.index
 	if n := len(s.free); n > 0 {
 		sub.slot = s.free[n-1]
 		s.free = s.free[:n-1]
@@ -110,6 +114,7 @@ func (sub *Subscriber) Close() {
 		}
 	}
 	sub.closed = true
+	s.leave(sub.slot)
 	s.streams[sub.slot] = nil
 	s.free = append(s.free, sub.slot)
 	if alone {
@@ -220,10 +225,12 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 	for _, k := range known {
 		id := s.tables[t].ids[string(k.Name)]
 		e := s.tables[t].entries[id]
-		current := e.frame != nil && sub.view.sees(e.visible) && e.frameFor(sub.view.Zone).Version == string(k.Version)
+		c := e.at(sub)
+		current := c.frame != nil && sub.view.sees(c.visible) && c.frameFor(&sub.view).Version == string(k.Version)
 		if current && !(t == resource.Endpoint && (sub.isWarming(e.name) || blind)) {
 			sub.dirty[t].clear(id)
 			sub.due[t].clear(id)
+			e.accepted = e.accepted || c == &e.content // in its former life
 		} else {
 			sub.dirty[t].set(id)
 		}
@@ -380,13 +387,56 @@ func (sub *Subscriber) Collect(in Settled) (batches []Batch, again time.Time) {
 	}
 	for _, t := range order {
 		if b, ok := sub.collectType(t); ok {
-			batches = append(batches, b)
+			batches = append(batches, sub.apart(b)...)
 		}
+	}
+	if sub.nothingLeft() {
+		sub.through = s.index
 	}
 	// What goes out now is not acknowledged yet, whatever was before.
 	in.Routes = in.Routes && !slices.ContainsFunc(batches, func(b Batch) bool { return b.Type >= resource.Listener })
 	removals, again := sub.collectRemovals(in)
 	return append(batches, removals...), again
+}
+
+// apart takes resources that some proxy has refused out of a batch: each goes
+// alone, because others that come with it may be refused too.
+func (sub *Subscriber) apart(b Batch) []Batch {
+	s := sub.store
+	if len(s.suspects) == 0 || len(b.IDs) < 2 || sub.mode.StateOfTheWorld {
+		return []Batch{b}
+	}
+	out := []Batch{b}
+	frames, ids := b.Frames[:0:0], b.IDs[:0:0]
+	for i, id := range b.IDs {
+		if _, suspect := s.suspects[ref{b.Type, id}]; suspect {
+			out = append(out, Batch{Type: b.Type, Frames: b.Frames[i : i+1], IDs: b.IDs[i : i+1], Cause: b.Cause, Index: b.Index})
+			continue
+		}
+		frames, ids = append(frames, b.Frames[i]), append(ids, id)
+	}
+	out[0].Frames, out[0].IDs = frames, ids
+	if len(ids) == 0 && len(b.Removed) == 0 {
+		return out[1:]
+	}
+	return out
+}
+
+func (sub *Subscriber) nothingLeft() bool {
+	for t := range sub.dirty {
+		if !sub.dirty[t].empty() || !sub.held[t].empty() {
+			return false
+		}
+	}
+	return true
+}
+
+// Progress returns the store's index when the subscriber came, and the one up
+// to which everything that concerns it was handed over by Collect.
+func (sub *Subscriber) Progress() (joined, through uint64) {
+	sub.store.mu.Lock() // Collect writes with only the read lock
+	defer sub.store.mu.Unlock()
+	return sub.joined, sub.through
 }
 
 func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
@@ -408,16 +458,17 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 		if e == nil {
 			continue
 		}
-		if e.frame == nil || !sub.view.sees(e.visible) || !sub.follows(t, id, e) {
+		c := e.at(sub)
+		if c.frame == nil || !sub.view.sees(c.visible) || !sub.follows(t, id, e) {
 			sub.collectGone(t, id, e, &b)
 			continue
 		}
-		if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(e.needs, 0) ||
+		if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(c.needs, 0) ||
 			(sub.mode.StateOfTheWorld && t == resource.Route && sub.hostHeld(e.name))) {
 			sub.held[t].set(id)
 			continue
 		}
-		b.Frames = append(b.Frames, e.frameFor(sub.view.Zone))
+		b.Frames = append(b.Frames, c.frameFor(&sub.view))
 		b.IDs = append(b.IDs, id)
 		sub.markSent(t, id, e)
 	}
@@ -463,7 +514,7 @@ func (sub *Subscriber) markSent(t resource.Type, id uint32, e *entry) {
 	case resource.Cluster:
 		sub.removing[0].clear(id)
 		sub.removing[1].clear(id)
-		if !e.eds {
+		if !e.at(sub).eds {
 			return
 		}
 		sub.warming.set(id)
@@ -535,15 +586,18 @@ func (sub *Subscriber) collectRemovals(in Settled) (out []Batch, again time.Time
 	clusters := Batch{Type: resource.Cluster, Index: s.index}
 	endpoints := Batch{Type: resource.Endpoint, Index: s.index}
 	for id := range sub.removing[0].all() {
-		e := s.tables[resource.Cluster].entries[id]
 		sub.sent[resource.Cluster].clear(id)
 		sub.warming.clear(id)
-		if e == nil || (e.frame != nil && sub.view.sees(e.visible)) {
+		e := s.tables[resource.Cluster].entries[id]
+		if e == nil {
+			continue
+		}
+		if c := e.at(sub); c.frame != nil && sub.view.sees(c.visible) {
 			continue // came back meanwhile; collectType has sent it
 		}
 		clusters.Removed = append(clusters.Removed, e.name)
 		eds, ok := s.tables[resource.Endpoint].ids[e.name]
-		if ok && sub.sent[resource.Endpoint].has(eds) && s.tables[resource.Endpoint].entries[eds].frame == nil {
+		if ok && sub.sent[resource.Endpoint].has(eds) && s.tables[resource.Endpoint].entries[eds].at(sub).frame == nil {
 			sub.sent[resource.Endpoint].clear(eds)
 			sub.held[resource.Endpoint].clear(eds)
 			endpoints.Removed = append(endpoints.Removed, e.name)
@@ -575,10 +629,10 @@ func (sub *Subscriber) ready(needs []string, depth int) bool {
 	s := sub.store
 	for _, name := range needs {
 		id, ok := s.tables[resource.Cluster].ids[name]
-		if !ok || s.tables[resource.Cluster].entries[id].frame == nil {
+		if !ok || s.tables[resource.Cluster].entries[id].at(sub).frame == nil {
 			continue // there is nothing to wait for
 		}
-		e := s.tables[resource.Cluster].entries[id]
+		e := s.tables[resource.Cluster].entries[id].at(sub)
 		if !sub.view.sees(e.visible) {
 			continue
 		}

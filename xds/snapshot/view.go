@@ -12,6 +12,9 @@ type View struct {
 	Namespace string
 	// Zone is the proxy's availability zone.
 	Zone string
+	// Build is the proxy's version: another one may judge a configuration
+	// differently. It does not decide what is seen.
+	Build string
 	// Declared lists the listeners that the proxy asks for, sorted.
 	Declared []string
 }

@@ -26,13 +26,17 @@ func (sub *Subscriber) worldBatch(b Batch) (Batch, bool) {
 		b.Frames, b.IDs, b.Removed = nil, nil, nil
 		for id := range sub.sent[b.Type].all() {
 			e := s.tables[b.Type].entries[id]
-			switch {
-			case e == nil:
-			case e.frame != nil:
-				b.Frames = append(b.Frames, e.frameFor(sub.view.Zone))
-				b.IDs = append(b.IDs, id)
-			case e.last != nil: // removed, but not yet for this stream
-				b.Frames = append(b.Frames, e.last)
+			if e == nil {
+				continue
+			}
+			f := e.last // removed, but not yet for this stream
+			if c := e.at(sub); c.frame != nil {
+				f = c.frameFor(&sub.view)
+			} else if e.frame != nil {
+				f = e.frameFor(&sub.view)
+			}
+			if f != nil {
+				b.Frames = append(b.Frames, f)
 				b.IDs = append(b.IDs, id)
 			}
 		}
@@ -82,13 +86,13 @@ func (sub *Subscriber) inlineRoute(e *entry, f *Frame) *Frame {
 	var hosts []*entry
 	for id := range sub.sent[resource.VirtualHost].all() {
 		h := s.tables[resource.VirtualHost].entries[id]
-		if h != nil && h.frame != nil && strings.HasPrefix(h.name, prefix) {
+		if h != nil && h.at(sub).frame != nil && strings.HasPrefix(h.name, prefix) {
 			hosts = append(hosts, h)
 		}
 	}
 	slices.SortFunc(hosts, func(a, b *entry) int { return strings.Compare(a.name, b.name) })
 	for _, h := range hosts {
-		host := h.frameFor(sub.view.Zone).body()
+		host := h.at(sub).frameFor(&sub.view).body()
 		head := protowire.AppendTag(nil, fieldVirtualHosts, protowire.BytesType)
 		parts = append(parts, protowire.AppendVarint(head, uint64(host.Len()))) //nolint:gosec // a length
 		parts = append(parts, host...)

@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
+)
+
+// Applied says how far an object's newest generation has come in the snapshot.
+type Applied struct {
+	Object     discovery.ObjectName
+	Generation int64
+	// Index of the snapshot at which all that the generation causes was in
+	// force for everyone, 0 while canaries judge it (Staged) or it is held back
+	// because of a rejection (Pinned). Proxies that have acknowledged Index have the generation.
+	Index          uint64
+	Staged, Pinned bool
+	// Since is when the generation was compiled.
+	Since time.Time
+}
+
+// appliedObject is what is known of an object's newest generation.
+type appliedObject struct {
+	name       discovery.ObjectName
+	generation int64
+	deleted    bool
+	units      []string
+	floor      uint64 // index when it was compiled: it cannot be in force before
+	index      uint64
+	since      time.Time
+}
+
+// objectOf returns the object whose new generation a change of the catalog is,
+// if it is one.
+func (e *Engine) objectOf(c catalog.Change, units []policy.Unit) []appliedObject {
+	ref := func(row any) (r discovery.ObjectRef, ok bool) {
+		switch row := row.(type) {
+		case *discovery.Object:
+			return row.Ref(), row != nil
+		case *discovery.InstanceGroup:
+			return discovery.ObjectRef{Kind: "InstanceGroup", Key: row.Key, Generation: row.Object.Generation}, true
+		}
+		return r, false
+	}
+	if after, ok := ref(c.After); ok {
+		names := make([]string, len(units))
+		for i, u := range units {
+			names[i] = unitName(u)
+		}
+		return []appliedObject{{
+			name: discovery.ObjectName{Kind: after.Kind, Key: after.Key}, generation: after.Generation,
+			units: names, since: time.Now(),
+		}}
+	}
+	if before, ok := ref(c.Before); ok {
+		return []appliedObject{{name: discovery.ObjectName{Kind: before.Kind, Key: before.Key}, deleted: true}}
+	}
+	return nil
+}
+
+// noteObjects remembers what was just compiled. mu must be held.
+func (e *Engine) noteObjects(objects []appliedObject) {
+	if len(objects) == 0 {
+		return
+	}
+	index := e.store.Index()
+	for i := range objects {
+		o := &objects[i]
+		if o.deleted {
+			delete(e.objects, o.name)
+			continue
+		}
+		if old := e.objects[o.name]; old != nil && old.generation == o.generation {
+			continue // its annotations, say: the proxies' verdict stands
+		}
+		o.floor = index
+		e.objects[o.name] = o
+	}
+}
+
+// Applied returns how far each object's newest generation has come, in no order.
+func (e *Engine) Applied() []Applied {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]Applied, 0, len(e.objects))
+	for _, o := range e.objects {
+		a := Applied{Object: o.name, Generation: o.generation, Since: o.since}
+		states := e.store.Units(o.units)
+		for _, u := range states {
+			a.Staged, a.Pinned = a.Staged || u.Staged, a.Pinned || u.Pinned
+		}
+		if o.index == 0 && !a.Staged && !a.Pinned {
+			o.index = settledAt(o.floor, states)
+		}
+		a.Index = o.index
+		out = append(out, a)
+	}
+	return out
+}
+
+// settledAt is the index at which the last of an object's units changed.
+func settledAt(floor uint64, units []snapshot.UnitState) uint64 {
+	index := floor
+	for _, u := range units {
+		index = max(index, u.Changed)
+	}
+	return index
+}
