@@ -1,0 +1,222 @@
+package explain
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// forward says where a rule sends the request.
+func (e *evaluation) forward(rule *policy.Rule) {
+	out := e.out
+	if c := rule.Filters.CORS; c != nil {
+		origin, _ := e.req.header("origin")
+		out.CORS = &CORS{AllowOrigins: c.AllowOrigins, Allowed: allows(c.AllowOrigins, origin)}
+	}
+	if len(rule.Backends) == 0 {
+		out.Answer = e.failed(rule, "the rule names no backend with a weight above 0")
+		return
+	}
+	head := rewrite(out.Request, &rule.Filters, &rule.Match.Path)
+	begin, invalid, silent := uint32(0), 0, 0
+	for i := range rule.Backends {
+		b := e.backend(rule, &rule.Backends[i], head, begin)
+		begin = b.Interval.End
+		if b.Answer != nil {
+			invalid++
+		} else if !slices.ContainsFunc(b.Targets, func(t Target) bool { return t.Percent > 0 && t.Answer == nil }) {
+			silent++
+		}
+		out.Backends = append(out.Backends, b)
+	}
+	switch len(rule.Backends) {
+	case invalid:
+		out.Answer = e.failed(rule, "none of the rule's backends can be one: "+rule.Backends[0].Reason)
+	case invalid + silent:
+		out.Answer = e.answer(503, "no backend of the rule has an endpoint")
+	}
+	for i := range rule.Filters.Mirrors {
+		m := &rule.Filters.Mirrors[i]
+		part := 0.0
+		if m.Denominator > 0 {
+			part = float64(m.Numerator) / float64(m.Denominator) * 100
+		}
+		out.Mirrors = append(out.Mirrors, Mirror{Backend: e.backend(rule, &m.To, head, 0), Percent: part})
+	}
+	slices.Sort(out.Envoy.Clusters)
+	out.Envoy.Clusters = slices.Compact(out.Envoy.Clusters)
+}
+
+// backend describes one backend, whose interval begins at begin.
+func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, head Message, begin uint32) Backend {
+	out := Backend{
+		Index: b.Index, Kind: "Service", Name: b.Key.String(), Port: b.Port, Weight: b.Weight,
+		Percent: percentOf(b.Share), Interval: Interval{begin, begin + b.Share},
+		// Those of the backend come after those of the rule: the rule has
+		// chosen when they run.
+		Forwarded: rewrite(head, &b.Filters, &rule.Match.Path),
+	}
+	if !b.Filters.Response.Empty() {
+		v := editsOf(&b.Filters.Response)
+		out.ResponseHeaders = &v
+	}
+	switch b.Kind {
+	case policy.InvalidBackend:
+		out.Kind = "Invalid"
+		out.Answer = e.failed(rule, b.Reason)
+		return out
+	case policy.InstanceGroupBackend:
+		out.Kind, out.Name = "InstanceGroup", discovery.Key{Namespace: b.Namespace, Name: b.Group}.String()
+	case policy.ExternalBackend:
+		out.Kind = "ExternalService"
+	case policy.ServiceBackend:
+	}
+	if b.Filters.Failed != "" {
+		out.Answer = e.failed(rule, "a filter of the backend cannot be applied and must not be skipped: "+b.Filters.Failed)
+		return out
+	}
+	for _, t := range b.Targets {
+		target := e.target(b, t)
+		target.Interval = Interval{begin, begin + t.Share}
+		begin += t.Share
+		out.Targets = append(out.Targets, target)
+		for _, name := range []string{target.Cluster, target.AnsweredBy, target.Standby} {
+			if name != "" {
+				e.out.Envoy.Clusters = append(e.out.Envoy.Clusters, name)
+			}
+		}
+	}
+	return out
+}
+
+// target describes one backing, or group, or an ExternalService.
+func (e *evaluation) target(b *policy.Backend, t policy.Target) Target {
+	named, own, standby := clusterName(b, t)
+	out := Target{Percent: percentOf(t.Share), Cluster: named, Standby: standby, AnsweredBy: own}
+	if b.Kind == policy.ExternalBackend {
+		e.external(b, &out)
+		return out
+	}
+	out.Platform = t.Platform.String()
+	m := e.service(b.Key)
+	port := portOf(m, b.Port)
+	if port == nil {
+		out.Answer = e.answer(503, fmt.Sprintf("Service %s has no port %d", b.Key, b.Port))
+		return out
+	}
+	out.TLS = tlsText(port.TLS)
+	if b.Kind == policy.InstanceGroupBackend {
+		for i := range port.Groups {
+			if g := &port.Groups[i]; g.Name == b.Group {
+				e.endpoints(&out, g.Zones, &g.Settings)
+				return out
+			}
+		}
+		out.Answer = e.answer(503, fmt.Sprintf("InstanceGroup %s has no endpoint", b.Group))
+		return out
+	}
+	first, second := backingOn(port, t.Platform), backingOn(port, t.Platform.Other())
+	if standby != "" && second != nil && second.Usable() && (first == nil || !first.Usable()) {
+		out.AnsweredBy, first = standby, second
+	}
+	if first == nil {
+		out.Answer = e.answer(503, fmt.Sprintf("Service %s has no %s", b.Key, t.Platform))
+		return out
+	}
+	e.endpoints(&out, first.Zones, &first.Settings)
+	return out
+}
+
+// endpoints fills in the zones and what holds for connections to them.
+func (e *evaluation) endpoints(out *Target, zones []policy.Zone, s *policy.Settings) {
+	out.Policies = policiesOf(s)
+	out.Timeouts = connectTimeout(s)
+	out.Zones = zonesOf(zones, e.req.From.Zone, s.Locality)
+	if len(out.Zones) == 0 {
+		out.Answer = e.answer(503, "it has no endpoint")
+	}
+}
+
+// external fills in how an ExternalService is reached.
+func (e *evaluation) external(b *policy.Backend, out *Target) {
+	x := policy.BuildExternal(e.reader, b.Key)
+	if x == nil {
+		out.Answer = e.answer(503, fmt.Sprintf("there is no ExternalService %s", b.Key))
+		return
+	}
+	for i := range x.Ports {
+		p := &x.Ports[i]
+		if p.Number != b.Port {
+			continue
+		}
+		out.Policies, out.TLS = policiesOf(&p.Settings), tlsText(p.TLS)
+		out.Timeouts = connectTimeout(&p.Settings)
+		if x.DNS != "" {
+			out.Resolves = net.JoinHostPort(x.DNS, strconv.Itoa(int(p.TargetPort)))
+			return
+		}
+		byZone := map[string][]policy.Endpoint{}
+		var names []string
+		for _, a := range x.Endpoints {
+			if _, ok := byZone[a.Zone]; !ok {
+				names = append(names, a.Zone)
+			}
+			byZone[a.Zone] = append(byZone[a.Zone], policy.Endpoint{ID: a.Address, Address: a.Address, Port: p.TargetPort, Weight: 1})
+		}
+		slices.Sort(names)
+		var zones []policy.Zone
+		for _, name := range names {
+			zones = append(zones, policy.Zone{Name: name, Endpoints: byZone[name]})
+		}
+		out.Zones = zonesOf(zones, e.req.From.Zone, p.Settings.Locality)
+		return
+	}
+	out.Answer = e.answer(503, fmt.Sprintf("ExternalService %s has no port %d", b.Key, b.Port))
+}
+
+func connectTimeout(s *policy.Settings) []Setting {
+	connect := Setting{Name: "connect", Value: durationText(defaultConnect), From: fromDefault}
+	if t := s.Timeout; t != nil {
+		set(&connect, t.Connect, from(s, "timeout"))
+	}
+	return []Setting{connect}
+}
+
+func tlsText(t *policy.TLS) string {
+	switch {
+	case t == nil:
+		return ""
+	case t.Failed != "":
+		return "cannot be spoken: " + t.Failed
+	}
+	s := "TLS to " + t.SNI
+	if t.CAs == "" {
+		s += ", checked against the CAs of the proxy's host"
+	}
+	return s
+}
+
+func portOf(m *policy.Service, number uint16) *policy.Port {
+	if m == nil {
+		return nil
+	}
+	for i := range m.Ports {
+		if m.Ports[i].Number == number {
+			return &m.Ports[i]
+		}
+	}
+	return nil
+}
+
+func backingOn(p *policy.Port, platform discovery.Platform) *policy.Backing {
+	for i := range p.Backings {
+		if p.Backings[i].Platform == platform {
+			return &p.Backings[i]
+		}
+	}
+	return nil
+}

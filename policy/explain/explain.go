@@ -1,0 +1,214 @@
+// Package explain answers what the mesh does with a request and why: it reads
+// the mesh model by the rules of the Gateway API, independently of the compiler
+// that makes Envoy's configuration of the same model. A property test
+// (test/equivalence) holds the two together with a real Envoy, so what is said
+// here is what happens.
+//
+// It is pure: no clock, no context, no logging, no I/O.
+package explain
+
+import (
+	"fmt"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// Evaluate says what becomes of a request. Every outcome is one that a caller
+// can meet, so there is no error: a host that nobody has is answered 404.
+func Evaluate(r catalog.Reader, req Request) *Explanation {
+	e := &evaluation{
+		reader: r, req: req, services: make(map[discovery.Key]*policy.Service),
+		out: &Explanation{
+			From:    req.From,
+			Request: Message{Method: req.Method, Host: req.Host, Path: req.Path, Headers: req.Headers},
+			Envoy:   Envoy{Listener: req.From.Listener, RouteConfig: routeConfigName},
+		},
+	}
+	e.evaluate()
+	return e.out
+}
+
+// evaluation is the reading of one request.
+type evaluation struct {
+	reader   catalog.Reader
+	req      Request
+	services map[discovery.Key]*policy.Service
+	out      *Explanation
+}
+
+func (e *evaluation) evaluate() {
+	if !validPath(e.req.Path) {
+		e.out.Answer = e.answer(400, "a path starts with / and has no fragment (#), no space and no control character")
+		return
+	}
+	h := e.host()
+	e.out.VirtualHost = &h.VirtualHost
+	switch {
+	case h.port != nil:
+		e.out.Envoy.VirtualHost = h.envoyName
+		e.servicePort(&h)
+	case h.external != nil:
+		e.out.Envoy.VirtualHost = h.envoyName
+		e.externalPort(&h)
+	case h.any:
+		e.out.Envoy.VirtualHost = h.envoyName
+		e.out.Envoy.Routes = []string{anyRouteName}
+		e.out.Backends = []Backend{{
+			Kind: "Host", Name: e.req.Host, Percent: 100, Interval: Interval{0, policy.ShareTotal},
+			Forwarded: e.out.Request,
+			Note:      "the proxy asks the workload's own DNS resolver for the host, because the Mesh says spec.egress.mode: AllowAny",
+		}}
+	default:
+		e.out.Answer = e.answer(404, h.Because)
+	}
+}
+
+// service returns what a Service means, read once per evaluation.
+func (e *evaluation) service(k discovery.Key) *policy.Service {
+	m, ok := e.services[k]
+	if !ok {
+		m = policy.BuildService(e.reader, k)
+		e.services[k] = m
+	}
+	return m
+}
+
+// servicePort evaluates a request to an HTTP port of a Service.
+func (e *evaluation) servicePort(h *hostFound) {
+	routes := h.routes
+	if routes == nil {
+		e.defaultRoute(h)
+		return
+	}
+	var chosen *policy.Rule
+	for i := range routes.Rules {
+		rule := &routes.Rules[i]
+		why := mismatch(rule, &e.req)
+		switch {
+		case why != "":
+			e.out.Unmatched = append(e.out.Unmatched, OtherRule{ruleOf(rule), why})
+		case chosen == nil:
+			chosen = rule
+		default:
+			e.out.Lost = append(e.out.Lost, OtherRule{ruleOf(rule), e.precedence(chosen, rule)})
+		}
+	}
+	if chosen == nil {
+		e.out.Answer = e.answer(404, fmt.Sprintf("none of the %d matches of the routes attached to port %d of Service %s matches the request",
+			len(routes.Rules), h.port.Number, h.Service))
+		return
+	}
+	rule := ruleOf(chosen)
+	e.out.Rule = &rule
+	e.apply(h, chosen)
+}
+
+// defaultRoute evaluates a request to a Service that has no routes.
+func (e *evaluation) defaultRoute(h *hostFound) {
+	p := h.port
+	to := policy.Backend{
+		Index: -1, Kind: policy.ServiceBackend, Key: h.service, Port: p.Number, Protocol: p.Protocol,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover,
+	}
+	for i := range p.Backings {
+		to.Targets = append(to.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
+	}
+	e.apply(h, &policy.Rule{
+		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
+		Backends: []policy.Backend{to}, Settings: p.Settings,
+	})
+}
+
+// externalPort evaluates a request to an HTTP port of an ExternalService.
+func (e *evaluation) externalPort(h *hostFound) {
+	p := h.externalPort
+	e.apply(h, &policy.Rule{
+		Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
+		Backends: []policy.Backend{{
+			Index: -1, Kind: policy.ExternalBackend, Key: h.external.Key, Port: p.Number, Protocol: p.Protocol,
+			Weight: 1, Share: policy.ShareTotal, Targets: []policy.Target{{Share: policy.ShareTotal}},
+		}},
+		Settings: p.Settings,
+	})
+}
+
+// apply says what a rule does with the request that it matches.
+func (e *evaluation) apply(h *hostFound, rule *policy.Rule) {
+	out := e.out
+	out.Envoy.Routes = []string{e.routeName(rule)}
+	out.Policies = policiesOf(&rule.Settings)
+	out.Timeouts = timeoutsOf(rule)
+	out.Retry = e.retryOf(rule)
+	out.SessionPersistence = persistenceOf(rule)
+	f := &rule.Filters
+	if answer := e.fault(rule); answer != nil {
+		out.Answer = answer
+		return
+	}
+	if f.Failed != "" {
+		out.Answer = e.failed(rule, "a filter of the rule cannot be applied and must not be skipped: "+f.Failed)
+		return
+	}
+	if f.Redirect != nil {
+		out.Timeouts, out.Retry, out.SessionPersistence = nil, nil, nil
+		status, location := e.redirect(h, rule)
+		out.Answer = &Answer{Status: status, Location: location, Because: "the rule's RequestRedirect filter"}
+		e.decorate(&f.Response)
+		return
+	}
+	if f.CORS != nil && preflight(&e.req) {
+		if origin, _ := e.req.header("origin"); allows(f.CORS.AllowOrigins, origin) {
+			out.Answer = &Answer{Status: 200, Because: "a CORS preflight request from an origin that the rule's CORS filter allows"}
+			return
+		}
+	}
+	e.forward(rule)
+	e.decorate(&f.Response)
+}
+
+// decorate takes note of what is changed in answers.
+func (e *evaluation) decorate(edits *policy.HeaderEdits) {
+	if !edits.Empty() {
+		v := editsOf(edits)
+		e.out.ResponseHeaders = &v
+	}
+}
+
+// answer is an answer of the mesh itself, in gRPC's way to those who speak it.
+func (e *evaluation) answer(status int, because string) *Answer {
+	a := &Answer{Status: status, Because: because}
+	if isGRPC(&e.req) {
+		code := grpcStatus(status)
+		a.Status, a.GRPCStatus = 200, &code
+	}
+	return a
+}
+
+// failed answers a request whose rule cannot be followed: 500, or UNAVAILABLE
+// for a rule of a GRPCRoute (spec of GRPCRouteRule.backendRefs).
+func (e *evaluation) failed(rule *policy.Rule, because string) *Answer {
+	if rule.GRPC {
+		return e.answer(503, because)
+	}
+	return e.answer(500, because)
+}
+
+// grpcStatus is the status code of gRPC for an HTTP status, by gRPC's own
+// table for answers that have none (doc/http-grpc-status-mapping.md).
+func grpcStatus(http int) int {
+	switch http {
+	case 400:
+		return 13 // INTERNAL
+	case 401:
+		return 16 // UNAUTHENTICATED
+	case 403:
+		return 7 // PERMISSION_DENIED
+	case 404:
+		return 12 // UNIMPLEMENTED
+	case 429, 502, 503, 504:
+		return 14 // UNAVAILABLE
+	}
+	return 2 // UNKNOWN
+}

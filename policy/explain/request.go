@@ -1,0 +1,153 @@
+package explain
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Workload is who asks. What the mesh does depends on no more of it than this.
+type Workload struct {
+	Namespace string `json:"namespace"`
+	// Zone is its availability zone, "" where unknown.
+	Zone string `json:"zone,omitempty"`
+	// Listener is the name of its proxy's HTTP listener, "" where unknown.
+	Listener string `json:"listener,omitempty"`
+}
+
+// Header is one line of a request's head.
+type Header struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// Request is an HTTP request as a workload sends it.
+type Request struct {
+	From   Workload
+	Method string
+	// Host header, with or without a port.
+	Host string
+	// Path with the query string, as written in the request line.
+	Path string
+	// Headers in order, other than Host; a name may stand several times.
+	Headers []Header
+}
+
+// ParseRequest makes a request of what a caller would write: a URL and
+// headers. A header Host replaces the URL's own.
+func ParseRequest(from Workload, method, url string, headers []Header) (Request, error) {
+	req := Request{From: from, Method: method}
+	if !isToken(method) {
+		return req, fmt.Errorf("%q is not a method: write GET, POST, ...", method)
+	}
+	scheme, rest, ok := strings.Cut(url, "://")
+	switch {
+	case !ok:
+		scheme, rest = "http", url
+	case strings.EqualFold(scheme, "https"):
+		return req, fmt.Errorf("%s: the mesh cannot look into TLS that the workload makes itself: "+
+			"ask for http:// and let the mesh make TLS to the target (ExternalService, BackendTLSPolicy)", url)
+	case !strings.EqualFold(scheme, "http"):
+		return req, fmt.Errorf("%s: scheme %q is not http", url, scheme)
+	}
+	rest, _, _ = strings.Cut(rest, "#") // clients keep the fragment to themselves
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	req.Host, req.Path = rest[:end], rest[end:]
+	if !strings.HasPrefix(req.Path, "/") {
+		req.Path = "/" + req.Path
+	}
+	if strings.Contains(req.Host, "@") {
+		return req, fmt.Errorf("%s: write user and password as a header: -H 'Authorization: Basic ...'", url)
+	}
+	for _, h := range headers {
+		switch {
+		case !isToken(h.Name):
+			return req, fmt.Errorf("header %q: that is not a header's name", h.Name)
+		case strings.ContainsAny(h.Value, "\r\n\x00"):
+			return req, fmt.Errorf("header %s: its value has a line break", h.Name)
+		case strings.EqualFold(h.Name, "host"):
+			req.Host = strings.TrimSpace(h.Value)
+		default:
+			req.Headers = append(req.Headers, Header{h.Name, strings.TrimSpace(h.Value)})
+		}
+	}
+	if req.Host == "" {
+		return req, fmt.Errorf("%s: it names no host: write http://SERVICE.NAMESPACE[:PORT]/PATH", url)
+	}
+	if !validPath(req.Path) {
+		return req, fmt.Errorf("%s: percent-encode spaces and control characters", url)
+	}
+	return req, nil
+}
+
+// ParseHeader reads "Name: value".
+func ParseHeader(s string) (Header, error) {
+	name, value, ok := strings.Cut(s, ":")
+	if !ok {
+		return Header{}, errors.New("write a header as 'Name: value'")
+	}
+	if name = strings.TrimSpace(name); !isToken(name) {
+		return Header{}, fmt.Errorf("%q is not a header's name", name)
+	}
+	return Header{name, strings.TrimSpace(value)}, nil
+}
+
+func validPath(s string) bool {
+	return strings.HasPrefix(s, "/") && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' })
+}
+
+// isToken reports whether s may be a method or a header's name (RFC 9110, section 5.6.2).
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+	})
+}
+
+// pathOnly returns the path without its query string.
+func (r *Request) pathOnly() string {
+	path, _, _ := strings.Cut(r.Path, "?")
+	return path
+}
+
+// header returns the value of a header; the values of one that stands several
+// times are joined by commas, which means the same (RFC 9110, section 5.3).
+func (r *Request) header(name string) (value string, ok bool) {
+	if strings.EqualFold(name, "host") {
+		return r.Host, true
+	}
+	var values []string
+	for _, h := range r.Headers {
+		if strings.EqualFold(h.Name, name) {
+			values = append(values, h.Value)
+		}
+	}
+	separator := ","
+	if strings.EqualFold(name, "cookie") {
+		separator = "; " // RFC 9113, section 8.2.3
+	}
+	return strings.Join(values, separator), len(values) > 0
+}
+
+// query returns the first value of a query parameter, as the Gateway API
+// recommends for one that stands several times. Names and values are compared
+// as they are written: nothing is decoded.
+func (r *Request) query(name string) (value string, ok bool) {
+	_, query, _ := strings.Cut(r.Path, "?")
+	for pair := range strings.SplitSeq(query, "&") {
+		n, v, _ := strings.Cut(pair, "=")
+		if n == name && pair != "" {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// isGRPC reports whether a request says that it is gRPC.
+func isGRPC(r *Request) bool {
+	contentType, _ := r.header("content-type")
+	rest, ok := strings.CutPrefix(contentType, "application/grpc")
+	return ok && (rest == "" || rest[0] == '+')
+}

@@ -1,0 +1,98 @@
+package explain
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// editPath returns a path, with its query string, as an edit makes it. match
+// is what matched it. Only a prefix match has a prefix to replace.
+func editPath(path string, edit *policy.PathEdit, match *policy.PathMatch) string {
+	if edit == nil {
+		return path
+	}
+	path, query, hasQuery := strings.Cut(path, "?")
+	switch {
+	case !edit.Prefix:
+		path = edit.Value
+	case match.Kind == policy.PathPrefix:
+		// The slash at the end of either prefix says nothing (spec of HTTPPathModifier).
+		rest := strings.TrimPrefix(path, strings.TrimSuffix(match.Value, "/"))
+		path = strings.TrimSuffix(edit.Value, "/") + rest
+	}
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	if hasQuery {
+		path += "?" + query
+	}
+	return path
+}
+
+// editHeaders applies edits to a head: what is removed goes first, then each
+// Set takes the place of all of its name, and each Add makes one more.
+func editHeaders(in []Header, edits *policy.HeaderEdits) []Header {
+	out := append([]Header(nil), in...)
+	drop := func(name string) {
+		kept := out[:0]
+		for _, h := range out {
+			if !strings.EqualFold(h.Name, name) {
+				kept = append(kept, h)
+			}
+		}
+		out = kept
+	}
+	for _, name := range edits.Remove {
+		drop(name)
+	}
+	for _, h := range edits.Set {
+		drop(h.Name)
+		out = append(out, Header(h))
+	}
+	for _, h := range edits.Add {
+		out = append(out, Header(h))
+	}
+	return out
+}
+
+// rewrite returns a request as filters make it.
+func rewrite(m Message, f *policy.Filters, match *policy.PathMatch) Message {
+	if f.Host != "" {
+		m.Host = f.Host
+	}
+	m.Path = editPath(m.Path, f.Path, match)
+	m.Headers = editHeaders(m.Headers, &f.Request)
+	return m
+}
+
+// redirect returns what a redirecting rule answers. Its port is the stated one, else that
+// of the stated scheme, else that of the request; a port that the scheme
+// implies is left out (spec of HTTPRequestRedirectFilter).
+func (e *evaluation) redirect(_ *hostFound, rule *policy.Rule) (status int, location string) {
+	r := rule.Filters.Redirect
+	host, port := e.req.Host, ""
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host, port = host[:i], host[i+1:]
+	}
+	scheme := r.Scheme
+	if scheme == "" {
+		scheme = "http" // callers speak it to their proxy
+	} else {
+		port = ""
+	}
+	if r.Host != "" {
+		host = r.Host
+	}
+	if r.Port != 0 {
+		port = strconv.Itoa(int(r.Port))
+	}
+	if (scheme == "http" && port == "80") || (scheme == "https" && port == "443") {
+		port = ""
+	}
+	if port != "" {
+		host += ":" + port
+	}
+	return int(r.Status), scheme + "://" + host + editPath(e.req.Path, r.Path, &rule.Match.Path)
+}
