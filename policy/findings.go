@@ -24,6 +24,8 @@ const (
 	ReasonServiceNotFound = "ServiceNotFound"
 	ReasonFailedOver      = "FailedOver"
 	ReasonOverlap         = "Overlapping"
+	ReasonShadowed        = "Shadowed"
+	ReasonNoEndpoints     = "NoEndpoints"
 )
 
 // ConditionFailedOver is True on a Service whose traffic is answered by the
@@ -39,6 +41,7 @@ func Validate(r catalog.Reader) []Finding {
 	for g := range catalog.InstanceGroups.All(r) {
 		out = append(out, validateGroup(r, g)...)
 	}
+	out = append(out, validateRoutes(r)...)
 	slices.SortStableFunc(out, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Object.String(), b.Object.String()), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})

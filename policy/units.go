@@ -124,8 +124,14 @@ func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 	}
 }
 
-// Referrers yields the Services that routes send to what is named.
+// Referrers yields the Services that routes send to what is named, or to a
+// part of it: what names an InstanceGroup reads the ports of its Service.
 func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(Unit)) {
+	if name.Kind == "Service" {
+		for g := range catalog.InstanceGroups.By(r, catalog.ByService, name.Key.String()) {
+			Referrers(r, discovery.ObjectName{Kind: "InstanceGroup", Key: g.Key}, yield)
+		}
+	}
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
 		if slices.Contains(routeKinds, o.Kind) {
 			touchedByRefs(r, o, yield)

@@ -1,0 +1,132 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+func (b *routeBuilder) grpcRoute(s *gatewayv1.GRPCRouteSpec) {
+	b.ignoreHostnames(s.Hostnames)
+	b.rules, b.empty = len(s.Rules), len(s.Rules) == 0
+	for i := range s.Rules {
+		b.grpcRule(i, &s.Rules[i])
+	}
+}
+
+func (b *routeBuilder) grpcRule(index int, in *gatewayv1.GRPCRouteRule) {
+	field := ruleField(index)
+	rule := Rule{Route: b.route.Ref(), Index: index, Name: ruleName(in.Name), GRPC: true}
+	matches := in.Matches
+	if len(matches) == 0 {
+		matches = []gatewayv1.GRPCRouteMatch{{}}
+	}
+	ranked := make([]rankedRule, len(matches))
+	for i := range matches {
+		ranked[i] = b.grpcMatch(fmt.Sprintf("%s.matches[%d]", field, i), &matches[i])
+	}
+	rule.Filters = b.filters(field+".filters", httpFilters(in.Filters), onRule)
+	named := make([]namedBackend, len(in.BackendRefs))
+	for i := range in.BackendRefs {
+		named[i] = namedBackend{fmt.Sprintf("%s.backendRefs[%d]", field, i), &in.BackendRefs[i].BackendRef, httpFilters(in.BackendRefs[i].Filters)}
+	}
+	rule.Backends = b.backends(named)
+	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence)
+	if !b.endRule(index) {
+		return
+	}
+	for i := range ranked {
+		match := ranked[i].Match
+		ranked[i].Rule = rule
+		ranked[i].MatchIndex, ranked[i].Match = i, match
+		ranked[i].object = b.route
+		b.http = append(b.http, ranked[i])
+	}
+}
+
+// grpcMatch returns a match as one of HTTP: a method of gRPC is the path
+// "/<service>/<method>". Only Match and rank of the result are set.
+func (b *routeBuilder) grpcMatch(field string, in *gatewayv1.GRPCRouteMatch) rankedRule {
+	var out rankedRule
+	out.Match.Path, out.rank = b.grpcMethod(field+".method", in.Method)
+	for i, h := range in.Headers {
+		out.Match.Headers = b.valueMatch(out.Match.Headers, fmt.Sprintf("%s.headers[%d]", field, i), valueMatch{
+			name: strings.ToLower(string(h.Name)), value: h.Value, kind: string(deref(h.Type, gatewayv1.GRPCHeaderMatchExact)),
+		})
+	}
+	sortValues(out.Match.Headers)
+	out.rank[3] = len(out.Match.Headers)
+	return out
+}
+
+// grpcName is what one element of the path is compared with where nothing is said of it.
+const grpcName = "[^/]+"
+
+var grpcFields = [2]string{"service", "method"}
+
+func (b *routeBuilder) grpcMethod(field string, in *gatewayv1.GRPCMethodMatch) (PathMatch, precedence) {
+	everything := PathMatch{PathPrefix, "/"}
+	if in == nil {
+		return everything, precedence{}
+	}
+	service, method := deref(in.Service, ""), deref(in.Method, "")
+	if service == "" && method == "" {
+		return everything, precedence{}
+	}
+	rank := precedence{rankExact, len(service), len(method)}
+	switch kind := deref(in.Type, gatewayv1.GRPCMethodMatchExact); kind {
+	case gatewayv1.GRPCMethodMatchExact:
+		for i, value := range [2]string{service, method} {
+			if name := grpcFields[i]; value != "" && !isGRPCName(value, i == 0) {
+				b.invalid(ReasonUnsupported, field+"."+name, fmt.Sprintf("%q is not the name of a %s", value, name), "write it as in the .proto file")
+			}
+		}
+		switch {
+		case method == "":
+			return PathMatch{PathPrefix, "/" + service}, rank
+		case service == "":
+			return PathMatch{PathRegex, "/" + grpcName + "/" + regexp.QuoteMeta(method)}, rank
+		}
+		return PathMatch{PathExact, "/" + service + "/" + method}, rank
+	case gatewayv1.GRPCMethodMatchRegularExpression:
+		rank[0] = rankRegex
+		pattern := ""
+		for i, value := range [2]string{service, method} {
+			if value == "" {
+				pattern += "/" + grpcName
+				continue
+			}
+			b.regex(field+"."+grpcFields[i], value)
+			pattern += "/(?:" + value + ")"
+		}
+		if problem := checkRegex(pattern); problem != "" && !b.wrong {
+			b.invalid(ReasonUnsupported, field, "service and method together: "+problem, "make them shorter")
+		}
+		return PathMatch{PathRegex, pattern}, rank
+	default:
+		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a way to compare a method", kind), "give Exact or RegularExpression")
+		return everything, precedence{}
+	}
+}
+
+// isGRPCName reports whether a string is an identifier of protobuf, or, for a
+// service, several with dots between, and perhaps one before.
+func isGRPCName(s string, service bool) bool {
+	parts := []string{s}
+	if service {
+		parts = strings.Split(strings.TrimPrefix(s, "."), ".")
+	}
+	for _, part := range parts {
+		for i := range len(part) {
+			if c := part[i]; c != '_' && (!isAlphanumeric(c) || i == 0 && c >= '0' && c <= '9') {
+				return false
+			}
+		}
+		if part == "" {
+			return false
+		}
+	}
+	return len(s) <= maxPath
+}

@@ -1,0 +1,323 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+func (b *routeBuilder) httpRoute(s *gatewayv1.HTTPRouteSpec) {
+	b.ignoreHostnames(s.Hostnames)
+	b.rules, b.empty = len(s.Rules), len(s.Rules) == 0
+	for i := range s.Rules {
+		b.httpRule(i, &s.Rules[i])
+	}
+}
+
+func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
+	field := ruleField(index)
+	rule := Rule{Route: b.route.Ref(), Index: index, Name: ruleName(in.Name)}
+	in = withMatch(in)
+	matches := make([]Match, len(in.Matches))
+	for i := range in.Matches {
+		matches[i] = b.httpMatch(fmt.Sprintf("%s.matches[%d]", field, i), &in.Matches[i])
+	}
+	prefixes := !slices.ContainsFunc(matches, func(m Match) bool { return m.Path.Kind != PathPrefix })
+	on := onRule
+	if !prefixes {
+		on = onRuleWithoutPrefix
+	}
+	rule.Filters = b.filters(field+".filters", in.Filters, on)
+	named := make([]namedBackend, len(in.BackendRefs))
+	for i := range in.BackendRefs {
+		named[i] = namedBackend{fmt.Sprintf("%s.backendRefs[%d]", field, i), &in.BackendRefs[i].BackendRef, in.BackendRefs[i].Filters}
+	}
+	if rule.Filters.Redirect != nil && len(named) > 0 {
+		b.invalid(string(gatewayv1.RouteReasonIncompatibleFilters), field+".backendRefs",
+			"a rule that redirects sends nothing to a backend", "remove the backendRefs or the filter RequestRedirect")
+	}
+	rule.Backends = b.backends(named)
+	b.timeouts(field+".timeouts", in.Timeouts, &rule)
+	rule.Retry = b.retry(field+".retry", in.Retry)
+	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence)
+	if !b.endRule(index) {
+		return
+	}
+	for i := range matches {
+		rule.MatchIndex, rule.Match = i, matches[i]
+		b.http = append(b.http, rankedRule{Rule: rule, rank: httpPrecedence(&matches[i]), object: b.route})
+	}
+}
+
+// withMatch returns a rule that has a match: without any it matches every request.
+func withMatch(in *gatewayv1.HTTPRouteRule) *gatewayv1.HTTPRouteRule {
+	if len(in.Matches) > 0 {
+		return in
+	}
+	out := *in
+	out.Matches = []gatewayv1.HTTPRouteMatch{{}}
+	return &out
+}
+
+func (b *routeBuilder) httpMatch(field string, in *gatewayv1.HTTPRouteMatch) Match {
+	out := Match{Path: b.path(field+".path", in.Path)}
+	if in.Method != nil {
+		out.Method = string(*in.Method)
+		switch *in.Method {
+		case gatewayv1.HTTPMethodGet, gatewayv1.HTTPMethodHead, gatewayv1.HTTPMethodPost, gatewayv1.HTTPMethodPut,
+			gatewayv1.HTTPMethodDelete, gatewayv1.HTTPMethodOptions, gatewayv1.HTTPMethodTrace, gatewayv1.HTTPMethodPatch:
+		case gatewayv1.HTTPMethodConnect:
+			b.invalid(ReasonUnsupported, field+".method", "a CONNECT request has no path that a rule could match", "use a TCPRoute")
+		default:
+			b.invalid(ReasonUnsupported, field+".method", fmt.Sprintf("%q is not a method", out.Method),
+				"give one of GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE and PATCH")
+		}
+	}
+	for i, h := range in.Headers {
+		out.Headers = b.valueMatch(out.Headers, fmt.Sprintf("%s.headers[%d]", field, i), valueMatch{
+			name: strings.ToLower(string(h.Name)), value: h.Value, kind: string(deref(h.Type, gatewayv1.HeaderMatchExact)),
+		})
+	}
+	for i, q := range in.QueryParams {
+		out.Query = b.valueMatch(out.Query, fmt.Sprintf("%s.queryParams[%d]", field, i), valueMatch{
+			name: string(q.Name), value: q.Value, kind: string(deref(q.Type, gatewayv1.QueryParamMatchExact)),
+		})
+	}
+	sortValues(out.Headers)
+	sortValues(out.Query)
+	return out
+}
+
+func deref[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+func sortValues(values []ValueMatch) {
+	slices.SortFunc(values, func(a, b ValueMatch) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// path returns what a path must be like. The path that everything matches is the prefix "/".
+func (b *routeBuilder) path(field string, in *gatewayv1.HTTPPathMatch) PathMatch {
+	if in == nil {
+		return PathMatch{PathPrefix, "/"}
+	}
+	value := deref(in.Value, "/")
+	switch kind := deref(in.Type, gatewayv1.PathMatchPathPrefix); kind {
+	case gatewayv1.PathMatchExact:
+		b.checkPath(field+".value", value)
+		return PathMatch{PathExact, value}
+	case gatewayv1.PathMatchPathPrefix:
+		b.checkPath(field+".value", value)
+		if value = strings.TrimRight(value, "/"); value == "" {
+			value = "/"
+		}
+		return PathMatch{PathPrefix, value}
+	case gatewayv1.PathMatchRegularExpression:
+		b.regex(field+".value", value)
+		return PathMatch{PathRegex, value}
+	default:
+		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a way to compare a path", kind),
+			"give one of Exact, PathPrefix and RegularExpression")
+		return PathMatch{PathPrefix, "/"}
+	}
+}
+
+// checkPath checks an exact path or a prefix as the CRD does: a proxy
+// normalises paths, so that one that is not normal would never match.
+func (b *routeBuilder) checkPath(field, value string) {
+	problem := ""
+	switch {
+	case !strings.HasPrefix(value, "/"):
+		problem = "does not begin with /"
+	case strings.Contains(value, "//"), strings.Contains(value+"/", "/./"), strings.Contains(value+"/", "/../"):
+		problem = "has an empty element or one of dots, which proxies take out of paths"
+	case strings.Contains(strings.ToLower(value), "%2f"):
+		problem = "has an encoded slash"
+	case !isPath(value):
+		problem = "has a character that must be percent-encoded"
+	case len(value) > maxPath:
+		problem = fmt.Sprintf("is longer than %d bytes", maxPath)
+	}
+	if problem != "" {
+		b.invalid(ReasonUnsupported, field, fmt.Sprintf("%q %s", value, problem), "write the path as it stands in a request line")
+	}
+}
+
+const maxPath = 1024
+
+// isPath reports whether a string consists of the characters of a path (RFC 3986, section 3.3).
+func isPath(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case isAlphanumeric(c), strings.IndexByte("-/._~!$&'()*+,;=:@", c) >= 0:
+		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
+			i += 2
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func isAlphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+// isToken reports whether a string is a token of RFC 9110, section 5.6.2, as
+// names of headers, query parameters and cookies are.
+func isToken(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && strings.IndexByte("!#$%&'*+-.^_`|~", s[i]) < 0 {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 256
+}
+
+func (b *routeBuilder) regex(field, pattern string) {
+	if problem := checkRegex(pattern); problem != "" {
+		b.invalid(ReasonUnsupported, field, fmt.Sprintf("%q is not a regular expression that Envoy takes: %s", pattern, problem),
+			"write it in RE2's syntax, in ASCII")
+	}
+}
+
+// valueMatch is what a header or query parameter must be like, as in the route.
+type valueMatch struct{ name, kind, value string }
+
+// valueMatch appends a match. Of several about the same name the first counts.
+func (b *routeBuilder) valueMatch(to []ValueMatch, field string, m valueMatch) []ValueMatch {
+	if !isToken(m.name) {
+		b.invalid(ReasonUnsupported, field+".name", fmt.Sprintf("%q is not a name", m.name), "correct it")
+	}
+	out := ValueMatch{Name: m.name, Value: m.value}
+	switch m.kind {
+	case "Exact":
+		if m.value == "" || !isHeaderValue(m.value) {
+			b.invalid(ReasonUnsupported, field+".value", fmt.Sprintf("%q is empty or has control characters", m.value), "correct it")
+		}
+	case "RegularExpression":
+		out.Regex = true
+		b.regex(field+".value", m.value)
+	default:
+		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a way to compare a value", m.kind), "give Exact or RegularExpression")
+	}
+	if slices.ContainsFunc(to, func(v ValueMatch) bool { return v.Name == m.name }) {
+		return to
+	}
+	return append(to, out)
+}
+
+// isHeaderValue reports whether a header can have a value: no control characters but tabs.
+func isHeaderValue(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x20 && s[i] != '\t' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *routeBuilder) timeouts(field string, in *gatewayv1.HTTPRouteTimeouts, rule *Rule) {
+	if in == nil {
+		return
+	}
+	rule.Request = b.duration(field+".request", in.Request)
+	rule.BackendRequest = b.duration(field+".backendRequest", in.BackendRequest)
+	if rule.Request != nil && rule.BackendRequest != nil && *rule.Request != 0 && *rule.BackendRequest > *rule.Request {
+		b.invalid(ReasonUnsupported, field+".backendRequest",
+			fmt.Sprintf("%s is longer than the whole request may take (%s)", *rule.BackendRequest, *rule.Request),
+			"make it shorter than request")
+	}
+}
+
+// maxAttempts of a rule's retry stanza: beyond it a retry is a load test.
+const maxAttempts = 100
+
+func (b *routeBuilder) retry(field string, in *gatewayv1.HTTPRouteRetry) *RouteRetry {
+	if in == nil {
+		return nil
+	}
+	out := &RouteRetry{Attempts: 1}
+	if in.Attempts != nil {
+		if *in.Attempts < 0 || *in.Attempts > maxAttempts {
+			b.invalid(ReasonUnsupported, field+".attempts", fmt.Sprintf("%d is not from 0 to %d", *in.Attempts, maxAttempts), "correct it")
+		} else {
+			out.Attempts = uint32(*in.Attempts)
+		}
+	}
+	for i, code := range in.Codes {
+		if code < 400 || code > 599 {
+			b.invalid(ReasonUnsupported, fmt.Sprintf("%s.codes[%d]", field, i), fmt.Sprintf("%d is not from 400 to 599", code), "correct it")
+			continue
+		}
+		out.Codes = append(out.Codes, uint32(code))
+	}
+	slices.Sort(out.Codes)
+	out.Codes = slices.Compact(out.Codes)
+	if d := b.duration(field+".backoff", in.Backoff); d != nil {
+		out.Backoff = *d
+		if *d == 0 {
+			b.invalid(ReasonUnsupported, field+".backoff", "a pause of nothing cannot grow", "give at least 1ms, or leave it out")
+		}
+	}
+	return out
+}
+
+// sessionPersistence returns the stanza if proxies can do what it says.
+func (b *routeBuilder) sessionPersistence(field string, in *gatewayv1.SessionPersistence) *gatewayv1.SessionPersistence {
+	if in == nil {
+		return nil
+	}
+	b.duration(field+".absoluteTimeout", in.AbsoluteTimeout)
+	switch kind := deref(in.Type, gatewayv1.CookieBasedSessionPersistence); kind {
+	case gatewayv1.CookieBasedSessionPersistence:
+		b.sessionCookie(field, in)
+	case gatewayv1.HeaderBasedSessionPersistence:
+		switch {
+		case in.Header == nil || !isToken(string(in.Header.Name)):
+			b.invalid(ReasonUnsupported, field+".header.name", "type Header needs the header's name", "give it")
+		case in.AbsoluteTimeout != nil:
+			b.invalid(ReasonUnsupported, field+".absoluteTimeout", "a session in a header has no end that proxies could watch",
+				"remove it, or use type Cookie with lifetimeType Permanent")
+		}
+	default:
+		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a type of session persistence", kind), "give Cookie or Header")
+	}
+	return in
+}
+
+func (b *routeBuilder) sessionCookie(field string, in *gatewayv1.SessionPersistence) {
+	var cookie gatewayv1.CookieConfig
+	if in.Cookie != nil {
+		cookie = *in.Cookie
+	}
+	if in.Header != nil {
+		b.invalid(ReasonUnsupported, field+".header", "type Cookie has no header", "remove it, or set type: Header")
+	}
+	if cookie.Name != nil && !isToken(string(*cookie.Name)) {
+		b.invalid(ReasonUnsupported, field+".cookie.name", fmt.Sprintf("%q is not a cookie's name", *cookie.Name), "correct it")
+	}
+	if cookie.Path != nil && (!strings.HasPrefix(*cookie.Path, "/") || !isPath(*cookie.Path)) {
+		b.invalid(ReasonUnsupported, field+".cookie.path", fmt.Sprintf("%q is not a path", *cookie.Path), "begin it with /")
+	}
+	switch lifetime := deref(cookie.LifetimeType, gatewayv1.SessionCookieLifetimeType); {
+	case lifetime == gatewayv1.PermanentCookieLifetimeType && in.AbsoluteTimeout == nil:
+		b.invalid(ReasonUnsupported, field+".absoluteTimeout", "a permanent cookie needs its lifetime", "give absoluteTimeout")
+	case lifetime == gatewayv1.SessionCookieLifetimeType && in.AbsoluteTimeout != nil:
+		b.invalid(ReasonUnsupported, field+".absoluteTimeout", "a session cookie carries no time, so proxies cannot end its session",
+			"set cookie.lifetimeType: Permanent, or remove absoluteTimeout")
+	case lifetime != gatewayv1.PermanentCookieLifetimeType && lifetime != gatewayv1.SessionCookieLifetimeType:
+		b.invalid(ReasonUnsupported, field+".cookie.lifetimeType", fmt.Sprintf("%q is not a lifetime", lifetime), "give Session or Permanent")
+	}
+}

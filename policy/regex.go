@@ -1,0 +1,118 @@
+package policy
+
+import (
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+	"strconv"
+	"strings"
+)
+
+// MaxRegexProgram is how large RE2's program of a regular expression may be in
+// instructions. Envoy's own limit is 100 unless the matcher states another
+// (google_re2.max_program_size), which whoever writes one must do: 100 is
+// less than a UUID written out takes.
+const MaxRegexProgram = 2000
+
+// checkRegex says why Envoy would refuse a regular expression or read it
+// otherwise than Go does, "" if it would not. Envoy's dialect is RE2, which
+// Go's is too, but Envoy reads expressions and values as Latin-1: what is not
+// ASCII would mean single bytes of it there.
+func checkRegex(pattern string) string {
+	if pattern == "" {
+		return "it is empty"
+	}
+	for i := range len(pattern) {
+		if c := pattern[i]; c >= 0x80 || c < 0x20 || c == 0x7f {
+			return fmt.Sprintf("it has the byte %#02x, which is not printable ASCII", c)
+		}
+	}
+	if problem := checkEscapes(pattern); problem != "" {
+		return problem
+	}
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil {
+		return strings.TrimPrefix(err.Error(), "error parsing regexp: ")
+	}
+	if n := programSize(re.Simplify()); n > MaxRegexProgram {
+		return fmt.Sprintf("it compiles to about %d instructions, %d are allowed", n, MaxRegexProgram)
+	}
+	return ""
+}
+
+// checkEscapes refuses the escapes that Go knows and Envoy does not, or
+// otherwise: classes of Unicode, and characters beyond Latin-1.
+func checkEscapes(pattern string) string {
+	for i := 0; i+1 < len(pattern); i++ {
+		if pattern[i] != '\\' {
+			continue
+		}
+		i++
+		switch pattern[i] {
+		case 'p', 'P':
+			return fmt.Sprintf(`\%c stands for classes of Unicode, which Envoy compares byte by byte`, pattern[i])
+		case 'Q':
+			end := strings.Index(pattern[i:], `\E`)
+			if end < 0 {
+				return ""
+			}
+			i += end + 1
+		case 'x':
+			hex, _, closed := strings.Cut(strings.TrimPrefix(pattern[i+1:], "{"), "}")
+			if n, err := strconv.ParseUint(hex, 16, 32); strings.HasPrefix(pattern[i+1:], "{") && closed && err == nil && n > 0x7f {
+				return fmt.Sprintf(`\x{%s} is not ASCII`, hex)
+			}
+			if !strings.HasPrefix(pattern[i+1:], "{") && i+1 < len(pattern) && pattern[i+1] >= '8' {
+				return fmt.Sprintf(`\x%c… is not ASCII`, pattern[i+1])
+			}
+		}
+	}
+	return ""
+}
+
+// programSize returns an upper bound of the instructions that RE2 makes of an
+// expression without counted repetitions (Simplify has unrolled them).
+func programSize(re *syntax.Regexp) int {
+	// Around every program: the search for the beginning, match and fail.
+	return 6 + regexSize(re)
+}
+
+func regexSize(re *syntax.Regexp) int {
+	n := 0
+	for _, sub := range re.Sub {
+		n += regexSize(sub)
+		if n > MaxRegexProgram {
+			return n
+		}
+	}
+	switch re.Op {
+	case syntax.OpLiteral:
+		return len(re.Rune)
+	case syntax.OpCharClass:
+		for i := 0; i < len(re.Rune); i += 2 {
+			if re.Rune[i] <= 0xff {
+				n++
+			}
+		}
+		return max(n, 1)
+	case syntax.OpAnyCharNotNL:
+		return 2
+	case syntax.OpCapture, syntax.OpStar, syntax.OpPlus, syntax.OpQuest:
+		return n + 2
+	case syntax.OpAlternate:
+		return n + 2*len(re.Sub)
+	case syntax.OpConcat:
+		return n
+	}
+	return n + 1
+}
+
+// CompileRegex returns an expression of a Match in a form that compares whole
+// values, as Envoy does. Every expression of a model compiles.
+func CompileRegex(pattern string) (*regexp.Regexp, error) {
+	re, err := regexp.Compile(`^(?:` + pattern + `)$`)
+	if err != nil {
+		return nil, fmt.Errorf("compile %q: %w", pattern, err)
+	}
+	return re, nil
+}

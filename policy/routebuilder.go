@@ -1,0 +1,174 @@
+package policy
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+)
+
+// meaning is what a route says at one of its parents, and what is wrong with it.
+//
+// A rule of which a match, a filter or a value cannot be understood is
+// dropped: guessing could send requests anywhere. The others hold, and the
+// condition PartiallyInvalid names the dropped ones (spec of
+// RouteConditionPartiallyInvalid). A rule whose filter is understood but not to be
+// had, such as one of a foreign kind, or one that authorises, must not be
+// skipped: it stays and its requests are answered 500 (spec of HTTPRouteFilter).
+type meaning struct {
+	// http has the rules of an HTTPRoute or a GRPCRoute, tcp those of the other kinds.
+	http []rankedRule
+	tcp  []TCPRule
+	// rules is how many the route has; dropped and failing are the indexes of
+	// those that are left out and of those that are there but answer 500.
+	rules int
+	// empty is true for a route about requests that has no rules, as it may:
+	// it matches nothing, so what reaches it is not found.
+	empty            bool
+	dropped, failing []int
+	findings         []Finding
+	// used are the objects that the rules refer to.
+	used []discovery.ObjectRef
+}
+
+// holds reports whether the route has anything to say.
+func (m *meaning) holds() bool { return m.empty || len(m.http)+len(m.tcp) > 0 }
+
+// works reports whether at least one rule does what it says.
+func (m *meaning) works() bool { return m.empty || len(m.dropped)+len(m.failing) < m.rules }
+
+// routeBuilder reads a route for one of its parents. It notes mistakes and goes on.
+type routeBuilder struct {
+	meaning
+	r      catalog.Reader
+	route  *discovery.Object
+	parent discovery.Key
+	// wrong and fails say of the rule that is being read that it must be
+	// dropped, and that it must answer 500.
+	wrong, fails bool
+}
+
+// readRoute returns what a route says at one of the Services that it names as its parents.
+func readRoute(r catalog.Reader, o *discovery.Object, parent discovery.Key) *meaning {
+	b := &routeBuilder{r: r, route: o, parent: parent}
+	switch s := o.Spec.(type) {
+	case *gatewayv1.HTTPRoute:
+		b.httpRoute(&s.Spec)
+	case *gatewayv1.GRPCRoute:
+		b.grpcRoute(&s.Spec)
+	case *gatewayv1.TCPRoute:
+		b.tcpRoute(&s.Spec)
+	case *gatewayv1.TLSRoute:
+		b.tlsRoute(&s.Spec)
+	}
+	for _, field := range o.Pruned {
+		b.find(Warning, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, field,
+			"the API server dropped this field, because the installed CRD does not have it",
+			"install the Gateway API's experimental channel, or remove the field")
+	}
+	return &b.meaning
+}
+
+// endRule notes how the reading of a rule ended and reports whether it stays.
+func (b *routeBuilder) endRule(index int) bool {
+	wrong, fails := b.wrong, b.fails
+	b.wrong, b.fails = false, false
+	switch {
+	case wrong:
+		b.dropped = append(b.dropped, index)
+	case fails:
+		b.failing = append(b.failing, index)
+	}
+	return !wrong
+}
+
+// invalid notes a mistake for which the rule must be dropped.
+func (b *routeBuilder) invalid(reason, field, message, remedy string) {
+	b.wrong = true
+	b.find(Error, string(gatewayv1.RouteConditionAccepted), reason, field, message, remedy)
+}
+
+func (b *routeBuilder) find(s Severity, condition, reason, field, message, remedy string) {
+	b.findings = append(b.findings, Finding{
+		Severity: s, Object: b.route.Ref(), Field: field, Condition: condition, Reason: reason,
+		Message: message, Remedy: remedy,
+	})
+}
+
+// uses notes an object that the rules refer to.
+func (b *routeBuilder) uses(ref discovery.ObjectRef) { b.used = append(b.used, ref) }
+
+// ignoreHostnames tells that spec.hostnames means nothing here: a mesh must not
+// infer anything from it (GEP-1294, "hostnames field").
+func (b *routeBuilder) ignoreHostnames(names []gatewayv1.Hostname) {
+	if len(names) > 0 {
+		b.find(Warning, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, "spec.hostnames",
+			"hostnames mean nothing where the parent is a Service, so the rules hold whatever the Host header says",
+			"remove them, or match the header Host")
+	}
+}
+
+func ruleField(index int) string { return "spec.rules[" + strconv.Itoa(index) + "]" }
+
+func ruleName(name *gatewayv1.SectionName) string {
+	if name == nil {
+		return ""
+	}
+	return string(*name)
+}
+
+// duration returns a Gateway API duration (GEP-2257), nil for none.
+func (b *routeBuilder) duration(field string, text *gatewayv1.Duration) *time.Duration {
+	if text == nil {
+		return nil
+	}
+	d, err := parseDuration(string(*text))
+	if err != nil {
+		b.invalid(ReasonUnsupported, field, err.Error(), "write, for example, 1m30s or 500ms")
+		return nil
+	}
+	return &d
+}
+
+// parseDuration reads a duration of GEP-2257: one to four times up to five
+// digits and h, m, s or ms.
+func parseDuration(s string) (time.Duration, error) {
+	var total time.Duration
+	rest := s
+	for n := 0; rest != ""; n++ {
+		digits := 0
+		for digits < len(rest) && rest[digits] >= '0' && rest[digits] <= '9' {
+			digits++
+		}
+		value, err := strconv.Atoi(rest[:digits])
+		if err != nil || digits > 5 || n == 4 {
+			return 0, fmt.Errorf("%q is not a duration", s)
+		}
+		rest = rest[digits:]
+		length, unit := 1, time.Duration(0)
+		switch {
+		case len(rest) >= 2 && rest[:2] == "ms":
+			length, unit = 2, time.Millisecond
+		case rest == "":
+		case rest[0] == 'h':
+			unit = time.Hour
+		case rest[0] == 'm':
+			unit = time.Minute
+		case rest[0] == 's':
+			unit = time.Second
+		}
+		if unit == 0 {
+			return 0, fmt.Errorf("%q is not a duration", s)
+		}
+		total += time.Duration(value) * unit
+		rest = rest[length:]
+	}
+	if s == "" {
+		return 0, fmt.Errorf("%q is not a duration", s)
+	}
+	return total, nil
+}

@@ -1,0 +1,315 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// routeConflicted is the reason of a route that another kind of route keeps
+// from all its ports (GEP-1294, "Route types").
+const routeConflicted = "Conflicted"
+
+// routeParents returns the status of a route at each of its parents that are Services.
+func routeParents(r catalog.Reader, o *discovery.Object) []gatewayv1.RouteParentStatus {
+	var out []gatewayv1.RouteParentStatus
+	for _, v := range judge(r, o) {
+		out = append(out, gatewayv1.RouteParentStatus{
+			ParentRef: *v.ref.DeepCopy(), ControllerName: v1alpha1.ControllerName, Conditions: v.conditions(o.Generation),
+		})
+	}
+	return out
+}
+
+// verdict is how a route fares at one of its parents.
+type verdict struct {
+	ref    *gatewayv1.ParentReference
+	parent discovery.Key
+	// ports that the route attaches to and holds at, refused why it holds at none.
+	ports   []uint16
+	refused *Finding
+	// notes are warnings about the parent, such as ports that it does not hold at.
+	notes []Finding
+	*meaning
+}
+
+// judge returns a verdict for every parentRef of a route that names a Service, in their order.
+func judge(r catalog.Reader, o *discovery.Object) []verdict {
+	spec := commonSpec(o)
+	if spec == nil {
+		return nil
+	}
+	var out []verdict
+	for i := range spec.ParentRefs {
+		ref := &spec.ParentRefs[i]
+		parent, ok := parentService(o, ref)
+		if !ok {
+			continue
+		}
+		v := verdict{ref: ref, parent: parent}
+		v.meaning, v.refused = attachAt(r, o, &v)
+		if v.refused != nil {
+			v.refused.Severity, v.refused.Object, v.refused.Condition = Error, o.Ref(), v1alpha1.ConditionAccepted
+			v.refused.Field = parentField(i, ref, v.refused)
+		}
+		for j := range v.notes {
+			n := &v.notes[j]
+			n.Severity, n.Object, n.Condition = Warning, o.Ref(), v1alpha1.ConditionAccepted
+			n.Field = "spec.parentRefs[" + strconv.Itoa(i) + "]"
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+// parentField returns the part of a parentRef at fault.
+func parentField(index int, ref *gatewayv1.ParentReference, f *Finding) string {
+	field := "spec.parentRefs[" + strconv.Itoa(index) + "]"
+	switch {
+	case f.Reason == routeConflicted, f.Reason == ReasonUnsupported:
+	case f.Field != "":
+		return field + "." + f.Field
+	case ref.Port != nil:
+		return field + ".port"
+	case ref.SectionName != nil:
+		return field + ".sectionName"
+	}
+	return field
+}
+
+// attachAt finds the ports of a parent that the route holds at, or why there are none.
+func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*meaning, *Finding) {
+	ports := shapeOf(r, v.parent)
+	if len(ports) == 0 {
+		message := fmt.Sprintf("there is no Service %s", v.parent)
+		if _, ok := catalog.Services.Get(r, v.parent.String()); ok {
+			message = fmt.Sprintf("Service %s has no TCP port that the mesh carries", v.parent)
+		}
+		return readRoute(r, o, v.parent), &Finding{
+			Field: "name", Reason: string(gatewayv1.RouteReasonNoMatchingParent),
+			Message: message, Remedy: "create it or correct the name",
+		}
+	}
+	named, refused := parentPorts(o, v.ref, ports)
+	all := attachments(r, v.parent, ports)
+	self := slices.IndexFunc(all, func(a *attachment) bool { return a.object.Name() == o.Name() })
+	if self < 0 {
+		return readRoute(r, o, v.parent), refused
+	}
+	m := all[self].meaning()
+	if refused != nil || !m.holds() {
+		return m, refused
+	}
+	var lost []string
+	for _, port := range named {
+		if winner := rival(all, all[self], port); winner != nil {
+			lost = append(lost, fmt.Sprintf("port %d belongs to %s, because %s", port, winner.object.Name(), whyWins(winner.object, o)))
+			continue
+		}
+		v.ports = append(v.ports, port)
+		v.notes = append(v.notes, overtaken(all, all[self], port)...)
+	}
+	if len(lost) == 0 {
+		return m, nil
+	}
+	conflict := Finding{
+		Reason: routeConflicted, Message: strings.Join(lost, "; "),
+		Remedy: "attach the routes to different ports, or use one kind of route",
+	}
+	if len(v.ports) == 0 {
+		return m, &conflict
+	}
+	v.notes = append(v.notes, conflict)
+	return m, nil
+}
+
+// whyWins says what gives a kind of route precedence over another.
+func whyWins(winner, loser *discovery.Object) string {
+	return fmt.Sprintf("a %s is more specific than a %s", winner.Kind, loser.Kind)
+}
+
+// rival returns the first route of a more specific kind that keeps a route from a port, nil for none.
+func rival(all []*attachment, self *attachment, port uint16) *attachment {
+	mine := slices.Index(kindsBySpecificity[:], self.object.Kind)
+	for _, kind := range kindsBySpecificity[:max(mine, 0)] {
+		for _, a := range all {
+			if a.object.Kind == kind && a.object.Namespace == self.object.Namespace && slices.Contains(a.ports, port) && a.meaning().holds() {
+				return a
+			}
+		}
+	}
+	return nil
+}
+
+// overtaken says what of a route about connections never gets any, because an
+// older route of its kind takes them. Such a route is accepted nevertheless,
+// as the conformance suite wants: it is in force as soon as the other goes.
+func overtaken(all []*attachment, self *attachment, port uint16) []Finding {
+	var out []Finding
+	for _, a := range all {
+		if a == self {
+			break
+		}
+		if a.object.Kind != self.object.Kind || a.object.Namespace != self.object.Namespace || !slices.Contains(a.ports, port) || !a.meaning().holds() {
+			continue
+		}
+		switch self.object.Kind {
+		case "TCPRoute":
+			return append(out, Finding{
+				Reason:  routeConflicted,
+				Message: fmt.Sprintf("all connections to port %d go by %s, which is older, so it gets none", port, a.object.Name()),
+				Remedy:  "remove one of the two, or attach them to different ports",
+			})
+		case "TLSRoute":
+			var names []string
+			theirs := a.meaning().tcp[0].ServerNames
+			for _, name := range self.meaning().tcp[0].ServerNames {
+				if slices.Contains(theirs, name) {
+					names = append(names, name)
+				}
+			}
+			if len(names) > 0 {
+				out = append(out, Finding{
+					Reason:  routeConflicted,
+					Message: fmt.Sprintf("connections to port %d for %s go by %s, which is older", port, shortList(names), a.object.Name()),
+					Remedy:  "name each host in one TLSRoute",
+				})
+			}
+		}
+	}
+	return out
+}
+
+// shortList joins the first few of a list that may be long.
+func shortList(names []string) string {
+	const most = 5
+	if len(names) > most {
+		return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// all returns every finding of a verdict.
+func (v *verdict) all() []Finding {
+	out := slices.Concat(v.notes, v.findings)
+	if v.refused != nil {
+		out = append([]Finding{*v.refused}, out...)
+	}
+	return out
+}
+
+// conditions returns a verdict as conditions of the route at the parent.
+func (v *verdict) conditions(generation int64) []metav1.Condition {
+	accepted := metav1.Condition{
+		Type: string(gatewayv1.RouteConditionAccepted), Status: metav1.ConditionTrue, Reason: string(gatewayv1.RouteReasonAccepted),
+	}
+	about := findingsAbout(v.all(), gatewayv1.RouteConditionAccepted)
+	switch {
+	case v.refused != nil:
+		accepted.Status, accepted.Reason = metav1.ConditionFalse, v.refused.Reason
+	case !v.works():
+		accepted.Status, accepted.Reason = metav1.ConditionFalse, reasonOf(about)
+	}
+	accepted.Message = messageOf(v.attached(), about)
+	refs := findingsAbout(v.findings, gatewayv1.RouteConditionResolvedRefs)
+	resolved := metav1.Condition{
+		Type: string(gatewayv1.RouteConditionResolvedRefs), Status: metav1.ConditionTrue, Reason: string(gatewayv1.RouteReasonResolvedRefs),
+		Message: messageOf("every object that the route refers to exists and may be referred to", refs),
+	}
+	if len(refs) > 0 {
+		resolved.Status, resolved.Reason = metav1.ConditionFalse, reasonOf(refs)
+	}
+	out := []metav1.Condition{accepted, resolved}
+	if accepted.Status == metav1.ConditionTrue && len(v.dropped)+len(v.failing) > 0 {
+		wrong := slices.DeleteFunc(slices.Clone(about), func(f Finding) bool { return f.Severity != Error })
+		out = append(out, metav1.Condition{
+			Type: string(gatewayv1.RouteConditionPartiallyInvalid), Status: metav1.ConditionTrue, Reason: reasonOf(wrong),
+			Message: v.droppedRules() + messageOf("", wrong),
+		})
+	}
+	for i := range out {
+		out[i].ObservedGeneration = generation
+	}
+	return out
+}
+
+// attached says where the route is in force, "" if nowhere.
+func (v *verdict) attached() string {
+	if v.refused != nil || !v.holds() {
+		return ""
+	}
+	numbers := make([]string, len(v.ports))
+	for i, p := range v.ports {
+		numbers[i] = strconv.Itoa(int(p))
+	}
+	word := "port"
+	if len(numbers) > 1 {
+		word = "ports"
+	}
+	return fmt.Sprintf("attached to %s %s of Service %s", word, strings.Join(numbers, ", "), v.parent)
+}
+
+// droppedRules says which rules do not work. The specification has the message begin with "Dropped Rule".
+func (v *verdict) droppedRules() string {
+	var out []string
+	for _, i := range v.dropped {
+		out = append(out, ruleField(i)+" (left out)")
+	}
+	for _, i := range v.failing {
+		out = append(out, ruleField(i)+" (answers 500)")
+	}
+	word := "Dropped Rule "
+	if len(out) > 1 {
+		word = "Dropped Rules "
+	}
+	return word + shortList(out) + ": "
+}
+
+func findingsAbout(findings []Finding, condition gatewayv1.RouteConditionType) []Finding {
+	return slices.DeleteFunc(slices.Clone(findings), func(f Finding) bool { return f.Condition != string(condition) })
+}
+
+// reasonOf returns the reason of the first error, else that of an unsupported value.
+func reasonOf(findings []Finding) string {
+	for _, f := range findings {
+		if f.Severity == Error {
+			return f.Reason
+		}
+	}
+	return ReasonUnsupported
+}
+
+// maxTold is how many findings a condition's message tells: its length is
+// limited, and nobody reads more.
+const maxTold = 8
+
+// messageOf joins what there is to say. A condition's message must not exceed 32 KiB.
+func messageOf(first string, findings []Finding) string {
+	var parts []string
+	if first != "" {
+		parts = append(parts, first)
+	}
+	for i := range findings {
+		if i == maxTold {
+			parts = append(parts, fmt.Sprintf("and %d more, which `causeway validate` lists", len(findings)-maxTold))
+			break
+		}
+		text := findings[i].text()
+		if len(text) > maxText {
+			text = text[:maxText] + "…"
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// maxText bounds what is told of one finding in bytes: it may quote a long value.
+const maxText = 2 << 10

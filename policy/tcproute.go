@@ -1,0 +1,37 @@
+package policy
+
+import (
+	"fmt"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+func (b *routeBuilder) tcpRoute(s *gatewayv1.TCPRouteSpec) {
+	b.countRules(len(s.Rules))
+	for i := range s.Rules {
+		rule := &s.Rules[i]
+		b.connectionRule(i, rule.Name, rule.BackendRefs, nil)
+	}
+}
+
+// connectionRule adds a rule about connections.
+func (b *routeBuilder) connectionRule(index int, name *gatewayv1.SectionName, refs []gatewayv1.BackendRef, serverNames []string) {
+	field := ruleField(index)
+	named := make([]namedBackend, len(refs))
+	for i := range refs {
+		named[i] = namedBackend{field: fmt.Sprintf("%s.backendRefs[%d]", field, i), ref: &refs[i]}
+	}
+	rule := TCPRule{Route: b.route.Ref(), Index: index, Name: ruleName(name), ServerNames: serverNames, Backends: b.backends(named)}
+	if b.endRule(index) {
+		b.tcp = append(b.tcp, rule)
+	}
+}
+
+// countRules notes how many rules a route about connections has: one.
+func (b *routeBuilder) countRules(n int) {
+	b.rules = n
+	if n != 1 {
+		b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, "spec.rules",
+			fmt.Sprintf("it has %d rules, of which nothing tells connections apart", n), "give exactly one")
+	}
+}

@@ -1,0 +1,80 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// tlsRoute reads a TLSRoute. Its hostnames are the names that clients ask for
+// (SNI). GEP-1294 advises a mesh not to infer anything from hostnames; but a
+// TLSRoute has nothing else to match, and has to give them, so that without
+// them it would be a TCPRoute that says it is none.
+func (b *routeBuilder) tlsRoute(s *gatewayv1.TLSRouteSpec) {
+	b.countRules(len(s.Rules))
+	var names []string
+	for i, h := range s.Hostnames {
+		if !isHostname(strings.TrimPrefix(string(h), "*.")) {
+			b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, fmt.Sprintf("spec.hostnames[%d]", i),
+				fmt.Sprintf("%q is not a host name", h), "write, for example, db.example.com or *.example.com")
+			continue
+		}
+		names = append(names, string(h))
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	for i := range s.Rules {
+		if len(names) == 0 {
+			b.invalid(ReasonUnsupported, "spec.hostnames", "no name is left that a client could ask for", "give at least one")
+		}
+		rule := &s.Rules[i]
+		b.connectionRule(i, rule.Name, rule.BackendRefs, names)
+	}
+}
+
+// tlsRules merges TLSRoutes. A name that several have belongs to the first of
+// them. The more specific names come first: exact before wildcards, long
+// before short. So a route whose names are not neighbours in this order stands several times.
+func tlsRules(routes []*attachment) []TCPRule {
+	type named struct {
+		name  string
+		route int
+	}
+	var names []named
+	taken := make(map[string]bool)
+	for i, a := range routes {
+		for _, name := range a.meaning().tcp[0].ServerNames {
+			if !taken[name] {
+				taken[name] = true
+				names = append(names, named{name, i})
+			}
+		}
+	}
+	slices.SortFunc(names, func(a, b named) int {
+		return cmp.Or(compareNames(a.name, b.name), cmp.Compare(a.name, b.name))
+	})
+	var out []TCPRule
+	last := -1
+	for _, n := range names {
+		if n.route != last {
+			rule := routes[n.route].meaning().tcp[0]
+			rule.ServerNames = nil
+			out = append(out, rule)
+			last = n.route
+		}
+		rule := &out[len(out)-1]
+		rule.ServerNames = append(rule.ServerNames, n.name)
+	}
+	return out
+}
+
+// compareNames orders names that may begin with "*." by how specific they are.
+func compareNames(a, b string) int {
+	if a[0] == '*' != (b[0] == '*') {
+		return compareBool(a[0] == '*', b[0] == '*')
+	}
+	return cmp.Compare(len(b), len(a))
+}
