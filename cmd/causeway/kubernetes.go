@@ -42,6 +42,8 @@ func (s *serve) kubernetes() ([]component, error) {
 		return nil, err
 	}
 	s.required = kubernetes.Scopes()
+	pins := client.Records("causeway-pins")
+	s.pinStore = pins
 	lead := func(ctx context.Context) error {
 		// What is published is what the first answer of EC2 is judged against.
 		if err := s.await(ctx, s.required...); err != nil {
@@ -66,6 +68,9 @@ func (s *serve) kubernetes() ([]component, error) {
 	}
 	return []component{
 		{"kubernetes", func(ctx context.Context) error { return client.Run(ctx, s.catalog) }},
+		{"pins of other replicas", func(ctx context.Context) error {
+			return pins.Watch(ctx, func(records map[string][]byte) { s.takePins(ctx, records) })
+		}},
 		{"leader election", func(ctx context.Context) error { return election.Run(ctx, lead) }},
 	}, nil
 }

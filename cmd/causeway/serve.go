@@ -107,6 +107,9 @@ type serve struct {
 	// required are the sources without which nothing may be served.
 	required []string
 	serving  atomic.Bool
+	// pinStore is nil where nothing survives a restart.
+	pinStore    pinStore
+	pinsChanged chan struct{}
 	// release lets what the never-empty guard holds go.
 	release func(discovery.Key)
 }
@@ -122,10 +125,11 @@ func newServe(o *serveOptions) (*serve, error) {
 	s := &serve{
 		opts: *o, registry: prometheus.NewRegistry(), catalog: catalog.New(), store: snapshot.New(),
 		log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-		release: func(discovery.Key) {},
+		release: func(discovery.Key) {}, pinsChanged: make(chan struct{}, 1),
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.engine = engine.New(s.catalog, s.store, s.log, s.registry)
+	s.engine.Stage(snapshot.Silence, s.onPins)
 	xds := server.Options{
 		Logger: s.log, Metrics: server.NewMetrics(s.registry), Identify: identify,
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return s.engine.Declare(ctx, n.Declared) },
@@ -205,7 +209,7 @@ func (s *serve) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	components := slices.Concat(listeners, []component{{"engine", s.engine.Run}})
+	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"pins", s.keepPins}})
 	if s.certs != nil {
 		components = append(components, component{"certificates", s.certs.run})
 	}

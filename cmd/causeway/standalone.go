@@ -19,7 +19,7 @@ func (s *serve) standalone() ([]component, error) {
 		if dir, err = state.Open(s.opts.stateDir, s.log); err != nil {
 			return nil, err
 		}
-		lastGood = dir
+		lastGood, s.pinStore = dir, dir.Pins()
 	}
 	keeper := state.NewKeeper(dir, policy.UnrecordedHomes, s.log)
 	if err := keeper.Restore(s.catalog); err != nil {

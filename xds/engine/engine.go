@@ -54,6 +54,7 @@ type Engine struct {
 	metrics  metrics
 
 	requests chan request
+	pins     chan []snapshot.Pin
 
 	mu       sync.Mutex
 	revision uint64 // that is in the snapshot
@@ -90,7 +91,7 @@ type request struct {
 func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prometheus.Registerer) *Engine {
 	e := &Engine{
 		catalog: cat, store: store, compiler: compile.New(), log: log,
-		requests: make(chan request), advanced: make(chan struct{}),
+		requests: make(chan request), pins: make(chan []snapshot.Pin), advanced: make(chan struct{}),
 		declared: make(map[string]int), byService: make(map[discovery.Key]map[string]struct{}),
 		shapes: make(map[policy.Unit]string), fresh: make(map[policy.Unit]bool),
 		objects: make(map[discovery.ObjectName]*appliedObject),
@@ -127,6 +128,29 @@ func (e *Engine) Stage(silence time.Duration, onPins func()) {
 	})
 }
 
+// Pin takes over the pins of another replica.
+func (e *Engine) Pin(ctx context.Context, pins []snapshot.Pin) {
+	select {
+	case <-ctx.Done():
+	case e.pins <- pins:
+	}
+}
+
+func (e *Engine) pin(pins []snapshot.Pin) {
+	e.store.SetPins(pins)
+	var units []policy.Unit
+	for i := range pins {
+		kind, key, _ := strings.Cut(pins[i].Unit, "/")
+		namespace, name, _ := strings.Cut(key, "/")
+		for _, known := range []string{"Service", "ExternalService"} {
+			if strings.EqualFold(kind, known) {
+				units = append(units, policy.Unit{Kind: known, Key: discovery.Key{Namespace: namespace, Name: name}})
+			}
+		}
+	}
+	e.apply(time.Now(), e.compileUnits(e.catalog.Read(), units))
+}
+
 // Run follows the catalog until the context ends; its only error is the context's.
 func (e *Engine) Run(ctx context.Context) error {
 	feed := e.catalog.Subscribe()
@@ -143,6 +167,9 @@ func (e *Engine) Run(ctx context.Context) error {
 			return ctx.Err()
 		case r := <-e.requests:
 			e.declare(r)
+			continue
+		case pins := <-e.pins:
+			e.pin(pins)
 			continue
 		case <-stages.C:
 			e.expire(stages)

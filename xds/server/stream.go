@@ -89,9 +89,10 @@ type outgoing struct {
 type sent struct {
 	nonce uint64
 	ids   []uint32
-	// index of the store when the response was collected, and through which
-	// everything had been handed over before it.
-	index, before uint64
+	// frames of the ids, nil for endpoints, on which no verdict is needed.
+	frames []*snapshot.Frame
+	// before is the store's index through which everything had been sent before.
+	before uint64
 	cause         time.Time
 	at            time.Time
 	// admitted is how many bytes of admission the response holds.
@@ -271,7 +272,7 @@ func (st *stream) judge(t resource.Type, r *request) {
 		st.refused(t, w, r.fault.GetMessage(), now)
 		return
 	}
-	st.sub.Accept(t, w.ids, w.index)
+	st.sub.Accept(t, w.ids, w.frames)
 	if ts.limit > 0 {
 		if ts.limit *= 2; ts.limit > searchEnds {
 			ts.limit = 0
@@ -303,7 +304,7 @@ func (st *stream) refused(t resource.Type, w sent, message string, now time.Time
 	ts := &st.types[t]
 	ts.fault, ts.faultAt = message, now
 	st.server.opts.Metrics.rejected.WithLabelValues(t.String()).Inc()
-	culprits := st.sub.Reject(t, w.ids, w.index, st.node.ID, message)
+	culprits := st.sub.Reject(t, w.ids, w.frames, st.node.ID, message)
 	if len(culprits) == 0 {
 		ts.limit = max(1, len(w.ids)/2)
 	}
@@ -453,9 +454,11 @@ func (st *stream) record(b *snapshot.Batch, ids []uint32, cause time.Time) strin
 		st.release(ts.waiting[0])
 		ts.waiting = slices.Delete(ts.waiting, 0, 1)
 	}
-	ts.waiting = append(ts.waiting, sent{
-		nonce: st.nonce, ids: ids, index: b.Index, before: st.through, cause: cause, at: time.Now(),
-	})
+	w := sent{nonce: st.nonce, ids: ids, before: st.through, cause: cause, at: time.Now()}
+	if b.Type != resource.Endpoint {
+		w.frames = b.Frames
+	}
+	ts.waiting = append(ts.waiting, w)
 	return strconv.FormatUint(st.nonce, 10)
 }
 

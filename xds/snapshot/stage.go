@@ -23,22 +23,17 @@ type stage struct {
 	refs []ref
 	// canaries are the slots of those who get it first.
 	canaries bitset
-	tried    map[trial]verdict
-	open     int // trials without a verdict
-	cause    time.Time
-	due      time.Time
+	// tried says of each trial whether the canary has accepted it.
+	tried map[trial]bool
+	open  int // trials without a verdict
+	cause time.Time
+	due   time.Time
 }
 
 // trial is a resource that a canary tries.
 type trial struct {
 	slot uint32
 	ref  ref
-}
-
-// verdict is what the canary says about what is tried since an index.
-type verdict struct {
-	since uint64
-	given bool
 }
 
 // StageOutcome is how a stage ended.
@@ -60,7 +55,8 @@ type Pin struct {
 	Unit string `json:"unit"`
 	// Rejected are the resources that were refused.
 	Rejected []Rejection `json:"rejected"`
-	// Good is the configuration that holds instead, without endpoints.
+	// Good is the configuration that holds instead. Its endpoints count only
+	// where nothing newer is known of them.
 	Good []resource.Resource `json:"good"`
 }
 
@@ -96,7 +92,7 @@ func (s *Store) Stage(silence time.Duration, onPins func(), outcome func(StageOu
 
 // worthStaging reports whether a unit's changes must be tried first. mu must be held.
 func (s *Store) worthStaging(p *plan) bool {
-	if s.silence == 0 {
+	if s.silence == 0 || len(p.changes)+len(p.removed) == 0 {
 		return false
 	}
 	if u := s.units[p.unit]; u != nil && u.stage != nil {
@@ -129,8 +125,9 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 		s.units[p.unit] = u
 	}
 	st := u.stage
-	if st == nil {
-		st = &stage{unit: p.unit, tried: make(map[trial]verdict), cause: cause, due: time.Now().Add(s.silence)}
+	fresh := st == nil
+	if fresh {
+		st = &stage{unit: p.unit, tried: make(map[trial]bool), cause: cause, due: time.Now().Add(s.silence)}
 		u.stage = st
 		s.staged[st] = struct{}{}
 	}
@@ -162,23 +159,21 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 			if !st.canaries.has(sub.slot) || (tries && !changed[r]) {
 				return
 			}
-			if tries && !old.given {
+			if tries && !old {
 				st.open--
 			}
 			// An end is not judged.
-			v := verdict{since: s.index, given: e.next.frame == nil}
-			if !v.given {
+			if st.tried[key] = e.next.frame == nil; !st.tried[key] {
 				st.open++
 			}
-			st.tried[key] = v
 			sub.mark(r, cause)
 			wake.set(sub.slot)
 		})
 	}
-	if st.open == 0 {
-		tried := len(st.tried) > 0
+	// Where all canaries have gone in the meantime, the stage waits until it is due.
+	if tried := len(st.tried) > 0; st.open == 0 && (tried || fresh || len(st.refs) == 0) {
 		s.pass(st, wake)
-		if tried {
+		if tried || !fresh {
 			s.outcome(StageWithdrawn)
 		}
 	}
@@ -197,7 +192,7 @@ func (s *Store) drop(st *stage, r ref, e *entry) {
 }
 
 func (st *stage) forget(t trial) {
-	if !st.tried[t].given {
+	if !st.tried[t] {
 		st.open--
 	}
 	delete(st.tried, t)
@@ -254,8 +249,8 @@ func (s *Store) pass(st *stage, wake *bitset) {
 		before, next := e.visible, e.next
 		e.next, e.stage = nil, nil
 		s.replace(r.t, e, next)
-		for t, v := range st.tried {
-			e.accepted = e.accepted || (t.ref == r && v.given)
+		for t, accepted := range st.tried {
+			e.accepted = e.accepted || (t.ref == r && accepted)
 		}
 		s.markChanged(r, e, before, st.cause, wake, func(slot uint32) bool {
 			// A canary has it, or is still marked for it.
@@ -324,14 +319,10 @@ func (s *Store) leave(slot uint32) {
 	}
 }
 
-// Accept notes that a client acknowledged a response with these resources,
-// which was collected at index.
-func (sub *Subscriber) Accept(t resource.Type, ids []uint32, index uint64) {
+// Accept notes that a client acknowledged a response with these resources.
+func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 	s := sub.store
-	if t == resource.Endpoint || s.silence == 0 {
-		return
-	}
-	if !sub.verdictMatters(t, ids, index) {
+	if t == resource.Endpoint || s.silence == 0 || !sub.verdictMatters(t, ids) {
 		return
 	}
 	s.apply.Lock()
@@ -339,20 +330,23 @@ func (sub *Subscriber) Accept(t resource.Type, ids []uint32, index uint64) {
 	s.mu.Lock()
 	var wake bitset
 	judged := make(map[*stage]struct{})
-	for _, id := range ids {
+	for i, id := range ids {
 		e := s.tables[t].entries[id]
-		switch {
-		case e == nil:
-		case e.next != nil && e.stage.canaries.has(sub.slot):
-			key := trial{sub.slot, ref{t, id}}
-			if v, ok := e.stage.tried[key]; ok && !v.given && v.since <= index {
-				e.stage.tried[key] = verdict{v.since, true}
-				e.stage.open--
-				judged[e.stage] = struct{}{}
-			}
-		case e.changed <= index && !e.accepted:
+		if e == nil {
+			continue
+		}
+		if e.frame != nil && e.frameFor(&sub.view) == frames[i] {
 			e.accepted = true
 			delete(s.suspects, ref{t, id})
+		}
+		key := trial{sub.slot, ref{t, id}}
+		if e.next == nil || e.next.frame == nil || e.next.frameFor(&sub.view) != frames[i] {
+			continue
+		}
+		if accepted, tries := e.stage.tried[key]; tries && !accepted {
+			e.stage.tried[key] = true
+			e.stage.open--
+			judged[e.stage] = struct{}{}
 		}
 	}
 	for st := range judged {
@@ -366,23 +360,22 @@ func (sub *Subscriber) Accept(t resource.Type, ids []uint32, index uint64) {
 	wakeAll(subs)
 }
 
-// verdictMatters reports whether an acknowledgement changes anything, which
+// verdictMatters reports whether an acknowledgement may change anything, which
 // most of a herd's do not.
-func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32, index uint64) bool {
+func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32) bool {
 	s := sub.store
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, id := range ids {
-		e := s.tables[t].entries[id]
-		if e != nil && (e.next != nil || (!e.accepted && e.changed <= index)) {
+		if e := s.tables[t].entries[id]; e != nil && (e.next != nil || !e.accepted) {
 			return true
 		}
 	}
 	return false
 }
 
-// Reject notes that a client refused a response with these resources, which was
-// collected at index, with its own words. It returns the ids that are at fault,
+// Reject notes that a client refused a response with these resources, with its
+// own words. It returns the ids that are at fault,
 // or none while that cannot be told; then the rest is to be sent again in smaller
 // responses.
 //
@@ -390,7 +383,7 @@ func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32, index uint6
 // with the rest of its unit; unless another proxy has accepted it: then it is
 // this proxy's matter. Where there is nothing good to go back to it stays, and
 // is sent alone, so that no other resource is refused with it.
-func (sub *Subscriber) Reject(t resource.Type, ids []uint32, index uint64, node, message string) (culprits []uint32) {
+func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, node, message string) (culprits []uint32) {
 	s := sub.store
 	s.apply.Lock()
 	defer s.apply.Unlock()
@@ -399,8 +392,10 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, index uint64, node,
 	var wake bitset
 	pinned := false
 	if s.silence > 0 && t != resource.Endpoint {
-		for _, id := range culprits {
-			pinned = s.quarantine(sub, ref{t, id}, index, node, message, &wake) || pinned
+		for i, id := range ids {
+			if slices.Contains(culprits, id) {
+				pinned = s.quarantine(sub, ref{t, id}, frames[i], node, message, &wake) || pinned
+			}
 		}
 		for _, id := range ids {
 			// A stage must not take the time of a search for silence.
@@ -441,16 +436,13 @@ func (sub *Subscriber) culprits(t resource.Type, ids []uint32, message string) [
 }
 
 // quarantine pins a unit because of one of its resources. mu must be held.
-func (s *Store) quarantine(sub *Subscriber, r ref, index uint64, node, message string, wake *bitset) bool {
+func (s *Store) quarantine(sub *Subscriber, r ref, refused *Frame, node, message string, wake *bitset) bool {
 	e := s.tables[r.t].entries[r.id]
 	if e == nil {
 		return false
 	}
-	if e.next != nil && e.stage.canaries.has(sub.slot) {
+	if e.next != nil && e.next.frame != nil && e.next.frameFor(&sub.view) == refused {
 		st := e.stage
-		if v, ok := st.tried[trial{sub.slot, r}]; !ok || e.next.frame == nil || v.since > index {
-			return false // it judged something older
-		}
 		s.pin(st.unit, r, e.next, node, message, func(e *entry) *content { return &e.content })
 		for _, r := range slices.Clone(st.refs) {
 			s.withdraw(st, r, s.tables[r.t].entries[r.id], wake)
@@ -459,13 +451,13 @@ func (s *Store) quarantine(sub *Subscriber, r ref, index uint64, node, message s
 		s.outcome(StageRejected)
 		return true
 	}
-	if e.frame == nil || e.changed > index || e.accepted || e.next != nil {
+	if e.frame == nil || e.accepted || e.next != nil || e.frameFor(&sub.view) != refused {
 		return false
 	}
 	// It came into force without a canary that judges like this proxy.
 	since, bad := e.changed, e.content
 	u := s.units[bad.unit]
-	if e.before == nil || u == nil {
+	if e.before == nil || u == nil || slices.Equal(e.before.versions(), bad.versions()) {
 		s.suspects[r] = rejection(r.t, e.name, &bad, node, message)
 		return false
 	}
@@ -487,6 +479,7 @@ func (s *Store) quarantine(sub *Subscriber, r ref, index uint64, node, message s
 			next = &content{visible: e.visible}
 		}
 		s.force(time.Now(), []change{{r, next}}, wake)
+		e.before = nil // what was refused is no way back
 	}
 	u.refs = slices.DeleteFunc(u.refs, func(r ref) bool { return s.tables[r.t].entries[r.id].gone() })
 	u.changed = s.index
@@ -506,11 +499,12 @@ func (s *Store) pin(unit string, r ref, bad *content, node, message string, good
 		p.Rejected = p.Rejected[1:]
 	}
 	for _, r := range s.units[unit].refs {
-		if r.t == resource.Endpoint {
-			continue
-		}
 		e := s.tables[r.t].entries[r.id]
-		if c := good(e); c != nil && c.frame != nil {
+		c := &e.content
+		if r.t != resource.Endpoint {
+			c = good(e)
+		}
+		if c != nil && c.frame != nil {
 			p.Good = append(p.Good, c.resource(r.t, e.name))
 		}
 	}
@@ -574,22 +568,36 @@ func (s *Store) pinned(up *Update) []resource.Resource {
 		}
 		return up.Resources
 	}
-	out := slices.Clone(p.Good)
-	endpoints := make(map[string]bool)
+	var out []resource.Resource
+	clusters := make(map[string]resource.Visibility)
+	for i := range p.Good {
+		g := &p.Good[i]
+		if g.Type != resource.Endpoint {
+			out = append(out, *g)
+		}
+		if g.Type == resource.Cluster && g.EDS {
+			clusters[g.Name] = g.Visible
+		}
+	}
+	known := make(map[string]bool)
 	for i := range up.Resources {
-		if r := &up.Resources[i]; r.Type == resource.Endpoint {
-			out = append(out, *r)
-			endpoints[r.Name] = true
+		r := up.Resources[i]
+		if visible, ok := clusters[r.Name]; ok && r.Type == resource.Endpoint {
+			r.Visible = visible
+			out = append(out, r)
+			known[r.Name] = true
 		}
 	}
 	// A cluster that the update no longer has keeps its endpoints.
 	for i := range p.Good {
 		g := &p.Good[i]
-		if g.Type != resource.Cluster || !g.EDS || endpoints[g.Name] {
+		if g.Type != resource.Endpoint || known[g.Name] {
 			continue
 		}
 		if _, e := s.lookup(resource.Endpoint, g.Name); e != nil && e.frame != nil {
 			out = append(out, e.content.resource(resource.Endpoint, g.Name))
+		} else {
+			out = append(out, *g)
 		}
 	}
 	return out
