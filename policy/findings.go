@@ -41,6 +41,9 @@ func Validate(r catalog.Reader) []Finding {
 	for g := range catalog.InstanceGroups.All(r) {
 		out = append(out, validateGroup(r, g)...)
 	}
+	for o := range catalog.Objects.All(r) {
+		out = append(out, validateObject(r, o)...)
+	}
 	out = append(out, validateRoutes(r)...)
 	slices.SortStableFunc(out, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.Object.String(), b.Object.String()), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
@@ -182,6 +185,9 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 	}
 	var out []Finding
 	for _, f := range v1alpha1.ValidateInstanceGroup(g.Object) {
+		out = add(out, Error, f.Field, v1alpha1.ConditionAccepted, ReasonInvalid, f.Message, f.Remedy)
+	}
+	for _, f := range v1alpha1.CheckEC2(ec2Limits(r), g.Object) {
 		out = add(out, Error, f.Field, v1alpha1.ConditionAccepted, ReasonInvalid, f.Message, f.Remedy)
 	}
 	key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}

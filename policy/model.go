@@ -71,6 +71,8 @@ type Group struct {
 	Name     string
 	Zones    []Zone
 	Settings Settings
+	// TLS is how the group's instances want to be spoken to, nil for in the clear.
+	TLS *TLS
 }
 
 // ShareTotal is the constant sum of a port's shares, in millionths of the
@@ -84,6 +86,9 @@ type Backing struct {
 	Zones []Zone
 	// Settings of the TrafficPolicies that are effective for the backing's cluster.
 	Settings Settings
+	// TLS is how the backing's endpoints want to be spoken to, nil for in the
+	// clear: that of the port, unless a policy is about the InstanceGroup.
+	TLS *TLS
 }
 
 // Zone is the endpoints of a backing in one availability zone.

@@ -65,6 +65,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	}
 	markDefault(m.Ports)
 	attachRoutes(r, m)
+	applyPolicies(r, m)
 	return m
 }
 

@@ -12,7 +12,9 @@ type Settings struct {
 	v1alpha1.TrafficSettings
 	// From says which object each section comes from, by the section's name in
 	// the API ("timeout", "retry", ...): a TrafficPolicy, a BackendTLSPolicy, or the Mesh for its
-	// defaults. A section that is not in it is not set.
+	// defaults. A section that is not in it is not set. What acts on another
+	// side than the rest of its section stands by its field: "timeout.connect",
+	// "retry.budgetPercent", "loadBalancer.hash".
 	From map[string]discovery.ObjectRef
 }
 

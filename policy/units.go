@@ -52,7 +52,7 @@ func touchedByService(r catalog.Reader, s *discovery.Service, yield func(Unit)) 
 			yield(serviceUnit(other.Key))
 		}
 	}
-	for _, host := range serviceHosts(s.Key) {
+	for _, host := range append(serviceHosts(s.Key), s.ClusterIPs...) {
 		for o := range catalog.Objects.By(r, catalog.ByHost, host) {
 			yield(o.Name())
 		}

@@ -1,0 +1,341 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// validateTrafficPolicy returns the findings about a TrafficPolicy.
+func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []Finding {
+	add, done := findingsOf(o)
+	spec := &o.Spec.(*v1alpha1.TrafficPolicy).Spec
+	for _, m := range mistakes(&spec.TrafficSettings) {
+		add(invalidSection(m))
+	}
+	own := newSource(o.Ref(), &spec.TrafficSettings)
+	var fates fates
+	for i, ref := range spec.TargetRefs {
+		t := policyTarget{
+			r: r, own: &own, object: o, ref: ref, field: fmt.Sprintf("spec.targetRefs[%d]", i),
+			name: discovery.ObjectName{Kind: ref.Kind, Key: discovery.Key{Namespace: o.Namespace, Name: ref.Name}},
+			add:  add,
+		}
+		if t.found() {
+			t.judge(&fates)
+		}
+	}
+	fates.report(add)
+	if t := spec.TLS; t != nil {
+		if ref := t.CACertificateRef; ref != nil {
+			if _, _, problem := caCertificates(r, discovery.Key{Namespace: o.Namespace, Name: ref.Name}); problem != "" {
+				add(unresolvedCA("spec.tls.caCertificateRef", problem))
+			}
+		}
+		external := func(ref v1alpha1.TargetReference) bool { return ref.Kind == kindExternalService }
+		if t.SNI == "" && !(len(spec.TargetRefs) > 0 && !slices.ContainsFunc(spec.TargetRefs, func(ref v1alpha1.TargetReference) bool { return !external(ref) })) {
+			add(Finding{
+				Severity: Error, Field: "spec.tls.sni", Condition: v1alpha1.ConditionAccepted, Reason: ReasonInvalid,
+				Message: "it is missing, so requests fail", Remedy: "write the name that the target's certificate has",
+			})
+		}
+	}
+	if !slices.ContainsFunc(sections, func(s section) bool { return s.has(&spec.TrafficSettings) }) {
+		add(Finding{
+			Severity: Warning, Field: "spec", Condition: v1alpha1.ConditionAccepted, Reason: ReasonAccepted,
+			Message: "it has no section, so it says nothing", Remedy: "add what callers shall do, for example timeout",
+		})
+	}
+	return done()
+}
+
+// fates are what became of a policy's sections at its targets.
+type fates struct {
+	lost []string // "section at target to winner"
+	won  int
+}
+
+// report says who has what the policy lost: an error if that is all of it.
+func (f *fates) report(add func(Finding)) {
+	if len(f.lost) == 0 {
+		return
+	}
+	out := Finding{
+		Severity: Warning, Field: "spec", Condition: v1alpha1.ConditionAccepted, Reason: ReasonConflicted,
+		Message: "others are older and have " + strings.Join(f.lost, ", "), Remedy: "merge the policies, or remove what has no effect",
+	}
+	if f.won == 0 {
+		out.Severity = Error
+	}
+	add(out)
+}
+
+// policyTarget is a target of a policy that is being judged.
+type policyTarget struct {
+	r      catalog.Reader
+	own    *source
+	object *discovery.Object
+	ref    v1alpha1.TargetReference
+	name   discovery.ObjectName
+	field  string
+	add    func(Finding)
+}
+
+func (t *policyTarget) refuse(field, reason, message, remedy string) {
+	t.add(Finding{
+		Severity: Error, Field: field, Condition: v1alpha1.ConditionAccepted, Reason: reason, Message: message, Remedy: remedy,
+	})
+}
+
+// found reports whether the target exists and can be one, and says what is wrong otherwise.
+func (t *policyTarget) found() bool {
+	group, ok := targetGroups[t.ref.Kind]
+	switch {
+	case t.ref.Kind == "Gateway":
+		t.refuse(t.field+".kind", ReasonUnsupported, "callers in the mesh pass no Gateway", "target the Services or routes behind it")
+		return false
+	case !ok:
+		kinds := slices.Sorted(maps.Keys(targetGroups))
+		t.refuse(t.field+".kind", ReasonUnsupported, fmt.Sprintf("a TrafficPolicy cannot be about a %s", t.ref.Kind), "write "+orList(kinds))
+		return false
+	case !rightGroup(t.ref):
+		t.refuse(t.field+".group", ReasonInvalid, fmt.Sprintf("%q is not the group of %s", t.ref.Group, t.ref.Kind), fmt.Sprintf("write %q", group))
+		return false
+	}
+	if problem, remedy := t.missing(); problem != "" {
+		t.refuse(t.field, ReasonTargetNotFound, problem, remedy)
+		return false
+	}
+	return true
+}
+
+// missing says what the target lacks to be there, "" for nothing.
+func (t *policyTarget) missing() (problem, remedy string) {
+	section := t.ref.SectionName
+	switch t.ref.Kind {
+	case kindService:
+		return missingPort(t.r, t.name.Key, section)
+	case kindInstanceGroup:
+		g, ok := catalog.InstanceGroups.Get(t.r, t.name.Key.String())
+		if ok && section != "" && !slices.ContainsFunc(g.Object.Spec.Ports, func(p v1alpha1.InstancePort) bool { return p.Name == section }) {
+			return fmt.Sprintf("%s has no port named %q", t.name, section), "name one of its ports, or leave sectionName out"
+		}
+		if ok {
+			return "", ""
+		}
+	default:
+		o, ok := catalog.Objects.Get(t.r, t.name.String())
+		if ok && section != "" && !slices.Contains(sectionNames(o), section) {
+			return fmt.Sprintf("%s has no %s named %q", t.name, partOf(t.ref.Kind), section), "correct sectionName, or name the " + partOf(t.ref.Kind)
+		}
+		if ok {
+			return "", ""
+		}
+	}
+	return "there is no " + t.name.String(), "create it or correct the name"
+}
+
+func partOf(kind string) string {
+	if kind == kindExternalService {
+		return "port"
+	}
+	return "rule"
+}
+
+// sectionNames returns the names of an object's parts that a sectionName may mean.
+func sectionNames(o *discovery.Object) []string {
+	var out []string
+	rule := func(name *gatewayv1.SectionName) {
+		if name != nil {
+			out = append(out, string(*name))
+		}
+	}
+	switch spec := o.Spec.(type) {
+	case *gatewayv1.HTTPRoute:
+		for i := range spec.Spec.Rules {
+			rule(spec.Spec.Rules[i].Name)
+		}
+	case *gatewayv1.GRPCRoute:
+		for i := range spec.Spec.Rules {
+			rule(spec.Spec.Rules[i].Name)
+		}
+	case *v1alpha1.ExternalService:
+		for i := range spec.Spec.Ports {
+			out = append(out, spec.Spec.Ports[i].Name)
+		}
+	}
+	return out
+}
+
+// sides returns where sections about the target act.
+func (t *policyTarget) sides() side {
+	switch t.ref.Kind {
+	case kindInstanceGroup:
+		return clusters
+	case "HTTPRoute", "GRPCRoute":
+		return requests
+	}
+	return requests | clusters
+}
+
+// judge says which sections cannot act on the target, and what became of the others.
+func (t *policyTarget) judge(fates *fates) {
+	rivals := at(attached(t.r, t.name), t.name, t.ref.SectionName)
+	for i := range sections {
+		sec := &sections[i]
+		if !t.own.states(sec) {
+			continue
+		}
+		if sec.side&t.sides() == 0 {
+			t.misplaced(sec)
+			continue
+		}
+		if winner, lost := t.winner(sec, rivals); lost {
+			fates.lost = append(fates.lost, fmt.Sprintf("%s at %s (%s)", sec.name, t.text(), winner))
+		} else {
+			fates.won++
+		}
+	}
+	t.judgePorts()
+	if t.ref.Kind == kindInstanceGroup {
+		t.sharesCluster()
+	}
+}
+
+// text returns the target's name with its part.
+func (t *policyTarget) text() string {
+	if t.ref.SectionName == "" {
+		return t.name.String()
+	}
+	return t.name.String() + "#" + t.ref.SectionName
+}
+
+// winner returns who has a section at the target, if it is not the policy.
+func (t *policyTarget) winner(sec *section, rivals []source) (string, bool) {
+	if sec.name == "tls" {
+		if winner, lost := t.tlsWinner(); lost {
+			return winner, true
+		}
+	}
+	for i := range rivals {
+		if rivals[i].states(sec) {
+			ref := rivals[i].ref
+			return discovery.ObjectName{Kind: ref.Kind, Key: ref.Key}.String(), ref != t.own.ref
+		}
+	}
+	return "", false
+}
+
+// tlsWinner returns who has the target's TLS before any TrafficPolicy.
+func (t *policyTarget) tlsWinner() (string, bool) {
+	switch t.ref.Kind {
+	case kindService:
+		if o, ok := backendTLSPolicy(t.r, t.name.Key, t.ref.SectionName); ok {
+			return o.Name().String(), true
+		}
+	case kindExternalService:
+		o, ok := catalog.Objects.Get(t.r, t.name.String())
+		if !ok {
+			return "", false
+		}
+		all := true
+		for _, p := range o.Spec.(*v1alpha1.ExternalService).Spec.Ports {
+			if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
+				all = all && p.TLS != nil
+			}
+		}
+		return "its own spec.ports", all
+	}
+	return "", false
+}
+
+// misplaced says that a section has no effect on the kind of target.
+func (t *policyTarget) misplaced(sec *section) {
+	// The algorithm stands with the hash, which does act on a route, because the CRD asks for it.
+	if sec.name == "loadBalancer" && t.own.settings.LoadBalancer.Hash != nil && t.own.settings.LoadBalancer.SlowStart == nil {
+		return
+	}
+	if sec.side == clusters {
+		t.refuse("spec."+sec.name, ReasonUnsupported,
+			fmt.Sprintf("it has no effect on %s, because it is about connections and endpoints, which routes share", t.name),
+			"state it in a TrafficPolicy about the Service")
+		return
+	}
+	t.refuse("spec."+sec.name, ReasonUnsupported,
+		fmt.Sprintf("it has no effect on %s, because it acts before an endpoint is chosen", t.name),
+		"state it in a TrafficPolicy about the Service or a route")
+}
+
+// judgePorts says which sections mean nothing on the protocol of the target's ports.
+func (t *policyTarget) judgePorts() {
+	protocols := t.protocols()
+	if len(protocols) == 0 {
+		return
+	}
+	allTCP := !slices.ContainsFunc(protocols, func(p Protocol) bool { return p != TCP })
+	for i := range sections {
+		if sec := &sections[i]; allTCP && sec.http && t.own.states(sec) && sec.side&t.sides() != 0 {
+			t.refuse("spec."+sec.name, ReasonUnsupported, fmt.Sprintf("it has no effect on %s, which is not HTTP", t.text()),
+				"remove it, or correct the port's protocol")
+		}
+	}
+	if h := t.own.settings.HealthCheck; h != nil && h.GRPC != nil && slices.ContainsFunc(protocols, func(p Protocol) bool { return p != HTTP2 }) {
+		t.refuse("spec.healthCheck.grpc", ReasonUnsupported,
+			fmt.Sprintf("it has no effect on ports of %s that do not speak HTTP/2", t.text()),
+			"give sectionName the port that speaks gRPC, or correct its protocol")
+	}
+}
+
+// protocols returns what is spoken on the ports that the target means.
+func (t *policyTarget) protocols() []Protocol {
+	var out []Protocol
+	switch t.ref.Kind {
+	case kindService, kindInstanceGroup:
+		key := t.name.Key
+		if g, ok := catalog.InstanceGroups.Get(t.r, key.String()); ok && t.ref.Kind == kindInstanceGroup {
+			key = discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
+		}
+		if svc, ok := catalog.Services.Get(t.r, key.String()); ok {
+			for _, p := range servicePorts(svc) {
+				if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
+					out = append(out, ProtocolOf(p))
+				}
+			}
+		}
+	case kindExternalService:
+		if o, ok := catalog.Objects.Get(t.r, t.name.String()); ok {
+			for _, p := range externalPorts(o.Spec.(*v1alpha1.ExternalService).Spec.Ports) {
+				if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
+					out = append(out, externalProtocol(p.Protocol))
+				}
+			}
+		}
+	}
+	return out
+}
+
+// sharesCluster warns where other InstanceGroups get what is said of one.
+func (t *policyTarget) sharesCluster() {
+	g, ok := catalog.InstanceGroups.Get(t.r, t.name.Key.String())
+	if !ok {
+		return
+	}
+	service := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
+	for other := range catalog.InstanceGroups.By(t.r, catalog.ByService, service.String()) {
+		if other.Name != g.Name {
+			t.add(Finding{
+				Severity: Warning, Field: t.field, Condition: v1alpha1.ConditionAccepted, Reason: ReasonAccepted,
+				Message: fmt.Sprintf("InstanceGroup %s gets it too: both are the backing of Service %s on instances", other.Key, service),
+				Remedy:  "target the Service, or name the InstanceGroup as a route's backend",
+			})
+			return
+		}
+	}
+}
