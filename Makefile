@@ -99,10 +99,11 @@ bench-full: tools-test build ## The benchmark with its growth curves
 ##@ Change it
 
 .PHONY: generate
-generate: ## CRDs and deep copies, from policy/v1alpha1
-	@$(GET) controller-gen
+generate: ## CRDs and deep copies, from policy/v1alpha1; Go code of the observe protocol
+	@$(GET) controller-gen buf protoc-gen-go
 	$(BIN)/controller-gen object paths=./policy/v1alpha1
 	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
+	cd xds/observe && PATH=$(BIN):$$PATH buf lint && PATH=$(BIN):$$PATH buf generate
 
 .PHONY: generate-check
 generate-check: ## Fail if `make generate` would change anything
@@ -112,7 +113,7 @@ generate-check: ## Fail if `make generate` would change anything
 	if [[ "$$before" != "$$after" ]]; then \
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
-GENERATED := policy/v1alpha1 manifests/crds
+GENERATED := policy/v1alpha1 manifests/crds xds/observe/observev1
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now
@@ -120,7 +121,7 @@ golden: ## Rewrite the golden files from what the code does now
 
 .PHONY: tools
 tools: tools-test ## Everything that tests, lint and generate need, into .tools/
-	@$(GET) golangci-lint controller-gen benchstat ec2-metadata-mock
+	@$(GET) golangci-lint controller-gen buf protoc-gen-go benchstat ec2-metadata-mock
 
 .PHONY: tools-test
 tools-test:
