@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +57,7 @@ func (s *serve) adminHandler() http.Handler {
 			Role: resource.Role(q.Get("role")), Namespace: q.Get("namespace"), Zone: q.Get("zone"),
 		}))
 	})
+	mux.HandleFunc("GET /v1/rejections", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.store.Rejections()) })
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
@@ -109,7 +111,7 @@ func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 type collector struct {
 	serve *serve
 
-	lastSync, failing, resources, bytes, guard, instances, failedOver, proxiesBehind *prometheus.Desc
+	lastSync, failing, resources, bytes, guard, instances, failedOver, proxiesBehind, refused *prometheus.Desc
 }
 
 func newCollector(s *serve) *collector {
@@ -122,13 +124,14 @@ func newCollector(s *serve) *collector {
 		guard:         prometheus.NewDesc("causeway_guard_held_instances", "Instances that the never-empty guard holds back from removal.", []string{"group"}, nil),
 		instances:     prometheus.NewDesc("causeway_group_instances", "Instances of a group by state (desired, ready, draining, spot).", []string{"group", "state"}, nil),
 		failedOver:    prometheus.NewDesc("causeway_failed_over_ports", "Ports of a Service whose home has no usable endpoint, so that the other backing answers.", []string{"service"}, nil),
+		refused:       prometheus.NewDesc("causeway_xds_rejected_resources", "Resources that a proxy refused and that are not mended since, by whether the last good content is pinned in their place.", []string{"pinned"}, nil),
 		proxiesBehind: prometheus.NewDesc("causeway_xds_proxies_behind", "Connected proxies that have not acknowledged everything, by cause (pending, rejected, stalled).", []string{"cause"}, nil),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.lastSync, c.failing, c.resources, c.bytes, c.guard, c.instances, c.failedOver, c.proxiesBehind} {
+	for _, d := range []*prometheus.Desc{c.lastSync, c.failing, c.resources, c.bytes, c.guard, c.instances, c.failedOver, c.proxiesBehind, c.refused} {
 		ch <- d
 	}
 }
@@ -169,6 +172,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for t := range count {
 		gauge(c.resources, float64(count[t]), typeName(t))
 		gauge(c.bytes, float64(bytes[t]), typeName(t))
+	}
+	refused := map[bool]float64{true: 0, false: 0}
+	for _, r := range c.serve.store.Rejections() {
+		refused[r.Pinned]++
+	}
+	for pinned, n := range refused {
+		gauge(c.refused, n, strconv.FormatBool(pinned))
 	}
 	var pending, rejected, stalled float64
 	for _, p := range c.serve.xds.Proxies() {

@@ -30,17 +30,19 @@ type plane struct {
 	catalog *catalog.Catalog
 	engine  *engine.Engine
 	server  *server.Server
+	store   *snapshot.Store
 	address string
+
+	registry *prometheus.Registry
 }
 
 func startPlane(t *testing.T) *plane {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	registry := prometheus.NewRegistry()
-	p := &plane{catalog: catalog.New()}
-	store := snapshot.New()
-	p.engine = engine.New(p.catalog, store, log, registry)
-	p.server = server.New(store, server.Options{
+	p := &plane{catalog: catalog.New(), store: snapshot.New(), registry: registry}
+	p.engine = engine.New(p.catalog, p.store, log, registry)
+	p.server = server.New(p.store, server.Options{
 		Logger: log, Metrics: server.NewMetrics(registry),
 		Identify: func(n *corev3.Node) (server.Node, error) {
 			node, err := bootstrap.ParseNode(n)

@@ -93,8 +93,8 @@ type sent struct {
 	frames []*snapshot.Frame
 	// before is the store's index through which everything had been sent before.
 	before uint64
-	cause         time.Time
-	at            time.Time
+	cause  time.Time
+	at     time.Time
 	// admitted is how many bytes of admission the response holds.
 	admitted int64
 }

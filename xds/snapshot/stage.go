@@ -84,6 +84,8 @@ type Rejection struct {
 // after pins came or went, outcome for each stage that ended; neither may call
 // back into the store.
 func (s *Store) Stage(silence time.Duration, onPins func(), outcome func(StageOutcome)) {
+	s.apply.Lock()
+	defer s.apply.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.silence, s.onPins, s.outcome = silence, onPins, outcome
@@ -322,7 +324,7 @@ func (s *Store) leave(slot uint32) {
 // Accept notes that a client acknowledged a response with these resources.
 func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 	s := sub.store
-	if t == resource.Endpoint || s.silence == 0 || !sub.verdictMatters(t, ids) {
+	if t == resource.Endpoint || !sub.verdictMatters(t, ids) {
 		return
 	}
 	s.apply.Lock()
@@ -366,6 +368,9 @@ func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32) bool {
 	s := sub.store
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.silence == 0 {
+		return false
+	}
 	for _, id := range ids {
 		if e := s.tables[t].entries[id]; e != nil && (e.next != nil || !e.accepted) {
 			return true
