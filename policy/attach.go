@@ -36,7 +36,7 @@ func attachRoutes(r catalog.Reader, m *Service) {
 			}
 			producer := namespace == m.Namespace
 			if p.Protocol == TCP {
-				tcp := tcpRoutes(r, routes)
+				tcp := tcpRoutes(r, p, routes)
 				if producer {
 					p.TCP = tcp
 				} else {
@@ -44,7 +44,7 @@ func attachRoutes(r catalog.Reader, m *Service) {
 				}
 				continue
 			}
-			http := httpRoutes(r, routes)
+			http := httpRoutes(r, p, routes)
 			if producer {
 				p.HTTP = http
 			} else {
@@ -160,7 +160,7 @@ func parentPorts(o *discovery.Object, ref *gatewayv1.ParentReference, ports []Po
 	case named:
 		return nil, &Finding{
 			Reason:  ReasonUnsupported,
-			Message: fmt.Sprintf("no port of the Service that this names speaks what a %s is about", o.Kind),
+			Message: fmt.Sprintf("no port of the Service that this names speaks what %ss are about", o.Kind),
 			Remedy:  "set the appProtocol of the port: " + appProtocolFor(o.Kind),
 		}
 	}
@@ -237,21 +237,21 @@ func holding(attached []*attachment, namespace string, port uint16) []*attachmen
 }
 
 // httpRoutes merges the HTTPRoutes, or the GRPCRoutes, of a port.
-func httpRoutes(r catalog.Reader, routes []*attachment) *HTTPRoutes {
+func httpRoutes(r catalog.Reader, p *Port, routes []*attachment) *HTTPRoutes {
 	out := &HTTPRoutes{}
 	var rules []rankedRule
-	var p provenance
+	var from provenance
 	for _, a := range routes {
 		m := a.meaning()
-		p.routes = append(p.routes, a.object.Ref())
-		p.used = append(p.used, m.used...)
+		from.routes = append(from.routes, a.object.Ref())
+		from.used = append(from.used, m.used...)
 		settings := make(map[string]Settings)
 		for _, rule := range m.http {
 			s, ok := settings[rule.Name]
 			if !ok {
-				s = ruleSettings(r, a.object, rule.Name, a.parent)
+				s = rulePortSettings(r, a.object, rule.Name, a.parent, p.Name)
 				settings[rule.Name] = s
-				p.settings(s)
+				from.settings(s)
 			}
 			rule.Settings = s
 			rules = append(rules, rule)
@@ -261,17 +261,17 @@ func httpRoutes(r catalog.Reader, routes []*attachment) *HTTPRoutes {
 	for i := range rules {
 		out.Rules = append(out.Rules, rules[i].Rule)
 	}
-	out.Provenance = p.list()
+	out.Provenance = from.list()
 	return out
 }
 
 // tcpRoutes merges the TCPRoutes, or the TLSRoutes, of a port.
-func tcpRoutes(r catalog.Reader, routes []*attachment) *TCPRoutes {
+func tcpRoutes(r catalog.Reader, p *Port, routes []*attachment) *TCPRoutes {
 	out := &TCPRoutes{}
-	var p provenance
+	var from provenance
 	for _, a := range routes {
-		p.routes = append(p.routes, a.object.Ref())
-		p.used = append(p.used, a.meaning().used...)
+		from.routes = append(from.routes, a.object.Ref())
+		from.used = append(from.used, a.meaning().used...)
 	}
 	if routes[0].object.Kind == "TLSRoute" {
 		out.Rules = tlsRules(routes)
@@ -283,12 +283,12 @@ func tcpRoutes(r catalog.Reader, routes []*attachment) *TCPRoutes {
 		rule := &out.Rules[i]
 		for _, a := range routes {
 			if a.object.Ref() == rule.Route {
-				rule.Settings = ruleSettings(r, a.object, rule.Name, a.parent)
-				p.settings(rule.Settings)
+				rule.Settings = rulePortSettings(r, a.object, rule.Name, a.parent, p.Name)
+				from.settings(rule.Settings)
 			}
 		}
 	}
-	out.Provenance = p.list()
+	out.Provenance = from.list()
 	return out
 }
 

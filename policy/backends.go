@@ -126,7 +126,7 @@ func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReferen
 		grant, ok := grantFor(b.r, b.route, group, to)
 		if !ok {
 			return b.unresolved(string(gatewayv1.RouteReasonRefNotPermitted), field,
-				fmt.Sprintf("no ReferenceGrant of namespace %s lets a %s of namespace %s refer to %s", to.Namespace, b.route.Kind, b.route.Namespace, to),
+				fmt.Sprintf("no ReferenceGrant of namespace %s lets %ss of namespace %s refer to %s", to.Namespace, b.route.Kind, b.route.Namespace, to),
 				fmt.Sprintf("have one created in namespace %s", to.Namespace))
 		}
 		b.uses(grant.Ref())

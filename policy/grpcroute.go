@@ -10,7 +10,7 @@ import (
 
 func (b *routeBuilder) grpcRoute(s *gatewayv1.GRPCRouteSpec) {
 	b.ignoreHostnames(s.Hostnames)
-	b.rules, b.empty = len(s.Rules), len(s.Rules) == 0
+	b.countRequestRules(len(s.Rules))
 	for i := range s.Rules {
 		b.grpcRule(i, &s.Rules[i])
 	}

@@ -11,7 +11,7 @@ import (
 
 func (b *routeBuilder) httpRoute(s *gatewayv1.HTTPRouteSpec) {
 	b.ignoreHostnames(s.Hostnames)
-	b.rules, b.empty = len(s.Rules), len(s.Rules) == 0
+	b.countRequestRules(len(s.Rules))
 	for i := range s.Rules {
 		b.httpRule(i, &s.Rules[i])
 	}

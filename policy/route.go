@@ -75,8 +75,10 @@ type PathMatch struct {
 
 // ValueMatch compares the value of a header or of a query parameter.
 type ValueMatch struct {
-	Name  string
-	Regex bool // RE2, of the whole value; else the value itself
+	Name string
+	// Regex is true for RE2, of the whole value; else it is the value itself.
+	// Envoy takes an expression only if its matcher states MaxRegexProgram.
+	Regex bool
 	Value string
 }
 

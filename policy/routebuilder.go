@@ -112,6 +112,15 @@ func (b *routeBuilder) ignoreHostnames(names []gatewayv1.Hostname) {
 	}
 }
 
+// countRequestRules notes how many rules a route about requests has.
+func (b *routeBuilder) countRequestRules(n int) {
+	b.rules, b.empty = n, n == 0
+	if b.empty {
+		b.find(Warning, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, "spec.rules",
+			"without rules no request matches, so that all of them fail", "add a rule, or remove the route")
+	}
+}
+
 func ruleField(index int) string { return "spec.rules[" + strconv.Itoa(index) + "]" }
 
 func ruleName(name *gatewayv1.SectionName) string {

@@ -95,6 +95,9 @@ func (b *routeBuilder) filter(field string, f *gatewayv1.HTTPRouteFilter, place 
 		b.urlRewrite(field+"."+section, f.URLRewrite, place, out)
 		return
 	case gatewayv1.HTTPRouteFilterRequestRedirect, gatewayv1.HTTPRouteFilterRequestMirror, gatewayv1.HTTPRouteFilterCORS:
+	default:
+		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a filter of %ss", f.Type, b.route.Kind), "remove it")
+		return
 	}
 	if place == onBackend {
 		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("filter %s cannot depend on the backend, which is chosen after it", f.Type),

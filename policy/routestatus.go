@@ -133,7 +133,7 @@ func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*meaning, *Fin
 
 // whyWins says what gives a kind of route precedence over another.
 func whyWins(winner, loser *discovery.Object) string {
-	return fmt.Sprintf("a %s is more specific than a %s", winner.Kind, loser.Kind)
+	return fmt.Sprintf("%ss are more specific than %ss", winner.Kind, loser.Kind)
 }
 
 // rival returns the first route of a more specific kind that keeps a route from a port, nil for none.
@@ -218,23 +218,23 @@ func (v *verdict) conditions(generation int64) []metav1.Condition {
 	case !v.works():
 		accepted.Status, accepted.Reason = metav1.ConditionFalse, reasonOf(about)
 	}
-	accepted.Message = messageOf(v.attached(), about)
-	refs := findingsAbout(v.findings, gatewayv1.RouteConditionResolvedRefs)
 	resolved := metav1.Condition{
 		Type: string(gatewayv1.RouteConditionResolvedRefs), Status: metav1.ConditionTrue, Reason: string(gatewayv1.RouteReasonResolvedRefs),
-		Message: messageOf("every object that the route refers to exists and may be referred to", refs),
+		Message: "every object that the route refers to exists and may be referred to",
 	}
-	if len(refs) > 0 {
-		resolved.Status, resolved.Reason = metav1.ConditionFalse, reasonOf(refs)
+	if refs := findingsAbout(v.findings, gatewayv1.RouteConditionResolvedRefs); len(refs) > 0 {
+		resolved.Status, resolved.Reason, resolved.Message = metav1.ConditionFalse, reasonOf(refs), messageOf("", refs)
 	}
 	out := []metav1.Condition{accepted, resolved}
 	if accepted.Status == metav1.ConditionTrue && len(v.dropped)+len(v.failing) > 0 {
 		wrong := slices.DeleteFunc(slices.Clone(about), func(f Finding) bool { return f.Severity != Error })
+		about = slices.DeleteFunc(about, func(f Finding) bool { return f.Severity == Error })
 		out = append(out, metav1.Condition{
 			Type: string(gatewayv1.RouteConditionPartiallyInvalid), Status: metav1.ConditionTrue, Reason: reasonOf(wrong),
 			Message: v.droppedRules() + messageOf("", wrong),
 		})
 	}
+	out[0].Message = messageOf(v.attached(), about)
 	for i := range out {
 		out[i].ObservedGeneration = generation
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 func (b *routeBuilder) tcpRoute(s *gatewayv1.TCPRouteSpec) {
-	b.countRules(len(s.Rules))
+	b.countConnectionRules(len(s.Rules))
 	for i := range s.Rules {
 		rule := &s.Rules[i]
 		b.connectionRule(i, rule.Name, rule.BackendRefs, nil)
@@ -27,8 +27,8 @@ func (b *routeBuilder) connectionRule(index int, name *gatewayv1.SectionName, re
 	}
 }
 
-// countRules notes how many rules a route about connections has: one.
-func (b *routeBuilder) countRules(n int) {
+// countConnectionRules notes how many rules a route about connections has: one.
+func (b *routeBuilder) countConnectionRules(n int) {
 	b.rules = n
 	if n != 1 {
 		b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, "spec.rules",

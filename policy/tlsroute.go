@@ -14,7 +14,7 @@ import (
 // TLSRoute has nothing else to match, and has to give them, so that without
 // them it would be a TCPRoute that says it is none.
 func (b *routeBuilder) tlsRoute(s *gatewayv1.TLSRouteSpec) {
-	b.countRules(len(s.Rules))
+	b.countConnectionRules(len(s.Rules))
 	var names []string
 	for i, h := range s.Hostnames {
 		if !isHostname(strings.TrimPrefix(string(h), "*.")) {
