@@ -17,6 +17,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -47,9 +48,12 @@ const (
 	minRetries = 200
 )
 
-// clusterBase is what all EDS clusters of a protocol have in common, marshalled
-// once: a protobuf message is the concatenation of its parts.
-func clusterBase(p policy.Protocol) []byte {
+// unlimited is what a limit of a cluster is that nobody has stated. Envoy's 1024
+// is one that callers of a busy service meet in good times.
+const unlimited = 100_000
+
+// clusterBase is what all EDS clusters of a protocol have in common.
+func clusterBase(p policy.Protocol) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: edsSource()},
@@ -68,12 +72,10 @@ func clusterBase(p policy.Protocol) []byte {
 			},
 		},
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-			// Envoy's 1024 each is a limit that callers of a busy service
-			// meet in good times; who wants a limit states one.
-			MaxConnections:     wrapperspb.UInt32(100_000),
-			MaxPendingRequests: wrapperspb.UInt32(100_000),
-			MaxRequests:        wrapperspb.UInt32(100_000),
-			RetryBudget:        retryBudget(),
+			MaxConnections:     wrapperspb.UInt32(unlimited),
+			MaxPendingRequests: wrapperspb.UInt32(unlimited),
+			MaxRequests:        wrapperspb.UInt32(unlimited),
+			RetryBudget:        retryBudget(nil),
 		}}},
 		OutlierDetection: &clusterv3.OutlierDetection{
 			Interval:                               durationpb.New(time.Second),
@@ -96,18 +98,30 @@ func clusterBase(p policy.Protocol) []byte {
 		},
 	}
 	if o := httpOptions(p); o != nil {
-		c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
-			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": toAny(o),
-		}
+		setOptions(c, httpOptionsName, o)
 	}
-	return marshal(c)
+	return c
+}
+
+// Names of a cluster's protocol options.
+const (
+	httpOptionsName = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+	tcpOptionsName  = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions"
+)
+
+func setOptions(c *clusterv3.Cluster, name string, o proto.Message) {
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{name: toAny(o)}
 }
 
 // retryBudget bounds what retries add to an overloaded Service. Envoy counts a
 // retried request for as long as it runs, those too whose first attempt found
 // nobody there: when a backing dies, every request of that moment is one. So
 // the bound is loose where there are few requests, and half of them elsewhere.
-func retryBudget() *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
+// Where a percentage is stated, that is what holds, down to Envoy's own least.
+func retryBudget(stated *v1alpha1.Retry) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
+	if stated != nil && stated.BudgetPercent != nil {
+		return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: float64(*stated.BudgetPercent)}}
+	}
 	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
 		BudgetPercent: &typev3.Percent{Value: 50}, MinRetryConcurrency: wrapperspb.UInt32(minRetries),
 	}
@@ -155,11 +169,30 @@ func asWritten() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
 // cluster returns the cluster of a backing.
 func (c *Compiler) cluster(m *policy.Service, p *policy.Port, b *policy.Backing) resource.Resource {
 	name := ClusterName(m.Key, p.Number, b.Platform)
-	own := marshal(&clusterv3.Cluster{Name: name, AltStatName: statName(m.Key, p.Number, b.Platform.String())})
-	return resource.Resource{
-		Type: resource.Cluster, Name: name, Body: resource.Parts{append(own, c.clusters[p.Protocol]...)},
-		EDS: true, Provenance: m.Provenance,
+	return c.edsCluster(m, p, name, statName(m.Key, p.Number, b.Platform.String()), &b.Settings, b.TLS)
+}
+
+// groupCluster returns the cluster of an InstanceGroup that a route names.
+func (c *Compiler) groupCluster(m *policy.Service, p *policy.Port, g *policy.Group) resource.Resource {
+	name := groupClusterName(m.Key, p.Number, g.Name)
+	return c.edsCluster(m, p, name, statName(m.Key, p.Number, discovery.Instances.String()+"/"+g.Name), &g.Settings, g.TLS)
+}
+
+// edsCluster returns a cluster whose endpoints come over the stream. Where no
+// policy says anything, all but its names are bytes that it shares with every
+// other of its protocol: a protobuf message is the concatenation of its parts.
+func (c *Compiler) edsCluster(m *policy.Service, p *policy.Port, name, stat string, s *policy.Settings, tls *policy.TLS) resource.Resource {
+	r := resource.Resource{Type: resource.Cluster, Name: name, EDS: true, Provenance: m.Provenance}
+	if len(s.From) == 0 && tls == nil {
+		own := marshal(&clusterv3.Cluster{Name: name, AltStatName: stat})
+		r.Body = resource.Parts{append(own, c.clusters[p.Protocol]...)}
+		return r
 	}
+	own := clusterBase(p.Protocol)
+	own.Name, own.AltStatName = name, stat
+	applySettings(own, p.Protocol, s, tls, m.Name)
+	r.Body = resource.Parts{marshal(own)}
+	return r
 }
 
 // failover returns the aggregate cluster that prefers a platform and hands
@@ -167,6 +200,12 @@ func (c *Compiler) cluster(m *policy.Service, p *policy.Port, b *policy.Backing)
 // it by itself, at once, and statistics stay those of the members.
 func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.Platform) resource.Resource {
 	name := failoverName(m.Key, p.Number, first)
+	var settings *policy.Settings
+	for i := range p.Backings {
+		if p.Backings[i].Platform == first {
+			settings = &p.Backings[i].Settings
+		}
+	}
 	members := []string{
 		ClusterName(m.Key, p.Number, first),
 		ClusterName(m.Key, p.Number, first.Other()),
@@ -181,9 +220,11 @@ func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.P
 			TypedConfig: toAny(&aggregatev3.ClusterConfig{Clusters: members}),
 		}},
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: lastResort}},
+		// Connections and requests are counted and limited at the members,
+		// whose hosts they go to. Retries are at the cluster that the route names.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-			MaxRequests: wrapperspb.UInt32(100_000), MaxPendingRequests: wrapperspb.UInt32(100_000),
-			RetryBudget: retryBudget(),
+			MaxRequests: wrapperspb.UInt32(unlimited), MaxPendingRequests: wrapperspb.UInt32(unlimited),
+			RetryBudget: retryBudget(settings.Retry),
 		}}},
 	})
 	needs := slices.Clone(members)

@@ -24,7 +24,7 @@ func New() *Compiler {
 		clusters: make(map[policy.Protocol][]byte), otherHost: otherHost(), otherBacking: otherBacking(),
 	}
 	for _, p := range []policy.Protocol{policy.HTTP1, policy.HTTP2, policy.TCP} {
-		c.clusters[p] = clusterBase(p)
+		c.clusters[p] = marshal(clusterBase(p))
 	}
 	return c
 }
@@ -40,6 +40,10 @@ func (c *Compiler) Service(m *policy.Service) []resource.Resource {
 			if fails(p) {
 				out = append(out, c.failover(m, p, b.Platform))
 			}
+		}
+		for j := range p.Groups {
+			g := &p.Groups[j]
+			out = append(out, c.groupCluster(m, p, g), groupEndpoints(m, p, g))
 		}
 		if p.Protocol != policy.TCP {
 			out = append(out, c.virtualHosts(m, p)...)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -19,6 +20,7 @@ const (
 	localityLocality    = 1 // LocalityLbEndpoints.locality
 	localityEndpoints   = 2 // .lb_endpoints
 	localityWeight      = 3 // .load_balancing_weight
+	localityPriority    = 5 // .priority
 	localityZone        = 2 // Locality.zone
 	lbEndpoint          = 1 // LbEndpoint.endpoint
 	lbHealth            = 2 // .health_status
@@ -49,45 +51,68 @@ const endpointOverhead = 28
 // weightScale is the sum that locality weights are scaled to.
 const weightScale = 10_000
 
-// endpoints returns the endpoints of a backing. Callers prefer their own zone
-// as far as its capacity goes (zoneWeights), so they get a variant per zone.
+// endpoints returns the endpoints of a backing.
 func endpoints(m *policy.Service, p *policy.Port, b *policy.Backing) resource.Resource {
-	r := resource.Resource{
-		Type: resource.Endpoint, Name: ClusterName(m.Key, p.Number, b.Platform), Provenance: m.Provenance,
+	return loadAssignment(ClusterName(m.Key, p.Number, b.Platform), b.Zones, &b.Settings, b.TLS, m.Provenance)
+}
+
+// groupEndpoints returns the endpoints of an InstanceGroup that a route names.
+func groupEndpoints(m *policy.Service, p *policy.Port, g *policy.Group) resource.Resource {
+	return loadAssignment(groupClusterName(m.Key, p.Number, g.Name), g.Zones, &g.Settings, g.TLS, m.Provenance)
+}
+
+// loadAssignment returns the endpoints of a cluster. Unless its locality is
+// None, callers of each zone that has some get a variant of their own:
+// PreferZone weighs the zones (zoneWeights), Strict ranks them. Nothing may be
+// sent to endpoints whose TLS cannot be spoken, so there are none then, and
+// requests are answered 503.
+func loadAssignment(name string, zones []policy.Zone, s *policy.Settings, tls *policy.TLS, from []discovery.ObjectRef) resource.Resource {
+	r := resource.Resource{Type: resource.Endpoint, Name: name, Provenance: from}
+	if tls != nil && tls.Failed != "" {
+		zones = nil
 	}
 	head := appendString(nil, assignmentName, r.Name)
 	factor := appendWrapped(nil, policyFactor, overprovisioning)
 	head = appendBytes(head, assignmentPolicy, factor)
 
-	bodies := make([][]byte, len(b.Zones))
-	capacity := make([]uint64, len(b.Zones))
-	for i := range b.Zones {
-		bodies[i], capacity[i] = zoneBody(&b.Zones[i])
+	bodies := make([][]byte, len(zones))
+	capacity := make([]uint64, len(zones))
+	for i := range zones {
+		bodies[i], capacity[i] = zoneBody(&zones[i])
 	}
-	r.Body = assignment(head, bodies, zoneWeights(capacity, -1))
-	if len(b.Zones) < 2 {
+	everywhere := zoneWeights(capacity, -1)
+	r.Body = assignment(head, bodies, everywhere, -1)
+	if len(zones) < 2 || s.Locality == v1alpha1.NoLocality {
 		return r
 	}
-	r.ByZone = make(map[string]resource.Parts, len(b.Zones))
-	for i := range b.Zones {
-		if b.Zones[i].Name != "" {
-			r.ByZone[b.Zones[i].Name] = assignment(head, bodies, zoneWeights(capacity, i))
+	r.ByZone = make(map[string]resource.Parts, len(zones))
+	for i := range zones {
+		switch {
+		case zones[i].Name == "":
+		case s.Locality == v1alpha1.StrictLocality:
+			r.ByZone[zones[i].Name] = assignment(head, bodies, everywhere, i)
+		default:
+			r.ByZone[zones[i].Name] = assignment(head, bodies, zoneWeights(capacity, i), -1)
 		}
 	}
 	return r
 }
 
 // assignment puts zones' bodies and weights together. Only what is between
-// the bodies is new.
-func assignment(head []byte, bodies [][]byte, weights []uint32) resource.Parts {
+// the bodies is new. The zone with the index first, unless that is -1, comes
+// before all others: Envoy goes to those only while it has no usable endpoint.
+func assignment(head []byte, bodies [][]byte, weights []uint32, first int) resource.Parts {
 	parts := make(resource.Parts, 0, 2*len(bodies)+1)
 	between := append(make([]byte, 0, len(head)+16), head...)
 	for i, body := range bodies {
-		weight := appendWrapped(nil, localityWeight, uint64(weights[i]))
+		after := appendWrapped(nil, localityWeight, uint64(weights[i]))
+		if first >= 0 && i != first {
+			after = appendVarint(after, localityPriority, 1)
+		}
 		between = protowire.AppendTag(between, assignmentEndpoints, protowire.BytesType)
-		between = protowire.AppendVarint(between, uint64(len(body)+len(weight))) //nolint:gosec // a length
+		between = protowire.AppendVarint(between, uint64(len(body)+len(after))) //nolint:gosec // a length
 		parts = append(parts, between, body)
-		between = weight
+		between = after
 	}
 	return append(parts, between)
 }

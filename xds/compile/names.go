@@ -7,6 +7,8 @@
 //	<ns>/<svc>:<port>/<pods|instances>      a backing: EDS cluster and its endpoints
 //	<ns>/<svc>:<port>/pods+instances        pods, and instances while no pod is usable
 //	<ns>/<svc>:<port>/instances+pods        the reverse
+//	<ns>/<svc>:<port>/instances/<group>     an InstanceGroup that a route names
+//	external/<ns>/<name>:<port>             a port of an ExternalService
 //	http                                    the route configuration of HTTP callers
 //	http/<svc>.<ns>:<port>                  a virtual host of it
 //	http/<svc>.<ns>:<port>+short            the same by the name that only its namespace may use
@@ -30,6 +32,16 @@ func ClusterName(svc discovery.Key, port uint16, p discovery.Platform) string {
 // failoverName returns the name of the aggregate cluster that prefers a platform.
 func failoverName(svc discovery.Key, port uint16, first discovery.Platform) string {
 	return portName(svc, port) + "/" + first.String() + "+" + first.Other().String()
+}
+
+// groupClusterName returns the name of the cluster of an InstanceGroup.
+func groupClusterName(svc discovery.Key, port uint16, group string) string {
+	return portName(svc, port) + "/" + discovery.Instances.String() + "/" + group
+}
+
+// externalClusterName returns the name of the cluster of an ExternalService's port.
+func externalClusterName(external discovery.Key, port uint16) string {
+	return "external/" + portName(external, port)
 }
 
 // hostName returns the name of a port's virtual host. What is before the last

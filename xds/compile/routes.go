@@ -171,6 +171,3 @@ func (c *Compiler) Mesh(m *policy.Mesh) []resource.Resource {
 		Provenance: m.Provenance,
 	}}
 }
-
-// External returns the resources of an ExternalService, sorted by type and name.
-func (c *Compiler) External(m *policy.External) []resource.Resource { return nil }
