@@ -152,14 +152,14 @@ func (d *decoder) object(tree tree, data []byte) {
 			m.Kind, m.APIVersion, kindNames())
 		return
 	}
-	object := discovery.Key{Namespace: m.Metadata.Namespace, Name: m.Metadata.Name}
-	if object.Namespace == "" && kind.Namespaced {
+	object := discovery.ObjectName{Kind: kind.Name, Key: discovery.Key{Namespace: m.Metadata.Namespace, Name: m.Metadata.Name}}
+	switch {
+	case !kind.Namespaced:
+		object.Namespace = ""
+	case object.Namespace == "":
 		object.Namespace = objects.DefaultNamespace
 	}
-	ref := kind.Name + " " + object.String()
-	if !kind.Namespaced {
-		ref = kind.Name + " " + object.Name
-	}
+	ref := object.String()
 	if first, dup := d.out.at[ref]; dup {
 		d.problem(tree.line(), ref, "it stands at line %d already: remove one", first)
 		return
@@ -179,17 +179,22 @@ func fieldError(e v1alpha1.FieldError) string {
 
 func kindOf(m meta) (objects.Kind, bool) {
 	for _, k := range objects.Kinds() {
-		if k.APIVersion == m.APIVersion && k.Name == m.Kind {
+		if k.Has(m.APIVersion, m.Kind) {
 			return k, true
 		}
 	}
 	return objects.Kind{}, false
 }
 
+// kindNames lists what is read, by API version.
 func kindNames() string {
 	var out []string
 	for _, k := range objects.Kinds() {
+		if n := len(out); n > 0 && strings.HasPrefix(out[n-1], k.APIVersion+" ") {
+			out[n-1] += ", " + k.Name
+			continue
+		}
 		out = append(out, k.APIVersion+" "+k.Name)
 	}
-	return strings.Join(out, ", ")
+	return strings.Join(out, "; ")
 }

@@ -48,6 +48,24 @@ endpoints:
 `
 )
 
+const routeYAML = `apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: php-web, namespace: web}
+spec:
+  parentRefs:
+  - {group: "", kind: Service, name: php-web}
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /reports}}]
+    timeouts: {request: 5m}
+    backendRefs: [{name: php-web, port: 8080}]
+`
+
+const meshYAML = `apiVersion: mesh.causeway.dev/v1alpha1
+kind: Mesh
+metadata: {name: default}
+spec: {}
+`
+
 func TestDecode(t *testing.T) {
 	for name, c := range map[string]struct {
 		file, data string
@@ -74,7 +92,38 @@ func TestDecode(t *testing.T) {
 		"two documents without separator": {"a.yaml", "a: 1\n...\nb: 2\n", nil, []string{`a.yaml:1: something follows the end of the document: separate documents with "---"`}},
 		"an unknown kind": {
 			"a.yaml", "apiVersion: apps/v1\nkind: Deployment\n", nil,
-			[]string{`a.yaml:2: no kind "Deployment" of apiVersion "apps/v1" is read here: correct it, or move the object elsewhere (read are v1 Namespace, v1 Service, discovery.k8s.io/v1 EndpointSlice, mesh.causeway.dev/v1alpha1 InstanceGroup)`},
+			[]string{`a.yaml:2: no kind "Deployment" of apiVersion "apps/v1" is read here: correct it, or move the object elsewhere (read are v1 Namespace, Service, ConfigMap; discovery.k8s.io/v1 EndpointSlice; ` +
+				"gateway.networking.k8s.io/v1 HTTPRoute, GRPCRoute, TCPRoute, TLSRoute, ReferenceGrant, BackendTLSPolicy; " +
+				`mesh.causeway.dev/v1alpha1 InstanceGroup, TrafficPolicy, ExternalService, Mesh)`},
+		},
+		"a route": {
+			"a.yaml", routeYAML, []string{"HTTPRoute web/php-web"}, nil,
+		},
+		"a route of the version before": {
+			"a.yaml", strings.Replace(routeYAML, "k8s.io/v1", "k8s.io/v1beta1", 1), []string{"HTTPRoute web/php-web"}, nil,
+		},
+		"an unknown field of a route": {
+			"a.yaml", strings.Replace(routeYAML, "timeouts: {request", "timeouts: {total", 1),
+			[]string{"HTTPRoute web/php-web"},
+			[]string{"a.yaml:9: HTTPRoute web/php-web: spec.rules[0].timeouts.total: there is no such field: correct or remove it"},
+		},
+		"what a schema refuses": {
+			"a.yaml", strings.NewReplacer("port: 8080", "port: 80800", "PathPrefix", "Prefix").Replace(routeYAML),
+			[]string{"HTTPRoute web/php-web"},
+			[]string{
+				"a.yaml:10: HTTPRoute web/php-web: spec.rules[0].backendRefs[0].port: 80800 is not allowed: it should be less than or equal to 65535",
+				`a.yaml:8: HTTPRoute web/php-web: spec.rules[0].matches[0].path.type: "Prefix" is not allowed: write one of Exact, PathPrefix, RegularExpression`,
+			},
+		},
+		"what a rule of a schema refuses": {
+			"a.yaml", strings.Replace(routeYAML, "request: 5m", "request: 5m, backendRequest: 6m", 1),
+			[]string{"HTTPRoute web/php-web"},
+			[]string{"a.yaml:9: HTTPRoute web/php-web: spec.rules[0].timeouts: backendRequest timeout cannot be longer than request timeout: correct it"},
+		},
+		"a Mesh and the same again in a namespace": {
+			"a.yaml", meshYAML + "---\n" + strings.Replace(meshYAML, "name: default", "name: default, namespace: web", 1),
+			[]string{"Mesh default"},
+			[]string{"a.yaml:6: Mesh default: it stands at line 1 already: remove one"},
 		},
 		"an unknown field": {
 			"a.yaml", strings.Replace(serviceYAML, "port: 80", "port: 80, prot: TCP", 1),

@@ -121,13 +121,18 @@ func (fs files) merge() *merged {
 				m.InstanceGroups = append(m.InstanceGroups, r)
 			}
 		}
+		for _, r := range f.good.Objects {
+			if m.first(name, f, r.Kind, r.Key) {
+				m.Objects = append(m.Objects, r)
+			}
+		}
 	}
 	return m
 }
 
 // first reports whether no file before this one has the object.
 func (m *merged) first(name string, f *fileState, kind string, key discovery.Key) bool {
-	object := kind + " " + key.String()
+	object := discovery.ObjectName{Kind: kind, Key: key}.String()
 	if at, dup := m.from[object]; dup {
 		m.problems = append(m.problems, Problem{
 			name, f.good.at[object], object,

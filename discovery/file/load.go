@@ -16,7 +16,9 @@ type Loaded struct {
 
 // Origin returns the "file:line" that an object was read at, "" for one that
 // was not read.
-func (l *Loaded) Origin(o discovery.ObjectRef) string { return l.at[o.String()] }
+func (l *Loaded) Origin(o discovery.ObjectRef) string {
+	return l.at[discovery.ObjectName{Kind: o.Kind, Key: o.Key}.String()]
+}
 
 // Load reads a directory once into a catalog. Its error means that the
 // directory cannot be read; what is wrong in its files is in the result.

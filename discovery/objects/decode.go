@@ -27,9 +27,11 @@ func decodeStrict(data []byte, into any) []v1alpha1.FieldError {
 	}
 	var out []v1alpha1.FieldError
 	for _, err := range strict {
-		e := v1alpha1.FieldError{Message: err.Error(), Remedy: "correct or remove it"}
-		if m := strictField.FindStringSubmatch(err.Error()); m != nil {
-			e.Field, e.Message = m[2], "there is no such field"
+		e := unknownField("")
+		if m := strictField.FindStringSubmatch(err.Error()); m == nil {
+			e.Message = err.Error()
+		} else {
+			e.Field = m[2]
 			if m[1] == "duplicate" {
 				e.Message = "it stands twice"
 			}
@@ -37,6 +39,10 @@ func decodeStrict(data []byte, into any) []v1alpha1.FieldError {
 		out = append(out, e)
 	}
 	return out
+}
+
+func unknownField(path string) v1alpha1.FieldError {
+	return v1alpha1.FieldError{Field: path, Message: "there is no such field", Remedy: "correct or remove it"}
 }
 
 // misfit says which value of a document does not fit the object's type.

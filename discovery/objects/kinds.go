@@ -1,10 +1,13 @@
 package objects
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -19,19 +22,55 @@ type Kind struct {
 	// Resource is the kind's plural name in the API and in RBAC rules.
 	Resource   string
 	Namespaced bool
+	// Also lists other versions in which a file may hold the kind: an API
+	// server would convert them by their apiVersion alone.
+	Also []string
 
 	decode func(data []byte, scope string, into *Rows) []v1alpha1.FieldError
+}
+
+// Has reports whether objects of an apiVersion and a kind are of this kind.
+func (k Kind) Has(apiVersion, name string) bool {
+	return k.Name == name && (k.APIVersion == apiVersion || slices.Contains(k.Also, apiVersion))
 }
 
 // Kinds lists every kind that the mesh reads.
 func Kinds() []Kind {
 	return []Kind{
-		{"v1", "Namespace", "namespaces", false, decodeNamespace},
-		{"v1", "Service", "services", true, decodeService},
-		{"discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true, decodeEndpointSlice},
-		{v1alpha1.Group + "/" + v1alpha1.Version, "InstanceGroup", "instancegroups", true, decodeInstanceGroup},
+		{"v1", "Namespace", "namespaces", false, nil, decodeNamespace},
+		{"v1", "Service", "services", true, nil, decodeService},
+		{"v1", "ConfigMap", "configmaps", true, nil, decodeConfigMap},
+		{"discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true, nil, decodeEndpointSlice},
+		{gatewayAPI, "HTTPRoute", "httproutes", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.HTTPRoute{} }, httpRouteSchema)},
+		{gatewayAPI, "GRPCRoute", "grpcroutes", true, nil, object(func() metav1.Object { return &gatewayv1.GRPCRoute{} }, grpcRouteSchema)},
+		{gatewayAPI, "TCPRoute", "tcproutes", true, nil, object(func() metav1.Object { return &gatewayv1.TCPRoute{} }, tcpRouteSchema)},
+		{gatewayAPI, "TLSRoute", "tlsroutes", true, nil, object(func() metav1.Object { return &gatewayv1.TLSRoute{} }, tlsRouteSchema)},
+		{gatewayAPI, "ReferenceGrant", "referencegrants", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.ReferenceGrant{} }, referenceGrantSchema)},
+		{gatewayAPI, "BackendTLSPolicy", "backendtlspolicies", true, nil, object(func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }, backendTLSPolicySchema)},
+		{ourAPI, "InstanceGroup", "instancegroups", true, nil, decodeInstanceGroup},
+		{ourAPI, "TrafficPolicy", "trafficpolicies", true, nil, object(func() metav1.Object { return &v1alpha1.TrafficPolicy{} }, trafficPolicySchema)},
+		{ourAPI, "ExternalService", "externalservices", true, nil, object(func() metav1.Object { return &v1alpha1.ExternalService{} }, externalServiceSchema)},
+		{ourAPI, "Mesh", "meshes", false, nil, object(func() metav1.Object { return &v1alpha1.Mesh{} }, meshSchema)},
 	}
 }
+
+const (
+	gatewayAPI     = gatewayv1.GroupName + "/v1"
+	gatewayAPIBeta = gatewayv1.GroupName + "/v1beta1"
+	ourAPI         = v1alpha1.Group + "/" + v1alpha1.Version
+)
+
+var (
+	httpRouteSchema        = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_httproutes.yaml")
+	grpcRouteSchema        = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_grpcroutes.yaml")
+	tcpRouteSchema         = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_tcproutes.yaml")
+	tlsRouteSchema         = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_tlsroutes.yaml")
+	referenceGrantSchema   = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_referencegrants.yaml")
+	backendTLSPolicySchema = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_backendtlspolicies.yaml")
+	trafficPolicySchema    = lazySchema("crds/mesh.causeway.dev_trafficpolicies.yaml")
+	externalServiceSchema  = lazySchema("crds/mesh.causeway.dev_externalservices.yaml")
+	meshSchema             = lazySchema("crds/mesh.causeway.dev_meshes.yaml")
+)
 
 // DefaultNamespace is where an object belongs that names no namespace, as
 // kubectl has it.
@@ -42,6 +81,7 @@ type Rows struct {
 	Services       []*discovery.Service
 	Endpoints      []*discovery.EndpointSet
 	InstanceGroups []*discovery.InstanceGroup
+	Objects        []*discovery.Object
 }
 
 // Decode adds the rows of an object of this kind, given as JSON, to into. It
@@ -82,6 +122,39 @@ func decodeEndpointSlice(data []byte, scope string, into *Rows) []v1alpha1.Field
 		into.Endpoints = append(into.Endpoints, set)
 	}
 	return errs
+}
+
+// decodeConfigMap reads a ConfigMap, which is a row only if it holds CA certificates.
+func decodeConfigMap(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
+	var c corev1.ConfigMap
+	if errs := decodeStrict(data, &c); len(errs) > 0 {
+		return errs
+	}
+	errs := checkNames(DefaultNamespace, &c.ObjectMeta, validation.IsDNS1123Subdomain)
+	if row := Object(&c, scope); len(errs) == 0 && row != nil {
+		into.Objects = append(into.Objects, row)
+	}
+	return errs
+}
+
+// object returns the decoder of a kind that is a row of Objects and that a CRD defines.
+func object(zero func() metav1.Object, schema func() *crdSchema) func(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
+	return func(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
+		o := zero()
+		errs := decodeCustom(data, o, schema())
+		if len(errs) > 0 {
+			return errs
+		}
+		namespace := DefaultNamespace
+		if _, clusterScoped := o.(*v1alpha1.Mesh); clusterScoped {
+			namespace = ""
+		}
+		if errs := checkNames(namespace, o, validation.IsDNS1123Subdomain); len(errs) > 0 {
+			return errs
+		}
+		into.Objects = append(into.Objects, Object(o, scope))
+		return nil
+	}
 }
 
 func decodeInstanceGroup(data []byte, scope string, into *Rows) []v1alpha1.FieldError {

@@ -20,16 +20,16 @@ const (
 
 // checkNames fills in the namespace and checks both names of an object. An
 // empty default is for kinds that have no namespace.
-func checkNames(namespace string, m *metav1.ObjectMeta, isName func(string) []string) []v1alpha1.FieldError {
+func checkNames(namespace string, o metav1.Object, isName func(string) []string) []v1alpha1.FieldError {
 	var out []v1alpha1.FieldError
-	if m.Namespace == "" {
-		m.Namespace = namespace
+	if o.GetNamespace() == "" {
+		o.SetNamespace(namespace)
 	}
-	if errs := isName(m.Name); len(errs) > 0 {
-		out = append(out, v1alpha1.FieldError{Field: "metadata.name", Message: fmt.Sprintf("%q is not a name", m.Name), Remedy: errs[0]})
+	if errs := isName(o.GetName()); len(errs) > 0 {
+		out = append(out, v1alpha1.FieldError{Field: "metadata.name", Message: fmt.Sprintf("%q is not a name", o.GetName()), Remedy: errs[0]})
 	}
-	if m.Namespace != "" && (namespace == "" || len(validation.IsDNS1123Label(m.Namespace)) > 0) {
-		e := v1alpha1.FieldError{Field: "metadata.namespace", Message: fmt.Sprintf("%q is not a namespace", m.Namespace), Remedy: "write a lower case name"}
+	if given := o.GetNamespace(); given != "" && (namespace == "" || len(validation.IsDNS1123Label(given)) > 0) {
+		e := v1alpha1.FieldError{Field: "metadata.namespace", Message: fmt.Sprintf("%q is not a namespace", given), Remedy: "write a lower case name"}
 		if namespace == "" {
 			e.Message, e.Remedy = "objects of this kind are in no namespace", "remove it"
 		}

@@ -1,0 +1,113 @@
+package objects
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// caKey is the key of a ConfigMap under which CA certificates stand.
+const caKey = "ca.crt"
+
+// Object returns the row of an object that says how the mesh routes and treats
+// traffic. It returns nil for one that says nothing to it: a ConfigMap without
+// CA certificates, or a kind that Kinds does not list.
+//
+// The row shares the object's spec, which must not be changed any more.
+func Object(o metav1.Object, scope string) *discovery.Object {
+	out := &discovery.Object{
+		Scope:      scope,
+		Key:        discovery.Key{Namespace: intern(o.GetNamespace()), Name: o.GetName()},
+		Generation: o.GetGeneration(),
+		Created:    o.GetCreationTimestamp().Time,
+	}
+	refs := references{namespace: out.Namespace}
+	meta := trimmed(o)
+	switch o := o.(type) {
+	case *gatewayv1.HTTPRoute:
+		out.Kind, out.Spec = "HTTPRoute", &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
+		refs.httpRoute(&o.Spec)
+		out.Pruned = pruned(o, &o.Spec)
+	case *gatewayv1.GRPCRoute:
+		out.Kind, out.Spec = "GRPCRoute", &gatewayv1.GRPCRoute{ObjectMeta: meta, Spec: o.Spec}
+		refs.grpcRoute(&o.Spec)
+		out.Pruned = pruned(o, &o.Spec)
+	case *gatewayv1.TCPRoute:
+		out.Kind, out.Spec = "TCPRoute", &gatewayv1.TCPRoute{ObjectMeta: meta, Spec: o.Spec}
+		refs.parents(&o.Spec.CommonRouteSpec)
+		for i := range o.Spec.Rules {
+			refs.backends(o.Spec.Rules[i].BackendRefs)
+		}
+		out.Pruned = pruned(o, &o.Spec)
+	case *gatewayv1.TLSRoute:
+		out.Kind, out.Spec = "TLSRoute", &gatewayv1.TLSRoute{ObjectMeta: meta, Spec: o.Spec}
+		refs.parents(&o.Spec.CommonRouteSpec)
+		for i := range o.Spec.Rules {
+			refs.backends(o.Spec.Rules[i].BackendRefs)
+		}
+		out.Pruned = pruned(o, &o.Spec)
+	case *gatewayv1.ReferenceGrant:
+		out.Kind, out.Spec = "ReferenceGrant", &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
+	case *gatewayv1beta1.ReferenceGrant:
+		out.Kind, out.Spec = "ReferenceGrant", &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
+	case *gatewayv1.BackendTLSPolicy:
+		out.Kind, out.Spec = "BackendTLSPolicy", &gatewayv1.BackendTLSPolicy{ObjectMeta: meta, Spec: o.Spec}
+		for _, t := range o.Spec.TargetRefs {
+			refs.local(string(t.Kind), string(t.Name))
+		}
+		for _, ca := range o.Spec.Validation.CACertificateRefs {
+			refs.local(string(ca.Kind), string(ca.Name))
+		}
+		out.Pruned = pruned(o, &o.Spec)
+	case *v1alpha1.TrafficPolicy:
+		out.Kind, out.Spec = "TrafficPolicy", &v1alpha1.TrafficPolicy{ObjectMeta: meta, Spec: o.Spec}
+		for _, t := range o.Spec.TargetRefs {
+			refs.local(t.Kind, t.Name)
+		}
+		refs.tls(o.Spec.TLS)
+	case *v1alpha1.ExternalService:
+		out.Kind, out.Spec = "ExternalService", &v1alpha1.ExternalService{ObjectMeta: meta, Spec: o.Spec}
+		out.Hosts = hosts(o.Spec.Hosts)
+		for i := range o.Spec.Ports {
+			refs.tls(o.Spec.Ports[i].TLS)
+		}
+	case *v1alpha1.Mesh:
+		out.Kind, out.Spec = "Mesh", &v1alpha1.Mesh{ObjectMeta: meta, Spec: o.Spec}
+	case *corev1.ConfigMap:
+		ca, ok := o.Data[caKey]
+		if !ok {
+			return nil
+		}
+		out.Kind, out.Spec = "ConfigMap", &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{caKey: ca}}
+	default:
+		return nil
+	}
+	out.Refs = refs.list()
+	return out
+}
+
+// trimmed returns what the mesh reads of an object's metadata. A status that we
+// wrote ourselves, a label or an annotation then is no change of the row.
+func trimmed(o metav1.Object) metav1.ObjectMeta {
+	return metav1.ObjectMeta{
+		Namespace: intern(o.GetNamespace()), Name: o.GetName(), UID: o.GetUID(),
+		Generation: o.GetGeneration(), CreationTimestamp: o.GetCreationTimestamp(),
+	}
+}
+
+// hosts returns the names in lower case, as DNS compares them, sorted, each once.
+func hosts(in []string) []string {
+	out := make([]string, len(in))
+	for i, h := range in {
+		out[i] = strings.ToLower(h)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}

@@ -1,0 +1,122 @@
+package objects
+
+import (
+	"cmp"
+	"slices"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// references gathers the objects that an object of a namespace names. What a
+// reference leaves out has the default of its type in the Gateway API.
+type references struct {
+	namespace string
+	names     []discovery.ObjectName
+}
+
+// list returns the names sorted by kind, namespace and name, each once.
+func (r *references) list() []discovery.ObjectName {
+	slices.SortFunc(r.names, func(a, b discovery.ObjectName) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
+	})
+	return slices.Clip(slices.Compact(r.names))
+}
+
+// local adds an object of the same namespace.
+func (r *references) local(kind, name string) {
+	r.add(kind, r.namespace, name)
+}
+
+func (r *references) add(kind, namespace, name string) {
+	r.names = append(r.names, discovery.ObjectName{
+		Kind: intern(kind), Key: discovery.Key{Namespace: intern(namespace), Name: intern(name)},
+	})
+}
+
+// namespaced adds an object of the namespace that is given, the same one if none is.
+func (r *references) namespaced(kind *gatewayv1.Kind, fallback string, namespace *gatewayv1.Namespace, name gatewayv1.ObjectName) {
+	if kind != nil && *kind != "" {
+		fallback = string(*kind)
+	}
+	if namespace != nil && *namespace != "" {
+		r.add(fallback, string(*namespace), string(name))
+		return
+	}
+	r.local(fallback, string(name))
+}
+
+func (r *references) parents(s *gatewayv1.CommonRouteSpec) {
+	for _, p := range s.ParentRefs {
+		r.namespaced(p.Kind, "Gateway", p.Namespace, p.Name)
+	}
+}
+
+func (r *references) backend(b *gatewayv1.BackendObjectReference) {
+	r.namespaced(b.Kind, "Service", b.Namespace, b.Name)
+}
+
+func (r *references) backends(refs []gatewayv1.BackendRef) {
+	for i := range refs {
+		r.backend(&refs[i].BackendObjectReference)
+	}
+}
+
+func (r *references) httpRoute(s *gatewayv1.HTTPRouteSpec) {
+	r.parents(&s.CommonRouteSpec)
+	for i := range s.Rules {
+		rule := &s.Rules[i]
+		r.httpFilters(rule.Filters)
+		for j := range rule.BackendRefs {
+			r.backend(&rule.BackendRefs[j].BackendObjectReference)
+			r.httpFilters(rule.BackendRefs[j].Filters)
+		}
+	}
+}
+
+func (r *references) httpFilters(filters []gatewayv1.HTTPRouteFilter) {
+	for i := range filters {
+		f := &filters[i]
+		if f.RequestMirror != nil {
+			r.backend(&f.RequestMirror.BackendRef)
+		}
+		if f.ExternalAuth != nil {
+			r.backend(&f.ExternalAuth.BackendRef)
+		}
+		if f.ExtensionRef != nil {
+			r.local(string(f.ExtensionRef.Kind), string(f.ExtensionRef.Name))
+		}
+	}
+}
+
+func (r *references) grpcRoute(s *gatewayv1.GRPCRouteSpec) {
+	r.parents(&s.CommonRouteSpec)
+	for i := range s.Rules {
+		rule := &s.Rules[i]
+		r.grpcFilters(rule.Filters)
+		for j := range rule.BackendRefs {
+			r.backend(&rule.BackendRefs[j].BackendObjectReference)
+			r.grpcFilters(rule.BackendRefs[j].Filters)
+		}
+	}
+}
+
+func (r *references) grpcFilters(filters []gatewayv1.GRPCRouteFilter) {
+	for i := range filters {
+		f := &filters[i]
+		if f.RequestMirror != nil {
+			r.backend(&f.RequestMirror.BackendRef)
+		}
+		if f.ExtensionRef != nil {
+			r.local(string(f.ExtensionRef.Kind), string(f.ExtensionRef.Name))
+		}
+	}
+}
+
+func (r *references) tls(t *v1alpha1.UpstreamTLS) {
+	if t != nil && t.CACertificateRef != nil {
+		r.local("ConfigMap", t.CACertificateRef.Name)
+	}
+}

@@ -1,0 +1,11 @@
+// Package manifests holds what users apply to a cluster. The program itself
+// reads the CRDs among it, to judge a file as an API server would.
+package manifests
+
+import "embed"
+
+// CRDs are our own CRDs and those of the Gateway API's experimental channel
+// that the mesh reads, by their path below this directory.
+//
+//go:embed crds/*.yaml gateway-api/experimental/*.yaml
+var CRDs embed.FS
