@@ -21,7 +21,7 @@ func (e *evaluation) forward(rule *policy.Rule) {
 		out.Answer = e.failed(rule, "the rule names no backend with a weight above 0")
 		return
 	}
-	head := rewrite(out.Request, &rule.Filters, &rule.Match.Path)
+	head := rewrite(e.message(), &rule.Filters, &rule.Match.Path)
 	begin, invalid, silent := uint32(0), 0, 0
 	for i := range rule.Backends {
 		b := e.backend(rule, &rule.Backends[i], head, begin)

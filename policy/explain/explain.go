@@ -39,6 +39,9 @@ type evaluation struct {
 }
 
 func (e *evaluation) evaluate() {
+	// From here on the host is written without the dot that a fully qualified
+	// name may end with: proxies take it off.
+	e.req.Host = withoutDot(e.req.Host)
 	if !validPath(e.req.Path) {
 		e.out.Answer = e.answer(400, "a path starts with / and has no fragment (#), no space and no control character")
 		return
@@ -57,12 +60,17 @@ func (e *evaluation) evaluate() {
 		e.out.Envoy.Routes = []string{anyRouteName}
 		e.out.Backends = []Backend{{
 			Kind: "Host", Name: e.req.Host, Percent: 100, Interval: Interval{0, policy.ShareTotal},
-			Forwarded: e.out.Request,
+			Forwarded: e.message(),
 			Note:      "the proxy asks the workload's own DNS resolver for the host, because the Mesh says spec.egress.mode: AllowAny",
 		}}
 	default:
 		e.out.Answer = e.answer(404, h.Because)
 	}
+}
+
+// message is the request as filters find it.
+func (e *evaluation) message() Message {
+	return Message{Method: e.req.Method, Host: e.req.Host, Path: e.req.Path, Headers: e.req.Headers}
 }
 
 // service returns what a Service means, read once per evaluation.

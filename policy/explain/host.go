@@ -67,17 +67,26 @@ func (e *evaluation) host() hostFound {
 	return e.unknown(fmt.Sprintf("no Service and no ExternalService answers to %s", name))
 }
 
-// splitHost takes a Host header apart. The dot at the end of a fully
-// qualified name says nothing more.
+// splitHost takes a Host header apart: the name, without the brackets of an
+// IPv6 address, and the port with its colon, "" for none.
 func splitHost(host string) (name, port string) {
 	name = host
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && i > strings.LastIndexByte(host, ']') {
 		name, port = host[:i], host[i:]
 	}
 	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
-		return name[1 : len(name)-1], port
+		name = name[1 : len(name)-1]
 	}
-	return strings.TrimSuffix(name, "."), port
+	return name, port
+}
+
+// withoutDot returns a host without the dot at the end of its name.
+func withoutDot(host string) string {
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 || i < strings.LastIndexByte(host, ']') {
+		return strings.TrimSuffix(host, ".")
+	}
+	return strings.TrimSuffix(host[:i], ".") + host[i:]
 }
 
 // portMeant reports whether a Host header's port, with its colon, means a port.

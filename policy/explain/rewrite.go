@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,10 +32,10 @@ func editPath(path string, edit *policy.PathEdit, match *policy.PathMatch) strin
 	return path
 }
 
-// editHeaders applies edits to a head: what is removed goes first, then each
-// Set takes the place of all of its name, and each Add makes one more.
-func editHeaders(in []Header, edits *policy.HeaderEdits) []Header {
-	out := append([]Header(nil), in...)
+// Apply returns headers as the edits make them: what is removed goes first,
+// then each Set takes the place of all of its name, and each Add makes one more.
+func (edits *HeaderEdits) Apply(in []Header) []Header {
+	out := slices.Clone(in)
 	drop := func(name string) {
 		kept := out[:0]
 		for _, h := range out {
@@ -49,12 +50,9 @@ func editHeaders(in []Header, edits *policy.HeaderEdits) []Header {
 	}
 	for _, h := range edits.Set {
 		drop(h.Name)
-		out = append(out, Header(h))
+		out = append(out, h)
 	}
-	for _, h := range edits.Add {
-		out = append(out, Header(h))
-	}
-	return out
+	return append(out, edits.Add...)
 }
 
 // rewrite returns a request as filters make it.
@@ -63,7 +61,8 @@ func rewrite(m Message, f *policy.Filters, match *policy.PathMatch) Message {
 		m.Host = f.Host
 	}
 	m.Path = editPath(m.Path, f.Path, match)
-	m.Headers = editHeaders(m.Headers, &f.Request)
+	edits := editsOf(&f.Request)
+	m.Headers = edits.Apply(m.Headers)
 	return m
 }
 

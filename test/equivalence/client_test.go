@@ -1,0 +1,218 @@
+package equivalence
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy/explain"
+)
+
+// request is what a caller sends, byte by byte.
+type request struct {
+	Method, Host, Path string
+	Headers            []explain.Header
+}
+
+func (r request) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.Path, r.Host)
+	for _, h := range r.Headers {
+		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
+	}
+	if r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+		b.WriteString("Content-Length: 0\r\n")
+	}
+	b.WriteString("\r\n")
+	return b.String()
+}
+
+// echoed is a request as a backend got it.
+type echoed struct {
+	ID                 string
+	Method, Host, Path string
+	Headers            []explain.Header
+}
+
+// observed is what became of a request.
+type observed struct {
+	Status     int
+	GRPCStatus string
+	Location   string
+	// Route, Cluster and Flags are what Envoy says of it.
+	Route, Cluster, Flags string
+	Header                http.Header
+	Echo                  *echoed
+	Body                  string
+}
+
+// client sends requests over one connection, one after the other, without
+// cleaning anything up as net/http would.
+type client struct {
+	address string
+	conn    net.Conn
+	reader  *bufio.Reader
+}
+
+func (c *client) close() {
+	if c.conn != nil {
+		_ = c.conn.Close()
+		c.conn = nil
+	}
+}
+
+func (c *client) do(r request) (observed, error) {
+	out, err := c.try(r)
+	if err == nil {
+		return out, nil
+	}
+	// The connection may have been closed since the last request.
+	c.close()
+	return c.try(r)
+}
+
+func (c *client) try(r request) (out observed, err error) {
+	if c.conn == nil {
+		if c.conn, err = net.DialTimeout("tcp", c.address, 5*time.Second); err != nil {
+			return out, err
+		}
+		c.reader = bufio.NewReader(c.conn)
+	}
+	if err := c.conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return out, err
+	}
+	if _, err := io.WriteString(c.conn, r.String()); err != nil {
+		return out, err
+	}
+	answer, err := http.ReadResponse(c.reader, &http.Request{Method: r.Method})
+	if err != nil {
+		return out, fmt.Errorf("%q: %w", r.String(), err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return out, err
+	}
+	if answer.Close {
+		c.close()
+	}
+	out = observed{
+		Status: answer.StatusCode, GRPCStatus: answer.Header.Get("Grpc-Status"), Location: answer.Header.Get("Location"),
+		Route: answer.Header.Get(sawRoute), Cluster: answer.Header.Get(sawCluster), Flags: answer.Header.Get(sawFlags),
+		Header: answer.Header, Body: string(body),
+	}
+	if text := answer.Header.Get(echoHeader); text != "" {
+		data, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return out, err
+		}
+		out.Echo = &echoed{}
+		if err := json.Unmarshal(data, out.Echo); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// echoHeader of an answer has the request as the backend got it: an answer to
+// HEAD has no body.
+const echoHeader = "X-Echo"
+
+// baseHeader is in every answer of a backend, for filters to change.
+const baseHeader = "X-Base"
+
+// echo is a backend.
+type echo struct {
+	id       string
+	listener net.Listener
+}
+
+// serveHTTP1 answers requests without judging them: what net/http takes for a
+// bad path is for the mesh to pass on.
+func (e *echo) serveHTTP1(conn net.Conn) {
+	defer conn.Close()
+	reader := bufio.NewReader(conn)
+	for {
+		seen, length, err := readHead(reader)
+		if err != nil {
+			return
+		}
+		seen.ID = e.id
+		if _, err := io.CopyN(io.Discard, reader, length); err != nil {
+			return
+		}
+		data, err := json.Marshal(seen)
+		if err != nil {
+			return
+		}
+		if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%s: %s\r\n%s: base\r\nContent-Length: 0\r\n\r\n",
+			echoHeader, base64.StdEncoding.EncodeToString(data), baseHeader); err != nil {
+			return
+		}
+	}
+}
+
+func readHead(reader *bufio.Reader) (seen echoed, length int64, err error) {
+	line, err := reader.ReadString('\n')
+	if err != nil {
+		return seen, 0, err
+	}
+	parts := strings.Split(strings.TrimRight(line, "\r\n"), " ")
+	if len(parts) != 3 {
+		return seen, 0, fmt.Errorf("request line %q", line)
+	}
+	seen.Method, seen.Path = parts[0], parts[1]
+	for {
+		line, err := reader.ReadString('\n')
+		if err != nil {
+			return seen, 0, err
+		}
+		line = strings.TrimRight(line, "\r\n")
+		if line == "" {
+			return seen, length, nil
+		}
+		name, value, ok := strings.Cut(line, ":")
+		if !ok {
+			return seen, 0, fmt.Errorf("header %q", line)
+		}
+		value = strings.TrimSpace(value)
+		switch {
+		case strings.EqualFold(name, "host"):
+			seen.Host = value
+		case strings.EqualFold(name, "content-length"):
+			if length, err = strconv.ParseInt(value, 10, 64); err != nil {
+				return seen, 0, err
+			}
+		case strings.EqualFold(name, "transfer-encoding"):
+			return seen, 0, errors.New("a body in chunks: no request has one")
+		default:
+			seen.Headers = append(seen.Headers, explain.Header{Name: strings.ToLower(name), Value: value})
+		}
+	}
+}
+
+// ServeHTTP answers HTTP/2.
+func (e *echo) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	seen := echoed{ID: e.id, Method: r.Method, Host: r.Host, Path: r.RequestURI}
+	for name, values := range r.Header {
+		for _, v := range values {
+			if !strings.EqualFold(name, "content-length") {
+				seen.Headers = append(seen.Headers, explain.Header{Name: strings.ToLower(name), Value: v})
+			}
+		}
+	}
+	data, err := json.Marshal(seen)
+	if err != nil {
+		panic(err)
+	}
+	w.Header().Set(echoHeader, base64.StdEncoding.EncodeToString(data))
+	w.Header().Set(baseHeader, "base")
+}

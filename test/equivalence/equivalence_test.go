@@ -1,0 +1,154 @@
+// Package equivalence proves that the evaluator of `causeway explain` does not
+// lie: what it says of a request is what the real Envoy, fed by the real control
+// plane, does with it.
+package equivalence
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+func TestMain(m *testing.M) { harness.Main(m) }
+
+// How many cases there are, each of them a set of routes with requestsPerCase
+// requests, and how many of them are pushed to Envoy at a time.
+const (
+	casesInCI   = 500
+	casesInSoak = 5000
+	perPush     = 25
+)
+
+// Routes drawn at random are pushed to Envoy, and requests that aim at their
+// boundaries are sent through it. Of each the evaluator must have said which
+// route it takes, who answers, what the backend gets and what the caller.
+//
+// CAUSEWAY_SEED repeats a run, CAUSEWAY_CASE one case of it, and CAUSEWAY_SOAK makes it long.
+func TestEvaluatorIsEnvoy(t *testing.T) {
+	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any will do
+	if s := os.Getenv("CAUSEWAY_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+	}
+	first, last := 0, casesInCI
+	if os.Getenv("CAUSEWAY_SOAK") != "" {
+		last = casesInSoak
+	}
+	if s := os.Getenv("CAUSEWAY_CASE"); s != "" {
+		n, err := strconv.Atoi(s)
+		require.NoError(t, err)
+		first, last = n, n+1
+	}
+	t.Logf("CAUSEWAY_SEED=%d", seed)
+	m := startMesh(t)
+	f := writeFixture(t, m)
+	seen := make(map[string]int)
+	for first < last {
+		var cases []*routeCase
+		for ; first < last && len(cases) < perPush; first++ {
+			cases = append(cases, newCase(seed, first, f))
+		}
+		if err := m.put(cases...); err != nil {
+			reject(t, m, seed, cases, err)
+		}
+		for _, c := range cases {
+			for _, r := range c.requests {
+				why, outcome := m.check(c, r)
+				if why != "" {
+					report(t, m, seed, c, r)
+				}
+				seen[outcome]++
+			}
+		}
+	}
+	t.Logf("requests by outcome: %v", seen)
+	// A generator that no longer reaches an outcome proves nothing about it.
+	if last-first > 100 {
+		for _, outcome := range []string{"backend", "redirect", "404", "500"} {
+			require.NotZero(t, seen[outcome], "no request was answered by %s", outcome)
+		}
+	}
+}
+
+// check sends a request and compares; outcome says what became of it.
+func (m *mesh) check(c *routeCase, r request) (why, outcome string) {
+	e := explain.Evaluate(m.catalog.Read(), c.asked(r))
+	seen, err := m.client.do(c.sent(r))
+	if err != nil {
+		return err.Error(), ""
+	}
+	switch {
+	case e.Answer == nil:
+		outcome = "backend"
+	case e.Answer.Location != "":
+		outcome = "redirect"
+	case e.Answer.GRPCStatus != nil:
+		outcome = fmt.Sprintf("grpc-status %d", *e.Answer.GRPCStatus)
+	default:
+		outcome = strconv.Itoa(e.Answer.Status)
+	}
+	return differs(e, seen), outcome
+}
+
+// tries is how often a request is sent while a failure is made smaller: where
+// a rule has several backends, not every one may show it.
+const tries = 12
+
+// report fails the test with the smallest case that shows the difference.
+func report(t *testing.T, m *mesh, seed uint64, c *routeCase, r request) {
+	t.Helper()
+	fails := func(c *routeCase, r request) bool {
+		if m.put(c) != nil {
+			return false
+		}
+		for range tries {
+			if why, _ := m.check(c, r); why != "" {
+				return true
+			}
+		}
+		return false
+	}
+	index := c.index
+	if fails(c, r) {
+		c, r = shrink(c, r, fails)
+	}
+	if err := m.put(c); err != nil {
+		t.Fatalf("case %d: %v", index, err)
+	}
+	why := "it does not show again"
+	for range tries {
+		if again, _ := m.check(c, r); again != "" {
+			why = again
+			break
+		}
+	}
+	said, err := json.MarshalIndent(explain.Evaluate(m.catalog.Read(), c.asked(r)), "", "  ")
+	require.NoError(t, err)
+	seen, err := m.client.do(c.sent(r))
+	require.NoError(t, err)
+	t.Fatalf("CAUSEWAY_SEED=%d CAUSEWAY_CASE=%d\n%s\n%s\nthe evaluator says: %s\nEnvoy did: %+v\necho: %+v", seed, index, why, c.text(r), said, seen, seen.Echo)
+}
+
+// reject fails the test with the smallest case that Envoy does not take.
+func reject(t *testing.T, m *mesh, seed uint64, cases []*routeCase, err error) {
+	t.Helper()
+	for _, c := range cases {
+		if m.put(c) == nil {
+			continue
+		}
+		small, _ := shrink(c, request{Method: "GET", Host: "$", Path: "/"}, func(c *routeCase, _ request) bool { return m.put(c) != nil })
+		t.Fatalf("CAUSEWAY_SEED=%d CAUSEWAY_CASE=%d: %v\n%s", seed, c.index, m.put(small), small.text(small.requests[0]))
+	}
+	t.Fatalf("CAUSEWAY_SEED=%d: cases %d to %d together: %v", seed, cases[0].index, cases[len(cases)-1].index, err)
+}
+
+func itoa(n uint16) string { return strconv.Itoa(int(n)) }

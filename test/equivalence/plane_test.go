@@ -1,0 +1,205 @@
+package equivalence
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"sigs.k8s.io/yaml"
+
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/xds/bootstrap"
+	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/xds/engine"
+	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
+)
+
+// Where the only caller stands.
+const (
+	callerNamespace = "web"
+	callerZone      = "zone-a"
+)
+
+// mesh is the real control plane in this process, whose catalog the test
+// writes, and the real Envoy that it feeds.
+type mesh struct {
+	catalog *catalog.Catalog
+	engine  *engine.Engine
+	server  *server.Server
+	store   *snapshot.Store
+	envoy   *harness.Envoy
+	address string // of Envoy's HTTP listener
+	client  *client
+	pushes  int
+	names   int // of case Services so far
+}
+
+func startMesh(t *testing.T) *mesh {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	registry := prometheus.NewRegistry()
+	m := &mesh{catalog: catalog.New(), store: snapshot.New(), address: harness.FreeAddress(t)}
+	m.engine = engine.New(m.catalog, m.store, log, registry)
+	m.server = server.New(m.store, server.Options{
+		Logger: log, Metrics: server.NewMetrics(registry),
+		Identify: func(n *corev3.Node) (server.Node, error) {
+			node, err := bootstrap.ParseNode(n)
+			return server.Node{
+				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Zone: node.Zone, Declared: node.Declared, Envoy: node.Envoy != "",
+			}, err
+		},
+		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return m.engine.Declare(ctx, n.Declared) },
+	})
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{}, 2)
+	go func() { _ = m.engine.Run(ctx); done <- struct{}{} }()
+	go func() { _ = m.server.Serve(l); done <- struct{}{} }()
+	t.Cleanup(func() {
+		m.server.Stop()
+		cancel()
+		<-done
+		<-done
+	})
+	config, err := bootstrap.Generate(bootstrap.Options{
+		Role: resource.Sidecar, Namespace: callerNamespace, Workload: "caller", Instance: "i-1", Zone: callerZone,
+		Servers: []string{l.Addr().String()},
+	})
+	require.NoError(t, err)
+	m.envoy = harness.StartEnvoy(t, withListener(t, config, m.address), harness.EnvoyOptions{LogLevel: "warning"})
+	m.client = &client{address: m.address}
+	t.Cleanup(m.client.close)
+	return m
+}
+
+// Headers in which Envoy tells what it did with a request.
+const (
+	sawRoute   = "x-saw-route"
+	sawCluster = "x-saw-cluster"
+	sawFlags   = "x-saw-flags"
+)
+
+// withListener adds the HTTP listener that proxies get, as a static one, with a
+// filter in front that tells in every answer which route was taken.
+func withListener(t *testing.T, config []byte, address string) []byte {
+	t.Helper()
+	d, err := compile.ParseDeclaration("http/" + address)
+	require.NoError(t, err)
+	var listener listenerv3.Listener
+	for _, r := range compile.New().Listener(d, nil) {
+		require.NoError(t, proto.Unmarshal(r.Body.Bytes(), &listener))
+	}
+	filter := listener.GetFilterChains()[0].GetFilters()[0]
+	var hcm hcmv3.HttpConnectionManager
+	require.NoError(t, filter.GetTypedConfig().UnmarshalTo(&hcm))
+	tell := &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{}}
+	for name, value := range map[string]string{sawRoute: "%ROUTE_NAME%", sawCluster: "%UPSTREAM_CLUSTER_RAW%", sawFlags: "%RESPONSE_FLAGS%"} {
+		tell.Mutations.ResponseMutations = append(tell.Mutations.ResponseMutations, &mutationrulesv3.HeaderMutation{
+			Action: &mutationrulesv3.HeaderMutation_Append{Append: &corev3.HeaderValueOption{
+				Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+			}},
+		})
+	}
+	hcm.HttpFilters = append([]*hcmv3.HttpFilter{{
+		Name: "tell", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: packed(t, tell)},
+	}}, hcm.GetHttpFilters()...)
+	filter.ConfigType = &listenerv3.Filter_TypedConfig{TypedConfig: packed(t, &hcm)}
+
+	text, err := protojson.Marshal(&listener)
+	require.NoError(t, err)
+	var document, added map[string]any
+	require.NoError(t, yaml.Unmarshal(config, &document))
+	require.NoError(t, yaml.Unmarshal(text, &added))
+	static := document["staticResources"]
+	if static == nil {
+		static = document["static_resources"]
+	}
+	static.(map[string]any)["listeners"] = []any{added}
+	out, err := yaml.Marshal(document)
+	require.NoError(t, err)
+	return out
+}
+
+func packed(t *testing.T, m proto.Message) *anypb.Any {
+	t.Helper()
+	a, err := anypb.New(m)
+	require.NoError(t, err)
+	return a
+}
+
+// put replaces the cases that Envoy serves and returns once it serves the new
+// ones. A Service of a name that was never there before tells when: all
+// virtual hosts of a push take effect at once.
+func (m *mesh) put(cases ...*routeCase) error {
+	m.pushes++
+	marker := fmt.Sprintf("marker-%d", m.pushes)
+	for _, c := range cases {
+		m.names++
+		c.name = fmt.Sprintf("s%d", m.names)
+	}
+	revision, err := m.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
+		services, sets, objects := rowsOf(marker, cases)
+		catalog.Services.Replace(tx, casesScope, services)
+		catalog.Endpoints.Replace(tx, casesScope, sets)
+		catalog.Objects.Replace(tx, casesScope, objects)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := m.engine.Await(ctx, revision); err != nil {
+		return err
+	}
+	for {
+		seen, err := m.client.do(request{Method: "GET", Host: marker + "." + callerNamespace, Path: "/"})
+		if err == nil && seen.Echo != nil && m.settled() {
+			return nil
+		}
+		if rejected := m.rejected(); rejected != "" {
+			return fmt.Errorf("Envoy rejects the configuration: %s", rejected)
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("Envoy does not take up the configuration: %+v, %w; %+v", seen, err, m.server.Proxies())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// settled reports whether the proxy has acknowledged all that it was sent.
+func (m *mesh) settled() bool {
+	proxies := m.server.Proxies()
+	return len(proxies) == 1 && proxies[0].InSync
+}
+
+// rejected returns what Envoy has refused, "" for nothing.
+func (m *mesh) rejected() string {
+	var out []string
+	for _, p := range m.server.Proxies() {
+		for _, s := range p.Types {
+			if len(s.Rejected) > 0 {
+				out = append(out, fmt.Sprintf("%s %v: %s", s.Type, s.Rejected, s.Error))
+			}
+		}
+	}
+	return strings.Join(out, "; ")
+}
