@@ -107,11 +107,15 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 			e, store := start(t, cat)
 			_, err := e.Declare(t.Context(), declared)
 			require.NoError(t, err)
-			for range 12 {
+			for range 16 {
 				var revision uint64
 				for range 1 + r.IntN(5) {
 					revision, err = cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-						mutate(r, tx)
+						if r.IntN(2) == 0 {
+							mutate(r, tx)
+						} else {
+							mutateObject(r, tx)
+						}
 						return nil
 					})
 					require.NoError(t, err)
@@ -133,6 +137,11 @@ func fromScratch(r catalog.Reader) *snapshot.Store {
 	for svc := range catalog.Services.All(r) {
 		if m := policy.BuildService(r, svc.Key); m != nil {
 			updates = append(updates, snapshot.Update{Unit: svc.Key.String(), Resources: c.Service(m)})
+		}
+	}
+	for o := range catalog.Objects.By(r, catalog.ByKind, "ExternalService") {
+		if m := policy.BuildExternal(r, o.Key); m != nil {
+			updates = append(updates, snapshot.Update{Unit: o.Name().String(), Resources: c.External(m)})
 		}
 	}
 	for _, text := range declared {
