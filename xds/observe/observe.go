@@ -1,0 +1,102 @@
+// Package observe finds out whether the mesh does what its objects say: which
+// generation of an object every proxy has acknowledged, and which one a proxy
+// has refused, with its own words.
+//
+// Replicas observe, the leader judges. A replica summarizes what it sees of the
+// proxies that are connected to it (Summarize) and reports what changes of that
+// to the leader over gRPC. The leader keeps the newest summary of each replica
+// (book) and judges every object by them (Judge); what it says becomes the
+// condition Programmed of the object's status (Observer.Programmed).
+//
+// Who may report follows from the replicas' Leases, which have the hash of each
+// replica's certificate and nothing secret: who may write those may report.
+package observe
+
+import (
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+// Times of the protocol and of the judgement.
+const (
+	// Patience is how long proxies may take to acknowledge a generation, and a
+	// replica to be heard of, before the condition says that they do not.
+	Patience = 10 * time.Second
+	// every is how often a replica looks at its proxies.
+	every = 250 * time.Millisecond
+	// signOfLife is how often a replica with nothing new to say reports that.
+	signOfLife = 3 * time.Second
+)
+
+// Bounds of what is reported, whatever the mesh is like.
+const (
+	// maxNames is how many proxies that lack a generation are named.
+	maxNames = 5
+	// maxNode and maxError are how many bytes of a node's id and of a proxy's
+	// own words are passed on.
+	maxNode  = 256
+	maxError = 1024
+	// chunk is the size from which on a summary continues in another message,
+	// and maxMessage what no message may exceed.
+	chunk      = 128 << 10
+	maxMessage = 1 << 20
+	// maxObjects bounds what a leader keeps of one replica.
+	maxObjects = 200_000
+)
+
+// Local is what a replica sees: its objects, its proxies, and what they refused.
+type Local struct {
+	Objects    []Object
+	Proxies    []Proxy
+	Rejections []Rejection
+}
+
+// Object says how far the newest generation of an object has come in the
+// replica's snapshot.
+type Object struct {
+	Name       discovery.ObjectName
+	Generation int64
+	// Index of the snapshot from which on the generation is in force for
+	// everyone, 0 while it is not.
+	Index uint64
+	// Held is true while its configuration is held at the last good one,
+	// because something was refused.
+	Held bool
+	// Since is when the generation was compiled.
+	Since time.Time
+}
+
+// Proxy says how far a connected proxy has come.
+type Proxy struct {
+	Node string
+	// Joined is the snapshot's index when the proxy connected, Acknowledged the
+	// one up to which it has acknowledged everything that concerns it.
+	Joined, Acknowledged uint64
+	// Connected is when it connected.
+	Connected time.Time
+}
+
+// Rejection is a resource that a proxy has refused.
+type Rejection struct {
+	// Resource is its type and name, for example "CDS web/php-web:80/pods".
+	Resource string
+	Node     string
+	// Error is the proxy's own text.
+	Error string
+	// Objects that the resource came from, with the generations that were refused.
+	Objects []discovery.ObjectRef
+	// Held is true where the last good configuration holds instead.
+	Held  bool
+	Since time.Time
+}
+
+// Replica is a live process of the control plane, as its Lease tells.
+type Replica struct {
+	// Name is its identity, the same as in the election of the leader.
+	Name string
+	// Address is where it takes reports while it leads.
+	Address string
+	// Certificate is the fingerprint of the certificate that it shows (Identity.Fingerprint).
+	Certificate string
+}

@@ -1,0 +1,325 @@
+package observe
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+// Options are what an Observer needs from outside.
+type Options struct {
+	// Replica is this replica's name. Where there are no others it may be "".
+	Replica string
+	// Local returns what this replica sees. It is called a few times a second.
+	Local func() Local
+	// Leader returns the name of the replica that leads, "" while nobody knows.
+	Leader   func() string
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+	// Now is the clock, time.Now if nil.
+	Now func() time.Time
+}
+
+// Observer is a replica's part in finding out what is in force: it reports to
+// the leader (Report), or judges while it leads (Lead), and takes the others'
+// reports (Serve). Its methods may be called concurrently.
+type Observer struct {
+	opts     Options
+	identity *Identity
+	metrics  *metrics
+	wake     chan struct{}
+
+	mu       sync.Mutex
+	replicas map[string]Replica
+	changed  chan struct{} // closed when replicas change or a term begins or ends
+	session  uint64        // of the newest stream to a leader
+	term     *term         // nil while this replica does not lead
+}
+
+// term is a time in which this replica leads.
+type term struct {
+	ended    chan struct{}
+	verdicts *verdicts
+
+	mu   sync.Mutex
+	book *book
+}
+
+// New returns an observer with an identity of its own.
+func New(o Options) (*Observer, error) {
+	identity, err := NewIdentity(o.Replica)
+	if err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Observer{
+		opts: o, identity: identity, metrics: newMetrics(o.Registry), wake: make(chan struct{}, 1),
+		changed: make(chan struct{}),
+	}, nil
+}
+
+// Fingerprint of the certificate that this replica shows, for its Lease.
+func (o *Observer) Fingerprint() string { return o.identity.Fingerprint() }
+
+// SetReplicas says which replicas live, this one included or not.
+func (o *Observer) SetReplicas(replicas []Replica) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.replicas = make(map[string]Replica, len(replicas))
+	for _, r := range replicas {
+		o.replicas[r.Name] = r
+	}
+	if t := o.term; t != nil {
+		t.live(o.others(), o.opts.Now())
+	}
+	o.announce()
+}
+
+// announce tells those who wait that something has changed. mu must be held.
+func (o *Observer) announce() {
+	close(o.changed)
+	o.changed = make(chan struct{})
+}
+
+// others returns the live replicas but this one, by name. mu must be held.
+func (o *Observer) others() []Replica {
+	out := make([]Replica, 0, len(o.replicas))
+	for _, name := range slices.Sorted(maps.Keys(o.replicas)) {
+		if name != o.opts.Replica {
+			out = append(out, o.replicas[name])
+		}
+	}
+	return out
+}
+
+func (t *term) live(replicas []Replica, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.book.live(replicas, now)
+}
+
+// errLeads is the error of a second Lead at the same time.
+var errLeads = errors.New("observe: this replica leads already")
+
+// Lead judges all objects until the context ends, by what this replica sees
+// and the others report. Its only other error is that another Lead is under way.
+func (o *Observer) Lead(ctx context.Context) error {
+	began := o.opts.Now()
+	t := &term{
+		ended: make(chan struct{}), verdicts: newVerdicts(began, o.wake),
+		book: newBook(uint64(began.UnixNano())), //nolint:gosec // after 1970
+	}
+	o.mu.Lock()
+	if o.term != nil {
+		o.mu.Unlock()
+		return errLeads
+	}
+	t.book.live(o.others(), began)
+	o.term = t
+	o.announce()
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.term = nil
+		close(t.ended)
+		t.live(nil, o.opts.Now())
+		o.metrics.objects.Reset()
+		o.metrics.replicas.Reset()
+		o.announce()
+	}()
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		o.judge(t)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// judge renews all verdicts of a term.
+func (o *Observer) judge(t *term) {
+	start := time.Now()
+	local := o.opts.Local()
+	own := Summarize(local)
+	now := o.opts.Now()
+	targets := make([]Target, len(local.Objects))
+	for i := range local.Objects {
+		targets[i] = Target{Name: local.Objects[i].Name, Generation: local.Objects[i].Generation, Since: local.Objects[i].Since}
+	}
+	t.mu.Lock()
+	reports := append(t.book.reports(), Report{Replica: o.opts.Replica, Known: true, Heard: now, Summary: own})
+	t.verdicts.judge(targets, reports, now)
+	states := make(map[string]int)
+	for i := range reports {
+		states[reports[i].state(now)]++
+	}
+	t.mu.Unlock()
+	counts := make(map[string]int)
+	for _, c := range t.verdicts.all() {
+		counts[c.Reason]++
+	}
+	for _, reason := range reasons {
+		o.metrics.objects.WithLabelValues(reason).Set(float64(counts[reason]))
+	}
+	for _, state := range []string{replicaReporting, replicaAwaited, replicaSilent} {
+		o.metrics.replicas.WithLabelValues(state).Set(float64(states[state]))
+	}
+	o.metrics.duration.Observe(time.Since(start).Seconds())
+}
+
+func (r *Report) state(now time.Time) string {
+	switch {
+	case r.silent(now):
+		return replicaSilent
+	case !r.Known:
+		return replicaAwaited
+	}
+	return replicaReporting
+}
+
+func (o *Observer) current() *term {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.term
+}
+
+// Programmed returns the condition Programmed of a generation of an object. It
+// has no transition time. false says that nothing is known yet: what the status
+// says stays. So it is while this replica does not lead, at the beginning of a
+// term, and until the generation was compiled.
+func (o *Observer) Programmed(ref discovery.ObjectRef) (metav1.Condition, bool) {
+	t := o.current()
+	if t == nil {
+		return metav1.Condition{}, false
+	}
+	return t.verdicts.get(ref)
+}
+
+// Wake has a value when there may be something for Take. It is for one reader.
+func (o *Observer) Wake() <-chan struct{} { return o.wake }
+
+// Take returns the objects of which Programmed has changed since the last Take, sorted.
+func (o *Observer) Take() []discovery.ObjectName {
+	t := o.current()
+	if t == nil {
+		return nil
+	}
+	return t.verdicts.take()
+}
+
+// View is what an observer knows, for people.
+type View struct {
+	// Leading is false on a replica that knows of its own proxies alone.
+	Leading  bool            `json:"leading"`
+	Replicas []ReplicaView   `json:"replicas"`
+	Objects  []ProgrammedRow `json:"objects"`
+}
+
+// ReplicaView is one replica in a View.
+type ReplicaView struct {
+	Name string `json:"name"`
+	// State is reporting, awaited or silent.
+	State   string    `json:"state"`
+	Proxies int       `json:"proxies"`
+	Heard   time.Time `json:"heard"`
+}
+
+// ProgrammedRow is the condition Programmed of one object in a View.
+type ProgrammedRow struct {
+	Kind       string                 `json:"kind"`
+	Namespace  string                 `json:"namespace,omitempty"`
+	Name       string                 `json:"name"`
+	Generation int64                  `json:"generation"`
+	Status     metav1.ConditionStatus `json:"status"`
+	Reason     string                 `json:"reason"`
+	Message    string                 `json:"message"`
+}
+
+// String returns "Kind namespace/name".
+func (r *ProgrammedRow) String() string {
+	return discovery.ObjectName{Kind: r.Kind, Key: discovery.Key{Namespace: r.Namespace, Name: r.Name}}.String()
+}
+
+// View returns what is known: on the leader of the whole mesh, elsewhere of
+// this replica's proxies.
+func (o *Observer) View() View {
+	now := o.opts.Now()
+	if t := o.current(); t != nil {
+		return t.view(o.opts.Replica, o.opts.Local, now)
+	}
+	local := o.opts.Local()
+	own := Report{Replica: o.opts.Replica, Known: true, Heard: now, Summary: Summarize(local)}
+	conditions := make(map[discovery.ObjectName]metav1.Condition, len(local.Objects))
+	for i := range local.Objects {
+		l := &local.Objects[i]
+		conditions[l.Name] = Judge(Target{Name: l.Name, Generation: l.Generation, Since: l.Since}, []Report{own}, now)
+	}
+	return View{Replicas: []ReplicaView{own.view(now)}, Objects: programmedRows(conditions)}
+}
+
+func (t *term) view(replica string, local func() Local, now time.Time) View {
+	v := View{Leading: true, Objects: programmedRows(t.verdicts.all())}
+	own := Report{Replica: replica, Known: true, Heard: now, Summary: Summary{Proxies: len(local().Proxies)}}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range append(t.book.reports(), own) {
+		v.Replicas = append(v.Replicas, r.view(now))
+	}
+	slices.SortFunc(v.Replicas, func(a, b ReplicaView) int { return cmp.Compare(a.Name, b.Name) })
+	return v
+}
+
+func (r *Report) view(now time.Time) ReplicaView {
+	return ReplicaView{Name: r.Replica, State: r.state(now), Proxies: r.Summary.Proxies, Heard: r.Heard}
+}
+
+func programmedRows(conditions map[discovery.ObjectName]metav1.Condition) []ProgrammedRow {
+	out := make([]ProgrammedRow, 0, len(conditions))
+	for _, name := range slices.SortedFunc(maps.Keys(conditions), compareNames) {
+		c := conditions[name]
+		out = append(out, ProgrammedRow{
+			Kind: name.Kind, Namespace: name.Namespace, Name: name.Key.Name, Generation: c.ObservedGeneration,
+			Status: c.Status, Reason: c.Reason, Message: c.Message,
+		})
+	}
+	return out
+}
+
+// leader returns the replica that leads, false if that is this one or not
+// known or has no live Lease, and a channel that is closed when that may have changed.
+func (o *Observer) leader() (Replica, bool, <-chan struct{}) {
+	name := o.opts.Leader()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	r, ok := o.replicas[name]
+	return r, ok && name != o.opts.Replica && o.term == nil, o.changed
+}
+
+// replicaOf returns the live replica with a certificate.
+func (o *Observer) replicaOf(fingerprint string) (Replica, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, r := range o.replicas {
+		if r.Certificate == fingerprint {
+			return r, nil
+		}
+	}
+	return Replica{}, fmt.Errorf("observe: %w", errNotLive)
+}
