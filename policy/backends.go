@@ -29,18 +29,7 @@ func shapeOf(r catalog.Reader, key discovery.Key) []Port {
 	ports := servicePorts(svc)
 	out := make([]Port, 0, len(ports))
 	for _, p := range ports {
-		port := Port{Number: p.Port, Name: p.Name, Protocol: ProtocolOf(p), Failover: true, Backings: []Backing{{Platform: discovery.Pods}}}
-		if home == discovery.Instances || onInstances(groups, sets, p, len(ports) == 1) {
-			port.Backings = append(port.Backings, Backing{Platform: discovery.Instances})
-		}
-		for i := range port.Backings {
-			share := uint32(0)
-			if port.Backings[i].Platform == home {
-				share = ShareTotal
-			}
-			port.Shares = append(port.Shares, share)
-		}
-		out = append(out, port)
+		out = append(out, shapePort(p, len(ports) == 1, home, groups, sets))
 	}
 	return out
 }

@@ -18,7 +18,7 @@ func (b *routeBuilder) grpcRoute(s *gatewayv1.GRPCRouteSpec) {
 
 func (b *routeBuilder) grpcRule(index int, in *gatewayv1.GRPCRouteRule) {
 	field := ruleField(index)
-	rule := Rule{Route: b.route.Ref(), Index: index, Name: ruleName(in.Name), GRPC: true}
+	rule := Rule{Route: b.route.Ref(), Index: index, Name: b.ruleName(index, in.Name), GRPC: true}
 	matches := in.Matches
 	if len(matches) == 0 {
 		matches = []gatewayv1.GRPCRouteMatch{{}}
@@ -33,7 +33,7 @@ func (b *routeBuilder) grpcRule(index int, in *gatewayv1.GRPCRouteRule) {
 		named[i] = namedBackend{fmt.Sprintf("%s.backendRefs[%d]", field, i), &in.BackendRefs[i].BackendRef, httpFilters(in.BackendRefs[i].Filters)}
 	}
 	rule.Backends = b.backends(named)
-	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence)
+	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself
 	if !b.endRule(index) {
 		return
 	}
@@ -92,15 +92,12 @@ func (b *routeBuilder) grpcMethod(field string, in *gatewayv1.GRPCMethodMatch) (
 		return PathMatch{PathExact, "/" + service + "/" + method}, rank
 	case gatewayv1.GRPCMethodMatchRegularExpression:
 		rank[0] = rankRegex
-		pattern := ""
 		for i, value := range [2]string{service, method} {
-			if value == "" {
-				pattern += "/" + grpcName
-				continue
+			if value != "" {
+				b.regex(field+"."+grpcFields[i], value)
 			}
-			b.regex(field+"."+grpcFields[i], value)
-			pattern += "/(?:" + value + ")"
 		}
+		pattern := "/" + grpcElement(service) + "/" + grpcElement(method)
 		if problem := checkRegex(pattern); problem != "" && !b.wrong {
 			b.invalid(ReasonUnsupported, field, "service and method together: "+problem, "make them shorter")
 		}
@@ -109,6 +106,14 @@ func (b *routeBuilder) grpcMethod(field string, in *gatewayv1.GRPCMethodMatch) (
 		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a way to compare a method", kind), "give Exact or RegularExpression")
 		return everything, precedence{}
 	}
+}
+
+// grpcElement returns an expression for one element of the path, which is not to end inside a larger one.
+func grpcElement(pattern string) string {
+	if pattern == "" {
+		return grpcName
+	}
+	return "(?:" + pattern + ")"
 }
 
 // isGRPCName reports whether a string is an identifier of protobuf, or, for a

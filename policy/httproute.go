@@ -19,7 +19,7 @@ func (b *routeBuilder) httpRoute(s *gatewayv1.HTTPRouteSpec) {
 
 func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
 	field := ruleField(index)
-	rule := Rule{Route: b.route.Ref(), Index: index, Name: ruleName(in.Name)}
+	rule := Rule{Route: b.route.Ref(), Index: index, Name: b.ruleName(index, in.Name)}
 	in = withMatch(in)
 	matches := make([]Match, len(in.Matches))
 	for i := range in.Matches {
@@ -42,7 +42,7 @@ func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
 	rule.Backends = b.backends(named)
 	b.timeouts(field+".timeouts", in.Timeouts, &rule)
 	rule.Retry = b.retry(field+".retry", in.Retry)
-	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence)
+	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself
 	if !b.endRule(index) {
 		return
 	}

@@ -132,10 +132,18 @@ func TestPrecedenceIsATotalOrder(t *testing.T) {
 }
 
 func randomMatch(rnd *rand.Rand) Match {
-	m := Match{Path: []PathMatch{
-		{PathPrefix, "/"}, {PathPrefix, "/a"}, {PathPrefix, "/a/b"}, {PathPrefix, "/ab"}, {PathExact, "/a"}, {PathExact, "/a/b"},
-		{PathRegex, "/a.*"}, {PathRegex, "/[a-z]+"}, {PathRegex, "/a/b|/a"},
-	}[rnd.IntN(9)], Method: []string{"", "", "GET", "POST"}[rnd.IntN(4)]}
+	paths := []PathMatch{
+		{PathPrefix, "/"},
+		{PathPrefix, "/a"},
+		{PathPrefix, "/a/b"},
+		{PathPrefix, "/ab"},
+		{PathExact, "/a"},
+		{PathExact, "/a/b"},
+		{PathRegex, "/a.*"},
+		{PathRegex, "/[a-z]+"},
+		{PathRegex, "/a/b|/a"},
+	}
+	m := Match{Path: paths[rnd.IntN(len(paths))], Method: []string{"", "", "GET", "POST"}[rnd.IntN(4)]}
 	values := func() []ValueMatch {
 		var out []ValueMatch
 		for _, name := range []string{"a", "b"} {
@@ -457,9 +465,9 @@ func fill(rnd *rand.Rand, v reflect.Value, depth int) {
 			fill(rnd, v.Elem(), depth+1)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if v.Field(i).CanSet() {
-				fill(rnd, v.Field(i), depth+1)
+		for _, field := range v.Fields() {
+			if field.CanSet() {
+				fill(rnd, field, depth+1)
 			}
 		}
 	case reflect.Slice:

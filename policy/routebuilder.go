@@ -47,6 +47,8 @@ type routeBuilder struct {
 	r      catalog.Reader
 	route  *discovery.Object
 	parent discovery.Key
+	// names of the rules so far.
+	names map[string]bool
 	// wrong and fails say of the rule that is being read that it must be
 	// dropped, and that it must answer 500.
 	wrong, fails bool
@@ -123,10 +125,20 @@ func (b *routeBuilder) countRequestRules(n int) {
 
 func ruleField(index int) string { return "spec.rules[" + strconv.Itoa(index) + "]" }
 
-func ruleName(name *gatewayv1.SectionName) string {
-	if name == nil {
+// ruleName returns the name of a rule, "" for none. Policies name rules by it,
+// so it must not stand twice; but requests go their way all the same.
+func (b *routeBuilder) ruleName(index int, name *gatewayv1.SectionName) string {
+	if name == nil || *name == "" {
 		return ""
 	}
+	if b.names[string(*name)] {
+		b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, ruleField(index)+".name",
+			fmt.Sprintf("another rule is named %q too, so that a policy would be about both", *name), "rename one of the two")
+	}
+	if b.names == nil {
+		b.names = make(map[string]bool)
+	}
+	b.names[string(*name)] = true
 	return string(*name)
 }
 

@@ -40,26 +40,9 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	ipv6 := prefersIPv6(svc)
 	for _, p := range ports {
 		only := len(ports) == 1
-		port := Port{Number: p.Port, Name: p.Name, Protocol: ProtocolOf(p), Failover: true}
-		port.Backings = append(port.Backings, Backing{
-			Platform: discovery.Pods,
-			Zones:    zones(sets, discovery.Pods, p, only, ipv6),
-		})
-		// The home keeps its backing and its share even when its InstanceGroup
-		// is deleted or maps another port: the home does not change by that,
-		// and failover hands the share on.
-		if m.Home == discovery.Instances || onInstances(groups, sets, p, only) {
-			port.Backings = append(port.Backings, Backing{
-				Platform: discovery.Instances,
-				Zones:    zones(sets, discovery.Instances, p, only, ipv6),
-			})
-		}
-		for _, b := range port.Backings {
-			share := uint32(0)
-			if b.Platform == m.Home {
-				share = ShareTotal
-			}
-			port.Shares = append(port.Shares, share)
+		port := shapePort(p, only, m.Home, groups, sets)
+		for i := range port.Backings {
+			port.Backings[i].Zones = zones(sets, port.Backings[i].Platform, p, only, ipv6)
 		}
 		m.Ports = append(m.Ports, port)
 	}
@@ -67,6 +50,26 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	attachRoutes(r, m)
 	applyPolicies(r, m)
 	return m
+}
+
+// shapePort returns a port with the backings that it has and their shares,
+// without endpoints.
+func shapePort(p discovery.ServicePort, only bool, home discovery.Platform, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) Port {
+	port := Port{Number: p.Port, Name: p.Name, Protocol: ProtocolOf(p), Failover: true, Backings: []Backing{{Platform: discovery.Pods}}}
+	// The home keeps its backing and its share even when its InstanceGroup
+	// is deleted or maps another port: the home does not change by that,
+	// and failover hands the share on.
+	if home == discovery.Instances || onInstances(groups, sets, p, only) {
+		port.Backings = append(port.Backings, Backing{Platform: discovery.Instances})
+	}
+	for i := range port.Backings {
+		share := uint32(0)
+		if port.Backings[i].Platform == home {
+			share = ShareTotal
+		}
+		port.Shares = append(port.Shares, share)
+	}
+	return port
 }
 
 // servicePorts returns a Service's ports by number. An API server lets no

@@ -21,7 +21,7 @@ func (b *routeBuilder) connectionRule(index int, name *gatewayv1.SectionName, re
 	for i := range refs {
 		named[i] = namedBackend{field: fmt.Sprintf("%s.backendRefs[%d]", field, i), ref: &refs[i]}
 	}
-	rule := TCPRule{Route: b.route.Ref(), Index: index, Name: ruleName(name), ServerNames: serverNames, Backends: b.backends(named)}
+	rule := TCPRule{Route: b.route.Ref(), Index: index, Name: b.ruleName(index, name), ServerNames: serverNames, Backends: b.backends(named)}
 	if b.endRule(index) {
 		b.tcp = append(b.tcp, rule)
 	}
