@@ -20,6 +20,7 @@ const (
 	checkInterval  = 5 * time.Second
 	checkTimeout   = time.Second
 	checkThreshold = 2
+	idleInterval   = time.Minute
 	// checkJitter in percent spreads the checks of callers that start together.
 	checkJitter = 10
 	// ringSize bounds the entries of a hash ring. Zones that a caller prefers
@@ -107,8 +108,9 @@ func applyOutlierDetection(to *clusterv3.OutlierDetection, o *v1alpha1.OutlierDe
 }
 
 // healthCheck returns the check that a policy asks of every caller, nil for
-// none. A cluster that no request has used yet is checked once a minute, as
-// Envoy has it: callers that never call do not probe.
+// none. Callers that never call hardly probe: an endpoint that has passed is
+// left alone for idleInterval while the cluster has had no request. One that
+// has failed is not, or it would be missed for as long when traffic begins.
 func healthCheck(protocol policy.Protocol, h *v1alpha1.ActiveHealthCheck, host string) *corev3.HealthCheck {
 	if h == nil {
 		return nil
@@ -118,6 +120,8 @@ func healthCheck(protocol policy.Protocol, h *v1alpha1.ActiveHealthCheck, host s
 		UnhealthyThreshold: wrapperspb.UInt32(checkThreshold), HealthyThreshold: wrapperspb.UInt32(checkThreshold),
 		IntervalJitterPercent: checkJitter,
 	}
+	out.NoTrafficInterval = out.GetInterval()
+	out.NoTrafficHealthyInterval = durationpb.New(max(idleInterval, out.GetInterval().AsDuration()))
 	setNumber(&out.UnhealthyThreshold, h.UnhealthyThreshold)
 	setNumber(&out.HealthyThreshold, h.HealthyThreshold)
 	switch {
