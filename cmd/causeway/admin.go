@@ -42,6 +42,7 @@ func (s *serve) healthHandler() http.Handler {
 func (s *serve) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Proxies()) })
+	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.observer.View()) })
 	mux.HandleFunc("GET /v1/endpoints", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, serviceViews(s.catalog.Read(), r.URL.Query().Get("service")))
 	})
@@ -58,6 +59,8 @@ func (s *serve) adminHandler() http.Handler {
 		}))
 	})
 	mux.HandleFunc("GET /v1/rejections", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.store.Rejections()) })
+	mux.HandleFunc("GET /v1/explain/request", s.explainRequest)
+	mux.HandleFunc("GET /v1/explain/object", s.explainObject)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

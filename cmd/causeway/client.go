@@ -22,6 +22,17 @@ func (a *adminFlag) add(c *cobra.Command) {
 		"address of the control plane's admin API (in Kubernetes: kubectl -n causeway-system port-forward deploy/causeway 15080)")
 }
 
+// adminError is an answer of the admin API that is not 200.
+type adminError struct {
+	address string
+	status  int
+	text    string
+}
+
+func (e *adminError) Error() string {
+	return fmt.Sprintf("the control plane at %s: %d %s: %s", e.address, e.status, http.StatusText(e.status), e.text)
+}
+
 // do sends a request to the admin API and decodes its answer into out.
 func (a *adminFlag) do(ctx context.Context, method, path string, query url.Values, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -41,7 +52,7 @@ func (a *adminFlag) do(ctx context.Context, method, path string, query url.Value
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // the status says enough without
-		return fmt.Errorf("the control plane at %s: %s: %s", a.address, resp.Status, strings.TrimSpace(string(text)))
+		return &adminError{a.address, resp.StatusCode, strings.TrimSpace(string(text))}
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		return fmt.Errorf("the control plane at %s: %w", a.address, err)

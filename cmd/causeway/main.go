@@ -27,7 +27,8 @@ func main() {
 const (
 	exitOK       = 0
 	exitError    = 1 // it did not work
-	exitFindings = 2 // it worked and found mistakes (validate)
+	exitFindings = 2 // it worked and found mistakes (validate), or what is asked makes no sense (explain)
+	exitAnswered = 3 // the mesh itself answers the request with an error (explain request)
 )
 
 // errFindings says that a check worked and found mistakes, which are printed already.
@@ -39,8 +40,13 @@ func exitCode(err error) int {
 		return exitOK
 	case errors.Is(err, errFindings):
 		return exitFindings
+	case errors.Is(err, errMeshAnswers):
+		return exitAnswered
 	}
 	fmt.Fprintln(os.Stderr, "causeway: "+err.Error())
+	if errors.Is(err, errInput) {
+		return exitFindings
+	}
 	return exitError
 }
 
@@ -58,11 +64,13 @@ First steps, without Kubernetes and without AWS:
   causeway bootstrap --namespace web --workload cron --id i-1 > envoy.yaml
   envoy -c envoy.yaml                          join the mesh
   causeway proxies                             who is connected and in sync
-  causeway endpoints web/php-web               who answers, and why not`,
+  causeway endpoints web/php-web               who answers, and why not
+  causeway explain request --from web/cron GET http://php-web/
+                                               which rule, backend and policies, and why`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), proxiesCommand(), endpointsCommand(),
+	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), proxiesCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), versionCommand())
 	return c
 }

@@ -11,6 +11,8 @@ type Workload struct {
 	Namespace string `json:"namespace"`
 	// Zone is its availability zone, "" where unknown.
 	Zone string `json:"zone,omitempty"`
+	// OtherZones are further ones that it is in, where the parts of zones differ.
+	OtherZones []string `json:"otherZones,omitempty"`
 	// Listener is the name of its proxy's HTTP listener, "" where unknown.
 	Listener string `json:"listener,omitempty"`
 }

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/file"
+)
+
+// Errors of `causeway explain` that have an exit status of their own.
+var (
+	// errInput says that what was asked makes no sense; the error around it says why.
+	errInput = errors.New("that cannot be explained")
+	// errMeshAnswers says that the mesh itself answers the request with an
+	// error, which is printed already.
+	errMeshAnswers = errors.New("the mesh answers with an error")
+)
+
+// inputError is an error that is the asker's.
+type inputError struct{ text string }
+
+func (e inputError) Error() string { return e.text }
+
+// Is makes every inputError an errInput.
+func (inputError) Is(target error) bool { return target == errInput }
+
+func wrongInput(format string, args ...any) error { return inputError{fmt.Sprintf(format, args...)} }
+
+func explainCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "explain",
+		Short: "What becomes of a request, or what an object causes",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	c.AddCommand(explainRequestCommand(), explainObjectCommand())
+	return c
+}
+
+// stateFlags are where `explain` finds the mesh's state: a directory or a
+// running control plane.
+type stateFlags struct {
+	config string
+	admin  adminFlag
+}
+
+func (s *stateFlags) add(c *cobra.Command) {
+	c.Flags().StringVar(&s.config, "config", "", "directory of YAML files to read instead of asking a control plane")
+	s.admin.add(c)
+}
+
+// load reads the directory. What has mistakes is left out, as a control plane
+// would leave it out, and told on the error output.
+func (s *stateFlags) load(cmd *cobra.Command) (catalog.Reader, error) {
+	cat := catalog.New()
+	loaded, err := file.Load(s.config, cat)
+	if err != nil {
+		return catalog.Reader{}, err
+	}
+	for _, p := range loaded.Problems {
+		fmt.Fprintf(cmd.ErrOrStderr(), "causeway: left out: %v\n", p)
+	}
+	return cat.Read(), nil
+}
+
+// asInput makes an answer of the admin API that blames the asker an inputError.
+func asInput(err error) error {
+	if e, ok := errors.AsType[*adminError](err); ok && (e.status == http.StatusBadRequest || e.status == http.StatusNotFound) && e.text != "" {
+		return inputError{e.text}
+	}
+	return err
+}

@@ -1,0 +1,322 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/policy/explain"
+)
+
+// describeRequest prints an explanation for a person: first what happens, then
+// by whom and why, at last what else there was.
+func describeRequest(t *table, e *explain.Explanation) {
+	from := "namespace " + e.From.Namespace
+	if e.From.Zone != "" {
+		from += ", zone " + e.From.Zone
+	}
+	if len(e.From.OtherZones) > 0 {
+		from += fmt.Sprintf(" (it is in %s too: choose with --zone)", strings.Join(e.From.OtherZones, ", "))
+	}
+	t.row("Request:", fmt.Sprintf("%s http://%s%s", e.Request.Method, e.Request.Host, e.Request.Path))
+	t.row("From:", from)
+	if v := e.VirtualHost; v != nil && (e.Answer == nil || e.Answer.Because != v.Because) {
+		describeHost(t, v)
+	}
+	if r := e.Rule; r != nil {
+		t.row("Rule:", fmt.Sprintf("%s, generation %d: %s", r, r.Generation, r.Text))
+	}
+	t.row("Outcome:", outcome(e))
+	if a := e.Answer; a != nil {
+		t.row("Because:", a.Because)
+	}
+	if f := e.Fault; f != nil {
+		t.row("Fault:", faultText(f))
+	}
+	describeForwarded(t, e)
+	describeBackends(t, e)
+	describeLimits(t, e)
+	describeRules(t, "Matches too, but comes later:", e.Lost)
+	describeRules(t, "Does not match:", e.Unmatched)
+	describeEnvoy(t, &e.Envoy)
+}
+
+// text prints a line that belongs to no column.
+func (t *table) text(s string) { _, _ = io.WriteString(t.w, s+"\n") } // Flush returns the error
+
+// cells prints a row in which an empty cell stays empty.
+func (t *table) cells(cells ...string) { t.text(strings.Join(cells, "\t")) }
+
+func section(t *table, title string) {
+	t.text("")
+	t.text(title)
+}
+
+func describeHost(t *table, v *explain.VirtualHost) {
+	switch {
+	case v.Service != "":
+		t.row("Target:", fmt.Sprintf("Service %s, port %d (%s)", v.Service, v.Port, v.Protocol))
+	case v.ExternalService != "":
+		t.row("Target:", fmt.Sprintf("ExternalService %s, port %d (%s)", v.ExternalService, v.Port, v.Protocol))
+	}
+	t.cells("", v.Because)
+	switch v.Routes {
+	case "producer":
+		t.row("Routes:", "those of the Service's own namespace (producer routes)")
+	case "consumer":
+		t.row("Routes:", "those of the caller's namespace (consumer routes)")
+	case "default":
+		t.row("Routes:", "none is attached: everything goes to the target itself")
+	}
+}
+
+func outcome(e *explain.Explanation) string {
+	switch {
+	case e.Answer == nil && len(e.Backends) == 1:
+		return "a backend answers"
+	case e.Answer == nil:
+		return fmt.Sprintf("one of %d backends answers", len(e.Backends))
+	case e.Answer.Location != "":
+		return fmt.Sprintf("the mesh answers %d with location %s", e.Answer.Status, e.Answer.Location)
+	}
+	return "the mesh answers " + statusText(e.Answer)
+}
+
+func statusText(a *explain.Answer) string {
+	if a.GRPCStatus != nil {
+		return fmt.Sprintf("%d with grpc-status %d", a.Status, *a.GRPCStatus)
+	}
+	return strconv.Itoa(a.Status)
+}
+
+func faultText(f *explain.Fault) string {
+	var parts []string
+	if f.Delay != "" {
+		parts = append(parts, fmt.Sprintf("%g%% of the requests are delayed by %s", f.DelayPercent, f.Delay))
+	}
+	switch {
+	case f.AbortGRPC != nil:
+		parts = append(parts, fmt.Sprintf("%g%% are answered grpc-status %d", f.AbortPercent, *f.AbortGRPC))
+	case f.AbortStatus != 0:
+		parts = append(parts, fmt.Sprintf("%g%% are answered %d", f.AbortPercent, f.AbortStatus))
+	}
+	return strings.Join(parts, ", ") + " (" + f.From + ")"
+}
+
+// describeForwarded prints what filters change: of the request, once for backends
+// that get the same, and of the answer.
+func describeForwarded(t *table, e *explain.Explanation) {
+	printed := ""
+	for i := range e.Backends {
+		b := &e.Backends[i]
+		if b.Answer != nil {
+			continue
+		}
+		text := fmt.Sprintf("%s %s  host %s", b.Forwarded.Method, b.Forwarded.Path, b.Forwarded.Host)
+		for _, h := range b.Forwarded.Headers {
+			text += fmt.Sprintf("  %s: %s", h.Name, h.Value)
+		}
+		if text != printed {
+			t.row("Backend gets:", text)
+			printed = text
+		}
+	}
+	if r := e.ResponseHeaders; r != nil {
+		t.row("Answer gets:", editsText(r))
+	}
+	if c := e.CORS; c != nil {
+		allowed := "the request's origin is not one of them"
+		if c.Allowed {
+			allowed = "the request's origin is one of them"
+		}
+		t.row("CORS:", fmt.Sprintf("origins %s; %s", strings.Join(c.AllowOrigins, ", "), allowed))
+	}
+}
+
+func editsText(e *explain.HeaderEdits) string {
+	var parts []string
+	for _, name := range e.Remove {
+		parts = append(parts, "without "+name)
+	}
+	for _, h := range e.Set {
+		parts = append(parts, fmt.Sprintf("%s = %q", h.Name, h.Value))
+	}
+	for _, h := range e.Add {
+		parts = append(parts, fmt.Sprintf("%s + %q", h.Name, h.Value))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func describeBackends(t *table, e *explain.Explanation) {
+	if len(e.Backends) > 0 {
+		section(t, "Backends:")
+		t.row("  REQUESTS", "OF 1,000,000", "BACKEND", "CLUSTER", "NOTE")
+	}
+	for i := range e.Backends {
+		describeBackend(t, &e.Backends[i])
+	}
+	for i := range e.Mirrors {
+		m := &e.Mirrors[i]
+		for _, target := range m.Backend.Targets {
+			if target.Percent > 0 {
+				t.row("  "+percentText(m.Percent*target.Percent/100)+" copied", "", backendText(&m.Backend), target.Cluster, "its answer is dropped")
+			}
+		}
+	}
+	for i := range e.Backends {
+		for j := range e.Backends[i].Targets {
+			describeTarget(t, &e.Backends[i].Targets[j])
+		}
+	}
+}
+
+func backendText(b *explain.Backend) string {
+	s := b.Kind + " " + b.Name
+	if b.Port != 0 {
+		s += ":" + strconv.Itoa(int(b.Port))
+	}
+	return s
+}
+
+func describeBackend(t *table, b *explain.Backend) {
+	if b.Answer != nil {
+		t.row("  "+percentText(b.Percent), intervalText(b.Interval), "none", "", "answered "+statusText(b.Answer)+": "+b.Answer.Because)
+		return
+	}
+	if len(b.Targets) == 0 {
+		t.row("  "+percentText(b.Percent), intervalText(b.Interval), backendText(b), "", b.Note)
+	}
+	for i := range b.Targets {
+		target := &b.Targets[i]
+		note := ""
+		switch {
+		case target.Answer != nil:
+			note = "answered " + statusText(target.Answer) + ": " + target.Answer.Because
+		case target.AnsweredBy == target.Standby && target.Standby != "":
+			note = "answered by " + target.Standby + ", because it has no usable endpoint itself"
+		case target.Standby != "":
+			note = "stands in: " + target.Standby
+		}
+		t.row("  "+percentText(target.Percent), intervalText(target.Interval), backendText(b), target.Cluster, note)
+	}
+}
+
+func intervalText(i explain.Interval) string {
+	if i.Begin == i.End {
+		return "nothing"
+	}
+	return fmt.Sprintf("%d-%d", i.Begin, i.End-1)
+}
+
+func percentText(p float64) string {
+	return strconv.FormatFloat(p, 'g', 6, 64) + "%"
+}
+
+func describeTarget(t *table, target *explain.Target) {
+	if target.Percent == 0 || (len(target.Zones) == 0 && target.Resolves == "") {
+		return
+	}
+	title := "Endpoints of " + target.AnsweredBy + ":"
+	section(t, title)
+	if target.TLS != "" {
+		t.row("  TLS:", target.TLS)
+	}
+	for _, s := range target.Timeouts {
+		t.row("  Timeout "+s.Name+":", s.Value, from(s.From))
+	}
+	for _, p := range target.Policies {
+		t.row("  "+p.Section+":", p.From)
+	}
+	if target.Resolves != "" {
+		t.row("  Resolved by DNS:", target.Resolves)
+		return
+	}
+	t.text("")
+	t.row("  ZONE", "REQUESTS", "ENDPOINT", "ADDRESS", "WEIGHT", "HEALTH", "REASON")
+	for _, z := range target.Zones {
+		name := z.Name
+		if name == "" {
+			name = "(unknown)"
+		}
+		if z.Own {
+			name += " (own)"
+		}
+		for i, e := range z.Endpoints {
+			requests := ""
+			if i == 0 {
+				requests = percentText(z.Percent)
+			}
+			id := e.ID
+			if e.Spot {
+				id += " (spot)"
+			}
+			t.cells("  "+name, requests, id, e.Address, strconv.Itoa(int(e.Weight)), e.Health, e.Reason)
+			name = ""
+		}
+	}
+}
+
+func from(source string) string { return "(" + source + ")" }
+
+func describeLimits(t *table, e *explain.Explanation) {
+	if len(e.Timeouts) == 0 && e.Retry == nil && e.SessionPersistence == nil && len(e.Policies) == 0 {
+		return
+	}
+	section(t, "Limits and policies:")
+	for _, s := range e.Timeouts {
+		t.row("  Timeout "+s.Name+":", s.Value, from(s.From))
+	}
+	if r := e.Retry; r != nil {
+		text := "never"
+		if r.Attempts > 0 {
+			times := "once"
+			if r.Attempts > 1 {
+				times = fmt.Sprintf("up to %d times", r.Attempts)
+			}
+			text = fmt.Sprintf("%s after %s", times, strings.Join(r.On, ", "))
+			if len(r.StatusCodes) > 0 {
+				text += fmt.Sprintf(" %d", r.StatusCodes)
+			}
+		}
+		t.row("  Sent again:", text, from(r.From))
+		t.cells("", r.Because)
+	}
+	if s := e.SessionPersistence; s != nil {
+		t.row("  Session:", s.Value, from(s.From))
+	}
+	for _, p := range e.Policies {
+		t.row("  Section "+p.Section+":", p.From)
+	}
+}
+
+func describeRules(t *table, title string, rules []explain.OtherRule) {
+	if len(rules) == 0 {
+		return
+	}
+	section(t, title)
+	for i := range rules {
+		t.row("  "+rules[i].String(), rules[i].Text, rules[i].Because)
+	}
+}
+
+func describeEnvoy(t *table, e *explain.Envoy) {
+	section(t, "In Envoy:")
+	if e.Listener != "" {
+		t.row("  Listener:", e.Listener)
+	}
+	t.row("  Route configuration:", e.RouteConfig)
+	if e.VirtualHost != "" {
+		t.row("  Virtual host:", e.VirtualHost)
+	}
+	for _, r := range e.Routes {
+		t.row("  Route:", r)
+	}
+	for i, c := range e.Clusters {
+		if i == 0 {
+			t.row("  Clusters:", c)
+		} else {
+			t.cells("", c)
+		}
+	}
+}

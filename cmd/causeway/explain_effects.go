@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// serviceEffects says what an object does at a Service: rules that come from
+// it, backends that it is, and sections that are effective because of it.
+func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
+	var out []string
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		at := fmt.Sprintf("Service %s port %d", m.Key, p.Number)
+		if p.HTTP != nil {
+			out = append(out, routeEffects(at, p.HTTP.Rules, ref)...)
+		}
+		for _, ns := range slices.Sorted(maps.Keys(p.ConsumerHTTP)) {
+			out = append(out, routeEffects(at+", callers of namespace "+ns, p.ConsumerHTTP[ns].Rules, ref)...)
+		}
+		if p.TCP != nil {
+			out = append(out, tcpEffects(at, p.TCP.Rules, ref)...)
+		}
+		for _, ns := range slices.Sorted(maps.Keys(p.ConsumerTCP)) {
+			out = append(out, tcpEffects(at+", callers of namespace "+ns, p.ConsumerTCP[ns].Rules, ref)...)
+		}
+		out = append(out, settingsEffects(at+", requests without a route", &p.Settings, ref)...)
+		for j := range p.Backings {
+			b := &p.Backings[j]
+			out = append(out, settingsEffects(fmt.Sprintf("%s, cluster of the %s", at, b.Platform), &b.Settings, ref)...)
+			if ref.Kind == "Service" && ref.Key == m.Key {
+				out = append(out, fmt.Sprintf("%s: the %s get %s", at, b.Platform, percentText(float64(p.Shares[j])/policy.ShareTotal*100)))
+			}
+		}
+		for j := range p.Groups {
+			g := &p.Groups[j]
+			where := fmt.Sprintf("%s, cluster of InstanceGroup %s", at, g.Name)
+			out = append(out, settingsEffects(where, &g.Settings, ref)...)
+			if ref.Kind == "InstanceGroup" && ref.Key == (discovery.Key{Namespace: m.Namespace, Name: g.Name}) {
+				out = append(out, where+": routes send requests to it by name")
+			}
+		}
+	}
+	return out
+}
+
+func routeEffects(at string, rules []policy.Rule, ref discovery.ObjectRef) []string {
+	var out []string
+	for i := range rules {
+		r := &rules[i]
+		name := fmt.Sprintf("%s rules[%d].matches[%d]", r.Route, r.Index, r.MatchIndex)
+		if r.Name != "" {
+			name += " (" + r.Name + ")"
+		}
+		if r.Route.Kind == ref.Kind && r.Route.Key == ref.Key {
+			out = append(out, fmt.Sprintf("%s: %s is match %d of %d", at, name, i+1, len(rules)))
+		}
+		for j := range r.Backends {
+			if b := &r.Backends[j]; isBackend(b, ref) {
+				out = append(out, fmt.Sprintf("%s: %s sends it %s", at, name, percentText(float64(b.Share)/policy.ShareTotal*100)))
+			}
+		}
+		for j := range r.Filters.Mirrors {
+			if isBackend(&r.Filters.Mirrors[j].To, ref) {
+				out = append(out, fmt.Sprintf("%s: %s sends it copies", at, name))
+			}
+		}
+		out = append(out, settingsEffects(at+", "+name, &r.Settings, ref)...)
+	}
+	return out
+}
+
+func tcpEffects(at string, rules []policy.TCPRule, ref discovery.ObjectRef) []string {
+	var out []string
+	for i := range rules {
+		r := &rules[i]
+		name := fmt.Sprintf("%s rules[%d]", r.Route, r.Index)
+		if r.Route.Kind == ref.Kind && r.Route.Key == ref.Key {
+			takes := "every connection"
+			if len(r.ServerNames) > 0 {
+				takes = "connections to " + strings.Join(r.ServerNames, ", ")
+			}
+			out = append(out, fmt.Sprintf("%s: %s takes %s", at, name, takes))
+		}
+		for j := range r.Backends {
+			if b := &r.Backends[j]; isBackend(b, ref) {
+				out = append(out, fmt.Sprintf("%s: %s sends it %s", at, name, percentText(float64(b.Share)/policy.ShareTotal*100)))
+			}
+		}
+		out = append(out, settingsEffects(at+", "+name, &r.Settings, ref)...)
+	}
+	return out
+}
+
+func isBackend(b *policy.Backend, ref discovery.ObjectRef) bool {
+	switch b.Kind {
+	case policy.ServiceBackend:
+		return ref.Kind == "Service" && ref.Key == b.Key
+	case policy.ExternalBackend:
+		return ref.Kind == "ExternalService" && ref.Key == b.Key
+	case policy.InstanceGroupBackend:
+		return ref.Kind == "InstanceGroup" && ref.Key == discovery.Key{Namespace: b.Namespace, Name: b.Group}
+	case policy.InvalidBackend:
+	}
+	return false
+}
+
+// settingsEffects names the sections that are effective because of an object.
+func settingsEffects(at string, s *policy.Settings, ref discovery.ObjectRef) []string {
+	var sections []string
+	for section, from := range s.From {
+		if from.Kind == ref.Kind && from.Key == ref.Key {
+			sections = append(sections, section)
+		}
+	}
+	if len(sections) == 0 {
+		return nil
+	}
+	slices.Sort(sections)
+	return []string{at + ": its " + strings.Join(sections, ", ") + " holds"}
+}
+
+func externalEffects(m *policy.External, ref discovery.ObjectRef) []string {
+	var out []string
+	if ref.Kind == "ExternalService" && ref.Key == m.Key {
+		for i := range m.Ports {
+			out = append(out, fmt.Sprintf("hosts %s are reachable on port %d", strings.Join(m.Hosts, ", "), m.Ports[i].Number))
+		}
+	}
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		out = append(out, settingsEffects(fmt.Sprintf("ExternalService %s port %d", m.Key, p.Number), &p.Settings, ref)...)
+	}
+	return out
+}
