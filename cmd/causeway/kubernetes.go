@@ -37,6 +37,13 @@ func (s *serve) kubernetes() ([]component, error) {
 	}
 	identity = fmt.Sprintf("%s-%d", identity, os.Getpid())
 	election := kubernetes.NewElection(client, identity, s.registry)
+	if err := s.newObserver(identity, election.Leader); err != nil {
+		return nil, err
+	}
+	observers, err := s.observeReplicas(client, identity)
+	if err != nil {
+		return nil, err
+	}
 	instances, prober, err := s.ec2()
 	if err != nil {
 		return nil, err
@@ -64,15 +71,17 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return client.Publish(ctx, s.catalog) })
 		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, policy.InstanceGroupConditions) })
 		g.Go(func() error { return client.RecordHomes(ctx, s.catalog, policy.UnrecordedHomes) })
+		g.Go(func() error { return client.RemoveReplicas(ctx) })
+		g.Go(func() error { return s.observer.Lead(ctx) })
 		return g.Wait()
 	}
-	return []component{
+	return append(observers, []component{
 		{"kubernetes", func(ctx context.Context) error { return client.Run(ctx, s.catalog) }},
 		{"pins of other replicas", func(ctx context.Context) error {
 			return pins.Watch(ctx, func(records map[string][]byte) { s.takePins(ctx, records) })
 		}},
 		{"leader election", func(ctx context.Context) error { return election.Run(ctx, lead) }},
-	}, nil
+	}...), nil
 }
 
 func (s *serve) restConfig() (*rest.Config, error) {

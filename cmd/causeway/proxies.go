@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/server"
 )
 
@@ -21,6 +22,10 @@ func proxiesCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var proxies []server.ProxyStatus
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/proxies", url.Values{}, &proxies); err != nil {
+				return err
+			}
+			var programmed observe.View
+			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/programmed", url.Values{}, &programmed); err != nil {
 				return err
 			}
 			return output.print(cmd, proxies, func(t *table) {
@@ -43,6 +48,7 @@ func proxiesCommand() *cobra.Command {
 						}
 					}
 				}
+				printProgrammed(t, &programmed)
 			})
 		},
 	}

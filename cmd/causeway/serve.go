@@ -24,6 +24,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/engine"
+	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -42,6 +43,7 @@ type serveOptions struct {
 	kubeconfig                         string
 	namespace                          string
 	xdsListen, httpListen, adminListen string
+	observeListen                      string
 	tlsCert, tlsKey, clientCA, rules   string
 	insecureXDS                        bool
 	logLevel                           string
@@ -83,6 +85,7 @@ needs TLS with client certificates:
 	f.StringVar(&o.xdsListen, "xds-listen", defaultXDSListen, "address for Envoys")
 	f.StringVar(&o.httpListen, "http-listen", defaultHTTPListen, "address for /healthz, /readyz and /metrics")
 	f.StringVar(&o.adminListen, "admin-listen", defaultAdminListen, "loopback address for the other causeway commands; empty for none")
+	f.StringVar(&o.observeListen, "observe-listen", "127.0.0.1:0", "in Kubernetes: address where the leader takes what other replicas observe; it authenticates them")
 	f.StringVar(&o.tlsCert, "xds-tls-cert", "", "file with the xDS listener's certificate; read again when it changes")
 	f.StringVar(&o.tlsKey, "xds-tls-key", "", "file with its key")
 	f.StringVar(&o.clientCA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
@@ -107,6 +110,8 @@ type serve struct {
 	// required are the sources without which nothing may be served.
 	required []string
 	serving  atomic.Bool
+	served   chan struct{} // closed when serving becomes true
+	observer *observe.Observer
 	// pinStore is nil where nothing survives a restart.
 	pinStore    pinStore
 	pinsChanged chan struct{}
@@ -125,7 +130,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	s := &serve{
 		opts: *o, registry: prometheus.NewRegistry(), catalog: catalog.New(), store: snapshot.New(),
 		log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-		release: func(discovery.Key) {}, pinsChanged: make(chan struct{}, 1),
+		release: func(discovery.Key) {}, pinsChanged: make(chan struct{}, 1), served: make(chan struct{}),
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.engine = engine.New(s.catalog, s.store, s.log, s.registry)
@@ -289,6 +294,7 @@ func (s *serve) serveXDS(ctx context.Context, l net.Listener) error {
 		return err
 	}
 	s.serving.Store(true)
+	close(s.served)
 	s.log.Info("serving proxies", "listen", l.Addr().String())
 	stopped := make(chan struct{})
 	go func() {

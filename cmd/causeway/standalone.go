@@ -30,6 +30,9 @@ func (s *serve) standalone() ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.newObserver("", nil); err != nil {
+		return nil, err
+	}
 	s.required = []string{file.Scope, state.PublishedScope}
 	return []component{
 		{"files", func(ctx context.Context) error { return files.Run(ctx, s.catalog) }},
@@ -40,6 +43,7 @@ func (s *serve) standalone() ([]component, error) {
 			}
 			return instances.Run(ctx, s.catalog)
 		}},
+		{"observations", s.whenServing(s.observer.Lead)},
 		{"checks", func(ctx context.Context) error { return prober.Run(ctx, s.catalog) }},
 	}, nil
 }

@@ -83,10 +83,10 @@ type judgement struct {
 	// seen is true if a connected proxy is known to have the generation.
 	seen bool
 	// refusal is the first replica's, by name, that has one.
-	refusal        *Refusal
-	refusedAt      string
-	laggards       int
-	nodes          []string
+	refusal   *Refusal
+	refusedAt string
+	laggards  int
+	nodes     []string
 	// Replicas that have not reported yet, and those that say nothing for too long.
 	awaited, mute []string
 	// Replicas that have an older generation, or have it but not in force.

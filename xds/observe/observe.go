@@ -47,6 +47,8 @@ const (
 
 // Local is what a replica sees: its objects, its proxies, and what they refused.
 type Local struct {
+	// Index is the snapshot's.
+	Index      uint64
 	Objects    []Object
 	Proxies    []Proxy
 	Rejections []Rejection
@@ -86,8 +88,11 @@ type Rejection struct {
 	Error string
 	// Objects that the resource came from, with the generations that were refused.
 	Objects []discovery.ObjectRef
-	// Held is true where the last good configuration holds instead.
+	// Held is true where the last good configuration holds instead, and Good
+	// lists the objects that this comes from: what has the same generation in
+	// both is not the cause.
 	Held  bool
+	Good  []discovery.ObjectRef
 	Since time.Time
 }
 

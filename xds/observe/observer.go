@@ -171,10 +171,7 @@ func (o *Observer) judge(t *term) {
 		states[reports[i].state(now)]++
 	}
 	t.mu.Unlock()
-	counts := make(map[string]int)
-	for _, c := range t.verdicts.all() {
-		counts[c.Reason]++
-	}
+	counts := t.verdicts.counts()
 	for _, reason := range reasons {
 		o.metrics.objects.WithLabelValues(reason).Set(float64(counts[reason]))
 	}

@@ -81,13 +81,17 @@ func Summarize(in Local) Summary {
 	for i := range in.Objects {
 		o := &in.Objects[i]
 		s := ObjectSummary{Generation: o.Generation, Index: o.Index, State: Acknowledged}
-		if o.Index == 0 {
-			s.State = Pending
-		} else if n := f.behind(o.Index, o.Since); n > 0 {
-			s.State, s.Laggards, s.Nodes = Pending, n, f.names(o.Index, o.Since)
+		r, good := refusalOf(o, refusals[o.Name])
+		if good && s.Index == 0 {
+			s.Index = in.Index // since when is not known, at the latest by now
 		}
-		if r := refusalOf(o, refusals[o.Name]); r != nil {
-			s.State, s.Refusal = Refused, r
+		if s.Index == 0 {
+			s.State = Pending
+		} else if n := f.behind(s.Index, o.Since); n > 0 {
+			s.State, s.Laggards, s.Nodes = Pending, n, f.names(s.Index, o.Since)
+		}
+		if r != nil {
+			s = ObjectSummary{Generation: o.Generation, Index: o.Index, State: Refused, Refusal: r}
 		}
 		out.Objects[o.Name] = s
 	}
@@ -161,55 +165,78 @@ func (f *fleet) names(index uint64, since time.Time) []string {
 	return out
 }
 
-// named is a rejection and the generation of an object that it names.
-type named struct {
+// mention is a rejection that has to do with an object.
+type mention struct {
 	*Rejection
-	generation int64
+	// refused and good are the object's generations in what was refused and in
+	// what holds instead, -1 where it is not part of that.
+	refused, good int64
 }
 
-// refusalsByObject returns the rejections that name each object, newest first.
-func refusalsByObject(rejections []Rejection) map[discovery.ObjectName][]named {
+// refusalsByObject returns the rejections that mention each object, newest first.
+func refusalsByObject(rejections []Rejection) map[discovery.ObjectName][]mention {
 	if len(rejections) == 0 {
 		return nil
 	}
-	out := make(map[discovery.ObjectName][]named)
+	out := make(map[discovery.ObjectName][]mention)
 	for i := range rejections {
 		r := &rejections[i]
-		for _, ref := range r.Objects {
+		mentions := make(map[discovery.ObjectName]mention, len(r.Objects))
+		of := func(ref discovery.ObjectRef) (discovery.ObjectName, mention) {
 			name := discovery.ObjectName{Kind: ref.Kind, Key: ref.Key}
-			out[name] = append(out[name], named{r, ref.Generation})
+			if m, ok := mentions[name]; ok {
+				return name, m
+			}
+			return name, mention{r, -1, -1}
+		}
+		for _, ref := range r.Objects {
+			name, m := of(ref)
+			m.refused = max(m.refused, ref.Generation)
+			mentions[name] = m
+		}
+		for _, ref := range r.Good {
+			name, m := of(ref)
+			m.good = max(m.good, ref.Generation)
+			mentions[name] = m
+		}
+		for name, m := range mentions {
+			out[name] = append(out[name], m)
 		}
 	}
 	for _, list := range out {
-		slices.SortFunc(list, func(a, b named) int {
+		slices.SortFunc(list, func(a, b mention) int {
 			return cmp.Or(b.Since.Compare(a.Since), strings.Compare(a.Resource, b.Resource), strings.Compare(a.Node, b.Node))
 		})
 	}
 	return out
 }
 
-// refusalOf returns why an object's newest generation is refused, nil if it is not.
-func refusalOf(o *Object, rejections []named) *Refusal {
-	for _, r := range rejections {
-		if r.generation == o.Generation {
-			return newRefusal(r.Rejection, "")
+// refusalOf returns why an object's newest generation is refused, nil if it is
+// not. good is true if it is part of a configuration that holds instead of what
+// another object's mistake has spoilt.
+func refusalOf(o *Object, mentions []mention) (r *Refusal, good bool) {
+	var other *mention
+	for i := range mentions {
+		m := &mentions[i]
+		switch {
+		case m.Held && m.good >= o.Generation:
+			good = true
+		case m.refused == o.Generation:
+			return newRefusal(m.Rejection, ""), false
+		case m.Held && !o.Held, m.refused < 0 && !m.Held, other != nil:
+		default:
+			// An earlier generation was refused, or another object beside this
+			// one: the resource stands as it was, or is held as it was.
+			other = m
 		}
 	}
 	switch {
-	case o.Held && len(rejections) > 0:
-		// What was refused had another generation of it: it is still there with
-		// another object's mistake, or was refused before and is not mended.
-		r := rejections[0]
-		return newRefusal(r.Rejection, culprit(r.Rejection, o.Name))
-	case o.Held:
-		return &Refusal{Held: true}
-	case len(rejections) > 0 && !rejections[0].Held:
-		// The resource stands as it was refused: a new generation has changed
-		// something else of the object.
-		r := rejections[0]
-		return newRefusal(r.Rejection, culprit(r.Rejection, o.Name))
+	case other != nil:
+		return newRefusal(other.Rejection, culprit(other.Rejection)), false
+	case o.Held && o.Index == 0 && !good:
+		return &Refusal{Held: true}, false
 	}
-	return nil
+	return nil, good
 }
 
 func newRefusal(r *Rejection, culprit string) *Refusal {
@@ -219,18 +246,15 @@ func newRefusal(r *Rejection, culprit string) *Refusal {
 	}
 }
 
-// culprit names what was refused: another object if there is one, or else the
-// object itself in the generation that it had.
-func culprit(r *Rejection, name discovery.ObjectName) string {
-	var own string
+// culprit names what was refused: the most specific object that is not the same
+// in what holds instead.
+func culprit(r *Rejection) string {
 	for _, ref := range r.Objects {
-		text := generationOf(ref)
-		if ref.Kind != name.Kind || ref.Key != name.Key {
-			return text
+		if !slices.Contains(r.Good, ref) {
+			return generationOf(ref)
 		}
-		own = text
 	}
-	return own
+	return ""
 }
 
 // truncate cuts a text that is not ours to a length in bytes, at a rune's end.

@@ -122,6 +122,17 @@ func (v *verdicts) take() []discovery.ObjectName {
 	return out
 }
 
+// counts returns how many objects have each reason.
+func (v *verdicts) counts() map[string]int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	out := make(map[string]int)
+	for _, o := range v.objects {
+		out[o.condition.Reason]++
+	}
+	return out
+}
+
 // all returns every verdict that there is, by object.
 func (v *verdicts) all() map[discovery.ObjectName]metav1.Condition {
 	v.mu.Lock()

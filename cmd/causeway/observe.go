@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/xds/observe"
+)
+
+// newObserver sets up what tells whether objects are in force. replica and
+// leader are this replica's name and who leads, where there are several.
+func (s *serve) newObserver(replica string, leader func() string) error {
+	var err error
+	s.observer, err = observe.New(observe.Options{
+		Replica: replica, Local: s.observe, Leader: leader, Logger: s.log, Registry: s.registry,
+	})
+	return err
+}
+
+// observe returns what this replica sees of its own proxies.
+func (s *serve) observe() observe.Local {
+	// Proxies first: what they have acknowledged was in force by then.
+	progress := s.xds.Progress()
+	applied := s.engine.Applied()
+	out := observe.Local{
+		Objects: make([]observe.Object, len(applied)), Proxies: make([]observe.Proxy, len(progress)),
+	}
+	for i := range progress {
+		p := &progress[i]
+		out.Proxies[i] = observe.Proxy{Node: p.Node, Joined: p.Joined, Acknowledged: p.Acknowledged, Connected: p.Connected}
+	}
+	for i := range applied {
+		a := &applied[i]
+		out.Objects[i] = observe.Object{Name: a.Object, Generation: a.Generation, Index: a.Index, Held: a.Pinned, Since: a.Since}
+	}
+	rejections := s.store.Rejections()
+	if len(rejections) > 0 {
+		good := make(map[string][]discovery.ObjectRef)
+		for _, p := range s.store.Pins() {
+			for i := range p.Good {
+				for _, ref := range p.Good[i].Provenance {
+					if !slices.Contains(good[p.Unit], ref) {
+						good[p.Unit] = append(good[p.Unit], ref)
+					}
+				}
+			}
+		}
+		for i := range rejections {
+			r := &rejections[i]
+			o := observe.Rejection{
+				Resource: r.Type.String() + " " + r.Name, Node: r.Node, Error: r.Error, Objects: r.Provenance, Held: r.Pinned, Since: r.Since,
+			}
+			if r.Pinned {
+				o.Good = good[r.Unit]
+			}
+			out.Rejections = append(out.Rejections, o)
+		}
+	}
+	out.Index = s.store.Index()
+	return out
+}
+
+// observeReplicas returns the parts that tell the leader what this replica
+// observes, and the leader what the others do.
+func (s *serve) observeReplicas(client *kubernetes.Client, identity string) ([]component, error) {
+	l, err := net.Listen("tcp", s.opts.observeListen) //nolint:noctx // it does not wait
+	if err != nil {
+		return nil, fmt.Errorf("--observe-listen: %w", err)
+	}
+	address, err := reachable(l.Addr().String(), os.Getenv("POD_IP"))
+	if err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	self := kubernetes.Replica{Identity: identity, Address: address, Certificate: s.observer.Fingerprint()}
+	return []component{
+		{"--observe-listen", func(ctx context.Context) error { return s.observer.Serve(ctx, l) }},
+		{"replicas", func(ctx context.Context) error {
+			return client.WatchReplicas(ctx, func(replicas []kubernetes.Replica) {
+				live := make([]observe.Replica, len(replicas))
+				for i, r := range replicas {
+					live[i] = observe.Replica{Name: r.Identity, Address: r.Address, Certificate: r.Certificate}
+				}
+				s.observer.SetReplicas(live)
+			})
+		}},
+		// Who is not ready has no proxies and knows too little to report.
+		{"replica lease", s.whenServing(func(ctx context.Context) error { return client.Announce(ctx, self) })},
+		{"reports", s.whenServing(s.observer.Report)},
+	}, nil
+}
+
+// reachable returns the address at which others reach a listener.
+func reachable(listen, podIP string) (string, error) {
+	a, err := netip.ParseAddrPort(listen)
+	if err != nil {
+		return "", fmt.Errorf("--observe-listen: %w", err)
+	}
+	if !a.Addr().IsUnspecified() {
+		return a.String(), nil
+	}
+	ip, err := netip.ParseAddr(podIP)
+	if err != nil {
+		return "", fmt.Errorf("--observe-listen: other replicas cannot reach %s: set the environment variable POD_IP to this "+
+			"Pod's address, as manifests/install/deployment.yaml does, or name an address", listen)
+	}
+	return netip.AddrPortFrom(ip, a.Port()).String(), nil
+}
+
+// whenServing returns a part that begins once proxies are served.
+func (s *serve) whenServing(run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.served:
+		}
+		return run(ctx)
+	}
+}
+
+// printProgrammed prints the objects that are not in force, and why.
+func printProgrammed(t *table, v *observe.View) {
+	for _, r := range v.Replicas {
+		if r.State != "reporting" {
+			t.row(fmt.Sprintf("\nreplica %s: %s", r.Name, r.State))
+		}
+	}
+	for i := range v.Objects {
+		o := &v.Objects[i]
+		if o.Reason != observe.ReasonProgrammed && o.Reason != observe.ReasonNoProxies {
+			t.row(fmt.Sprintf("\n%s generation %d is not in force (%s): %s", o.String(), o.Generation, o.Reason, o.Message))
+		}
+	}
+}
