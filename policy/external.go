@@ -121,7 +121,9 @@ func staticEndpoints(endpoints []v1alpha1.ExternalEndpoint) []v1alpha1.ExternalE
 
 var externalHostPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$`)
 
-func isExternalHost(host string) bool { return len(host) <= 253 && externalHostPattern.MatchString(host) }
+func isExternalHost(host string) bool {
+	return len(host) <= 253 && externalHostPattern.MatchString(host)
+}
 
 // hostOwner returns who has a host that an ExternalService claims, "" if it is
 // the ExternalService itself: a Service of that name or address, else the

@@ -34,7 +34,9 @@ func (r rows) with(tb testing.TB, objects ...*discovery.Object) catalog.Reader {
 // day returns when an object was created.
 func day(n int) time.Time { return time.Date(2026, time.November, n, 0, 0, 0, 0, time.UTC) }
 
-func ms(n int) *metav1.Duration { return &metav1.Duration{Duration: time.Duration(n) * time.Millisecond} }
+func ms(n int) *metav1.Duration {
+	return &metav1.Duration{Duration: time.Duration(n) * time.Millisecond}
+}
 
 // targets parses "Kind/name" and "Kind/name#section".
 func targets(refs ...string) []v1alpha1.TargetReference {

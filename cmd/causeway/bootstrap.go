@@ -62,12 +62,31 @@ On an EC2 host, as user data or from a unit file:
 	f.StringVar(&o.HTTPListen, "http-listen", bootstrap.DefaultHTTPListen, "where the host's processes reach the mesh over HTTP; empty for nowhere")
 	f.StringSliceVar(&o.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")
 	f.StringVar(&o.AdminListen, "admin-listen", "127.0.0.1:15000", "Envoy's admin interface, loopback only; empty for none")
+	f.StringVar(&o.SystemCAs, "system-cas", systemCAs(), "file with the CA certificates that this host trusts, for TLS to targets outside the mesh; empty for none")
 	f.StringVar(&tls.CA, "tls-ca", "", "file with the CA of the control plane's certificate")
 	f.StringVar(&tls.ServerName, "tls-server-name", "", "DNS name in the control plane's certificate")
 	f.StringVar(&tls.Cert, "tls-cert", "", "file with the proxy's certificate")
 	f.StringVar(&out, "out", "", "directory to write to instead of printing; with TLS, Envoy then takes renewed certificates without a restart")
 	f.StringVar(&tls.Key, "tls-key", "", "file with the proxy's key")
 	return c
+}
+
+// systemCAs returns where the host's CA certificates are, or where most hosts
+// have them: the bootstrap may be for another one.
+func systemCAs() string {
+	paths := []string{
+		"/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Alpine, Arch, distroless
+		"/etc/pki/tls/certs/ca-bundle.crt",                  // Amazon Linux, Fedora, RHEL 6
+		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // RHEL and CentOS 7 and later
+		"/etc/ssl/ca-bundle.pem",                            // SUSE
+		"/etc/ssl/cert.pem",                                 // Alpine without the bundle, BSD, macOS
+	}
+	for _, path := range paths {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return paths[0]
 }
 
 // writeBootstrap writes a bootstrap with the files that it refers to.

@@ -47,7 +47,11 @@ type Options struct {
 	TCPListen []string
 	// AdminListen is Envoy's admin address, loopback only; "" for none.
 	AdminListen string
-	TLS         *TLS
+	// SystemCAs is the file with the CA certificates that the host trusts, for
+	// TLS to targets outside the mesh; "" for none. A proxy without them
+	// refuses the clusters that need them.
+	SystemCAs string
+	TLS       *TLS
 }
 
 // Generate returns the bootstrap as YAML in one piece. Envoy then reads
@@ -213,7 +217,9 @@ func (o *Options) bootstrap(secrets string) (*bootstrapv3.Bootstrap, error) {
 		DynamicResources: &bootstrapv3.Bootstrap_DynamicResources{
 			AdsConfig: api(corev3.ApiConfigSource_DELTA_GRPC), CdsConfig: ads, LdsConfig: ads,
 		},
-		StaticResources: &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xds}},
+		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
+			Clusters: []*clusterv3.Cluster{xds}, Secrets: systemCAs(o.SystemCAs),
+		},
 		ClusterManager:  &bootstrapv3.ClusterManager{LoadStatsConfig: api(corev3.ApiConfigSource_GRPC)},
 		StatsConfig:     statsConfig(),
 		OverloadManager: limits,

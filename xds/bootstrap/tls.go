@@ -9,6 +9,8 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/causeway-mesh/causeway/xds/compile"
 )
 
 // TLS of the connection to the control plane.
@@ -95,6 +97,18 @@ func (t *TLS) files() (map[string][]byte, error) {
 		}
 	}
 	return out, nil
+}
+
+// systemCAs returns the secret that clusters name which trust what the host
+// trusts (compile.SystemCAs): where that stands is known on the host only.
+func systemCAs(path string) []*tlsv3.Secret {
+	if path == "" {
+		return nil
+	}
+	return []*tlsv3.Secret{{
+		Name: compile.SystemCAs,
+		Type: &tlsv3.Secret_ValidationContext{ValidationContext: &tlsv3.CertificateValidationContext{TrustedCa: file(path)}},
+	}}
 }
 
 func inFile(secret, path string) *tlsv3.SdsSecretConfig {

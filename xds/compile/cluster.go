@@ -175,7 +175,7 @@ func (c *Compiler) cluster(m *policy.Service, p *policy.Port, b *policy.Backing)
 // groupCluster returns the cluster of an InstanceGroup that a route names.
 func (c *Compiler) groupCluster(m *policy.Service, p *policy.Port, g *policy.Group) resource.Resource {
 	name := groupClusterName(m.Key, p.Number, g.Name)
-	return c.edsCluster(m, p, name, statName(m.Key, p.Number, discovery.Instances.String()+"/"+g.Name), &g.Settings, g.TLS)
+	return c.edsCluster(m, p, name, statName(m.Key, p.Number, discovery.Instances.String()+"-"+g.Name), &g.Settings, g.TLS)
 }
 
 // edsCluster returns a cluster whose endpoints come over the stream. Where no

@@ -3,7 +3,6 @@ package compile
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -54,7 +53,7 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 func externalCluster(m *policy.External, p *policy.ExternalServicePort) *clusterv3.Cluster {
 	c := clusterBase(p.Protocol)
 	c.Name = externalClusterName(m.Key, p.Number)
-	c.AltStatName = "external/" + m.Namespace + "/" + m.Name + "/" + strconv.Itoa(int(p.Number))
+	c.AltStatName = statName(m.Key, p.Number, "external")
 	host := m.DNS
 	if host == "" && len(m.Hosts) > 0 {
 		host = m.Hosts[0]

@@ -16,6 +16,7 @@ package compile
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
@@ -55,9 +56,10 @@ func portName(svc discovery.Key, port uint16) string {
 }
 
 // statName returns the cluster's name in statistics. "/" separates, because
-// StatsD reads ":" and "|" and Envoy's own tag extraction stops at ".".
+// StatsD reads ":" and "|" and Envoy's own tag extraction stops at ".", which
+// the names of ExternalServices and InstanceGroups may have.
 func statName(svc discovery.Key, port uint16, last string) string {
-	return svc.Namespace + "/" + svc.Name + "/" + strconv.Itoa(int(port)) + "/" + last
+	return strings.ReplaceAll(svc.Namespace+"/"+svc.Name+"/"+strconv.Itoa(int(port))+"/"+last, ".", "_")
 }
 
 // target is what a share of a port's traffic goes to.

@@ -75,6 +75,8 @@ type policyMesh struct {
 	hash string
 	// systemCAs are the CAs of the proxy's host, in PEM.
 	systemCAs []byte
+	// hosts are virtual hosts besides those of the Services.
+	hosts []resource.Resource
 }
 
 func (o policyMesh) start(t *testing.T) *mesh {
@@ -89,8 +91,14 @@ func (o policyMesh) start(t *testing.T) *mesh {
 		resources = append(resources, m.compiler.Service(s)...)
 	}
 	for _, e := range o.externals {
-		resources = append(resources, m.compiler.External(e)...)
+		for _, r := range m.compiler.External(e) {
+			// Where virtual hosts are given, they stand for the ExternalServices' own.
+			if r.Type != resource.VirtualHost || len(o.hosts) == 0 {
+				resources = append(resources, r)
+			}
+		}
 	}
+	resources = append(resources, o.hosts...)
 	for _, text := range append(o.declared, "http/"+m.http) {
 		d, err := compile.ParseDeclaration(text)
 		require.NoError(t, err)
