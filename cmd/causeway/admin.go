@@ -43,7 +43,6 @@ func (s *serve) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Proxies()) })
 	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.observer.View()) })
-	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.observer.View()) })
 	mux.HandleFunc("GET /v1/endpoints", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, serviceViews(s.catalog.Read(), r.URL.Query().Get("service")))
 	})
