@@ -133,7 +133,7 @@ func edit[T any](p **T) *T {
 }
 
 func onlyBudget(r *v1alpha1.Retry) bool {
-	return r.BudgetPercent != nil && r.Attempts == nil && r.PerTry == nil && r.Backoff == nil && len(r.On) == 0 &&
+	return r.BudgetPercent != nil && r.Attempts == nil && r.PerTry == nil && r.Backoff == nil && len(r.RetryOn) == 0 &&
 		len(r.StatusCodes) == 0 && len(r.Methods) == 0 && r.AvoidPreviousHosts == nil
 }
 
@@ -289,8 +289,8 @@ func (c *checker) retry(r *v1alpha1.Retry) {
 	c.number("retry.attempts", r.Attempts, 0, 10)
 	c.duration("retry.perTry", r.PerTry, time.Millisecond, longest, true)
 	c.duration("retry.backoff", r.Backoff, time.Millisecond, time.Hour, false)
-	for i, on := range r.On {
-		c.oneOf(fmt.Sprintf("retry.on[%d]", i), string(on), retryConditions...)
+	for i, on := range r.RetryOn {
+		c.oneOf(fmt.Sprintf("retry.retryOn[%d]", i), string(on), retryConditions...)
 	}
 	for i := range r.StatusCodes {
 		c.number(fmt.Sprintf("retry.statusCodes[%d]", i), &r.StatusCodes[i], 400, 599)

@@ -130,6 +130,9 @@ func schemaError(err *field.Error) v1alpha1.FieldError {
 	if detail != "" {
 		out.Remedy = "it " + detail
 	}
+	if strings.HasPrefix(detail, "should have ") { // so many items
+		out.Message = "it has " + shown(err.BadValue)
+	}
 	switch err.Type { //nolint:exhaustive // the others are worded by their detail
 	case field.ErrorTypeRequired:
 		out.Message, out.Remedy = "it is missing", "write it"
@@ -146,11 +149,17 @@ func schemaError(err *field.Error) v1alpha1.FieldError {
 }
 
 // ruleError words the break of a rule. The message of a rule of ours ends with
-// a colon and the remedy.
+// a colon and the remedy; its first word, if that is "it", stands for the value.
 func ruleError(err *field.Error) v1alpha1.FieldError {
 	out := v1alpha1.FieldError{Field: err.Field, Message: err.Detail, Remedy: "correct it"}
+	if out.Field == "<nil>" { // the object as a whole
+		out.Field = ""
+	}
 	if i := strings.LastIndex(err.Detail, ": "); i >= 0 {
 		out.Message, out.Remedy = err.Detail[:i], err.Detail[i+2:]
+	}
+	if rest, ok := strings.CutPrefix(out.Message, "it "); ok {
+		out.Message = shown(err.BadValue) + " " + rest
 	}
 	return out
 }
@@ -161,7 +170,7 @@ func shown(v any) string {
 	switch r := reflect.ValueOf(v); r.Kind() { //nolint:exhaustive // the rest are scalars
 	case reflect.String:
 		return fmt.Sprintf("%q", r.String())
-	case reflect.Map, reflect.Slice, reflect.Pointer, reflect.Invalid:
+	case reflect.Map, reflect.Slice, reflect.Pointer, reflect.Struct, reflect.Invalid:
 		return "it"
 	}
 	return fmt.Sprint(v)

@@ -132,9 +132,9 @@ func (e *evaluation) retryOf(r *policy.Rule) *Retry {
 		if t.PerTry != nil {
 			out.PerTry = durationText(t.PerTry.Duration)
 		}
-		if len(t.On) > 0 {
+		if len(t.RetryOn) > 0 {
 			on = nil
-			for _, c := range t.On {
+			for _, c := range t.RetryOn {
 				on = append(on, string(c))
 			}
 		}

@@ -10,9 +10,10 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=xs,categories=causeway
-// +kubebuilder:printcolumn:name="Hosts",type=string,JSONPath=`.spec.hosts[*]`
+// +kubebuilder:printcolumn:name="Host",type=string,JSONPath=`.spec.hosts[0]`
 // +kubebuilder:printcolumn:name="Resolution",type=string,JSONPath=`.spec.resolution`
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type ExternalService struct {
@@ -34,8 +35,9 @@ type ExternalServiceList struct {
 
 // ExternalServiceSpec says which hosts, and how proxies find and reach them.
 //
-// +kubebuilder:validation:XValidation:rule="self.resolution != 'Static' || (has(self.endpoints) && size(self.endpoints) > 0)",message="resolution Static needs endpoints"
-// +kubebuilder:validation:XValidation:rule="self.resolution != 'DNS' || !has(self.endpoints) || size(self.endpoints) == 0",message="endpoints are for resolution Static"
+// +kubebuilder:validation:XValidation:rule="self.resolution != 'Static' || (has(self.endpoints) && size(self.endpoints) > 0)",message="resolution Static has no addresses: give endpoints"
+// +kubebuilder:validation:XValidation:rule="self.resolution != 'DNS' || !has(self.endpoints) || size(self.endpoints) == 0",message="endpoints have no effect with resolution DNS: set resolution to Static"
+// +kubebuilder:validation:XValidation:rule="self.ports.all(p, !has(p.name) || self.ports.exists_one(q, has(q.name) && q.name == p.name))",message="two ports have the same name: give each its own"
 type ExternalServiceSpec struct {
 	// Hosts that workloads write, for example api.example.com. No two
 	// ExternalServices may have the same, and none may be a Service's name.
@@ -43,8 +45,10 @@ type ExternalServiceSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
 	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:XValidation:rule="!self.endsWith('.svc.cluster.local') && !self.endsWith('.svc')",message="it is the name of a Service: route to the Service itself"
 	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$`
 	Hosts []string `json:"hosts"`
+	// Ports that workloads call.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
@@ -57,6 +61,8 @@ type ExternalServiceSpec struct {
 	// Endpoints of resolution Static, as IP addresses.
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
+	// +listType=map
+	// +listMapKey=address
 	Endpoints []ExternalEndpoint `json:"endpoints,omitempty"`
 }
 
@@ -73,11 +79,14 @@ const (
 
 // ExternalPort is one port of the hosts.
 type ExternalPort struct {
+	// Number that workloads write.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Number int32 `json:"number"`
+	// Name by which a TrafficPolicy's sectionName may mean the port.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name,omitempty"`
 	// Protocol that workloads speak on the port.
 	// +optional
@@ -107,10 +116,12 @@ const (
 
 // ExternalEndpoint is where the hosts answer.
 type ExternalEndpoint struct {
+	// Address is an IP address, v4 or v6.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="isIP(self)",message="it is not an IP address: write one, or use resolution DNS"
 	Address string `json:"address"`
-	// Zone is the availability zone, if it has one.
+	// Zone is the availability zone, if it has one, for example ap-northeast-1a.
 	// +optional
 	// +kubebuilder:validation:MaxLength=63
 	Zone string `json:"zone,omitempty"`

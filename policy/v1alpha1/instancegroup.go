@@ -16,7 +16,7 @@ import (
 // +kubebuilder:printcolumn:name="Fresh",type=string,JSONPath=`.status.conditions[?(@.type=="Fresh")].status`
 // +kubebuilder:printcolumn:name="Guard",type=string,JSONPath=`.status.conditions[?(@.type=="GuardEngaged")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 50",message="the name must have at most 50 characters: labels and the names of its EndpointSlices are made of it"
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 50",message="metadata.name has more than 50 characters, and labels and the names of EndpointSlices are made of it: shorten it"
 type InstanceGroup struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -84,6 +84,7 @@ type InstanceGroupSpec struct {
 
 // ServiceReference names a Service in the namespace of the object that refers to it.
 type ServiceReference struct {
+	// Name of the Service.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name"`
@@ -143,12 +144,12 @@ type HealthCheck struct {
 	// Interval between two checks of an instance.
 	// +optional
 	// +kubebuilder:default="5s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('5m')",message="interval must be from 1s to 5m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('5m')",message="it is out of bounds: write 1s to 5m"
 	Interval metav1.Duration `json:"interval,omitempty"`
 	// Timeout of one check.
 	// +optional
 	// +kubebuilder:default="1s"
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('1m')",message="timeout must be from 10ms to 1m"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('1m')",message="it is out of bounds: write 10ms to 1m"
 	Timeout metav1.Duration `json:"timeout,omitempty"`
 	// UnhealthyThreshold is how many failed checks in a row make an instance unhealthy.
 	// +optional
@@ -167,12 +168,13 @@ type HealthCheck struct {
 // HTTPHealthCheck is the request of an HTTP health check.
 type HTTPHealthCheck struct {
 	// Path to ask for, for example /healthz.
-	// +kubebuilder:validation:Pattern=`^/`
+	// +kubebuilder:validation:Pattern=`^/[!-~]*$`
 	// +kubebuilder:validation:MaxLength=1024
 	Path string `json:"path"`
 	// Host header to send. Default: the Service's name.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[!-~]*$`
 	Host string `json:"host,omitempty"`
 }
 

@@ -17,7 +17,7 @@ const MeshName = "default"
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="there is one Mesh, and its name is default"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name == 'default'",message="metadata.name is not that of the one Mesh: name it default"
 type Mesh struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
@@ -37,11 +37,13 @@ type MeshList struct {
 
 // MeshSpec is what holds for the whole mesh.
 type MeshSpec struct {
+	// Egress is about hosts that are neither Services nor ExternalServices.
 	// +optional
 	// +kubebuilder:default={}
 	Egress Egress `json:"egress,omitempty"`
 	// Defaults hold where no TrafficPolicy says otherwise, section by section.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!has(self.tls)",message="tls cannot be a default, because every target has a certificate of its own name: state it in a TrafficPolicy or BackendTLSPolicy about each"
 	Defaults *TrafficSettings `json:"defaults,omitempty"`
 	// EC2 limits what InstanceGroups may name.
 	// +optional
@@ -74,6 +76,8 @@ type MeshEC2 struct {
 	// +optional
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=set
+	// +kubebuilder:validation:items:MaxLength=63
+	// +kubebuilder:validation:items:Pattern=`^[a-z]{2}(-[a-z]+)+-\d+$`
 	Regions []string `json:"regions,omitempty"`
 	// Accounts (12 digits) whose roles InstanceGroups may name.
 	// +optional

@@ -16,8 +16,12 @@ import (
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=trafficpolicies,shortName=tp,categories=causeway
-// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.spec.targetRefs[*].name`
+// +kubebuilder:metadata:labels="gateway.networking.k8s.io/policy=Inherited"
+// +kubebuilder:printcolumn:name="Kind",type=string,JSONPath=`.spec.targetRefs[0].kind`
+// +kubebuilder:printcolumn:name="Target",type=string,JSONPath=`.spec.targetRefs[0].name`
+// +kubebuilder:printcolumn:name="Section",type=string,JSONPath=`.spec.targetRefs[0].sectionName`,priority=1
 // +kubebuilder:printcolumn:name="Accepted",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Accepted")].reason`,priority=1
 // +kubebuilder:printcolumn:name="Programmed",type=string,JSONPath=`.status.conditions[?(@.type=="Programmed")].status`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 type TrafficPolicy struct {
@@ -38,34 +42,47 @@ type TrafficPolicyList struct {
 }
 
 // TrafficPolicySpec names the targets and says how callers treat them.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || has(self.tls.sni) || self.targetRefs.all(t, t.kind == 'ExternalService')",message="tls.sni is missing: write the name that the target's certificate has"
 type TrafficPolicySpec struct {
 	// TargetRefs name what the policy is about, in its own namespace.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=group
+	// +listMapKey=kind
+	// +listMapKey=name
+	// +listMapKey=sectionName
 	TargetRefs []TargetReference `json:"targetRefs"`
 
 	TrafficSettings `json:",inline"`
 }
 
 // TargetReference names an object of the policy's namespace, or a part of it.
+//
+// +kubebuilder:validation:XValidation:rule="self.kind == 'Service' ? size(self.group) == 0 : self.kind in ['InstanceGroup', 'ExternalService'] ? self.group == 'mesh.causeway.dev' : !(self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway']) || self.group == 'gateway.networking.k8s.io'",message="this is not the group of the kind: write none for a Service, mesh.causeway.dev for an InstanceGroup or ExternalService, gateway.networking.k8s.io for the rest"
 type TargetReference struct {
 	// Group of the target: "" for a Service, mesh.causeway.dev for an
 	// InstanceGroup or ExternalService, gateway.networking.k8s.io for a route or Gateway.
 	// +optional
+	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=253
-	Group string `json:"group,omitempty"`
-	// Kind of the target: Service, InstanceGroup, ExternalService, HTTPRoute, GRPCRoute or Gateway.
-	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=63
+	Group string `json:"group"`
+	// Kind of the target: Service, InstanceGroup, ExternalService, HTTPRoute,
+	// GRPCRoute or Gateway. A policy about a Gateway has no effect yet, and says so.
+	// +kubebuilder:validation:Enum=Service;InstanceGroup;ExternalService;HTTPRoute;GRPCRoute;Gateway
 	Kind string `json:"kind"`
+	// Name of the target.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`
 	// SectionName is a part of the target: a route's rule by its name, a
-	// Service's or ExternalService's port by its name, a Gateway's listener.
+	// port by its name, a Gateway's listener. Default: all of it.
 	// +optional
+	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=253
-	SectionName string `json:"sectionName,omitempty"`
+	// +kubebuilder:validation:Pattern=`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$`
+	SectionName string `json:"sectionName"`
 }
 
 // TrafficSettings are the sections of a TrafficPolicy. An absent section says
@@ -74,28 +91,38 @@ type TargetReference struct {
 // Sections of the request (timeout.request and .idle, retry, fault,
 // sessionPersistence, loadBalancer.hash) belong to the route that a request
 // takes; the others to the target's clusters.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.retry) || !has(self.retry.perTry) || !has(self.timeout) || !has(self.timeout.request) || duration(self.timeout.request) == duration('0s') || duration(self.retry.perTry) <= duration(self.timeout.request)",message="retry.perTry is longer than timeout.request, which holds for all attempts together: shorten it"
 type TrafficSettings struct {
+	// Timeout bounds what callers wait for.
 	// +optional
 	Timeout *Timeout `json:"timeout,omitempty"`
+	// Retry says when a request is sent again.
 	// +optional
 	Retry *Retry `json:"retry,omitempty"`
+	// ConnectionPool limits what a caller keeps open to the target.
 	// +optional
 	ConnectionPool *ConnectionPool `json:"connectionPool,omitempty"`
+	// OutlierDetection has a caller stop using an endpoint that fails it.
 	// +optional
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
 	// HealthCheck has callers probe the endpoints themselves. For instances
 	// prefer the InstanceGroup's own, whose verdict all callers share.
 	// +optional
 	HealthCheck *ActiveHealthCheck `json:"healthCheck,omitempty"`
+	// LoadBalancer says how an endpoint is chosen.
 	// +optional
 	LoadBalancer *LoadBalancer `json:"loadBalancer,omitempty"`
-	// Locality says how callers prefer endpoints of their own availability zone.
+	// Locality says how callers prefer endpoints of their own availability
+	// zone: PreferZone as far as its capacity goes, Strict always while it
+	// has a usable one, None never. Default: PreferZone.
 	// +optional
 	Locality LocalityMode `json:"locality,omitempty"`
 	// SessionPersistence keeps a client at the endpoint that answered it
 	// first, as the Gateway API defines it (GEP-1619).
 	// +optional
 	SessionPersistence *gatewayv1.SessionPersistence `json:"sessionPersistence,omitempty"`
+	// Fault makes requests fail on purpose, for a rehearsal.
 	// +optional
 	Fault *Fault `json:"fault,omitempty"`
 	// ProxyProtocol sends the caller's address ahead of the connection.
@@ -110,12 +137,15 @@ type TrafficSettings struct {
 type Timeout struct {
 	// Connect bounds the establishing of a connection. Default: 2s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('1h')",message="it is out of bounds: write 1ms to 1h"
 	Connect *metav1.Duration `json:"connect,omitempty"`
 	// Request bounds a whole request with all its retries; 0s is no bound, the default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	Request *metav1.Duration `json:"request,omitempty"`
 	// Idle ends a request on which nothing has happened for so long; 0s is no bound. Default: 1h.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	Idle *metav1.Duration `json:"idle,omitempty"`
 }
 
@@ -125,28 +155,34 @@ type Timeout struct {
 type RetryCondition string
 
 // Retry says when a request is sent again.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.statusCodes) || !has(self.retryOn) || 'RetriableStatusCodes' in self.retryOn",message="statusCodes have no effect without RetriableStatusCodes: add it to retryOn"
 type Retry struct {
 	// Attempts is how often a request is sent again at most; 0 is never. Default: 3.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10
 	Attempts *int32 `json:"attempts,omitempty"`
-	// PerTry bounds each attempt. Default: none.
+	// PerTry bounds each attempt; 0s is no bound, the default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	PerTry *metav1.Duration `json:"perTry,omitempty"`
 	// Backoff is the base of the exponential pause between attempts. Default: 25ms, growing to ten times as much.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('1h')",message="it is out of bounds: write 1ms to 1h"
 	Backoff *metav1.Duration `json:"backoff,omitempty"`
-	// On lists the failures after which a request whose method Methods names is
+	// RetryOn lists the failures after which a request whose method Methods names is
 	// sent again. Other methods are sent again only where nothing reached
 	// the target (ConnectFailure, RefusedStream, ResetBeforeRequest), as far
-	// as On names those. Default: those three, Reset, and RetriableStatusCodes with 503.
+	// as RetryOn names those. Default: those three, Reset, and RetriableStatusCodes with 503.
 	// +optional
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
-	On []RetryCondition `json:"on,omitempty"`
+	RetryOn []RetryCondition `json:"retryOn,omitempty"`
 	// StatusCodes that RetriableStatusCodes means. Default: 503.
 	// +optional
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
 	// +kubebuilder:validation:items:Minimum=400
@@ -155,6 +191,7 @@ type Retry struct {
 	// Methods that may be sent again although the target may have begun to
 	// act on them. Default: GET, HEAD, OPTIONS, which are safe by definition (RFC 9110, section 9.2.1).
 	// +optional
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
 	// +kubebuilder:validation:items:Pattern=`^[A-Z]{1,32}$`
@@ -173,6 +210,7 @@ type Retry struct {
 // ConnectionPool limits what one caller's proxy keeps open to a target. An
 // absent limit is 100,000.
 type ConnectionPool struct {
+	// MaxConnections that are open at a time.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	MaxConnections *int32 `json:"maxConnections,omitempty"`
@@ -190,11 +228,13 @@ type ConnectionPool struct {
 	MaxRequestsPerConnection *int32 `json:"maxRequestsPerConnection,omitempty"`
 	// IdleTimeout closes an idle connection. It must be below what the target
 	// waits (nginx: keepalive_timeout), or a request meets a connection that
-	// is just being closed. Default: 4s for HTTP/1.1, 10m for HTTP/2, none for TCP.
+	// is just being closed; 0s keeps it. Default: 4s for HTTP/1.1, 10m for HTTP/2, none for TCP.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	IdleTimeout *metav1.Duration `json:"idleTimeout,omitempty"`
-	// MaxConnectionAge closes a connection that is older, once its requests are done. Default: none.
+	// MaxConnectionAge closes a connection that is older, once its requests are done; 0s is no bound, the default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	MaxConnectionAge *metav1.Duration `json:"maxConnectionAge,omitempty"`
 }
 
@@ -215,9 +255,11 @@ type OutlierDetection struct {
 	ConsecutiveConnectFailures *int32 `json:"consecutiveConnectFailures,omitempty"`
 	// Interval between two evaluations. Default: 1s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('1h')",message="it is out of bounds: write 10ms to 1h"
 	Interval *metav1.Duration `json:"interval,omitempty"`
 	// BaseEjectionTime, which grows with each ejection in a row. Default: 10s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('24h')",message="it is out of bounds: write 1ms to 24h"
 	BaseEjectionTime *metav1.Duration `json:"baseEjectionTime,omitempty"`
 	// MaxEjectionPercent of the endpoints that may be ejected at a time. Default: 100.
 	// +optional
@@ -228,8 +270,9 @@ type OutlierDetection struct {
 
 // ActiveHealthCheck is a check that every caller makes of every endpoint.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.http) && has(self.grpc))",message="give http or grpc, or neither for a TCP connect"
+// +kubebuilder:validation:XValidation:rule="!(has(self.http) && has(self.grpc))",message="it has both http and grpc: give one of them, or neither for a TCP connect"
 type ActiveHealthCheck struct {
+	// HTTP asks for a path and takes any 2xx or 3xx as healthy.
 	// +optional
 	HTTP *HTTPHealthCheck `json:"http,omitempty"`
 	// GRPC asks grpc.health.v1.Health.
@@ -237,14 +280,18 @@ type ActiveHealthCheck struct {
 	GRPC *GRPCHealthCheck `json:"grpc,omitempty"`
 	// Interval between two checks of an endpoint. Default: 5s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('5m')",message="it is out of bounds: write 1s to 5m"
 	Interval *metav1.Duration `json:"interval,omitempty"`
 	// Timeout of one check. Default: 1s.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('10ms') && duration(self) <= duration('1m')",message="it is out of bounds: write 10ms to 1m"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
+	// UnhealthyThreshold is how many failed checks in a row make an endpoint unhealthy. Default: 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10
 	UnhealthyThreshold *int32 `json:"unhealthyThreshold,omitempty"`
+	// HealthyThreshold is how many passed checks in a row make an unhealthy endpoint healthy again. Default: 2.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10
@@ -275,23 +322,26 @@ const (
 
 // LoadBalancer says how an endpoint is chosen.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.hash) || (has(self.algorithm) && self.algorithm in ['RingHash', 'Maglev'])",message="hash needs algorithm RingHash or Maglev"
-// +kubebuilder:validation:XValidation:rule="!has(self.slowStart) || !has(self.algorithm) || self.algorithm in ['RoundRobin', 'LeastRequest']",message="slowStart works with RoundRobin and LeastRequest only"
+// +kubebuilder:validation:XValidation:rule="!has(self.hash) || (has(self.algorithm) && self.algorithm in ['RingHash', 'Maglev'])",message="only RingHash and Maglev hash: set algorithm to one of them"
+// +kubebuilder:validation:XValidation:rule="!has(self.algorithm) || !(self.algorithm in ['RingHash', 'Maglev']) || has(self.hash)",message="RingHash and Maglev choose at random without a key: give hash"
+// +kubebuilder:validation:XValidation:rule="!has(self.slowStart) || !has(self.algorithm) || self.algorithm in ['RoundRobin', 'LeastRequest']",message="the algorithm has no slowStart: use RoundRobin or LeastRequest"
 type LoadBalancer struct {
+	// Algorithm that chooses, in Envoy's words.
 	// +optional
 	// +kubebuilder:default=LeastRequest
 	Algorithm LoadBalancerAlgorithm `json:"algorithm,omitempty"`
 	// Hash is what RingHash and Maglev hash.
 	// +optional
 	Hash *HashKey `json:"hash,omitempty"`
-	// SlowStart lets a new endpoint's part grow over so long. Default: off.
+	// SlowStart lets a new endpoint's part grow over so long; 0s is off, the default.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('24h'))",message="it is out of bounds: write 1ms to 24h, or 0s for none"
 	SlowStart *metav1.Duration `json:"slowStart,omitempty"`
 }
 
 // HashKey is what requests of one client have in common.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.header), has(self.cookie), has(self.source)].exists_one(x, x)",message="give exactly one of header, cookie and source"
+// +kubebuilder:validation:XValidation:rule="[has(self.header), has(self.cookie), has(self.source)].exists_one(x, x)",message="it needs one key: give exactly one of header, cookie and source"
 type HashKey struct {
 	// Header is a request header's name.
 	// +optional
@@ -301,21 +351,26 @@ type HashKey struct {
 	// Cookie is made on the first answer where the client has none.
 	// +optional
 	Cookie *HashCookie `json:"cookie,omitempty"`
-	// Source hashes the client's IP address.
+	// Source hashes the client's IP address; only true means something.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self",message="false says nothing: write true or leave it out"
 	Source *bool `json:"source,omitempty"`
 }
 
 // HashCookie is a cookie to hash.
 type HashCookie struct {
+	// Name of the cookie.
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+\-.^_|~]+$`
 	// +kubebuilder:validation:MaxLength=256
 	Name string `json:"name"`
 	// TTL of a cookie that the mesh makes; 0s is a session cookie; absent: the mesh makes none.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('87840h'))",message="it is out of bounds: write 1s to 87840h, or 0s for none"
 	TTL *metav1.Duration `json:"ttl,omitempty"`
+	// Path of a cookie that the mesh makes. Default: /.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:Pattern=`^/[!-:<-~]*$`
 	Path string `json:"path,omitempty"`
 }
 
@@ -334,10 +389,12 @@ const (
 
 // Fault makes requests fail on purpose.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.delay) || has(self.abort)",message="give delay, abort or both"
+// +kubebuilder:validation:XValidation:rule="has(self.delay) || has(self.abort)",message="it has neither: give delay, abort or both"
 type Fault struct {
+	// Delay holds requests up.
 	// +optional
 	Delay *FaultDelay `json:"delay,omitempty"`
+	// Abort answers requests without asking the target.
 	// +optional
 	Abort *FaultAbort `json:"abort,omitempty"`
 }
@@ -349,23 +406,29 @@ type Percent string
 
 // FaultDelay holds requests up.
 type FaultDelay struct {
+	// Duration that they are held up for.
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('1h')",message="it is out of bounds: write 1ms to 1h"
 	Duration metav1.Duration `json:"duration"`
-	Percent  Percent         `json:"percent"`
+	// Percent of the requests that are held up.
+	Percent Percent `json:"percent"`
 }
 
 // FaultAbort answers requests without asking the target.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.status) != has(self.grpcStatus)",message="give either status or grpcStatus"
+// +kubebuilder:validation:XValidation:rule="has(self.status) != has(self.grpcStatus)",message="it needs one status: give either status or grpcStatus"
 type FaultAbort struct {
+	// Status is the HTTP status of the answer.
 	// +optional
 	// +kubebuilder:validation:Minimum=200
 	// +kubebuilder:validation:Maximum=599
 	Status *int32 `json:"status,omitempty"`
+	// GRPCStatus is the gRPC status code of the answer.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=16
-	GRPCStatus *int32  `json:"grpcStatus,omitempty"`
-	Percent    Percent `json:"percent"`
+	GRPCStatus *int32 `json:"grpcStatus,omitempty"`
+	// Percent of the requests that are answered so.
+	Percent Percent `json:"percent"`
 }
 
 // ProxyProtocolVersion is a version of the PROXY protocol.
@@ -385,11 +448,17 @@ type UpstreamTLS struct {
 	// SNI is the name that is asked for and that the certificate must have. Default: for an
 	// ExternalService the host; otherwise it must be given.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*$`
 	SNI string `json:"sni,omitempty"`
-	// SubjectAltNames that the certificate may have instead of SNI.
+	// SubjectAltNames that the certificate may have instead of SNI: host
+	// names, or URIs like spiffe://example.com/api.
 	// +optional
 	// +kubebuilder:validation:MaxItems=16
+	// +listType=set
+	// +kubebuilder:validation:items:MaxLength=1024
+	// +kubebuilder:validation:items:Pattern=`^((\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*|[A-Za-z][-+.A-Za-z0-9]*://[!-~]+)$`
 	SubjectAltNames []string `json:"subjectAltNames,omitempty"`
 	// CACertificateRef names a ConfigMap of the policy's namespace with PEM
 	// certificates in its key ca.crt. Default: the CAs of the proxies' hosts.
@@ -399,6 +468,7 @@ type UpstreamTLS struct {
 
 // LocalName names an object of the same namespace.
 type LocalName struct {
+	// Name of the object.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	Name string `json:"name"`

@@ -19,6 +19,8 @@ func (e FieldError) Error() string { return e.Field + ": " + e.Message + ": " + 
 
 var (
 	regionPattern = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d+$`)
+	pathPattern   = regexp.MustCompile(`^/[!-~]*$`)
+	hostPattern   = regexp.MustCompile(`^[!-~]*$`)
 	rolePattern   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/.+$`)
 )
 
@@ -137,14 +139,14 @@ func validateHealthCheck(h *HealthCheck) []FieldError {
 	bad := func(field, message, remedy string) {
 		out = append(out, FieldError{"spec.healthCheck." + field, message, remedy})
 	}
-	if h.HTTP != nil && (len(h.HTTP.Path) == 0 || h.HTTP.Path[0] != '/') {
-		bad("http.path", fmt.Sprintf("%q is not a path", h.HTTP.Path), "begin it with a slash, like /healthz")
+	if h.HTTP != nil && !pathPattern.MatchString(h.HTTP.Path) {
+		bad("http.path", fmt.Sprintf("%q is not a path", h.HTTP.Path), "begin it with a slash, like /healthz, without spaces")
 	}
 	if h.HTTP != nil && len(h.HTTP.Path) > maxPath {
 		bad("http.path", fmt.Sprintf("it is longer than %d bytes", maxPath), "shorten it")
 	}
-	if h.HTTP != nil && len(h.HTTP.Host) > maxHost {
-		bad("http.host", fmt.Sprintf("it is longer than %d bytes", maxHost), "write a host name")
+	if h.HTTP != nil && (len(h.HTTP.Host) > maxHost || !hostPattern.MatchString(h.HTTP.Host)) {
+		bad("http.host", fmt.Sprintf("%q is not a host name of at most %d bytes", h.HTTP.Host, maxHost), "write a host name")
 	}
 	if h.Port < 0 || h.Port > 65535 {
 		bad("port", fmt.Sprintf("%d is not a port", h.Port), "write 1 to 65535, or leave it out for the first port")
