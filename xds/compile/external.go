@@ -11,7 +11,6 @@ import (
 	commondnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
 	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	caresv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -116,7 +115,6 @@ func dnsCluster(m *policy.External, p *policy.ExternalServicePort) resource.Reso
 	}
 	// There is one locality, and it has no weight.
 	c.CommonLbConfig.LocalityConfigSpecifier = nil
-	c.CommonLbConfig.HealthyPanicThreshold = &typev3.Percent{Value: lastResort}
 	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{
 		ClusterName: c.GetName(),
 		Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: []*endpointv3.LbEndpoint{{

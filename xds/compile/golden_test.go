@@ -41,7 +41,7 @@ var update = flag.Bool("update", false, "rewrite the wanted sections of testdata
 
 // The sections of a case. Its comment says what it is about.
 const (
-	objectsFile   = "objects.yaml" // Services, EndpointSlices, InstanceGroups
+	objectsFile   = "objects.yaml" // of every kind that the mesh reads
 	listenersFile = "listeners"    // declarations, one a line
 	sharesFile    = "shares"       // "namespace/service pods instances", what a TrafficShift's status would say
 )
@@ -54,6 +54,7 @@ type objectSet struct {
 	services []*corev1.Service
 	slices   []*discoveryv1.EndpointSlice
 	groups   []*v1alpha1.InstanceGroup
+	others   []*discovery.Object // routes, policies, and what they name
 }
 
 func TestGolden(t *testing.T) {
@@ -87,7 +88,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 			for _, zone := range zonesOf(resources) {
-				harness.ValidateEnvoy(t, static(t, resources, "web", zone, ""))
+				harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), harness.NewAuthority(t, "ca").CertPEM))
 			}
 			for seed := range uint64(5) {
 				in.shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
@@ -114,10 +115,29 @@ func parse(t *testing.T, text string) objectSet {
 			v1alpha1.DefaultInstanceGroup(g)
 			out.groups = append(out.groups, g)
 		default:
-			t.Fatalf("no kind %q in a case:\n%s", kind.Kind, doc)
+			out.others = append(out.others, object(t, kind, doc))
 		}
 	}
 	return out
+}
+
+// object reads an object as the file source does: what an API server would
+// refuse has no place in a case.
+func object(t *testing.T, kind metav1.TypeMeta, doc string) *discovery.Object {
+	t.Helper()
+	for _, k := range objects.Kinds() {
+		if !k.Has(kind.APIVersion, kind.Kind) {
+			continue
+		}
+		text, err := yaml.YAMLToJSON([]byte(doc))
+		require.NoError(t, err)
+		var rows objects.Rows
+		require.Empty(t, k.Decode(text, "test", &rows), doc)
+		require.Len(t, rows.Objects, 1, "it says nothing to the mesh:\n%s", doc)
+		return rows.Objects[0]
+	}
+	t.Fatalf("no kind %q in a case:\n%s", kind.Kind, doc)
+	return nil
 }
 
 func decode[T any](t *testing.T, doc string) *T {
@@ -132,6 +152,7 @@ func (in *objectSet) shuffle(r *rand.Rand) {
 	shuffle(r, in.services)
 	shuffle(r, in.slices)
 	shuffle(r, in.groups)
+	shuffle(r, in.others)
 	for _, s := range in.services {
 		shuffle(r, s.Spec.Ports)
 	}
@@ -163,6 +184,9 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 				Scope: "test", Key: discovery.Key{Namespace: g.Namespace, Name: g.Name}, Object: g,
 			})
 		}
+		for _, o := range in.others {
+			catalog.Objects.Put(tx, o)
+		}
 		return nil
 	})
 	require.NoError(t, err)
@@ -176,7 +200,12 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 		models[s.Key] = m
 		out = append(out, c.Service(m)...)
 	}
-	out = append(out, c.Mesh(&policy.Mesh{})...)
+	for o := range catalog.Objects.By(cat.Read(), catalog.ByKind, "ExternalService") {
+		m := policy.BuildExternal(cat.Read(), o.Key)
+		require.NotNil(t, m)
+		out = append(out, c.External(m)...)
+	}
+	out = append(out, c.Mesh(policy.BuildMesh(cat.Read()))...)
 	for line := range strings.Lines(sections[listenersFile]) {
 		d, err := compile.ParseDeclaration(strings.TrimSpace(line))
 		require.NoError(t, err)
@@ -254,8 +283,8 @@ func render(t *testing.T, resources []resource.Resource) map[string]string {
 	return out
 }
 
-// weights writes the weights of the variant for callers in a zone, and checks
-// that nothing else differs.
+// weights writes the weights and priorities of the variant for callers in a
+// zone, and checks that nothing else differs.
 func weights(t *testing.T, r resource.Resource, zone string) string {
 	t.Helper()
 	var base, own endpointv3.ClusterLoadAssignment
@@ -268,7 +297,11 @@ func weights(t *testing.T, r resource.Resource, zone string) string {
 			out.WriteString(", ")
 		}
 		fmt.Fprintf(&out, "%s: %d", l.GetLocality().GetZone(), l.GetLoadBalancingWeight().GetValue())
+		if l.GetPriority() > 0 {
+			fmt.Fprintf(&out, " at priority %d", l.GetPriority())
+		}
 		l.LoadBalancingWeight = base.GetEndpoints()[i].GetLoadBalancingWeight()
+		l.Priority = base.GetEndpoints()[i].GetPriority()
 	}
 	require.True(t, proto.Equal(&base, &own), "more than the weights differs in zone %s", zone)
 	out.WriteString("}\n")
