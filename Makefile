@@ -99,10 +99,15 @@ bench-full: tools-test build ## The benchmark with its growth curves
 ##@ Change it
 
 .PHONY: generate
-generate: ## CRDs and deep copies, from policy/v1alpha1; Go code of the observe protocol
+generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Gateway API's CRDs; Go code of the observe protocol
 	@$(GET) controller-gen buf protoc-gen-go
 	$(BIN)/controller-gen object paths=./policy/v1alpha1
 	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
+	go run ./test/tools/reference $(CRDS) > docs/reference.md
+	@from=$$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd; \
+	for channel in experimental standard; do for kind in $(GATEWAY_KINDS); do \
+		install -m 644 $$from/$$channel/gateway.networking.k8s.io_$$kind.yaml manifests/gateway-api/$$channel/; \
+	done; done
 	cd xds/observe && PATH=$(BIN):$$PATH buf lint && PATH=$(BIN):$$PATH buf generate
 
 .PHONY: generate-check
@@ -113,7 +118,9 @@ generate-check: ## Fail if `make generate` would change anything
 	if [[ "$$before" != "$$after" ]]; then \
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
-GENERATED := policy/v1alpha1 manifests/crds xds/observe/observev1
+GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md xds/observe/observev1
+CRDS := $(foreach kind,instancegroups trafficpolicies externalservices meshes,manifests/crds/mesh.causeway.dev_$(kind).yaml)
+GATEWAY_KINDS := backendtlspolicies grpcroutes httproutes referencegrants tcproutes tlsroutes
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now

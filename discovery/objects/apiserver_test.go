@@ -158,7 +158,7 @@ func TestPrunedFields(t *testing.T) {
 	var u unstructured.Unstructured
 	require.NoError(t, json.Unmarshal([]byte(text), &u.Object))
 	u.SetAnnotations(map[string]string{corev1.LastAppliedConfigAnnotation: text})
-	all := client.Resource(gatewayv1.SchemeGroupVersion.WithResource("httproutes")).Namespace("web")
+	all := client.Resource(schema.GroupVersionResource{Group: gatewayv1.GroupName, Version: "v1", Resource: "httproutes"}).Namespace("web")
 	_, err = all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 	require.ErrorContains(t, err, `unknown field "spec.rules[1].sessionPersistence"`, "what kubectl apply is told")
 	stored, err := all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationIgnore, FieldManager: "kubectl-client-side-apply"})

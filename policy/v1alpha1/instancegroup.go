@@ -92,7 +92,7 @@ type ServiceReference struct {
 
 // InstanceSelector selects EC2 instances.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.autoScalingGroups) && size(self.autoScalingGroups) > 0) || (has(self.tags) && size(self.tags) > 0)",message="give autoScalingGroups, tags or both: an empty selector would take every instance of the account"
+// +kubebuilder:validation:XValidation:rule="(has(self.autoScalingGroups) && size(self.autoScalingGroups) > 0) || (has(self.tags) && size(self.tags) > 0)",message="it is empty and would take every instance of the account: give autoScalingGroups, tags or both"
 type InstanceSelector struct {
 	// AutoScalingGroups lists names of auto scaling groups; an instance
 	// matches that is in any of them.
