@@ -253,6 +253,9 @@ type SourceStatus struct {
 	// Error is why the newest attempt failed, "" if it did not, and ErrorSince when it began to.
 	Error      string
 	ErrorSince time.Time
+	// Note says what a reader should know although nothing is wrong, for
+	// example that a kind's CRD is not installed.
+	Note string
 }
 
 // Ready reports whether the source's rows may be served: not yet known must
@@ -266,5 +269,5 @@ type ObjectRef struct {
 	Generation int64
 }
 
-// String returns "Kind namespace/name".
-func (r ObjectRef) String() string { return r.Kind + " " + r.Key.String() }
+// String returns "Kind namespace/name", or "Kind name" for one without a namespace.
+func (r ObjectRef) String() string { return ObjectName{r.Kind, r.Key}.String() }

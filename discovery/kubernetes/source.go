@@ -17,7 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
+	clientdiscovery "k8s.io/client-go/discovery"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
@@ -34,17 +36,31 @@ const (
 	ScopeEndpointSlices = "kubernetes/endpointslices"
 	ScopeInstanceGroups = "kubernetes/instancegroups"
 	ScopeHomes          = "kubernetes/homes"
+	ScopeConfigMaps     = "kubernetes/configmaps"
 )
 
-// Scopes lists the sources that must have synced before anything is served.
+// Scopes lists the sources that must have synced before anything is served:
+// those above and one for each kind of route and policy, by its plural name.
 func Scopes() []string {
-	return []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes}
+	out := []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes, ScopeConfigMaps}
+	for _, k := range policyKinds() {
+		out = append(out, scopeOf(k))
+	}
+	return out
 }
 
 // Client reaches one cluster.
 type Client struct {
-	core   kubernetes.Interface
-	groups rest.Interface
+	core     kubernetes.Interface
+	served   clientdiscovery.DiscoveryInterfaceWithContext
+	metadata metadata.Interface
+	groups   rest.Interface
+	// raw reads policy kinds, statuses writes their status. The latter has no
+	// limit of its own: who writes status keeps one.
+	raw, statuses rest.Interface
+	types         *runtime.Scheme
+	// observed is what the status of routes and policies says, as of what was read.
+	observed *observations
 	// Namespace is the control plane's own.
 	Namespace string
 	log       *slog.Logger
@@ -63,18 +79,31 @@ func NewClient(config *rest.Config, namespace string, log *slog.Logger) (*Client
 	if err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	out := &Client{
+		core: core, served: clientdiscovery.ToDiscoveryInterfaceWithContext(core.Discovery()),
+		observed: newObservations(), Namespace: namespace, log: log,
+	}
+	if out.types, err = typesOf(); err != nil {
+		return nil, err
+	}
+	if out.metadata, err = metadata.NewForConfig(c); err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	if out.raw, err = newRawClient(c); err != nil {
+		return nil, err
+	}
+	unlimited := rest.CopyConfig(c)
+	unlimited.QPS = -1
+	if out.statuses, err = newRawClient(unlimited); err != nil {
+		return nil, err
 	}
 	gv := v1alpha1.GroupVersion()
 	c.GroupVersion, c.APIPath = &gv, "/apis"
-	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	groups, err := rest.RESTClientFor(c)
-	if err != nil {
+	c.NegotiatedSerializer = serializer.NewCodecFactory(out.types).WithoutConversion()
+	if out.groups, err = rest.RESTClientFor(c); err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
-	return &Client{core: core, groups: groups, Namespace: namespace, log: log}, nil
+	return out, nil
 }
 
 // Run reads the cluster into the catalog until the context ends. Its only
@@ -104,6 +133,11 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 		c.listGroups, c.watchGroups, func(o *v1alpha1.InstanceGroup) (string, *discovery.InstanceGroup) {
 			return o.Namespace + "/" + o.Name, groupRow(o)
 		})
+	for _, kind := range policyKinds() {
+		source := c.newKindSource(cat, kind)
+		g.Go(func() error { return source.run(ctx) })
+	}
+	g.Go(func() error { return c.readConfigMaps(ctx, cat) })
 	g.Go(func() error { return c.readHomes(ctx, cat) })
 	return g.Wait()
 }

@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 
@@ -59,17 +58,13 @@ type statusWriter struct {
 func (c *Client) WriteStatus(ctx context.Context, cat *catalog.Catalog,
 	conditions func(catalog.Reader, discovery.Key) []metav1.Condition,
 ) error {
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return fmt.Errorf("kubernetes: %w", err)
+	recorder, shutdown, err := c.newRecorder(ctx)
+	if err != nil {
+		return err
 	}
-	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: c.core.EventsV1()})
-	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
-		return fmt.Errorf("kubernetes: events: %w", err)
-	}
-	defer broadcaster.Shutdown()
+	defer shutdown()
 	w := &statusWriter{
-		client: c, cat: cat, conditions: conditions, recorder: broadcaster.NewRecorder(scheme, "causeway"),
+		client: c, cat: cat, conditions: conditions, recorder: recorder,
 		written: make(map[discovery.Key]*v1alpha1.InstanceGroupStatus),
 	}
 	feed := cat.Subscribe()
@@ -247,5 +242,5 @@ func (w *statusWriter) event(key discovery.Key, g *v1alpha1.InstanceGroup, kind,
 	about := &v1alpha1.InstanceGroup{}
 	about.APIVersion, about.Kind = v1alpha1.GroupVersion().String(), "InstanceGroup"
 	about.Namespace, about.Name, about.UID = key.Namespace, key.Name, g.UID
-	w.recorder.Eventf(about, nil, kind, reason, "Observe", "%s", message)
+	w.recorder.Eventf(about, nil, kind, reason, eventAction, "%s", message)
 }

@@ -1,0 +1,290 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/gateway-api/pkg/consts"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+)
+
+// How soon it is looked again whether a kind is served, and how long a CRD
+// that is there may take until it is: only then nothing is waited for any more.
+const (
+	lookFirst = 200 * time.Millisecond
+	lookMost  = 30 * time.Second
+	lookGrace = 10 * time.Second
+)
+
+// kindSource keeps the rows of a policy kind equal to the cluster, for as long
+// as the kind's CRD is installed. Without it there are no objects, and that is
+// known: nothing waits for them.
+type kindSource struct {
+	client *Client
+	cat    *catalog.Catalog
+	kind   objects.Kind
+	status *status
+	rows   *objectRows
+	// crd is nil until the CRD, or that there is none, was read.
+	crd atomic.Pointer[crdState]
+	// look has a value when it must be looked again whether the kind is served.
+	look chan struct{}
+}
+
+// crdState is what a CRD's metadata says.
+type crdState struct {
+	installed bool
+	// channel and bundle of the Gateway API that the CRD is from, "" for other CRDs.
+	channel, bundle string
+}
+
+func (c *Client) newKindSource(cat *catalog.Catalog, kind objects.Kind) *kindSource {
+	st := &status{cat: cat, name: scopeOf(kind), log: c.log}
+	k := &kindSource{client: c, cat: cat, kind: kind, status: st, look: make(chan struct{}, 1)}
+	k.rows = &objectRows{
+		cat: cat, kind: kind, types: c.types, status: st, observed: c.observed, log: c.log,
+		unreadable: make(map[discovery.Key]string), noted: k.lookAgain,
+	}
+	return k
+}
+
+// run reads the kind until the context ends.
+func (k *kindSource) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return k.status.freshen(ctx) })
+	g.Go(func() error { return k.watchCRD(ctx) })
+	g.Go(func() error { return k.follow(ctx) })
+	return g.Wait()
+}
+
+// lookAgain makes follow look whether the kind is served.
+func (k *kindSource) lookAgain() {
+	select {
+	case k.look <- struct{}{}:
+	default:
+	}
+}
+
+// follow starts and stops the reading of the kind as its CRD comes and goes.
+func (k *kindSource) follow(ctx context.Context) error {
+	reading, stop := "", func() {}
+	defer func() { stop() }()
+	began, pause := time.Now(), lookFirst
+	failed := false
+	for {
+		version, err := k.served(ctx)
+		if err == nil && (failed || reading == "") {
+			k.status.attempted(ctx, nil)
+		}
+		failed = err != nil
+		settled := false
+		switch crd := k.crd.Load(); {
+		case err != nil:
+			k.status.attempted(ctx, err)
+		case version != "" && version == reading:
+			settled = true
+		case version != "":
+			stop()
+			stop, reading = k.read(ctx, version), version
+			settled = true
+		case crd != nil && !crd.installed:
+			// Both the CRD and what it serves are gone, and so are the objects.
+			stop()
+			stop, reading = func() {}, ""
+			if err := k.rows.clear(); err != nil {
+				k.client.log.Error("cannot forget the objects of a kind", "kind", k.kind.Name, "error", err)
+			}
+		case reading == "" && time.Since(began) >= lookGrace:
+			// There may be objects, but nobody can read them.
+			k.status.write(func(st *discovery.SourceStatus) { st.Synced = true })
+		}
+		k.tell(version)
+		var timer <-chan time.Time
+		if !settled {
+			timer = time.After(pause)
+			pause = min(2*pause, lookMost)
+		}
+		// What can happen: the CRD changed or the reading failed, it is time to look again, the end.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer:
+		case <-k.look:
+			if settled {
+				pause = lookFirst
+			}
+			pause = min(pause, lookGrace/4)
+		}
+	}
+}
+
+// served returns the best version of the kind that the API server serves, "" for none.
+func (k *kindSource) served(ctx context.Context) (string, error) {
+	for _, version := range versionsOf(k.kind) {
+		list, err := k.client.served.ServerResourcesForGroupVersionWithContext(ctx, version)
+		if apierrors.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("discover %s: %w", version, err)
+		}
+		for i := range list.APIResources {
+			if list.APIResources[i].Name == k.kind.Resource {
+				return version, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// tell puts into the source's status what is installed.
+func (k *kindSource) tell(version string) {
+	note := ""
+	crd := k.crd.Load()
+	switch {
+	case version == "" && crd != nil && crd.installed:
+		note = fmt.Sprintf("the installed CRD does not serve %s: install the one of this release", k.kind.APIVersion)
+	case version == "":
+		note = k.kind.Name + " is not installed: apply its CRD to use it; until then the mesh does without"
+	case crd != nil && crd.channel != "":
+		note = fmt.Sprintf("Gateway API %s, %s channel", crd.bundle, crd.channel)
+		if crd.channel == channelStandard {
+			note += ": the API server drops fields that only the experimental channel has"
+		}
+	}
+	if unreadable := k.rows.note(); unreadable != "" {
+		if note != "" {
+			note += "; "
+		}
+		note += unreadable
+	}
+	old, _ := catalog.Sources.Get(k.cat.Read(), k.status.name)
+	if old == nil && note == "" || old != nil && old.Note == note {
+		return
+	}
+	k.status.write(func(st *discovery.SourceStatus) { st.Note = note })
+	if note != "" {
+		k.client.log.Info(note, "kind", k.kind.Name)
+	}
+}
+
+// read starts the reflector of a version and returns what stops it and waits for its end.
+func (k *kindSource) read(ctx context.Context, version string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	gv, _ := schema.ParseGroupVersion(version) // from the list of kinds
+	path := []string{"/apis", gv.Group, gv.Version, k.kind.Resource}
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			var out rawList
+			err := k.client.raw.Get().AbsPath(path...).VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(&out)
+			k.attempted(ctx, err)
+			return &out, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.Watch = true
+			w, err := k.client.raw.Get().AbsPath(path...).VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
+			k.attempted(ctx, err)
+			return w, err
+		},
+	}
+	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, k.client.core), &rawObject{}, k.rows,
+		cache.ReflectorOptions{Name: k.status.name, Backoff: backoff()})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.RunWithContext(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// attempted notes how a request went. One that is not found may mean that the CRD is gone.
+func (k *kindSource) attempted(ctx context.Context, err error) {
+	k.status.attempted(ctx, err)
+	if apierrors.IsNotFound(err) {
+		k.lookAgain()
+	}
+}
+
+// The annotations by which the Gateway API's CRDs say what they are, and the
+// channel that lacks experimental fields.
+const (
+	channelAnnotation = consts.ChannelAnnotation
+	bundleAnnotation  = consts.BundleVersionAnnotation
+	channelStandard   = "standard"
+)
+
+// watchCRD follows the metadata of the kind's CRD.
+func (k *kindSource) watchCRD(ctx context.Context) error {
+	gv, _ := schema.ParseGroupVersion(k.kind.APIVersion) // from the list of kinds
+	crds := k.client.metadata.Resource(schema.GroupVersionResource{
+		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
+	})
+	only := fields.OneTermEqualSelector("metadata.name", k.kind.Resource+"."+gv.Group).String()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = only
+			return crds.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = only
+			return crds.Watch(ctx, o)
+		},
+	}
+	slow := backoff()
+	slow.Cap = time.Minute
+	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, k.client.core), &metav1.PartialObjectMetadata{},
+		(*crdStore)(k), cache.ReflectorOptions{Name: "CRD of " + k.status.name, Backoff: slow}).RunWithContext(ctx)
+	return ctx.Err()
+}
+
+// crdStore is the store of the reflector of a kind's CRD.
+type crdStore kindSource
+
+func (s *crdStore) set(state crdState) {
+	s.crd.Store(&state)
+	(*kindSource)(s).lookAgain()
+}
+
+// Add implements cache.ReflectorStore.
+func (s *crdStore) Add(o any) error { return s.Update(o) }
+
+// Update implements cache.ReflectorStore.
+func (s *crdStore) Update(o any) error {
+	a := o.(*metav1.PartialObjectMetadata).Annotations
+	s.set(crdState{installed: true, channel: a[channelAnnotation], bundle: a[bundleAnnotation]})
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (s *crdStore) Delete(any) error {
+	s.set(crdState{})
+	return nil
+}
+
+// Replace implements cache.ReflectorStore.
+func (s *crdStore) Replace(list []any, _ string) error {
+	if len(list) == 0 {
+		s.set(crdState{})
+		return nil
+	}
+	return s.Update(list[0])
+}
+
+// Resync implements cache.ReflectorStore.
+func (s *crdStore) Resync() error { return nil }

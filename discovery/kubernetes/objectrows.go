@@ -1,0 +1,181 @@
+package kubernetes
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+)
+
+// objectRows is the store of a policy kind's reflector: it writes rows of
+// catalog.Objects, and keeps what the objects' status says for who writes it.
+type objectRows struct {
+	cat      *catalog.Catalog
+	kind     objects.Kind
+	types    *runtime.Scheme
+	status   *status
+	observed *observations
+	log      *slog.Logger
+	// noted is called when note has something else to say.
+	noted func()
+
+	mu sync.Mutex
+	// unreadable says why an object cannot be decoded, by its key.
+	unreadable map[discovery.Key]string
+}
+
+// Add implements cache.ReflectorStore.
+func (s *objectRows) Add(o any) error { return s.Update(o) }
+
+// Update implements cache.ReflectorStore.
+func (s *objectRows) Update(o any) error {
+	raw := o.(*rawObject)
+	row := s.read(raw)
+	if row == nil {
+		return nil
+	}
+	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
+		catalog.Objects.Put(tx, row)
+		return nil
+	})
+	return err
+}
+
+// Delete implements cache.ReflectorStore.
+func (s *objectRows) Delete(o any) error {
+	raw := o.(*rawObject)
+	name := s.name(raw)
+	s.readable(name.Key, nil)
+	s.observed.forget(name)
+	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
+		catalog.Objects.Delete(tx, name.String())
+		return nil
+	})
+	return err
+}
+
+// Replace implements cache.ReflectorStore: what a list returned is all there is.
+func (s *objectRows) Replace(list []any, _ string) error {
+	all := make([]*discovery.Object, 0, len(list))
+	var kept []discovery.ObjectName
+	there := make(map[discovery.Key]struct{}, len(list))
+	for i, o := range list {
+		raw := o.(*rawObject)
+		name := s.name(raw)
+		there[name.Key] = struct{}{}
+		if row := s.read(raw); row != nil {
+			all = append(all, row)
+		} else {
+			kept = append(kept, name)
+		}
+		list[i] = nil // the object's memory may go while the others are decoded
+	}
+	s.observed.retain(s.kind.Name, there)
+	s.mu.Lock()
+	maps.DeleteFunc(s.unreadable, func(k discovery.Key, _ string) bool {
+		_, ok := there[k]
+		return !ok
+	})
+	s.mu.Unlock()
+	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
+		for _, name := range kept {
+			if row, ok := catalog.Objects.Get(tx.Reader, name.String()); ok {
+				all = append(all, row)
+			}
+		}
+		catalog.Objects.Replace(tx, s.status.name, all)
+		s.status.put(tx, func(st *discovery.SourceStatus) { st.Synced = true })
+		return nil
+	})
+	return err
+}
+
+// Resync implements cache.ReflectorStore.
+func (s *objectRows) Resync() error { return nil }
+
+// name returns the name of an object, whatever its content is.
+func (s *objectRows) name(o *rawObject) discovery.ObjectName {
+	return discovery.ObjectName{Kind: s.kind.Name, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
+}
+
+// read returns the row of an object, nil for one that cannot be decoded, of
+// which the row of what it said before stays.
+func (s *objectRows) read(raw *rawObject) *discovery.Object {
+	typed, err := raw.decode(s.types, s.kind)
+	name := s.name(raw)
+	s.readable(name.Key, err)
+	if err != nil {
+		return nil
+	}
+	s.observed.put(name, observe(typed))
+	return objects.Object(typed, s.status.name)
+}
+
+// readable notes whether an object could be decoded.
+func (s *objectRows) readable(key discovery.Key, err error) {
+	s.mu.Lock()
+	_, was := s.unreadable[key]
+	if err == nil {
+		delete(s.unreadable, key)
+		s.mu.Unlock()
+		if was {
+			s.noted()
+		}
+		return
+	}
+	s.unreadable[key] = err.Error()
+	s.mu.Unlock()
+	if !was {
+		s.noted()
+		s.log.Warn("an object does not fit the version of its kind that this release reads; what it said before holds",
+			"object", discovery.ObjectName{Kind: s.kind.Name, Key: key}.String(), "error", err)
+	}
+}
+
+// maxUnreadable is how many objects that cannot be decoded are named.
+const maxUnreadable = 3
+
+// note says which objects cannot be decoded, "" for none.
+func (s *objectRows) note() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.unreadable) == 0 {
+		return ""
+	}
+	keys := slices.SortedFunc(maps.Keys(s.unreadable), func(a, b discovery.Key) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	text := fmt.Sprintf("%d objects do not fit this release and hold as they were before: ", len(keys))
+	for i, k := range keys {
+		if i == maxUnreadable {
+			return text + "..."
+		}
+		if i > 0 {
+			text += "; "
+		}
+		text += displayName(k) + ": " + s.unreadable[k]
+	}
+	return text
+}
+
+// displayName returns the key as kubectl takes it.
+func displayName(k discovery.Key) string {
+	if k.Namespace == "" {
+		return k.Name
+	}
+	return k.String()
+}
+
+// clear forgets all objects: their kind is gone.
+func (s *objectRows) clear() error {
+	return s.Replace(nil, "")
+}

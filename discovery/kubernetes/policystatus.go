@@ -1,0 +1,643 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/flowcontrol"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// How much the status of routes and policies may cost: judging all of them
+// takes at most a tenth of a core, and the API server gets at most so many
+// writes a second, however many objects a change concerns.
+const (
+	judgeEvery  = time.Second
+	judgeShare  = 10
+	writeRate   = 20
+	writeBurst  = 50
+	writeWithin = 10 * time.Second
+)
+
+// How a write is tried again, and how long something that another writer
+// changed is left alone: twice as long each time, until it has been quiet.
+const (
+	conflictTries  = 3
+	retryFirst     = time.Second
+	retryMost      = 5 * time.Minute
+	quarrelOver    = 10 * time.Minute
+	complainEvery  = time.Minute
+	eventNoteMost  = 1024
+	eventAction    = "Observe"
+	eventComponent = "causeway"
+)
+
+// Results of writes, as metrics name them.
+const (
+	resultWritten   = "written"
+	resultUnchanged = "unchanged"
+	resultConflict  = "conflict"
+	resultGone      = "gone"
+	resultError     = "error"
+)
+
+// PolicyStatus writes the status of routes and policies, and Events about what
+// turned bad.
+type PolicyStatus struct {
+	client     *Client
+	programmed func(discovery.ObjectRef) (metav1.Condition, bool)
+
+	writes   *prometheus.CounterVec
+	pending  prometheus.Gauge
+	rewrites *prometheus.CounterVec
+	judging  prometheus.Histogram
+}
+
+// NewPolicyStatus returns a writer of status. programmed returns the condition
+// Programmed of an object, or false while nothing is known of it: then what
+// its status says stays. It is called for every object once a second, and may
+// be nil where nobody knows.
+func NewPolicyStatus(c *Client, programmed func(discovery.ObjectRef) (metav1.Condition, bool), reg prometheus.Registerer) *PolicyStatus {
+	if programmed == nil {
+		programmed = func(discovery.ObjectRef) (metav1.Condition, bool) { return metav1.Condition{}, false }
+	}
+	p := &PolicyStatus{
+		client: c, programmed: programmed,
+		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "causeway_status_writes_total",
+			Help: "Attempts to write the status of a route or policy, by kind and result: written, unchanged, conflict, gone or error.",
+		}, []string{"kind", "result"}),
+		rewrites: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "causeway_status_rewrites_total",
+			Help: "Times that another writer changed what this control plane says in a status, by kind.",
+		}, []string{"kind"}),
+		pending: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "causeway_status_pending", Help: "Routes and policies whose status waits to be written.",
+		}),
+		judging: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "causeway_status_judge_seconds", Help: "Time to find out what the status of all routes and policies must be.",
+			Buckets: []float64{.001, .01, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+	}
+	reg.MustRegister(p.writes, p.rewrites, p.pending, p.judging)
+	return p
+}
+
+// Run keeps the status of routes and policies true until the context ends.
+// Only the leader runs it.
+func (p *PolicyStatus) Run(ctx context.Context, cat *catalog.Catalog) error {
+	recorder, shutdown, err := p.client.newRecorder(ctx)
+	if err != nil {
+		return err
+	}
+	defer shutdown()
+	defer p.pending.Set(0)
+	t := &statusTerm{
+		PolicyStatus: p, cat: cat, recorder: recorder,
+		limiter: flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst),
+		kinds:   make(map[string]objects.Kind), objects: make(map[discovery.ObjectName]*statement),
+		work: make(chan struct{}, 1), complained: make(map[string]time.Time),
+	}
+	defer t.limiter.Stop()
+	for _, k := range policyKinds() {
+		t.kinds[k.Name] = k
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return t.judge(ctx) })
+	g.Go(func() error { return t.write(ctx) })
+	return g.Wait()
+}
+
+// newRecorder returns a recorder of Events, which client-go aggregates into
+// series, and what ends it.
+func (c *Client) newRecorder(ctx context.Context) (events.EventRecorder, func(), error) {
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: c.core.EventsV1()})
+	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
+		return nil, nil, fmt.Errorf("kubernetes: events: %w", err)
+	}
+	return broadcaster.NewRecorder(c.types, eventComponent), broadcaster.Shutdown, nil
+}
+
+// statusTerm is one term of leading. One goroutine judges what every status
+// must say, another one writes those that say something else.
+type statusTerm struct {
+	*PolicyStatus
+	cat      *catalog.Catalog
+	recorder events.EventRecorder
+	limiter  flowcontrol.RateLimiter
+	kinds    map[string]objects.Kind
+	// work has a value when something may be due.
+	work chan struct{}
+
+	mu      sync.Mutex
+	objects map[discovery.ObjectName]*statement
+	// edits counts edits of objects, due those that became due.
+	edits, due uint64
+
+	complained map[string]time.Time // of write alone
+}
+
+// statement is what the status of an object must say. Its first fields change
+// under the term's lock, its last ones belong to who writes.
+type statement struct {
+	row    *discovery.Object
+	status policy.Status
+	said   uint64
+	// edit is when the object was last edited in this term, 0 if it was not:
+	// who has just edited one waits for the answer, and goes first.
+	edit uint64
+	// due is its place in the queue, 0 if it is in none.
+	due uint64
+	// notBefore is when it may be written again.
+	notBefore time.Time
+	// settled is what was found not to need a write, whatever digests say.
+	settled settlement
+
+	failures int
+	// wrote is the digest that was last written, and when it first had to be
+	// written again because of another writer.
+	wrote     uint64
+	rewrites  int
+	rewritten time.Time
+}
+
+// settlement is a version of an object that needs no write to say something.
+type settlement struct {
+	version          string
+	said, programmed uint64
+}
+
+// judge keeps what is to be said current, and finds what is not said yet.
+func (t *statusTerm) judge(ctx context.Context) error {
+	feed := t.cat.Subscribe()
+	defer feed.Close()
+	ticker := time.NewTicker(judgeEvery)
+	defer ticker.Stop()
+	first, stale := true, false
+	var next time.Time
+	for {
+		// What can happen: rows changed, it is time to judge, the end.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-feed.Wake():
+			if b, ok := feed.Take(); ok {
+				stale = t.note(b, first) || stale
+				first = false
+			}
+			continue
+		case <-ticker.C:
+		}
+		if stale && !time.Now().Before(next) {
+			stale = false
+			start := time.Now()
+			t.renew(t.cat.Read())
+			took := time.Since(start)
+			t.judging.Observe(took.Seconds())
+			next = time.Now().Add(judgeShare * took)
+		}
+		t.compare(time.Now())
+	}
+}
+
+// note notes which objects were edited, and reports whether a batch may change
+// what any status must say: endpoints do not.
+func (t *statusTerm) note(b catalog.Batch, first bool) (concerns bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ch := range b.Changes {
+		switch ch.Table {
+		case catalog.Objects.Name():
+			concerns = true
+			o, ok := ch.After.(*discovery.Object)
+			if !ok || first {
+				continue
+			}
+			before, _ := ch.Before.(*discovery.Object)
+			if before == nil || before.Generation != o.Generation {
+				t.edits++
+				t.statement(o).edit = t.edits
+			}
+		case catalog.Services.Name(), catalog.InstanceGroups.Name(), catalog.Homes.Name():
+			concerns = true
+		}
+	}
+	return concerns
+}
+
+// statement returns the statement about an object. mu must be held.
+func (t *statusTerm) statement(o *discovery.Object) *statement {
+	s := t.objects[o.Name()]
+	if s == nil {
+		s = &statement{}
+		t.objects[o.Name()] = s
+	}
+	return s
+}
+
+// renew finds out what every status must say.
+func (t *statusTerm) renew(r catalog.Reader) {
+	there := make(map[discovery.ObjectName]struct{})
+	for o := range catalog.Objects.All(r) {
+		want, ok := policy.StatusOf(r, o)
+		if _, known := t.kinds[o.Kind]; !ok || !known {
+			continue
+		}
+		there[o.Name()] = struct{}{}
+		said, _ := digest(want)
+		t.mu.Lock()
+		s := t.statement(o)
+		s.row, s.status, s.said = o, want, said
+		t.mu.Unlock()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range t.objects {
+		if _, ok := there[name]; !ok {
+			delete(t.objects, name)
+		}
+	}
+}
+
+// compare makes due what the status of an object does not say yet.
+func (t *statusTerm) compare(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pending := 0
+	for name, s := range t.objects {
+		if s.row == nil {
+			continue // judged the next time
+		}
+		if s.due == 0 && !now.Before(s.notBefore) && t.differs(name, s) {
+			t.due++
+			s.due = t.due
+		}
+		if s.due != 0 {
+			pending++
+		}
+	}
+	t.pending.Set(float64(pending))
+	if pending > 0 {
+		select {
+		case t.work <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// differs reports whether the status of an object says something else than it must.
+func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
+	have, ok := t.client.observed.get(name)
+	if !ok || have.uid != uidOf(s.row) {
+		return false // gone, or another one by now, of which a row will come
+	}
+	programmed := have.programmed
+	if c, known := t.condition(s); known {
+		programmed = digestCondition(&c)
+	}
+	if have.said == s.said && have.programmed == programmed {
+		return false
+	}
+	return s.settled != settlement{have.version, s.said, programmed}
+}
+
+// condition returns the condition Programmed of an object, if it is known and
+// there is an entry that it belongs to.
+func (t *statusTerm) condition(s *statement) (metav1.Condition, bool) {
+	if len(s.status.Conditions)+len(s.status.Parents)+len(s.status.Ancestors) == 0 {
+		return metav1.Condition{}, false
+	}
+	return t.programmed(s.row.Ref())
+}
+
+func uidOf(o *discovery.Object) types.UID {
+	if m, ok := o.Spec.(metav1.Object); ok {
+		return m.GetUID()
+	}
+	return ""
+}
+
+// write writes what is due, one after the other, at no more than the rate.
+func (t *statusTerm) write(ctx context.Context) error {
+	failures := 0
+	for {
+		name, s, ok := t.next()
+		if !ok {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-t.work:
+			}
+			continue
+		}
+		if err := t.limiter.Wait(ctx); err != nil {
+			return err
+		}
+		result, err := t.apply(ctx, name, s)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		t.writes.WithLabelValues(name.Kind, result).Inc()
+		if err == nil {
+			failures = 0
+			if result != resultGone {
+				s.failures = 0
+				continue
+			}
+			// Its deletion will be seen, or the API server serves another version of it.
+			s.failures++
+			t.postpone(s, delay(s.failures))
+			continue
+		}
+		t.complain(name, err)
+		if ofObject(err) {
+			s.failures++
+			t.postpone(s, delay(s.failures))
+			continue
+		}
+		// The API server does not answer, so there is no use in asking it about the others.
+		failures++
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(delay(failures), lookMost)):
+		}
+	}
+}
+
+// next takes what is to be written next: what was edited last, or else what
+// has been due for longest.
+func (t *statusTerm) next() (discovery.ObjectName, *statement, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var name discovery.ObjectName
+	var best *statement
+	for n, s := range t.objects {
+		if s.due == 0 {
+			continue
+		}
+		if best == nil || s.edit > best.edit || s.edit == best.edit && s.due < best.due {
+			name, best = n, s
+		}
+	}
+	if best == nil {
+		return name, nil, false
+	}
+	best.due = 0
+	return name, best, true
+}
+
+func (t *statusTerm) postpone(s *statement, d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.notBefore = time.Now().Add(d)
+}
+
+// delay returns how long to wait after a number of failures in a row.
+func delay(failures int) time.Duration {
+	d := retryFirst
+	for i := 1; i < failures && d < retryMost; i++ {
+		d *= 2
+	}
+	return min(d, retryMost)
+}
+
+// ofObject reports whether an error is about one object, or one kind, rather
+// than of the API server.
+func ofObject(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsForbidden(err) || apierrors.IsConflict(err) ||
+		apierrors.IsRequestEntityTooLargeError(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// complain logs an error, for each kind once in a while.
+func (t *statusTerm) complain(name discovery.ObjectName, err error) {
+	if now := time.Now(); now.Sub(t.complained[name.Kind]) >= complainEvery {
+		t.complained[name.Kind] = now
+		t.client.log.Warn("cannot write a status; trying again", "object", name.String(), "error", err)
+	}
+}
+
+// apply writes the status of an object if it does not say what it must. When
+// somebody else writes the object at the same time, what that one wrote is
+// read again, so that nothing of it is lost.
+func (t *statusTerm) apply(ctx context.Context, name discovery.ObjectName, s *statement) (result string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, writeWithin)
+	defer cancel()
+	t.mu.Lock()
+	row, want, said := s.row, s.status, s.said
+	t.mu.Unlock()
+	for try := 1; ; try++ {
+		result, err = t.tryApply(ctx, name, s, row, want, said)
+		if apierrors.IsNotFound(err) {
+			return resultGone, nil
+		}
+		if !apierrors.IsConflict(err) || try == conflictTries {
+			return result, err
+		}
+	}
+}
+
+func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s *statement, row *discovery.Object, want policy.Status, said uint64) (string, error) {
+	kind := t.kinds[name.Kind]
+	text, err := t.client.statuses.Get().AbsPath(pathOf(kind, name.Key)...).Do(ctx).Raw()
+	if err != nil {
+		return resultError, fmt.Errorf("read: %w", err)
+	}
+	current, err := t.client.decode(kind, text)
+	if err != nil {
+		return resultError, err
+	}
+	have := statusIn(current)
+	if current.GetUID() != uidOf(row) || saidOfGeneration(ours(have)) > row.Generation {
+		// A new object of the same name, or a status that knows a newer
+		// generation than we do: our row is old.
+		t.client.observed.put(name, observe(current))
+		return resultUnchanged, nil
+	}
+	var programmed *metav1.Condition
+	if c, known := t.condition(s); known {
+		programmed = &c
+	}
+	next := merge(have, want, programmed, metav1.Now().Rfc3339Copy())
+	if sameStatus(have, next) {
+		t.settle(name, s, current, said, programmed)
+		return resultUnchanged, nil
+	}
+	t.quarrel(name, s, current, said)
+	text, err = t.client.applyStatus(ctx, kind, current, next)
+	if apierrors.IsConflict(err) {
+		return resultConflict, err
+	}
+	if err != nil {
+		return resultError, fmt.Errorf("apply: %w", err)
+	}
+	written, err := t.client.decode(kind, text)
+	if err != nil {
+		return resultError, err
+	}
+	s.wrote = said
+	t.settle(name, s, written, said, programmed)
+	t.announce(kind, current, have, next)
+	return resultWritten, nil
+}
+
+// settle notes that a version of an object says what it must.
+func (t *statusTerm) settle(name discovery.ObjectName, s *statement, o metav1.Object, said uint64, programmed *metav1.Condition) {
+	now := observe(o)
+	t.client.observed.put(name, now)
+	done := settlement{now.version, said, now.programmed}
+	if programmed != nil {
+		done.programmed = digestCondition(programmed)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.settled = done
+}
+
+// quarrel sees whether another writer has changed what we wrote. What we say
+// is put right, but less and less often: two who want the last word must not
+// keep the API server busy.
+func (t *statusTerm) quarrel(name discovery.ObjectName, s *statement, current metav1.Object, said uint64) {
+	if is, _ := digest(ours(statusIn(current))); s.wrote != said || is == said {
+		return
+	}
+	now := time.Now()
+	if now.Sub(s.rewritten) > quarrelOver {
+		s.rewrites = 0
+	}
+	s.rewrites++
+	s.rewritten = now
+	t.rewrites.WithLabelValues(name.Kind).Inc()
+	wait := delay(s.rewrites + 1)
+	t.postpone(s, wait)
+	t.client.log.Warn("another writer changed what this control plane says in a status; it is put right, but not again at once",
+		"object", name.String(), "writer", lastStatusWriter(current), "not again before", wait)
+}
+
+// lastStatusWriter returns the name of who last wrote the status of an object.
+func lastStatusWriter(o metav1.Object) string {
+	writer, last := "", time.Time{}
+	for _, f := range o.GetManagedFields() {
+		if f.Subresource == "status" && f.Time != nil && f.Manager != fieldManager && !f.Time.Time.Before(last) {
+			writer, last = f.Manager, f.Time.Time
+		}
+	}
+	return writer
+}
+
+// saidOfGeneration returns the newest generation that a status speaks of.
+func saidOfGeneration(s policy.Status) int64 {
+	newest := int64(0)
+	see := func(conditions []metav1.Condition) {
+		for i := range conditions {
+			newest = max(newest, conditions[i].ObservedGeneration)
+		}
+	}
+	see(s.Conditions)
+	for i := range s.Parents {
+		see(s.Parents[i].Conditions)
+	}
+	for i := range s.Ancestors {
+		see(s.Ancestors[i].Conditions)
+	}
+	return newest
+}
+
+// sameStatus reports whether a status is what it must be: next has only our
+// part of conditions, and all of lists.
+func sameStatus(have, next policy.Status) bool {
+	byType := func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) }
+	mine, want := ours(have).Conditions, slices.Clone(next.Conditions)
+	slices.SortFunc(mine, byType)
+	slices.SortFunc(want, byType)
+	return apiequality.Semantic.DeepEqual(mine, want) &&
+		apiequality.Semantic.DeepEqual(have.Parents, next.Parents) && apiequality.Semantic.DeepEqual(have.Ancestors, next.Ancestors)
+}
+
+// applyStatus writes a status by server-side apply. The lists of the Gateway
+// API are one field that all controllers share, so it holds only for the
+// version of the object that was read.
+func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current metav1.Object, next policy.Status) ([]byte, error) {
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": kind.APIVersion, "kind": kind.Name,
+		"metadata": map[string]string{
+			"namespace": current.GetNamespace(), "name": current.GetName(), "resourceVersion": current.GetResourceVersion(),
+		},
+		"status": statusBody(current, next),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	key := discovery.Key{Namespace: current.GetNamespace(), Name: current.GetName()}
+	return c.statuses.Patch(types.ApplyPatchType).AbsPath(append(pathOf(kind, key), "status")...).
+		Param("fieldManager", fieldManager).Param("force", "true").Body(body).Do(ctx).Raw()
+}
+
+// statusBody returns the fields of a status that we write.
+func statusBody(o metav1.Object, s policy.Status) map[string]any {
+	switch o.(type) {
+	case *gatewayv1.BackendTLSPolicy:
+		return map[string]any{"ancestors": listOf(s.Ancestors)}
+	case *v1alpha1.TrafficPolicy, *v1alpha1.ExternalService, *v1alpha1.Mesh:
+		return map[string]any{"conditions": listOf(s.Conditions)}
+	}
+	return map[string]any{"parents": listOf(s.Parents)}
+}
+
+// listOf returns a list that is never null: the field is required.
+func listOf[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// announce tells by Events what has turned bad, and what to do.
+func (t *statusTerm) announce(kind objects.Kind, o metav1.Object, have, next policy.Status) {
+	about := &metav1.PartialObjectMetadata{}
+	about.APIVersion, about.Kind = kind.APIVersion, kind.Name
+	about.Namespace, about.Name, about.UID = o.GetNamespace(), o.GetName(), o.GetUID()
+	about.ResourceVersion = o.GetResourceVersion()
+	for _, c := range turned(have, next) {
+		t.recorder.Eventf(about, nil, corev1.EventTypeWarning, c.Type+c.Reason, eventAction, "%s", clip(c.Message, eventNoteMost))
+	}
+}
+
+// decode decodes an object of a policy kind.
+func (c *Client) decode(kind objects.Kind, text []byte) (metav1.Object, error) {
+	o, err := (&rawObject{text: text}).decode(c.types, kind)
+	if err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	return o, nil
+}
+
+// pathOf returns the path of an object in the API.
+func pathOf(kind objects.Kind, key discovery.Key) []string {
+	gv, _ := schema.ParseGroupVersion(kind.APIVersion) // from the list of kinds
+	path := []string{"/apis", gv.Group, gv.Version}
+	if kind.Namespaced {
+		path = append(path, "namespaces", key.Namespace)
+	}
+	return append(path, kind.Resource, key.Name)
+}
