@@ -28,7 +28,7 @@ type verdicts struct {
 type verdict struct {
 	condition  metav1.Condition
 	generation int64
-	// sure is when the object was last found in force or refused.
+	// sure is when the generation was last found in force or refused.
 	sure time.Time
 }
 
@@ -90,7 +90,7 @@ func (o *verdict) judge(t *Target, reports []Report, began, now time.Time) {
 		o.sure = now
 	}
 	if next.Status == metav1.ConditionUnknown {
-		if o.condition.Status == metav1.ConditionTrue && o.condition.ObservedGeneration == t.Generation && now.Sub(o.sure) < Patience {
+		if o.condition.Status == metav1.ConditionTrue && now.Sub(o.sure) < Patience {
 			return
 		}
 		// The leader before this one has said something, and the proxies and

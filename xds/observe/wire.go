@@ -1,7 +1,6 @@
 package observe
 
 import (
-	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -46,12 +45,17 @@ func messages(before *Summary, now *Summary) []*observev1.Summary {
 		grow(m)
 		last.Objects = append(last.Objects, m)
 	}
-	for _, name := range slices.SortedFunc(maps.Keys(had), compareNames) {
+	var gone []discovery.ObjectName
+	for name := range had {
 		if _, ok := now.Objects[name]; !ok {
-			m := nameTo(name)
-			grow(m)
-			last.Removed = append(last.Removed, m)
+			gone = append(gone, name)
 		}
+	}
+	slices.SortFunc(gone, compareNames)
+	for _, name := range gone {
+		m := nameTo(name)
+		grow(m)
+		last.Removed = append(last.Removed, m)
 	}
 	if !full && len(last.Objects)+len(last.Removed) == 0 && before.Proxies == now.Proxies && before.Acknowledged == now.Acknowledged {
 		return nil
