@@ -201,7 +201,7 @@ func TestClusterSectionsByPrecedence(t *testing.T) {
 	require.Empty(t, m.Ports[0].Settings.From, "clusters' sections are none of the requests'")
 	require.Equal(t, []string{
 		"Service web/php-web", "InstanceGroup web/ec2", "InstanceGroup web/old",
-		"Mesh /default", "TrafficPolicy web/group", "TrafficPolicy web/pool", "TrafficPolicy web/service",
+		"Mesh default", "TrafficPolicy web/group", "TrafficPolicy web/pool", "TrafficPolicy web/service",
 	}, refNames(m.Provenance))
 }
 
