@@ -172,7 +172,7 @@ func (s *Source) doubtful(key accountKey, ans *answer, now time.Time) []string {
 func (s *Source) groupsOf(r catalog.Reader, key accountKey) []*discovery.InstanceGroup {
 	var out []*discovery.InstanceGroup
 	for g := range catalog.InstanceGroups.All(r) {
-		if keyOf(g) == key && s.groups[g.Key] != nil && len(v1alpha1.ValidateInstanceGroup(g.Object)) == 0 {
+		if keyOf(g) == key && s.groups[g.Key] != nil && len(mistakesIn(r, g)) == 0 {
 			out = append(out, g)
 		}
 	}

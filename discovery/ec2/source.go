@@ -122,12 +122,13 @@ func (s *Source) Run(ctx context.Context, c *catalog.Catalog) error {
 		changed := make(map[discovery.Key]struct{})
 		if b, ok := feed.Take(); ok {
 			for _, ch := range b.Changes {
-				if ch.Table != catalog.InstanceGroups.Name() {
-					continue
-				}
 				for _, row := range []any{ch.Before, ch.After} {
-					if g, ok := row.(*discovery.InstanceGroup); ok && g != nil {
-						changed[g.Key] = struct{}{}
+					switch row := row.(type) {
+					case *discovery.InstanceGroup:
+						changed[row.Key] = struct{}{}
+					case *discovery.Object:
+						// The Mesh says which regions and accounts may be read.
+						first = first || row.Kind == meshName.Kind
 					}
 				}
 			}
@@ -189,7 +190,7 @@ func (s *Source) reconcile(ctx context.Context, changed map[discovery.Key]struct
 		known := make(map[discovery.Key]struct{})
 		for g := range catalog.InstanceGroups.All(tx.Reader) {
 			known[g.Key] = struct{}{}
-			if mistakes := v1alpha1.ValidateInstanceGroup(g.Object); len(mistakes) > 0 {
+			if mistakes := mistakesIn(tx.Reader, g); len(mistakes) > 0 {
 				s.refuse(tx, g, mistakes)
 				continue
 			}
@@ -257,6 +258,18 @@ func (s *Source) end(accounts []*account) error {
 		return nil
 	})
 	return err
+}
+
+// meshName names the object that limits what InstanceGroups may name.
+var meshName = discovery.ObjectName{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}}
+
+// mistakesIn returns why a group is not read, nothing if it is.
+func mistakesIn(r catalog.Reader, g *discovery.InstanceGroup) []v1alpha1.FieldError {
+	out := v1alpha1.ValidateInstanceGroup(g.Object)
+	if o, ok := catalog.Objects.Get(r, meshName.String()); ok {
+		out = append(out, v1alpha1.CheckEC2(o.Spec.(*v1alpha1.Mesh).Spec.EC2, g.Object)...)
+	}
+	return out
 }
 
 // refuse says why a group is not read. Its endpoints stay.

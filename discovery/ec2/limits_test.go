@@ -1,0 +1,53 @@
+package ec2
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// limit writes a Mesh that lists regions and accounts.
+func (w *world) limit(regions, accounts []string) {
+	w.t.Helper()
+	w.put(func(tx *catalog.Tx) {
+		catalog.Objects.Put(tx, &discovery.Object{
+			Scope: "test", Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName},
+			Spec: &v1alpha1.Mesh{Spec: v1alpha1.MeshSpec{EC2: &v1alpha1.MeshEC2{Regions: regions, Accounts: accounts}}},
+		})
+	})
+}
+
+// Instances of a region that the Mesh does not list are not read, and are once it does.
+func TestMeshLimitsWhatIsRead(t *testing.T) {
+	m := harness.StartMoto(t, harness.MotoOptions{})
+	setenv(t, m)
+	w := newWorld(t, m)
+	want := instanceIDs(m.CreateASG(t, harness.ASGOptions{Name: "limited", Size: 2}))
+	w.limit([]string{"eu-central-1"}, nil)
+	w.asgGroup("limited", "limited")
+	w.run()
+	refused := func() error {
+		if w.status("limited").Error == "" {
+			return errors.New("it has no error")
+		}
+		return nil
+	}
+	w.await("the group to be refused", refused)
+	require.Contains(t, w.status("limited").Error, "the Mesh does not list")
+	require.Nil(t, w.endpoints("limited"))
+	require.Empty(t, w.account().Name, "nobody asks EC2")
+
+	w.limit([]string{"eu-central-1", m.Region()}, nil)
+	w.awaitIDs("limited", want)
+	require.Empty(t, w.status("limited").Error)
+
+	w.limit([]string{"eu-central-1"}, nil)
+	w.await("the group to be refused again", refused)
+	w.awaitIDs("limited", want) // what is known stays: an edit of the Mesh is no outage
+}
