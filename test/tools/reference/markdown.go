@@ -252,10 +252,10 @@ func cell(s string) string {
 // anchor returns GitHub's anchor of a heading.
 func anchor(heading string) string {
 	return strings.Map(func(r rune) rune {
-		switch {
-		case r == ' ':
+		switch r {
+		case ' ':
 			return '-'
-		case r == '.', r == '[', r == ']':
+		case '.', '[', ']':
 			return -1
 		}
 		return r

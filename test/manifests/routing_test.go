@@ -1,0 +1,67 @@
+package manifests_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/file"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// routing is the folder of the examples that share services.yaml.
+const routing = "manifests/examples/routing"
+
+// flawless asserts that a directory has neither a mistake nor a finding.
+func flawless(t *testing.T, dir string) catalog.Reader {
+	t.Helper()
+	cat := catalog.New()
+	loaded, err := file.Load(dir, cat)
+	require.NoError(t, err)
+	require.Empty(t, loaded.Problems)
+	require.Empty(t, policy.Validate(cat.Read()))
+	return cat.Read()
+}
+
+// Each example is right on its own beside the Services, and all are together.
+func TestRoutingExamples(t *testing.T) {
+	dir := filepath.Join(root(t), routing)
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	require.NoError(t, err)
+	require.Len(t, files, 22)
+	services := read(t, routing, "services.yaml")
+	for _, path := range files {
+		name := filepath.Base(path)
+		t.Run(strings.TrimSuffix(name, ".yaml"), func(t *testing.T) {
+			t.Parallel()
+			text := read(t, routing, name)
+			require.True(t, strings.HasPrefix(text, "# "), "it says what it is for")
+			alone := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(alone, "services.yaml"), []byte(services), 0o600))
+			require.NoError(t, os.WriteFile(filepath.Join(alone, name), []byte(text), 0o600))
+			flawless(t, alone)
+		})
+	}
+	flawless(t, dir)
+}
+
+// A cluster with the CRDs takes every example.
+func TestExamplesApply(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts an API server")
+	}
+	kube := harness.StartKube(t, harness.KubeOptions{})
+	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "crds"))
+	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "gateway-api", "standard"))
+	for _, namespace := range []string{"web", "shop", "pay", "data", "batch"} {
+		kube.Namespace(t, namespace)
+	}
+	for _, o := range kube.Apply(t, filepath.Join(root(t), "manifests", "examples")) {
+		require.NotEmpty(t, o.GetUID())
+	}
+}
