@@ -16,8 +16,8 @@ SOAKTIME ?= 30m
 MODULE  := github.com/causeway-mesh/causeway
 
 # Load and fault tests measure the normal binary; the race detector runs on all the rest.
-LOAD := ./test/e2e ./test/bench
-PACKAGES = $$(go list ./... | grep -vE '/test/(e2e|bench|conformance)$$')
+LOAD := ./test/e2e ./test/bench ./test/equivalence
+PACKAGES = $$(go list ./... | grep -vE '/test/(e2e|bench|conformance|equivalence)$$')
 LOAD_PACKAGES := $(foreach dir,$(LOAD),$(if $(wildcard $(dir)/*_test.go),$(dir)))
 GOTESTSUM = $(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 SHELL_SCRIPTS = $$(git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\b(bash|sh)$$' 2>/dev/null || true)
@@ -51,7 +51,7 @@ test-race: tools-test ## Tests of everything but load and faults, with -race
 	$(GOTESTSUM) -- -race -timeout 15m $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: e2e
-e2e: tools-test ## Load and fault tests on the normal build (test/e2e, test/bench)
+e2e: tools-test ## Load and fault tests, and explain against Envoy, on the normal build
 ifneq ($(LOAD_PACKAGES),)
 	$(GOTESTSUM) -- -timeout 25m -p 1 $(TESTFLAGS) $(LOAD_PACKAGES)
 endif
@@ -66,7 +66,7 @@ fuzz-short: ## Each fuzz target for FUZZTIME (5s)
 	done
 
 .PHONY: soak
-soak: tools-test build ## Load and fault tests for SOAKTIME (30m) each instead of seconds
+soak: tools-test build ## Load and fault tests for SOAKTIME (30m) each, and ten times the cases of test/equivalence
 	CAUSEWAY_SOAK=$(SOAKTIME) go test -count=1 -timeout 24h -p 1 -v $(TESTFLAGS) $(LOAD_PACKAGES)
 
 .PHONY: lint

@@ -40,6 +40,8 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 		require.NoError(t, err)
 	}
 	first, last := 0, casesInCI
+		last, _ = strconv.Atoi(s)
+	}
 	if os.Getenv("CAUSEWAY_SOAK") != "" {
 		last = casesInSoak
 	}
@@ -52,14 +54,18 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 	m := startMesh(t)
 	f := writeFixture(t, m)
 	seen := make(map[string]int)
+	var pushing time.Duration
+	begin := time.Now()
 	for first < last {
 		var cases []*routeCase
 		for ; first < last && len(cases) < perPush; first++ {
 			cases = append(cases, newCase(seed, first, f))
 		}
+		start := time.Now()
 		if err := m.put(cases...); err != nil {
 			reject(t, m, seed, cases, err)
 		}
+		pushing += time.Since(start)
 		for _, c := range cases {
 			for _, r := range c.requests {
 				why, outcome := m.check(c, r)
@@ -70,7 +76,8 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("requests by outcome: %v", seen)
+	t.Logf("%s in all, %s of it for pushes, %s to evaluate; requests by outcome: %v",
+		time.Since(begin).Round(time.Millisecond), pushing.Round(time.Millisecond), m.evaluating.Round(time.Millisecond), seen)
 	// A generator that no longer reaches an outcome proves nothing about it.
 	if last-first > 100 {
 		for _, outcome := range []string{"backend", "redirect", "404", "500"} {
@@ -81,7 +88,9 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 
 // check sends a request and compares; outcome says what became of it.
 func (m *mesh) check(c *routeCase, r request) (why, outcome string) {
+	start := time.Now()
 	e := explain.Evaluate(m.catalog.Read(), c.asked(r))
+	m.evaluating += time.Since(start)
 	seen, err := m.client.do(c.sent(r))
 	if err != nil {
 		return err.Error(), ""

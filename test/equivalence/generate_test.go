@@ -106,7 +106,7 @@ var (
 		{`.*`, []string{"/", "/b"}},
 		{`/\d{2}`, []string{"/12", "/123"}},
 	}
-	headerNames  = []string{"version", "X-User", "x-empty", "accept"}
+	headerNames  = []string{"version", "X-User", "x-empty", "Accept-Language"}
 	headerValues = []string{"v1", "v2", "V1", "a,b", "a", "100%", "x y", `"q"`}
 	headerRegex  = []string{`v[0-9]`, `.*`, `v1|v2`, `(?i)V1`, `^v1$`, `a.*`, `.+`}
 	queryNames   = []string{"q", "Q", "flag", "q.r"}
@@ -508,7 +508,7 @@ func (g generator) aimGRPC(route *gatewayv1.GRPCRoute, r *request) {
 	r.Path, r.Method = "/"+service+"/"+method, "POST"
 	r.Headers = append(r.Headers, explain.Header{
 		Name: "Content-Type", Value: pick(g, "application/grpc", "application/grpc", "application/grpc", "application/grpc+proto", "application/json", "application/grpc-web"),
-	}, explain.Header{Name: "te", Value: "trailers"})
+	})
 	if g.chance(10) {
 		r.Path = pick(g, "/"+service, "/"+service+"/", r.Path+"/x", "/")
 	}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	mutationrulesv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,6 +49,8 @@ type mesh struct {
 	client  *client
 	pushes  int
 	names   int // of case Services so far
+	// evaluating is how long the evaluator has taken.
+	evaluating time.Duration
 }
 
 func startMesh(t *testing.T) *mesh {
@@ -172,34 +174,31 @@ func (m *mesh) put(cases ...*routeCase) error {
 	}
 	for {
 		seen, err := m.client.do(request{Method: "GET", Host: marker + "." + callerNamespace, Path: "/"})
-		if err == nil && seen.Echo != nil && m.settled() {
+		settled, rejected := m.settled()
+		switch {
+		case rejected != "":
+			return fmt.Errorf("the configuration is rejected: %s", rejected)
+		case err == nil && seen.Echo != nil && settled:
 			return nil
-		}
-		if rejected := m.rejected(); rejected != "" {
-			return fmt.Errorf("Envoy rejects the configuration: %s", rejected)
-		}
-		if ctx.Err() != nil {
+		case ctx.Err() != nil:
 			return fmt.Errorf("Envoy does not take up the configuration: %+v, %w; %+v", seen, err, m.server.Proxies())
 		}
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// settled reports whether the proxy has acknowledged all that it was sent.
-func (m *mesh) settled() bool {
-	proxies := m.server.Proxies()
-	return len(proxies) == 1 && proxies[0].InSync
-}
-
-// rejected returns what Envoy has refused, "" for nothing.
-func (m *mesh) rejected() string {
-	var out []string
-	for _, p := range m.server.Proxies() {
-		for _, s := range p.Types {
-			if len(s.Rejected) > 0 {
-				out = append(out, fmt.Sprintf("%s %v: %s", s.Type, s.Rejected, s.Error))
-			}
+// settled reports whether every object of the newest push has been judged, and
+// what Envoy says of those that it refuses. Clusters that nobody needs any more
+// are on their way out for a while after that.
+func (m *mesh) settled() (settled bool, rejected string) {
+	for _, a := range m.engine.Applied() {
+		if a.Staged {
+			return false, ""
 		}
 	}
-	return strings.Join(out, "; ")
+	var out []string
+	for _, r := range m.store.Rejections() {
+		out = append(out, fmt.Sprintf("%+v", r))
+	}
+	return true, strings.Join(out, "; ")
 }
