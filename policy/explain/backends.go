@@ -13,10 +13,6 @@ import (
 // forward says where a rule sends the request.
 func (e *evaluation) forward(rule *policy.Rule) {
 	out := e.out
-	if c := rule.Filters.CORS; c != nil {
-		origin, _ := e.req.header("origin")
-		out.CORS = &CORS{AllowOrigins: c.AllowOrigins, Allowed: allows(c.AllowOrigins, origin)}
-	}
 	if len(rule.Backends) == 0 {
 		out.Answer = e.failed(rule, "the rule names no backend with a weight above 0")
 		return
@@ -108,11 +104,10 @@ func (e *evaluation) target(b *policy.Backend, t policy.Target) Target {
 		out.Answer = e.answer(503, fmt.Sprintf("Service %s has no port %d", b.Key, b.Port))
 		return out
 	}
-	out.TLS = tlsText(port.TLS)
 	if b.Kind == policy.InstanceGroupBackend {
 		for i := range port.Groups {
 			if g := &port.Groups[i]; g.Name == b.Group {
-				e.endpoints(&out, g.Zones, &g.Settings)
+				e.endpoints(&out, g.Zones, &g.Settings, g.TLS)
 				return out
 			}
 		}
@@ -127,12 +122,17 @@ func (e *evaluation) target(b *policy.Backend, t policy.Target) Target {
 		out.Answer = e.answer(503, fmt.Sprintf("Service %s has no %s", b.Key, t.Platform))
 		return out
 	}
-	e.endpoints(&out, first.Zones, &first.Settings)
+	e.endpoints(&out, first.Zones, &first.Settings, first.TLS)
 	return out
 }
 
 // endpoints fills in the zones and what holds for connections to them.
-func (e *evaluation) endpoints(out *Target, zones []policy.Zone, s *policy.Settings) {
+func (e *evaluation) endpoints(out *Target, zones []policy.Zone, s *policy.Settings, tls *policy.TLS) {
+	out.TLS = tlsText(tls)
+	if tls != nil && tls.Failed != "" {
+		out.Answer = e.answer(503, "nothing may be sent where TLS is demanded and cannot be spoken: "+tls.Failed)
+		return
+	}
 	out.Policies = policiesOf(s)
 	out.Timeouts = connectTimeout(s)
 	out.Zones = zonesOf(zones, e.req.From.Zone, s.Locality)

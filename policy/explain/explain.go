@@ -151,12 +151,20 @@ func (e *evaluation) apply(h *hostFound, rule *policy.Rule) {
 	out.Retry = e.retryOf(rule)
 	out.SessionPersistence = persistenceOf(rule)
 	f := &rule.Filters
+	// Answers that need no backend come in the order of the proxy's filters.
+	if f.CORS != nil {
+		if answer := e.cors(f.CORS); answer != nil {
+			out.Answer = answer
+			return
+		}
+	}
 	if answer := e.fault(rule); answer != nil {
 		out.Answer = answer
 		return
 	}
 	if f.Failed != "" {
 		out.Answer = e.failed(rule, "a filter of the rule cannot be applied and must not be skipped: "+f.Failed)
+		e.decorate(&f.Response)
 		return
 	}
 	if f.Redirect != nil {
@@ -165,12 +173,6 @@ func (e *evaluation) apply(h *hostFound, rule *policy.Rule) {
 		out.Answer = &Answer{Status: status, Location: location, Because: "the rule's RequestRedirect filter"}
 		e.decorate(&f.Response)
 		return
-	}
-	if f.CORS != nil && preflight(&e.req) {
-		if origin, _ := e.req.header("origin"); allows(f.CORS.AllowOrigins, origin) {
-			out.Answer = &Answer{Status: 200, Because: "a CORS preflight request from an origin that the rule's CORS filter allows"}
-			return
-		}
 	}
 	e.forward(rule)
 	e.decorate(&f.Response)

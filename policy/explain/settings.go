@@ -244,11 +244,19 @@ func percent(p v1alpha1.Percent) float64 {
 	return v
 }
 
-// preflight reports whether a request asks what CORS allows (Fetch standard).
-func preflight(r *Request) bool {
-	origin, ok := r.header("origin")
-	_, asks := r.header("access-control-request-method")
-	return r.Method == "OPTIONS" && ok && origin != "" && asks
+// cors takes note of what a CORS filter says of the request's origin and
+// returns the answer to a preflight request (Fetch standard).
+func (e *evaluation) cors(c *policy.CORS) *Answer {
+	origin, ok := e.req.header("origin")
+	e.out.CORS = &CORS{AllowOrigins: c.AllowOrigins, Allowed: allows(c.AllowOrigins, origin)}
+	method, asks := e.req.header("access-control-request-method")
+	if e.req.Method != "OPTIONS" || !ok || origin == "" || !asks || method == "" {
+		return nil
+	}
+	if e.out.CORS.Allowed {
+		return &Answer{Status: 200, Because: "it is a CORS preflight request from an origin that the rule's CORS filter allows"}
+	}
+	return &Answer{Status: 200, Because: "it is a CORS preflight request from an origin that the rule's CORS filter does not allow: the answer says so by saying nothing"}
 }
 
 // allows reports whether one of a CORS filter's origins is an origin. "*" stands for anything on its left.
