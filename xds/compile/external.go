@@ -43,6 +43,7 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 		}
 		out = append(out, staticCluster(m, p), loadAssignment(externalClusterName(m.Key, p.Number), staticZones(m, p), &p.Settings, p.TLS, m.Provenance))
 	}
+	out = append(out, c.externalHosts(m)...)
 	slices.SortFunc(out, func(a, b resource.Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})

@@ -3,7 +3,6 @@ package compile
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,15 +10,18 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -106,11 +108,6 @@ func (c *Compiler) Listener(d Declaration, m *policy.Service) []resource.Resourc
 	return nil
 }
 
-// connectAttempts of a TCP connection, each to an endpoint that the load
-// balancer picks anew. Envoy does not avoid the one that just failed here, so
-// there must be enough of them for it to be ejected meanwhile.
-const connectAttempts = 10
-
 // streamIdle ends a request on which nothing at all has happened for so long.
 // It is far above what a PHP request may take and keeps forgotten ones from
 // staying for ever.
@@ -123,10 +120,7 @@ func httpListener(d Declaration) resource.Resource {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: RouteName, ConfigSource: adsSource(),
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{{
-			Name:       "envoy.filters.http.router",
-			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(&routerv3.Router{})},
-		}},
+		HttpFilters:         httpFilters(),
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, HeaderKeyFormat: asWritten()},
 		// The callers are the host's own processes: what they say of a client's
 		// address is passed on, not added to.
@@ -138,8 +132,12 @@ func httpListener(d Declaration) resource.Resource {
 		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 		LocalReplyConfig:           localReplies(),
 	}
-	return listener(d, "envoy.filters.network.http_connection_manager", listenerFilter(hcm), nil,
-		[]discovery.ObjectRef{{Kind: "Mesh", Key: discovery.Key{Name: "default"}}})
+	r := declared(d)
+	r.Body = resource.Parts{listenerBody(d, nil, []*listenerv3.FilterChain{{
+		Filters: []*listenerv3.Filter{{Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)}},
+	}})}
+	r.Provenance = []discovery.ObjectRef{{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}}}
+	return r
 }
 
 // localReplies makes the answer to a host that no Service has say so.
@@ -158,58 +156,54 @@ func localReplies() *hcmv3.LocalReplyConfig {
 	}}}
 }
 
-func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Resource {
-	proxy := &tcpv3.TcpProxy{
-		StatPrefix: "egress_tcp",
-		// Database connections of a pool may be idle for hours.
-		IdleTimeout: durationpb.New(0),
-		// Nothing was sent while there is no connection, so another endpoint may be tried.
-		MaxConnectAttempts: wrapperspb.UInt32(connectAttempts),
+// Names of the filters that routes configure.
+const (
+	corsFilter    = "envoy.filters.http.cors"
+	faultFilter   = "envoy.filters.http.fault"
+	sessionFilter = "envoy.filters.http.stateful_session"
+)
+
+// httpFilters is the chain that every request passes. All that routes may ask
+// for stands there from the start and does nothing by itself, so that no edit
+// of a policy changes a listener, which would drain its connections.
+func httpFilters() []*hcmv3.HttpFilter {
+	var out []*hcmv3.HttpFilter
+	for _, f := range []struct {
+		name   string
+		config proto.Message
+	}{
+		{corsFilter, &corsv3.Cors{}},
+		{faultFilter, &faultv3.HTTPFault{}},
+		{sessionFilter, &sessionv3.StatefulSession{}},
+		{"envoy.filters.http.dynamic_forward_proxy", egressFilter()},
+		{"envoy.filters.http.router", &routerv3.Router{}},
+	} {
+		out = append(out, &hcmv3.HttpFilter{
+			Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(f.config)},
+		})
 	}
-	// Envoy refuses a weight of 0 here: a backing without a share is left out.
-	var to []target
-	for _, t := range targets(m.Key, p) {
-		if t.weight > 0 {
-			to = append(to, t)
-		}
-	}
-	var needs []string
-	if len(to) == 1 {
-		proxy.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: to[0].cluster}
-	} else {
-		weighted := &tcpv3.TcpProxy_WeightedCluster{}
-		for _, t := range to {
-			weighted.Clusters = append(weighted.Clusters, &tcpv3.TcpProxy_WeightedCluster_ClusterWeight{
-				Name: t.cluster, Weight: t.weight,
-			})
-		}
-		proxy.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: weighted}
-	}
-	for _, t := range to {
-		needs = append(needs, t.cluster)
-	}
-	slices.Sort(needs)
-	return listener(d, "envoy.filters.network.tcp_proxy", listenerFilter(proxy), needs, m.Provenance)
+	return out
 }
 
-func listener(d Declaration, filter string, config *listenerv3.Filter_TypedConfig, needs []string,
-	from []discovery.ObjectRef,
-) resource.Resource {
-	body := marshal(&listenerv3.Listener{
+// declared is the listener of a declaration, without its message.
+func declared(d Declaration) resource.Resource {
+	return resource.Resource{
+		Type: resource.Listener, Name: d.String(),
+		Visible: resource.Visibility{Role: resource.Sidecar, Declared: d.String()},
+	}
+}
+
+func listenerBody(d Declaration, inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) []byte {
+	return marshal(&listenerv3.Listener{
 		Name: d.String(),
 		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
 			Address:       d.Address.Addr().String(),
 			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(d.Address.Port())},
 		}}},
-		FilterChains: []*listenerv3.FilterChain{{
-			Filters: []*listenerv3.Filter{{Name: filter, ConfigType: config}},
-		}},
+		ListenerFilters:  inspectors,
+		FilterChains:     chains,
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 	})
-	return resource.Resource{
-		Type: resource.Listener, Name: d.String(), Body: resource.Parts{body},
-		Visible: resource.Visibility{Role: resource.Sidecar, Declared: d.String()}, Needs: needs, Provenance: from,
-	}
 }
 
 func listenerFilter(m proto.Message) *listenerv3.Filter_TypedConfig {

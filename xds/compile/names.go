@@ -12,6 +12,8 @@
 //	http                                    the route configuration of HTTP callers
 //	http/<svc>.<ns>:<port>                  a virtual host of it
 //	http/<svc>.<ns>:<port>+short            the same by the name that only its namespace may use
+//	http/external~<name>.<ns>:<port>        a virtual host of an ExternalService
+//	http/any                                the virtual host of all that nobody has declared
 package compile
 
 import (
@@ -51,6 +53,11 @@ func hostName(svc discovery.Key, port uint16) string {
 	return RouteName + "/" + svc.Name + "." + svc.Namespace + ":" + strconv.Itoa(int(port))
 }
 
+// externalHostName returns the name of the virtual host of an ExternalService's port.
+func externalHostName(external discovery.Key, port uint16) string {
+	return hostName(discovery.Key{Namespace: external.Namespace, Name: "external~" + external.Name}, port)
+}
+
 func portName(svc discovery.Key, port uint16) string {
 	return svc.Namespace + "/" + svc.Name + ":" + strconv.Itoa(int(port))
 }
@@ -68,15 +75,22 @@ type target struct {
 	weight  uint32
 }
 
-// targets returns where a port's traffic goes, in the order of the backings:
-// pods first, so that with a hash policy the users on pods only ever grow as
-// the share does.
-func targets(svc discovery.Key, p *policy.Port) []target {
-	out := make([]target, len(p.Backings))
-	for i, b := range p.Backings {
-		out[i] = target{ClusterName(svc, p.Number, b.Platform), p.Shares[i]}
-		if fails(p) {
-			out[i].cluster = failoverName(svc, p.Number, b.Platform)
+// backendTargets returns the clusters of a backend with its parts of the requests.
+func backendTargets(b *policy.Backend) []target {
+	switch b.Kind {
+	case policy.InstanceGroupBackend:
+		return []target{{groupClusterName(b.Key, b.Port, b.Group), b.Share}}
+	case policy.ExternalBackend:
+		return []target{{externalClusterName(b.Key, b.Port), b.Share}}
+	case policy.InvalidBackend:
+		return []target{{invalidCluster, b.Share}}
+	case policy.ServiceBackend:
+	}
+	out := make([]target, len(b.Targets))
+	for i, t := range b.Targets {
+		out[i] = target{ClusterName(b.Key, b.Port, t.Platform), t.Share}
+		if b.Failover && len(b.Targets) == 2 {
+			out[i].cluster = failoverName(b.Key, b.Port, t.Platform)
 		}
 	}
 	return out

@@ -1,41 +1,20 @@
 package compile
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
-	prioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
-	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/xds/resource"
-)
-
-// Retries. Where nothing of the request reached a host, sending it again is
-// safe for every method. A 503, or a connection that ends before the answer
-// begins, may come from a host that did begin, so only methods that are safe by
-// definition (RFC 9110, section 9.2.1) are sent again; nginx does the same
-// (proxy_next_upstream). A 502 or 504 says that the application failed or was
-// too slow, which a second time makes worse.
-//
-// The first retry goes to another host of the same backing, the others may go
-// to the other backing: a backing that dies all at once loses no request until
-// callers have noticed.
-const (
-	retries         = 3
-	retryUnsent     = "connect-failure,refused-stream,reset-before-request"
-	retrySafe       = retryUnsent + ",reset,retriable-status-codes"
-	backingAttempts = 2
-	// hostReselections is how often Envoy draws again when it drew a host that
-	// has just failed. With two hosts, 5 draws still gave it back in 1 of 60.
-	hostReselections = 16
 )
 
 // retryBody is the size of a request body in bytes up to which a request can be
@@ -45,38 +24,121 @@ const (
 const retryBody = 8 << 20
 
 // virtualHosts returns the virtual hosts of an HTTP port: one for the names
-// that everyone may use, one for the name that means the caller's namespace.
+// that everyone may use, with a variant for each namespace that has routes of
+// its own for the Service, and one for the name that means the caller's namespace.
 func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Resource {
-	name := hostName(m.Key, p.Number)
-	to := targets(m.Key, p)
-	routes := c.routes(to)
-	needs := make([]string, len(to))
-	for i := range to {
-		needs[i] = to[i].cluster
-	}
-	slices.Sort(needs)
-	host := func(name string, hosts []string, v resource.Visibility) resource.Resource {
-		body := marshal(&routev3.VirtualHost{
-			Name: name, Domains: domains(hosts, p), Routes: routes,
-			RequestBodyBufferLimit: wrapperspb.UInt64(retryBody),
-		})
-		return resource.Resource{
-			Type: resource.VirtualHost, Name: name, Body: resource.Parts{body},
-			Visible: v, Needs: needs, Provenance: m.Provenance,
-		}
-	}
 	short := m.Name + "." + m.Namespace
 	full := append([]string{short, short + ".svc", short + "." + policy.ClusterDomain}, m.ClusterIPs...)
-	return []resource.Resource{
-		host(name, full, resource.Visibility{Role: resource.Sidecar}),
-		host(name+"+short", []string{m.Name}, resource.Visibility{Role: resource.Sidecar, Namespace: m.Namespace}),
+	general := c.serviceHost(m, p, hostName(m.Key, p.Number), full)
+	own := general.of(c, p.HTTP)
+	own.Visible = resource.Visibility{Role: resource.Sidecar}
+	for _, namespace := range slices.Sorted(maps.Keys(p.ConsumerHTTP)) {
+		general.variant(c, &own, namespace, p.ConsumerHTTP[namespace])
 	}
+	near := c.serviceHost(m, p, general.name+"+short", []string{m.Name}).of(c, p.HTTP)
+	near.Visible = resource.Visibility{Role: resource.Sidecar, Namespace: m.Namespace}
+	return []resource.Resource{own, near}
+}
+
+// host is a virtual host to be.
+type host struct {
+	name       string
+	domains    []string
+	fallback   policy.Rule // where no route is attached
+	provenance []discovery.ObjectRef
+}
+
+func (c *Compiler) serviceHost(m *policy.Service, p *policy.Port, name string, hosts []string) *host {
+	return &host{name, domains(hosts, p.Number, p.DefaultHTTP), defaultRule(m, p), m.Provenance}
+}
+
+// of returns the virtual host with what routes make of it.
+func (h *host) of(c *Compiler, routes *policy.HTTPRoutes) resource.Resource {
+	body, shape := h.body(c, routes)
+	out := resource.Resource{Type: resource.VirtualHost, Name: h.name, Body: resource.Parts{body}, Shape: shape}
+	h.refer(&out, routes)
+	return out
+}
+
+// variant adds what callers of a namespace get instead.
+func (h *host) variant(c *Compiler, to *resource.Resource, namespace string, routes *policy.HTTPRoutes) {
+	body, shape := h.body(c, routes)
+	if to.ByNamespace == nil {
+		to.ByNamespace = make(map[string]resource.Parts)
+	}
+	to.ByNamespace[namespace] = resource.Parts{body}
+	// Order matters: two variants that change places are not what they were.
+	to.Shape = xxhash.Sum64String(strconv.FormatUint(to.Shape, 36) + " " + namespace + " " + strconv.FormatUint(shape, 36))
+	h.refer(to, routes)
+}
+
+func (h *host) rules(routes *policy.HTTPRoutes) []policy.Rule {
+	if routes == nil {
+		return []policy.Rule{h.fallback}
+	}
+	return routes.Rules
+}
+
+func (h *host) body(c *Compiler, routes *policy.HTTPRoutes) (body []byte, shape uint64) {
+	v := &routev3.VirtualHost{
+		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(h.rules(routes)),
+		RequestBodyBufferLimit: wrapperspb.UInt64(retryBody),
+	}
+	body = marshal(v)
+	return body, shapeOf(v, body)
+}
+
+// shapeOf hashes a virtual host without its weights and the parts of mirrored
+// requests: what a shift of traffic changes.
+func shapeOf(v *routev3.VirtualHost, body []byte) uint64 {
+	weights := false
+	for _, r := range v.GetRoutes() {
+		for _, w := range r.GetRoute().GetWeightedClusters().GetClusters() {
+			w.Weight, weights = nil, true
+		}
+		for _, m := range r.GetRoute().GetRequestMirrorPolicies() {
+			m.RuntimeFraction, weights = nil, true
+		}
+	}
+	if !weights {
+		return xxhash.Sum64(body)
+	}
+	return xxhash.Sum64(marshal(v))
+}
+
+// refer notes what the virtual host needs and comes from.
+func (h *host) refer(r *resource.Resource, routes *policy.HTTPRoutes) {
+	needs := make(map[string]struct{})
+	for _, n := range r.Needs {
+		needs[n] = struct{}{}
+	}
+	ruleClusters(needs, h.rules(routes))
+	r.Needs = slices.Sorted(maps.Keys(needs))
+	var from []discovery.ObjectRef
+	if routes != nil {
+		from = routes.Provenance
+	}
+	r.Provenance = union(r.Provenance, from, h.provenance)
+}
+
+// union joins lists of objects, each object once, in the order of its first mention.
+func union(lists ...[]discovery.ObjectRef) []discovery.ObjectRef {
+	var out []discovery.ObjectRef
+	for _, list := range lists {
+		for _, ref := range list {
+			if !slices.Contains(out, ref) {
+				out = append(out, ref)
+			}
+		}
+	}
+	return out
 }
 
 // domains returns the Host headers that mean a port, each once: Envoy rejects
-// all virtual hosts if one domain stands twice.
-func domains(hosts []string, p *policy.Port) []string {
-	number := strconv.Itoa(int(p.Number))
+// all virtual hosts if one domain stands twice. isDefault is true for the port
+// that a host without a port means.
+func domains(hosts []string, port uint16, isDefault bool) []string {
+	number := strconv.Itoa(int(port))
 	out := make([]string, 0, 2*len(hosts))
 	for _, h := range hosts {
 		if a, err := netip.ParseAddr(h); err == nil {
@@ -86,7 +148,7 @@ func domains(hosts []string, p *policy.Port) []string {
 			continue
 		}
 		out = append(out, net.JoinHostPort(h, number))
-		if !p.DefaultHTTP {
+		if !isDefault {
 			continue
 		}
 		if strings.Contains(h, ":") {
@@ -97,67 +159,37 @@ func domains(hosts []string, p *policy.Port) []string {
 	return out
 }
 
-// routes returns the default routes of a port: safe methods and all others.
-func (c *Compiler) routes(to []target) []*routev3.Route {
-	route := func(name string, match *routev3.RouteMatch, retryOn string, statuses ...uint32) *routev3.Route {
-		action := &routev3.RouteAction{
-			// A PHP request may take as long as it takes: no timeout unless asked for.
-			Timeout: durationpb.New(0),
-			MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{
-				GrpcTimeoutHeaderMax: durationpb.New(0), // honour grpc-timeout as it is
-			},
-			RetryPolicy: &routev3.RetryPolicy{
-				RetryOn: retryOn, NumRetries: wrapperspb.UInt32(retries), RetriableStatusCodes: statuses,
-				HostSelectionRetryMaxAttempts: hostReselections,
-				RetryHostPredicate:            c.otherHost,
+// externalHosts returns the virtual hosts of an ExternalService's HTTP ports.
+// The Host header goes out as it came in: it is the name of the host.
+func (c *Compiler) externalHosts(m *policy.External) []resource.Resource {
+	var out []resource.Resource
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		if p.Protocol == policy.TCP || len(m.Hosts) == 0 {
+			continue
+		}
+		h := &host{
+			name: externalHostName(m.Key, p.Number), domains: domains(m.Hosts, p.Number, p.DefaultHTTP), provenance: m.Provenance,
+			fallback: policy.Rule{
+				Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
+				Backends: []policy.Backend{{
+					Index: -1, Kind: policy.ExternalBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
+					Weight: 1, Share: policy.ShareTotal, Targets: []policy.Target{{Share: policy.ShareTotal}},
+				}},
+				Settings: p.Settings,
 			},
 		}
-		if len(to) > 1 {
-			action.RetryPolicy.RetryPriority = c.otherBacking
-			clusters := &routev3.WeightedCluster{}
-			for _, t := range to {
-				clusters.Clusters = append(clusters.Clusters, &routev3.WeightedCluster_ClusterWeight{
-					Name: t.cluster, Weight: wrapperspb.UInt32(t.weight),
-				})
-			}
-			action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: clusters}
-		} else {
-			action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: to[0].cluster}
-		}
-		return &routev3.Route{Name: name, Match: match, Action: &routev3.Route_Route{Route: action}}
+		r := h.of(c, nil)
+		r.Visible = resource.Visibility{Role: resource.Sidecar}
+		out = append(out, r)
 	}
-	all := &routev3.RouteMatch_Prefix{Prefix: "/"}
-	safe := &routev3.RouteMatch{PathSpecifier: all, Headers: []*routev3.HeaderMatcher{{
-		Name: ":method",
-		HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: "GET|HEAD|OPTIONS"}},
-		}},
-	}}}
-	return []*routev3.Route{
-		route("default-safe", safe, retrySafe, 503),
-		route("default", &routev3.RouteMatch{PathSpecifier: all}, retryUnsent),
-	}
-}
-
-func otherHost() []*routev3.RetryPolicy_RetryHostPredicate {
-	return []*routev3.RetryPolicy_RetryHostPredicate{{
-		Name:       "envoy.retry_host_predicates.previous_hosts",
-		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: toAny(&previoushostsv3.PreviousHostsPredicate{})},
-	}}
-}
-
-func otherBacking() *routev3.RetryPolicy_RetryPriority {
-	return &routev3.RetryPolicy_RetryPriority{
-		Name: "envoy.retry_priorities.previous_priorities",
-		ConfigType: &routev3.RetryPolicy_RetryPriority_TypedConfig{
-			TypedConfig: toAny(&prioritiesv3.PreviousPrioritiesConfig{UpdateFrequency: backingAttempts}),
-		},
-	}
+	return out
 }
 
 // Mesh returns what does not belong to any Service: the route configuration
-// that HTTP listeners name. Its virtual hosts come one by one (VHDS), so that a
-// Service's change sends that Service's.
+// that HTTP listeners name, whose virtual hosts come one by one (VHDS), so that a
+// Service's change sends that Service's, and where the mesh allows it the way to hosts
+// that nobody has declared.
 func (c *Compiler) Mesh(m *policy.Mesh) []resource.Resource {
 	body := marshal(&routev3.RouteConfiguration{
 		Name: RouteName,
@@ -165,9 +197,13 @@ func (c *Compiler) Mesh(m *policy.Mesh) []resource.Resource {
 		// A route may name a cluster that is on its way; the push keeps the order.
 		ValidateClusters: wrapperspb.Bool(false),
 	})
-	return []resource.Resource{{
+	out := []resource.Resource{{
 		Type: resource.Route, Name: RouteName, Body: resource.Parts{body},
 		Visible:    resource.Visibility{Role: resource.Sidecar},
 		Provenance: m.Provenance,
 	}}
+	if m.AllowAny {
+		out = append(c.anyHost(m), out...)
+	}
+	return out
 }

@@ -1,0 +1,256 @@
+package compile
+
+import (
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	commonfaultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/fault/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// headerEdits returns edits in Envoy's form. Envoy removes first, then sets and
+// adds in order, which is the order that they are meant in.
+func headerEdits(e *policy.HeaderEdits) (add []*corev3.HeaderValueOption, remove []string) {
+	option := func(h policy.Header, action corev3.HeaderValueOption_HeaderAppendAction) *corev3.HeaderValueOption {
+		return &corev3.HeaderValueOption{
+			// A percent sign begins a command in Envoy's format strings.
+			Header:       &corev3.HeaderValue{Key: h.Name, Value: strings.ReplaceAll(h.Value, "%", "%%")},
+			AppendAction: action, KeepEmptyValue: true,
+		}
+	}
+	for _, h := range e.Set {
+		add = append(add, option(h, corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD))
+	}
+	for _, h := range e.Add {
+		add = append(add, option(h, corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD))
+	}
+	return add, slices.Clone(e.Remove)
+}
+
+// pathEdit is a path edit in the form that gives the right slashes: a prefix
+// that Envoy replaces as it is, or an expression and what takes its place.
+type pathEdit struct {
+	prefix       string
+	pattern, sub string
+}
+
+// editPath returns how to make a path of what match matched, nil for not at all.
+// The slash at the end of a prefix says nothing (spec of HTTPPathModifier), but
+// Envoy replaces bytes.
+func editPath(edit *policy.PathEdit, match *policy.PathMatch) *pathEdit {
+	switch {
+	case edit == nil:
+		return nil
+	case !edit.Prefix:
+		return &pathEdit{pattern: "^.*$", sub: absolute(edit.Value)}
+	case match.Kind != policy.PathPrefix:
+		return nil // no prefix was matched; policy says so
+	}
+	from, to := strings.TrimSuffix(match.Value, "/"), strings.TrimSuffix(absolute(edit.Value), "/")
+	switch {
+	case from == to:
+		return nil
+	case from == "":
+		return &pathEdit{pattern: "^/", sub: to + "/"}
+	case to == "":
+		return &pathEdit{pattern: "^" + regexp.QuoteMeta(from) + "/?", sub: "/"}
+	}
+	return &pathEdit{prefix: to}
+}
+
+func absolute(path string) string {
+	if strings.HasPrefix(path, "/") {
+		return path
+	}
+	return "/" + path
+}
+
+func (e *pathEdit) substitute() *matcherv3.RegexMatchAndSubstitute {
+	return &matcherv3.RegexMatchAndSubstitute{
+		Pattern: regex(e.pattern), Substitution: strings.ReplaceAll(e.sub, `\`, `\\`),
+	}
+}
+
+func rewritePath(to *routev3.RouteAction, edit *policy.PathEdit, match *policy.PathMatch) {
+	e := editPath(edit, match)
+	switch {
+	case e == nil:
+	case e.prefix != "":
+		to.PrefixRewrite = e.prefix
+	default:
+		to.RegexRewrite = e.substitute()
+	}
+}
+
+func redirect(r *policy.Redirect, match *policy.PathMatch) *routev3.RedirectAction {
+	out := &routev3.RedirectAction{HostRedirect: r.Host, PortRedirect: uint32(r.Port), ResponseCode: redirectCode(r.Status)}
+	if r.Scheme != "" {
+		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: r.Scheme}
+	}
+	// A port that the scheme implies is left out, unless the request's own has
+	// to be replaced by it (spec of HTTPRequestRedirectFilter).
+	if wellKnown := map[string]uint32{"http": 80, "https": 443}[r.Scheme]; wellKnown != 0 {
+		switch {
+		case r.Port == 0 && r.Host == "":
+			out.PortRedirect = wellKnown
+		case uint32(r.Port) == wellKnown && r.Host != "":
+			out.PortRedirect = 0
+		}
+	}
+	e := editPath(r.Path, match)
+	switch {
+	case e == nil:
+	case !r.Path.Prefix:
+		out.PathRewriteSpecifier = &routev3.RedirectAction_PathRedirect{PathRedirect: e.sub}
+	case e.prefix != "":
+		out.PathRewriteSpecifier = &routev3.RedirectAction_PrefixRewrite{PrefixRewrite: e.prefix}
+	default:
+		out.PathRewriteSpecifier = &routev3.RedirectAction_RegexRewrite{RegexRewrite: e.substitute()}
+	}
+	return out
+}
+
+func redirectCode(status uint16) routev3.RedirectAction_RedirectResponseCode {
+	switch status {
+	case 302:
+		return routev3.RedirectAction_FOUND
+	case 303:
+		return routev3.RedirectAction_SEE_OTHER
+	case 307:
+		return routev3.RedirectAction_TEMPORARY_REDIRECT
+	case 308:
+		return routev3.RedirectAction_PERMANENT_REDIRECT
+	}
+	return routev3.RedirectAction_MOVED_PERMANENTLY
+}
+
+// million is the denominator of fractions.
+const million = 1_000_000
+
+// mirrors returns the copies that a rule sends. A Service whose traffic is
+// shared by both of its backings gets each copy where a request of its own would go.
+func mirrors(in []policy.Mirror) []*routev3.RouteAction_RequestMirrorPolicy {
+	var out []*routev3.RouteAction_RequestMirrorPolicy
+	for i := range in {
+		m := &in[i]
+		if m.To.Kind == policy.InvalidBackend || m.Denominator == 0 {
+			continue
+		}
+		total := uint64(0)
+		for _, t := range m.To.Targets {
+			total += uint64(t.Share)
+		}
+		for _, t := range backendTargets(&m.To) {
+			n := uint64(m.Numerator) * million / uint64(m.Denominator)
+			if total > 0 {
+				n = n * uint64(t.weight) / total
+			}
+			if n == 0 {
+				continue
+			}
+			out = append(out, &routev3.RouteAction_RequestMirrorPolicy{
+				Cluster: t.cluster,
+				RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
+					Numerator: uint32(min(n, million)), Denominator: typev3.FractionalPercent_MILLION,
+				}},
+				// The copy must look like the request: PHP hosts answer by name.
+				DisableShadowHostSuffixAppend: true,
+			})
+		}
+	}
+	return out
+}
+
+// corsPolicy returns the policy of the CORS filter. "*" in a list means
+// anything, but with credentials browsers take it literally (Fetch standard,
+// section 3.2.5), so that methods are written out then; an origin is echoed anyway.
+func corsPolicy(in *policy.CORS) *corsv3.CorsPolicy {
+	out := &corsv3.CorsPolicy{
+		AllowMethods:  strings.Join(in.AllowMethods, ", "),
+		AllowHeaders:  strings.Join(in.AllowHeaders, ", "),
+		ExposeHeaders: strings.Join(in.ExposeHeaders, ", "),
+		// An origin that is not allowed gets no leave, and the application is not asked.
+		ForwardNotMatchingPreflights: wrapperspb.Bool(false),
+	}
+	if in.AllowCredentials {
+		out.AllowCredentials = wrapperspb.Bool(true)
+		if slices.Contains(in.AllowMethods, "*") {
+			out.AllowMethods = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
+		}
+	}
+	if in.MaxAge > 0 {
+		out.MaxAge = strconv.Itoa(int(in.MaxAge))
+	}
+	for _, origin := range in.AllowOrigins {
+		m := exactly(origin)
+		if before, after, wild := strings.Cut(origin, "*"); wild {
+			m = &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
+				SafeRegex: regex(regexp.QuoteMeta(before) + ".*" + regexp.QuoteMeta(after)),
+			}}
+		}
+		out.AllowOriginStringMatch = append(out.AllowOriginStringMatch, m)
+	}
+	return out
+}
+
+func fault(in *v1alpha1.Fault) *faultv3.HTTPFault {
+	out := &faultv3.HTTPFault{}
+	if d := in.Delay; d != nil {
+		out.Delay = &commonfaultv3.FaultDelay{
+			FaultDelaySecifier: &commonfaultv3.FaultDelay_FixedDelay{FixedDelay: durationpb.New(d.Duration.Duration)},
+			Percentage:         fraction(d.Percent),
+		}
+	}
+	if a := in.Abort; a != nil {
+		out.Abort = &faultv3.FaultAbort{Percentage: fraction(a.Percent)}
+		if a.GRPCStatus != nil {
+			out.Abort.ErrorType = &faultv3.FaultAbort_GrpcStatus{GrpcStatus: uint32(*a.GRPCStatus)}
+		} else if a.Status != nil {
+			out.Abort.ErrorType = &faultv3.FaultAbort_HttpStatus{HttpStatus: uint32(*a.Status)}
+		}
+	}
+	return out
+}
+
+// fraction is a percentage with two decimal places as ten thousandths. The
+// schema admits nothing else than a number.
+func fraction(p v1alpha1.Percent) *typev3.FractionalPercent {
+	whole, places, _ := strings.Cut(string(p), ".")
+	n, _ := strconv.ParseUint(whole+(places + "00")[:2], 10, 32)
+	return &typev3.FractionalPercent{Numerator: uint32(min(n, 10_000)), Denominator: typev3.FractionalPercent_TEN_THOUSAND}
+}
+
+// hashPolicy returns what RingHash and Maglev hash.
+func hashPolicy(r *policy.Rule) []*routev3.RouteAction_HashPolicy {
+	l := r.Settings.LoadBalancer
+	if l == nil || l.Hash == nil {
+		return nil
+	}
+	switch h := l.Hash; {
+	case h.Header != "":
+		return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
+			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: h.Header},
+		}}}
+	case h.Cookie != nil:
+		c := &routev3.RouteAction_HashPolicy_Cookie{Name: h.Cookie.Name, Path: h.Cookie.Path}
+		if h.Cookie.TTL != nil {
+			c.Ttl = durationpb.New(h.Cookie.TTL.Duration)
+		}
+		return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Cookie_{Cookie: c}}}
+	}
+	return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
+		ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
+	}}}
+}

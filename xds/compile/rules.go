@@ -1,0 +1,275 @@
+package compile
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// invalidCluster is the name of a cluster that is never there: the part of the
+// requests that falls to a backend that cannot be one. A direct response cannot
+// have a weight, but a cluster that is not found answers with a stated status.
+const invalidCluster = "invalid-backend"
+
+// safeSuffix marks the half of a rule's match that safe methods take.
+const safeSuffix = "-safe"
+
+// ruleRoutes returns the routes of rules in their order.
+func (c *Compiler) ruleRoutes(rules []policy.Rule) []*routev3.Route {
+	out := make([]*routev3.Route, 0, 2*len(rules))
+	for i := range rules {
+		out = append(out, c.ruleRoute(&rules[i])...)
+	}
+	return out
+}
+
+// defaultRule is what holds for a Service without routes: everything goes to itself.
+func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
+	b := policy.Backend{
+		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover,
+	}
+	for i := range p.Backings {
+		b.Targets = append(b.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
+	}
+	return policy.Rule{
+		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
+		Backends: []policy.Backend{b}, Settings: p.Settings,
+	}
+}
+
+// ruleName is the route's name, by which logs, statistics and explain name the rule.
+func ruleName(r *policy.Rule) string {
+	if r.Route.Kind == "" {
+		return "default"
+	}
+	return fmt.Sprintf("%s/%s/%s/%d/%d", r.Route.Kind, r.Route.Namespace, r.Route.Name, r.Index, r.MatchIndex)
+}
+
+// ruleRoute returns the routes of one match. Where requests are sent on there
+// are two, because Envoy has one retry policy per route and methods differ in
+// what may be sent again.
+func (c *Compiler) ruleRoute(r *policy.Rule) []*routev3.Route {
+	name := ruleName(r)
+	switch {
+	case r.Filters.Failed != "":
+		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), r.Filters.Failed)}
+	case r.Filters.Redirect != nil:
+		out := c.route(r, name, routeMatch(&r.Match, nil))
+		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Filters.Redirect, &r.Match.Path)}
+		return []*routev3.Route{out}
+	case len(r.Backends) == 0:
+		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), "the rule names no backend with a weight above 0")}
+	}
+	methods := retryMethods(r)
+	forward := func(name string, only []string, again bool) *routev3.Route {
+		out := c.route(r, name, routeMatch(&r.Match, only))
+		out.Action = &routev3.Route_Route{Route: c.action(r, again)}
+		return out
+	}
+	if r.Match.Method != "" {
+		if slices.Contains(methods, r.Match.Method) {
+			return []*routev3.Route{forward(name+safeSuffix, nil, true)}
+		}
+		return []*routev3.Route{forward(name, nil, false)}
+	}
+	return []*routev3.Route{forward(name+safeSuffix, methods, true), forward(name, nil, false)}
+}
+
+// failedStatus is what a rule that cannot be followed answers: 500, or what
+// becomes UNAVAILABLE in gRPC (spec of GRPCRouteRule.backendRefs).
+func failedStatus(r *policy.Rule) uint32 {
+	if r.GRPC {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+func (c *Compiler) directRoute(r *policy.Rule, name string, status uint32, why string) *routev3.Route {
+	out := c.route(r, name, routeMatch(&r.Match, nil))
+	out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+		Status: status,
+		Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{
+			InlineString: fmt.Sprintf("causeway: %s: %s\n", r.Route.String(), why),
+		}},
+	}}
+	return out
+}
+
+// route returns what every kind of route of a rule has.
+func (c *Compiler) route(r *policy.Rule, name string, match *routev3.RouteMatch) *routev3.Route {
+	out := &routev3.Route{Name: name, Match: match, TypedPerFilterConfig: perFilter(r)}
+	out.RequestHeadersToAdd, out.RequestHeadersToRemove = headerEdits(&r.Filters.Request)
+	out.ResponseHeadersToAdd, out.ResponseHeadersToRemove = headerEdits(&r.Filters.Response)
+	return out
+}
+
+func routeMatch(m *policy.Match, methods []string) *routev3.RouteMatch {
+	out := &routev3.RouteMatch{}
+	switch m.Path.Kind {
+	case policy.PathExact:
+		out.PathSpecifier = &routev3.RouteMatch_Path{Path: m.Path.Value}
+	case policy.PathRegex:
+		out.PathSpecifier = &routev3.RouteMatch_SafeRegex{SafeRegex: regex(m.Path.Value)}
+	case policy.PathPrefix:
+		if m.Path.Value == "/" || m.Path.Value == "" {
+			out.PathSpecifier = &routev3.RouteMatch_Prefix{Prefix: "/"}
+		} else {
+			out.PathSpecifier = &routev3.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: m.Path.Value}
+		}
+	}
+	switch {
+	case m.Method != "":
+		out.Headers = append(out.Headers, headerMatcher(":method", exactly(m.Method)))
+	case len(methods) > 0:
+		out.Headers = append(out.Headers, headerMatcher(":method", &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(methods, "|")}},
+		}))
+	}
+	for i := range m.Headers {
+		out.Headers = append(out.Headers, headerMatcher(m.Headers[i].Name, valueMatcher(&m.Headers[i])))
+	}
+	for i := range m.Query {
+		out.QueryParameters = append(out.QueryParameters, &routev3.QueryParameterMatcher{
+			Name:                         m.Query[i].Name,
+			QueryParameterMatchSpecifier: &routev3.QueryParameterMatcher_StringMatch{StringMatch: valueMatcher(&m.Query[i])},
+		})
+	}
+	return out
+}
+
+func headerMatcher(name string, value *matcherv3.StringMatcher) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: name, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: value}}
+}
+
+func exactly(value string) *matcherv3.StringMatcher {
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: value}}
+}
+
+func valueMatcher(m *policy.ValueMatch) *matcherv3.StringMatcher {
+	if !m.Regex {
+		return exactly(m.Value)
+	}
+	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(m.Value)}}
+}
+
+// regex states how large a program is allowed: Envoy's own limit is less than
+// what SREs write.
+func regex(pattern string) *matcherv3.RegexMatcher {
+	return &matcherv3.RegexMatcher{
+		Regex: pattern,
+		EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{ //nolint:staticcheck // the only place where the limit can be stated
+			MaxProgramSize: wrapperspb.UInt32(policy.MaxRegexProgram), //nolint:staticcheck // as above
+		}},
+	}
+}
+
+// action returns where requests of a rule go. again says whether their methods
+// may be sent again although a target may have begun to act on them.
+func (c *Compiler) action(r *policy.Rule, again bool) *routev3.RouteAction {
+	out := &routev3.RouteAction{
+		// A PHP request may take as long as it takes: no timeout unless asked for.
+		Timeout: durationpb.New(requestTimeout(r)),
+		MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{
+			GrpcTimeoutHeaderMax: durationpb.New(0), // honour grpc-timeout as it is
+		},
+		RetryPolicy:           c.retryPolicy(r, again),
+		RequestMirrorPolicies: mirrors(r.Filters.Mirrors),
+		HashPolicy:            hashPolicy(r),
+	}
+	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
+		out.IdleTimeout = durationpb.New(t.Idle.Duration)
+	}
+	if r.Filters.Host != "" {
+		out.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: r.Filters.Host}
+	}
+	rewritePath(out, r.Filters.Path, &r.Match.Path)
+	entries := weighted(r.Backends)
+	if len(entries) == 1 && !edited(entries[0]) {
+		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: entries[0].GetName()}
+	} else {
+		out.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: &routev3.WeightedCluster{Clusters: entries}}
+	}
+	for i := range r.Backends {
+		if r.Backends[i].Kind != policy.InvalidBackend {
+			continue
+		}
+		out.ClusterNotFoundResponseCode = routev3.RouteAction_INTERNAL_SERVER_ERROR
+		if r.GRPC {
+			out.ClusterNotFoundResponseCode = routev3.RouteAction_SERVICE_UNAVAILABLE
+		}
+	}
+	return out
+}
+
+func edited(w *routev3.WeightedCluster_ClusterWeight) bool {
+	return len(w.GetRequestHeadersToAdd())+len(w.GetRequestHeadersToRemove())+len(w.GetResponseHeadersToAdd())+
+		len(w.GetResponseHeadersToRemove()) > 0 || w.GetHostRewriteLiteral() != ""
+}
+
+// weighted returns the clusters of backends with their parts of the requests.
+// They sum up to policy.ShareTotal whatever the shares are, and each backend's
+// stand side by side, pods first.
+func weighted(backends []policy.Backend) []*routev3.WeightedCluster_ClusterWeight {
+	var out []*routev3.WeightedCluster_ClusterWeight
+	for i := range backends {
+		b := &backends[i]
+		for _, t := range backendTargets(b) {
+			w := &routev3.WeightedCluster_ClusterWeight{Name: t.cluster, Weight: wrapperspb.UInt32(t.weight)}
+			w.RequestHeadersToAdd, w.RequestHeadersToRemove = headerEdits(&b.Filters.Request)
+			w.ResponseHeadersToAdd, w.ResponseHeadersToRemove = headerEdits(&b.Filters.Response)
+			if b.Filters.Host != "" {
+				w.HostRewriteSpecifier = &routev3.WeightedCluster_ClusterWeight_HostRewriteLiteral{HostRewriteLiteral: b.Filters.Host}
+			}
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// ruleClusters adds the clusters that rules name to needs.
+func ruleClusters(needs map[string]struct{}, rules []policy.Rule) {
+	add := func(b *policy.Backend) {
+		for _, t := range backendTargets(b) {
+			if t.cluster != invalidCluster {
+				needs[t.cluster] = struct{}{}
+			}
+		}
+	}
+	for i := range rules {
+		for j := range rules[i].Backends {
+			add(&rules[i].Backends[j])
+		}
+		for j := range rules[i].Filters.Mirrors {
+			add(&rules[i].Filters.Mirrors[j].To)
+		}
+	}
+}
+
+// perFilter returns what a rule says to the filters of the listener's chain.
+func perFilter(r *policy.Rule) map[string]*anypb.Any {
+	out := make(map[string]*anypb.Any)
+	if c := r.Filters.CORS; c != nil {
+		out[corsFilter] = toAny(corsPolicy(c))
+	}
+	if f := r.Settings.Fault; f != nil {
+		out[faultFilter] = toAny(fault(f))
+	}
+	if s := session(r); s != nil {
+		out[sessionFilter] = toAny(s)
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}

@@ -1,0 +1,75 @@
+package compile
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io"
+	"strconv"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
+	cookiev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/stateful_session/cookie/v3"
+	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/stateful_session/header/v3"
+	httptypev3 "github.com/envoyproxy/go-control-plane/envoy/type/http/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// session returns what keeps a client at the endpoint that answered it first,
+// nil for nothing (GEP-1619). What the rule states itself beats a TrafficPolicy.
+func session(r *policy.Rule) *sessionv3.StatefulSessionPerRoute {
+	s := r.SessionPersistence
+	if s == nil {
+		s = r.Settings.SessionPersistence
+	}
+	if s == nil {
+		return nil
+	}
+	name, state := "envoy.http.stateful_session.cookie", proto.Message(sessionCookie(r, s))
+	if s.Type != nil && *s.Type == gatewayv1.HeaderBasedSessionPersistence {
+		header := "x-session-endpoint"
+		if s.Header != nil {
+			header = string(s.Header.Name)
+		}
+		name, state = "envoy.http.stateful_session.header", &headerv3.HeaderBasedSessionState{Name: header}
+	}
+	return &sessionv3.StatefulSessionPerRoute{Override: &sessionv3.StatefulSessionPerRoute_StatefulSession{
+		StatefulSession: &sessionv3.StatefulSession{
+			SessionState: &corev3.TypedExtensionConfig{Name: name, TypedConfig: toAny(state)},
+		},
+	}}
+}
+
+func sessionCookie(r *policy.Rule, s *gatewayv1.SessionPersistence) *cookiev3.CookieBasedSessionState {
+	cookie := &httptypev3.Cookie{Name: cookieName(r), Path: "/"}
+	if c := s.Cookie; c != nil {
+		if c.Name != nil {
+			cookie.Name = string(*c.Name)
+		}
+		if c.Path != nil {
+			cookie.Path = *c.Path
+		}
+		if c.LifetimeType != nil && *c.LifetimeType == gatewayv1.PermanentCookieLifetimeType && s.AbsoluteTimeout != nil {
+			if d, err := time.ParseDuration(string(*s.AbsoluteTimeout)); err == nil { // the schema admits no other
+				cookie.Ttl = durationpb.New(d)
+			}
+		}
+	}
+	return &cookiev3.CookieBasedSessionState{Cookie: cookie}
+}
+
+// cookieName is the name of a cookie for which none is stated: one for each
+// rule, because the endpoints of another rule mean nothing to it.
+func cookieName(r *policy.Rule) string {
+	h := fnv.New64a()
+	of := fmt.Sprintf("%s %d", r.Route.String(), r.Index)
+	if r.Route.Kind == "" && len(r.Backends) > 0 {
+		of = fmt.Sprintf("Service %s:%d", r.Backends[0].Key, r.Backends[0].Port)
+	}
+	_, _ = io.WriteString(h, of) // never fails
+	return "causeway-" + strconv.FormatUint(h.Sum64(), 36)
+}

@@ -1,0 +1,117 @@
+package compile
+
+import (
+	"maps"
+	"slices"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// connectAttempts of a TCP connection, each to an endpoint that the load
+// balancer picks anew. Envoy does not avoid the one that just failed here, so
+// there must be enough of them for it to be ejected meanwhile.
+const connectAttempts = 10
+
+// tcpListener returns the listener of a declared port of a Service, with a
+// variant for each namespace that has routes of its own for it.
+func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Resource {
+	r := declared(d)
+	needs := make(map[string]struct{})
+	body := func(routes *policy.TCPRoutes) resource.Parts {
+		rules := []policy.TCPRule{{Backends: defaultRule(m, p).Backends}}
+		var from []discovery.ObjectRef
+		if routes != nil {
+			rules, from = routes.Rules, routes.Provenance
+		}
+		r.Provenance = union(r.Provenance, from, m.Provenance)
+		inspectors, chains := filterChains(rules, needs)
+		return resource.Parts{listenerBody(d, inspectors, chains)}
+	}
+	r.Body = body(p.TCP)
+	for _, namespace := range slices.Sorted(maps.Keys(p.ConsumerTCP)) {
+		if r.ByNamespace == nil {
+			r.ByNamespace = make(map[string]resource.Parts)
+		}
+		r.ByNamespace[namespace] = body(p.ConsumerTCP[namespace])
+	}
+	r.Needs = slices.Sorted(maps.Keys(needs))
+	return r
+}
+
+// filterChains returns where connections go. Those that no rule takes are
+// closed: there is no filter chain for them. Envoy itself takes the most
+// specific name that fits.
+func filterChains(rules []policy.TCPRule, needs map[string]struct{}) (inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) {
+	for i := range rules {
+		r := &rules[i]
+		chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
+			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(r, needs)),
+		}}}
+		if len(r.ServerNames) > 0 {
+			chain.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: r.ServerNames}
+			if inspectors == nil {
+				inspectors = []*listenerv3.ListenerFilter{{
+					Name:       "envoy.filters.listener.tls_inspector",
+					ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&tlsinspectorv3.TlsInspector{})},
+				}}
+			}
+		}
+		chains = append(chains, chain)
+	}
+	if len(chains) == 0 {
+		// A listener must have a chain; this one leads nowhere.
+		return nil, []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(&policy.TCPRule{}, needs)),
+		}}}}
+	}
+	return inspectors, chains
+}
+
+// tcpProxy returns where the connections of a rule go. Envoy refuses a weight
+// of 0 here: a backing without a share is left out. The part of a backend that
+// cannot be one goes to a cluster that is not there, which closes the connection.
+func tcpProxy(r *policy.TCPRule, needs map[string]struct{}) *tcpv3.TcpProxy {
+	out := &tcpv3.TcpProxy{
+		StatPrefix: "egress_tcp",
+		// Database connections of a pool may be idle for hours.
+		IdleTimeout: durationpb.New(0),
+		// Nothing was sent while there is no connection, so another endpoint may be tried.
+		MaxConnectAttempts: wrapperspb.UInt32(connectAttempts),
+	}
+	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
+		out.IdleTimeout = durationpb.New(t.Idle.Duration)
+	}
+	var to []target
+	for i := range r.Backends {
+		for _, t := range backendTargets(&r.Backends[i]) {
+			if t.weight == 0 {
+				continue
+			}
+			to = append(to, t)
+			if t.cluster != invalidCluster {
+				needs[t.cluster] = struct{}{}
+			}
+		}
+	}
+	switch len(to) {
+	case 0:
+		out.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: invalidCluster}
+	case 1:
+		out.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: to[0].cluster}
+	default:
+		weighted := &tcpv3.TcpProxy_WeightedCluster{}
+		for _, t := range to {
+			weighted.Clusters = append(weighted.Clusters, &tcpv3.TcpProxy_WeightedCluster_ClusterWeight{Name: t.cluster, Weight: t.weight})
+		}
+		out.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: weighted}
+	}
+	return out
+}
