@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -238,6 +239,71 @@ func TestEnvoyLimitsConcurrency(t *testing.T) {
 		}
 	}
 	require.Zero(t, instances.hits.Load())
+}
+
+// unanswered returns an endpoint to which connections are neither made nor
+// refused: its queue is full.
+func unanswered(t *testing.T, id string) policy.Endpoint {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, syscall.Listen(fd, 0))
+	name, err := syscall.Getsockname(fd)
+	require.NoError(t, err)
+	port := name.(*syscall.SockaddrInet4).Port
+	for {
+		conn, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 200*time.Millisecond)
+		if err != nil {
+			break
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+	}
+	return policy.Endpoint{ID: id, Address: "127.0.0.1", Port: uint16(port), Weight: 1} //nolint:gosec // a port
+}
+
+func TestEnvoyGivesUpConnecting(t *testing.T) {
+	t.Parallel()
+	full := policy.Zone{Name: callerZone, Endpoints: []policy.Endpoint{unanswered(t, "full")}}
+	m := policyMesh{services: []*policy.Service{
+		under(v1alpha1.TrafficSettings{Timeout: &v1alpha1.Timeout{Connect: duration(100 * time.Millisecond)}}, pods("brief", policy.HTTP1, full)),
+	}}.start(t)
+	begun := time.Now()
+	answer, body := m.get(t, "brief.web", "/")
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode, body)
+	require.Less(t, time.Since(begun), 1900*time.Millisecond, "the default of 2s would be longer for one attempt of four")
+	require.Positive(t, m.stat(t, "cluster.web/brief/80/pods.upstream_cx_connect_timeout"))
+}
+
+func TestEnvoyLimitsTCPConnections(t *testing.T) {
+	t.Parallel()
+	echo := startRaw(t, "echo", func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
+	address := harness.FreeAddress(t)
+	policyMesh{
+		services: []*policy.Service{
+			under(v1alpha1.TrafficSettings{ConnectionPool: &v1alpha1.ConnectionPool{MaxConnections: number(1)}}, pods("db", policy.TCP, zone(callerZone, echo))),
+		},
+		declared: []string{"tcp/" + address + "=web/db:80"},
+	}.start(t)
+	say := func() (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+		_, _ = io.WriteString(conn, "hi")
+		_, err = io.ReadFull(conn, make([]byte, 2))
+		return conn, err
+	}
+	first, err := say()
+	require.NoError(t, err)
+	_, err = say()
+	require.Error(t, err, "a second connection is closed")
+	require.NoError(t, first.Close())
+	harness.Eventually(t, 5*time.Second, "room for another connection", func() error {
+		_, err := say()
+		return err
+	})
 }
 
 func TestEnvoyLimitsRetries(t *testing.T) {
