@@ -239,14 +239,15 @@ func holding(attached []*attachment, namespace string, port uint16) []*attachmen
 // httpRoutes merges the HTTPRoutes, or the GRPCRoutes, of a port.
 func httpRoutes(r catalog.Reader, p *Port, routes []*attachment) *HTTPRoutes {
 	out := &HTTPRoutes{}
-	var rules []rankedRule
+	var rules []*rankedRule
 	var from provenance
 	for _, a := range routes {
 		m := a.meaning()
 		from.routes = append(from.routes, a.object.Ref())
 		from.used = append(from.used, m.used...)
 		settings := make(map[string]Settings)
-		for _, rule := range m.http {
+		for i := range m.http {
+			rule := m.http[i]
 			s, ok := settings[rule.Name]
 			if !ok {
 				s = rulePortSettings(r, a.object, rule.Name, a.parent, p.Name)
@@ -254,12 +255,13 @@ func httpRoutes(r catalog.Reader, p *Port, routes []*attachment) *HTTPRoutes {
 				from.settings(s)
 			}
 			rule.Settings = s
-			rules = append(rules, rule)
+			rules = append(rules, &rule)
 		}
 	}
 	sortRules(rules)
-	for i := range rules {
-		out.Rules = append(out.Rules, rules[i].Rule)
+	out.Rules = make([]Rule, 0, len(rules))
+	for _, rule := range rules {
+		out.Rules = append(out.Rules, rule.Rule)
 	}
 	out.Provenance = from.list()
 	return out

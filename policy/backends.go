@@ -34,6 +34,19 @@ func shapeOf(r catalog.Reader, key discovery.Key) []Port {
 	return out
 }
 
+// shapeOf returns the same, read once for all rules of a route.
+func (b *routeBuilder) shapeOf(key discovery.Key) []Port {
+	ports, ok := b.shapes[key]
+	if !ok {
+		if b.shapes == nil {
+			b.shapes = make(map[discovery.Key][]Port)
+		}
+		ports = shapeOf(b.r, key)
+		b.shapes[key] = ports
+	}
+	return ports
+}
+
 // namedBackend is an entry of a rule's backendRefs.
 type namedBackend struct {
 	field   string
@@ -132,7 +145,7 @@ func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReferen
 // backendName returns the object that a reference of a route names.
 func backendName(route *discovery.Object, ref *gatewayv1.BackendObjectReference) discovery.ObjectName {
 	out := discovery.ObjectName{Kind: "Service", Key: discovery.Key{Namespace: route.Namespace, Name: string(ref.Name)}}
-	if ref.Kind != nil {
+	if ref.Kind != nil && *ref.Kind != "" {
 		out.Kind = string(*ref.Kind)
 	}
 	if ref.Namespace != nil && *ref.Namespace != "" {
@@ -150,7 +163,7 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 	if !ok {
 		return b.missing(field, to)
 	}
-	ports := shapeOf(b.r, to.Key)
+	ports := b.shapeOf(to.Key)
 	if len(ports) == 0 {
 		message, remedy := "has no TCP port", "name a Service that has one"
 		if svc.ExternalName != "" {
@@ -188,7 +201,7 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 	}
 	b.uses(discovery.ObjectRef{Kind: to.Kind, Key: to.Key, Generation: g.Object.Generation})
 	key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
-	ports := mappedPorts(g, shapeOf(b.r, key))
+	ports := mappedPorts(g, b.shapeOf(key))
 	if len(ports) == 0 {
 		return b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field,
 			fmt.Sprintf("%s maps no port of Service %s", to, key), "correct its spec.serviceRef or spec.ports")

@@ -52,8 +52,8 @@ func httpPrecedence(m *Match) precedence {
 
 // sortRules puts rules into the order in which they are tried. No two rules
 // have the same place: a rule's route and its position in it are part of it.
-func sortRules(rules []rankedRule) {
-	slices.SortFunc(rules, func(a, b rankedRule) int {
+func sortRules(rules []*rankedRule) {
+	slices.SortFunc(rules, func(a, b *rankedRule) int {
 		for i := range a.rank {
 			if c := cmp.Compare(b.rank[i], a.rank[i]); c != 0 {
 				return c
@@ -66,7 +66,13 @@ func sortRules(rules []rankedRule) {
 // compareAge orders routes by who wins a tie: the oldest, then the first by
 // "namespace/name".
 func compareAge(a, b *discovery.Object) int {
-	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key.String(), b.Key.String()), cmp.Compare(a.Kind, b.Kind))
+	if c := a.Created.Compare(b.Created); c != 0 {
+		return c
+	}
+	if a.Namespace == b.Namespace {
+		return cmp.Or(cmp.Compare(a.Key.Name, b.Key.Name), cmp.Compare(a.Kind, b.Kind))
+	}
+	return cmp.Compare(a.Key.String(), b.Key.String())
 }
 
 // divide cuts a total into consecutive parts in proportion to weights: each

@@ -9,10 +9,10 @@ import (
 )
 
 // MaxRegexProgram is how large RE2's program of a regular expression may be in
-// instructions. Envoy's own limit is 100 unless the matcher states another
-// (google_re2.max_program_size), which whoever writes one must do: 100 is
-// less than a UUID written out takes.
-const MaxRegexProgram = 2000
+// instructions. It is what Envoy allows while its runtime key
+// re2.max_program_size.error_level says nothing else, and a bootstrap that says less than
+// this must not be given to any proxy. A UUID written out digit by digit takes 78.
+const MaxRegexProgram = 100
 
 // checkRegex says why Envoy would refuse a regular expression or read it
 // otherwise than Go does, "" if it would not. Envoy's dialect is RE2, which
@@ -34,8 +34,8 @@ func checkRegex(pattern string) string {
 	if err != nil {
 		return strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 	}
-	if n := programSize(re.Simplify()); n > MaxRegexProgram {
-		return fmt.Sprintf("it compiles to about %d instructions, %d are allowed", n, MaxRegexProgram)
+	if n := programSize(re); n > MaxRegexProgram {
+		return fmt.Sprintf("it compiles to up to %d instructions, and proxies take %d: counted repetitions such as {20} are what costs most", n, MaxRegexProgram)
 	}
 	return ""
 }
@@ -70,20 +70,16 @@ func checkEscapes(pattern string) string {
 	return ""
 }
 
-// programSize returns an upper bound of the instructions that RE2 makes of an
-// expression without counted repetitions (Simplify has unrolled them).
+// programSize returns an upper bound of the instructions that RE2 makes of an expression.
 func programSize(re *syntax.Regexp) int {
 	// Around every program: the search for the beginning, match and fail.
-	return 6 + regexSize(re)
+	return 4 + regexSize(re)
 }
 
 func regexSize(re *syntax.Regexp) int {
 	n := 0
 	for _, sub := range re.Sub {
 		n += regexSize(sub)
-		if n > MaxRegexProgram {
-			return n
-		}
 	}
 	switch re.Op {
 	case syntax.OpLiteral:
@@ -97,12 +93,21 @@ func regexSize(re *syntax.Regexp) int {
 		return max(n, 1)
 	case syntax.OpAnyCharNotNL:
 		return 2
-	case syntax.OpCapture, syntax.OpStar, syntax.OpPlus, syntax.OpQuest:
-		return n + 2
-	case syntax.OpAlternate:
-		return n + 2*len(re.Sub)
 	case syntax.OpConcat:
 		return n
+	case syntax.OpAlternate:
+		return n + len(re.Sub) - 1
+	case syntax.OpCapture, syntax.OpPlus, syntax.OpQuest:
+		return n + 2
+	case syntax.OpStar:
+		// Of what may be empty RE2 makes (x+)?, lest it loop.
+		return n + 4
+	case syntax.OpRepeat:
+		// x{2,} is xx+ and x{2,4} is xx(x(x)?)?.
+		if re.Max < 0 {
+			return n*max(re.Min, 1) + 4
+		}
+		return n*max(re.Max, 1) + 2*(re.Max-re.Min)
 	}
 	return n + 1
 }

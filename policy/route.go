@@ -77,7 +77,6 @@ type PathMatch struct {
 type ValueMatch struct {
 	Name string
 	// Regex is true for RE2, of the whole value; else it is the value itself.
-	// Envoy takes an expression only if its matcher states MaxRegexProgram.
 	Regex bool
 	Value string
 }

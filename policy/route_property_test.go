@@ -107,21 +107,21 @@ func before(a, b *rankedRule) bool {
 func TestPrecedenceIsATotalOrder(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(2, 2))
 	for range 300 {
-		var rules []rankedRule
+		var rules []*rankedRule
 		for n := range 3 {
-			o := &discovery.Object{Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: string(rune('a' + n))}, Created: time.Unix(int64(rnd.IntN(2)), 0)}
+			o := &discovery.Object{Kind: "HTTPRoute", Key: discovery.Key{Namespace: []string{"web", "we", "we-b"}[rnd.IntN(3)], Name: string(rune('a' + n))}, Created: time.Unix(int64(rnd.IntN(2)), 0)}
 			for i := range 3 {
 				for j := range 3 {
 					m := randomMatch(rnd)
-					rules = append(rules, rankedRule{Rule: Rule{Route: o.Ref(), Index: i, MatchIndex: j, Match: m}, rank: httpPrecedence(&m), object: o})
+					rules = append(rules, &rankedRule{Rule: Rule{Route: o.Ref(), Index: i, MatchIndex: j, Match: m}, rank: httpPrecedence(&m), object: o})
 				}
 			}
 		}
 		sortRules(rules)
 		for i := range rules {
 			for j := i + 1; j < len(rules); j++ {
-				require.True(t, before(&rules[i], &rules[j]), "%+v\n%+v", rules[i], rules[j])
-				require.False(t, before(&rules[j], &rules[i]))
+				require.True(t, before(rules[i], rules[j]), "%+v\n%+v", rules[i].Rule, rules[j].Rule)
+				require.False(t, before(rules[j], rules[i]))
 			}
 		}
 		want := slices.Clone(rules)

@@ -47,6 +47,8 @@ type routeBuilder struct {
 	r      catalog.Reader
 	route  *discovery.Object
 	parent discovery.Key
+	// shapes of the Services that rules refer to.
+	shapes map[discovery.Key][]Port
 	// names of the rules so far.
 	names map[string]bool
 	// wrong and fails say of the rule that is being read that it must be
