@@ -94,20 +94,22 @@ func rewritePath(to *routev3.RouteAction, edit *policy.PathEdit, match *policy.P
 	}
 }
 
-func redirect(r *policy.Redirect, match *policy.PathMatch) *routev3.RedirectAction {
+// redirect returns the action of a redirecting rule. Without a stated port that
+// of the stated scheme counts (spec of HTTPRequestRedirectFilter), but Envoy
+// keeps the request's own, which is there for every Service port but 80; if it
+// replaces that, it writes the new one even where the scheme implies it.
+func redirect(r *policy.Redirect, match *policy.PathMatch, port uint16) *routev3.RedirectAction {
 	out := &routev3.RedirectAction{HostRedirect: r.Host, PortRedirect: uint32(r.Port), ResponseCode: redirectCode(r.Status)}
 	if r.Scheme != "" {
 		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: r.Scheme}
 	}
-	// A port that the scheme implies is left out, unless the request's own has
-	// to be replaced by it (spec of HTTPRequestRedirectFilter).
-	if wellKnown := map[string]uint32{"http": 80, "https": 443}[r.Scheme]; wellKnown != 0 {
-		switch {
-		case r.Port == 0 && r.Host == "":
-			out.PortRedirect = wellKnown
-		case uint32(r.Port) == wellKnown && r.Host != "":
-			out.PortRedirect = 0
-		}
+	wellKnown := map[string]uint32{"http": 80, "https": 443}[r.Scheme]
+	ownPort := r.Host == "" && port != 80
+	switch {
+	case r.Port == 0 && ownPort:
+		out.PortRedirect = wellKnown
+	case uint32(r.Port) == wellKnown && !ownPort:
+		out.PortRedirect = 0
 	}
 	e := editPath(r.Path, match)
 	switch {

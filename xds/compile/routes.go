@@ -43,13 +43,14 @@ func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Re
 // host is a virtual host to be.
 type host struct {
 	name       string
+	port       uint16
 	domains    []string
 	fallback   policy.Rule // where no route is attached
 	provenance []discovery.ObjectRef
 }
 
 func (c *Compiler) serviceHost(m *policy.Service, p *policy.Port, name string, hosts []string) *host {
-	return &host{name, domains(hosts, p.Number, p.DefaultHTTP), defaultRule(m, p), m.Provenance}
+	return &host{name, p.Number, domains(hosts, p.Number, p.DefaultHTTP), defaultRule(m, p), m.Provenance}
 }
 
 // of returns the virtual host with what routes make of it.
@@ -81,7 +82,7 @@ func (h *host) rules(routes *policy.HTTPRoutes) []policy.Rule {
 
 func (h *host) body(c *Compiler, routes *policy.HTTPRoutes) (body []byte, shape uint64) {
 	v := &routev3.VirtualHost{
-		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(h.rules(routes)),
+		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(h.rules(routes), h.port),
 		RequestBodyBufferLimit: wrapperspb.UInt64(retryBody),
 	}
 	body = marshal(v)
@@ -169,7 +170,7 @@ func (c *Compiler) externalHosts(m *policy.External) []resource.Resource {
 			continue
 		}
 		h := &host{
-			name: externalHostName(m.Key, p.Number), domains: domains(m.Hosts, p.Number, p.DefaultHTTP), provenance: m.Provenance,
+			name: externalHostName(m.Key, p.Number), port: p.Number, domains: domains(m.Hosts, p.Number, p.DefaultHTTP), provenance: m.Provenance,
 			fallback: policy.Rule{
 				Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
 				Backends: []policy.Backend{{

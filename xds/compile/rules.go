@@ -24,11 +24,11 @@ const invalidCluster = "invalid-backend"
 // safeSuffix marks the half of a rule's match that safe methods take.
 const safeSuffix = "-safe"
 
-// ruleRoutes returns the routes of rules in their order.
-func (c *Compiler) ruleRoutes(rules []policy.Rule) []*routev3.Route {
+// ruleRoutes returns the routes of rules about a port in their order.
+func (c *Compiler) ruleRoutes(rules []policy.Rule, port uint16) []*routev3.Route {
 	out := make([]*routev3.Route, 0, 2*len(rules))
 	for i := range rules {
-		out = append(out, c.ruleRoute(&rules[i])...)
+		out = append(out, c.ruleRoute(&rules[i], port)...)
 	}
 	return out
 }
@@ -59,14 +59,14 @@ func ruleName(r *policy.Rule) string {
 // ruleRoute returns the routes of one match. Where requests are sent on there
 // are two, because Envoy has one retry policy per route and methods differ in
 // what may be sent again.
-func (c *Compiler) ruleRoute(r *policy.Rule) []*routev3.Route {
+func (c *Compiler) ruleRoute(r *policy.Rule, port uint16) []*routev3.Route {
 	name := ruleName(r)
 	switch {
 	case r.Filters.Failed != "":
 		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), r.Filters.Failed)}
 	case r.Filters.Redirect != nil:
 		out := c.route(r, name, routeMatch(&r.Match, nil))
-		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Filters.Redirect, &r.Match.Path)}
+		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Filters.Redirect, &r.Match.Path, port)}
 		return []*routev3.Route{out}
 	case len(r.Backends) == 0:
 		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), "the rule names no backend with a weight above 0")}
@@ -133,7 +133,7 @@ func routeMatch(m *policy.Match, methods []string) *routev3.RouteMatch {
 		out.Headers = append(out.Headers, headerMatcher(":method", exactly(m.Method)))
 	case len(methods) > 0:
 		out.Headers = append(out.Headers, headerMatcher(":method", &matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: &matcherv3.RegexMatcher{Regex: strings.Join(methods, "|")}},
+			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(strings.Join(methods, "|"))},
 		}))
 	}
 	for i := range m.Headers {
@@ -163,16 +163,7 @@ func valueMatcher(m *policy.ValueMatch) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(m.Value)}}
 }
 
-// regex states how large a program is allowed: Envoy's own limit is less than
-// what SREs write.
-func regex(pattern string) *matcherv3.RegexMatcher {
-	return &matcherv3.RegexMatcher{
-		Regex: pattern,
-		EngineType: &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{ //nolint:staticcheck // the only place where the limit can be stated
-			MaxProgramSize: wrapperspb.UInt32(policy.MaxRegexProgram), //nolint:staticcheck // as above
-		}},
-	}
-}
+func regex(pattern string) *matcherv3.RegexMatcher { return &matcherv3.RegexMatcher{Regex: pattern} }
 
 // action returns where requests of a rule go. again says whether their methods
 // may be sent again although a target may have begun to act on them.
