@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -33,13 +35,21 @@ type configMaps struct {
 	cat     *catalog.Catalog
 	status  *status
 	watches map[discovery.Key]*configMapWatch
-	// listed has the ConfigMaps that were read for the first time since.
-	listed chan discovery.Key
+	// excess are those that are named and not read.
+	excess []discovery.Key
+	// answers has what the API server said to a list.
+	answers chan configMapAnswer
 }
 
 type configMapWatch struct {
-	stop   func()
-	listed bool
+	stop func()
+	// answered is true once the ConfigMap, or that it may not be read, is known.
+	answered, refused bool
+}
+
+type configMapAnswer struct {
+	key     discovery.Key
+	refused bool
 }
 
 // readConfigMaps keeps the rows of the ConfigMaps that are named equal to the
@@ -48,7 +58,7 @@ func (c *Client) readConfigMaps(ctx context.Context, cat *catalog.Catalog) error
 	g, ctx := errgroup.WithContext(ctx)
 	m := &configMaps{
 		client: c, cat: cat, status: &status{cat: cat, name: ScopeConfigMaps, log: c.log},
-		watches: make(map[discovery.Key]*configMapWatch), listed: make(chan discovery.Key),
+		watches: make(map[discovery.Key]*configMapWatch), answers: make(chan configMapAnswer),
 	}
 	g.Go(func() error { return m.status.freshen(ctx) })
 	g.Go(func() error { return m.run(ctx) })
@@ -65,7 +75,7 @@ func (m *configMaps) run(ctx context.Context) error {
 	}()
 	synced := false
 	for {
-		// What can happen: references changed, a ConfigMap was read for the first time, the end.
+		// What can happen: references changed, a ConfigMap was listed, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -73,9 +83,13 @@ func (m *configMaps) run(ctx context.Context) error {
 			if b, ok := feed.Take(); ok && concernsConfigMaps(b) {
 				m.follow(ctx, b.Reader)
 			}
-		case key := <-m.listed:
-			if w := m.watches[key]; w != nil {
-				w.listed = true
+		case a := <-m.answers:
+			if w := m.watches[a.key]; w != nil {
+				changed := w.refused != a.refused
+				w.answered, w.refused = true, a.refused
+				if changed {
+					m.tell()
+				}
 			}
 		}
 		if !synced && m.known() {
@@ -103,7 +117,7 @@ func (m *configMaps) known() bool {
 		}
 	}
 	for _, w := range m.watches {
-		if !w.listed {
+		if !w.answered {
 			return false
 		}
 	}
@@ -123,14 +137,12 @@ func (m *configMaps) follow(ctx context.Context, r catalog.Reader) {
 	keys := slices.SortedFunc(maps.Keys(named), func(a, b discovery.Key) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	note := ""
+	m.excess = nil
 	if len(keys) > maxConfigMaps {
-		note = fmt.Sprintf("policies name %d ConfigMaps, of which %d are read: share CA certificates between policies; %s is the first that is not read",
-			len(keys), maxConfigMaps, keys[maxConfigMaps])
 		for _, key := range keys[maxConfigMaps:] {
 			delete(named, key)
 		}
-		keys = keys[:maxConfigMaps]
+		keys, m.excess = keys[:maxConfigMaps], keys[maxConfigMaps:]
 	}
 	for key, w := range m.watches {
 		if _, ok := named[key]; ok {
@@ -145,11 +157,34 @@ func (m *configMaps) follow(ctx context.Context, r catalog.Reader) {
 			m.watches[key] = &configMapWatch{stop: m.watch(ctx, key)}
 		}
 	}
-	if st, ok := catalog.Sources.Get(r, ScopeConfigMaps); ok && st.Note != note || !ok && note != "" {
-		m.status.write(func(st *discovery.SourceStatus) { st.Note = note })
-		if note != "" {
-			m.client.log.Warn(note)
+	m.tell()
+}
+
+// tell puts into the source's status which ConfigMaps are not read.
+func (m *configMaps) tell() {
+	var notes []string
+	if len(m.excess) > 0 {
+		notes = append(notes, fmt.Sprintf("policies name %d ConfigMaps, and no more than %d are read, so %s and those after it are not: share CA certificates between policies",
+			maxConfigMaps+len(m.excess), maxConfigMaps, m.excess[0]))
+	}
+	var refused []string
+	for key, w := range m.watches {
+		if w.refused {
+			refused = append(refused, key.String())
 		}
+	}
+	if len(refused) > 0 {
+		slices.Sort(refused)
+		notes = append(notes, "the service account may not list and watch these ConfigMaps, which policies name: "+strings.Join(refused, ", "))
+	}
+	note := strings.Join(notes, "; ")
+	st, ok := catalog.Sources.Get(m.cat.Read(), ScopeConfigMaps)
+	if ok && st.Note == note || !ok && note == "" {
+		return
+	}
+	m.status.write(func(st *discovery.SourceStatus) { st.Note = note })
+	if note != "" {
+		m.client.log.Warn(note)
 	}
 }
 
@@ -162,26 +197,36 @@ func (m *configMaps) watch(ctx context.Context, key discovery.Key) (stop func())
 	ctx, cancel := context.WithCancel(ctx)
 	of := m.client.core.CoreV1().ConfigMaps(key.Namespace)
 	only := fields.OneTermEqualSelector("metadata.name", key.Name).String()
+	answer := func(refused bool) {
+		select {
+		case m.answers <- configMapAnswer{key, refused}:
+		case <-ctx.Done():
+		}
+	}
+	// What is forbidden in one namespace is no failure of the API server, and
+	// must not keep the mesh from starting.
+	attempted := func(ctx context.Context, err error) {
+		if apierrors.IsForbidden(err) {
+			answer(true)
+			return
+		}
+		m.status.attempted(ctx, err)
+	}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = only
 			out, err := of.List(ctx, o)
-			m.status.attempted(ctx, err)
+			attempted(ctx, err)
 			return out, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.FieldSelector = only
 			out, err := of.Watch(ctx, o)
-			m.status.attempted(ctx, err)
+			attempted(ctx, err)
 			return out, err
 		},
 	}
-	store := &configMapStore{m: m, key: key, listed: func() {
-		select {
-		case m.listed <- key:
-		case <-ctx.Done():
-		}
-	}}
+	store := &configMapStore{m: m, key: key, listed: func() { answer(false) }}
 	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, m.client.core), &corev1.ConfigMap{}, store,
 		cache.ReflectorOptions{Name: ScopeConfigMaps + "/" + key.String(), Backoff: backoff()})
 	done := make(chan struct{})

@@ -438,7 +438,7 @@ func TestAdmission(t *testing.T) {
 		"ports: [{name: http, port: 8080}]|ports: [{name: http, port: 99999}]": "65535",
 		"ports: [{name: http, port: 8080}]|ports: []":                          "at least 1",
 		"spot: Avoid|spot: Never":                                              "Unsupported value",
-		"spot: Avoid|healthCheck: {interval: 1ms}":                             "interval must be from 1s to 5m",
+		"spot: Avoid|healthCheck: {interval: 1ms}":                             "out of bounds: write 1s to 5m",
 		"name: php-web-ec2|name: " + strings.Repeat("x", 51):                   "at most 50",
 	} {
 		from, to, _ := strings.Cut(edit, "|")

@@ -3,14 +3,12 @@ package kubernetes
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -76,14 +74,18 @@ func (c *Client) Announce(ctx context.Context, r Replica) error {
 }
 
 // replicaLease returns the name of a replica's Lease, of which the API server
-// takes only what is a DNS name.
+// takes only what could be a DNS name.
 func replicaLease(identity string) string {
-	return replicaLeasePrefix + strings.Trim(strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '.' || r == '-' {
+	name := strings.Trim(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '-'
-	}, strings.ToLower(identity)), "-.")
+	}, strings.ToLower(identity)), "-")
+	if name == "" {
+		name = "0"
+	}
+	return replicaLeasePrefix + name
 }
 
 // announcement is the Lease of this replica.
@@ -166,187 +168,143 @@ func (a *announcement) withdraw(ctx context.Context) {
 // WatchReplicas calls changed with the live replicas, sorted by identity,
 // whenever they change, until the context ends; its only error is the context's.
 // It is called for the first time once all Leases are known.
-//
-// A replica is alive for as long as its Lease says after it was last seen
-// renewed. That is by this process' clock alone: the clocks of replicas may differ.
 func (c *Client) WatchReplicas(ctx context.Context, changed func([]Replica)) error {
 	lw := cache.NewFilteredListWatchFromClient(c.core.CoordinationV1().RESTClient(), "leases", c.Namespace,
 		func(o *metav1.ListOptions) { o.LabelSelector = replicaLabel })
-	informer := cache.NewSharedInformer(lw, &coordinationv1.Lease{}, 0)
-	seen := &sightings{replicas: make(map[string]sighting), changed: make(chan struct{}, 1)}
-	put := func(o any, first bool) {
-		if l, ok := o.(*coordinationv1.Lease); ok {
-			seen.put(l, first, time.Now())
-		}
-	}
-	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerDetailedFuncs{
-		AddFunc: func(o any, initial bool) { put(o, initial) },
-		UpdateFunc: func(before, o any) {
-			if b, ok := before.(*coordinationv1.Lease); ok {
-				// A list that is repeated is no renewal.
-				if l, ok := o.(*coordinationv1.Lease); ok && b.ResourceVersion == l.ResourceVersion {
-					return
-				}
-			}
-			put(o, false)
-		},
-		DeleteFunc: func(o any) {
-			if key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(o); err == nil {
-				seen.remove(key)
-			}
-		},
-	}); err != nil {
-		return fmt.Errorf("kubernetes: watch replicas: %w", err)
-	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error {
-		informer.RunWithContext(ctx)
-		return ctx.Err()
-	})
-	g.Go(func() error {
-		if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
-			return ctx.Err()
-		}
-		return seen.follow(ctx, changed)
-	})
-	return g.Wait()
+	s := &sightings{now: time.Now, changed: changed}
+	cache.NewReflectorWithOptions(lw, &coordinationv1.Lease{}, s, cache.ReflectorOptions{
+		Name: "replicas", Backoff: backoff(),
+	}).RunWithContext(ctx)
+	return ctx.Err()
 }
 
-// sightings are the Leases of replicas, as this process has seen them.
+// sightings are the Leases of replicas, as this process has seen them: the
+// store of a reflector, which calls one method at a time.
+//
+// A replica is alive until its Lease has not been seen renewed for as long as
+// that says, by this process' clock alone: the clocks of replicas may differ. It
+// takes news of another Lease to know that, as this replica's own brings every
+// few seconds: while the API server is silent, nobody is known to have died.
 type sightings struct {
-	changed chan struct{}
+	now     func() time.Time
+	changed func([]Replica)
 
-	mu       sync.Mutex
-	replicas map[string]sighting // by namespace/name of the Lease
+	synced   bool
+	replicas map[string]sighting // by the Lease's name
+	last     []Replica
+	news     time.Time
 }
 
 type sighting struct {
 	Replica
+	version  string
+	duration time.Duration
 	// until is when the replica counts as dead, unless it is seen renewed.
 	until time.Time
 }
 
-func (s *sightings) put(l *coordinationv1.Lease, initial bool, now time.Time) {
-	defer s.wake()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := l.Namespace + "/" + l.Name
-	r := Replica{
-		Address: l.Annotations[replicaAddressAnnotation], Certificate: l.Annotations[replicaCertificateAnnotation],
+// Add implements cache.ReflectorStore.
+func (s *sightings) Add(o any) error { return s.Update(o) }
+
+// Update implements cache.ReflectorStore.
+func (s *sightings) Update(o any) error {
+	if l, ok := o.(*coordinationv1.Lease); ok {
+		s.put(l, s.now())
+		s.tell()
 	}
-	duration := replicaDuration
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (s *sightings) Delete(o any) error {
+	if l, ok := o.(*coordinationv1.Lease); ok {
+		delete(s.replicas, l.Name)
+		s.tell()
+	}
+	return nil
+}
+
+// Replace implements cache.ReflectorStore.
+func (s *sightings) Replace(list []any, _ string) error {
+	old := s.replicas
+	s.replicas = make(map[string]sighting, len(list))
+	for _, o := range list {
+		if l, ok := o.(*coordinationv1.Lease); ok {
+			if before, ok := old[l.Name]; ok {
+				s.replicas[l.Name] = before
+			}
+			s.put(l, s.now())
+		}
+	}
+	s.synced = true
+	s.tell()
+	return nil
+}
+
+// Resync implements cache.ReflectorStore.
+func (s *sightings) Resync() error { return nil }
+
+func (s *sightings) put(l *coordinationv1.Lease, now time.Time) {
+	before, known := s.replicas[l.Name]
+	if known && before.version == l.ResourceVersion {
+		return // a list that is repeated is no renewal
+	}
+	r := sighting{version: l.ResourceVersion, duration: replicaDuration}
+	r.Address, r.Certificate = l.Annotations[replicaAddressAnnotation], l.Annotations[replicaCertificateAnnotation]
 	if l.Spec.HolderIdentity != nil {
 		r.Identity = *l.Spec.HolderIdentity
 	}
 	if l.Spec.LeaseDurationSeconds != nil {
-		duration = time.Duration(*l.Spec.LeaseDurationSeconds) * time.Second
+		r.duration = time.Duration(*l.Spec.LeaseDurationSeconds) * time.Second
 	}
+	r.until = now.Add(r.duration)
 	switch {
 	case r.Identity == "" || r.Certificate == "":
-		delete(s.replicas, key) // whatever it is
-	case initial && l.Spec.RenewTime != nil && now.Sub(l.Spec.RenewTime.Time) > replicaGarbage:
-		// It was there before this process and nobody has removed it yet. If
+		delete(s.replicas, l.Name) // whatever it is
+	case !s.synced && l.Spec.RenewTime != nil && now.Sub(l.Spec.RenewTime.Time) > replicaGarbage:
+		// It was there before this process, and nobody has removed it yet. If
 		// it is alive after all, it is seen renewed soon.
+		delete(s.replicas, l.Name)
 	default:
-		s.replicas[key] = sighting{r, now.Add(duration)}
+		s.replicas[l.Name] = r
 	}
 }
 
-func (s *sightings) remove(key string) {
-	defer s.wake()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.replicas, key)
-}
-
-func (s *sightings) wake() {
-	select {
-	case s.changed <- struct{}{}:
-	default:
-	}
-}
-
-// live returns the replicas that are alive, sorted, and when the next of them is not.
-func (s *sightings) live(now time.Time) (out []Replica, next time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(s.replicas)) {
-		r := s.replicas[key]
-		if !now.Before(r.until) {
-			continue
-		}
-		out = append(out, r.Replica)
-		if next.IsZero() || r.until.Before(next) {
-			next = r.until
+// tell says who is alive if that is news.
+func (s *sightings) tell() {
+	now := s.now()
+	if !s.news.IsZero() && now.Sub(s.news) > replicaDuration/2 {
+		// There was no news of anyone: all get their time once more.
+		for name, r := range s.replicas {
+			r.until = now.Add(r.duration)
+			s.replicas[name] = r
 		}
 	}
-	slices.SortFunc(out, func(a, b Replica) int { return cmp.Compare(a.Identity, b.Identity) })
-	return out, next
-}
-
-func (s *sightings) follow(ctx context.Context, changed func([]Replica)) error {
-	var last []Replica
-	first := true
-	for {
-		now := time.Now()
-		live, next := s.live(now)
-		if first || !slices.Equal(live, last) {
-			changed(live)
-			first, last = false, live
+	s.news = now
+	var live []Replica
+	for _, r := range s.replicas {
+		if now.Before(r.until) {
+			live = append(live, r.Replica)
 		}
-		wait := replicaDuration
-		if !next.IsZero() {
-			wait = next.Sub(now)
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-s.changed:
-		case <-timer.C:
-		}
-		timer.Stop()
 	}
+	slices.SortFunc(live, func(a, b Replica) int {
+		return cmp.Or(cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.Certificate, b.Certificate))
+	})
+	if s.last == nil || !slices.Equal(live, s.last) {
+		s.changed(slices.Clone(live))
+	}
+	s.last = append(make([]Replica, 0, len(live)), live...) // not nil: it was told
 }
 
 // RemoveReplicas removes the Leases of replicas that died, until the context
 // ends; its only error is the context's. Only the leader runs it.
 func (c *Client) RemoveReplicas(ctx context.Context) error {
-	api := c.core.CoordinationV1().Leases(c.Namespace)
-	type version struct {
-		resource string
-		since    time.Time
-	}
-	seen := make(map[string]version)
+	g := &graveyard{client: c, seen: make(map[string]grave)}
 	ticker := time.NewTicker(replicaDuration)
 	defer ticker.Stop()
 	for {
-		list, err := api.List(ctx, metav1.ListOptions{LabelSelector: replicaLabel})
-		if err != nil {
-			list = &coordinationv1.LeaseList{} // the next time will do
-		}
-		now := time.Now()
-		there := make(map[string]bool, len(list.Items))
-		for i := range list.Items {
-			l := &list.Items[i]
-			there[l.Name] = true
-			if seen[l.Name].resource != l.ResourceVersion {
-				seen[l.Name] = version{l.ResourceVersion, now}
-				continue
-			}
-			if now.Sub(seen[l.Name].since) < replicaGarbage {
-				continue
-			}
-			err := api.Delete(ctx, l.Name, metav1.DeleteOptions{
-				Preconditions: &metav1.Preconditions{UID: &l.UID, ResourceVersion: &l.ResourceVersion},
-			})
-			if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) && ctx.Err() == nil {
-				c.log.Warn("cannot remove the Lease of a dead replica; trying again", "lease", l.Name, "error", err)
-			}
-		}
-		if err == nil {
-			maps.DeleteFunc(seen, func(name string, _ version) bool { return !there[name] })
+		if err := g.sweep(ctx, time.Now()); err != nil && ctx.Err() == nil {
+			c.log.Warn("cannot remove the Leases of dead replicas; trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -354,4 +312,46 @@ func (c *Client) RemoveReplicas(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// graveyard remembers since when a Lease has not changed.
+type graveyard struct {
+	client *Client
+	seen   map[string]grave // by name
+}
+
+type grave struct {
+	version string
+	since   time.Time
+}
+
+// sweep removes the Leases that have not changed for long, by this process' clock.
+func (g *graveyard) sweep(ctx context.Context, now time.Time) error {
+	api := g.client.core.CoordinationV1().Leases(g.client.Namespace)
+	list, err := api.List(ctx, metav1.ListOptions{LabelSelector: replicaLabel})
+	if err != nil {
+		return fmt.Errorf("kubernetes: list Leases: %w", err)
+	}
+	next := make(map[string]grave, len(list.Items))
+	var errs []error
+	for i := range list.Items {
+		l := &list.Items[i]
+		old := g.seen[l.Name]
+		if old.version != l.ResourceVersion {
+			old = grave{l.ResourceVersion, now}
+		}
+		next[l.Name] = old
+		if now.Sub(old.since) < replicaGarbage {
+			continue
+		}
+		err := api.Delete(ctx, l.Name, metav1.DeleteOptions{
+			// It may have been renewed at this moment.
+			Preconditions: &metav1.Preconditions{UID: &l.UID, ResourceVersion: &l.ResourceVersion},
+		})
+		if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			errs = append(errs, fmt.Errorf("kubernetes: delete Lease %s: %w", l.Name, err))
+		}
+	}
+	g.seen = next
+	return errors.Join(errs...)
 }

@@ -1,0 +1,374 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// writer is a running writer of status with its metrics.
+type writer struct {
+	*PolicyStatus
+	registry *prometheus.Registry
+	stop     func()
+}
+
+func startPolicyStatus(t *testing.T, r *replica, programmed func(discovery.ObjectRef) (metav1.Condition, bool)) *writer {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	p := NewPolicyStatus(r.Client, programmed, registry)
+	return &writer{p, registry, run(t, func(ctx context.Context) error { return p.Run(ctx, r.catalog) })}
+}
+
+// count returns the sum of a metric over its labels, or of one result.
+func (w *writer) count(t *testing.T, name, result string) int {
+	t.Helper()
+	families, err := w.registry.Gather()
+	require.NoError(t, err)
+	sum := 0.0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() != name {
+				continue
+			}
+			matches := result == ""
+			for _, l := range m.GetLabel() {
+				matches = matches || l.GetName() == "result" && l.GetValue() == result
+			}
+			if matches {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return int(sum)
+}
+
+// status returns what an object's status says.
+func statusOf(t *testing.T, kube *harness.Kube, kind, namespace, name string) (meta metav1.ObjectMeta, parents []gatewayv1.RouteParentStatus, conditions []metav1.Condition) {
+	t.Helper()
+	raw, err := api(t, kube).Get().AbsPath(pathIn(kind, namespace, name)).DoRaw(t.Context())
+	require.NoError(t, err)
+	var o struct {
+		metav1.ObjectMeta `json:"metadata"`
+		Status            struct {
+			Parents    []gatewayv1.RouteParentStatus    `json:"parents"`
+			Ancestors  []gatewayv1.PolicyAncestorStatus `json:"ancestors"`
+			Conditions []metav1.Condition               `json:"conditions"`
+		} `json:"status"`
+	}
+	require.NoError(t, json.Unmarshal(raw, &o))
+	conditions = o.Status.Conditions
+	for _, p := range o.Status.Parents {
+		if p.ControllerName == v1alpha1.ControllerName {
+			conditions = append(conditions, p.Conditions...)
+		}
+	}
+	for _, a := range o.Status.Ancestors {
+		conditions = append(conditions, a.Conditions...)
+	}
+	return o.ObjectMeta, o.Status.Parents, conditions
+}
+
+// waitCondition waits until an object's status has a condition with a text in
+// its message, for the object's generation.
+func waitCondition(t *testing.T, kube *harness.Kube, kind, namespace, name, condition string, status metav1.ConditionStatus, text string) metav1.Condition {
+	t.Helper()
+	var found metav1.Condition
+	harness.Eventually(t, 30*time.Second, fmt.Sprintf("%s %s/%s: %s=%s %q", kind, namespace, name, condition, status, text), func() error {
+		meta, _, conditions := statusOf(t, kube, kind, namespace, name)
+		for _, c := range conditions {
+			if c.Type == condition && c.Status == status && c.ObservedGeneration == meta.Generation && strings.Contains(c.Reason+": "+c.Message, text) {
+				found = c
+				return nil
+			}
+		}
+		return fmt.Errorf("generation %d: %+v", meta.Generation, conditions)
+	})
+	return found
+}
+
+func patchStatus(t *testing.T, kube *harness.Kube, kind, namespace, name, manager, body string) {
+	t.Helper()
+	require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(pathIn(kind, namespace, name)+"/status").
+		Param("fieldManager", manager).Body([]byte(body)).Do(t.Context()).Error())
+}
+
+// A status says what is wrong and heals by itself; what other controllers say
+// stays; a new leader finds nothing to write.
+func TestPolicyStatus(t *testing.T) {
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	r := newReplica(t, kube, nil)
+	kube.ApplyYAML(t, everyKind[0].text)
+	const foreign = `{"status":{"parents":[{"parentRef":{"group":"","kind":"Service","name":"php-web"},"controllerName":"other.example/mesh",
+		"conditions":[{"type":"Accepted","status":"True","reason":"Accepted","message":"","lastTransitionTime":"2026-01-02T03:04:05Z"}]}]}}`
+	patchStatus(t, kube, "HTTPRoute", "web", "a", "other", foreign)
+	w := startPolicyStatus(t, r, nil)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionFalse, "NoMatchingParent: ")
+	_, parents, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+	require.Len(t, parents, 2)
+	require.EqualValues(t, "other.example/mesh", parents[0].ControllerName)
+	require.Equal(t, "2026-01-02T03:04:05Z", parents[0].Conditions[0].LastTransitionTime.UTC().Format(time.RFC3339))
+	harness.Eventually(t, 20*time.Second, "an Event names the remedy", func() error {
+		list, err := kube.Client(t).EventsV1().Events("web").List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		for _, e := range list.Items {
+			if e.Reason == "AcceptedNoMatchingParent" && e.Type == "Warning" && e.Regarding.Kind == "HTTPRoute" && strings.Contains(e.Note, "create it") {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", list.Items)
+	})
+
+	// What is missing comes.
+	turned := waitCondition(t, kube, "HTTPRoute", "web", "a", "ResolvedRefs", metav1.ConditionFalse, "BackendNotFound").LastTransitionTime
+	time.Sleep(1100 * time.Millisecond) // so that times differ
+	kube.ApplyYAML(t, service)
+	healed := waitCondition(t, kube, "HTTPRoute", "web", "a", "ResolvedRefs", metav1.ConditionTrue, "")
+	require.True(t, turned.Before(&healed.LastTransitionTime))
+
+	// An edit changes the message and the generation, but not when it turned.
+	time.Sleep(1100 * time.Millisecond)
+	kube.ApplyYAML(t, strings.Replace(everyKind[0].text, "rules: [{", "rules: [{name: first, ", 1))
+	harness.Eventually(t, 20*time.Second, "generation 2", func() error {
+		if c := waitCondition(t, kube, "HTTPRoute", "web", "a", "ResolvedRefs", metav1.ConditionTrue, ""); c.ObservedGeneration != 2 {
+			return fmt.Errorf("%+v", c)
+		}
+		return nil
+	})
+	edited := waitCondition(t, kube, "HTTPRoute", "web", "a", "ResolvedRefs", metav1.ConditionTrue, "")
+	require.Equal(t, healed.LastTransitionTime, edited.LastTransitionTime)
+
+	// Our own write is no change of a row.
+	row, _ := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/a")
+	patchStatus(t, kube, "HTTPRoute", "web", "a", "other", `{"metadata":{"labels":{"a":"b"}}}`)
+	time.Sleep(500 * time.Millisecond)
+	after, _ := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/a")
+	require.Same(t, row, after)
+
+	// A parent that the route no longer names loses our entry, and no other.
+	kube.ApplyYAML(t, strings.Replace(everyKind[0].text, "name: php-web}]\n", "name: gone}]\n", 1))
+	harness.Eventually(t, 20*time.Second, "our entry is of the new parent", func() error {
+		_, parents, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+		if len(parents) != 2 || parents[0].ControllerName != "other.example/mesh" || parents[1].ParentRef.Name != "gone" {
+			return fmt.Errorf("%+v", parents)
+		}
+		return nil
+	})
+	kube.ApplyYAML(t, strings.Replace(everyKind[0].text, `group: "", kind: Service, name: php-web`, "name: a-gateway", 1))
+	harness.Eventually(t, 20*time.Second, "our entry is gone", func() error {
+		_, parents, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+		if len(parents) != 1 || parents[0].ControllerName != "other.example/mesh" {
+			return fmt.Errorf("%+v", parents)
+		}
+		return nil
+	})
+
+	kube.ApplyYAML(t, everyKind[0].text)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	w.stop()
+	before, _, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+	next := newReplica(t, kube, nil)
+	nw := startPolicyStatus(t, next, nil)
+	time.Sleep(3 * time.Second)
+	require.Zero(t, nw.count(t, "causeway_status_writes_total", ""), "a new leader asks for nothing")
+	now, _, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+	require.Equal(t, before.ResourceVersion, now.ResourceVersion)
+}
+
+// Programmed is told beside the rest, for each parent, and stays while nothing
+// is known of it.
+func TestProgrammed(t *testing.T) {
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service)
+	for _, c := range everyKind {
+		kube.ApplyYAML(t, c.text)
+	}
+	r := newReplica(t, kube, nil)
+	var mu sync.Mutex
+	status, known := metav1.ConditionTrue, true
+	set := func(s metav1.ConditionStatus, k bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		status, known = s, k
+	}
+	programmed := func(ref discovery.ObjectRef) (metav1.Condition, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		return metav1.Condition{
+			Type: v1alpha1.ConditionProgrammed, Status: status, Reason: "Programmed", Message: "as " + ref.String(), ObservedGeneration: ref.Generation,
+		}, known
+	}
+	w := startPolicyStatus(t, r, programmed)
+	for _, c := range everyKind {
+		kind, key, _ := strings.Cut(c.name, " ")
+		namespace, name, _ := strings.Cut(key, "/")
+		if kind == "Mesh" {
+			namespace, name = "", "default"
+		}
+		if kind != "ReferenceGrant" {
+			waitCondition(t, kube, kind, namespace, name, "Programmed", metav1.ConditionTrue, "as "+c.name)
+		}
+	}
+	set(metav1.ConditionFalse, true)
+	waitCondition(t, kube, "TrafficPolicy", "web", "a", "Programmed", metav1.ConditionFalse, "")
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Programmed", metav1.ConditionFalse, "")
+	set(metav1.ConditionUnknown, false)
+	kube.ApplyYAML(t, `{apiVersion: v1, kind: Service, metadata: {name: php-web, namespace: web}, spec: {ports: [{name: web, port: 80}]}}`)
+	time.Sleep(2 * time.Second)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Programmed", metav1.ConditionFalse, "")
+	harness.Eventually(t, 20*time.Second, "nothing is left to write", func() error {
+		if n := w.count(t, "causeway_status_pending", ""); n != 0 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	before := w.count(t, "causeway_status_writes_total", "")
+	time.Sleep(2 * time.Second)
+	require.Equal(t, before, w.count(t, "causeway_status_writes_total", ""), "no hot loop")
+	require.Zero(t, w.count(t, "causeway_status_writes_total", resultError))
+}
+
+// Two who want the last word on a status: it is put right, but not at the
+// other one's pace.
+func TestQuarrel(t *testing.T) {
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service+"---"+everyKind[0].text)
+	r := newReplica(t, kube, nil)
+	w := startPolicyStatus(t, r, nil)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	wrong := `{"status":{"parents":[]}}`
+	patchStatus(t, kube, "HTTPRoute", "web", "a", "meddler", wrong)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	for range 40 {
+		patchStatus(t, kube, "HTTPRoute", "web", "a", "meddler", wrong)
+		time.Sleep(100 * time.Millisecond)
+	}
+	rewrites := w.count(t, "causeway_status_rewrites_total", "")
+	require.GreaterOrEqual(t, rewrites, 1)
+	require.LessOrEqual(t, rewrites, 3)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+}
+
+// Thousands of objects cost one write each, at the rate; an edit does not wait
+// behind them; then nothing happens any more.
+func TestStatusOfManyObjects(t *testing.T) {
+	const n = 2000
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service)
+	r := newReplica(t, kube, nil)
+	create := func(i int) {
+		body := fmt.Sprintf(`{"apiVersion":"mesh.causeway.dev/v1alpha1","kind":"ExternalService","metadata":{"name":"e%04d","namespace":"web"},
+			"spec":{"hosts":["h%d.example"],"ports":[{"name":"http","number":80,"protocol":"HTTP"}]}}`, i, i)
+		require.NoError(t, api(t, kube).Post().AbsPath("/apis/mesh.causeway.dev/v1alpha1/namespaces/web/externalservices").Body([]byte(body)).Do(t.Context()).Error())
+	}
+	for i := range n {
+		create(i)
+	}
+	harness.Eventually(t, 30*time.Second, "all rows are there", func() error {
+		have := 0
+		for range catalog.Objects.By(r.catalog.Read(), catalog.ByKind, "ExternalService") {
+			have++
+		}
+		if have != n {
+			return fmt.Errorf("%d", have)
+		}
+		return nil
+	})
+	start := time.Now()
+	w := startPolicyStatus(t, r, nil)
+	harness.Eventually(t, 20*time.Second, "writing has begun", func() error {
+		if w.count(t, "causeway_status_writes_total", resultWritten) < writeBurst {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	kube.ApplyYAML(t, everyKind[0].text)
+	edited := time.Now()
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	require.Less(t, time.Since(edited), 10*time.Second, "an edit waits behind others")
+	require.Greater(t, w.count(t, "causeway_status_pending", ""), n/2)
+	harness.Eventually(t, 3*time.Minute, "all are written", func() error {
+		if done := w.count(t, "causeway_status_writes_total", resultWritten); done < n+1 {
+			return fmt.Errorf("%d", done)
+		}
+		return nil
+	})
+	took := time.Since(start)
+	require.GreaterOrEqual(t, took, time.Duration(n-writeBurst)*time.Second/writeRate*9/10)
+	time.Sleep(3 * time.Second)
+	require.Equal(t, n+1, w.count(t, "causeway_status_writes_total", ""), "attempts, whatever came of them")
+	require.Zero(t, w.count(t, "causeway_status_pending", ""))
+	t.Logf("%d statuses in %v", n+1, took)
+}
+
+// Every wrong object says for itself what is wrong with it; right ones work.
+func TestWrongObjects(t *testing.T) {
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service)
+	r := newReplica(t, kube, nil)
+	startPolicyStatus(t, r, nil)
+	for _, c := range everyKind {
+		kube.ApplyYAML(t, c.text)
+	}
+	const wrong = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: no-parent, namespace: web}
+spec:
+  parentRefs: [{group: "", kind: Service, name: nobody}]
+  rules: [{backendRefs: [{name: php-web, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: no-backend, namespace: web}
+spec:
+  parentRefs: [{group: "", kind: Service, name: php-web}]
+  rules: [{matches: [{path: {value: /nobody}}], backendRefs: [{name: nobody, port: 80}]}]
+---
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: no-target, namespace: web}
+spec:
+  targetRefs: [{kind: Service, name: nobody}]
+  timeout: {request: 5s}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: no-ca, namespace: web}
+spec:
+  targetRefs: [{group: "", kind: Service, name: php-web}]
+  validation: {hostname: a.example, caCertificateRefs: [{group: "", kind: ConfigMap, name: nobody}]}
+`
+	kube.ApplyYAML(t, wrong)
+	waitCondition(t, kube, "HTTPRoute", "web", "no-parent", "Accepted", metav1.ConditionFalse, "NoMatchingParent: ")
+	waitCondition(t, kube, "HTTPRoute", "web", "no-backend", "ResolvedRefs", metav1.ConditionFalse, "BackendNotFound: ")
+	waitCondition(t, kube, "TrafficPolicy", "web", "no-target", "ResolvedRefs", metav1.ConditionFalse, "nobody")
+	waitCondition(t, kube, "BackendTLSPolicy", "web", "no-ca", "Accepted", metav1.ConditionFalse, "")
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	waitCondition(t, kube, "ExternalService", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	_, _, conditions := statusOf(t, kube, "Mesh", "", "default")
+	require.NotNil(t, apimeta.FindStatusCondition(conditions, "Accepted"))
+}
