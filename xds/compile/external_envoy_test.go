@@ -8,16 +8,13 @@ import (
 	"testing"
 	"time"
 
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
-	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // outside returns an ExternalService with one HTTP port, whose addresses are
@@ -96,26 +93,10 @@ func TestEnvoyPrefersZonesOutside(t *testing.T) {
 	require.GreaterOrEqual(t, m.ask(t, 100, http.MethodGet, "api.example.com")["here"], 98)
 }
 
-// startOutside starts an Envoy whose virtual hosts lead straight to the first
-// port of each ExternalService.
+// startOutside starts an Envoy that knows nothing but ExternalServices.
 func startOutside(t *testing.T, systemCAs []byte, externals ...*policy.External) *mesh {
 	t.Helper()
-	var hosts []resource.Resource
-	for _, e := range externals {
-		host := &routev3.VirtualHost{
-			Name: "http/" + e.Name, Domains: e.Hosts,
-			Routes: []*routev3.Route{{
-				Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-				Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{
-					Cluster: fmt.Sprintf("external/%s:%d", e.Key, e.Ports[0].Number),
-				}}},
-			}},
-		}
-		body, err := proto.Marshal(host)
-		require.NoError(t, err)
-		hosts = append(hosts, resource.Resource{Type: resource.VirtualHost, Name: host.GetName(), Body: resource.Parts{body}})
-	}
-	return policyMesh{externals: externals, systemCAs: systemCAs, hosts: hosts}.start(t)
+	return policyMesh{externals: externals, systemCAs: systemCAs}.start(t)
 }
 
 // What is outside is reached over DNS as one endpoint or as one for each

@@ -19,12 +19,10 @@ import (
 	"testing"
 	"time"
 
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/protobuf/proto"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -42,9 +40,10 @@ func duration(d time.Duration) *metav1.Duration { return &metav1.Duration{Durati
 
 func number(n int32) *int32 { return &n }
 
-// under returns a Service whose clusters have settings.
+// under returns a Service whose requests and clusters have settings.
 func under(s v1alpha1.TrafficSettings, m *policy.Service) *policy.Service {
 	for i := range m.Ports {
+		m.Ports[i].Settings = settings(s)
 		for j := range m.Ports[i].Backings {
 			m.Ports[i].Backings[j].Settings = settings(s)
 		}
@@ -72,12 +71,8 @@ type policyMesh struct {
 	services  []*policy.Service
 	externals []*policy.External
 	declared  []string
-	// hash is a request header that all routes hash.
-	hash string
 	// systemCAs are the CAs of the proxy's host, in PEM.
 	systemCAs []byte
-	// hosts are virtual hosts besides those of the Services.
-	hosts []resource.Resource
 }
 
 func (o policyMesh) start(t *testing.T) *mesh {
@@ -92,25 +87,16 @@ func (o policyMesh) start(t *testing.T) *mesh {
 		resources = append(resources, m.compiler.Service(s)...)
 	}
 	for _, e := range o.externals {
-		for _, r := range m.compiler.External(e) {
-			// Where virtual hosts are given, they stand for the ExternalServices' own.
-			if r.Type != resource.VirtualHost || len(o.hosts) == 0 {
-				resources = append(resources, r)
-			}
-		}
+		resources = append(resources, m.compiler.External(e)...)
 	}
-	resources = append(resources, o.hosts...)
 	for _, text := range append(o.declared, "http/"+m.http) {
 		d, err := compile.ParseDeclaration(text)
 		require.NoError(t, err)
 		resources = append(resources, m.compiler.Listener(d, byKey[d.Service])...)
 	}
-	for i, r := range resources {
+	for _, r := range resources {
 		if r.Type == resource.Endpoint {
 			m.endpoints[r.Name] = string(inZone(r, callerZone).Bytes())
-		}
-		if r.Type == resource.VirtualHost && o.hash != "" {
-			resources[i].Body = hashing(t, r.Body, o.hash)
 		}
 	}
 	bootstrap := withSystemCAs(t, static(t, resources, "web", callerZone, m.dir), o.systemCAs)
@@ -123,24 +109,6 @@ func (o policyMesh) start(t *testing.T) *mesh {
 	}
 	t.Cleanup(m.client.CloseIdleConnections)
 	return m
-}
-
-// hashing has a virtual host's routes hash a header, as a policy about the
-// Service's requests would.
-func hashing(t *testing.T, body resource.Parts, header string) resource.Parts {
-	t.Helper()
-	host := &routev3.VirtualHost{}
-	unmarshal(t, body, host)
-	for _, r := range host.GetRoutes() {
-		if a := r.GetRoute(); a != nil {
-			a.HashPolicy = []*routev3.RouteAction_HashPolicy{{
-				PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: header}},
-			}}
-		}
-	}
-	out, err := proto.Marshal(host)
-	require.NoError(t, err)
-	return resource.Parts{out}
 }
 
 // withSystemCAs gives a bootstrap the secret that proxies have of their hosts.
@@ -363,8 +331,9 @@ func TestEnvoyClosesConnections(t *testing.T) {
 	require.Equal(t, 1, used("default.web"))
 	m.get(t, "idle.web", "/")
 	m.get(t, "age.web", "/")
-	m.WaitStat(t, 5*time.Second, "cluster.web/idle/80/pods.upstream_cx_idle_timeout", 1)
-	m.WaitStat(t, 5*time.Second, "cluster.web/age/80/pods.upstream_cx_max_duration_reached", 1)
+	// Less than the default of 4s for idle connections.
+	m.WaitStat(t, 2*time.Second, "cluster.web/idle/80/pods.upstream_cx_idle_timeout", 1)
+	m.WaitStat(t, 2*time.Second, "cluster.web/age/80/pods.upstream_cx_max_duration_reached", 1)
 	m.get(t, "idle.web", "/")
 	m.get(t, "age.web", "/")
 	require.Equal(t, 2, used("idle.web"))
@@ -485,7 +454,7 @@ func TestEnvoyBalances(t *testing.T) {
 	z := zone(callerZone, all...)
 	ring := v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash, Hash: &v1alpha1.HashKey{Header: "x-user"}}
 	maglev := v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev, Hash: &v1alpha1.HashKey{Header: "x-user"}}
-	m := policyMesh{hash: "x-user", services: []*policy.Service{
+	m := policyMesh{services: []*policy.Service{
 		balance("turns", v1alpha1.LoadBalancer{Algorithm: v1alpha1.RoundRobin}, z),
 		balance("least", v1alpha1.LoadBalancer{Algorithm: v1alpha1.LeastRequest}, z),
 		balance("random", v1alpha1.LoadBalancer{Algorithm: v1alpha1.Random}, z),
