@@ -8,11 +8,14 @@ import (
 	"strings"
 )
 
-// MaxRegexProgram is how large RE2's program of a regular expression may be in
-// instructions. It is what Envoy allows while its runtime key
-// re2.max_program_size.error_level says nothing else, and a bootstrap that says less than
-// this must not be given to any proxy. A UUID written out digit by digit takes 78.
-const MaxRegexProgram = 100
+// MaxRegexProgram is the size of RE2's program of a regular expression, in
+// instructions, that matchers must allow (google_re2.max_program_size): Envoy's
+// own limit is 100, which is little more than a UUID written out digit by digit takes.
+const MaxRegexProgram = 5 * maxReckoned
+
+// maxReckoned is the size up to which expressions are taken. What is reckoned
+// is seldom too low and never by much: Go merges alternatives that RE2 leaves apart.
+const maxReckoned = 2000
 
 // checkRegex says why Envoy would refuse a regular expression or read it
 // otherwise than Go does, "" if it would not. Envoy's dialect is RE2, which
@@ -34,8 +37,8 @@ func checkRegex(pattern string) string {
 	if err != nil {
 		return strings.TrimPrefix(err.Error(), "error parsing regexp: ")
 	}
-	if n := programSize(re); n > MaxRegexProgram {
-		return fmt.Sprintf("it compiles to up to %d instructions, and proxies take %d: counted repetitions such as {20} are what costs most", n, MaxRegexProgram)
+	if n := programSize(re); n > maxReckoned {
+		return fmt.Sprintf("it compiles to some %d instructions, and %d are allowed: counted repetitions such as {20} are what costs most", n, maxReckoned)
 	}
 	return ""
 }
@@ -70,7 +73,7 @@ func checkEscapes(pattern string) string {
 	return ""
 }
 
-// programSize returns an upper bound of the instructions that RE2 makes of an expression.
+// programSize reckons the instructions that RE2 makes of an expression, rather too many than too few.
 func programSize(re *syntax.Regexp) int {
 	// Around every program: the search for the beginning, match and fail.
 	return 4 + regexSize(re)
