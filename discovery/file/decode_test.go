@@ -297,7 +297,7 @@ func TestLoadTellsWhereObjectsStand(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
-		serviceYAML, groupYAML, sliceYAML, serviceYAML + "---\n" + groupYAML, "{}", "- a", "a: &a [*a]",
+		serviceYAML, groupYAML, sliceYAML, routeYAML, meshYAML, serviceYAML + "---\n" + groupYAML, "{}", "- a", "a: &a [*a]",
 		"apiVersion: v1\nkind: List\nitems: [{}, null, [], &a {b: *a}]", "\r\r0", "kind: [1]", "? {a: b}\n: c", "\ufeff---\n...",
 		"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: &s {ports: [{port: 1e400}, {port: 0x50}, {port: !!str 80}]}",
 	} {

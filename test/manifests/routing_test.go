@@ -65,3 +65,23 @@ func TestExamplesApply(t *testing.T) {
 		require.NotEmpty(t, o.GetUID())
 	}
 }
+
+// kubectl apply -k installs every CRD of ours.
+func TestEveryCRDIsInstalled(t *testing.T) {
+	crds, err := filepath.Glob(filepath.Join(root(t), "manifests", "crds", "*.yaml"))
+	require.NoError(t, err)
+	require.Len(t, crds, 4)
+	kustomization := read(t, "manifests", "kustomization.yaml")
+	for _, crd := range crds {
+		require.Contains(t, kustomization, "- crds/"+filepath.Base(crd)+"\n")
+	}
+}
+
+// Every field of every kind says what it means.
+func TestReferenceIsComplete(t *testing.T) {
+	for line := range strings.Lines(read(t, "docs", "reference.md")) {
+		if strings.HasPrefix(line, "| `") {
+			require.NotContains(t, line, "|  |\n", "a field without a comment")
+		}
+	}
+}
