@@ -111,7 +111,7 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 				var revision uint64
 				for range 1 + r.IntN(5) {
 					revision, err = cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-						if r.IntN(2) == 0 {
+						if r.IntN(3) == 0 {
 							mutate(r, tx)
 						} else {
 							mutateObject(r, tx)

@@ -23,16 +23,24 @@ func ptr[T any](v T) *T { return &v }
 // come, change, go, and refer to what is and what is not there.
 func mutateObject(r *rand.Rand, tx *catalog.Tx) {
 	namespaces := []string{"a", "b"}
-	kind := pick(r, "HTTPRoute", "HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "ReferenceGrant",
+	kind := pick(r, "HTTPRoute", "HTTPRoute", "HTTPRoute", "HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "ReferenceGrant",
 		"TrafficPolicy", "TrafficPolicy", "BackendTLSPolicy", "ExternalService", "Mesh", "ConfigMap")
+	if r.IntN(3) == 0 { // what there is to refer to
+		key := discovery.Key{Namespace: pick(r, namespaces...), Name: fmt.Sprintf("s%d", r.IntN(2))}
+		catalog.Services.Put(tx, &discovery.Service{
+			Scope: "test", Key: key, Generation: r.Int64N(3),
+			Ports: []discovery.ServicePort{{Name: "http", Port: 80}, {Name: "grpc", Port: 9000}, {Name: "mysql", Port: 3306}}[:1+r.IntN(3)],
+		})
+		return
+	}
 	meta := metav1.ObjectMeta{
-		Namespace: pick(r, namespaces...), Name: fmt.Sprintf("%c%d", kind[0], r.IntN(3)), Generation: r.Int64N(3),
+		Namespace: pick(r, namespaces...), Name: fmt.Sprintf("%c%d", kind[0], r.IntN(2)), Generation: r.Int64N(3),
 		CreationTimestamp: metav1.NewTime(time.Unix(r.Int64N(3), 0)),
 	}
 	if kind == "Mesh" {
 		meta.Namespace, meta.Name = "", v1alpha1.MeshName
 	}
-	if r.IntN(4) == 0 {
+	if r.IntN(5) == 0 {
 		catalog.Objects.Delete(tx, discovery.ObjectName{Kind: kind, Key: discovery.Key{Namespace: meta.Namespace, Name: meta.Name}}.String())
 		return
 	}
@@ -42,11 +50,11 @@ func mutateObject(r *rand.Rand, tx *catalog.Tx) {
 }
 
 func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Object {
-	service := func() string { return fmt.Sprintf("s%d", r.IntN(4)) }
+	service := func() string { return fmt.Sprintf("s%d", r.IntN(2)) }
 	namespace := func() *gatewayv1.Namespace { return ptr(gatewayv1.Namespace(pick(r, "a", "b"))) }
 	parents := gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
 		Group: ptr(gatewayv1.Group("")), Kind: ptr(gatewayv1.Kind("Service")), Namespace: namespace(), Name: gatewayv1.ObjectName(service()),
-		Port: pick(r, nil, ptr(gatewayv1.PortNumber(80)), ptr(gatewayv1.PortNumber(3306))),
+		Port: pick(r, nil, nil, ptr(gatewayv1.PortNumber(80)), ptr(gatewayv1.PortNumber(3306))),
 	}}}
 	backend := func() gatewayv1.BackendRef {
 		ref := gatewayv1.BackendRef{Weight: ptr(r.Int32N(4))}
@@ -57,14 +65,14 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 			ref.Name = gatewayv1.ObjectName(service() + "-ec2")
 		case 1:
 			ref.Group, ref.Kind = ptr(gatewayv1.Group(v1alpha1.Group)), ptr(gatewayv1.Kind("ExternalService"))
-			ref.Name = gatewayv1.ObjectName(fmt.Sprintf("E%d", r.IntN(3)))
+			ref.Name = gatewayv1.ObjectName(fmt.Sprintf("E%d", r.IntN(2)))
 		default:
 			ref.Group, ref.Kind, ref.Name = ptr(gatewayv1.Group("")), ptr(gatewayv1.Kind("Service")), gatewayv1.ObjectName(service())
 		}
 		return ref
 	}
 	var backends []gatewayv1.BackendRef
-	for range r.IntN(3) {
+	for range 1 + r.IntN(2) {
 		backends = append(backends, backend())
 	}
 	settings := v1alpha1.TrafficSettings{
@@ -99,14 +107,14 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 		}}
 	case "ReferenceGrant":
 		return &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: gatewayv1.ReferenceGrantSpec{
-			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick(r, gatewayv1.Kind("HTTPRoute"), "TCPRoute"), Namespace: *namespace()}},
+			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick(r, gatewayv1.Kind("HTTPRoute"), "HTTPRoute", "TCPRoute"), Namespace: *namespace()}},
 			To:   []gatewayv1.ReferenceGrantTo{{Group: pick(r, gatewayv1.Group(""), v1alpha1.Group), Kind: pick(r, gatewayv1.Kind("Service"), "InstanceGroup", "ExternalService")}},
 		}}
 	case "TrafficPolicy":
 		target := pick(r, v1alpha1.TargetReference{Kind: "Service", Name: service()},
 			v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: "InstanceGroup", Name: service() + "-ec2"},
-			v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: "ExternalService", Name: fmt.Sprintf("E%d", r.IntN(3))},
-			v1alpha1.TargetReference{Group: gatewayv1.GroupName, Kind: "HTTPRoute", Name: fmt.Sprintf("H%d", r.IntN(3)), SectionName: pick(r, "", "rule")})
+			v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: "ExternalService", Name: fmt.Sprintf("E%d", r.IntN(2))},
+			v1alpha1.TargetReference{Group: gatewayv1.GroupName, Kind: "HTTPRoute", Name: fmt.Sprintf("H%d", r.IntN(2)), SectionName: pick(r, "", "rule")})
 		return &v1alpha1.TrafficPolicy{ObjectMeta: meta, Spec: v1alpha1.TrafficPolicySpec{
 			TargetRefs: []v1alpha1.TargetReference{target}, TrafficSettings: settings,
 		}}
@@ -117,7 +125,7 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 		}}
 		p.Spec.Validation = gatewayv1.BackendTLSPolicyValidation{
 			Hostname:          "db.example.com",
-			CACertificateRefs: []gatewayv1.LocalObjectReference{{Kind: "ConfigMap", Name: gatewayv1.ObjectName(fmt.Sprintf("C%d", r.IntN(3)))}},
+			CACertificateRefs: []gatewayv1.LocalObjectReference{{Kind: "ConfigMap", Name: gatewayv1.ObjectName(fmt.Sprintf("C%d", r.IntN(2)))}},
 		}
 		return p
 	case "ExternalService":
