@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -251,10 +252,8 @@ func (c *checker) number(field string, n *int32, least, most int32) {
 }
 
 func (c *checker) oneOf(field, value string, allowed ...string) {
-	for _, a := range allowed {
-		if value == a {
-			return
-		}
+	if slices.Contains(allowed, value) {
+		return
 	}
 	words := make([]string, 0, len(allowed))
 	for _, a := range allowed {

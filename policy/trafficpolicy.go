@@ -2,7 +2,6 @@ package policy
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -154,13 +153,8 @@ func meshDefaults(r catalog.Reader) []source {
 	return []source{newSource(o.Ref(), &own)}
 }
 
-// ruleSettings returns the sections that are effective for a rule of a route
-// ("" for one without a name) that is attached to a Service.
-func ruleSettings(r catalog.Reader, route *discovery.Object, rule string, parent discovery.Key) Settings {
-	return rulePortSettings(r, route, rule, parent, "")
-}
-
-// rulePortSettings returns the same for a rule that is attached to a port.
+// rulePortSettings returns the sections that are effective for a rule of a
+// route ("" for one without a name) that is attached to a port of a Service.
 func rulePortSettings(r catalog.Reader, route *discovery.Object, rule string, parent discovery.Key, port string) Settings {
 	sources := levels(r, route.Name(), rule)
 	sources = append(sources, levels(r, discovery.ObjectName{Kind: kindService, Key: parent}, port)...)
@@ -250,7 +244,6 @@ func applyPolicies(r catalog.Reader, m *Service) {
 			g := &p.Groups[j]
 			g.Settings, g.TLS = on(discovery.Instances, g.Name)
 		}
-		applyToRules(r, m.Key, p)
 	}
 	m.Provenance = append(m.Provenance, sortedRefs(from)...)
 }
@@ -278,45 +271,6 @@ func hasPolicies(r catalog.Reader, service discovery.Key) bool {
 		}
 	}
 	return false
-}
-
-// applyToRules gives the rules at a port the policies that are about that port
-// of their parent: a route's own settings know the Service as a whole.
-func applyToRules(r catalog.Reader, parent discovery.Key, p *Port) {
-	target := discovery.ObjectName{Kind: kindService, Key: parent}
-	if p.Name == "" || len(at(attached(r, target), target, p.Name)) == 0 {
-		return
-	}
-	set := func(ref discovery.ObjectRef, rule string, s *Settings, provenance *[]discovery.ObjectRef) {
-		route, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: ref.Kind, Key: ref.Key}.String())
-		if !ok {
-			return
-		}
-		*s = rulePortSettings(r, route, rule, parent, p.Name)
-		for _, ref := range s.refs() {
-			if !slices.Contains(*provenance, ref) {
-				*provenance = append(*provenance, ref)
-			}
-		}
-	}
-	for _, http := range append(slices.Collect(maps.Values(p.ConsumerHTTP)), p.HTTP) {
-		if http == nil {
-			continue
-		}
-		for i := range http.Rules {
-			rule := &http.Rules[i]
-			set(rule.Route, rule.Name, &rule.Settings, &http.Provenance)
-		}
-	}
-	for _, tcp := range append(slices.Collect(maps.Values(p.ConsumerTCP)), p.TCP) {
-		if tcp == nil {
-			continue
-		}
-		for i := range tcp.Rules {
-			rule := &tcp.Rules[i]
-			set(rule.Route, rule.Name, &rule.Settings, &tcp.Provenance)
-		}
-	}
 }
 
 // refs returns the objects that settings come from, sorted.

@@ -40,7 +40,7 @@ func applySettings(c *clusterv3.Cluster, protocol policy.Protocol, s *policy.Set
 		applyPool(c, protocol, s.ConnectionPool)
 	}
 	if s.OutlierDetection != nil {
-		applyOutlierDetection(c.OutlierDetection, s.OutlierDetection)
+		applyOutlierDetection(c.GetOutlierDetection(), s.OutlierDetection)
 	}
 	if h := healthCheck(protocol, s.HealthCheck, host); h != nil {
 		c.HealthChecks = []*corev3.HealthCheck{h}
@@ -66,7 +66,7 @@ func setNumber(to **wrapperspb.UInt32Value, n *int32) {
 }
 
 func applyPool(c *clusterv3.Cluster, protocol policy.Protocol, p *v1alpha1.ConnectionPool) {
-	limits := c.CircuitBreakers.Thresholds[0]
+	limits := c.GetCircuitBreakers().GetThresholds()[0]
 	setNumber(&limits.MaxConnections, p.MaxConnections)
 	setNumber(&limits.MaxPendingRequests, p.MaxPendingRequests)
 	setNumber(&limits.MaxRequests, p.MaxRequests)

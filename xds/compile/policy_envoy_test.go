@@ -38,8 +38,6 @@ import (
 
 func duration(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
 
-func number(n int32) *int32 { return &n }
-
 // under returns a Service whose requests and clusters have settings.
 func under(s v1alpha1.TrafficSettings, m *policy.Service) *policy.Service {
 	for i := range m.Ports {
@@ -164,10 +162,10 @@ func TestEnvoyLimitsConcurrency(t *testing.T) {
 		b.answer(func(http.ResponseWriter, *http.Request) { <-end })
 		slow[host], release[host] = b, end
 	}
-	two := v1alpha1.ConnectionPool{MaxConnections: number(2), MaxPendingRequests: number(1)}
+	two := v1alpha1.ConnectionPool{MaxConnections: new(int32(2)), MaxPendingRequests: new(int32(1))}
 	m := policyMesh{services: []*policy.Service{
 		pool(two, pods("connections", policy.HTTP1, zone(callerZone, slow["connections"]))),
-		pool(v1alpha1.ConnectionPool{MaxRequests: number(2)}, pods("requests", policy.HTTP1, zone(callerZone, slow["requests"]))),
+		pool(v1alpha1.ConnectionPool{MaxRequests: new(int32(2))}, pods("requests", policy.HTTP1, zone(callerZone, slow["requests"]))),
 		// The limit holds behind an aggregate cluster too, and is no reason to fail over.
 		pool(two, both("aggregate", policy.HTTP1, policy.ShareTotal, zone(callerZone, slow["aggregate"]), zone(callerZone, instances))),
 	}}.start(t)
@@ -250,7 +248,7 @@ func TestEnvoyLimitsTCPConnections(t *testing.T) {
 	address := harness.FreeAddress(t)
 	policyMesh{
 		services: []*policy.Service{
-			under(v1alpha1.TrafficSettings{ConnectionPool: &v1alpha1.ConnectionPool{MaxConnections: number(1)}}, pods("db", policy.TCP, zone(callerZone, echo))),
+			under(v1alpha1.TrafficSettings{ConnectionPool: &v1alpha1.ConnectionPool{MaxConnections: new(int32(1))}}, pods("db", policy.TCP, zone(callerZone, echo))),
 		},
 		declared: []string{"tcp/" + address + "=web/db:80"},
 	}.start(t)
@@ -282,9 +280,9 @@ func TestEnvoyLimitsRetries(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
 	m := policyMesh{services: []*policy.Service{
-		under(v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{BudgetPercent: number(10)}}, pods("budget", policy.HTTP1, zone(callerZone, b))),
+		under(v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{BudgetPercent: new(int32(10))}}, pods("budget", policy.HTTP1, zone(callerZone, b))),
 		pods("default", policy.HTTP1, zone(callerZone, b)),
-		under(v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{BudgetPercent: number(10)}},
+		under(v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{BudgetPercent: new(int32(10))}},
 			both("aggregate", policy.HTTP1, policy.ShareTotal, zone(callerZone, b), zone(callerZone, b))),
 	}}.start(t)
 	for _, host := range []string{"budget", "default", "aggregate"} {
@@ -318,7 +316,7 @@ func TestEnvoyClosesConnections(t *testing.T) {
 		return under(v1alpha1.TrafficSettings{ConnectionPool: &p}, pods(name, policy.HTTP1, zone(callerZone, b)))
 	}
 	m := policyMesh{services: []*policy.Service{
-		pool("three", v1alpha1.ConnectionPool{MaxRequestsPerConnection: number(3)}),
+		pool("three", v1alpha1.ConnectionPool{MaxRequestsPerConnection: new(int32(3))}),
 		pool("idle", v1alpha1.ConnectionPool{IdleTimeout: duration(300 * time.Millisecond)}),
 		pool("age", v1alpha1.ConnectionPool{MaxConnectionAge: duration(300 * time.Millisecond)}),
 		pods("default", policy.HTTP1, zone(callerZone, b)),
@@ -357,10 +355,10 @@ func TestEnvoyEjects(t *testing.T) {
 		}, pods(name, policy.HTTP1, zone(callerZone, append(bad, good)...)))
 	}
 	m := policyMesh{services: []*policy.Service{
-		eject("fives", v1alpha1.OutlierDetection{Consecutive5xx: number(3)}, bad500),
-		eject("gateways", v1alpha1.OutlierDetection{ConsecutiveGatewayErrors: number(2)}, bad502, plain500),
-		eject("brief", v1alpha1.OutlierDetection{Consecutive5xx: number(2), BaseEjectionTime: duration(300 * time.Millisecond)}, brief),
-		eject("half", v1alpha1.OutlierDetection{Consecutive5xx: number(1), MaxEjectionPercent: number(40)}, bad500, broken("other", 500), broken("third", 500)),
+		eject("fives", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(3))}, bad500),
+		eject("gateways", v1alpha1.OutlierDetection{ConsecutiveGatewayErrors: new(int32(2))}, bad502, plain500),
+		eject("brief", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(2)), BaseEjectionTime: duration(300 * time.Millisecond)}, brief),
+		eject("half", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(1)), MaxEjectionPercent: new(int32(40))}, bad500, broken("other", 500), broken("third", 500)),
 	}}.start(t)
 
 	require.Equal(t, 3, m.ask(t, 60, http.MethodGet, "fives.web")["500"], "the third in a row ejects")
@@ -399,7 +397,7 @@ func TestEnvoyChecksHealth(t *testing.T) {
 		_, _ = io.WriteString(w, "bad")
 	})
 	check := func(h v1alpha1.ActiveHealthCheck) v1alpha1.TrafficSettings {
-		h.Interval, h.UnhealthyThreshold, h.HealthyThreshold = duration(time.Second), number(1), number(1)
+		h.Interval, h.UnhealthyThreshold, h.HealthyThreshold = duration(time.Second), new(int32(1)), new(int32(1))
 		return v1alpha1.TrafficSettings{HealthCheck: &h}
 	}
 	serving := func(name string, status healthv1.HealthCheckResponse_ServingStatus) *backend {
@@ -707,7 +705,7 @@ func TestEnvoyOriginatesTLS(t *testing.T) {
 	}).TLS(t)
 	secure := startTLS(t, "b", certificate, "http/1.1")
 	modern := startTLS(t, "m", certificate, "h2")
-	clear := startBackend(t, "clear")
+	plain := startBackend(t, "plain")
 	name := func(values ...string) []policy.SubjectAltName {
 		var out []policy.SubjectAltName
 		for _, v := range values {
@@ -730,8 +728,8 @@ func TestEnvoyOriginatesTLS(t *testing.T) {
 		{"wrong-ca", &policy.TLS{SNI: "b.example", Names: name("b.example"), CAs: others}, secure, "503"},
 		{"wrong-name", &policy.TLS{SNI: "b.example", Names: name("a.example"), CAs: cas}, secure, "503"},
 		{"wrong-uri", &policy.TLS{SNI: "b.example", Names: name("spiffe://example.com/a"), CAs: cas}, secure, "503"},
-		{"failed", &policy.TLS{SNI: "b.example", Names: name("b.example"), Failed: "there is no ConfigMap"}, clear, "503"},
-		{"no-tls-there", &policy.TLS{SNI: "b.example", Names: name("b.example"), CAs: cas}, clear, "503"},
+		{"failed", &policy.TLS{SNI: "b.example", Names: name("b.example"), Failed: "there is no ConfigMap"}, plain, "503"},
+		{"no-tls-there", &policy.TLS{SNI: "b.example", Names: name("b.example"), CAs: cas}, plain, "503"},
 	}
 	var services []*policy.Service
 	for _, tc := range cases {
@@ -740,8 +738,8 @@ func TestEnvoyOriginatesTLS(t *testing.T) {
 	right := cases[0].tls
 	services = append(services,
 		speaking(right, pods("h2", policy.HTTP2, zone(callerZone, modern))),
-		speaking(right, both("both", policy.HTTP1, 0, zone(callerZone, secure), zone(callerZone, clear))),
-		under(v1alpha1.TrafficSettings{HealthCheck: &v1alpha1.ActiveHealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/"}, UnhealthyThreshold: number(1)}},
+		speaking(right, both("both", policy.HTTP1, 0, zone(callerZone, secure), zone(callerZone, plain))),
+		under(v1alpha1.TrafficSettings{HealthCheck: &v1alpha1.ActiveHealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/"}, UnhealthyThreshold: new(int32(1))}},
 			speaking(right, pods("checked", policy.HTTP1, zone(callerZone, secure)))),
 		pods("plain", policy.HTTP1, zone(callerZone, secure)),
 	)
@@ -754,7 +752,7 @@ func TestEnvoyOriginatesTLS(t *testing.T) {
 			require.Equal(t, tc.want, body, tc.host)
 		}
 	}
-	require.Zero(t, clear.hits.Load(), "nothing may go in the clear")
+	require.Zero(t, plain.hits.Load(), "nothing may go in the clear")
 	_, body := m.get(t, "h2.web", "/")
 	require.Equal(t, "m b.example HTTP/2.0", body)
 	_, body = m.get(t, "both.web", "/")

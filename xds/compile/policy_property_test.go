@@ -113,14 +113,14 @@ func (r randomPolicy) settings() map[string]any {
 }
 
 // trafficPolicy returns an object as JSON.
-func trafficPolicy(t testing.TB, name string, spec map[string]any, targets ...map[string]any) []byte {
-	t.Helper()
+func trafficPolicy(tb testing.TB, name string, spec map[string]any, targets ...map[string]any) []byte {
+	tb.Helper()
 	spec["targetRefs"] = targets
 	out, err := json.Marshal(map[string]any{
 		"apiVersion": "mesh.causeway.dev/v1alpha1", "kind": "TrafficPolicy",
 		"metadata": map[string]any{"namespace": "web", "name": name}, "spec": spec,
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return out
 }
 
@@ -140,15 +140,15 @@ func admit(text []byte) *discovery.Object {
 }
 
 // admitted returns settings of which an API server admits every section.
-func admitted(t testing.TB, r randomPolicy) map[string]any {
-	t.Helper()
+func admitted(tb testing.TB, r randomPolicy) map[string]any {
+	tb.Helper()
 	out := make(map[string]any)
 	for range 6 {
 		drawn := r.settings()
 		for _, section := range slices.Sorted(maps.Keys(drawn)) {
 			before, had := out[section]
 			out[section] = drawn[section]
-			if admit(trafficPolicy(t, "p", maps.Clone(out), targetsOf("p")...)) != nil {
+			if admit(trafficPolicy(tb, "p", maps.Clone(out), targetsOf("p")...)) != nil {
 				continue
 			}
 			delete(out, section)
@@ -195,17 +195,17 @@ spec:
 `
 
 // compileUnder compiles the fixtures under a policy.
-func compileUnder(t testing.TB, name string, p *discovery.Object, cas map[string]string) []resource.Resource {
-	t.Helper()
+func compileUnder(tb testing.TB, name string, p *discovery.Object, cas map[string]string) []resource.Resource {
+	tb.Helper()
 	var rows objects.Rows
 	for doc := range strings.SplitSeq(strings.ReplaceAll(fixtures, "NAME", name), "\n---\n") {
 		var kind metav1.TypeMeta
-		require.NoError(t, yaml.Unmarshal([]byte(doc), &kind))
+		require.NoError(tb, yaml.Unmarshal([]byte(doc), &kind))
 		text, err := yaml.YAMLToJSON([]byte(doc))
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		for _, k := range objects.Kinds() {
 			if k.Has(kind.APIVersion, kind.Kind) {
-				require.Empty(t, k.Decode(text, "test", &rows))
+				require.Empty(tb, k.Decode(text, "test", &rows))
 			}
 		}
 	}
@@ -227,7 +227,7 @@ func compileUnder(t testing.TB, name string, p *discovery.Object, cas map[string
 		}
 		return nil
 	})
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	key := discovery.Key{Namespace: "web", Name: name}
 	c := compile.New()
 	out := c.Service(policy.BuildService(cat.Read(), key))
@@ -235,19 +235,19 @@ func compileUnder(t testing.TB, name string, p *discovery.Object, cas map[string
 }
 
 // clustersOnly leaves what policies about clusters are compiled to, and checks it by Envoy's own rules.
-func clustersOnly(t testing.TB, resources []resource.Resource) []resource.Resource {
-	t.Helper()
+func clustersOnly(tb testing.TB, resources []resource.Resource) []resource.Resource {
+	tb.Helper()
 	var out []resource.Resource
 	for _, r := range resources {
 		switch r.Type {
 		case resource.Cluster:
 			m := &clusterv3.Cluster{}
-			require.NoError(t, proto.Unmarshal(r.Body.Bytes(), m))
-			require.NoError(t, m.ValidateAll(), r.Name)
+			require.NoError(tb, proto.Unmarshal(r.Body.Bytes(), m))
+			require.NoError(tb, m.ValidateAll(), r.Name)
 		case resource.Endpoint:
 			m := &endpointv3.ClusterLoadAssignment{}
-			require.NoError(t, proto.Unmarshal(r.Body.Bytes(), m))
-			require.NoError(t, m.ValidateAll(), r.Name)
+			require.NoError(tb, proto.Unmarshal(r.Body.Bytes(), m))
+			require.NoError(tb, m.ValidateAll(), r.Name)
 		case resource.Listener, resource.Route, resource.VirtualHost:
 			continue
 		}
