@@ -43,6 +43,17 @@ func checkRegex(pattern string) string {
 	return ""
 }
 
+// LargeRegex reports whether an expression may need more than Envoy allows
+// where a matcher does not state MaxRegexProgram. Stating it is deprecated, and
+// Envoy's log says so each time, so that only those do that must.
+func LargeRegex(pattern string) bool {
+	re, err := syntax.Parse(pattern, syntax.Perl)
+	return err != nil || programSize(re) > surelySmall
+}
+
+// surelySmall is half of Envoy's own limit: what is reckoned may be too low.
+const surelySmall = 50
+
 // checkEscapes refuses the escapes that Go knows and Envoy does not, or
 // otherwise: classes of Unicode, and characters beyond Latin-1.
 func checkEscapes(pattern string) string {

@@ -163,7 +163,15 @@ func valueMatcher(m *policy.ValueMatch) *matcherv3.StringMatcher {
 	return &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(m.Value)}}
 }
 
-func regex(pattern string) *matcherv3.RegexMatcher { return &matcherv3.RegexMatcher{Regex: pattern} }
+func regex(pattern string) *matcherv3.RegexMatcher {
+	out := &matcherv3.RegexMatcher{Regex: pattern}
+	if policy.LargeRegex(pattern) {
+		out.EngineType = &matcherv3.RegexMatcher_GoogleRe2{GoogleRe2: &matcherv3.RegexMatcher_GoogleRE2{ //nolint:staticcheck // the only place where the limit can be stated
+			MaxProgramSize: wrapperspb.UInt32(policy.MaxRegexProgram), //nolint:staticcheck // as above
+		}}
+	}
+	return out
+}
 
 // action returns where requests of a rule go. again says whether their methods
 // may be sent again although a target may have begun to act on them.
