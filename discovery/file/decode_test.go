@@ -295,6 +295,31 @@ func TestLoadTellsWhereObjectsStand(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+// Routes, policies and the Mesh are rows too, and go with their files.
+func TestObjectsComeAndGo(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "a.yaml"), []byte(meshYAML+"---\n"+routeYAML), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "b.yaml"), []byte(routeYAML), 0o600))
+	cat := catalog.New()
+	loaded, err := Load(dir, cat)
+	require.NoError(t, err)
+	require.Len(t, loaded.Problems, 1)
+	require.Equal(t, "b.yaml:1: HTTPRoute web/php-web: it stands at a.yaml:6 already, which counts: remove one of them", loaded.Problems[0].Error())
+	require.Equal(t, "a.yaml:1", loaded.Origin(discovery.ObjectRef{Kind: "Mesh", Key: discovery.Key{Name: "default"}}))
+	route, ok := catalog.Objects.Get(cat.Read(), "HTTPRoute web/php-web")
+	require.True(t, ok)
+	require.Equal(t, []discovery.ObjectName{{Kind: "Service", Key: discovery.Key{Namespace: "web", Name: "php-web"}}}, route.Refs)
+	_, ok = catalog.Objects.Get(cat.Read(), "Mesh default")
+	require.True(t, ok)
+	require.NoError(t, os.Remove(filepath.Join(dir, "a.yaml")))
+	_, err = Load(dir, cat)
+	require.NoError(t, err)
+	_, ok = catalog.Objects.Get(cat.Read(), "Mesh default")
+	require.False(t, ok)
+	_, ok = catalog.Objects.Get(cat.Read(), "HTTPRoute web/php-web")
+	require.True(t, ok, "the other file's counts now")
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
 		serviceYAML, groupYAML, sliceYAML, routeYAML, meshYAML, serviceYAML + "---\n" + groupYAML, "{}", "- a", "a: &a [*a]",

@@ -89,41 +89,56 @@ func typed(t *testing.T, u *unstructured.Unstructured) metav1.Object {
 	return into
 }
 
-// Whatever a real API server with our CRDs and the Gateway API's experimental
-// channel takes or refuses, files take or refuse, and mean the same then.
-func TestFilesAndTheAPIServerAgree(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts an API server")
-	}
+// realServer is a real API server with our CRDs and a channel of the Gateway API.
+type realServer struct{ client dynamic.Interface }
+
+func startAPIServer(t *testing.T, channel string) *realServer {
+	t.Helper()
 	kube := harness.StartKube(t, harness.KubeOptions{})
 	root, err := harness.Root()
 	require.NoError(t, err)
 	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
-	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "gateway-api", "experimental"))
+	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "gateway-api", channel))
 	kube.Namespace(t, "web")
 	client, err := dynamic.NewForConfig(kube.Config())
 	require.NoError(t, err)
+	return &realServer{client}
+}
+
+// compare asserts that an object meets the same verdict in a file and at the
+// API server, and means the same if it is right, which it returns.
+func (s *realServer) compare(t *testing.T, v verdict) bool {
+	t.Helper()
+	kind, row, mistakes := offline(t, v.text)
+	var u unstructured.Unstructured
+	require.NoError(t, yaml.Unmarshal([]byte(v.text), &u.Object))
+	stored, err := resource(t, s.client, kind, u.GetAPIVersion(), "web").Create(t.Context(), &u, metav1.CreateOptions{
+		DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
+	})
+	if err != nil {
+		require.True(t, apierrors.IsInvalid(err) || apierrors.IsBadRequest(err), "%s\n%v", v, err)
+	}
+	require.Equal(t, err == nil, len(mistakes) == 0, "%s\nthe API server: %v\nfiles: %v", v, err, mistakes)
+	if err != nil {
+		return false
+	}
+	fromServer := Object(typed(t, stored), "file")
+	fromServer.Created, fromServer.Generation = row.Created, row.Generation
+	require.Equal(t, spec(t, fromServer.Spec), spec(t, row.Spec), "%s", v)
+	fromServer.Spec, row.Spec = nil, nil
+	require.Equal(t, fromServer, row, "%s", v)
+	return true
+}
+
+// Whatever a real API server takes or refuses, files take or refuse, and mean
+// the same then.
+func TestFilesAndTheAPIServerAgree(t *testing.T) {
+	server := startAPIServer(t, "experimental")
 	accepted := 0
 	for _, v := range verdicts() {
-		kind, row, mistakes := offline(t, v.text)
-		var u unstructured.Unstructured
-		require.NoError(t, yaml.Unmarshal([]byte(v.text), &u.Object))
-		stored, err := resource(t, client, kind, u.GetAPIVersion(), "web").Create(t.Context(), &u, metav1.CreateOptions{
-			DryRun: []string{metav1.DryRunAll}, FieldValidation: metav1.FieldValidationStrict,
-		})
-		if err != nil {
-			require.True(t, apierrors.IsInvalid(err) || apierrors.IsBadRequest(err), "%s\n%v", v, err)
+		if server.compare(t, v) {
+			accepted++
 		}
-		require.Equal(t, err == nil, len(mistakes) == 0, "%s\nthe API server: %v\nfiles: %v", v, err, mistakes)
-		if err != nil {
-			continue
-		}
-		accepted++
-		fromServer := Object(typed(t, stored), "file")
-		fromServer.Created, fromServer.Generation = row.Created, row.Generation
-		require.Equal(t, spec(t, fromServer.Spec), spec(t, row.Spec), "%s", v)
-		fromServer.Spec, row.Spec = nil, nil
-		require.Equal(t, fromServer, row, "%s", v)
 	}
 	require.Greater(t, accepted, 40)
 	require.Greater(t, len(verdicts())-accepted, 80)
@@ -140,18 +155,7 @@ func spec(t *testing.T, o any) any {
 // An API server with the standard channel drops experimental fields of an
 // object that is applied without validation, and the row says which.
 func TestPrunedFields(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts an API server")
-	}
-	kube := harness.StartKube(t, harness.KubeOptions{})
-	root, err := harness.Root()
-	require.NoError(t, err)
-	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "gateway-api", "standard"))
-	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
-	kube.Namespace(t, "web")
-	client, err := dynamic.NewForConfig(kube.Config())
-	require.NoError(t, err)
-
+	client := startAPIServer(t, "standard").client
 	const text = `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"a","namespace":"web"},"spec":{
 		"parentRefs":[{"group":"","kind":"Service","name":"a"}],"hostnames":[],
 		"rules":[{"backendRefs":[{"name":"a","port":80}]},{"backendRefs":[{"name":"a","port":80}],"sessionPersistence":{"cookie":{"name":"s"}}}]}}`
@@ -159,7 +163,7 @@ func TestPrunedFields(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(text), &u.Object))
 	u.SetAnnotations(map[string]string{corev1.LastAppliedConfigAnnotation: text})
 	all := client.Resource(schema.GroupVersionResource{Group: gatewayv1.GroupName, Version: "v1", Resource: "httproutes"}).Namespace("web")
-	_, err = all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
+	_, err := all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationStrict})
 	require.ErrorContains(t, err, `unknown field "spec.rules[1].sessionPersistence"`, "what kubectl apply is told")
 	stored, err := all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationIgnore, FieldManager: "kubectl-client-side-apply"})
 	require.NoError(t, err)

@@ -52,9 +52,6 @@ func TestRoutingExamples(t *testing.T) {
 
 // A cluster with the CRDs takes every example.
 func TestExamplesApply(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts an API server")
-	}
 	kube := harness.StartKube(t, harness.KubeOptions{})
 	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "crds"))
 	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "gateway-api", "standard"))
