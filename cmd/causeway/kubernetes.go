@@ -48,7 +48,7 @@ func (s *serve) kubernetes() ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
-	policies := kubernetes.NewPolicyStatus(client, nil, s.registry)
+	policies := kubernetes.NewPolicyStatus(client, s.observer.Programmed, s.registry)
 	s.required = kubernetes.Scopes()
 	pins := client.Records("causeway-pins")
 	s.pinStore = pins
@@ -70,7 +70,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return instances.Run(ctx, s.catalog) })
 		g.Go(func() error { return prober.Run(ctx, s.catalog) })
 		g.Go(func() error { return client.Publish(ctx, s.catalog) })
-		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, policy.InstanceGroupConditions) })
+		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, s.groupConditions, s.observer.Wake()) })
 		g.Go(func() error { return policies.Run(ctx, s.catalog) })
 		g.Go(func() error { return client.RecordHomes(ctx, s.catalog, policy.UnrecordedHomes) })
 		g.Go(func() error { return client.RemoveReplicas(ctx) })

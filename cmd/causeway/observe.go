@@ -8,8 +8,12 @@ import (
 	"os"
 	"slices"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/xds/observe"
 )
 
@@ -123,6 +127,20 @@ func (s *serve) whenServing(run func(context.Context) error) func(context.Contex
 		}
 		return run(ctx)
 	}
+}
+
+// groupConditions returns the conditions of an InstanceGroup that do not come
+// from the reading of EC2.
+func (s *serve) groupConditions(r catalog.Reader, key discovery.Key) []metav1.Condition {
+	out := policy.InstanceGroupConditions(r, key)
+	if len(out) == 0 {
+		return nil
+	}
+	ref := discovery.ObjectRef{Kind: "InstanceGroup", Key: key, Generation: out[0].ObservedGeneration}
+	if c, ok := s.observer.Programmed(ref); ok {
+		out = append(out, c)
+	}
+	return out
 }
 
 // printProgrammed prints the objects that are not in force, and why.

@@ -377,7 +377,7 @@ func TestStatus(t *testing.T) {
 	run(t, func(ctx context.Context) error {
 		return r.WriteStatus(ctx, r.catalog, func(catalog.Reader, discovery.Key) []metav1.Condition {
 			return []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", Message: "fine"}}
-		})
+		}, nil)
 	})
 	put := func(st discovery.GroupStatus) {
 		st.Key, st.LastSync = discovery.Key{Namespace: "web", Name: "php-web-ec2"}, time.Now()

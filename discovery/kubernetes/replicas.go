@@ -274,10 +274,12 @@ func (s *sightings) put(l *coordinationv1.Lease, now time.Time) {
 func (s *sightings) tell() {
 	now := s.now()
 	if !s.news.IsZero() && now.Sub(s.news) > replicaDuration/2 {
-		// There was no news of anyone: all get their time once more.
+		// There was no news of anyone: those who lived then get their time once more.
 		for name, r := range s.replicas {
-			r.until = now.Add(r.duration)
-			s.replicas[name] = r
+			if s.news.Before(r.until) {
+				r.until = now.Add(r.duration)
+				s.replicas[name] = r
+			}
 		}
 	}
 	s.news = now

@@ -54,9 +54,10 @@ type statusWriter struct {
 }
 
 // WriteStatus keeps the status of InstanceGroups true until the context ends.
-// conditions returns the conditions that policy knows. Only the leader runs it.
+// conditions returns the conditions that are known elsewhere; changed has a
+// value when others than rows may have changed them. Only the leader runs it.
 func (c *Client) WriteStatus(ctx context.Context, cat *catalog.Catalog,
-	conditions func(catalog.Reader, discovery.Key) []metav1.Condition,
+	conditions func(catalog.Reader, discovery.Key) []metav1.Condition, changed <-chan struct{},
 ) error {
 	recorder, shutdown, err := c.newRecorder(ctx)
 	if err != nil {
@@ -71,30 +72,33 @@ func (c *Client) WriteStatus(ctx context.Context, cat *catalog.Catalog,
 	defer feed.Close()
 	ticker := time.NewTicker(statusEvery)
 	defer ticker.Stop()
-	changed := false
+	due := false
 	for {
-		// What can happen: rows changed, it is time to write, the end.
+		// What can happen: rows changed, something else did, it is time to write, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-feed.Wake():
 			if b, ok := feed.Take(); ok {
-				changed = true
+				due = true
 				w.announce(b)
 			}
 			continue
+		case <-changed:
+			due = true
+			continue
 		case <-ticker.C:
 		}
-		if !changed {
+		if !due {
 			continue
 		}
-		changed = false
+		due = false
 		r := cat.Read()
 		for g := range catalog.InstanceGroups.All(r) {
 			if err := w.write(ctx, r, g); err != nil && ctx.Err() == nil {
 				c.log.Warn("cannot write a status; trying again", "group", g.Key.String(), "error", err)
 				delete(w.written, g.Key)
-				changed = true
+				due = true
 			}
 		}
 	}
@@ -187,6 +191,9 @@ func (w *statusWriter) events(g *discovery.InstanceGroup, have, want *v1alpha1.I
 			continue
 		}
 		bad := c.Status == metav1.ConditionFalse || c.Reason == reasonFailedOver
+		if c.Type == v1alpha1.ConditionProgrammed && !bad && (old == nil || old.Status != metav1.ConditionFalse) {
+			continue // every edit is on its way for a moment
+		}
 		if c.Type == v1alpha1.ConditionGuardEngaged {
 			bad = c.Status == metav1.ConditionTrue
 			if old == nil && !bad {

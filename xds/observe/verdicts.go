@@ -44,6 +44,7 @@ func (v *verdicts) judge(targets []Target, reports []Report, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	known := make(map[discovery.ObjectName]struct{}, len(targets))
+	news := false
 	for i := range targets {
 		t := &targets[i]
 		known[t.Name] = struct{}{}
@@ -56,6 +57,7 @@ func (v *verdicts) judge(targets []Target, reports []Report, now time.Time) {
 		o.judge(t, reports, v.began, now)
 		if o.condition != before {
 			v.changed[t.Name] = struct{}{}
+			news = true
 		}
 	}
 	for name := range v.objects {
@@ -64,7 +66,7 @@ func (v *verdicts) judge(targets []Target, reports []Report, now time.Time) {
 			delete(v.changed, name)
 		}
 	}
-	if len(v.changed) > 0 {
+	if news {
 		select {
 		case v.wake <- struct{}{}:
 		default:
