@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/ec2"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
@@ -48,7 +49,7 @@ func (s *serve) kubernetes() ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
-	policies := kubernetes.NewPolicyStatus(client, s.observer.Programmed, s.registry)
+	policies := kubernetes.NewPolicyStatus(client, policyStatus, s.observer.Programmed, s.registry)
 	s.required = kubernetes.Scopes()
 	pins := client.Records("causeway-pins")
 	s.pinStore = pins
@@ -84,6 +85,12 @@ func (s *serve) kubernetes() ([]component, error) {
 		}},
 		{"leader election", func(ctx context.Context) error { return election.Run(ctx, lead) }},
 	}...), nil
+}
+
+// policyStatus returns what the status of a route or policy must say.
+func policyStatus(r catalog.Reader, o *discovery.Object) (kubernetes.Status, bool) {
+	status, ok := policy.StatusOf(r, o)
+	return kubernetes.Status(status), ok
 }
 
 func (s *serve) restConfig() (*rest.Config, error) {

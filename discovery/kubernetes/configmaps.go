@@ -184,7 +184,7 @@ func (m *configMaps) tell() {
 	}
 	m.status.write(func(st *discovery.SourceStatus) { st.Note = note })
 	if note != "" {
-		m.client.log.Warn(note)
+		m.client.log.Warn("some ConfigMaps that policies name are not read", "why", note)
 	}
 }
 

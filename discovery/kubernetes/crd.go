@@ -177,7 +177,7 @@ func (k *kindSource) tell(version string) {
 	}
 	k.status.write(func(st *discovery.SourceStatus) { st.Note = note })
 	if note != "" {
-		k.client.log.Info(note, "kind", k.kind.Name)
+		k.client.log.Info("a kind's CRD", "kind", k.kind.Name, "is", note)
 	}
 }
 

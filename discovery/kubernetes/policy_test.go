@@ -316,7 +316,7 @@ spec:
   parentRefs: [{group: "", kind: Service, name: php-web}]
   rules:
   - backendRefs: [{name: php-web, port: 80}]
-    sessionPersistence: {sessionName: id}
+    sessionPersistence: {type: Cookie, cookie: {name: id}}
 `
 
 // The standard channel drops experimental fields. The object says which, until
@@ -342,7 +342,7 @@ func TestChannelUpgrade(t *testing.T) {
 	r.waitRow(t, "HTTPRoute web/sticky", "stays as it is", func(o *discovery.Object) bool { return o != nil && len(o.Pruned) == 1 })
 	kubectlApply(t, kube, stickyRoute)
 	row = r.waitRow(t, "HTTPRoute web/sticky", "is whole", func(o *discovery.Object) bool { return o != nil && len(o.Pruned) == 0 })
-	require.NotNil(t, row.Spec.(*gatewayv1.HTTPRoute).Spec.Rules[0].SessionPersistence)
+	require.NotNil(t, row.Spec.(*gatewayv1.HTTPRoute).Spec.Rules[0].SessionPersistence) //nolint:staticcheck // deprecated, and served
 	b, _ := feed.Take()
 	for _, c := range b.Changes {
 		before, was := c.Before.(*discovery.Object)
@@ -428,4 +428,3 @@ spec:
 	r := newReplica(t, kube, nil)
 	r.waitNote(t, ScopeConfigMaps, "may not list and watch these ConfigMaps, which policies name: web/ca")
 }
-

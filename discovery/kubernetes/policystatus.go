@@ -24,16 +24,17 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // How much the status of routes and policies may cost: judging all of them
 // takes at most a tenth of a core, and the API server gets at most so many
-// writes a second, however many objects a change concerns.
+// writes a second, however many objects a change concerns. Up to editedMost
+// objects that were just edited are judged at once.
 const (
 	judgeEvery  = time.Second
 	judgeShare  = 10
+	editedMost  = 50
 	writeRate   = 20
 	writeBurst  = 50
 	writeWithin = 10 * time.Second
@@ -65,6 +66,7 @@ const (
 // turned bad.
 type PolicyStatus struct {
 	client     *Client
+	of         func(catalog.Reader, *discovery.Object) (Status, bool)
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool)
 
 	writes   *prometheus.CounterVec
@@ -73,16 +75,21 @@ type PolicyStatus struct {
 	judging  prometheus.Histogram
 }
 
-// NewPolicyStatus returns a writer of status. programmed returns the condition
-// Programmed of an object, or false while nothing is known of it: then what
-// its status says stays. It is called for every object once a second, and may
-// be nil where nobody knows.
-func NewPolicyStatus(c *Client, programmed func(discovery.ObjectRef) (metav1.Condition, bool), reg prometheus.Registerer) *PolicyStatus {
+// NewPolicyStatus returns a writer of status.
+//
+// of returns what a row's status must say, without times and Programmed, and
+// whether its kind has one. programmed returns the condition Programmed of an
+// object, or false while nothing is known of it: then what its status says
+// stays. It is called for every object once a second, and may be nil where
+// nobody knows.
+func NewPolicyStatus(c *Client, of func(catalog.Reader, *discovery.Object) (Status, bool),
+	programmed func(discovery.ObjectRef) (metav1.Condition, bool), reg prometheus.Registerer,
+) *PolicyStatus {
 	if programmed == nil {
 		programmed = func(discovery.ObjectRef) (metav1.Condition, bool) { return metav1.Condition{}, false }
 	}
 	p := &PolicyStatus{
-		client: c, programmed: programmed,
+		client: c, of: of, programmed: programmed,
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_status_writes_total",
 			Help: "Attempts to write the status of a route or policy, by kind and result: written, unchanged, conflict, gone or error.",
@@ -161,13 +168,14 @@ type statusTerm struct {
 // under the term's lock, its last ones belong to who writes.
 type statement struct {
 	row    *discovery.Object
-	status policy.Status
+	status Status
 	said   uint64
 	// edit is when the object was last edited in this term, 0 if it was not:
 	// who has just edited one waits for the answer, and goes first.
 	edit uint64
-	// due is its place in the queue, 0 if it is in none.
-	due uint64
+	// due is its place in the queue, 0 if it is in none; busy is true while it is written.
+	due  uint64
+	busy bool
 	// notBefore is when it may be written again.
 	notBefore time.Time
 	// settled is what was found not to need a write, whatever digests say.
@@ -194,6 +202,7 @@ func (t *statusTerm) judge(ctx context.Context) error {
 	ticker := time.NewTicker(judgeEvery)
 	defer ticker.Stop()
 	first, stale := true, false
+	edited := make(map[discovery.ObjectName]struct{}) // and not judged since
 	var next time.Time
 	for {
 		// What can happen: rows changed, it is time to judge, the end.
@@ -202,19 +211,31 @@ func (t *statusTerm) judge(ctx context.Context) error {
 			return ctx.Err()
 		case <-feed.Wake():
 			if b, ok := feed.Take(); ok {
-				stale = t.note(b, first) || stale
+				stale = t.note(b, first, edited) || stale
 				first = false
 			}
 			continue
 		case <-ticker.C:
 		}
-		if stale && !time.Now().Before(next) {
+		switch {
+		case stale && !time.Now().Before(next):
 			stale = false
 			start := time.Now()
 			t.renew(t.cat.Read())
 			took := time.Since(start)
 			t.judging.Observe(took.Seconds())
 			next = time.Now().Add(judgeShare * took)
+			clear(edited)
+		case len(edited) <= editedMost:
+			// Who has edited these waits for the answer; what their edit means
+			// for others may come later.
+			r := t.cat.Read()
+			for name := range edited {
+				if o, ok := catalog.Objects.Get(r, name.String()); ok {
+					t.renewOne(r, o)
+				}
+			}
+			clear(edited)
 		}
 		t.compare(time.Now())
 	}
@@ -222,7 +243,7 @@ func (t *statusTerm) judge(ctx context.Context) error {
 
 // note notes which objects were edited, and reports whether a batch may change
 // what any status must say: endpoints do not.
-func (t *statusTerm) note(b catalog.Batch, first bool) (concerns bool) {
+func (t *statusTerm) note(b catalog.Batch, first bool, edited map[discovery.ObjectName]struct{}) (concerns bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, ch := range b.Changes {
@@ -237,6 +258,7 @@ func (t *statusTerm) note(b catalog.Batch, first bool) (concerns bool) {
 			if before == nil || before.Generation != o.Generation {
 				t.edits++
 				t.statement(o).edit = t.edits
+				edited[o.Name()] = struct{}{}
 			}
 		case catalog.Services.Name(), catalog.InstanceGroups.Name(), catalog.Homes.Name():
 			concerns = true
@@ -259,16 +281,9 @@ func (t *statusTerm) statement(o *discovery.Object) *statement {
 func (t *statusTerm) renew(r catalog.Reader) {
 	there := make(map[discovery.ObjectName]struct{})
 	for o := range catalog.Objects.All(r) {
-		want, ok := policy.StatusOf(r, o)
-		if _, known := t.kinds[o.Kind]; !ok || !known {
-			continue
+		if t.renewOne(r, o) {
+			there[o.Name()] = struct{}{}
 		}
-		there[o.Name()] = struct{}{}
-		said, _ := digest(want)
-		t.mu.Lock()
-		s := t.statement(o)
-		s.row, s.status, s.said = o, want, said
-		t.mu.Unlock()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -277,6 +292,20 @@ func (t *statusTerm) renew(r catalog.Reader) {
 			delete(t.objects, name)
 		}
 	}
+}
+
+// renewOne finds out what the status of one object must say, and whether it has any.
+func (t *statusTerm) renewOne(r catalog.Reader, o *discovery.Object) bool {
+	want, ok := t.of(r, o)
+	if _, known := t.kinds[o.Kind]; !ok || !known {
+		return false
+	}
+	said, _ := digest(want)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.statement(o)
+	s.row, s.status, s.said = o, want, said
+	return true
 }
 
 // compare makes due what the status of an object does not say yet.
@@ -288,7 +317,7 @@ func (t *statusTerm) compare(now time.Time) {
 		if s.row == nil {
 			continue // judged the next time
 		}
-		if s.due == 0 && !now.Before(s.notBefore) && t.differs(name, s) {
+		if s.due == 0 && !s.busy && !now.Before(s.notBefore) && t.differs(name, s) {
 			t.due++
 			s.due = t.due
 		}
@@ -351,9 +380,11 @@ func (t *statusTerm) write(ctx context.Context) error {
 			continue
 		}
 		if err := t.limiter.Wait(ctx); err != nil {
+			t.done(s)
 			return err
 		}
 		result, err := t.apply(ctx, name, s)
+		t.done(s)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -403,8 +434,14 @@ func (t *statusTerm) next() (discovery.ObjectName, *statement, bool) {
 	if best == nil {
 		return name, nil, false
 	}
-	best.due = 0
+	best.due, best.busy = 0, true
 	return name, best, true
+}
+
+func (t *statusTerm) done(s *statement) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.busy = false
 }
 
 func (t *statusTerm) postpone(s *statement, d time.Duration) {
@@ -457,7 +494,7 @@ func (t *statusTerm) apply(ctx context.Context, name discovery.ObjectName, s *st
 	}
 }
 
-func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s *statement, row *discovery.Object, want policy.Status, said uint64) (string, error) {
+func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s *statement, row *discovery.Object, want Status, said uint64) (string, error) {
 	kind := t.kinds[name.Kind]
 	text, err := t.client.statuses.Get().AbsPath(pathOf(kind, name.Key)...).Do(ctx).Raw()
 	if err != nil {
@@ -546,7 +583,7 @@ func lastStatusWriter(o metav1.Object) string {
 }
 
 // saidOfGeneration returns the newest generation that a status speaks of.
-func saidOfGeneration(s policy.Status) int64 {
+func saidOfGeneration(s Status) int64 {
 	newest := int64(0)
 	see := func(conditions []metav1.Condition) {
 		for i := range conditions {
@@ -565,7 +602,7 @@ func saidOfGeneration(s policy.Status) int64 {
 
 // sameStatus reports whether a status is what it must be: next has only our
 // part of conditions, and all of lists.
-func sameStatus(have, next policy.Status) bool {
+func sameStatus(have, next Status) bool {
 	byType := func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) }
 	mine, want := ours(have).Conditions, slices.Clone(next.Conditions)
 	slices.SortFunc(mine, byType)
@@ -577,7 +614,7 @@ func sameStatus(have, next policy.Status) bool {
 // applyStatus writes a status by server-side apply. The lists of the Gateway
 // API are one field that all controllers share, so it holds only for the
 // version of the object that was read.
-func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current metav1.Object, next policy.Status) ([]byte, error) {
+func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current metav1.Object, next Status) ([]byte, error) {
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": kind.APIVersion, "kind": kind.Name,
 		"metadata": map[string]string{
@@ -594,7 +631,7 @@ func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current met
 }
 
 // statusBody returns the fields of a status that we write.
-func statusBody(o metav1.Object, s policy.Status) map[string]any {
+func statusBody(o metav1.Object, s Status) map[string]any {
 	switch o.(type) {
 	case *gatewayv1.BackendTLSPolicy:
 		return map[string]any{"ancestors": listOf(s.Ancestors)}
@@ -613,7 +650,7 @@ func listOf[T any](list []T) []T {
 }
 
 // announce tells by Events what has turned bad, and what to do.
-func (t *statusTerm) announce(kind objects.Kind, o metav1.Object, have, next policy.Status) {
+func (t *statusTerm) announce(kind objects.Kind, o metav1.Object, have, next Status) {
 	about := &metav1.PartialObjectMetadata{}
 	about.APIVersion, about.Kind = kind.APIVersion, kind.Name
 	about.Namespace, about.Name, about.UID = o.GetNamespace(), o.GetName(), o.GetUID()

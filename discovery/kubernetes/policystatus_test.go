@@ -18,6 +18,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
@@ -29,10 +30,15 @@ type writer struct {
 	stop     func()
 }
 
+func policyStatus(r catalog.Reader, o *discovery.Object) (Status, bool) {
+	s, ok := policy.StatusOf(r, o)
+	return Status(s), ok
+}
+
 func startPolicyStatus(t *testing.T, r *replica, programmed func(discovery.ObjectRef) (metav1.Condition, bool)) *writer {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	p := NewPolicyStatus(r.Client, programmed, registry)
+	p := NewPolicyStatus(r.Client, policyStatus, programmed, registry)
 	return &writer{p, registry, run(t, func(ctx context.Context) error { return p.Run(ctx, r.catalog) })}
 }
 
@@ -365,7 +371,7 @@ spec:
 	kube.ApplyYAML(t, wrong)
 	waitCondition(t, kube, "HTTPRoute", "web", "no-parent", "Accepted", metav1.ConditionFalse, "NoMatchingParent: ")
 	waitCondition(t, kube, "HTTPRoute", "web", "no-backend", "ResolvedRefs", metav1.ConditionFalse, "BackendNotFound: ")
-	waitCondition(t, kube, "TrafficPolicy", "web", "no-target", "ResolvedRefs", metav1.ConditionFalse, "nobody")
+	waitCondition(t, kube, "TrafficPolicy", "web", "no-target", "Accepted", metav1.ConditionFalse, "nobody")
 	waitCondition(t, kube, "BackendTLSPolicy", "web", "no-ca", "Accepted", metav1.ConditionFalse, "")
 	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
 	waitCondition(t, kube, "ExternalService", "web", "a", "Accepted", metav1.ConditionTrue, "")

@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -24,32 +23,40 @@ const (
 	maxMessage   = 32 << 10
 )
 
+// Status is what an object's status says: conditions of our own kinds, parents
+// of a route, or ancestors of a policy of the Gateway API.
+type Status struct {
+	Conditions []metav1.Condition
+	Parents    []gatewayv1.RouteParentStatus
+	Ancestors  []gatewayv1.PolicyAncestorStatus
+}
+
 // statusIn returns what the status of an object says, of everyone.
-func statusIn(o metav1.Object) policy.Status {
+func statusIn(o metav1.Object) Status {
 	switch o := o.(type) {
 	case *gatewayv1.HTTPRoute:
-		return policy.Status{Parents: o.Status.Parents}
+		return Status{Parents: o.Status.Parents}
 	case *gatewayv1.GRPCRoute:
-		return policy.Status{Parents: o.Status.Parents}
+		return Status{Parents: o.Status.Parents}
 	case *gatewayv1.TCPRoute:
-		return policy.Status{Parents: o.Status.Parents}
+		return Status{Parents: o.Status.Parents}
 	case *gatewayv1.TLSRoute:
-		return policy.Status{Parents: o.Status.Parents}
+		return Status{Parents: o.Status.Parents}
 	case *gatewayv1.BackendTLSPolicy:
-		return policy.Status{Ancestors: o.Status.Ancestors}
+		return Status{Ancestors: o.Status.Ancestors}
 	case *v1alpha1.TrafficPolicy:
-		return policy.Status{Conditions: o.Status.Conditions}
+		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.ExternalService:
-		return policy.Status{Conditions: o.Status.Conditions}
+		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.Mesh:
-		return policy.Status{Conditions: o.Status.Conditions}
+		return Status{Conditions: o.Status.Conditions}
 	}
-	return policy.Status{}
+	return Status{}
 }
 
 // ours returns the part of a status that is ours to write.
-func ours(s policy.Status) policy.Status {
-	return policy.Status{
+func ours(s Status) Status {
+	return Status{
 		Conditions: slices.DeleteFunc(slices.Clone(s.Conditions), func(c metav1.Condition) bool { return !ourCondition(c.Type) }),
 		Parents: slices.DeleteFunc(slices.Clone(s.Parents), func(p gatewayv1.RouteParentStatus) bool {
 			return p.ControllerName != v1alpha1.ControllerName
@@ -75,8 +82,8 @@ func ourCondition(kind string) bool {
 // others wrote where it stands. programmed is nil while nothing is known of
 // it, and then what was said stays. Of the conditions of our own kinds it
 // returns only ours, because server-side apply keeps the others.
-func merge(have, want policy.Status, programmed *metav1.Condition, now metav1.Time) policy.Status {
-	out := policy.Status{}
+func merge(have, want Status, programmed *metav1.Condition, now metav1.Time) Status {
+	out := Status{}
 	if want.Conditions != nil {
 		out.Conditions = mergeConditions(have.Conditions, want.Conditions, programmed, now)
 	}
@@ -170,7 +177,7 @@ func clip(s string, most int) string {
 // digest returns a digest of our part of a status, without times and the order
 // of entries, and one of its condition Programmed: 0 if there is none, and
 // another value than any if entries differ in it.
-func digest(s policy.Status) (said, programmed uint64) {
+func digest(s Status) (said, programmed uint64) {
 	type entry struct {
 		Ref        *gatewayv1.ParentReference
 		Conditions []metav1.Condition
@@ -231,7 +238,7 @@ func digestCondition(c *metav1.Condition) uint64 {
 
 // turned returns the conditions that have become False, or False for another
 // reason, from one status to the next, each reason once.
-func turned(have, want policy.Status) []metav1.Condition {
+func turned(have, want Status) []metav1.Condition {
 	var out []metav1.Condition
 	compare := func(before, after []metav1.Condition) {
 		for _, c := range after {
