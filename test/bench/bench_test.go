@@ -76,8 +76,10 @@ func smoke(t *testing.T, o options) {
 	}
 	require.LessOrEqual(t, value("zones_bytes"), goalZones)
 	require.InDelta(t, *figure("first_sync_bytes", o.clients).Floor, value("first_sync_bytes"), 500, "nothing is sent twice")
-	require.InDelta(t, 1, value("route_change_compiles"), 1)
-	require.LessOrEqual(t, value("route_change_bytes"), goalRouteRatio*value("endpoint_change_bytes"))
+	for _, edit := range []string{"route_change", "route_edit"} {
+		require.InDelta(t, 1, value(edit+"_compiles"), 1)
+		require.LessOrEqual(t, value(edit+"_bytes"), goalRouteRatio*value("endpoint_change_bytes"))
+	}
 	require.Zero(t, value("reconnect_resources"), "clients that have everything were sent something")
 	require.LessOrEqual(t, value("reconnect_bytes_most"), float64(goalReconnectBytes))
 }

@@ -240,6 +240,13 @@ func (b *bench) routeChange(ctx context.Context, clients, n int) (pushResult, er
 		func(i int) error { return b.source.editRoute(ctx, i+1) })
 }
 
+// routeEdit times edits of an HTTPRoute, which one client judges before the others get them.
+func (b *bench) routeEdit(ctx context.Context, clients, n int) (pushResult, error) {
+	return b.push(b.server.PID(), clients, n,
+		func(int) string { return editedHost },
+		func(i int) error { return b.source.editHTTPRoute(ctx, i+1) })
+}
+
 // floorChange times the same push from the floor.
 func (b *bench) floorChange(clients int) (pushResult, error) {
 	first := b.reserve(b.changes + warmUp)
@@ -340,15 +347,20 @@ func (b *bench) core(ctx context.Context, clients int) error {
 	b.report.add("endpoint_change_compiles", size(clients), many.compiles, "compiles").withGoal(1)
 
 	if !b.world { // state-of-the-world sends all routes in one resource
-		route, err := b.routeChange(ctx, clients, max(b.changes/3, 4))
-		if err != nil {
-			return fmt.Errorf("route change: %w", err)
+		for _, edit := range []struct {
+			name string
+			time func(ctx context.Context, clients, n int) (pushResult, error)
+		}{{"route_change", b.routeChange}, {"route_edit", b.routeEdit}} {
+			route, err := edit.time(ctx, clients, max(b.changes/3, 4))
+			if err != nil {
+				return fmt.Errorf("%s: %w", edit.name, err)
+			}
+			b.report.add(edit.name+"_p50", size(clients), route.p50, "ms")
+			b.goal(b.report.add(edit.name+"_p99", size(clients), route.p99, "ms"), clients, goalRouteRatio*goalChangeP99)
+			b.report.add(edit.name+"_cpu", size(clients), route.cpu/float64(clients), "ms/client").withGoal(goalRouteRatio * many.cpu / float64(clients))
+			b.report.add(edit.name+"_bytes", size(clients), route.bytes, "B/client").withGoal(goalRouteRatio * many.bytes)
+			b.report.add(edit.name+"_compiles", size(clients), route.compiles, "compiles").withGoal(goalRouteRatio)
 		}
-		b.report.add("route_change_p50", size(clients), route.p50, "ms")
-		b.report.add("route_change_p99", size(clients), route.p99, "ms")
-		b.report.add("route_change_cpu", size(clients), route.cpu/float64(clients), "ms/client").withGoal(goalRouteRatio * many.cpu / float64(clients))
-		b.report.add("route_change_bytes", size(clients), route.bytes, "B/client").withGoal(goalRouteRatio * many.bytes)
-		b.report.add("route_change_compiles", size(clients), route.compiles, "compiles").withGoal(goalRouteRatio)
 	}
 
 	if err := b.burst(ctx, clients); err != nil {

@@ -6,6 +6,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -16,6 +17,9 @@ const namespace = "bench"
 // routeService is one more Service, whose virtual host is what a route-affecting
 // change changes.
 const routeService = "routed"
+
+// editedService is another one, to which an HTTPRoute is attached.
+const editedService = "edited"
 
 // Addresses are numbered, and all have the same length, so that a change of an
 // address changes no size. Endpoints have the numbers from 0 (of Services) and
@@ -48,6 +52,35 @@ func hostName(i int) string    { return "http/" + serviceName(i) + "." + namespa
 
 // routedHost is the virtual host that a route-affecting change changes.
 const routedHost = "http/" + routeService + "." + namespace + ":80"
+
+// editedHost is the virtual host that an edit of the HTTPRoute changes.
+const editedHost = "http/" + editedService + "." + namespace + ":80"
+
+// httpRoute returns the HTTPRoute of editedService as the n-th edit leaves it.
+func httpRoute(n int) *gatewayv1.HTTPRoute {
+	prefix, path := gatewayv1.PathMatchPathPrefix, "/"
+	return &gatewayv1.HTTPRoute{
+		TypeMeta:   metav1.TypeMeta{APIVersion: gatewayv1.GroupVersion.String(), Kind: "HTTPRoute"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: editedService},
+		Spec: gatewayv1.HTTPRouteSpec{
+			CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
+				Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Name: editedService,
+			}}},
+			Rules: []gatewayv1.HTTPRouteRule{{
+				Matches: []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{Type: &prefix, Value: &path}}},
+				Filters: []gatewayv1.HTTPRouteFilter{{
+					Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier,
+					RequestHeaderModifier: &gatewayv1.HTTPHeaderFilter{
+						Set: []gatewayv1.HTTPHeader{{Name: "x-edit", Value: fmt.Sprintf("%06d", n)}},
+					},
+				}},
+				BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+					BackendObjectReference: gatewayv1.BackendObjectReference{Name: editedService, Port: new(gatewayv1.PortNumber(80))},
+				}}},
+			}},
+		},
+	}
+}
 
 func zoneName(i int) string { return "zone-" + string(rune('a'+i)) }
 

@@ -17,8 +17,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/policy"
@@ -37,6 +39,8 @@ type source interface {
 	// editRoute makes the n-th change of routeService's virtual host, and of
 	// nothing else.
 	editRoute(ctx context.Context, n int) error
+	// editHTTPRoute makes the n-th edit of the HTTPRoute of editedService.
+	editHTTPRoute(ctx context.Context, n int) error
 	// rezone spreads the endpoints of all Services over other zones.
 	rezone(ctx context.Context, m mesh) error
 }
@@ -51,6 +55,7 @@ type watcher interface {
 // kubeSource is a real kube-apiserver.
 type kubeSource struct {
 	client     kubernetes.Interface
+	routes     dynamic.ResourceInterface
 	kubeconfig string
 	loaded     int
 }
@@ -65,6 +70,7 @@ func newKubeSource(t harness.TB) (*kubeSource, error) {
 		return nil, err
 	}
 	k.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
+	k.ApplyCRDs(t, filepath.Join(root, "manifests", "gateway-api", "standard"))
 	config := rest.CopyConfig(k.Config())
 	config.ContentType = "application/vnd.kubernetes.protobuf"
 	config.QPS = -1
@@ -72,9 +78,16 @@ func newKubeSource(t harness.TB) (*kubeSource, error) {
 	if err != nil {
 		return nil, err
 	}
+	untyped := rest.CopyConfig(k.Config())
+	untyped.QPS = -1
+	objects, err := dynamic.NewForConfig(untyped)
+	if err != nil {
+		return nil, err
+	}
 	k.Namespace(t, namespace)
 	k.Namespace(t, "causeway-system")
-	return &kubeSource{client: client, kubeconfig: k.Kubeconfig(t)}, nil
+	routes := objects.Resource(gatewayv1.SchemeGroupVersion.WithResource("httproutes")).Namespace(namespace)
+	return &kubeSource{client: client, routes: routes, kubeconfig: k.Kubeconfig(t)}, nil
 }
 
 func (s *kubeSource) args() []string { return []string{"--kubeconfig", s.kubeconfig} }
@@ -103,8 +116,22 @@ func (s *kubeSource) load(ctx context.Context, m mesh) error {
 	g.Go(func() error {
 		return s.create(ctx, m.service(routeService), m.slice(routeService, firstChanged-2000), m.instances())
 	})
+	g.Go(func() error {
+		return s.create(ctx, m.service(editedService), m.slice(editedService, firstChanged-3000))
+	})
+	g.Go(func() error { return s.editHTTPRoute(ctx, 0) })
 	err := g.Wait()
 	s.loaded = m.services
+	return err
+}
+
+func (s *kubeSource) editHTTPRoute(ctx context.Context, n int) error {
+	data, err := json.Marshal(httpRoute(n))
+	if err != nil {
+		return err
+	}
+	force := true
+	_, err = s.routes.Patch(ctx, editedService, types.ApplyPatchType, data, metav1.PatchOptions{FieldManager: "bench", Force: &force})
 	return err
 }
 
@@ -215,7 +242,16 @@ func (s *fileSource) load(_ context.Context, m mesh) error {
 		}
 	}
 	s.mesh = m
-	return s.write(routeService, m.service(routeService), m.slice(routeService, firstChanged-2000))
+	return errors.Join(
+		s.write(routeService, m.service(routeService), m.slice(routeService, firstChanged-2000)),
+		s.write(editedService, m.service(editedService), m.slice(editedService, firstChanged-3000), httpRoute(0)),
+	)
+}
+
+func (s *fileSource) editHTTPRoute(_ context.Context, n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.write(editedService, s.mesh.service(editedService), s.mesh.slice(editedService, firstChanged-3000), httpRoute(n))
 }
 
 func (s *fileSource) setAddress(_ context.Context, i int, address string) error {
