@@ -94,7 +94,7 @@ var sections = []section{
 		},
 	},
 	{
-		"loadBalancer.hash", "loadBalancer", requests, false,
+		"loadBalancer.hash", "loadBalancer", requests, true,
 		func(s *settings) bool { return s.LoadBalancer != nil && s.LoadBalancer.Hash != nil },
 		func(to, from *settings) { edit(&to.LoadBalancer).Hash = from.LoadBalancer.Hash },
 	},

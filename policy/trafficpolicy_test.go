@@ -352,6 +352,16 @@ func TestTrafficPolicyFindings(t *testing.T) {
 			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{}}, "Service/php-web#tcp-db")},
 			[]string{"[UnsupportedValue] error: TrafficPolicy web/p: spec.retry: it has no effect on Service web/php-web#tcp-db, which is not HTTP: remove it, or correct the port's protocol"},
 		},
+		"a pool's fields about requests on a TCP port": {
+			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{
+				Timeout:        &v1alpha1.Timeout{Request: ms(5), Idle: ms(5)},
+				ConnectionPool: &v1alpha1.ConnectionPool{IdleTimeout: ms(5), MaxConnections: new(int32(5))},
+			}, "Service/php-web#tcp-db")},
+			[]string{
+				"[UnsupportedValue] error: TrafficPolicy web/p: spec.connectionPool.idleTimeout: it has no effect on Service web/php-web#tcp-db, which is not HTTP: state timeout.idle, which closes idle connections of TCP, or correct the port's protocol",
+				"[UnsupportedValue] error: TrafficPolicy web/p: spec.timeout.request: it has no effect on Service web/php-web#tcp-db, which is not HTTP: remove it, or correct the port's protocol",
+			},
+		},
 		"an empty one": {
 			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{}, "Service/php-web")},
 			[]string{"[Accepted] warning: TrafficPolicy web/p: spec: it has no section, so it says nothing: add what callers shall do, for example timeout"},
@@ -391,5 +401,23 @@ func TestTrafficPolicyConditions(t *testing.T) {
 		require.Equal(t, int64(7), s.Conditions[0].ObservedGeneration)
 		require.Equal(t, "ResolvedRefs", s.Conditions[1].Type)
 		require.Equal(t, metav1.ConditionTrue, s.Conditions[1].Status)
+	}
+}
+
+// What nothing is said of costs what it did; what policies say costs its own.
+func BenchmarkPolicies(b *testing.B) {
+	base := rows{services: []*discovery.Service{service(http80)}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)}}
+	for name, objects := range map[string][]*discovery.Object{
+		"none":     nil,
+		"defaults": {meshWith(v1alpha1.MeshSpec{Defaults: &v1alpha1.TrafficSettings{Timeout: &v1alpha1.Timeout{Connect: ms(5)}}})},
+		"policies": {traffic("a", 1, timeout(1, 1), "Service/php-web"), traffic("b", 1, pool(5), "Service/php-web#http")},
+	} {
+		r := base.with(b, objects...)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				BuildService(r, web)
+			}
+		})
 	}
 }

@@ -279,17 +279,48 @@ func (t *policyTarget) judgePorts() {
 	if len(protocols) == 0 {
 		return
 	}
-	allTCP := !slices.ContainsFunc(protocols, func(p Protocol) bool { return p != TCP })
-	for i := range sections {
-		if sec := &sections[i]; allTCP && sec.http && t.own.states(sec) && sec.side&t.sides() != 0 {
-			t.refuse("spec."+sec.name, ReasonUnsupported, fmt.Sprintf("it has no effect on %s, which is not HTTP", t.text()),
-				"remove it, or correct the port's protocol")
-		}
+	if !slices.ContainsFunc(protocols, func(p Protocol) bool { return p != TCP }) {
+		t.judgeTCP()
 	}
 	if h := t.own.settings.HealthCheck; h != nil && h.GRPC != nil && slices.ContainsFunc(protocols, func(p Protocol) bool { return p != HTTP2 }) {
 		t.refuse("spec.healthCheck.grpc", ReasonUnsupported,
 			fmt.Sprintf("it has no effect on ports of %s that do not speak HTTP/2", t.text()),
 			"give sectionName the port that speaks gRPC, or correct its protocol")
+	}
+}
+
+// judgeTCP says what means nothing where no port is HTTP.
+func (t *policyTarget) judgeTCP() {
+	var fields []string
+	for i := range sections {
+		if sec := &sections[i]; sec.http && t.own.states(sec) && sec.side&t.sides() != 0 {
+			fields = append(fields, sec.name)
+		}
+	}
+	if timeout := t.own.settings.Timeout; timeout != nil && timeout.Request != nil {
+		fields = append(fields, "timeout.request")
+	}
+	if p := t.own.settings.ConnectionPool; p != nil {
+		for _, f := range []struct {
+			name  string
+			given bool
+		}{
+			{"maxRequests", p.MaxRequests != nil},
+			{"maxRequestsPerConnection", p.MaxRequestsPerConnection != nil},
+			{"idleTimeout", p.IdleTimeout != nil},
+			{"maxConnectionAge", p.MaxConnectionAge != nil},
+		} {
+			if f.given {
+				fields = append(fields, "connectionPool."+f.name)
+			}
+		}
+	}
+	for _, f := range fields {
+		remedy := "remove it, or correct the port's protocol"
+		if f == "connectionPool.idleTimeout" {
+			remedy = "state timeout.idle, which closes idle connections of TCP, or correct the port's protocol"
+		}
+		t.refuse("spec."+f, ReasonUnsupported, fmt.Sprintf("it has no effect on %s, which is not HTTP", t.text()), remedy)
 	}
 }
 

@@ -98,19 +98,15 @@ func clusterBase(p policy.Protocol) *clusterv3.Cluster {
 		},
 	}
 	if o := httpOptions(p); o != nil {
-		setOptions(c, httpOptionsName, o)
+		setHTTPOptions(c, o)
 	}
 	return c
 }
 
-// Names of a cluster's protocol options.
-const (
-	httpOptionsName = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-	tcpOptionsName  = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions"
-)
-
-func setOptions(c *clusterv3.Cluster, name string, o proto.Message) {
-	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{name: toAny(o)}
+func setHTTPOptions(c *clusterv3.Cluster, o *httpv3.HttpProtocolOptions) {
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{
+		"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": toAny(o),
+	}
 }
 
 // retryBudget bounds what retries add to an overloaded Service. Envoy counts a

@@ -5,7 +5,6 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/tcp/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -72,10 +71,7 @@ func applyPool(c *clusterv3.Cluster, protocol policy.Protocol, p *v1alpha1.Conne
 	setNumber(&limits.MaxRequests, p.MaxRequests)
 	o := httpOptions(protocol)
 	if o == nil {
-		if p.IdleTimeout != nil {
-			setOptions(c, tcpOptionsName, &tcpv3.TcpProtocolOptions{IdleTimeout: durationpb.New(p.IdleTimeout.Duration)})
-		}
-		return
+		return // a TCP connection lasts as long as its caller's; the rest is about requests
 	}
 	common := o.GetCommonHttpProtocolOptions()
 	setNumber(&common.MaxRequestsPerConnection, p.MaxRequestsPerConnection)
@@ -85,7 +81,7 @@ func applyPool(c *clusterv3.Cluster, protocol policy.Protocol, p *v1alpha1.Conne
 	if p.MaxConnectionAge != nil && p.MaxConnectionAge.Duration > 0 {
 		common.MaxConnectionDuration = durationpb.New(p.MaxConnectionAge.Duration)
 	}
-	setOptions(c, httpOptionsName, o)
+	setHTTPOptions(c, o)
 }
 
 func applyOutlierDetection(to *clusterv3.OutlierDetection, o *v1alpha1.OutlierDetection) {
