@@ -74,6 +74,16 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 			})
 		}
 	}
+	for _, ip := range svc.ClusterIPs {
+		if owner := addressOwner(r, svc, ip); owner != svc {
+			out = append(out, Finding{
+				Severity: Error, Object: obj, Field: "spec.clusterIPs",
+				Condition: v1alpha1.ConditionAccepted, Reason: ReasonConflicted,
+				Message: fmt.Sprintf("%s is the cluster IP of Service %s too, which is older or first by name and has it", ip, owner.Key),
+				Remedy:  "give this Service an address of its own",
+			})
+		}
+	}
 	m := BuildService(r, svc.Key)
 	if m == nil {
 		return append(out, notCarried(obj, svc))

@@ -21,7 +21,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	}
 	m := &Service{
 		Key:        key,
-		ClusterIPs: svc.ClusterIPs,
+		ClusterIPs: ownAddresses(r, svc),
 		Provenance: []discovery.ObjectRef{{Kind: "Service", Key: key, Generation: svc.Generation}},
 	}
 	var groups []*discovery.InstanceGroup
@@ -70,6 +70,30 @@ func shapePort(p discovery.ServicePort, only bool, home discovery.Platform, grou
 		port.Shares = append(port.Shares, share)
 	}
 	return port
+}
+
+// ownAddresses returns the cluster IPs that are a Service's alone. An API server
+// gives none twice, but files may: then the oldest Service has it, of equals
+// the first by name, because Envoy takes no name for two virtual hosts.
+func ownAddresses(r catalog.Reader, svc *discovery.Service) []string {
+	var out []string
+	for _, ip := range svc.ClusterIPs {
+		if addressOwner(r, svc, ip) == svc {
+			out = append(out, ip)
+		}
+	}
+	return out
+}
+
+// addressOwner returns who has a cluster IP that a Service states.
+func addressOwner(r catalog.Reader, svc *discovery.Service, ip string) *discovery.Service {
+	owner := svc
+	for other := range catalog.Services.By(r, catalog.ByAddress, ip) {
+		if cmp.Or(other.Created.Compare(owner.Created), cmp.Compare(other.Key.String(), owner.Key.String())) < 0 {
+			owner = other
+		}
+	}
+	return owner
 }
 
 // servicePorts returns a Service's ports by number. An API server lets no
