@@ -63,7 +63,7 @@ answers with an error (4xx, 5xx); 2 wrong input; 1 it could not be found out.`,
 			if err := output.print(cmd, e, func(t *table) { describeRequest(t, e) }); err != nil {
 				return err
 			}
-			if e.Answer != nil && e.Answer.Error() {
+			if e.Fails() {
 				return errMeshAnswers
 			}
 			return nil

@@ -13,14 +13,9 @@ import (
 // forward says where a rule sends the request.
 func (e *evaluation) forward(rule *policy.Rule) {
 	out := e.out
-	if len(rule.Backends) == 0 {
-		out.Answer = e.failed(rule, "the rule names no backend with a weight above 0")
-		return
-	}
-	head := rewrite(e.message(), &rule.Filters, &rule.Match.Path)
 	begin, invalid, silent := uint32(0), 0, 0
 	for i := range rule.Backends {
-		b := e.backend(rule, &rule.Backends[i], head, begin)
+		b := e.backend(rule, &rule.Backends[i], begin)
 		begin = b.Interval.End
 		if b.Answer != nil {
 			invalid++
@@ -32,7 +27,7 @@ func (e *evaluation) forward(rule *policy.Rule) {
 	switch len(rule.Backends) {
 	case invalid:
 		out.Answer = e.failed(rule, "none of the rule's backends can be one: "+rule.Backends[0].Reason)
-	case invalid + silent:
+	case silent:
 		out.Answer = e.answer(503, "no backend of the rule has an endpoint")
 	}
 	for i := range rule.Filters.Mirrors {
@@ -41,20 +36,20 @@ func (e *evaluation) forward(rule *policy.Rule) {
 		if m.Denominator > 0 {
 			part = float64(m.Numerator) / float64(m.Denominator) * 100
 		}
-		out.Mirrors = append(out.Mirrors, Mirror{Backend: e.backend(rule, &m.To, head, 0), Percent: part})
+		out.Mirrors = append(out.Mirrors, Mirror{Backend: e.backend(rule, &m.To, 0), Percent: part})
 	}
 	slices.Sort(out.Envoy.Clusters)
 	out.Envoy.Clusters = slices.Compact(out.Envoy.Clusters)
 }
 
 // backend describes one backend, whose interval begins at begin.
-func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, head Message, begin uint32) Backend {
+func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32) Backend {
 	out := Backend{
 		Index: b.Index, Kind: "Service", Name: b.Key.String(), Port: b.Port, Weight: b.Weight,
 		Percent: percentOf(b.Share), Interval: Interval{begin, begin + b.Share},
-		// Those of the backend come after those of the rule: the rule has
-		// chosen when they run.
-		Forwarded: rewrite(head, &b.Filters, &rule.Match.Path),
+		// The Gateway API leaves the order open. Proxies apply the filters of the
+		// backend first and those of the rule to the result, to answers too.
+		Forwarded: rewrite(rewrite(e.message(), &b.Filters, &rule.Match.Path), &rule.Filters, &rule.Match.Path),
 	}
 	if !b.Filters.Response.Empty() {
 		v := editsOf(&b.Filters.Response)

@@ -39,9 +39,9 @@ type evaluation struct {
 }
 
 func (e *evaluation) evaluate() {
-	// From here on the host is written without the dot that a fully qualified
-	// name may end with: proxies take it off.
-	e.req.Host = withoutDot(e.req.Host)
+	// From here on it is the request that a proxy has received, which takes the
+	// dot off that a fully qualified name may end with.
+	e.req.Host, e.req.Headers = withoutDot(e.req.Host), received(e.req.Headers)
 	if !validPath(e.req.Path) {
 		e.out.Answer = e.answer(400, "a path starts with / and has no fragment (#), no space and no control character")
 		return
@@ -110,7 +110,7 @@ func (e *evaluation) servicePort(h *hostFound) {
 	}
 	rule := ruleOf(chosen)
 	e.out.Rule = &rule
-	e.apply(h, chosen)
+	e.apply(chosen)
 }
 
 // defaultRoute evaluates a request to a Service that has no routes.
@@ -123,7 +123,7 @@ func (e *evaluation) defaultRoute(h *hostFound) {
 	for i := range p.Backings {
 		to.Targets = append(to.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
 	}
-	e.apply(h, &policy.Rule{
+	e.apply(&policy.Rule{
 		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
 		Backends: []policy.Backend{to}, Settings: p.Settings,
 	})
@@ -132,7 +132,7 @@ func (e *evaluation) defaultRoute(h *hostFound) {
 // externalPort evaluates a request to an HTTP port of an ExternalService.
 func (e *evaluation) externalPort(h *hostFound) {
 	p := h.externalPort
-	e.apply(h, &policy.Rule{
+	e.apply(&policy.Rule{
 		Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
 		Backends: []policy.Backend{{
 			Index: -1, Kind: policy.ExternalBackend, Key: h.external.Key, Port: p.Number, Protocol: p.Protocol,
@@ -143,7 +143,7 @@ func (e *evaluation) externalPort(h *hostFound) {
 }
 
 // apply says what a rule does with the request that it matches.
-func (e *evaluation) apply(h *hostFound, rule *policy.Rule) {
+func (e *evaluation) apply(rule *policy.Rule) {
 	out := e.out
 	out.Envoy.Routes = []string{e.routeName(rule)}
 	out.Policies = policiesOf(&rule.Settings)
@@ -152,12 +152,6 @@ func (e *evaluation) apply(h *hostFound, rule *policy.Rule) {
 	out.SessionPersistence = persistenceOf(rule)
 	f := &rule.Filters
 	// Answers that need no backend come in the order of the proxy's filters.
-	if f.CORS != nil {
-		if answer := e.cors(f.CORS); answer != nil {
-			out.Answer = answer
-			return
-		}
-	}
 	if answer := e.fault(rule); answer != nil {
 		out.Answer = answer
 		return
@@ -169,10 +163,23 @@ func (e *evaluation) apply(h *hostFound, rule *policy.Rule) {
 	}
 	if f.Redirect != nil {
 		out.Timeouts, out.Retry, out.SessionPersistence = nil, nil, nil
-		status, location := e.redirect(h, rule)
-		out.Answer = &Answer{Status: status, Location: location, Because: "the rule's RequestRedirect filter"}
+		status, location := e.redirect(rule, e.out.VirtualHost.Port)
+		out.Answer = e.answer(status, "the rule's RequestRedirect filter")
+		out.Answer.Location = location
 		e.decorate(&f.Response)
 		return
+	}
+	if len(rule.Backends) == 0 {
+		out.Answer = e.failed(rule, "the rule names no backend with a weight above 0")
+		e.decorate(&f.Response)
+		return
+	}
+	// CORS is about what backends answer: a proxy leaves it out elsewhere.
+	if f.CORS != nil {
+		if answer := e.cors(f.CORS); answer != nil {
+			out.Answer = answer
+			return
+		}
 	}
 	e.forward(rule)
 	e.decorate(&f.Response)

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -108,6 +109,21 @@ type Answer struct {
 // Error reports whether the answer is a failure to the caller.
 func (a *Answer) Error() bool {
 	return a.Status >= 400 || (a.GRPCStatus != nil && *a.GRPCStatus != 0)
+}
+
+// Fails reports whether the mesh answers the request with an error, whichever
+// backend it falls to.
+func (e *Explanation) Fails() bool {
+	if e.Answer != nil {
+		return e.Answer.Error()
+	}
+	for i := range e.Backends {
+		b := &e.Backends[i]
+		if b.Answer == nil && (len(b.Targets) == 0 || slices.ContainsFunc(b.Targets, func(t Target) bool { return t.Percent > 0 && t.Answer == nil })) {
+			return false
+		}
+	}
+	return true
 }
 
 // Fault is what fault injection does to requests before they go anywhere.

@@ -21,8 +21,7 @@ func mismatch(rule *policy.Rule, req *Request) string {
 		return fmt.Sprintf("method %s is not %s", req.Method, m.Method)
 	}
 	for i := range m.Headers {
-		value, ok := req.header(m.Headers[i].Name)
-		if why := valueMismatch(&m.Headers[i], value, ok); why != "" {
+		if why := headerMismatch(&m.Headers[i], req.values(m.Headers[i].Name)); why != "" {
 			return "header " + why
 		}
 	}
@@ -59,6 +58,17 @@ func not(m *policy.PathMatch) string {
 	case policy.PathRegex:
 	}
 	return fmt.Sprintf("does not match the expression %q", m.Value)
+}
+
+// headerMismatch compares the lines of a header: one that is as wanted is enough.
+func headerMismatch(m *policy.ValueMatch, lines []string) string {
+	why := valueMismatch(m, "", false)
+	for _, line := range lines {
+		if why = valueMismatch(m, line, true); why == "" {
+			return ""
+		}
+	}
+	return why
 }
 
 func valueMismatch(m *policy.ValueMatch, value string, ok bool) string {

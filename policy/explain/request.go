@@ -3,6 +3,7 @@ package explain
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -114,23 +115,53 @@ func (r *Request) pathOnly() string {
 	return path
 }
 
-// header returns the value of a header; the values of one that stands several
-// times are joined by commas, which means the same (RFC 9110, section 5.3).
-func (r *Request) header(name string) (value string, ok bool) {
-	if strings.EqualFold(name, "host") {
-		return r.Host, true
-	}
-	var values []string
-	for _, h := range r.Headers {
-		if strings.EqualFold(h.Name, name) {
-			values = append(values, h.Value)
+// singular lists the headers of which a proxy keeps one line: it joins several by commas.
+var singular = []string{
+	"accept", "accept-encoding", "access-control-request-headers", "access-control-request-method", "authorization",
+	"cache-control", "content-type", "expect", "grpc-timeout", "if-modified-since", "if-none-match", "origin", "pragma",
+	"referer", "user-agent", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id",
+}
+
+// received returns a request's headers as a proxy keeps them.
+func received(headers []Header) []Header {
+	var out []Header
+	for _, h := range headers {
+		i := -1
+		if slices.Contains(singular, strings.ToLower(h.Name)) {
+			i = slices.IndexFunc(out, func(o Header) bool { return strings.EqualFold(o.Name, h.Name) })
+		}
+		switch {
+		case i < 0:
+			out = append(out, h)
+		case out[i].Value == "":
+			out[i].Value = h.Value
+		case h.Value != "":
+			out[i].Value += "," + h.Value
 		}
 	}
-	separator := ","
-	if strings.EqualFold(name, "cookie") {
-		separator = "; " // RFC 9113, section 8.2.3
+	return out
+}
+
+// values returns the values of a header, one for each line that has it.
+func (r *Request) values(name string) []string {
+	if strings.EqualFold(name, "host") {
+		return []string{r.Host}
 	}
-	return strings.Join(values, separator), len(values) > 0
+	var out []string
+	for _, h := range r.Headers {
+		if strings.EqualFold(h.Name, name) {
+			out = append(out, h.Value)
+		}
+	}
+	return out
+}
+
+// header returns the value of a header that has one line.
+func (r *Request) header(name string) string {
+	if values := r.values(name); len(values) > 0 {
+		return values[0]
+	}
+	return ""
 }
 
 // query returns the first value of a query parameter, as the Gateway API
@@ -149,7 +180,6 @@ func (r *Request) query(name string) (value string, ok bool) {
 
 // isGRPC reports whether a request says that it is gRPC.
 func isGRPC(r *Request) bool {
-	contentType, _ := r.header("content-type")
-	rest, ok := strings.CutPrefix(contentType, "application/grpc")
+	rest, ok := strings.CutPrefix(r.header("content-type"), "application/grpc")
 	return ok && (rest == "" || rest[0] == '+')
 }

@@ -66,32 +66,34 @@ func rewrite(m Message, f *policy.Filters, match *policy.PathMatch) Message {
 	return m
 }
 
-// redirect returns what a redirecting rule answers. Its port is the stated one, else that
-// of the stated scheme, else that of the request; a port that the scheme
-// implies is left out (spec of HTTPRequestRedirectFilter).
-func (e *evaluation) redirect(_ *hostFound, rule *policy.Rule) (status int, location string) {
+// redirect returns what a redirecting rule of a port answers (spec of
+// HTTPRequestRedirectFilter). A port that the scheme implies is left out where
+// the proxy can: not where it takes the place of the request's own.
+func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, location string) {
 	r := rule.Filters.Redirect
-	host, port := e.req.Host, ""
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		host, port = host[:i], host[i+1:]
-	}
 	scheme := r.Scheme
 	if scheme == "" {
 		scheme = "http" // callers speak it to their proxy
-	} else {
-		port = ""
+	}
+	host, own := e.req.Host, ""
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host, own = host[:i], host[i:]
+	}
+	if scheme == "https" && own == ":80" {
+		own = ""
+	}
+	implied := map[string]uint16{"http": 80, "https": 443}[r.Scheme]
+	kept := r.Host == "" && port != 80 // the request's own port has to go
+	switch {
+	case r.Port != 0 && (r.Port != implied || kept):
+		own = ":" + strconv.Itoa(int(r.Port))
+	case r.Host != "":
+		own = ""
+	case kept && implied != 0:
+		own = ":" + strconv.Itoa(int(implied))
 	}
 	if r.Host != "" {
 		host = r.Host
 	}
-	if r.Port != 0 {
-		port = strconv.Itoa(int(r.Port))
-	}
-	if (scheme == "http" && port == "80") || (scheme == "https" && port == "443") {
-		port = ""
-	}
-	if port != "" {
-		host += ":" + port
-	}
-	return int(r.Status), scheme + "://" + host + editPath(e.req.Path, r.Path, &rule.Match.Path)
+	return int(r.Status), scheme + "://" + host + own + editPath(e.req.Path, r.Path, &rule.Match.Path)
 }

@@ -247,10 +247,9 @@ func percent(p v1alpha1.Percent) float64 {
 // cors takes note of what a CORS filter says of the request's origin and
 // returns the answer to a preflight request (Fetch standard).
 func (e *evaluation) cors(c *policy.CORS) *Answer {
-	origin, ok := e.req.header("origin")
+	origin := e.req.header("origin")
 	e.out.CORS = &CORS{AllowOrigins: c.AllowOrigins, Allowed: allows(c.AllowOrigins, origin)}
-	method, asks := e.req.header("access-control-request-method")
-	if e.req.Method != "OPTIONS" || !ok || origin == "" || !asks || method == "" {
+	if e.req.Method != "OPTIONS" || origin == "" || e.req.header("access-control-request-method") == "" {
 		return nil
 	}
 	if e.out.CORS.Allowed {

@@ -18,8 +18,8 @@ func differs(e *explain.Explanation, seen observed) string {
 		return fmt.Sprintf("route: evaluator says none, Envoy took %q", seen.Route)
 	}
 	if e.Answer != nil {
-		if why := answerDiffers(e.Answer, seen); why != "" {
-			return why
+		if why := answerDiffers(e.Answer, seen); why != "" || len(e.Backends) > 0 {
+			return why // which backend's filters touch it is a matter of chance
 		}
 		return headersDiffer(seen, e.ResponseHeaders)
 	}
@@ -82,7 +82,7 @@ func backendDiffers(b *explain.Backend, e *explain.Explanation, seen observed) s
 		if why := messageDiffers(&b.Forwarded, seen.Echo); why != "" {
 			return why
 		}
-		return headersDiffer(seen, e.ResponseHeaders, b.ResponseHeaders)
+		return headersDiffer(seen, b.ResponseHeaders, e.ResponseHeaders)
 	}
 	return fmt.Sprintf("evaluator says clusters %q, Envoy took %q and answered %d (%s)", clusters, seen.Cluster, seen.Status, seen.Flags)
 }

@@ -238,7 +238,12 @@ func (g generator) httpRule(c *routeCase) gatewayv1.HTTPRouteRule {
 		}
 		if g.chance(10) {
 			ref.Filters = append(ref.Filters, gatewayv1.HTTPRouteFilter{
-				Type: gatewayv1.HTTPRouteFilterResponseHeaderModifier, ResponseHeaderModifier: g.headerEdits("x-from-backend"),
+				Type: gatewayv1.HTTPRouteFilterResponseHeaderModifier, ResponseHeaderModifier: g.headerEdits("x-from-backend", "x-answer", baseHeader),
+			})
+		}
+		if g.chance(8) {
+			ref.Filters = append(ref.Filters, gatewayv1.HTTPRouteFilter{
+				Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{Hostname: ptr(gatewayv1.PreciseHostname("backend.example"))},
 			})
 		}
 		rule.BackendRefs = append(rule.BackendRefs, ref)
@@ -433,13 +438,23 @@ func (g generator) request(c *routeCase) request {
 }
 
 func (g generator) host(c *routeCase) string {
-	name := pick(g, "$."+c.namespace, "$."+c.namespace, "$."+c.namespace+".svc", "$."+c.namespace+".svc.cluster.local",
-		"$", "$."+strings.ToUpper(c.namespace), "$."+c.namespace+".", "$."+c.namespace+".SVC.", "$.other", "$."+c.namespace+".cluster.local", "nobody.example")
-	port := c.ports[g.IntN(len(c.ports))].Port
-	switch g.IntN(8) {
-	case 0, 1, 2:
+	name := "$." + c.namespace
+	switch g.IntN(12) {
+	case 0:
+		name = "$" // the caller's own namespace
+	case 1, 2:
+		name += ".svc"
+	case 3, 4:
+		name += ".svc.cluster.local"
+	case 5:
+		name = strings.ToUpper(name) + "."
+	case 6:
+		name = pick(g, "$.other", name+".cluster.local", name+".svc.", "nobody.example", name+"..")
+	}
+	switch port := c.ports[g.IntN(len(c.ports))].Port; g.IntN(12) {
+	case 0, 1, 2, 3, 4:
 		return name + ":" + itoa(port)
-	case 3:
+	case 5:
 		return name + pick(g, ":80", ":8080", ":080", ":1")
 	}
 	return name

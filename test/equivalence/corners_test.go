@@ -1,0 +1,92 @@
+package equivalence
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/explain"
+)
+
+// Requests at corners that are hard to meet by chance.
+func TestCorners(t *testing.T) {
+	m := startMesh(t)
+	f := writeFixture(t, m)
+	header := func(name, value string) explain.Header { return explain.Header{Name: name, Value: value} }
+	match := func(kind gatewayv1.HeaderMatchType, name, value string) gatewayv1.HTTPRouteMatch {
+		return gatewayv1.HTTPRouteMatch{
+			Path:    &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchPathPrefix), Value: ptr("/")},
+			Headers: []gatewayv1.HTTPHeaderMatch{{Type: &kind, Name: gatewayv1.HTTPHeaderName(name), Value: value}},
+		}
+	}
+	query := func(kind gatewayv1.QueryParamMatchType, name, value string) gatewayv1.HTTPRouteMatch {
+		return gatewayv1.HTTPRouteMatch{
+			Path:        &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchPathPrefix), Value: ptr("/")},
+			QueryParams: []gatewayv1.HTTPQueryParamMatch{{Type: &kind, Name: gatewayv1.HTTPHeaderName(name), Value: value}},
+		}
+	}
+	exact, regex := gatewayv1.HeaderMatchExact, gatewayv1.HeaderMatchRegularExpression
+	get := func(path string, headers ...explain.Header) request {
+		return request{Method: "GET", Host: "$.web", Path: path, Headers: headers}
+	}
+	type corner struct {
+		match    gatewayv1.HTTPRouteMatch
+		requests []request
+	}
+	corners := map[string]corner{
+		"a header of several lines": {match(exact, "x", "a,b"), []request{
+			get("/", header("x", "a,b")), get("/", header("x", "a"), header("X", "b")), get("/", header("x", "a, b")), get("/", header("x", "c"), header("x", "a,b")),
+		}},
+		"an expression and several lines": {match(regex, "x", "a.*"), []request{
+			get("/", header("x", "b"), header("x", "ab")), get("/", header("x", "ba"), header("x", "b")), get("/", header("x", "a"), header("x", "")),
+		}},
+		"an expression that nothing satisfies": {match(regex, "x", ".*"), []request{get("/"), get("/", header("x", "")), get("/", header("x", "a"))}},
+		"the host as a header":                 {match(exact, "Host", "php.example"), []request{get("/"), {Method: "GET", Host: "php.example", Path: "/"}}},
+		"the host as an expression": {match(regex, "Host", `.*\.web(:\d+)?`), []request{
+			get("/"), {Method: "GET", Host: "$.web:80", Path: "/"}, {Method: "GET", Host: "$.WEB", Path: "/"}, {Method: "GET", Host: "$.web.", Path: "/"},
+		}},
+		"cookies": {match(exact, "cookie", "a=1; b=2"), []request{
+			get("/", header("cookie", "a=1; b=2")), get("/", header("cookie", "a=1"), header("cookie", "b=2")), get("/", header("cookie", "b=2")),
+		}},
+		"a parameter twice":         {query(gatewayv1.QueryParamMatchExact, "q", "1"), []request{get("/?q=1&q=2"), get("/?q=2&q=1"), get("/?Q=1"), get("/?q=1;r=2"), get("/?&&q=1"), get("/?q=%31")}},
+		"a parameter without value": {query(gatewayv1.QueryParamMatchRegularExpression, "q", ".*"), []request{get("/?q"), get("/?q="), get("/?"), get("/"), get("/?r=1"), get("/?=q"), get("/?q?=1"), get("/?r=1?q=2")}},
+		"paths that are not normal": {gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchPathPrefix), Value: ptr("/a/b")}}, []request{
+			get("/a/b"), get("/a//b"), get("//a/b"), get("/a/./b"), get("/a/x/../b"), get("/a/%62"), get("/a%2fb"), get("/a%2Fb/c"), get("/a/b%2Fc"), get("/a/b;x=1"), get("/a/b/../../c"), get(`/a\b`), get("/A/b"),
+		}},
+	}
+	for _, name := range []string{
+		"accept", "accept-encoding", "accept-language", "access-control-request-headers", "access-control-request-method",
+		"authorization", "cache-control", "content-type", "cookie", "etag", "expect", "forwarded", "grpc-timeout", "if-modified-since",
+		"if-none-match", "origin", "pragma", "priority", "range", "referer", "traceparent", "tracestate", "user-agent", "via",
+		"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", "x-b3-traceid", "x-user",
+	} {
+		lines := []request{
+			get("/", header(name, "a"), header(name, "b")), get("/", header(name, ""), header(name, "a")), get("/", header(name, "a"), header(name, "")),
+			get("/", header(name, "a,b")), get("/", header(name, "b"), header(name, "a")),
+		}
+		corners["lines of "+name] = corner{match(exact, name, "a"), lines}
+		corners["joined lines of "+name] = corner{match(exact, name, "a,b"), lines}
+	}
+	for name, c := range corners {
+		t.Run(name, func(t *testing.T) {
+			c := &routeCase{
+				namespace: "web", home: "Pods", ports: []discovery.ServicePort{{Name: "http", Port: 80}}, fixture: f, requests: c.requests,
+				http: []*gatewayv1.HTTPRoute{{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "r"}, Spec: gatewayv1.HTTPRouteSpec{
+					CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Group: ptr(gatewayv1.Group("")), Kind: ptr(gatewayv1.Kind("Service"))}}},
+					Rules: []gatewayv1.HTTPRouteRule{{Matches: []gatewayv1.HTTPRouteMatch{c.match}, BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+						BackendObjectReference: gatewayv1.BackendObjectReference{Name: "api", Namespace: ptr(gatewayv1.Namespace("web")), Port: ptr(gatewayv1.PortNumber(80))},
+					}}}}},
+				}}},
+			}
+			require.NoError(t, m.put(c))
+			for _, r := range c.requests {
+				if why, _ := m.check(c, r); why != "" {
+					t.Errorf("%s\n%q", why, c.sent(r).String())
+				}
+			}
+		})
+	}
+}
