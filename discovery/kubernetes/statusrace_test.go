@@ -1,0 +1,179 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+func routeNamed(name string) string {
+	return fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: %s, namespace: web}
+spec:
+  parentRefs: [{group: "", kind: Service, name: php-web}]
+  rules: [{matches: [{path: {value: /%s}}], backendRefs: [{name: php-web, port: 80}]}]
+`, name, name)
+}
+
+// meddle keeps an entry of another controller in the status of a route up to
+// date, as a good citizen does: it reads, changes its own and writes what it read.
+func meddle(ctx context.Context, kube *harness.Kube, t *testing.T, name string, round int) error {
+	path := pathIn("HTTPRoute", "web", name)
+	for ctx.Err() == nil {
+		raw, err := api(t, kube).Get().AbsPath(path).DoRaw(ctx)
+		if err != nil {
+			return err
+		}
+		var route gatewayv1.HTTPRoute
+		if err := json.Unmarshal(raw, &route); err != nil {
+			return err
+		}
+		entry := gatewayv1.RouteParentStatus{
+			ParentRef: gatewayv1.ParentReference{Name: "a-gateway"}, ControllerName: "other.example/gateway",
+			Conditions: []metav1.Condition{{
+				Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", Message: fmt.Sprint("round ", round), LastTransitionTime: metav1.Now(),
+			}},
+		}
+		parents := []gatewayv1.RouteParentStatus{entry}
+		for _, p := range route.Status.Parents {
+			if p.ControllerName != entry.ControllerName {
+				parents = append(parents, p)
+			}
+		}
+		route.Status.Parents = parents
+		body, err := json.Marshal(&route)
+		if err != nil {
+			return err
+		}
+		err = api(t, kube).Put().AbsPath(path + "/status").Body(body).Do(ctx).Error()
+		if !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Two who believe to lead and another controller write the same statuses while
+// a user edits the objects: in the end everyone's newest word is there.
+func TestStatusRace(t *testing.T) {
+	const n, rounds = 20, 5
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service)
+	a, b := newReplica(t, kube, nil), newReplica(t, kube, nil)
+	writers := []*writer{startPolicyStatus(t, a, nil), startPolicyStatus(t, b, nil)}
+	name := func(i int) string { return fmt.Sprintf("r%02d", i) }
+	for i := range n {
+		kube.ApplyYAML(t, routeNamed(name(i)))
+	}
+	for round := 1; round <= rounds; round++ {
+		for i := range n {
+			require.NoError(t, meddle(t.Context(), kube, t, name(i), round))
+			if i%2 == 0 {
+				body := fmt.Sprintf(`{"spec":{"hostnames":["round%d.example"]}}`, round)
+				require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(pathIn("HTTPRoute", "web", name(i))).Body([]byte(body)).Do(t.Context()).Error())
+			}
+		}
+	}
+	for i := range n {
+		waitCondition(t, kube, "HTTPRoute", "web", name(i), "Accepted", metav1.ConditionTrue, "")
+		_, parents, _ := statusOf(t, kube, "HTTPRoute", "web", name(i))
+		require.Len(t, parents, 2)
+		for _, p := range parents {
+			if p.ControllerName != v1alpha1.ControllerName {
+				require.Equal(t, fmt.Sprint("round ", rounds), p.Conditions[0].Message)
+			}
+		}
+	}
+	for _, w := range writers {
+		require.Zero(t, w.count(t, "causeway_status_rewrites_total", ""), "what two leaders say alike is no quarrel")
+		require.Less(t, w.count(t, "causeway_status_writes_total", ""), 3*n*(rounds+1))
+	}
+}
+
+// A replica whose rows are old does not take back what a newer leader has said,
+// and does not judge a new object by what its predecessor said.
+func TestStaleRows(t *testing.T) {
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service+"---"+routeNamed("a"))
+	r := newReplica(t, kube, nil)
+	w := startPolicyStatus(t, r, nil)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	old := r.waitRow(t, "HTTPRoute web/a", "is there", there)
+	body := []byte(`{"spec":{"hostnames":["a.example"]}}`)
+	require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(pathIn("HTTPRoute", "web", "a")).Body(body).Do(t.Context()).Error())
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	put := func(row *discovery.Object) {
+		_, err := r.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
+			catalog.Objects.Put(tx, row)
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	before, _, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+	put(old)
+	harness.Eventually(t, 20*time.Second, "the old row was looked at", func() error {
+		if w.count(t, "causeway_status_writes_total", resultUnchanged) == 0 {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	now, _, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+	require.Equal(t, before.ResourceVersion, now.ResourceVersion)
+
+	// Another object of the same name.
+	deleteObject(t, kube, "HTTPRoute", "web", "a")
+	r.waitRow(t, "HTTPRoute web/a", "is gone", gone)
+	kube.ApplyYAML(t, routeNamed("a"))
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+}
+
+// The API server dies while statuses are written: afterwards all are.
+func TestStatusOutage(t *testing.T) {
+	const n = 120
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service)
+	for i := range n {
+		body := fmt.Sprintf(`{"apiVersion":"mesh.causeway.dev/v1alpha1","kind":"ExternalService","metadata":{"name":"e%04d","namespace":"web"},
+			"spec":{"hosts":["h%d.example"],"ports":[{"name":"http","number":80,"protocol":"HTTP"}]}}`, i, i)
+		require.NoError(t, api(t, kube).Post().AbsPath("/apis/mesh.causeway.dev/v1alpha1/namespaces/web/externalservices").Body([]byte(body)).Do(t.Context()).Error())
+	}
+	r := newReplica(t, kube, nil)
+	w := startPolicyStatus(t, r, nil)
+	harness.Eventually(t, 20*time.Second, "writing has begun", func() error {
+		if w.count(t, "causeway_status_writes_total", resultWritten) < 10 {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	kube.Kill9()
+	harness.Eventually(t, 20*time.Second, "a write fails", func() error {
+		if w.count(t, "causeway_status_writes_total", resultError) == 0 {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	time.Sleep(2 * time.Second)
+	require.Less(t, w.count(t, "causeway_status_writes_total", resultError), 10, "nobody hammers a dead server")
+	kube.Restart(t)
+	for i := range n {
+		waitCondition(t, kube, "ExternalService", "web", fmt.Sprintf("e%04d", i), "Accepted", metav1.ConditionTrue, "")
+	}
+}
