@@ -23,7 +23,7 @@ import (
 // soon after a failure while they go on with what they have.
 const (
 	dnsLeast       = 2 * time.Second
-	dnsDefault     = 30 * time.Second // of records that are kept nowhere else
+	dnsDefault     = 5 * time.Second // after an answer with no record, or from the host's own file
 	dnsFailedFirst = time.Second
 	dnsFailedMost  = 10 * time.Second
 	// A cluster is not in use, nor does its proxy acknowledge anything, before

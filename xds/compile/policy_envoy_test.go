@@ -69,8 +69,11 @@ type policyMesh struct {
 	services  []*policy.Service
 	externals []*policy.External
 	declared  []string
+	allowAny  bool
 	// systemCAs are the CAs of the proxy's host, in PEM.
 	systemCAs []byte
+	// edit changes resources before Envoy gets them.
+	edit func(resource.Resource) resource.Resource
 }
 
 func (o policyMesh) start(t *testing.T) *mesh {
@@ -78,7 +81,7 @@ func (o policyMesh) start(t *testing.T) *mesh {
 	m := &mesh{
 		dir: t.TempDir(), compiler: compile.New(), endpoints: make(map[string]string), http: harness.FreeAddress(t),
 	}
-	resources := m.compiler.Mesh(&policy.Mesh{})
+	resources := m.compiler.Mesh(&policy.Mesh{AllowAny: o.allowAny})
 	byKey := make(map[discovery.Key]*policy.Service)
 	for _, s := range o.services {
 		byKey[s.Key] = s
@@ -92,7 +95,10 @@ func (o policyMesh) start(t *testing.T) *mesh {
 		require.NoError(t, err)
 		resources = append(resources, m.compiler.Listener(d, byKey[d.Service])...)
 	}
-	for _, r := range resources {
+	for i, r := range resources {
+		if o.edit != nil {
+			resources[i] = o.edit(r)
+		}
 		if r.Type == resource.Endpoint {
 			m.endpoints[r.Name] = string(inZone(r, callerZone).Bytes())
 		}
