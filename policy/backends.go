@@ -391,10 +391,7 @@ func attachGroups(r catalog.Reader, m *Service) {
 			if !slices.Contains(named, p.Number) {
 				continue
 			}
-			p.Groups = append(p.Groups, Group{
-				Name: g.Name, Zones: groupZones(r, m, p, g.Name),
-				Settings: backingSettings(r, m.Key, p.Name, discovery.Instances, g.Name),
-			})
+			p.Groups = append(p.Groups, Group{Name: g.Name, Zones: groupZones(r, m, p, g.Name)})
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // BuildService returns what a Service means, nil if there is none of this name
 // or nothing that the mesh could carry: no TCP port, or an external name with
 // no backing. Validate says which. The result is the same however the rows are
-// ordered. It reads the tables Services, InstanceGroups, Endpoints and Homes.
+// ordered. It reads the tables Services, InstanceGroups, Endpoints, Homes and Objects.
 func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	svc, ok := catalog.Services.Get(r, key.String())
 	if !ok || len(svc.Ports) == 0 {
