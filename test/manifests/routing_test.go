@@ -41,6 +41,7 @@ func TestRoutingExamples(t *testing.T) {
 			t.Parallel()
 			text := read(t, routing, name)
 			require.True(t, strings.HasPrefix(text, "# "), "it says what it is for")
+			require.Contains(t, read(t, "manifests", "examples", "README.md"), "](routing/"+name+")")
 			alone := t.TempDir()
 			require.NoError(t, os.WriteFile(filepath.Join(alone, "services.yaml"), []byte(services), 0o600))
 			require.NoError(t, os.WriteFile(filepath.Join(alone, name), []byte(text), 0o600))

@@ -3,89 +3,19 @@ package objects
 import (
 	"bytes"
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
-	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/defaulting"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/listtype"
-	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
-	crdvalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-	celconfig "k8s.io/apiserver/pkg/apis/cel"
+	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
 )
-
-// apiServer does with an object what an API server does that has the CRD.
-type apiServer struct {
-	structural *schema.Structural
-	validator  crdvalidation.SchemaValidator
-	cel        *cel.Validator
-}
-
-func newAPIServer(t *testing.T) *apiServer {
-	t.Helper()
-	text, err := os.ReadFile("../../manifests/crds/mesh.causeway.dev_instancegroups.yaml")
-	require.NoError(t, err)
-	var crd apiextensionsv1.CustomResourceDefinition
-	require.NoError(t, yaml.UnmarshalStrict(text, &crd))
-	var props apiextensions.JSONSchemaProps
-	require.NoError(t, apiextensionsv1.Convert_v1_JSONSchemaProps_To_apiextensions_JSONSchemaProps(
-		crd.Spec.Versions[0].Schema.OpenAPIV3Schema, &props, nil))
-	structural, err := schema.NewStructural(&props)
-	require.NoError(t, err)
-	validator, _, err := crdvalidation.NewSchemaValidator(&props)
-	require.NoError(t, err)
-	return &apiServer{structural, validator, cel.NewValidator(structural, true, celconfig.PerCallLimit)}
-}
-
-// admit returns the object with its defaults, or why it is refused.
-func (a *apiServer) admit(t *testing.T, text string) (map[string]any, field.ErrorList) {
-	t.Helper()
-	data, err := yaml.YAMLToJSON([]byte(text))
-	require.NoError(t, err)
-	var object map[string]any
-	require.NoError(t, json.Unmarshal(data, &object))
-	toInts(object)
-	var errs field.ErrorList
-	for _, unknown := range pruning.PruneWithOptions(object, a.structural, true, schema.UnknownFieldPathOptions{TrackUnknownFieldPaths: true}) {
-		errs = append(errs, field.Invalid(field.NewPath(unknown), nil, "unknown field"))
-	}
-	defaulting.Default(object, a.structural)
-	errs = append(errs, crdvalidation.ValidateCustomResource(nil, object, a.validator)...)
-	errs = append(errs, listtype.ValidateListSetsAndMaps(nil, a.structural, object)...)
-	celErrs, _ := a.cel.Validate(t.Context(), nil, a.structural, object, nil, celconfig.RuntimeCELCostBudget)
-	return object, append(errs, celErrs...)
-}
-
-// toInts makes whole numbers int64, as an API server's decoder does.
-func toInts(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k := range v {
-			v[k] = toInts(v[k])
-		}
-	case []any:
-		for i := range v {
-			v[i] = toInts(v[i])
-		}
-	case float64:
-		if v == float64(int64(v)) {
-			return int64(v)
-		}
-	}
-	return v
-}
 
 // Files must take what the API server takes, with the same defaults, and
 // refuse what it refuses: an SRE moves objects from one to the other.
 func TestFilesTakeWhatTheCRDTakes(t *testing.T) {
-	server := newAPIServer(t)
+	instanceGroups, err := compileSchema("crds/mesh.causeway.dev_instancegroups.yaml")
+	require.NoError(t, err)
 	const base = `
 apiVersion: mesh.causeway.dev/v1alpha1
 kind: InstanceGroup
@@ -140,9 +70,11 @@ spec:
 	}
 	accepted := 0
 	for _, text := range mutations {
-		object, refused := server.admit(t, text)
 		data, err := yaml.YAMLToJSON([]byte(text))
 		require.NoError(t, err)
+		var object map[string]any
+		require.NoError(t, utiljson.Unmarshal(data, &object))
+		refused := instanceGroups.admit(object)
 		var rows Rows
 		mistakes := decodeInstanceGroup(data, "file", &rows)
 		require.Equal(t, len(refused) == 0, len(mistakes) == 0, "%s\nthe CRD: %v\nfiles: %v", text, refused, mistakes)
