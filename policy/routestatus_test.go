@@ -54,8 +54,8 @@ func TestBrokenRoutesHarmNobody(t *testing.T) {
 	before := in.reader(t)
 	for i := range wrong {
 		name := fmt.Sprintf("s%d", i*7)
-		doc := fmt.Sprintf(goodRoute, name, "broken-"+name)
-		doc = doc[:strings.Index(doc, "  - matches")] + "  - " + strings.ReplaceAll(broken[i%len(broken)], "THIS", name) + "\n"
+		head, _, _ := strings.Cut(fmt.Sprintf(goodRoute, name, "broken-"+name), "  - matches")
+		doc := head + "  - " + strings.ReplaceAll(broken[i%len(broken)], "THIS", name) + "\n"
 		in.objects = append(in.objects, parseRouteObjects(t, doc).objects...)
 	}
 	after := in.reader(t)
