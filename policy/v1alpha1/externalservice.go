@@ -54,7 +54,11 @@ type ExternalServiceSpec struct {
 	// +listType=map
 	// +listMapKey=number
 	Ports []ExternalPort `json:"ports"`
-	// Resolution of the hosts: DNS asks for the first host's addresses, Static takes Endpoints.
+	// Resolution of the hosts: DNS asks for the first host's addresses, Static
+	// takes Endpoints. The addresses of DNS are one endpoint, which each new
+	// connection reaches at the newest address, unless a TrafficPolicy has a
+	// section about single ones (loadBalancer, outlierDetection, healthCheck):
+	// then each is an endpoint of its own.
 	// +optional
 	// +kubebuilder:default=DNS
 	Resolution Resolution `json:"resolution,omitempty"`

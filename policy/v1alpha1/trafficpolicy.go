@@ -11,7 +11,9 @@ import (
 // Sections are effective one by one. For each, the most specific target wins
 // (a rule of a route, the route, the InstanceGroup, the Service, the Mesh's
 // defaults), then the oldest policy, then the first by name; a policy that
-// lost a section says so in its condition Accepted.
+// lost a section says so in its condition Accepted. What a section says of
+// requests and what it says of clusters are effective independently: the
+// timeout.request of a rule does not take away the timeout.connect of its Service.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
@@ -107,7 +109,8 @@ type TrafficSettings struct {
 	// +optional
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty"`
 	// HealthCheck has callers probe the endpoints themselves. For instances
-	// prefer the InstanceGroup's own, whose verdict all callers share.
+	// prefer the InstanceGroup's own, whose verdict all callers share. A caller
+	// that has sent no request yet probes once a minute what has passed.
 	// +optional
 	HealthCheck *ActiveHealthCheck `json:"healthCheck,omitempty"`
 	// LoadBalancer says how an endpoint is chosen.
@@ -128,7 +131,9 @@ type TrafficSettings struct {
 	// ProxyProtocol sends the caller's address ahead of the connection.
 	// +optional
 	ProxyProtocol ProxyProtocolVersion `json:"proxyProtocol,omitempty"`
-	// TLS to targets that have no identity of the mesh.
+	// TLS to targets that have no identity of the mesh. A BackendTLSPolicy about
+	// the Service comes before it, and an ExternalService's own tls does. What
+	// cannot be verified is answered 503, never sent in the clear.
 	// +optional
 	TLS *UpstreamTLS `json:"tls,omitempty"`
 }
@@ -197,7 +202,7 @@ type Retry struct {
 	// +kubebuilder:validation:items:Pattern=`^[A-Z]{1,32}$`
 	Methods []string `json:"methods,omitempty"`
 	// BudgetPercent is how many of a caller's active requests to the target
-	// may be retries. Default: 50.
+	// may be retries. Default: 50, and always 200 of them.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
@@ -228,7 +233,8 @@ type ConnectionPool struct {
 	MaxRequestsPerConnection *int32 `json:"maxRequestsPerConnection,omitempty"`
 	// IdleTimeout closes an idle connection. It must be below what the target
 	// waits (nginx: keepalive_timeout), or a request meets a connection that
-	// is just being closed; 0s keeps it. Default: 4s for HTTP/1.1, 10m for HTTP/2, none for TCP.
+	// is just being closed; 0s keeps it. Default: 4s for HTTP/1.1, 10m for HTTP/2.
+	// For TCP it is timeout.idle that says so.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	IdleTimeout *metav1.Duration `json:"idleTimeout,omitempty"`
@@ -241,7 +247,8 @@ type ConnectionPool struct {
 // OutlierDetection has a caller stop using an endpoint that fails it. An
 // endpoint that does not even take connections is ejected without it too.
 type OutlierDetection struct {
-	// Consecutive5xx answers (and failed connections) in a row that eject. Default: off.
+	// Consecutive5xx answers in a row that eject. Failed connections are counted
+	// apart (consecutiveConnectFailures). Default: off.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	Consecutive5xx *int32 `json:"consecutive5xx,omitempty"`
@@ -458,6 +465,7 @@ type UpstreamTLS struct {
 	// +kubebuilder:validation:MaxItems=16
 	// +listType=set
 	// +kubebuilder:validation:items:MaxLength=1024
+	// +kubebuilder:validation:items:XValidation:rule="size(self) <= 253 || self.contains('://')",message="it is longer than a host name can be: write at most 253 characters"
 	// +kubebuilder:validation:items:Pattern=`^((\*\.)?[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*|[A-Za-z][-+.A-Za-z0-9]*://[!-~]+)$`
 	SubjectAltNames []string `json:"subjectAltNames,omitempty"`
 	// CACertificateRef names a ConfigMap of the policy's namespace with PEM
