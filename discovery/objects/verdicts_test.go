@@ -54,6 +54,8 @@ func trafficPolicies() []verdict {
 		{a + "tls: {sni: api.example.com, subjectAltNames: ['*.example.com', 'spiffe://example.com/a'], caCertificateRef: {name: a}}}", ""},
 		{a + "tls: {sni: '*.example.com'}}", "spec.tls.sni"},
 		{a + "tls: {sni: a, subjectAltNames: ['a b']}}", "spec.tls.subjectAltNames[0]"},
+		{a + "tls: {sni: a, subjectAltNames: [" + strings.Repeat("a", 254) + "]}}", "spec.tls.subjectAltNames[0]"},
+		{a + "tls: {sni: a, subjectAltNames: ['spiffe://" + strings.Repeat("a", 300) + "']}}", ""},
 		{a + "tls: {sni: a, caCertificateRef: {}}}", "spec.tls.caCertificateRef.name: it is missing: write it"},
 		{a + "timeout: {connect: 1ms, request: 0s, idle: 8784h}}", ""},
 		{a + "timeout: {connect: 1h, request: 1ms, idle: 0s}, retry: {perTry: 1ms, backoff: 1.5ms}}", ""},
