@@ -118,7 +118,7 @@ func (e *evaluation) defaultRoute(h *hostFound) {
 	p := h.port
 	to := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: h.service, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil,
 	}
 	for i := range p.Backings {
 		to.Targets = append(to.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})

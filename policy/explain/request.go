@@ -41,7 +41,7 @@ type Request struct {
 func ParseRequest(from Workload, method, url string, headers []Header) (Request, error) {
 	req := Request{From: from, Method: method}
 	if !isToken(method) {
-		return req, fmt.Errorf("%q is not a method: write GET, POST, ...", method)
+		return req, fmt.Errorf("%q is not a method, such as GET or POST", method)
 	}
 	scheme, rest, ok := strings.Cut(url, "://")
 	switch {

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
 	"time"
@@ -249,7 +250,7 @@ func percent(p v1alpha1.Percent) float64 {
 func (e *evaluation) cors(c *policy.CORS) *Answer {
 	origin := e.req.header("origin")
 	e.out.CORS = &CORS{AllowOrigins: c.AllowOrigins, Allowed: allows(c.AllowOrigins, origin)}
-	if e.req.Method != "OPTIONS" || origin == "" || e.req.header("access-control-request-method") == "" {
+	if e.req.Method != http.MethodOptions || origin == "" || e.req.header("access-control-request-method") == "" {
 		return nil
 	}
 	if e.out.CORS.Allowed {

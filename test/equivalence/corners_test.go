@@ -18,13 +18,13 @@ func TestCorners(t *testing.T) {
 	header := func(name, value string) explain.Header { return explain.Header{Name: name, Value: value} }
 	match := func(kind gatewayv1.HeaderMatchType, name, value string) gatewayv1.HTTPRouteMatch {
 		return gatewayv1.HTTPRouteMatch{
-			Path:    &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchPathPrefix), Value: ptr("/")},
+			Path:    &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchPathPrefix), Value: new("/")},
 			Headers: []gatewayv1.HTTPHeaderMatch{{Type: &kind, Name: gatewayv1.HTTPHeaderName(name), Value: value}},
 		}
 	}
 	query := func(kind gatewayv1.QueryParamMatchType, name, value string) gatewayv1.HTTPRouteMatch {
 		return gatewayv1.HTTPRouteMatch{
-			Path:        &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchPathPrefix), Value: ptr("/")},
+			Path:        &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchPathPrefix), Value: new("/")},
 			QueryParams: []gatewayv1.HTTPQueryParamMatch{{Type: &kind, Name: gatewayv1.HTTPHeaderName(name), Value: value}},
 		}
 	}
@@ -53,7 +53,7 @@ func TestCorners(t *testing.T) {
 		}},
 		"a parameter twice":         {query(gatewayv1.QueryParamMatchExact, "q", "1"), []request{get("/?q=1&q=2"), get("/?q=2&q=1"), get("/?Q=1"), get("/?q=1;r=2"), get("/?&&q=1"), get("/?q=%31")}},
 		"a parameter without value": {query(gatewayv1.QueryParamMatchRegularExpression, "q", ".*"), []request{get("/?q"), get("/?q="), get("/?"), get("/"), get("/?r=1"), get("/?=q"), get("/?q?=1"), get("/?r=1?q=2")}},
-		"paths that are not normal": {gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchPathPrefix), Value: ptr("/a/b")}}, []request{
+		"paths that are not normal": {gatewayv1.HTTPRouteMatch{Path: &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchPathPrefix), Value: new("/a/b")}}, []request{
 			get("/a/b"), get("/a//b"), get("//a/b"), get("/a/./b"), get("/a/x/../b"), get("/a/%62"), get("/a%2fb"), get("/a%2Fb/c"), get("/a/b%2Fc"), get("/a/b;x=1"), get("/a/b/../../c"), get(`/a\b`), get("/A/b"),
 		}},
 	}
@@ -75,9 +75,9 @@ func TestCorners(t *testing.T) {
 			c := &routeCase{
 				namespace: "web", home: "Pods", ports: []discovery.ServicePort{{Name: "http", Port: 80}}, fixture: f, requests: c.requests,
 				http: []*gatewayv1.HTTPRoute{{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "r"}, Spec: gatewayv1.HTTPRouteSpec{
-					CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Group: ptr(gatewayv1.Group("")), Kind: ptr(gatewayv1.Kind("Service"))}}},
+					CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service"))}}},
 					Rules: []gatewayv1.HTTPRouteRule{{Matches: []gatewayv1.HTTPRouteMatch{c.match}, BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
-						BackendObjectReference: gatewayv1.BackendObjectReference{Name: "api", Namespace: ptr(gatewayv1.Namespace("web")), Port: ptr(gatewayv1.PortNumber(80))},
+						BackendObjectReference: gatewayv1.BackendObjectReference{Name: "api", Namespace: new(gatewayv1.Namespace("web")), Port: new(gatewayv1.PortNumber(80))},
 					}}}}},
 				}}},
 			}

@@ -21,8 +21,6 @@ func pick[T any](g generator, from ...T) T { return from[g.IntN(len(from))] }
 
 func (g generator) chance(percent int) bool { return g.IntN(100) < percent }
 
-func ptr[T any](v T) *T { return &v }
-
 const requestsPerCase = 20
 
 // newCase draws a case. The same seed and index give the same case.
@@ -73,16 +71,16 @@ func newCase(seed uint64, index int, f fixture) *routeCase {
 }
 
 func (g generator) parent(c *routeCase, namespace string) gatewayv1.ParentReference {
-	p := gatewayv1.ParentReference{Group: ptr(gatewayv1.Group("")), Kind: ptr(gatewayv1.Kind("Service"))}
+	p := gatewayv1.ParentReference{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service"))}
 	if namespace != c.namespace {
-		p.Namespace = ptr(gatewayv1.Namespace(c.namespace))
+		p.Namespace = new(gatewayv1.Namespace(c.namespace))
 	}
 	port := c.ports[g.IntN(len(c.ports))]
 	switch g.IntN(6) {
 	case 0:
-		p.Port = ptr(gatewayv1.PortNumber(port.Port))
+		p.Port = new(gatewayv1.PortNumber(port.Port))
 	case 1:
-		p.SectionName = ptr(gatewayv1.SectionName(port.Name))
+		p.SectionName = new(gatewayv1.SectionName(port.Name))
 	}
 	return p
 }
@@ -139,37 +137,37 @@ func (g generator) routePath() string {
 func (g generator) pathMatch() *gatewayv1.HTTPPathMatch {
 	switch g.IntN(10) {
 	case 0, 1, 2:
-		return &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchExact), Value: ptr(g.routePath())}
+		return &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchExact), Value: new(g.routePath())}
 	case 3, 4:
-		return &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchRegularExpression), Value: ptr(expressions[g.IntN(len(expressions))].value)}
+		return &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchRegularExpression), Value: new(expressions[g.IntN(len(expressions))].value)}
 	}
-	return &gatewayv1.HTTPPathMatch{Type: ptr(gatewayv1.PathMatchPathPrefix), Value: ptr(g.routePath())}
+	return &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchPathPrefix), Value: new(g.routePath())}
 }
 
 func (g generator) httpMatch() gatewayv1.HTTPRouteMatch {
 	m := gatewayv1.HTTPRouteMatch{Path: g.pathMatch()}
 	if g.chance(25) {
-		m.Method = ptr(gatewayv1.HTTPMethod(pick(g, methods...)))
+		m.Method = new(gatewayv1.HTTPMethod(pick(g, methods...)))
 	}
 	if g.chance(30) {
 		for _, name := range g.some(headerNames) {
-			h := gatewayv1.HTTPHeaderMatch{Name: gatewayv1.HTTPHeaderName(name), Type: ptr(gatewayv1.HeaderMatchExact), Value: pick(g, headerValues...)}
+			h := gatewayv1.HTTPHeaderMatch{Name: gatewayv1.HTTPHeaderName(name), Type: new(gatewayv1.HeaderMatchExact), Value: pick(g, headerValues...)}
 			if g.chance(40) {
-				h.Type, h.Value = ptr(gatewayv1.HeaderMatchRegularExpression), pick(g, headerRegex...)
+				h.Type, h.Value = new(gatewayv1.HeaderMatchRegularExpression), pick(g, headerRegex...)
 			}
 			m.Headers = append(m.Headers, h)
 			if g.chance(5) { // an equivalent name, which must be ignored
 				m.Headers = append(m.Headers, gatewayv1.HTTPHeaderMatch{
-					Name: gatewayv1.HTTPHeaderName(strings.ToUpper(name)), Type: ptr(gatewayv1.HeaderMatchExact), Value: "other",
+					Name: gatewayv1.HTTPHeaderName(strings.ToUpper(name)), Type: new(gatewayv1.HeaderMatchExact), Value: "other",
 				})
 			}
 		}
 	}
 	if g.chance(20) {
 		for _, name := range g.some(queryNames) {
-			q := gatewayv1.HTTPQueryParamMatch{Name: gatewayv1.HTTPHeaderName(name), Type: ptr(gatewayv1.QueryParamMatchExact), Value: pick(g, queryValues...)}
+			q := gatewayv1.HTTPQueryParamMatch{Name: gatewayv1.HTTPHeaderName(name), Type: new(gatewayv1.QueryParamMatchExact), Value: pick(g, queryValues...)}
 			if g.chance(40) {
-				q.Type, q.Value = ptr(gatewayv1.QueryParamMatchRegularExpression), pick(g, queryRegex...)
+				q.Type, q.Value = new(gatewayv1.QueryParamMatchRegularExpression), pick(g, queryRegex...)
 			}
 			m.QueryParams = append(m.QueryParams, q)
 		}
@@ -216,7 +214,7 @@ func (g generator) httpRule(c *routeCase) gatewayv1.HTTPRouteRule {
 	if g.chance(8) && !redirects {
 		rule.Filters = append(rule.Filters, gatewayv1.HTTPRouteFilter{
 			Type: gatewayv1.HTTPRouteFilterRequestMirror, RequestMirror: &gatewayv1.HTTPRequestMirrorFilter{
-				BackendRef: g.backendRef(), Percent: ptr(int32(g.IntN(101))), //nolint:gosec // small
+				BackendRef: g.backendRef(), Percent: new(int32(g.IntN(101))), //nolint:gosec // small
 			},
 		})
 	}
@@ -230,7 +228,7 @@ func (g generator) httpRule(c *routeCase) gatewayv1.HTTPRouteRule {
 		return rule
 	}
 	for range pick(g, 0, 1, 1, 1, 1, 1, 1, 2, 3) {
-		ref := gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{BackendObjectReference: g.backendRef(), Weight: ptr(pick[int32](g, 1, 1, 1, 0, 2, 9, 1_000_000))}}
+		ref := gatewayv1.HTTPBackendRef{BackendRef: gatewayv1.BackendRef{BackendObjectReference: g.backendRef(), Weight: new(pick[int32](g, 1, 1, 1, 0, 2, 9, 1_000_000))}}
 		if g.chance(15) {
 			ref.Filters = append(ref.Filters, gatewayv1.HTTPRouteFilter{
 				Type: gatewayv1.HTTPRouteFilterRequestHeaderModifier, RequestHeaderModifier: g.headerEdits("version", "x-new", "x-backend"),
@@ -243,16 +241,16 @@ func (g generator) httpRule(c *routeCase) gatewayv1.HTTPRouteRule {
 		}
 		if g.chance(8) {
 			ref.Filters = append(ref.Filters, gatewayv1.HTTPRouteFilter{
-				Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{Hostname: ptr(gatewayv1.PreciseHostname("backend.example"))},
+				Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{Hostname: new(gatewayv1.PreciseHostname("backend.example"))},
 			})
 		}
 		rule.BackendRefs = append(rule.BackendRefs, ref)
 	}
 	if g.chance(10) {
-		rule.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: ptr(gatewayv1.Duration("10s")), BackendRequest: ptr(gatewayv1.Duration("5s"))}
+		rule.Timeouts = &gatewayv1.HTTPRouteTimeouts{Request: new(gatewayv1.Duration("10s")), BackendRequest: new(gatewayv1.Duration("5s"))}
 	}
 	if g.chance(10) {
-		rule.Retry = &gatewayv1.HTTPRouteRetry{Attempts: ptr(g.IntN(3)), Codes: []gatewayv1.HTTPRouteRetryStatusCode{500, 503}}
+		rule.Retry = &gatewayv1.HTTPRouteRetry{Attempts: new(g.IntN(3)), Codes: []gatewayv1.HTTPRouteRetryStatusCode{500, 503}}
 	}
 	return rule
 }
@@ -279,24 +277,24 @@ func (g generator) headerEdits(names ...string) *gatewayv1.HTTPHeaderFilter {
 func (g generator) pathModifier(onePrefix bool) *gatewayv1.HTTPPathModifier {
 	if onePrefix && g.chance(70) {
 		return &gatewayv1.HTTPPathModifier{
-			Type: gatewayv1.PrefixMatchHTTPPathModifier, ReplacePrefixMatch: ptr(pick(g, "/xyz", "/xyz/", "/", "", "/a", `/x\1`, "/a%20b", "/x/y")),
+			Type: gatewayv1.PrefixMatchHTTPPathModifier, ReplacePrefixMatch: new(pick(g, "/xyz", "/xyz/", "/", "", "/a", `/x\1`, "/a%20b", "/x/y")),
 		}
 	}
 	return &gatewayv1.HTTPPathModifier{
-		Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: ptr(pick(g, "/full", "/", "/full/", `/f\1`, "/a%2Fb")),
+		Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: new(pick(g, "/full", "/", "/full/", `/f\1`, "/a%2Fb")),
 	}
 }
 
 func (g generator) redirect(onePrefix bool) *gatewayv1.HTTPRequestRedirectFilter {
-	f := &gatewayv1.HTTPRequestRedirectFilter{StatusCode: ptr(pick(g, 301, 302, 302, 303, 307, 308))}
+	f := &gatewayv1.HTTPRequestRedirectFilter{StatusCode: new(pick(g, 301, 302, 302, 303, 307, 308))}
 	if g.chance(40) {
-		f.Scheme = ptr(pick(g, "http", "https"))
+		f.Scheme = new(pick(g, "http", "https"))
 	}
 	if g.chance(50) {
-		f.Hostname = ptr(gatewayv1.PreciseHostname(pick(g, "example.org", "api.web")))
+		f.Hostname = new(gatewayv1.PreciseHostname(pick(g, "example.org", "api.web")))
 	}
 	if g.chance(30) {
-		f.Port = ptr(gatewayv1.PortNumber(pick(g, 80, 443, 8080)))
+		f.Port = new(gatewayv1.PortNumber(pick(g, 80, 443, 8080)))
 	}
 	if g.chance(50) {
 		f.Path = g.pathModifier(onePrefix)
@@ -307,7 +305,7 @@ func (g generator) redirect(onePrefix bool) *gatewayv1.HTTPRequestRedirectFilter
 func (g generator) rewrite(onePrefix bool) *gatewayv1.HTTPURLRewriteFilter {
 	f := &gatewayv1.HTTPURLRewriteFilter{}
 	if g.chance(50) {
-		f.Hostname = ptr(gatewayv1.PreciseHostname("rewritten.example"))
+		f.Hostname = new(gatewayv1.PreciseHostname("rewritten.example"))
 	}
 	if f.Hostname == nil || g.chance(60) {
 		f.Path = g.pathModifier(onePrefix)
@@ -319,8 +317,8 @@ func (g generator) rewrite(onePrefix bool) *gatewayv1.HTTPURLRewriteFilter {
 func (g generator) backendRef() gatewayv1.BackendObjectReference {
 	ref := func(group, kind, namespace, name string, port int32) gatewayv1.BackendObjectReference {
 		out := gatewayv1.BackendObjectReference{
-			Group: ptr(gatewayv1.Group(group)), Kind: ptr(gatewayv1.Kind(kind)), Name: gatewayv1.ObjectName(name),
-			Namespace: ptr(gatewayv1.Namespace(namespace)),
+			Group: new(gatewayv1.Group(group)), Kind: new(gatewayv1.Kind(kind)), Name: gatewayv1.ObjectName(name),
+			Namespace: new(gatewayv1.Namespace(namespace)),
 		}
 		if port > 0 {
 			out.Port = &port
@@ -358,28 +356,28 @@ func (g generator) grpcRule(c *routeCase) gatewayv1.GRPCRouteRule {
 	for range g.IntN(3) {
 		var m gatewayv1.GRPCRouteMatch
 		if g.chance(85) {
-			m.Method = &gatewayv1.GRPCMethodMatch{Type: ptr(gatewayv1.GRPCMethodMatchExact)}
+			m.Method = &gatewayv1.GRPCMethodMatch{Type: new(gatewayv1.GRPCMethodMatchExact)}
 			shape := g.IntN(4)
 			if shape != 1 {
-				m.Method.Service = ptr(pick(g, grpcServices...))
+				m.Method.Service = new(pick(g, grpcServices...))
 			}
 			if shape != 0 {
-				m.Method.Method = ptr(pick(g, grpcMethods...))
+				m.Method.Method = new(pick(g, grpcMethods...))
 			}
 			if g.chance(20) {
-				m.Method.Type = ptr(gatewayv1.GRPCMethodMatchRegularExpression)
+				m.Method.Type = new(gatewayv1.GRPCMethodMatchRegularExpression)
 				if m.Method.Service != nil {
-					m.Method.Service = ptr(pick(g, `pkg\..*`, `A|pkg.B`, `.*`))
+					m.Method.Service = new(pick(g, `pkg\..*`, `A|pkg.B`, `.*`))
 				}
 				if m.Method.Method != nil {
-					m.Method.Method = ptr(pick(g, `(?i)get`, `G.*|Put`))
+					m.Method.Method = new(pick(g, `(?i)get`, `G.*|Put`))
 				}
 			}
 		}
 		if g.chance(25) {
 			for _, name := range g.some(headerNames) {
 				m.Headers = append(m.Headers, gatewayv1.GRPCHeaderMatch{
-					Type: ptr(gatewayv1.GRPCHeaderMatchExact), Name: gatewayv1.GRPCHeaderName(name), Value: pick(g, headerValues...),
+					Type: new(gatewayv1.GRPCHeaderMatchExact), Name: gatewayv1.GRPCHeaderName(name), Value: pick(g, headerValues...),
 				})
 			}
 		}
@@ -392,7 +390,7 @@ func (g generator) grpcRule(c *routeCase) gatewayv1.GRPCRouteRule {
 	}
 	for range pick(g, 0, 1, 1, 1, 1, 2) {
 		rule.BackendRefs = append(rule.BackendRefs, gatewayv1.GRPCBackendRef{
-			BackendRef: gatewayv1.BackendRef{BackendObjectReference: g.backendRef(), Weight: ptr(pick[int32](g, 1, 1, 0, 3))},
+			BackendRef: gatewayv1.BackendRef{BackendObjectReference: g.backendRef(), Weight: new(pick[int32](g, 1, 1, 0, 3))},
 		})
 	}
 	return rule
