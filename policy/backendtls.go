@@ -253,11 +253,13 @@ func caCertificates(r catalog.Reader, key discovery.Key) (cas string, object dis
 	return out.String(), row.Ref(), ""
 }
 
-// backendTLSTarget is a Service, or a port of it, that a BackendTLSPolicy is about.
+// backendTLSTarget is a Service, or a port of it, that a BackendTLSPolicy is
+// about, or an object of ours that it cannot be about.
 type backendTLSTarget struct {
-	service  discovery.Key
-	section  string
-	findings []Finding
+	group, kind string
+	service     discovery.Key
+	section     string
+	findings    []Finding
 }
 
 // backendTLSTargets returns the targets that are ours to judge, each once,
@@ -266,16 +268,29 @@ func backendTLSTargets(r catalog.Reader, o *discovery.Object) []backendTLSTarget
 	_, _, common := judgeBackendTLS(r, o)
 	var out []backendTLSTarget
 	for i, ref := range o.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs {
-		if !isServiceRef(ref) {
+		if !isServiceRef(ref) && ref.Group != v1alpha1.Group {
 			continue // another implementation's
 		}
-		t := backendTLSTarget{service: discovery.Key{Namespace: o.Namespace, Name: string(ref.Name)}, section: sectionOf(ref)}
-		if slices.ContainsFunc(out, func(other backendTLSTarget) bool { return other.service == t.service && other.section == t.section }) {
+		t := backendTLSTarget{
+			kind: string(ref.Kind), service: discovery.Key{Namespace: o.Namespace, Name: string(ref.Name)}, section: sectionOf(ref),
+		}
+		if !isServiceRef(ref) {
+			t.group = v1alpha1.Group
+		}
+		if slices.ContainsFunc(out, func(other backendTLSTarget) bool {
+			return other.kind == t.kind && other.service == t.service && other.section == t.section
+		}) {
 			continue
 		}
 		add, done := findingsOf(o)
 		field := fmt.Sprintf("spec.targetRefs[%d]", i)
-		if problem, remedy := missingPort(r, t.service, t.section); problem != "" {
+		if t.group != "" {
+			add(Finding{
+				Severity: Error, Field: field + ".kind", Condition: v1alpha1.ConditionAccepted, Reason: ReasonInvalid,
+				Message: fmt.Sprintf("a BackendTLSPolicy has no effect on a %s", t.kind),
+				Remedy:  "state tls in a TrafficPolicy about it, or in an ExternalService's own ports",
+			})
+		} else if problem, remedy := missingPort(r, t.service, t.section); problem != "" {
 			add(Finding{
 				Severity: Error, Field: field, Condition: v1alpha1.ConditionAccepted, Reason: ReasonTargetNotFound,
 				Message: problem, Remedy: remedy,
@@ -339,7 +354,7 @@ func validateBackendTLS(r catalog.Reader, o *discovery.Object) []Finding {
 func backendTLSAncestors(r catalog.Reader, o *discovery.Object) []gatewayv1.PolicyAncestorStatus {
 	var out []gatewayv1.PolicyAncestorStatus
 	for _, t := range backendTLSTargets(r, o) {
-		group, kind := gatewayv1.Group(""), gatewayv1.Kind(kindService)
+		group, kind := gatewayv1.Group(t.group), gatewayv1.Kind(t.kind)
 		namespace := gatewayv1.Namespace(t.service.Namespace)
 		a := gatewayv1.PolicyAncestorStatus{
 			ControllerName: v1alpha1.ControllerName,

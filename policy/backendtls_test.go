@@ -171,7 +171,10 @@ func TestBackendTLSTargets(t *testing.T) {
 	second := backendTLS("second", 2, by("b.example"), "php-web", "php-web#http", "none", "php-web#none")
 	foreign := backendTLS("foreign", 3, by("c.example"), "php-web")
 	foreign.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs[0].Group = "example.com"
-	r := base.with(t, first, second, foreign)
+	ours := backendTLS("ours", 4, by("c.example"), "api")
+	ours.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs[0].Group = v1alpha1.Group
+	ours.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs[0].Kind = kindExternalService
+	r := base.with(t, first, second, foreign, ours)
 	reasons := func(o *discovery.Object) []string {
 		var out []string
 		s, _ := StatusOf(r, o)
@@ -187,6 +190,7 @@ func TestBackendTLSTargets(t *testing.T) {
 	require.Equal(t, []string{"php-web Accepted"}, reasons(first))
 	require.Equal(t, []string{"php-web Conflicted", "php-web#http Accepted", "none TargetNotFound", "php-web#none TargetNotFound"}, reasons(second))
 	require.Empty(t, reasons(foreign), "it is another implementation's")
+	require.Equal(t, []string{"api Invalid"}, reasons(ours))
 	require.Equal(t, "b.example", BuildService(r, web).Ports[0].TLS.SNI)
-	require.Len(t, findingsOn(r, kindBackendTLS), 3)
+	require.Len(t, findingsOn(r, kindBackendTLS), 4)
 }
