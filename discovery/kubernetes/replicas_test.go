@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/rest"
 
 	"github.com/causeway-mesh/causeway/test/harness"
 )
@@ -48,7 +50,8 @@ func (w *watched) wait(t *testing.T, limit time.Duration, want ...Replica) {
 // one that restarts has another certificate.
 func TestReplicas(t *testing.T) {
 	kube := startKube(t)
-	a, b := newReplica(t, kube, nil), newReplica(t, kube, nil)
+	account := kube.ServiceAccountConfig(t, "causeway-system", "causeway")
+	a, b := newClient(t, account), newClient(t, account)
 	of := func(name, certificate string) Replica {
 		return Replica{Identity: name, Address: "10.0.0.1:18001", Certificate: certificate}
 	}
@@ -97,16 +100,20 @@ func (w *watched) count() int {
 	return w.calls
 }
 
+// newClient returns a client that reads nothing by itself.
+func newClient(t *testing.T, config *rest.Config) *Client {
+	t.Helper()
+	c, err := NewClient(config, "causeway-system", slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return c
+}
+
 // announceUntilKilled announces through an API that then answers no more, so that
 // the Lease stays.
 func announceUntilKilled(t *testing.T, kube *harness.Kube, r Replica) (kill func()) {
 	t.Helper()
 	link := kube.Proxy(t, harness.ProxyTCP)
-	c := newReplica(t, kube, nil)
-	config := harness.Via(kube.ServiceAccountConfig(t, "causeway-system", "causeway"), link)
-	var err error
-	c.Client, err = NewClient(config, "causeway-system", c.log)
-	require.NoError(t, err)
+	c := newClient(t, harness.Via(kube.ServiceAccountConfig(t, "causeway-system", "causeway"), link))
 	stop := run(t, func(ctx context.Context) error { return c.Announce(ctx, r) })
 	return func() {
 		link.Cut()
@@ -127,11 +134,11 @@ func TestRemoveReplicas(t *testing.T) {
 		}, metav1.CreateOptions{})
 		require.NoError(t, err)
 	}
-	r := newReplica(t, kube, nil)
+	r := newClient(t, kube.ServiceAccountConfig(t, "causeway-system", "causeway"))
 	run(t, func(ctx context.Context) error {
 		return r.Announce(ctx, Replica{Identity: "alive", Address: "a", Certificate: "c"})
 	})
-	g := &graveyard{client: r.Client, seen: make(map[string]grave)}
+	g := &graveyard{client: r, seen: make(map[string]grave)}
 	names := func() string {
 		list, err := leases.List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
