@@ -46,6 +46,7 @@ func (s *serve) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/endpoints", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, serviceViews(s.catalog.Read(), r.URL.Query().Get("service")))
 	})
+	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, viewState(s.catalog.Read())) })
 	mux.HandleFunc("GET /v1/sources", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, slices.Collect(catalog.Sources.All(s.catalog.Read())))
 	})

@@ -27,7 +27,7 @@ func main() {
 const (
 	exitOK       = 0
 	exitError    = 1 // it did not work
-	exitFindings = 2 // it worked and found mistakes (validate), or what is asked makes no sense (explain)
+	exitFindings = 2 // it worked and found mistakes (validate) or changes (diff), or what is asked makes no sense (explain)
 	exitAnswered = 3 // the mesh itself answers the request with an error (explain request)
 )
 
@@ -38,7 +38,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return exitOK
-	case errors.Is(err, errFindings):
+	case errors.Is(err, errFindings), errors.Is(err, errChanges):
 		return exitFindings
 	case errors.Is(err, errMeshAnswers):
 		return exitAnswered
@@ -70,7 +70,7 @@ First steps, without Kubernetes and without AWS:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), proxiesCommand(), endpointsCommand(), explainCommand(),
+	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), versionCommand())
 	return c
 }

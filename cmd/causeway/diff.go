@@ -1,0 +1,248 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/file"
+	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/xds/server"
+)
+
+// errChanges says that a comparison worked and found differences, which are printed already.
+var errChanges = errors.New("there are changes")
+
+// diffView is what `causeway diff` prints.
+type diffView struct {
+	*diff.Diff
+	// Resources of Envoy that would change.
+	Resources []resourceChange `json:"resources"`
+	// Proxies that would be sent something, by what they have in common;
+	// absent without a control plane.
+	Proxies []proxyView `json:"proxies,omitempty"`
+	// Connected counts all proxies of the control plane that was asked.
+	Connected int `json:"connected,omitempty"`
+}
+
+func diffCommand() *cobra.Command {
+	var output outputFlag
+	var admin adminFlag
+	var against, prune string
+	c := &cobra.Command{
+		Use:   "diff DIR",
+		Short: "What would change in the mesh if a directory became its state",
+		Long: `Say what would change if the objects of a directory were applied: routes,
+shares, homes, effective policies, hosts, objects that become invalid, Envoy
+resources, and how many proxies would be sent something. Risky changes are
+marked with "!". Nothing is changed.
+
+Compared is with a running control plane, or with another directory:
+
+  causeway diff config/ --admin 127.0.0.1:15080
+  causeway diff config/ --against released/
+
+Against a control plane, --prune says what becomes of objects that DIR lacks:
+"namespaces" (the default) takes them as deleted in the namespaces that DIR has
+objects in, "all" everywhere, "none" nowhere, as kubectl apply does. Services,
+ConfigMaps and EndpointSlices are pruned only where DIR has any of the kind.
+Instances, recorded homes and cluster IPs are always those of the control plane.
+
+Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if against != "" && (cmd.Flags().Changed("admin") || cmd.Flags().Changed("prune")) {
+				return errors.New("--against: it compares two directories, so --admin and --prune have no meaning: leave them out")
+			}
+			how := diff.PruneEverything
+			if against == "" {
+				var err error
+				if how, err = diff.ParsePrune(prune); err != nil {
+					return fmt.Errorf("--prune: %w", err)
+				}
+			}
+			dir, err := loadWhole(args[0])
+			if err != nil {
+				return err
+			}
+			var now *catalog.Catalog
+			var proxies []server.ProxyStatus
+			if against != "" {
+				now, err = loadWhole(against)
+			} else if now, err = liveState(cmd, &admin); err == nil {
+				err = admin.do(cmd.Context(), http.MethodGet, "/v1/proxies", url.Values{}, &proxies)
+			}
+			if err != nil {
+				return err
+			}
+			v, err := compareStates(now.Read(), dir.Read(), how)
+			if err != nil {
+				return err
+			}
+			v.Connected, v.Proxies = len(proxies), touched(v.Resources, proxies)
+			if err := output.print(cmd, v, func(t *table) { v.describe(t) }); err != nil {
+				return err
+			}
+			if !v.Empty() || len(v.Resources) > 0 {
+				return errChanges
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&against, "against", "", "directory to compare with instead of a control plane")
+	c.Flags().StringVar(&prune, "prune", string(diff.PruneNamespaces), "where objects that DIR lacks are taken as deleted: namespaces, all or none")
+	admin.add(c)
+	output.add(c)
+	return c
+}
+
+// compareStates compares the state now with what it becomes by a directory.
+func compareStates(now, dir catalog.Reader, prune diff.Prune) (*diffView, error) {
+	after, err := diff.Desired(now, dir, prune)
+	if err != nil {
+		return nil, err
+	}
+	return &diffView{Diff: diff.Compare(now, after.Read()), Resources: diffResources(now, after.Read())}, nil
+}
+
+// loadWhole reads a directory that has no mistakes: a file that has one is
+// left out as a whole, and everything in it would look deleted.
+func loadWhole(dir string) (*catalog.Catalog, error) {
+	cat := catalog.New()
+	loaded, err := file.Load(dir, cat)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(loaded.Problems); n > 0 {
+		return nil, fmt.Errorf("%s has mistakes, so it cannot be compared: %w (%d in all: 'causeway validate %s' lists them)",
+			dir, loaded.Problems[0], n, dir)
+	}
+	return cat, nil
+}
+
+var actionMarks = map[diff.Action]string{diff.Added: "+", diff.Removed: "-", diff.Changed: "~"}
+
+// describe prints the plan, what is risky first.
+func (v *diffView) describe(t *table) {
+	line := func(format string, args ...any) { t.row(fmt.Sprintf(format, args...)) }
+	if v.Empty() && len(v.Resources) == 0 {
+		line("no change")
+		return
+	}
+	if len(v.Risks) > 0 {
+		line("Risks:")
+		for _, r := range v.Risks {
+			line("  ! %s: %s: %s", r.Code, place(r.Target, r.Port, r.Callers), r.Message)
+		}
+		line("")
+	}
+	if len(v.Objects) > 0 {
+		line("Objects:")
+		for _, o := range v.Objects {
+			mark := actionMarks[o.Action]
+			if mark == "" {
+				mark = " "
+			}
+			if o.Validity != "" {
+				line("  %s %s (%s)", mark, o.Object, o.Validity)
+			} else {
+				line("  %s %s", mark, o.Object)
+			}
+		}
+		line("")
+	}
+	v.describeChanges(line)
+	if len(v.Findings) > 0 {
+		line("Findings:")
+		for _, f := range v.Findings {
+			message := f.Message
+			if f.Field != "" {
+				message = f.Field + ": " + message
+			}
+			if f.Action == diff.Added && f.Remedy != "" {
+				message += ": " + f.Remedy
+			}
+			line("  %s %s: %s: %s", actionMarks[f.Action], f.Severity, f.Object, message)
+		}
+		line("")
+	}
+	v.describeResources(line)
+}
+
+func (v *diffView) describeChanges(line func(string, ...any)) {
+	last := ""
+	for _, c := range v.Changes {
+		if where := place(c.Target, c.Port, c.Callers); where != last {
+			if last != "" {
+				line("")
+			}
+			line("%s", where)
+			last = where
+		}
+		what := c.Field
+		if c.Object != "" {
+			what = strings.TrimSuffix(fmt.Sprintf("%s %s: %s", c.Object, c.Rule, c.Field), ": ")
+		}
+		switch c.Action {
+		case diff.Added:
+			line("  + %s: %s", what, sourced(c.After, c.AfterFrom))
+		case diff.Removed:
+			line("  - %s: %s", what, sourced(c.Before, c.BeforeFrom))
+		case diff.Changed:
+			line("  ~ %s: %s -> %s", what, sourced(c.Before, c.BeforeFrom), sourced(c.After, c.AfterFrom))
+		}
+	}
+	if last != "" {
+		line("")
+	}
+}
+
+func (v *diffView) describeResources(line func(string, ...any)) {
+	counts := make(map[diff.Action]int)
+	bytes := 0
+	for _, r := range v.Resources {
+		counts[r.Action]++
+		bytes += r.Bytes
+	}
+	line("Envoy resources: %d to add, %d to change, %d to remove (%d bytes)", counts[diff.Added], counts[diff.Changed], counts[diff.Removed], bytes)
+	for _, r := range v.Resources {
+		line("  %s %s %s, for %s", actionMarks[r.Action], r.Type, r.Name, r.SeenBy)
+	}
+	if v.Connected == 0 {
+		return
+	}
+	n := 0
+	for _, p := range v.Proxies {
+		n += p.Proxies
+	}
+	line("Proxies: %d of %d would be sent something", n, v.Connected)
+	for _, p := range v.Proxies {
+		zone := p.Zone
+		if zone == "" {
+			zone = "an unknown zone"
+		}
+		line("  %d %s of namespace %s in %s: %d resources, %d bytes each", p.Proxies, p.Role, p.Namespace, zone, p.Resources, p.Bytes)
+	}
+}
+
+func place(target string, port uint16, callers string) string {
+	if port != 0 {
+		target += fmt.Sprintf(" port %d", port)
+	}
+	if callers != "" {
+		target += ", callers of namespace " + callers
+	}
+	return target
+}
+
+func sourced(value, from string) string {
+	if from == "" {
+		return value
+	}
+	return value + " (" + from + ")"
+}

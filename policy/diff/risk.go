@@ -1,0 +1,243 @@
+package diff
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// Risk is a change that a person should look at before they go on.
+type Risk struct {
+	// Target, Port and Callers as in Change.
+	Target  string   `json:"target"`
+	Port    uint16   `json:"port,omitempty"`
+	Callers string   `json:"callers,omitempty"`
+	Code    RiskCode `json:"code"`
+	Message string   `json:"message"`
+}
+
+// RiskCode is a risk in a word that stays the same over releases.
+type RiskCode string
+
+// The risks that are looked for.
+const (
+	// Answers404 and Answers500: requests that were sent to a backend are answered by the mesh.
+	Answers404 RiskCode = "Answers404"
+	Answers500 RiskCode = "Answers500"
+	// DefaultRouteLost: there was a route for every request and there is not any more.
+	DefaultRouteLost RiskCode = "DefaultRouteLost"
+	// WeightJump: a backend's part of the requests changes by more than half of them.
+	WeightJump  RiskCode = "WeightJump"
+	HomeChanges RiskCode = "HomeChanges"
+	// NoEndpoints: what has no usable endpoint gets requests, or more of them.
+	NoEndpoints    RiskCode = "NoEndpoints"
+	TimeoutShrinks RiskCode = "TimeoutShrinks"
+	// GroupCarriesTraffic: an InstanceGroup that gets requests is deleted.
+	GroupCarriesTraffic    RiskCode = "GroupCarriesTraffic"
+	RewriteLost            RiskCode = "RewriteLost"
+	SessionPersistenceLost RiskCode = "SessionPersistenceLost"
+	HostLost               RiskCode = "HostLost"
+	// ServiceRemoved: a Service or one of its ports that answered is gone.
+	ServiceRemoved RiskCode = "ServiceRemoved"
+	ObjectInvalid  RiskCode = "ObjectInvalid"
+)
+
+func (c *comparison) risk(r Risk) { c.d.Risks = append(c.d.Risks, r) }
+
+// riskAt is a risk at a rule of a route.
+func riskAt(at Change, code RiskCode, format string, args ...any) Risk {
+	where := at.Object
+	if at.Rule != "" {
+		where += " " + at.Rule
+	}
+	return Risk{Target: at.Target, Port: at.Port, Callers: at.Callers, Code: code, Message: where + ": " + fmt.Sprintf(format, args...)}
+}
+
+const half = policy.ShareTotal / 2
+
+func jumps(before, after uint32) bool { return max(before, after)-min(before, after) > half }
+
+func (s *serviceComparison) portRisks(number uint16, before, after *policy.Port) {
+	shares := make(map[discovery.Platform]uint32)
+	for i := range before.Backings {
+		shares[before.Backings[i].Platform] = before.Shares[i]
+	}
+	for i := range after.Backings {
+		b := &after.Backings[i]
+		old := shares[b.Platform]
+		if jumps(old, after.Shares[i]) {
+			s.risk(Risk{Target: s.target, Port: number, Code: WeightJump, Message: fmt.Sprintf(
+				"the share of the %s goes from %s to %s at once", b.Platform, percent(old), percent(after.Shares[i]))})
+		}
+		if after.Shares[i] > old && !b.Usable() && s.live(s.after.Key, b.Platform) {
+			s.risk(Risk{Target: s.target, Port: number, Code: NoEndpoints, Message: fmt.Sprintf(
+				"the %s get %s and have no usable endpoint", b.Platform, percent(after.Shares[i]))})
+		}
+	}
+	at := Change{Target: s.target, Port: number, Object: s.target}
+	s.settingRisks(at, portFacts(before), portFacts(after))
+}
+
+// live reports whether it is known what a Service has on a platform: a
+// directory alone has no endpoints, and that says nothing.
+func (c *comparison) live(service discovery.Key, p discovery.Platform) bool {
+	for e := range catalog.Endpoints.All(c.after) {
+		if p == discovery.Pods || e.Platform == p && e.Service == service {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *serviceComparison) weightRisks(at Change, before, after []policy.Backend) {
+	old, now := shares(before), shares(after)
+	for name, share := range now {
+		if jumps(old[name], share) {
+			s.risk(riskAt(at, WeightJump, "%s goes from %s to %s at once", name, percent(old[name]), percent(share)))
+		}
+	}
+	for name, share := range old {
+		if _, still := now[name]; !still && jumps(share, 0) {
+			s.risk(riskAt(at, WeightJump, "%s goes from %s to nothing at once", name, percent(share)))
+		}
+	}
+}
+
+func shares(backends []policy.Backend) map[string]uint32 {
+	out := make(map[string]uint32, len(backends))
+	for i := range backends {
+		out[backendName(&backends[i])] += backends[i].Share
+	}
+	return out
+}
+
+// emptyBackends tells of backends that get more requests and cannot answer one.
+func (s *serviceComparison) emptyBackends(at Change, before, after []policy.Backend) {
+	old := shares(before)
+	now := shares(after)
+	for i := range after {
+		b := &after[i]
+		name := backendName(b)
+		if now[name] <= old[name] || s.usable(b) {
+			continue
+		}
+		s.risk(riskAt(at, NoEndpoints, "%s gets %s and has no usable endpoint", name, percent(now[name])))
+	}
+}
+
+func (s *serviceComparison) usable(b *policy.Backend) bool {
+	if b.Kind != policy.ServiceBackend && b.Kind != policy.InstanceGroupBackend {
+		return true
+	}
+	m := policy.BuildService(s.comparison.after, b.Key)
+	p := portsOf(m)[b.Port]
+	if p == nil {
+		return true // the backend is invalid then, which is told as such
+	}
+	if b.Kind == policy.InstanceGroupBackend {
+		for i := range p.Groups {
+			if p.Groups[i].Name == b.Group {
+				return !s.live(b.Key, discovery.Instances) || (&policy.Backing{Zones: p.Groups[i].Zones}).Usable()
+			}
+		}
+		return true
+	}
+	for i := range p.Backings {
+		if p.Backings[i].Usable() || !s.live(b.Key, p.Backings[i].Platform) {
+			return true
+		}
+	}
+	return false
+}
+
+// settingRisks tells of times that shrink and of sessions that end.
+func (s *serviceComparison) settingRisks(at Change, before, after []fact) {
+	now := make(map[string]string, len(after))
+	for _, f := range after {
+		now[f.field] = f.value
+	}
+	old := make(map[string]string, len(before))
+	for _, f := range before {
+		old[f.field] = f.value
+	}
+	for _, f := range before {
+		if isTimeout(f.field) {
+			was, err := time.ParseDuration(f.value)
+			is, errNow := time.ParseDuration(now[f.field])
+			if err == nil && errNow == nil && is < was && is != 0 || err == nil && errNow == nil && was == 0 && is != 0 {
+				s.risk(riskAt(at, TimeoutShrinks, "%s shrinks from %s to %s", f.field, f.value, now[f.field]))
+			}
+		}
+		if strings.HasPrefix(f.field, "sessionPersistence") && !hasPrefix(after, "sessionPersistence") {
+			s.risk(riskAt(at, SessionPersistenceLost, "sessions do not stay at their backend any more"))
+		}
+		if _, still := now[f.field]; !still && strings.HasPrefix(f.field, "rewrite of the") {
+			s.risk(riskAt(at, RewriteLost, "%s is gone, so backends see another one than before", f.field))
+		}
+	}
+	for _, f := range after {
+		if _, limited := old[f.field]; !limited && isRequestTimeout(f.field) && !hasRequestTimeout(before) && f.value != "0s" {
+			s.risk(riskAt(at, TimeoutShrinks, "requests had no limit of time and get %s", f.value))
+		}
+	}
+}
+
+func isTimeout(field string) bool {
+	return strings.Contains(field, "timeout") || strings.HasSuffix(field, "retry.perTry")
+}
+
+func isRequestTimeout(field string) bool {
+	return strings.HasSuffix(field, "timeout.request") || strings.HasPrefix(field, "timeouts.request")
+}
+
+func hasRequestTimeout(facts []fact) bool {
+	for _, f := range facts {
+		if isRequestTimeout(f.field) && f.value != "0s" {
+			return true
+		}
+	}
+	return false
+}
+
+func hasPrefix(facts []fact, prefix string) bool {
+	for _, f := range facts {
+		if strings.HasPrefix(f.field, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// groupsDeleted tells of InstanceGroups that are deleted while requests go to them.
+func (c *comparison) groupsDeleted() {
+	for g := range catalog.InstanceGroups.All(c.before) {
+		if _, still := catalog.InstanceGroups.Get(c.after, g.Key.String()); still {
+			continue
+		}
+		m := policy.BuildService(c.before, discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name})
+		if m == nil {
+			continue
+		}
+		why := ""
+		for i := range m.Ports {
+			p := &m.Ports[i]
+			for j := range p.Backings {
+				if p.Backings[j].Platform == discovery.Instances && p.Shares[j] > 0 {
+					why = fmt.Sprintf("the instances get %s of Service %s", percent(p.Shares[j]), m.Key)
+				}
+			}
+			for j := range p.Groups {
+				if p.Groups[j].Name == g.Name {
+					why = "a route sends requests to it by name"
+				}
+			}
+		}
+		if why != "" {
+			c.risk(Risk{Target: "InstanceGroup " + g.Key.String(), Code: GroupCarriesTraffic, Message: "it is deleted while it carries traffic: " + why})
+		}
+	}
+}

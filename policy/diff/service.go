@@ -1,0 +1,265 @@
+package diff
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// serviceComparison compares what a Service means; nil where there is none.
+type serviceComparison struct {
+	*comparison
+	before, after *policy.Service
+	target        string
+}
+
+func (s *serviceComparison) compare() {
+	s.facts(Change{Target: s.target}, identityFacts(s.before), identityFacts(s.after))
+	if s.before != nil && s.after == nil {
+		s.risk(Risk{Target: s.target, Code: ServiceRemoved, Message: "nothing answers to its names any more"})
+	}
+	if s.before != nil && s.after != nil && s.before.Home != s.after.Home {
+		s.risk(Risk{Target: s.target, Code: HomeChanges, Message: fmt.Sprintf(
+			"its home changes from %s to %s, and with it all traffic that no TrafficShift holds", s.before.Home, s.after.Home)})
+	}
+	numbers := make(map[uint16]bool)
+	before, after := portsOf(s.before), portsOf(s.after)
+	for n := range before {
+		numbers[n] = true
+	}
+	for n := range after {
+		numbers[n] = true
+	}
+	for _, n := range slices.Sorted(maps.Keys(numbers)) {
+		s.port(n, before[n], after[n])
+	}
+}
+
+func identityFacts(m *policy.Service) []fact {
+	if m == nil {
+		return nil
+	}
+	// What made the home so is told with it, but a new reason for the same home changes nothing.
+	return []fact{
+		{field: "home", value: m.Home.String()},
+		{field: "cluster IPs", value: strings.Join(m.ClusterIPs, ", ")},
+	}
+}
+
+func portsOf(m *policy.Service) map[uint16]*policy.Port {
+	if m == nil {
+		return nil
+	}
+	out := make(map[uint16]*policy.Port, len(m.Ports))
+	for i := range m.Ports {
+		out[m.Ports[i].Number] = &m.Ports[i]
+	}
+	return out
+}
+
+func (s *serviceComparison) port(number uint16, before, after *policy.Port) {
+	at := Change{Target: s.target, Port: number}
+	s.facts(at, portFacts(before), portFacts(after))
+	if before != nil && after == nil && s.after != nil {
+		s.risk(Risk{Target: s.target, Port: number, Code: ServiceRemoved, Message: "nothing answers on the port any more"})
+	}
+	if before != nil && after != nil {
+		s.portRisks(number, before, after)
+	}
+	for _, callers := range s.callers(before, after) {
+		at.Callers = callers
+		old, now := s.rules(s.before, before, callers), s.rules(s.after, after, callers)
+		s.pairs(at, old, now)
+		if before != nil && after != nil && before.Protocol != policy.TCP && after.Protocol != policy.TCP {
+			s.requestRisks(at, httpRules(s.before, before, callers), httpRules(s.after, after, callers))
+		}
+	}
+}
+
+// callers returns "" and the namespaces that have routes of their own on either side.
+func (s *serviceComparison) callers(ports ...*policy.Port) []string {
+	all := map[string]bool{"": true}
+	for _, p := range ports {
+		if p == nil {
+			continue
+		}
+		for namespace := range p.ConsumerHTTP {
+			all[namespace] = true
+		}
+		for namespace := range p.ConsumerTCP {
+			all[namespace] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// ruleView is one match of one rule of any kind of route.
+type ruleView struct {
+	route discovery.ObjectRef
+	// name is "rules[0].matches[1]", and key pairs rules of one route on both sides.
+	name, key string
+	facts     []fact
+	backends  []policy.Backend
+}
+
+// whole is the rule in one line.
+func (v *ruleView) whole() string {
+	parts := make([]string, 0, len(v.facts))
+	for i, f := range v.facts {
+		if i == 0 {
+			continue // the match stands before
+		}
+		parts = append(parts, f.field+" "+f.value)
+	}
+	return v.facts[0].value + " -> " + strings.Join(parts, "; ")
+}
+
+// httpRules returns the rules that hold for callers of a namespace. Where no
+// route is attached it is the one that sends everything to the Service itself.
+func httpRules(m *policy.Service, p *policy.Port, callers string) []policy.Rule {
+	routes := p.HTTP
+	if r, ok := p.ConsumerHTTP[callers]; ok {
+		routes = r
+	}
+	if routes != nil {
+		return routes.Rules
+	}
+	return []policy.Rule{{
+		Route:    discovery.ObjectRef{Kind: "Service", Key: m.Key},
+		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
+		Backends: itself(m, p), Settings: p.Settings,
+	}}
+}
+
+func tcpRules(m *policy.Service, p *policy.Port, callers string) []policy.TCPRule {
+	routes := p.TCP
+	if r, ok := p.ConsumerTCP[callers]; ok {
+		routes = r
+	}
+	if routes != nil {
+		return routes.Rules
+	}
+	return []policy.TCPRule{{
+		Route: discovery.ObjectRef{Kind: "Service", Key: m.Key}, Backends: itself(m, p), Settings: p.Settings,
+	}}
+}
+
+// itself is the Service as the only backend. Its shares are facts of the port.
+func itself(m *policy.Service, p *policy.Port) []policy.Backend {
+	return []policy.Backend{{
+		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
+		Weight: 1, Share: policy.ShareTotal,
+	}}
+}
+
+func (s *serviceComparison) rules(m *policy.Service, p *policy.Port, callers string) []ruleView {
+	if p == nil {
+		return nil
+	}
+	var out []ruleView
+	times := make(map[string]int)
+	add := func(route discovery.ObjectRef, name, match string, facts []fact, backends []policy.Backend) {
+		key := route.String() + " " + match
+		times[key]++
+		out = append(out, ruleView{route, name, fmt.Sprintf("%s %d", key, times[key]), facts, backends})
+	}
+	if p.Protocol == policy.TCP {
+		rules := tcpRules(m, p, callers)
+		for i := range rules {
+			r := &rules[i]
+			facts := tcpRuleFacts(r)
+			add(r.Route, ruleName(r.Route, r.Index, -1, r.Name), facts[0].value, facts, r.Backends)
+		}
+		return out
+	}
+	rules := httpRules(m, p, callers)
+	for i := range rules {
+		r := &rules[i]
+		facts := ruleFacts(r)
+		add(r.Route, ruleName(r.Route, r.Index, r.MatchIndex, r.Name), facts[0].value, facts, r.Backends)
+	}
+	return out
+}
+
+func ruleName(route discovery.ObjectRef, index, match int, name string) string {
+	if route.Kind == "Service" {
+		return "no route is attached"
+	}
+	s := fmt.Sprintf("rules[%d]", index)
+	if match >= 0 {
+		s += fmt.Sprintf(".matches[%d]", match)
+	}
+	if name != "" {
+		s += " (" + name + ")"
+	}
+	return s
+}
+
+// pairs compares rules: first those of a route that match the same, so that
+// inserting a rule changes only itself, then what is left by its place.
+func (s *serviceComparison) pairs(at Change, before, after []ruleView) {
+	partner := make(map[int]int, len(after)) // index in after to index in before
+	taken := make(map[int]bool, len(before))
+	pair := func(same func(b, a *ruleView) bool) {
+		for i := range after {
+			if _, ok := partner[i]; ok {
+				continue
+			}
+			for j := range before {
+				if !taken[j] && same(&before[j], &after[i]) {
+					partner[i], taken[j] = j, true
+					break
+				}
+			}
+		}
+	}
+	pair(func(b, a *ruleView) bool { return b.key == a.key })
+	pair(func(b, a *ruleView) bool {
+		return b.route.Kind == a.route.Kind && b.route.Key == a.route.Key && b.name == a.name
+	})
+	last, moved := -1, false
+	for i := range after {
+		a := &after[i]
+		change := at
+		change.Object, change.Rule = a.route.String(), a.name
+		j, ok := partner[i]
+		if !ok {
+			change.Action, change.After = Added, a.whole()
+			s.d.Changes = append(s.d.Changes, change)
+			s.emptyBackends(change, nil, a.backends)
+			continue
+		}
+		moved = moved || j < last
+		last = max(last, j)
+		s.facts(change, before[j].facts, a.facts)
+		s.settingRisks(change, before[j].facts, a.facts)
+		s.weightRisks(change, before[j].backends, a.backends)
+		s.emptyBackends(change, before[j].backends, a.backends)
+	}
+	for j := range before {
+		if taken[j] {
+			continue
+		}
+		change := at
+		change.Action, change.Object, change.Rule, change.Before = Removed, before[j].route.String(), before[j].name, before[j].whole()
+		s.d.Changes = append(s.d.Changes, change)
+	}
+	if moved {
+		change := at
+		change.Action, change.Field = Changed, "order of the rules"
+		change.Before, change.After = order(before), order(after)
+		s.d.Changes = append(s.d.Changes, change)
+	}
+}
+
+func order(rules []ruleView) string {
+	out := make([]string, len(rules))
+	for i := range rules {
+		out[i] = rules[i].route.String() + " " + rules[i].name
+	}
+	return strings.Join(out, ", ")
+}
