@@ -79,7 +79,8 @@ func BenchmarkJudge(b *testing.B) {
 	in := largeMesh()
 	s := Summarize(in)
 	reports := []Report{
-		{Replica: "a", Known: true, Heard: at(0), Summary: s}, {Replica: "b", Known: true, Heard: at(0), Summary: s},
+		{Replica: "a", Known: true, Heard: at(0), Summary: s},
+		{Replica: "b", Known: true, Heard: at(0), Summary: s},
 		{Replica: "c", Known: true, Heard: at(0), Summary: s},
 	}
 	targets := make([]Target, len(in.Objects))

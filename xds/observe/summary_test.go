@@ -107,43 +107,52 @@ func TestRefusals(t *testing.T) {
 		want       ObjectSummary
 	}{
 		"the cause": {
-			Object{Name: route("edited"), Generation: 2, Held: true}, []Rejection{refused},
+			Object{Name: route("edited"), Generation: 2, Held: true},
+			[]Rejection{refused},
 			ObjectSummary{Generation: 2, State: Refused, Refusal: &Refusal{Resource: refused.Resource, Node: refused.Node, Error: "no such cluster", Held: true}},
 		},
 		"beside the cause, in force as it was": {
-			Object{Name: route("neighbour"), Generation: 1, Index: 3, Held: true}, []Rejection{refused},
+			Object{Name: route("neighbour"), Generation: 1, Index: 3, Held: true},
+			[]Rejection{refused},
 			ObjectSummary{Generation: 1, State: Acknowledged, Index: 3},
 		},
 		"beside the cause, after a restart": {
-			Object{Name: route("neighbour"), Generation: 1, Held: true}, []Rejection{refused},
+			Object{Name: route("neighbour"), Generation: 1, Held: true},
+			[]Rejection{refused},
 			ObjectSummary{Generation: 1, State: Acknowledged, Index: 7},
 		},
 		"edited while it is held": {
-			Object{Name: route("neighbour"), Generation: 2, Held: true}, []Rejection{refused},
+			Object{Name: route("neighbour"), Generation: 2, Held: true},
+			[]Rejection{refused},
 			ObjectSummary{Generation: 2, State: Refused, Refusal: &Refusal{
 				Resource: refused.Resource, Node: refused.Node, Error: "no such cluster", Held: true, Culprit: "HTTPRoute web/edited (generation 2)",
 			}},
 		},
 		"the cause, edited and not mended": {
-			Object{Name: route("edited"), Generation: 3, Held: true}, []Rejection{refused},
+			Object{Name: route("edited"), Generation: 3, Held: true},
+			[]Rejection{refused},
 			ObjectSummary{Generation: 3, State: Refused, Refusal: &Refusal{
 				Resource: refused.Resource, Node: refused.Node, Error: "no such cluster", Held: true, Culprit: "HTTPRoute web/edited (generation 2)",
 			}},
 		},
 		"new beside the cause": {
-			Object{Name: route("another"), Generation: 1, Held: true}, []Rejection{refused},
+			Object{Name: route("another"), Generation: 1, Held: true},
+			[]Rejection{refused},
 			ObjectSummary{Generation: 1, State: Refused, Refusal: &Refusal{Held: true}},
 		},
 		"in force elsewhere": {
-			Object{Name: route("another"), Generation: 1, Index: 2, Held: true}, []Rejection{refused},
+			Object{Name: route("another"), Generation: 1, Index: 2, Held: true},
+			[]Rejection{refused},
 			ObjectSummary{Generation: 1, State: Acknowledged, Index: 2},
 		},
 		"without anything good to go back to": {
-			Object{Name: route("new"), Generation: 1, Index: 5}, []Rejection{alone},
+			Object{Name: route("new"), Generation: 1, Index: 5},
+			[]Rejection{alone},
 			ObjectSummary{Generation: 1, State: Refused, Index: 5, Refusal: &Refusal{Resource: "CDS new", Node: alone.Node, Error: "bad"}},
 		},
 		"edited, and the resource stands": {
-			Object{Name: route("new"), Generation: 2, Index: 6}, []Rejection{alone},
+			Object{Name: route("new"), Generation: 2, Index: 6},
+			[]Rejection{alone},
 			ObjectSummary{Generation: 2, State: Refused, Index: 6, Refusal: &Refusal{
 				Resource: "CDS new", Node: alone.Node, Error: "bad", Culprit: "HTTPRoute web/new (generation 1)",
 			}},
@@ -154,7 +163,8 @@ func TestRefusals(t *testing.T) {
 			ObjectSummary{Generation: 2, State: Refused, Refusal: &Refusal{Resource: "CDS x", Error: "later", Held: true}},
 		},
 		"somebody else's": {
-			Object{Name: route("other"), Generation: 1, Index: 4}, []Rejection{refused, alone},
+			Object{Name: route("other"), Generation: 1, Index: 4},
+			[]Rejection{refused, alone},
 			ObjectSummary{Generation: 1, State: Acknowledged, Index: 4},
 		},
 	} {

@@ -57,7 +57,7 @@ func messages(before *Summary, now *Summary) []*observev1.Summary {
 		grow(m)
 		last.Removed = append(last.Removed, m)
 	}
-	if !full && len(last.Objects)+len(last.Removed) == 0 && before.Proxies == now.Proxies && before.Acknowledged == now.Acknowledged {
+	if !full && len(last.GetObjects())+len(last.GetRemoved()) == 0 && before.Proxies == now.Proxies && before.Acknowledged == now.Acknowledged {
 		return nil
 	}
 	return out
