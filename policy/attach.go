@@ -255,6 +255,9 @@ func httpRoutes(r catalog.Reader, p *Port, routes []*attachment) *HTTPRoutes {
 				from.settings(s)
 			}
 			rule.Settings = s
+			if rule.Sessions() != nil {
+				rule.Backends = withoutFailover(rule.Backends)
+			}
 			rules = append(rules, &rule)
 		}
 	}
@@ -264,6 +267,17 @@ func httpRoutes(r catalog.Reader, p *Port, routes []*attachment) *HTTPRoutes {
 		out.Rules = append(out.Rules, rule.Rule)
 	}
 	out.Provenance = from.list()
+	return out
+}
+
+// withoutFailover returns backends whose backings do not stand in for each
+// other. Envoy finds the endpoint of a session in the cluster that a route
+// names, and an aggregate cluster has none of its own.
+func withoutFailover(in []Backend) []Backend {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].Failover = false
+	}
 	return out
 }
 

@@ -46,6 +46,15 @@ type Rule struct {
 	Settings Settings
 }
 
+// Sessions returns what keeps a client at the endpoint that answered it first,
+// nil for nothing: what the rule states itself, else its policies.
+func (r *Rule) Sessions() *gatewayv1.SessionPersistence {
+	if r.SessionPersistence != nil {
+		return r.SessionPersistence
+	}
+	return r.Settings.SessionPersistence
+}
+
 // PathKind is how a path is compared.
 type PathKind uint8
 
@@ -181,7 +190,8 @@ type Backend struct {
 	// Targets are the Service's backings, Pods first, with their parts of Share: they sum to it. For
 	// other kinds there is one, whose Platform means nothing.
 	Targets []Target
-	// Failover is true if the Service's backings stand in for each other.
+	// Failover is true if the Service's backings stand in for each other. They
+	// do not where a rule keeps sessions, which are at endpoints of one backing.
 	Failover bool
 	// Filters of the backendRef: header edits, and what else its kind allows.
 	Filters Filters

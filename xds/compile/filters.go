@@ -175,22 +175,24 @@ func mirrors(in []policy.Mirror) []*routev3.RouteAction_RequestMirrorPolicy {
 	return out
 }
 
-// corsPolicy returns the policy of the CORS filter. "*" in a list means
-// anything, but with credentials browsers take it literally (Fetch standard,
-// section 3.2.5), so that methods are written out then; an origin is echoed anyway.
+// corsPolicy returns the policy of the CORS filter. For "*" in a list Envoy
+// echoes what the browser asks for, except for the headers to expose, for which
+// nobody asks: with credentials browsers take the "*" there for a header's name
+// (Fetch standard, section 3.2.5), so it is left out.
 func corsPolicy(in *policy.CORS) *corsv3.CorsPolicy {
+	expose := in.ExposeHeaders
+	if in.AllowCredentials {
+		expose = slices.DeleteFunc(slices.Clone(expose), func(name string) bool { return name == "*" })
+	}
 	out := &corsv3.CorsPolicy{
 		AllowMethods:  strings.Join(in.AllowMethods, ", "),
 		AllowHeaders:  strings.Join(in.AllowHeaders, ", "),
-		ExposeHeaders: strings.Join(in.ExposeHeaders, ", "),
+		ExposeHeaders: strings.Join(expose, ", "),
 		// An origin that is not allowed gets no leave, and the application is not asked.
 		ForwardNotMatchingPreflights: wrapperspb.Bool(false),
 	}
 	if in.AllowCredentials {
 		out.AllowCredentials = wrapperspb.Bool(true)
-		if slices.Contains(in.AllowMethods, "*") {
-			out.AllowMethods = "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH"
-		}
 	}
 	if in.MaxAge > 0 {
 		out.MaxAge = strconv.Itoa(int(in.MaxAge))

@@ -12,6 +12,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
@@ -129,8 +130,9 @@ func httpListener(d Declaration) resource.Resource {
 		PreserveExternalRequestId:  true,
 		StripTrailingHostDot:       true,
 		StreamIdleTimeout:          durationpb.New(streamIdle),
-		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
-		LocalReplyConfig:           localReplies(),
+		// Tunnels lead nowhere but where the mesh lets callers go to any host.
+		UpgradeConfigs:   []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: connectUpgrade}},
+		LocalReplyConfig: localReplies(),
 	}
 	r := declared(d)
 	r.Body = resource.Parts{listenerBody(d, nil, []*listenerv3.FilterChain{{
@@ -161,6 +163,8 @@ const (
 	corsFilter    = "envoy.filters.http.cors"
 	faultFilter   = "envoy.filters.http.fault"
 	sessionFilter = "envoy.filters.http.stateful_session"
+	// egressGuardFilter is an RBAC filter of its own.
+	egressGuardFilter = "causeway.egress_guard"
 )
 
 // httpFilters is the chain that every request passes. All that routes may ask
@@ -176,6 +180,7 @@ func httpFilters() []*hcmv3.HttpFilter {
 		{faultFilter, &faultv3.HTTPFault{}},
 		{sessionFilter, &sessionv3.StatefulSession{}},
 		{"envoy.filters.http.dynamic_forward_proxy", egressFilter()},
+		{egressGuardFilter, &rbacfilterv3.RBAC{}},
 		{"envoy.filters.http.router", &routerv3.Router{}},
 	} {
 		out = append(out, &hcmv3.HttpFilter{

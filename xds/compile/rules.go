@@ -37,7 +37,7 @@ func (c *Compiler) ruleRoutes(rules []policy.Rule, port uint16) []*routev3.Route
 func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
 	b := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil,
 	}
 	for i := range p.Backings {
 		b.Targets = append(b.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
@@ -178,13 +178,15 @@ func regex(pattern string) *matcherv3.RegexMatcher {
 func (c *Compiler) action(r *policy.Rule, again bool) *routev3.RouteAction {
 	out := &routev3.RouteAction{
 		// A PHP request may take as long as it takes: no timeout unless asked for.
-		Timeout: durationpb.New(requestTimeout(r)),
-		MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{
-			GrpcTimeoutHeaderMax: durationpb.New(0), // honour grpc-timeout as it is
-		},
+		Timeout:               durationpb.New(requestTimeout(r)),
 		RetryPolicy:           c.retryPolicy(r, again),
 		RequestMirrorPolicies: mirrors(r.Filters.Mirrors),
 		HashPolicy:            hashPolicy(r),
+	}
+	if requestTimeout(r) == 0 {
+		// Callers' grpc-timeout is honoured as it is. Envoy ignores the timeout
+		// of a route that has this, so it stands only where there is none.
+		out.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{GrpcTimeoutHeaderMax: durationpb.New(0)}
 	}
 	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
 		out.IdleTimeout = durationpb.New(t.Idle.Duration)

@@ -20,12 +20,10 @@ import (
 )
 
 // session returns what keeps a client at the endpoint that answered it first,
-// nil for nothing (GEP-1619). What the rule states itself beats a TrafficPolicy.
+// nil for nothing (GEP-1619). It does not bear on the choice of a backend or
+// backing, which comes before it at every request.
 func session(r *policy.Rule) *sessionv3.StatefulSessionPerRoute {
-	s := r.SessionPersistence
-	if s == nil {
-		s = r.Settings.SessionPersistence
-	}
+	s := r.Sessions()
 	if s == nil {
 		return nil
 	}

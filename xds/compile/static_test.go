@@ -18,7 +18,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -43,13 +42,13 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 		case resource.VirtualHost:
 			if r.Visible.Namespace == "" || r.Visible.Namespace == namespace {
 				host := &routev3.VirtualHost{}
-				unmarshal(t, r.Body, host)
+				unmarshal(t, inNamespace(r, namespace), host)
 				routes.VirtualHosts = append(routes.VirtualHosts, host)
 			}
 		case resource.Route:
+			hosts := routes.GetVirtualHosts()
 			unmarshal(t, r.Body, routes)
-			routes.Vhds = nil
-			routes.ValidateClusters = wrapperspb.Bool(true)
+			routes.VirtualHosts, routes.Vhds = hosts, nil
 		case resource.Cluster, resource.Listener:
 		}
 	}
@@ -77,7 +76,7 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 			b.StaticResources.Clusters = append(b.StaticResources.Clusters, c)
 		case resource.Listener:
 			l := &listenerv3.Listener{}
-			unmarshal(t, r.Body, l)
+			unmarshal(t, inNamespace(r, namespace), l)
 			config := l.GetFilterChains()[0].GetFilters()[0].GetTypedConfig()
 			if hcm := (&hcmv3.HttpConnectionManager{}); config.MessageIs(hcm) {
 				require.NoError(t, config.UnmarshalTo(hcm))
@@ -91,6 +90,14 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 	out, err := protojson.Marshal(b)
 	require.NoError(t, err)
 	return out
+}
+
+// inNamespace returns the bytes that a proxy in a namespace gets.
+func inNamespace(r resource.Resource, namespace string) resource.Parts {
+	if own, ok := r.ByNamespace[namespace]; ok {
+		return own
+	}
+	return r.Body
 }
 
 // inZone returns the bytes that a proxy in a zone gets.
