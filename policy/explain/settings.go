@@ -231,8 +231,11 @@ func (e *evaluation) fault(r *policy.Rule) *Answer {
 		return nil
 	}
 	because := "the fault section of " + v.From + " aborts every request"
-	if v.AbortGRPC != nil {
+	if v.AbortGRPC != nil && isGRPC(&e.req) {
 		return &Answer{Status: 200, GRPCStatus: v.AbortGRPC, Because: because}
+	}
+	if v.AbortGRPC != nil {
+		return &Answer{Status: 200, Because: because + " with a gRPC status, of which a caller that does not speak gRPC sees only an empty answer"}
 	}
 	return e.answer(v.AbortStatus, because)
 }

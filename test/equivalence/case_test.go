@@ -127,6 +127,9 @@ func (c *routeCase) objects() []*discovery.Object {
 	}
 	for _, p := range c.policies {
 		p := p.DeepCopy()
+		if p.Spec.TargetRefs[0].Kind == "Service" && p.Namespace != c.namespace {
+			continue
+		}
 		p.Name = c.name + "-" + p.Name
 		var refs []discovery.ObjectName
 		for i := range p.Spec.TargetRefs {

@@ -18,7 +18,7 @@ func differs(e *explain.Explanation, seen observed) string {
 		return fmt.Sprintf("route: evaluator says none, Envoy took %q", seen.Route)
 	}
 	if e.Answer != nil {
-		if why := answerDiffers(e.Answer, seen); why != "" || len(e.Backends) > 0 {
+		if why := answerDiffers(e.Answer, seen); why != "" || len(e.Backends) > 0 || e.Fault != nil {
 			return why // which backend's filters touch it is a matter of chance
 		}
 		return headersDiffer(seen, e.ResponseHeaders)

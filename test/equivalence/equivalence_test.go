@@ -103,7 +103,27 @@ func (m *mesh) check(c *routeCase, r request) (why, outcome string) {
 	default:
 		outcome = strconv.Itoa(e.Answer.Status)
 	}
+	if why := m.unnamed(&e.Envoy); why != "" {
+		return why, outcome
+	}
 	return differs(e, seen), outcome
+}
+
+// unnamed says which of the names of Envoy's resources there is none of, "" if all are there.
+func (m *mesh) unnamed(e *explain.Envoy) string {
+	names := []string{"RDS " + e.RouteConfig}
+	if e.VirtualHost != "" {
+		names = append(names, "VHDS "+e.VirtualHost)
+	}
+	for _, c := range e.Clusters {
+		names = append(names, "CDS "+c)
+	}
+	for _, name := range names {
+		if !m.named[name] {
+			return "there is no " + name
+		}
+	}
+	return ""
 }
 
 // tries is how often a request is sent while a failure is made smaller: where

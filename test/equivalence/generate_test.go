@@ -11,6 +11,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // generator draws cases from small vocabularies, so that rules overlap and
@@ -53,16 +54,23 @@ func newCase(seed uint64, index int, f fixture) *routeCase {
 		if g.chance(25) {
 			r := &gatewayv1.GRPCRoute{ObjectMeta: meta, Spec: gatewayv1.GRPCRouteSpec{CommonRouteSpec: parents}}
 			for range 1 + g.IntN(3) {
-				r.Spec.Rules = append(r.Spec.Rules, g.grpcRule(c))
+				r.Spec.Rules = append(r.Spec.Rules, g.grpcRule())
 			}
 			c.grpc = append(c.grpc, r)
 			continue
 		}
 		r := &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: gatewayv1.HTTPRouteSpec{CommonRouteSpec: parents}}
-		for range 1 + g.IntN(4) {
-			r.Spec.Rules = append(r.Spec.Rules, g.httpRule(c))
+		for i := range 1 + g.IntN(4) {
+			rule := g.httpRule()
+			if g.chance(50) {
+				rule.Name = new(gatewayv1.SectionName(ruleNames[i]))
+			}
+			r.Spec.Rules = append(r.Spec.Rules, rule)
 		}
 		c.http = append(c.http, r)
+	}
+	for i := range pick(g, 0, 0, 0, 1, 2) {
+		c.policies = append(c.policies, g.policy(c, i))
 	}
 	for range requestsPerCase {
 		c.requests = append(c.requests, g.request(c))
@@ -81,6 +89,42 @@ func (g generator) parent(c *routeCase, namespace string) gatewayv1.ParentRefere
 		p.Port = new(gatewayv1.PortNumber(port.Port))
 	case 1:
 		p.SectionName = new(gatewayv1.SectionName(port.Name))
+	}
+	return p
+}
+
+var ruleNames = []string{"first", "second", "third", "fourth"}
+
+// policy draws a TrafficPolicy about the Service, or about a route of its namespace.
+func (g generator) policy(c *routeCase, index int) *v1alpha1.TrafficPolicy {
+	p := &v1alpha1.TrafficPolicy{ObjectMeta: metav1.ObjectMeta{
+		Name: "p" + string(rune('a'+index)), Namespace: c.namespace,
+		CreationTimestamp: metav1.NewTime(time.Date(2026, 1, 1, 0, 0, g.IntN(2), 0, time.UTC)),
+	}}
+	target := v1alpha1.TargetReference{Kind: "Service"}
+	if len(c.http) > 0 && g.chance(70) {
+		route := c.http[g.IntN(len(c.http))]
+		p.Namespace = route.Namespace
+		target = v1alpha1.TargetReference{Group: gatewayv1.GroupName, Kind: "HTTPRoute", Name: route.Name}
+		if g.chance(40) {
+			target.SectionName = pick(g, ruleNames...)
+		}
+	}
+	p.Spec.TargetRefs = []v1alpha1.TargetReference{target}
+	if g.chance(60) {
+		p.Spec.Retry = &v1alpha1.Retry{Attempts: new(int32(g.IntN(3))), Methods: pick(g, nil, []string{"POST"}, []string{"GET", "PUT"})}
+	}
+	if g.chance(40) {
+		p.Spec.Timeout = &v1alpha1.Timeout{Request: &metav1.Duration{Duration: 10 * time.Second}}
+	}
+	if g.chance(30) {
+		abort := &v1alpha1.FaultAbort{Percent: pick[v1alpha1.Percent](g, "100", "0", "100.00")}
+		if g.chance(70) {
+			abort.Status = new(int32(418))
+		} else {
+			abort.GRPCStatus = new(int32(8))
+		}
+		p.Spec.Fault = &v1alpha1.Fault{Abort: abort}
 	}
 	return p
 }
@@ -185,7 +229,7 @@ func (g generator) some(of []string) []string {
 	return out
 }
 
-func (g generator) httpRule(c *routeCase) gatewayv1.HTTPRouteRule {
+func (g generator) httpRule() gatewayv1.HTTPRouteRule {
 	var rule gatewayv1.HTTPRouteRule
 	for range pick(g, 1, 1, 1, 2, 3) {
 		rule.Matches = append(rule.Matches, g.httpMatch())
@@ -351,7 +395,7 @@ var (
 	grpcMethods  = []string{"Get", "Put", "get"}
 )
 
-func (g generator) grpcRule(c *routeCase) gatewayv1.GRPCRouteRule {
+func (g generator) grpcRule() gatewayv1.GRPCRouteRule {
 	var rule gatewayv1.GRPCRouteRule
 	for range g.IntN(3) {
 		var m gatewayv1.GRPCRouteMatch

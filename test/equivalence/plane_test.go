@@ -49,6 +49,8 @@ type mesh struct {
 	client  *client
 	pushes  int
 	names   int // of case Services so far
+	// named has the resources that Envoy sees, as "type name".
+	named map[string]bool
 	// evaluating is how long the evaluator has taken.
 	evaluating time.Duration
 }
@@ -179,6 +181,10 @@ func (m *mesh) put(cases ...*routeCase) error {
 		case rejected != "":
 			return fmt.Errorf("the configuration is rejected: %s", rejected)
 		case err == nil && seen.Echo != nil && settled:
+			m.named = make(map[string]bool)
+			for _, r := range m.store.Resources(snapshot.View{Role: resource.Sidecar, Namespace: callerNamespace, Zone: callerZone}) {
+				m.named[r.Type.String()+" "+r.Name] = true
+			}
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("Envoy does not take up the configuration: %+v, %w; %+v", seen, err, m.server.Proxies())
