@@ -139,7 +139,7 @@ func (v *diffView) describe(t *table) {
 		for _, r := range v.Risks {
 			line("  ! %s: %s: %s", r.Code, place(r.Target, r.Port, r.Callers), r.Message)
 		}
-		line("")
+		line(" ")
 	}
 	if len(v.Objects) > 0 {
 		line("Objects:")
@@ -154,7 +154,7 @@ func (v *diffView) describe(t *table) {
 				line("  %s %s", mark, o.Object)
 			}
 		}
-		line("")
+		line(" ")
 	}
 	v.describeChanges(line)
 	if len(v.Findings) > 0 {
@@ -169,7 +169,7 @@ func (v *diffView) describe(t *table) {
 			}
 			line("  %s %s: %s: %s", actionMarks[f.Action], f.Severity, f.Object, message)
 		}
-		line("")
+		line(" ")
 	}
 	v.describeResources(line)
 }
@@ -179,7 +179,7 @@ func (v *diffView) describeChanges(line func(string, ...any)) {
 	for _, c := range v.Changes {
 		if where := place(c.Target, c.Port, c.Callers); where != last {
 			if last != "" {
-				line("")
+				line(" ")
 			}
 			line("%s", where)
 			last = where
@@ -198,7 +198,7 @@ func (v *diffView) describeChanges(line func(string, ...any)) {
 		}
 	}
 	if last != "" {
-		line("")
+		line(" ")
 	}
 }
 

@@ -295,7 +295,18 @@ func ruleFacts(r *policy.Rule) []fact {
 		b, _ := json.Marshal(r.SessionPersistence) // a struct of the API
 		out = append(out, fact{field: "sessionPersistence of the rule", value: string(b)})
 	}
-	return append(out, settingsFacts("", &r.Settings)...)
+	return append(out, effective(r, settingsFacts("", &r.Settings))...)
+}
+
+// effective leaves out what a rule's own fields win over.
+func effective(r *policy.Rule, settings []fact) []fact {
+	return slices.DeleteFunc(settings, func(f fact) bool {
+		return r.Request != nil && f.field == "timeout.request" ||
+			r.Retry != nil && f.field == "retry.attempts" ||
+			r.Retry != nil && r.Retry.Backoff > 0 && f.field == "retry.backoff" ||
+			r.BackendRequest != nil && f.field == "retry.perTry" ||
+			r.SessionPersistence != nil && strings.HasPrefix(f.field, "sessionPersistence")
+	})
 }
 
 func tcpRuleFacts(r *policy.TCPRule) []fact {
