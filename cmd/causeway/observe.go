@@ -29,9 +29,10 @@ func (s *serve) newObserver(replica string, leader func() string) error {
 
 // observe returns what this replica sees of its own proxies.
 func (s *serve) observe() observe.Local {
-	// Proxies first: what they have acknowledged was in force by then.
-	progress := s.xds.Progress()
+	// Proxies after objects: whoever was there when a generation went out must
+	// be among them. Rejections last: what a proxy has judged may be one.
 	applied := s.engine.Applied()
+	progress := s.xds.Progress()
 	out := observe.Local{
 		Objects: make([]observe.Object, len(applied)), Proxies: make([]observe.Proxy, len(progress)),
 	}

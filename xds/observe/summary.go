@@ -223,7 +223,7 @@ func refusalOf(o *Object, mentions []mention) (r *Refusal, good bool) {
 			good = true
 		case m.refused == o.Generation:
 			return newRefusal(m.Rejection, ""), false
-		case m.Held && !o.Held, m.refused < 0 && !m.Held, other != nil:
+		case m.Held && !o.Held, m.refused < 0 && !m.Held, m.refused > o.Generation, other != nil:
 		default:
 			// An earlier generation was refused, or another object beside this
 			// one: the resource stands as it was, or is held as it was.

@@ -162,6 +162,11 @@ func TestRefusals(t *testing.T) {
 			[]Rejection{refused, {Resource: "CDS x", Error: "later", Since: at(11), Held: true, Objects: []discovery.ObjectRef{refOf("edited", 2)}}},
 			ObjectSummary{Generation: 2, State: Refused, Refusal: &Refusal{Resource: "CDS x", Error: "later", Held: true}},
 		},
+		"a later generation was refused, of which this replica hears soon": {
+			Object{Name: route("new"), Generation: 0, Index: 4},
+			[]Rejection{alone},
+			ObjectSummary{State: Acknowledged, Index: 4},
+		},
 		"somebody else's": {
 			Object{Name: route("other"), Generation: 1, Index: 4},
 			[]Rejection{refused, alone},
