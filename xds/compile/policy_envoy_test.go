@@ -363,7 +363,7 @@ func TestEnvoyEjects(t *testing.T) {
 	m := policyMesh{services: []*policy.Service{
 		eject("fives", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(3))}, bad500),
 		eject("gateways", v1alpha1.OutlierDetection{ConsecutiveGatewayErrors: new(int32(2))}, bad502, plain500),
-		eject("brief", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(2)), BaseEjectionTime: duration(300 * time.Millisecond)}, brief),
+		eject("brief", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(2)), BaseEjectionTime: duration(3 * time.Second)}, brief),
 		eject("half", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(1)), MaxEjectionPercent: new(int32(40))}, bad500, broken("other", 500), broken("third", 500)),
 	}}.start(t)
 
@@ -373,9 +373,9 @@ func TestEnvoyEjects(t *testing.T) {
 	require.Equal(t, 2, got["502"], "%v", got)
 	require.InDelta(t, 29, got["500"], 3, "an application's own errors do not eject: %v", got)
 
-	require.Equal(t, 2, m.ask(t, 40, http.MethodGet, "brief.web")["500"])
+	require.Equal(t, 2, m.ask(t, 20, http.MethodGet, "brief.web")["500"])
 	before := brief.hits.Load()
-	harness.Eventually(t, 5*time.Second, "the endpoint to be back", func() error {
+	harness.Eventually(t, 8*time.Second, "the endpoint to be back before the default of 10s", func() error {
 		m.ask(t, 4, http.MethodGet, "brief.web")
 		if brief.hits.Load() == before {
 			return fmt.Errorf("it had %d requests", before)
