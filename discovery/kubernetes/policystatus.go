@@ -68,6 +68,7 @@ type PolicyStatus struct {
 	client     *Client
 	of         func(catalog.Reader, *discovery.Object) (Status, bool)
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool)
+	rate       float32
 
 	writes   *prometheus.CounterVec
 	pending  prometheus.Gauge
@@ -89,7 +90,7 @@ func NewPolicyStatus(c *Client, of func(catalog.Reader, *discovery.Object) (Stat
 		programmed = func(discovery.ObjectRef) (metav1.Condition, bool) { return metav1.Condition{}, false }
 	}
 	p := &PolicyStatus{
-		client: c, of: of, programmed: programmed,
+		client: c, of: of, programmed: programmed, rate: writeRate,
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_status_writes_total",
 			Help: "Attempts to write the status of a route or policy, by kind and result: written, unchanged, conflict, gone or error.",
@@ -121,7 +122,7 @@ func (p *PolicyStatus) Run(ctx context.Context, cat *catalog.Catalog) error {
 	defer p.pending.Set(0)
 	t := &statusTerm{
 		PolicyStatus: p, cat: cat, recorder: recorder,
-		limiter: flowcontrol.NewTokenBucketRateLimiter(writeRate, writeBurst),
+		limiter: flowcontrol.NewTokenBucketRateLimiter(p.rate, writeBurst),
 		kinds:   make(map[string]objects.Kind), objects: make(map[discovery.ObjectName]*statement),
 		work: make(chan struct{}, 1), complained: make(map[string]time.Time),
 	}

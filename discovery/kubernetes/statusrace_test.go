@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,6 +107,44 @@ func TestStatusRace(t *testing.T) {
 		require.Zero(t, w.count(t, "causeway_status_rewrites_total", ""), "what two leaders say alike is no quarrel")
 		require.Less(t, w.count(t, "causeway_status_writes_total", ""), 3*n*(rounds+1))
 	}
+}
+
+// before is a transport that does something before each request that it is for.
+type before struct {
+	http.RoundTripper
+	do func(*http.Request)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b before) RoundTrip(r *http.Request) (*http.Response, error) {
+	b.do(r)
+	return b.RoundTripper.RoundTrip(r)
+}
+
+// Another controller writes between our reading and our writing: its entry stays.
+func TestStatusConflict(t *testing.T) {
+	kube := startKube(t)
+	installGatewayAPI(t, kube, "experimental")
+	kube.ApplyYAML(t, service+"---"+routeNamed("a"))
+	var conflicts atomic.Int32
+	config := kube.ServiceAccountConfig(t, "causeway-system", "causeway")
+	config.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+		return before{rt, func(r *http.Request) {
+			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/httproutes/a/status") && conflicts.Add(1) <= 2 {
+				if err := meddle(r.Context(), kube, t, "a", int(conflicts.Load())); err != nil {
+					t.Error(err)
+				}
+			}
+		}}
+	})
+	r := newReplica(t, kube, config)
+	w := startPolicyStatus(t, r, nil)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	_, parents, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
+	require.Len(t, parents, 2)
+	require.Equal(t, "round 2", parents[0].Conditions[0].Message)
+	require.EqualValues(t, 3, conflicts.Load())
+	require.Equal(t, 1, w.count(t, "causeway_status_writes_total", ""), "conflicts are settled at once")
 }
 
 // A replica whose rows are old does not take back what a newer leader has said,
