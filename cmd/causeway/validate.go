@@ -2,8 +2,8 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -109,12 +109,9 @@ func validateDir(dir string) ([]validation, error) {
 // compareWhere orders "file:line" by file, then by line as a number.
 func compareWhere(a, b string) int {
 	split := func(s string) (file string, line int) {
-		i := strings.LastIndexByte(s, ':')
-		if i < 0 {
-			return s, 0
-		}
-		_, _ = fmt.Sscan(s[i+1:], &line) // 0 for what is no number
-		return s[:i], line
+		file, number, _ := strings.CutLast(s, ":")
+		line, _ = strconv.Atoi(number) // 0 for what was read from no file
+		return file, line
 	}
 	fileA, lineA := split(a)
 	fileB, lineB := split(b)

@@ -208,16 +208,16 @@ func filterFacts(prefix string, f *policy.Filters) []fact {
 	edits("request", &f.Request)
 	edits("response", &f.Response)
 	if r := f.Redirect; r != nil {
-		value := strconv.Itoa(int(r.Status))
+		parts := []string{strconv.Itoa(int(r.Status))}
 		for _, part := range [][2]string{{"scheme", r.Scheme}, {"host", r.Host}, {"path", editText(r.Path)}} {
 			if part[1] != "" {
-				value += ", " + part[0] + " " + part[1]
+				parts = append(parts, part[0]+" "+part[1])
 			}
 		}
 		if r.Port != 0 {
-			value += fmt.Sprintf(", port %d", r.Port)
+			parts = append(parts, fmt.Sprintf("port %d", r.Port))
 		}
-		out = append(out, fact{field: prefix + "redirect", value: value})
+		out = append(out, fact{field: prefix + "redirect", value: strings.Join(parts, ", ")})
 	}
 	if f.Host != "" {
 		out = append(out, fact{field: prefix + "rewrite of the host", value: f.Host})
