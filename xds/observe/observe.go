@@ -23,8 +23,9 @@ const (
 	// Patience is how long proxies may take to acknowledge a generation, and a
 	// replica to be heard of, before the condition says that they do not.
 	Patience = 10 * time.Second
-	// every is how often a replica looks at its proxies.
-	every = 250 * time.Millisecond
+	// every is how often a replica looks at its proxies, which takes milliseconds
+	// with thousands of objects.
+	every = 500 * time.Millisecond
 	// signOfLife is how often a replica with nothing new to say reports that.
 	signOfLife = 3 * time.Second
 )

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/xds/observe"
+)
+
+// What stands in a replica's Lease can be reached, or it says how to make it so.
+func TestReachable(t *testing.T) {
+	for name, c := range map[string]struct{ listen, podIP, want, err string }{
+		"an address":          {"10.0.0.7:18001", "", "10.0.0.7:18001", ""},
+		"any, in a Pod":       {"[::]:18001", "10.0.0.7", "10.0.0.7:18001", ""},
+		"any, IPv6":           {"[::]:18001", "fd00::7", "[fd00::7]:18001", ""},
+		"any, not in a Pod":   {"0.0.0.0:18001", "", "", "set the environment variable POD_IP"},
+		"any, with a mistake": {"[::]:18001", "here", "", "--observe-listen: other replicas cannot reach [::]:18001"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := reachable(c.listen, c.podIP)
+			if c.err != "" {
+				require.ErrorContains(t, err, c.err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestPrintProgrammed(t *testing.T) {
+	var out bytes.Buffer
+	tab := &table{w: tabwriter.NewWriter(&out, 0, 8, 3, ' ', 0)}
+	printProgrammed(tab, &observe.View{
+		Replicas: []observe.ReplicaView{{Name: "a", State: "reporting"}, {Name: "b", State: "silent"}},
+		Objects: []observe.ProgrammedRow{
+			{Kind: "HTTPRoute", Namespace: "web", Name: "fine", Generation: 1, Status: "True", Reason: observe.ReasonProgrammed},
+			{Kind: "Mesh", Name: "default", Generation: 2, Status: "Unknown", Reason: observe.ReasonNoProxies},
+			{Kind: "HTTPRoute", Namespace: "web", Name: "bad", Generation: 3, Status: "False", Reason: observe.ReasonRejected, Message: "p refused CDS a: no"},
+		},
+	})
+	require.NoError(t, tab.w.Flush())
+	require.Equal(t, "\nreplica b: silent\n\nHTTPRoute web/bad generation 3 is not in force (Rejected): p refused CDS a: no\n", out.String())
+}
+
+// observing returns a control plane that has compiled n objects.
+func observing(t testing.TB, n int) *serve {
+	t.Helper()
+	s, err := newServe(&serveOptions{logLevel: "error", xdsListen: defaultXDSListen})
+	require.NoError(t, err)
+	require.NoError(t, s.newObserver("", nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.engine.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	revision, err := s.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
+		for i := range n {
+			key := discovery.Key{Namespace: "web", Name: fmt.Sprintf("partner-%04d", i)}
+			spec := &v1alpha1.ExternalService{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name, Generation: 2}}
+			spec.Spec.Hosts = []string{key.Name + ".example.com"}
+			spec.Spec.Resolution = v1alpha1.ResolveDNS
+			spec.Spec.Ports = []v1alpha1.ExternalPort{{Number: 80, Protocol: v1alpha1.ExternalHTTP}}
+			catalog.Objects.Put(tx, &discovery.Object{
+				Scope: "test", Kind: "ExternalService", Key: key, Generation: 2, Spec: spec, Hosts: spec.Spec.Hosts,
+			})
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, s.engine.Await(t.Context(), revision))
+	return s
+}
+
+// What the engine has compiled is what is observed, and nobody is said to have
+// it while no proxy is there.
+func TestObserve(t *testing.T) {
+	s := observing(t, 3)
+	local := s.observe()
+	require.Len(t, local.Objects, 3)
+	for _, o := range local.Objects {
+		require.EqualValues(t, 2, o.Generation)
+		require.Positive(t, o.Index)
+		require.LessOrEqual(t, o.Index, local.Index)
+		require.False(t, o.Held)
+	}
+	v := s.observer.View()
+	require.Len(t, v.Objects, 3)
+	require.Equal(t, observe.ReasonNoProxies, v.Objects[0].Reason)
+}
+
+// BenchmarkObserve is one look at 5,000 objects.
+func BenchmarkObserve(b *testing.B) {
+	s := observing(b, 5000)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.observe()
+	}
+}
