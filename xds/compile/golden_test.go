@@ -90,6 +90,10 @@ func TestGolden(t *testing.T) {
 			for _, zone := range zonesOf(resources) {
 				harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), harness.NewAuthority(t, "ca").CertPEM))
 			}
+			for _, namespace := range namespacesOf(resources) {
+				harness.ValidateEnvoy(t, static(t, resources, namespace, "", ""))
+			}
+			requireNeedsMet(t, resources)
 			for seed := range uint64(5) {
 				in.shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
 				require.Equal(t, resources, compileAll(t, in, sections), "the order of the input changes the output")
@@ -276,6 +280,11 @@ func render(t *testing.T, resources []resource.Resource) map[string]string {
 			notes = append(notes, "needs "+strings.Join(r.Needs, " "))
 		}
 		add(section, m, notes...)
+		for _, namespace := range slices.Sorted(maps.Keys(r.ByNamespace)) {
+			proto.Reset(m)
+			unmarshal(t, r.ByNamespace[namespace], m)
+			add(section, m, "instead, for callers of namespace "+namespace)
+		}
 		for _, zone := range slices.Sorted(maps.Keys(r.ByZone)) {
 			out["zones.yaml"] += weights(t, r, zone)
 		}
@@ -306,6 +315,17 @@ func weights(t *testing.T, r resource.Resource, zone string) string {
 	require.True(t, proto.Equal(&base, &own), "more than the weights differs in zone %s", zone)
 	out.WriteString("}\n")
 	return out.String()
+}
+
+// namespacesOf returns the namespaces whose callers get something of their own.
+func namespacesOf(resources []resource.Resource) []string {
+	namespaces := make(map[string]bool)
+	for _, r := range resources {
+		for n := range r.ByNamespace {
+			namespaces[n] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(namespaces))
 }
 
 // zonesOf returns the zones that make a difference, and one that makes none.

@@ -246,7 +246,7 @@ func TestEnvoyMirrors(t *testing.T) {
 	require.Equal(t, map[string]int{"b": 20}, m.count(t, 20, http.MethodGet, "all.web/"), "failures of the copy are not the caller's")
 	require.Equal(t, map[string]int{"b": 20}, m.count(t, 20, http.MethodPost, "dead-mirror.web/"))
 
-	settled := func(of ...*backend) (sum float64) {
+	settled := func(of ...*backend) int64 {
 		before := int64(-1)
 		require.Eventually(t, func() bool {
 			now := int64(0)
@@ -257,18 +257,18 @@ func TestEnvoyMirrors(t *testing.T) {
 			before = now
 			return same
 		}, 10*time.Second, 200*time.Millisecond)
-		return float64(before)
+		return before
 	}
 	const n = 600
 	before := settled(copied)
 	m.count(t, n, http.MethodGet, "third.web/")
-	require.InDelta(t, 1./3, (settled(copied)-before)/n, .1)
+	require.InDelta(t, 1./3, float64(settled(copied)-before)/n, .1)
 	before = settled(copied)
 	m.count(t, 50, http.MethodGet, "none.web/")
 	require.Equal(t, before, settled(copied))
 	m.count(t, n, http.MethodGet, "shared-mirror.web/")
 	require.InDelta(t, n, settled(pod, instance), n*.1, "a copy of each request, whichever backing gets it")
-	require.InDelta(t, .25, settled(pod)/n, .1)
+	require.InDelta(t, .25, float64(settled(pod))/n, .1)
 }
 
 // The table of the Gateway API's conformance test HTTPRouteCORS, and what the
