@@ -21,12 +21,14 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/objects"
 )
 
-// How soon it is looked again whether a kind is served, and how long a CRD
-// that is there may take until it is: only then nothing is waited for any more.
+// How soon it is looked again whether a kind is served, also while the API
+// server does not say, and how long a CRD that is there may take until it is:
+// only then nothing is waited for any more.
 const (
-	lookFirst = 200 * time.Millisecond
-	lookMost  = 30 * time.Second
-	lookGrace = 10 * time.Second
+	lookFirst   = 200 * time.Millisecond
+	lookMost    = 30 * time.Second
+	lookFailing = 5 * time.Second
+	lookGrace   = 10 * time.Second
 )
 
 // kindSource keeps the rows of a policy kind equal to the cluster, for as long
@@ -114,8 +116,13 @@ func (k *kindSource) follow(ctx context.Context) error {
 		k.tell(version)
 		var timer <-chan time.Time
 		if !settled {
+			most := lookMost
+			if err != nil {
+				most = lookFailing
+			}
+			pause = min(pause, most)
 			timer = time.After(pause)
-			pause = min(2*pause, lookMost)
+			pause *= 2
 		}
 		// What can happen: the CRD changed or the reading failed, it is time to look again, the end.
 		select {
@@ -123,10 +130,7 @@ func (k *kindSource) follow(ctx context.Context) error {
 			return ctx.Err()
 		case <-timer:
 		case <-k.look:
-			if settled {
-				pause = lookFirst
-			}
-			pause = min(pause, lookGrace/4)
+			pause = lookFirst
 		}
 	}
 }
@@ -247,7 +251,7 @@ func (k *kindSource) watchCRD(ctx context.Context) error {
 		},
 	}
 	slow := backoff()
-	slow.Cap = time.Minute
+	slow.Cap = lookMost
 	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, k.client.core), &metav1.PartialObjectMetadata{},
 		(*crdStore)(k), cache.ReflectorOptions{Name: "CRD of " + k.status.name, Backoff: slow}).RunWithContext(ctx)
 	return ctx.Err()

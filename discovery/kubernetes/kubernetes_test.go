@@ -434,12 +434,12 @@ func TestAdmission(t *testing.T) {
 	kube := startKube(t)
 	for edit, want := range map[string]string{
 		"region: ap-northeast-1|region: tokyo":                                 "spec.region",
-		"selector: {autoScalingGroups: [php-web]}|selector: {}":                "empty selector",
+		"selector: {autoScalingGroups: [php-web]}|selector: {}":                "would take every instance",
 		"ports: [{name: http, port: 8080}]|ports: [{name: http, port: 99999}]": "65535",
 		"ports: [{name: http, port: 8080}]|ports: []":                          "at least 1",
 		"spot: Avoid|spot: Never":                                              "Unsupported value",
 		"spot: Avoid|healthCheck: {interval: 1ms}":                             "out of bounds: write 1s to 5m",
-		"name: php-web-ec2|name: " + strings.Repeat("x", 51):                   "at most 50",
+		"name: php-web-ec2|name: " + strings.Repeat("x", 51):                   "more than 50",
 	} {
 		from, to, _ := strings.Cut(edit, "|")
 		err := harness.Run(t.Context(), "bad", nil, func(_ context.Context, tb harness.TB) {
