@@ -86,7 +86,7 @@ func newKubeSource(t harness.TB) (*kubeSource, error) {
 	}
 	k.Namespace(t, namespace)
 	k.Namespace(t, "causeway-system")
-	routes := objects.Resource(gatewayv1.SchemeGroupVersion.WithResource("httproutes")).Namespace(namespace)
+	routes := objects.Resource(gatewayv1.GroupVersion.WithResource("httproutes")).Namespace(namespace)
 	return &kubeSource{client: client, routes: routes, kubeconfig: k.Kubeconfig(t)}, nil
 }
 

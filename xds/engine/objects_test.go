@@ -17,8 +17,6 @@ import (
 
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
-func ptr[T any](v T) *T { return &v }
-
 // mutateObject makes one random change to the routes, policies and grants: they
 // come, change, go, and refer to what is and what is not there.
 func mutateObject(r *rand.Rand, tx *catalog.Tx) {
@@ -51,23 +49,23 @@ func mutateObject(r *rand.Rand, tx *catalog.Tx) {
 
 func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Object {
 	service := func() string { return fmt.Sprintf("s%d", r.IntN(2)) }
-	namespace := func() *gatewayv1.Namespace { return ptr(gatewayv1.Namespace(pick(r, "a", "b"))) }
+	namespace := func() *gatewayv1.Namespace { return new(gatewayv1.Namespace(pick(r, "a", "b"))) }
 	parents := gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
-		Group: ptr(gatewayv1.Group("")), Kind: ptr(gatewayv1.Kind("Service")), Namespace: namespace(), Name: gatewayv1.ObjectName(service()),
-		Port: pick(r, nil, nil, ptr(gatewayv1.PortNumber(80)), ptr(gatewayv1.PortNumber(3306))),
+		Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Namespace: namespace(), Name: gatewayv1.ObjectName(service()),
+		Port: pick(r, nil, nil, new(gatewayv1.PortNumber(80)), new(gatewayv1.PortNumber(3306))),
 	}}}
 	backend := func() gatewayv1.BackendRef {
-		ref := gatewayv1.BackendRef{Weight: ptr(r.Int32N(4))}
-		ref.Namespace, ref.Port = namespace(), ptr(gatewayv1.PortNumber(pick(r, int32(80), 9000, 3306)))
+		ref := gatewayv1.BackendRef{Weight: new(r.Int32N(4))}
+		ref.Namespace, ref.Port = namespace(), new(pick(r, gatewayv1.PortNumber(80), 9000, 3306))
 		switch r.IntN(4) {
 		case 0:
-			ref.Group, ref.Kind = ptr(gatewayv1.Group(v1alpha1.Group)), ptr(gatewayv1.Kind("InstanceGroup"))
+			ref.Group, ref.Kind = new(gatewayv1.Group(v1alpha1.Group)), new(gatewayv1.Kind("InstanceGroup"))
 			ref.Name = gatewayv1.ObjectName(service() + "-ec2")
 		case 1:
-			ref.Group, ref.Kind = ptr(gatewayv1.Group(v1alpha1.Group)), ptr(gatewayv1.Kind("ExternalService"))
+			ref.Group, ref.Kind = new(gatewayv1.Group(v1alpha1.Group)), new(gatewayv1.Kind("ExternalService"))
 			ref.Name = gatewayv1.ObjectName(fmt.Sprintf("E%d", r.IntN(2)))
 		default:
-			ref.Group, ref.Kind, ref.Name = ptr(gatewayv1.Group("")), ptr(gatewayv1.Kind("Service")), gatewayv1.ObjectName(service())
+			ref.Group, ref.Kind, ref.Name = new(gatewayv1.Group("")), new(gatewayv1.Kind("Service")), gatewayv1.ObjectName(service())
 		}
 		return ref
 	}
@@ -77,11 +75,11 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 	}
 	settings := v1alpha1.TrafficSettings{
 		Timeout: &v1alpha1.Timeout{Connect: &metav1.Duration{Duration: time.Duration(1+r.IntN(3)) * time.Second}},
-		Retry:   &v1alpha1.Retry{Attempts: ptr(r.Int32N(4))},
+		Retry:   &v1alpha1.Retry{Attempts: new(r.Int32N(4))},
 	}
 	switch kind {
 	case "HTTPRoute":
-		rule := gatewayv1.HTTPRouteRule{Name: ptr(gatewayv1.SectionName("rule"))}
+		rule := gatewayv1.HTTPRouteRule{Name: new(gatewayv1.SectionName("rule"))}
 		for _, b := range backends {
 			rule.BackendRefs = append(rule.BackendRefs, gatewayv1.HTTPBackendRef{BackendRef: b})
 		}
