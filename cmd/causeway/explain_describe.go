@@ -113,10 +113,11 @@ func describeForwarded(t *table, e *explain.Explanation) {
 		if b.Answer != nil {
 			continue
 		}
-		text := fmt.Sprintf("%s %s  host %s", b.Forwarded.Method, b.Forwarded.Path, b.Forwarded.Host)
+		parts := []string{b.Forwarded.Method + " " + b.Forwarded.Path, "host " + b.Forwarded.Host}
 		for _, h := range b.Forwarded.Headers {
-			text += fmt.Sprintf("  %s: %s", h.Name, h.Value)
+			parts = append(parts, h.Name+": "+h.Value)
 		}
+		text := strings.Join(parts, "  ")
 		if text != printed {
 			t.row("Backend gets:", text)
 			printed = text

@@ -151,7 +151,14 @@ func (e *evaluation) apply(rule *policy.Rule) {
 	out.Retry = e.retryOf(rule)
 	out.SessionPersistence = persistenceOf(rule)
 	f := &rule.Filters
-	// Answers that need no backend come in the order of the proxy's filters.
+	// Answers that need no backend come in the order of the proxy's filters. CORS
+	// is about what backends answer: it is left out where none is asked.
+	if f.CORS != nil && f.Failed == "" && f.Redirect == nil && len(rule.Backends) > 0 {
+		if answer := e.cors(f.CORS); answer != nil {
+			out.Answer = answer
+			return
+		}
+	}
 	if answer := e.fault(rule); answer != nil {
 		out.Answer = answer
 		return
@@ -173,13 +180,6 @@ func (e *evaluation) apply(rule *policy.Rule) {
 		out.Answer = e.failed(rule, "the rule names no backend with a weight above 0")
 		e.decorate(&f.Response)
 		return
-	}
-	// CORS is about what backends answer: a proxy leaves it out elsewhere.
-	if f.CORS != nil {
-		if answer := e.cors(f.CORS); answer != nil {
-			out.Answer = answer
-			return
-		}
 	}
 	e.forward(rule)
 	e.decorate(&f.Response)

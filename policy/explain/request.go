@@ -46,7 +46,7 @@ func ParseRequest(from Workload, method, url string, headers []Header) (Request,
 	scheme, rest, ok := strings.Cut(url, "://")
 	switch {
 	case !ok:
-		scheme, rest = "http", url
+		rest = url
 	case strings.EqualFold(scheme, "https"):
 		return req, fmt.Errorf("%s: the mesh cannot look into TLS that the workload makes itself: "+
 			"ask for http:// and let the mesh make TLS to the target (ExternalService, BackendTLSPolicy)", url)
