@@ -16,6 +16,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -86,7 +87,7 @@ func newKubeSource(t harness.TB) (*kubeSource, error) {
 	}
 	k.Namespace(t, namespace)
 	k.Namespace(t, "causeway-system")
-	routes := objects.Resource(gatewayv1.GroupVersion.WithResource("httproutes")).Namespace(namespace)
+	routes := objects.Resource(schema.GroupVersionResource{Group: gatewayv1.GroupName, Version: "v1", Resource: "httproutes"}).Namespace(namespace)
 	return &kubeSource{client: client, routes: routes, kubeconfig: k.Kubeconfig(t)}, nil
 }
 
