@@ -57,7 +57,7 @@ func (e *evaluation) evaluate() {
 		e.externalPort(&h)
 	case h.any:
 		e.out.Envoy.VirtualHost = h.envoyName
-		e.out.Envoy.Routes = []string{anyRouteName}
+		e.out.Envoy.Routes, e.out.Envoy.Clusters = []string{anyRouteName}, []string{anyClusterName}
 		e.out.Backends = []Backend{{
 			Kind: "Host", Name: e.req.Host, Percent: 100, Interval: Interval{0, policy.ShareTotal},
 			Forwarded: e.message(),

@@ -146,6 +146,7 @@ func TestHosts(t *testing.T) {
 	require.Nil(t, e.Answer)
 	require.Equal(t, "http/any", e.Envoy.VirtualHost)
 	require.Equal(t, "Host", e.Backends[0].Kind)
+	require.Equal(t, []string{"egress"}, e.Envoy.Clusters)
 }
 
 // Every match that holds says why it is not the one, by the criterion of the

@@ -13,6 +13,7 @@ const (
 	routeConfigName = "http"
 	anyHostName     = "http/any"
 	anyRouteName    = "any"
+	anyClusterName  = "egress"
 	defaultRoute    = "default"
 	// safeSuffix marks the half of a match that safe methods take: Envoy has one
 	// retry policy per route, and they may be sent again after more failures.
