@@ -72,8 +72,14 @@ func TestEnvoyEndsSlowRequests(t *testing.T) {
 		host, want string
 		fast       bool
 	}{
-		{"none", "slow", false}, {"request", "504", true}, {"policy", "504", true}, {"zero", "slow", false},
-		{"backend", "504", true}, {"per-try", "second", true}, {"idle", "504", true}, {"not-idle", ".....", false},
+		{"none", "slow", false},
+		{"request", "504", true},
+		{"policy", "504", true},
+		{"zero", "slow", false},
+		{"backend", "504", true},
+		{"per-try", "second", true},
+		{"idle", "504", true},
+		{"not-idle", ".....", false},
 	} {
 		begun := time.Now()
 		require.Equal(t, map[string]int{tc.want: 1}, m.count(t, 1, http.MethodGet, tc.host+".web/"), tc.host)

@@ -3,8 +3,12 @@ package compile_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -321,6 +325,42 @@ func TestEnvoyTakesEveryRoute(t *testing.T) {
 			require.NoError(t, harness.CheckEnvoyConfig(static(t, resources, namespace, "", "")), "seed %d, callers of %s", seed, namespace)
 		}
 	}
+}
+
+var (
+	fuzzedPath = regexp.MustCompile(`^(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+$`)
+	fuzzedName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+)
+
+// Whatever rules there are: no panic, and messages that Envoy's own rules accept.
+func FuzzRoutes(f *testing.F) {
+	for seed := range uint64(8) {
+		f.Add(seed, "/a", "x-a", "100%")
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, path, name, value string) {
+		services := randomRoute{rand.New(rand.NewPCG(seed, 12))}.world(6) //nolint:gosec // a repeatable draw is the point
+		if !fuzzedPath.MatchString(path) || !fuzzedName.MatchString(name) || !utf8.ValidString(value) || strings.ContainsFunc(value, unicode.IsControl) {
+			t.Skip("policy lets none of this through")
+		}
+		services = append(services, routed("fuzzed", policy.Rule{
+			Match: prefix(path), Backends: []policy.Backend{invalid},
+			Filters: policy.Filters{
+				Path:    &policy.PathEdit{Prefix: true, Value: path},
+				Request: policy.HeaderEdits{Set: []policy.Header{{Name: name, Value: value}}, Remove: []string{name}},
+			},
+		}))
+		for _, r := range compileServices(t, services) {
+			if r.Type != resource.VirtualHost {
+				continue
+			}
+			for _, body := range append([]resource.Parts{r.Body}, variants(r)...) {
+				m := &routev3.VirtualHost{}
+				unmarshal(t, body, m)
+				require.NoError(t, m.ValidateAll(), r.Name)
+				requireTotals(t, m)
+			}
+		}
+	})
 }
 
 func variants(r resource.Resource) (out []resource.Parts) {
