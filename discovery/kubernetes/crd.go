@@ -113,7 +113,9 @@ func (k *kindSource) follow(ctx context.Context) error {
 			// There may be objects, but nobody can read them.
 			k.status.write(func(st *discovery.SourceStatus) { st.Synced = true })
 		}
-		k.tell(version)
+		if err == nil {
+			k.tell(version)
+		}
 		var timer <-chan time.Time
 		if !settled {
 			most := lookMost

@@ -245,6 +245,27 @@ func TestKindsComeAndGo(t *testing.T) {
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, everyKind[0].text)
 	r.waitRow(t, "HTTPRoute web/a", "comes again", there)
+
+	// An API server that does not answer says nothing about what is installed.
+	r.waitNote(t, "kubernetes/httproutes", "experimental channel")
+	kube.Kill9()
+	harness.Eventually(t, 30*time.Second, "the failure is told", func() error {
+		if st, _ := catalog.Sources.Get(r.catalog.Read(), "kubernetes/httproutes"); st.Error == "" {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
+	kube.Restart(t)
+	harness.Eventually(t, 30*time.Second, "the recovery is told", func() error {
+		st, _ := catalog.Sources.Get(r.catalog.Read(), "kubernetes/httproutes")
+		if _, ok := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/a"); !ok {
+			t.Fatal("what was known is gone")
+		}
+		if st.Error != "" || !strings.Contains(st.Note, "experimental channel") {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	})
 }
 
 // A cluster whose Gateway API is older serves ReferenceGrant v1beta1 only.

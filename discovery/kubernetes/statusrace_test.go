@@ -35,7 +35,8 @@ spec:
 
 // meddle keeps an entry of another controller in the status of a route up to
 // date, as a good citizen does: it reads, changes its own and writes what it read.
-func meddle(ctx context.Context, kube *harness.Kube, t *testing.T, name string, round int) error {
+func meddle(ctx context.Context, t *testing.T, kube *harness.Kube, name string, round int) error {
+	t.Helper()
 	path := pathIn("HTTPRoute", "web", name)
 	for ctx.Err() == nil {
 		raw, err := api(t, kube).Get().AbsPath(path).DoRaw(ctx)
@@ -86,7 +87,7 @@ func TestStatusRace(t *testing.T) {
 	}
 	for round := 1; round <= rounds; round++ {
 		for i := range n {
-			require.NoError(t, meddle(t.Context(), kube, t, name(i), round))
+			require.NoError(t, meddle(t.Context(), t, kube, name(i), round))
 			if i%2 == 0 {
 				body := fmt.Sprintf(`{"spec":{"hostnames":["round%d.example"]}}`, round)
 				require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(pathIn("HTTPRoute", "web", name(i))).Body([]byte(body)).Do(t.Context()).Error())
@@ -131,7 +132,7 @@ func TestStatusConflict(t *testing.T) {
 	config.Wrap(func(rt http.RoundTripper) http.RoundTripper {
 		return before{rt, func(r *http.Request) {
 			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/httproutes/a/status") && conflicts.Add(1) <= 2 {
-				if err := meddle(r.Context(), kube, t, "a", int(conflicts.Load())); err != nil {
+				if err := meddle(r.Context(), t, kube, "a", int(conflicts.Load())); err != nil {
 					t.Error(err)
 				}
 			}
