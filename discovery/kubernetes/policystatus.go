@@ -342,7 +342,7 @@ func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 		return false // gone, or another one by now, of which a row will come
 	}
 	programmed := have.programmed
-	if c, known := t.condition(s); known {
+	if c, known := t.condition(s.row, s.status); known {
 		programmed = digestCondition(&c)
 	}
 	if have.said == s.said && have.programmed == programmed {
@@ -353,11 +353,11 @@ func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 
 // condition returns the condition Programmed of an object, if it is known and
 // there is an entry that it belongs to.
-func (t *statusTerm) condition(s *statement) (metav1.Condition, bool) {
-	if len(s.status.Conditions)+len(s.status.Parents)+len(s.status.Ancestors) == 0 {
+func (t *statusTerm) condition(row *discovery.Object, want Status) (metav1.Condition, bool) {
+	if len(want.Conditions)+len(want.Parents)+len(want.Ancestors) == 0 {
 		return metav1.Condition{}, false
 	}
-	return t.programmed(s.row.Ref())
+	return t.programmed(row.Ref())
 }
 
 func uidOf(o *discovery.Object) types.UID {
@@ -513,7 +513,7 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 		return resultUnchanged, nil
 	}
 	var programmed *metav1.Condition
-	if c, known := t.condition(s); known {
+	if c, known := t.condition(row, want); known {
 		programmed = &c
 	}
 	next := merge(have, want, programmed, metav1.Now().Rfc3339Copy())
