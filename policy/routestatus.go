@@ -153,6 +153,9 @@ func rival(all []*attachment, self *attachment, port uint16) *attachment {
 // older route of its kind takes them. Such a route is accepted nevertheless,
 // as the conformance suite wants: it is in force as soon as the other goes.
 func overtaken(all []*attachment, self *attachment, port uint16) []Finding {
+	if self.object.Kind != "TCPRoute" && self.object.Kind != "TLSRoute" {
+		return nil // the rules of others merge
+	}
 	var out []Finding
 	for _, a := range all {
 		if a == self {

@@ -55,18 +55,18 @@ func TestPrintProgrammed(t *testing.T) {
 }
 
 // observing returns a control plane that has compiled n objects.
-func observing(t testing.TB, n int) *serve {
-	t.Helper()
+func observing(tb testing.TB, n int) *serve {
+	tb.Helper()
 	s, err := newServe(&serveOptions{logLevel: "error", xdsListen: defaultXDSListen})
-	require.NoError(t, err)
-	require.NoError(t, s.newObserver("", nil))
-	ctx, cancel := context.WithCancel(t.Context())
+	require.NoError(tb, err)
+	require.NoError(tb, s.newObserver("", nil))
+	ctx, cancel := context.WithCancel(tb.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = s.engine.Run(ctx)
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		<-done
 	})
@@ -83,8 +83,8 @@ func observing(t testing.TB, n int) *serve {
 		}
 		return nil
 	})
-	require.NoError(t, err)
-	require.NoError(t, s.engine.Await(t.Context(), revision))
+	require.NoError(tb, err)
+	require.NoError(tb, s.engine.Await(tb.Context(), revision))
 	return s
 }
 

@@ -35,7 +35,7 @@ const (
 	judgeEvery  = time.Second
 	judgeShare  = 10
 	editedMost  = 50
-	writeRate   = 20
+	writeRate   = 50
 	writeBurst  = 50
 	writeWithin = 10 * time.Second
 )

@@ -176,7 +176,7 @@ func (e *evaluation) external(b *policy.Backend, out *Target) {
 func connectTimeout(s *policy.Settings) []Setting {
 	connect := Setting{Name: "connect", Value: durationText(defaultConnect), From: fromDefault}
 	if t := s.Timeout; t != nil {
-		set(&connect, t.Connect, from(s, "timeout"))
+		set(&connect, t.Connect, from(s, "timeout.connect"))
 	}
 	return []Setting{connect}
 }

@@ -82,14 +82,16 @@ func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, locat
 	if scheme == "https" && own == ":80" {
 		own = ""
 	}
-	implied := map[string]uint16{"http": 80, "https": 443}[r.Scheme]
+	implied := map[string]uint16{"http": 80, "https": 443}[scheme]
 	kept := r.Host == "" && port != 80 // the request's own port has to go
 	switch {
 	case r.Port != 0 && (r.Port != implied || kept):
 		own = ":" + strconv.Itoa(int(r.Port))
+	case r.Host != "" && r.Scheme == "" && r.Port == 0 && port != 80:
+		own = ":" + strconv.Itoa(int(port))
 	case r.Host != "":
 		own = ""
-	case kept && implied != 0:
+	case kept && r.Scheme != "" && implied != 0:
 		own = ":" + strconv.Itoa(int(implied))
 	}
 	if r.Host != "" {

@@ -209,7 +209,7 @@ func persistenceOf(r *policy.Rule) *Setting {
 // every request gets it.
 func (e *evaluation) fault(r *policy.Rule) *Answer {
 	f := r.Settings.Fault
-	if f == nil {
+	if f == nil || (f.Abort != nil && f.Abort.GRPCStatus != nil && !isGRPC(&e.req)) {
 		return nil
 	}
 	v := &Fault{From: from(&r.Settings, "fault")}
@@ -231,11 +231,8 @@ func (e *evaluation) fault(r *policy.Rule) *Answer {
 		return nil
 	}
 	because := "the fault section of " + v.From + " aborts every request"
-	if v.AbortGRPC != nil && isGRPC(&e.req) {
-		return &Answer{Status: 200, GRPCStatus: v.AbortGRPC, Because: because}
-	}
 	if v.AbortGRPC != nil {
-		return &Answer{Status: 200, Because: because + " with a gRPC status, of which a caller that does not speak gRPC sees only an empty answer"}
+		return &Answer{Status: 200, GRPCStatus: v.AbortGRPC, Because: because}
 	}
 	return e.answer(v.AbortStatus, because)
 }

@@ -429,7 +429,8 @@ type FaultAbort struct {
 	// +kubebuilder:validation:Minimum=200
 	// +kubebuilder:validation:Maximum=599
 	Status *int32 `json:"status,omitempty"`
-	// GRPCStatus is the gRPC status code of the answer.
+	// GRPCStatus is the gRPC status code of the answer. The whole fault, with
+	// its delay, then concerns gRPC requests only.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=16

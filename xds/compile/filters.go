@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strconv"
@@ -103,13 +104,17 @@ func redirect(r *policy.Redirect, match *policy.PathMatch, port uint16) *routev3
 	if r.Scheme != "" {
 		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: r.Scheme}
 	}
-	wellKnown := map[string]uint32{"http": 80, "https": 443}[r.Scheme]
+	// Callers speak http to their proxy.
+	wellKnown := map[string]uint32{"http": 80, "https": 443}[cmp.Or(r.Scheme, "http")]
 	ownPort := r.Host == "" && port != 80
 	switch {
-	case r.Port == 0 && ownPort:
-		out.PortRedirect = wellKnown
 	case uint32(r.Port) == wellKnown && !ownPort:
 		out.PortRedirect = 0
+	case r.Port != 0:
+	case r.Scheme != "" && ownPort:
+		out.PortRedirect = wellKnown
+	case r.Scheme == "" && r.Host != "" && port != 80:
+		out.PortRedirect = uint32(port)
 	}
 	e := editPath(r.Path, match)
 	switch {
@@ -211,6 +216,12 @@ func corsPolicy(in *policy.CORS) *corsv3.CorsPolicy {
 
 func fault(in *v1alpha1.Fault) *faultv3.HTTPFault {
 	out := &faultv3.HTTPFault{}
+	if in.Abort != nil && in.Abort.GRPCStatus != nil {
+		// Others would take the answer for an empty 200.
+		out.Headers = []*routev3.HeaderMatcher{headerMatcher("content-type", &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "application/grpc"},
+		})}
+	}
 	if d := in.Delay; d != nil {
 		out.Delay = &commonfaultv3.FaultDelay{
 			FaultDelaySecifier: &commonfaultv3.FaultDelay_FixedDelay{FixedDelay: durationpb.New(d.Duration.Duration)},

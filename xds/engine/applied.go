@@ -92,6 +92,9 @@ func (e *Engine) Applied() []Applied {
 		for _, u := range states {
 			a.Staged, a.Pinned = a.Staged || u.Staged, a.Pinned || u.Pinned
 		}
+		if a.Pinned {
+			o.index = 0 // what mends it must reach the proxies anew
+		}
 		if o.index == 0 && !a.Staged && !a.Pinned {
 			o.index = settledAt(o.floor, states)
 		}

@@ -305,6 +305,9 @@ func (st *stream) refused(t resource.Type, w sent, message string, now time.Time
 	ts.fault, ts.faultAt = message, now
 	st.server.opts.Metrics.rejected.WithLabelValues(t.String()).Inc()
 	culprits := st.sub.Reject(t, w.ids, w.frames, st.node.ID, message)
+	// What was refused along with them does not count as there.
+	st.sub.Rewind(w.before)
+	st.through = min(st.through, w.before)
 	if len(culprits) == 0 {
 		ts.limit = max(1, len(w.ids)/2)
 	}
@@ -452,6 +455,8 @@ func (st *stream) record(b *snapshot.Batch, ids []uint32, cause time.Time) strin
 	ts.resources += uint64(len(ids))
 	if len(ts.waiting) >= maxWaiting {
 		st.release(ts.waiting[0])
+		// That it is forgotten does not mean that it was accepted.
+		ts.waiting[1].before = min(ts.waiting[1].before, ts.waiting[0].before)
 		ts.waiting = slices.Delete(ts.waiting, 0, 1)
 	}
 	w := sent{nonce: st.nonce, ids: ids, before: st.through, cause: cause, at: time.Now()}

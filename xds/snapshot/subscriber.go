@@ -422,9 +422,12 @@ func (sub *Subscriber) apart(b Batch) []Batch {
 	return out
 }
 
+// nothingLeft reports whether the client was sent all that it is to have. What
+// it is still to lose does not count: a removed cluster and its endpoints go
+// later, and nobody uses them.
 func (sub *Subscriber) nothingLeft() bool {
 	for t := range sub.dirty {
-		if !sub.dirty[t].empty() || !sub.held[t].empty() {
+		if !sub.dirty[t].empty() || (resource.Type(t) != resource.Endpoint && !sub.held[t].empty()) {
 			return false
 		}
 	}
@@ -437,6 +440,14 @@ func (sub *Subscriber) Progress() (joined, through uint64) {
 	sub.store.mu.Lock() // Collect writes with only the read lock
 	defer sub.store.mu.Unlock()
 	return sub.joined, sub.through
+}
+
+// Rewind takes back that everything up to the present was handed over: what
+// came after an index was refused.
+func (sub *Subscriber) Rewind(index uint64) {
+	sub.store.mu.Lock()
+	defer sub.store.mu.Unlock()
+	sub.through = min(sub.through, index)
 }
 
 func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
