@@ -48,7 +48,7 @@ type table struct{ w *tabwriter.Writer }
 
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
-		if c == "" {
+		if c == "" && len(cells) > 1 { // a row of nothing parts what stands around it
 			cells[i] = "-"
 		}
 	}
