@@ -20,7 +20,9 @@ func findWorkload(r catalog.Reader, proxies []server.ProxyStatus, name, zone str
 		}
 		for i := range proxies {
 			if proxies[i].ID == name {
-				return workloadIn(parts[1], []string{proxies[i].Zone}, zone), nil
+				out := workloadIn(parts[1], []string{proxies[i].Zone}, zone)
+				out.Listener = httpListener(&proxies[i])
+				return out, nil
 			}
 		}
 		if proxies != nil {
@@ -33,14 +35,18 @@ func findWorkload(r catalog.Reader, proxies []server.ProxyStatus, name, zone str
 		return explain.Workload{}, wrongInput("--from: %q is neither NAMESPACE/NAME nor a node id", name)
 	}
 	var zones []string
+	listener := ""
 	for i := range proxies {
 		p := &proxies[i]
 		if parts := strings.Split(p.ID, "~"); len(parts) == 4 && (parts[1] == namespace && parts[2] == workload || p.Service == name) {
 			zones = append(zones, p.Zone)
+			listener = httpListener(p)
 		}
 	}
 	if len(zones) > 0 {
-		return workloadIn(namespace, zones, zone), nil
+		out := workloadIn(namespace, zones, zone)
+		out.Listener = listener // a workload's proxies are configured alike
+		return out, nil
 	}
 	key := discovery.Key{Namespace: namespace, Name: workload}
 	if _, ok := catalog.Services.Get(r, key.String()); ok {
@@ -59,6 +65,16 @@ func findWorkload(r catalog.Reader, proxies []server.ProxyStatus, name, zone str
 			name, namespace, joinOr(namespaces, "(none)"))
 	}
 	return explain.Workload{Namespace: namespace, Zone: zone}, nil
+}
+
+// httpListener returns the listener at which a proxy's workload sends HTTP requests.
+func httpListener(p *server.ProxyStatus) string {
+	for _, name := range p.Listeners {
+		if strings.HasPrefix(name, "http/") {
+			return name
+		}
+	}
+	return ""
 }
 
 // workloadIn chooses the zone of a workload: the one that is asked for, or the first of those it is in.

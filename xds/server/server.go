@@ -158,14 +158,16 @@ type TypeStatus struct {
 
 // ProxyStatus is the state of one connected proxy.
 type ProxyStatus struct {
-	ID        string        `json:"id"`
-	Role      resource.Role `json:"role"`
-	Service   string        `json:"service"`
-	Zone      string        `json:"zone"`
-	Version   string        `json:"version"`
-	Protocol  string        `json:"protocol"` // delta or sotw
-	Peer      string        `json:"peer"`
-	Connected time.Time     `json:"connected"`
+	ID       string        `json:"id"`
+	Role     resource.Role `json:"role"`
+	Service  string        `json:"service"`
+	Zone     string        `json:"zone"`
+	Version  string        `json:"version"`
+	Protocol string        `json:"protocol"` // delta or sotw
+	Peer     string        `json:"peer"`
+	// Listeners that the proxy declared.
+	Listeners []string  `json:"listeners,omitempty"`
+	Connected time.Time `json:"connected"`
 	// InSync is true if everything that the proxy follows was sent and acknowledged.
 	InSync bool `json:"inSync"`
 	// Pending counts changes not sent yet, Held those that wait for other resources.

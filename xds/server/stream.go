@@ -490,7 +490,7 @@ func (st *stream) status() ProxyStatus {
 	defer st.mu.Unlock()
 	p := ProxyStatus{
 		ID: st.node.ID, Role: st.node.Role, Service: st.node.Service, Zone: st.node.Zone, Version: st.node.Version,
-		Protocol: st.protocol.name(), Peer: st.peer, Connected: st.since, Pending: lag.Pending, Held: lag.Held,
+		Protocol: st.protocol.name(), Peer: st.peer, Listeners: st.node.Declared, Connected: st.since, Pending: lag.Pending, Held: lag.Held,
 	}
 	if !st.sending.IsZero() && time.Since(st.sending) > stalledAfter {
 		p.StalledSince = st.sending
