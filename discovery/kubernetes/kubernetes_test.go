@@ -125,6 +125,7 @@ spec: {ports: [{name: http, port: 80}]}
 // Objects come, change and go; the API server dies, is compacted behind our
 // back and comes again: rows are always what was last known, and then what is.
 func TestSource(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, service)
 	r := newReplica(t, kube, nil)
@@ -207,6 +208,7 @@ func instances(t *testing.T, cat *catalog.Catalog, n int, change func(i int, e *
 // What the leader publishes is what every replica reads back: the same rows. A
 // change of one instance rewrites one slice. What is not known is not touched.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, service+"---"+group)
 	leader, follower := newReplica(t, kube, nil), newReplica(t, kube, nil)
@@ -280,6 +282,7 @@ func TestPublish(t *testing.T) {
 // version does not know. It reads all of their endpoints, and as a leader it
 // does not rewrite what says the same.
 func TestVersionSkew(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, service+"---"+group)
 	r := newReplica(t, kube, nil)
@@ -312,6 +315,7 @@ func TestVersionSkew(t *testing.T) {
 
 // One leads; when it goes another does, and at no time two.
 func TestElection(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	var leading atomic.Int32
 	start := func(name string) (e *Election, stop func()) {
@@ -346,6 +350,7 @@ func TestElection(t *testing.T) {
 
 // Homes are recorded once and survive.
 func TestHomes(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, service)
 	r := newReplica(t, kube, nil)
@@ -371,6 +376,7 @@ func TestHomes(t *testing.T) {
 
 // Status says what is known, and Events tell of what turned.
 func TestStatus(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, service+"---"+group)
 	r := newReplica(t, kube, nil)
@@ -431,6 +437,7 @@ func TestStatus(t *testing.T) {
 // The API server refuses wrong InstanceGroups with a text that helps, and the
 // deletion of one that carries traffic.
 func TestAdmission(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	for edit, want := range map[string]string{
 		"region: ap-northeast-1|region: tokyo":                                 "spec.region",

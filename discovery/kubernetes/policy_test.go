@@ -184,6 +184,7 @@ spec: {egress: {mode: AllowAny}}
 
 // Every kind comes, changes and goes, and leaves no finalizer behind.
 func TestPolicyKinds(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, service)
@@ -219,6 +220,7 @@ func TestPolicyKinds(t *testing.T) {
 // A cluster may lack kinds. The mesh runs without them, says so, and takes them
 // up when they are installed, as it lets them go.
 func TestKindsComeAndGo(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, service)
 	r := newReplica(t, kube, nil) // ready without any of the Gateway API
@@ -270,6 +272,7 @@ func TestKindsComeAndGo(t *testing.T) {
 
 // A cluster whose Gateway API is older serves ReferenceGrant v1beta1 only.
 func TestOlderVersion(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, `
 apiVersion: apiextensions.k8s.io/v1
@@ -343,6 +346,7 @@ spec:
 // The standard channel drops experimental fields. The object says which, until
 // the other channel is installed under it and it is applied again.
 func TestChannelUpgrade(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "standard")
 	kube.ApplyYAML(t, service)
@@ -374,6 +378,7 @@ func TestChannelUpgrade(t *testing.T) {
 
 // ConfigMaps are read while a policy names them, and no others.
 func TestConfigMaps(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, service+`
@@ -426,6 +431,7 @@ spec:
 
 // Without the right to read a ConfigMap the mesh runs, and says so.
 func TestConfigMapRefused(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	role := kube.Client(t).RbacV1().ClusterRoles()

@@ -124,6 +124,7 @@ func patchStatus(t *testing.T, kube *harness.Kube, kind, namespace, name, manage
 // A status says what is wrong and heals by itself; what other controllers say
 // stays; a new leader finds nothing to write.
 func TestPolicyStatus(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	r := newReplica(t, kube, nil)
@@ -209,6 +210,7 @@ func TestPolicyStatus(t *testing.T) {
 // Programmed is told beside the rest, for each parent, and stays while nothing
 // is known of it.
 func TestProgrammed(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, service)
@@ -263,6 +265,7 @@ func TestProgrammed(t *testing.T) {
 // Two who want the last word on a status: it is put right, but not at the
 // other one's pace.
 func TestQuarrel(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, service+"---"+everyKind[0].text)
@@ -285,6 +288,7 @@ func TestQuarrel(t *testing.T) {
 // Thousands of objects cost one write each, at the rate; an edit does not wait
 // behind them; then nothing happens any more.
 func TestStatusOfManyObjects(t *testing.T) {
+	t.Parallel()
 	const n, rate = 2000, 50
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
@@ -337,6 +341,7 @@ func TestStatusOfManyObjects(t *testing.T) {
 
 // Every wrong object says for itself what is wrong with it; right ones work.
 func TestWrongObjects(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, service)

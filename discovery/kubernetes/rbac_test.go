@@ -46,6 +46,7 @@ func clusterRole(t *testing.T) map[string]bool {
 // A kind that the mesh reads needs a rule; a rule for a route or policy that
 // nothing needs is too much.
 func TestRBACOfKinds(t *testing.T) {
+	t.Parallel()
 	rights := clusterRole(t)
 	policies := policyKinds()
 	for _, k := range objects.Kinds() {
@@ -67,23 +68,5 @@ func TestRBACOfKinds(t *testing.T) {
 		for _, verb := range []string{"create", "update", "patch", "delete", "deletecollection"} {
 			require.False(t, rights[resource+" "+verb], "%s %s", verb, resource)
 		}
-	}
-}
-
-// The kustomization installs every CRD of ours.
-func TestKustomizationHasCRDs(t *testing.T) {
-	root, err := harness.Root()
-	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(root, "manifests", "kustomization.yaml")) //nolint:gosec // the repository's own
-	require.NoError(t, err)
-	var k struct {
-		Resources []string `json:"resources"`
-	}
-	require.NoError(t, yaml.Unmarshal(text, &k))
-	files, err := filepath.Glob(filepath.Join(root, "manifests", "crds", "*.yaml"))
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		require.Contains(t, k.Resources, "crds/"+filepath.Base(file))
 	}
 }

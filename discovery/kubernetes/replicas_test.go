@@ -49,6 +49,7 @@ func (w *watched) wait(t *testing.T, limit time.Duration, want ...Replica) {
 // manifests: one that stops is gone at once, one that dies when its Lease ends,
 // one that restarts has another certificate.
 func TestReplicas(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	account := kube.ServiceAccountConfig(t, "causeway-system", "causeway")
 	a, b := newClient(t, account), newClient(t, account)
@@ -123,6 +124,7 @@ func announceUntilKilled(t *testing.T, kube *harness.Kube, r Replica) (kill func
 
 // Leases of the dead are removed by the leader, and nobody else's.
 func TestRemoveReplicas(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	leases := kube.Client(t).CoordinationV1().Leases("causeway-system")
 	holder := "x"

@@ -75,6 +75,7 @@ func meddle(ctx context.Context, t *testing.T, kube *harness.Kube, name string, 
 // Two who believe to lead and another controller write the same statuses while
 // a user edits the objects: in the end everyone's newest word is there.
 func TestStatusRace(t *testing.T) {
+	t.Parallel()
 	const n, rounds = 20, 5
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
@@ -124,6 +125,7 @@ func (b before) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // Another controller writes between our reading and our writing: its entry stays.
 func TestStatusConflict(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, service+"---"+routeNamed("a"))
@@ -151,6 +153,7 @@ func TestStatusConflict(t *testing.T) {
 // A replica whose rows are old does not take back what a newer leader has said,
 // and does not judge a new object by what its predecessor said.
 func TestStaleRows(t *testing.T) {
+	t.Parallel()
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")
 	kube.ApplyYAML(t, service+"---"+routeNamed("a"))
@@ -188,6 +191,7 @@ func TestStaleRows(t *testing.T) {
 
 // The API server dies while statuses are written: afterwards all are.
 func TestStatusOutage(t *testing.T) {
+	t.Parallel()
 	const n = 120
 	kube := startKube(t)
 	installGatewayAPI(t, kube, "experimental")

@@ -71,7 +71,7 @@ func TestEveryCRDIsInstalled(t *testing.T) {
 	require.Len(t, crds, 4)
 	kustomization := read(t, "manifests", "kustomization.yaml")
 	for _, crd := range crds {
-		require.Contains(t, kustomization, "- crds/"+filepath.Base(crd)+"\n")
+		require.Equal(t, 1, strings.Count(kustomization, "- crds/"+filepath.Base(crd)+"\n"), "kustomize takes a resource once: %s", crd)
 	}
 }
 
