@@ -219,7 +219,7 @@ func fault(in *v1alpha1.Fault) *faultv3.HTTPFault {
 	if in.Abort != nil && in.Abort.GRPCStatus != nil {
 		// Others would take the answer for an empty 200.
 		out.Headers = []*routev3.HeaderMatcher{headerMatcher("content-type", &matcherv3.StringMatcher{
-			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "application/grpc"},
+			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(`application/grpc(\+.*)?`)},
 		})}
 	}
 	if d := in.Delay; d != nil {
