@@ -20,7 +20,7 @@ const fromDefault = "default"
 const (
 	defaultConnect  = 2 * time.Second
 	defaultIdle     = time.Hour
-	defaultAttempts = 3
+	defaultAttempts = 4
 	defaultBackoff  = 25 * time.Millisecond
 )
 

@@ -163,7 +163,7 @@ type RetryCondition string
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.statusCodes) || !has(self.retryOn) || 'RetriableStatusCodes' in self.retryOn",message="statusCodes have no effect without RetriableStatusCodes: add it to retryOn"
 type Retry struct {
-	// Attempts is how often a request is sent again at most; 0 is never. Default: 3.
+	// Attempts is how often a request is sent again at most; 0 is never. Default: 4.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10

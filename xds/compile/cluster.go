@@ -38,10 +38,11 @@ const (
 	lastResort = 1
 	// ejectAfter is how many connections in a row must fail before a caller
 	// stops using an endpoint for a while. An application's own errors never
-	// eject: PHP answers 500 for its bugs on every host alike. It is one less
+	// eject: PHP answers 500 for its bugs on every host alike. It is two less
 	// than a request has attempts, so that a request leaves a zone whose only
-	// endpoint is dead.
-	ejectAfter   = retries
+	// endpoint is dead: an ejection takes effect once Envoy's main thread has
+	// run, and on a busy machine the next attempt may be quicker than that.
+	ejectAfter   = retries - 1
 	ejectionTime = 10 * time.Second
 	// minRetries is how many requests of a proxy to a Service may be retried
 	// at a time, whatever their part of all.

@@ -26,7 +26,7 @@ import (
 // to the other backing: a backing that dies all at once loses no request until
 // callers have noticed.
 const (
-	retries         = 3
+	retries         = 4
 	backingAttempts = 2
 	// hostReselections is how often Envoy draws again when it drew a host that
 	// has just failed. With two hosts, 5 draws still gave it back in 1 of 60.
