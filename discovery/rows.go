@@ -239,6 +239,33 @@ type Home struct {
 	Platform Platform
 	// Because says what made it so, for `endpoints`, `validate` and `diff`.
 	Because string
+	// Supersedes is the value of the home annotation that a completed
+	// TrafficShift found: as long as the annotation still says that, the record
+	// counts and not the annotation. "" where the annotation counts.
+	Supersedes string
+}
+
+// ShiftState is how far a TrafficShift has come: its status, which all replicas
+// route by. The TrafficShift itself is a row of Objects.
+type ShiftState struct {
+	Scope string
+	// Key is the TrafficShift's.
+	Key
+	// UID of the TrafficShift that the status is about, "" without Kubernetes.
+	UID string
+	// Version is the object's resource version, for writing the next status.
+	Version string
+	Status  *v1alpha1.TrafficShiftStatus
+}
+
+// Freeze is an order that nothing may move for the time of an incident. There
+// is at most one row.
+type Freeze struct {
+	Scope string
+	// Config is true if besides the steps of shifts all configuration but endpoints is frozen.
+	Config     bool
+	By, Reason string
+	Since      time.Time
 }
 
 // SourceStatus is a source's freshness.

@@ -3,7 +3,11 @@
 // mistake reported. It is pure: no clock, no context, no logging, no I/O.
 package policy
 
-import "github.com/causeway-mesh/causeway/discovery"
+import (
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
 
 // Protocol is what is spoken on a port of a Service.
 type Protocol uint8
@@ -27,6 +31,9 @@ type Service struct {
 	// otherwise, and HomeBecause what made it so.
 	Home        discovery.Platform
 	HomeBecause string
+	// Shift is the TrafficShift that is in charge of the Service's shares, nil
+	// while there is none that is under way.
+	Shift *Shift
 	// Provenance lists the objects that the Service's clusters and defaults
 	// come from: the Service first, then its InstanceGroups by name, then
 	// policies. Those of attached routes stand with the routes.
@@ -64,6 +71,37 @@ type Port struct {
 	// Groups are the InstanceGroups that a route names as a backend, by name:
 	// each has a cluster of its own besides that of its backing.
 	Groups []Group
+}
+
+// Shift is what a TrafficShift that is under way makes of its Service.
+type Shift struct {
+	// Object is the TrafficShift, without a generation: what it says of shares
+	// changes without one.
+	Object discovery.ObjectName
+	// Pods is the part of the traffic that pods have, in millionths.
+	Pods uint32
+	// Cohort says which requests move together, nil for each on its own.
+	Cohort *Cohort
+	// Shadow says which requests are copied, nil for none.
+	Shadow *Shadow
+}
+
+// Cohort says which requests move together: those with the same value of a
+// cookie or a header. One of Cookie and Header is set.
+type Cohort struct {
+	Cookie, Header string
+	// TTL is the lifetime of the cookie that the mesh sets on the first answer
+	// to who has none, 0 if the cookie is the application's own.
+	TTL time.Duration
+}
+
+// Shadow says which requests are copied to the other backing.
+type Shadow struct {
+	To discovery.Platform
+	// Share of the requests in millionths.
+	Share uint32
+	// Methods sorted; at least one.
+	Methods []string
 }
 
 // Group is one InstanceGroup's part of the backing on instances.

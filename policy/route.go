@@ -190,6 +190,8 @@ type Backend struct {
 	// Targets are the Service's backings, Pods first, with their parts of Share: they sum to it. For
 	// other kinds there is one, whose Platform means nothing.
 	Targets []Target
+	// Shift of the Service, nil for other kinds and where none is under way.
+	Shift *Shift
 	// Failover is true if the Service's backings stand in for each other. They
 	// do not where a rule keeps sessions, which are at endpoints of one backing.
 	Failover bool

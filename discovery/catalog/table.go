@@ -108,6 +108,17 @@ var (
 		id:    func(h *discovery.Home) string { return h.Key.String() },
 		scope: func(h *discovery.Home) string { return h.Scope },
 	}
+	ShiftStates = Table[*discovery.ShiftState]{
+		name:  "shiftstates",
+		id:    func(s *discovery.ShiftState) string { return s.Key.String() },
+		scope: func(s *discovery.ShiftState) string { return s.Scope },
+	}
+	// Freezes has at most one row, FreezeID.
+	Freezes = Table[*discovery.Freeze]{
+		name:  "freezes",
+		id:    func(*discovery.Freeze) string { return FreezeID },
+		scope: func(f *discovery.Freeze) string { return f.Scope },
+	}
 	Sources = Table[*discovery.SourceStatus]{
 		name:  "sources",
 		id:    func(s *discovery.SourceStatus) string { return s.Name },
@@ -115,12 +126,17 @@ var (
 	}
 )
 
+// FreezeID is the id of the only row of Freezes.
+const FreezeID = "freeze"
+
 // tables lists every table, in the order in which a new feed hands out what is
 // there: what refers to another row comes after it.
 func tables() []*memdb.TableSchema {
 	return []*memdb.TableSchema{
 		Sources.schema(),
 		Homes.schema(),
+		Freezes.schema(),
+		ShiftStates.schema(),
 		Services.schema(),
 		InstanceGroups.schema(),
 		Objects.schema(),

@@ -32,6 +32,10 @@ const (
 	// GuardReleaseAnnotation on an InstanceGroup is a time (RFC 3339): what the
 	// never-empty guard held back until then may go.
 	GuardReleaseAnnotation = Group + "/guard-release"
+	// CommandAnnotation on a TrafficShift is what somebody wants of it (ShiftCommand, as JSON).
+	CommandAnnotation = Group + "/command"
+	// ShiftFinalizer keeps a TrafficShift until its Service's home is recorded.
+	ShiftFinalizer = Group + "/shift"
 	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on such a slice.
 	ManagedBy = "causeway.dev"
 )

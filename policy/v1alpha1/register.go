@@ -13,7 +13,7 @@ func GroupVersion() schema.GroupVersion { return schema.GroupVersion{Group: Grou
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion(),
 		&InstanceGroup{}, &InstanceGroupList{}, &TrafficPolicy{}, &TrafficPolicyList{},
-		&ExternalService{}, &ExternalServiceList{}, &Mesh{}, &MeshList{})
+		&ExternalService{}, &ExternalServiceList{}, &Mesh{}, &MeshList{}, &TrafficShift{}, &TrafficShiftList{})
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil
 }

@@ -1,0 +1,136 @@
+package outcome
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+	"slices"
+)
+
+// subBits is how many bits of a value below its highest one tell buckets apart:
+// a bucket is at most 1/32 of its values wide, so a quantile is wrong by at
+// most 3 %.
+const subBits = 5
+
+// Histogram counts values by their size, in buckets that grow with them. The
+// zero value is empty. It is small where few sizes occur, and it can be merged
+// and subtracted exactly, unlike a list of quantiles.
+type Histogram struct {
+	// Buckets sorted by Index, each with a Count above 0.
+	Buckets []Bucket
+}
+
+// Bucket counts the values of one range.
+type Bucket struct {
+	Index uint16
+	Count uint64
+}
+
+// bucketOf returns the index of a value's bucket.
+func bucketOf(v uint64) uint16 {
+	if v < 1<<subBits {
+		return uint16(v)
+	}
+	exponent := bits.Len64(v) - 1 - subBits
+	return uint16((exponent+1)<<subBits + int(v>>exponent) - 1<<subBits)
+}
+
+// bounds returns the least value of a bucket and how many values it is wide.
+func bounds(index uint16) (low, width float64) {
+	if index < 1<<subBits {
+		return float64(index), 1
+	}
+	exponent := int(index>>subBits) - 1
+	return math.Ldexp(float64(1<<subBits+int(index)&(1<<subBits-1)), exponent), math.Ldexp(1, exponent)
+}
+
+// Add counts a value n times.
+func (h *Histogram) Add(v, n uint64) {
+	if n == 0 {
+		return
+	}
+	index := bucketOf(v)
+	i, found := slices.BinarySearchFunc(h.Buckets, index, func(b Bucket, index uint16) int { return cmp.Compare(b.Index, index) })
+	if found {
+		h.Buckets[i].Count += n
+		return
+	}
+	h.Buckets = slices.Insert(h.Buckets, i, Bucket{index, n})
+}
+
+// Merge adds all that another histogram has counted.
+func (h *Histogram) Merge(other Histogram) {
+	h.combine(other, func(a, b uint64) uint64 { return a + b })
+}
+
+// Sub takes away what an older state of the same histogram had counted. A
+// bucket that would fall below 0 is left at 0: counts never go backwards.
+func (h *Histogram) Sub(older Histogram) {
+	h.combine(older, func(a, b uint64) uint64 { return a - min(a, b) })
+}
+
+func (h *Histogram) combine(other Histogram, f func(a, b uint64) uint64) {
+	out := make([]Bucket, 0, len(h.Buckets)+len(other.Buckets))
+	add := func(index uint16, a, b uint64) {
+		if n := f(a, b); n > 0 {
+			out = append(out, Bucket{index, n})
+		}
+	}
+	a, b := h.Buckets, other.Buckets
+	for len(a) > 0 || len(b) > 0 {
+		switch {
+		case len(b) == 0 || len(a) > 0 && a[0].Index < b[0].Index:
+			add(a[0].Index, a[0].Count, 0)
+			a = a[1:]
+		case len(a) == 0 || b[0].Index < a[0].Index:
+			add(b[0].Index, 0, b[0].Count)
+			b = b[1:]
+		default:
+			add(a[0].Index, a[0].Count, b[0].Count)
+			a, b = a[1:], b[1:]
+		}
+	}
+	h.Buckets = out
+}
+
+// Clone returns a copy that shares nothing.
+func (h *Histogram) Clone() Histogram { return Histogram{slices.Clone(h.Buckets)} }
+
+// Total returns how many values were counted.
+func (h *Histogram) Total() uint64 {
+	n := uint64(0)
+	for _, b := range h.Buckets {
+		n += b.Count
+	}
+	return n
+}
+
+// Above returns how many values are greater than v, as far as the buckets tell:
+// of v's own bucket the part that lies above.
+func (h *Histogram) Above(v uint64) float64 {
+	n := 0.
+	for _, b := range h.Buckets {
+		low, width := bounds(b.Index)
+		n += float64(b.Count) * (1 - min(max((float64(v)-low)/width, 0), 1))
+	}
+	return n
+}
+
+// Quantile returns the value below which the part q (0 to 1) of the values
+// lies, 0 of an empty histogram.
+func (h *Histogram) Quantile(q float64) float64 {
+	rank := q * float64(h.Total())
+	for _, b := range h.Buckets {
+		if n := float64(b.Count); rank > n {
+			rank -= n
+			continue
+		}
+		low, width := bounds(b.Index)
+		return low + width*rank/float64(b.Count)
+	}
+	if n := len(h.Buckets); n > 0 {
+		low, width := bounds(h.Buckets[n-1].Index)
+		return low + width
+	}
+	return 0
+}

@@ -1,0 +1,169 @@
+// Package shift decides how a TrafficShift goes on. It is pure: what was seen,
+// what was said, and the time come in, and the next status comes out.
+//
+//   - Judge says whether what callers got is good enough (guard.go).
+//   - Spend keeps the error budget (budget.go).
+//   - Room says whether the target can carry a step (capacity.go).
+//   - Next is the state machine (machine.go).
+//   - PlanOf says what the steps mean (plan.go).
+package shift
+
+import (
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// Side is what callers got of one backing over the guard's window, all ports together.
+type Side struct {
+	outcome.Counts
+	// Load is the number of requests by load reports.
+	Load uint64
+	// Usable is how many endpoints get new requests, Known how many there are.
+	Usable, Known int
+}
+
+// Observation is what was seen of a Service over a window that ends now.
+type Observation struct {
+	// Window is its length.
+	Window time.Duration
+	// Covered is for how long this leader has seen outcomes without a gap, at
+	// most Window: shorter than Window right after a change of leader.
+	Covered time.Duration
+	// SharePods is the part of the traffic that pods had through the whole window, in
+	// millionths, and Stable is for how long they have had it, at most Window.
+	SharePods uint32
+	Stable    time.Duration
+	Pods      Side
+	Instances Side
+	// Shadow compares mirrored answers, nil while nothing is mirrored.
+	Shadow *outcome.Pairs
+	// Proxies is how many proxies are connected that may call the Service; Silent names those
+	// (at most five) whose load reports count requests while their outcomes do not arrive.
+	Proxies int
+	Silent  []string
+	// TCP is true if the Service has no HTTP port: then requests are
+	// connections and there is no latency.
+	TCP bool
+	// Metrics are the answers of the spec's metrics, in its order.
+	Metrics []Metric
+}
+
+// Metric is an answer of another system.
+type Metric struct {
+	Name  string
+	Value float64
+	// Error is why there is no value, "" if there is one.
+	Error string
+}
+
+// Result is what a verdict comes to.
+type Result string
+
+// The results. Hold neither goes on nor back.
+const (
+	Pass Result = "Pass"
+	Hold Result = "Hold"
+	Fail Result = "Fail"
+)
+
+// Verdict is what the guard says.
+type Verdict struct {
+	Result Result
+	// Figure is what decided it, for example "successRate", "latency", "errorBudget",
+	// "minRequests", "silence", "metrics/checkout-errors".
+	Figure string
+	// Reason in a sentence with the figure and its bound.
+	Reason string
+}
+
+// Room says whether the target can carry a share.
+type Room struct {
+	OK bool
+	// Reason in a sentence, with how far off it is.
+	Reason string
+}
+
+// Fleet is what stands behind a Service, for capacity and advice.
+type Fleet struct {
+	// ReadyPods and InstancesInService get new requests.
+	ReadyPods, InstancesInService int
+	// Autoscaler is the HorizontalPodAutoscaler of the pods, nil for none.
+	Autoscaler *Autoscaler
+	// Groups are the auto scaling groups behind the Service's InstanceGroups, by name.
+	Groups []ScalingGroup
+	// Error is why some of this is not known, "" if all is: capacity then holds.
+	Error string
+}
+
+// Autoscaler is a HorizontalPodAutoscaler.
+type Autoscaler struct {
+	Name             string
+	Current, Maximum int
+	// Limited is true if it wants more replicas than it may have (condition
+	// ScalingLimited, reason TooManyReplicas).
+	Limited bool
+}
+
+// ScalingGroup is an auto scaling group.
+type ScalingGroup struct {
+	Name string
+	// Minimum, Desired and Maximum sizes, and how many instances are in service.
+	Minimum, Desired, Maximum, InService int
+}
+
+// Input is all that a decision is made of.
+type Input struct {
+	// Object is the TrafficShift with its status.
+	Object *v1alpha1.TrafficShift
+	// Accepted is false if another object or a mistake keeps the shift from being
+	// in charge; Problem says why.
+	Accepted bool
+	Problem  string
+	// Target is the backing that traffic moves to.
+	Target  discovery.Platform
+	Verdict Verdict
+	// Room is asked for a percent of the target.
+	Room func(v1alpha1.Percent) Room
+	// FailedOver is true while a backing that has a share has no usable endpoint, and FailedOverReason says which.
+	FailedOver       bool
+	FailedOverReason string
+	// Seen is for how long this leader has led and seen: a step is not ended before a whole window.
+	Seen time.Duration
+	// Frozen stops all steps, and Locked the way back too, because all configuration is frozen.
+	Frozen, Locked bool
+	FrozenBy       string
+	// Figures for the status.
+	Analysis *v1alpha1.ShiftAnalysis
+	Budget   *v1alpha1.ShiftBudget
+	// Fleet's instances in service, for the record of where the shift began.
+	InstancesInService int
+	// Deleting is true once the object is being deleted.
+	Deleting bool
+}
+
+// Notice is something that happened, for Events, metrics and webhooks.
+type Notice struct {
+	Event v1alpha1.ShiftEvent
+	// From and To are the target's percent before and after.
+	From, To v1alpha1.Percent
+	Step     int32
+	Actor    string
+	Reason   string
+	// Warning is true for what somebody should look at.
+	Warning bool
+}
+
+// Output is a decision.
+type Output struct {
+	Status v1alpha1.TrafficShiftStatus
+	// Notices of what changed, in order.
+	Notices []Notice
+	// Home is set when the Service's home must be recorded as the target before Status is
+	// written: the shift is complete.
+	Home bool
+	// Release is true when the finalizer may go.
+	Release bool
+}
