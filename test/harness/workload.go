@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
@@ -208,6 +209,40 @@ func (w *Workload) SetHealthy(t TB, healthy bool) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("%v", err)
 	}
+}
+
+// Fault is what is wrong with a workload.
+type Fault struct {
+	// Percent of the requests that it befalls.
+	Percent float64 `json:"percent"`
+	// Code is the status that they are answered with; 0 leaves it as it is.
+	Code int `json:"code"`
+	// MS is by how many milliseconds their answers are late.
+	MS int `json:"ms"`
+}
+
+// SetFault makes a workload do wrong from now on; the zero value makes it
+// well again. Its health check does not notice.
+func (w *Workload) SetFault(t TB, f Fault) {
+	t.Helper()
+	text, err := json.Marshal(f)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	// Renamed, so that nobody reads half of it.
+	file := w.write(t, "fault.new", text)
+	if err := os.Rename(file, filepath.Join(w.dir, "fault")); err != nil {
+		t.Fatalf("%v", err)
+	}
+}
+
+// fault returns what is wrong, as its file says.
+func (w *Workload) fault() (f Fault) {
+	text, err := os.ReadFile(filepath.Join(w.dir, "fault"))
+	if err == nil {
+		_ = json.Unmarshal(text, &f) // it was made by SetFault
+	}
+	return f
 }
 
 func (w *Workload) environment() []string {
@@ -423,6 +458,12 @@ func (w *Workload) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		headers[strings.ToLower(name)] = strings.Join(values, ", ")
 	}
 	out.Header().Set("Content-Type", "application/json")
+	if f := w.fault(); rand.Float64()*100 < f.Percent {
+		time.Sleep(time.Duration(f.MS) * time.Millisecond)
+		if f.Code != 0 {
+			out.WriteHeader(f.Code)
+		}
+	}
 	switch r.URL.Path {
 	case "/slow":
 		select {

@@ -10,6 +10,13 @@ if ($path === '/healthz') {
     echo $sick ? "unhealthy\n" : "ok\n";
     return true;
 }
+$fault = is_file("$dir/fault") ? json_decode((string) file_get_contents("$dir/fault"), true) : null;
+if ($fault && mt_rand(1, 10000) <= 100 * $fault['percent']) {
+    usleep(1000 * $fault['ms']);
+    if ($fault['code']) {
+        http_response_code($fault['code']);
+    }
+}
 if ($path === '/slow') {
     usleep(1000 * (int) ($query['ms'] ?? 0));
 }

@@ -63,6 +63,18 @@ func TestWorkloads(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, 200, status)
 
+			one.SetFault(t, harness.Fault{Percent: 100, Code: 500, MS: 100})
+			began = time.Now()
+			status, body, err := get(t, "http://"+one.Address()+"/", 5*time.Second)
+			require.NoError(t, err)
+			require.Equal(t, 500, status)
+			require.Contains(t, body, `"i-1"`, "it says who it is all the same")
+			require.GreaterOrEqual(t, time.Since(began), 100*time.Millisecond)
+			one.SetFault(t, harness.Fault{})
+			status, _, err = get(t, "http://"+one.Address()+"/", 5*time.Second)
+			require.NoError(t, err)
+			require.Equal(t, 200, status)
+
 			one.Kill()
 			_, _, err = get(t, "http://"+one.Address()+"/", 5*time.Second)
 			require.Error(t, err)
