@@ -183,6 +183,11 @@ type GroupStatus struct {
 	// the newest answer does not mention them; GuardReason says why they are kept.
 	GuardHeld   int
 	GuardReason string
+	// ScalingGroups are the Auto Scaling groups that the instances belong to, by
+	// name. Where the newest attempt to read them failed they are as of the last
+	// good one, and ScalingError says why and since when.
+	ScalingGroups []ScalingGroup
+	ScalingError  string
 }
 
 // Object is the row of an object that says how the mesh routes and treats
