@@ -162,6 +162,7 @@ func (c *cluster) leader() (leader, follower *replica) {
 // The main job: instances and pods answer under one name while everything
 // around them fails, and no request does.
 func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
+	t.Parallel()
 	c := startCluster(t)
 	servers := []string{c.replicas[0].xds, c.replicas[1].xds}
 	callers := []*caller{

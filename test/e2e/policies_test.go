@@ -248,6 +248,7 @@ var broken = []struct {
 // condition of its own that names what is wrong, every good one works, and
 // nobody who calls a good Service notices.
 func TestBrokenAmongGood(t *testing.T) {
+	t.Parallel()
 	m := startMeshOfPolicies(t)
 	started := time.Now()
 	m.create(good(goodServices))
@@ -364,6 +365,7 @@ func (m *meshOfPolicies) answers(host, path string) error {
 // Two people edit one HTTPRoute at once, and a third applies it: the mesh ends
 // with what the object says, and the object says so.
 func TestManyWriters(t *testing.T) {
+	t.Parallel()
 	m := startMeshOfPolicies(t)
 	m.create(good(1))
 	routes := m.client.Resource(resources["HTTPRoute"]).Namespace("web")

@@ -72,6 +72,7 @@ func (p *programmedTest) wait(generation int64, reason string, limit time.Durati
 // that does not acknowledge is named, and neither a replica nor a leader that is
 // killed makes it say more than is known.
 func TestProgrammedMeansEveryProxy(t *testing.T) {
+	t.Parallel()
 	p := &programmedTest{T: t, kube: harness.StartKube(t, harness.KubeOptions{})}
 	root, err := harness.Root()
 	require.NoError(t, err)
