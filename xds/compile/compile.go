@@ -34,23 +34,33 @@ func (c *Compiler) Service(m *policy.Service) []resource.Resource {
 	out := make([]resource.Resource, 0, 8*len(m.Ports))
 	for i := range m.Ports {
 		p := &m.Ports[i]
-		for j := range p.Backings {
-			b := &p.Backings[j]
-			out = append(out, c.cluster(m, p, b), endpoints(m, p, b))
-			if fails(p) {
-				out = append(out, c.failover(m, p, b.Platform))
-			}
+		if p.Protocol == policy.TCP {
+			out = append(out, c.sharedCluster(m, p), sharedEndpoints(m, p))
+		} else {
+			out = append(out, c.backings(m, p)...)
+			out = append(out, c.virtualHosts(m, p)...)
 		}
 		for j := range p.Groups {
 			g := &p.Groups[j]
 			out = append(out, c.groupCluster(m, p, g), groupEndpoints(m, p, g))
 		}
-		if p.Protocol != policy.TCP {
-			out = append(out, c.virtualHosts(m, p)...)
-		}
 	}
 	slices.SortFunc(out, func(a, b resource.Resource) int {
 		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 	})
+	return out
+}
+
+// backings returns the clusters of an HTTP port: one for each backing, and those
+// in which they stand in for each other.
+func (c *Compiler) backings(m *policy.Service, p *policy.Port) []resource.Resource {
+	var out []resource.Resource
+	for i := range p.Backings {
+		b := &p.Backings[i]
+		out = append(out, c.cluster(m, p, b), endpoints(m, p, b))
+		if fails(p) {
+			out = append(out, c.failover(m, p, b.Platform))
+		}
+	}
 	return out
 }

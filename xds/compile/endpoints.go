@@ -22,6 +22,7 @@ const (
 	localityWeight      = 3 // .load_balancing_weight
 	localityPriority    = 5 // .priority
 	localityZone        = 2 // Locality.zone
+	localitySubZone     = 3 // .sub_zone
 	lbEndpoint          = 1 // LbEndpoint.endpoint
 	lbHealth            = 2 // .health_status
 	lbWeight            = 4 // .load_balancing_weight
@@ -78,7 +79,7 @@ func loadAssignment(name string, zones []policy.Zone, s *policy.Settings, tls *p
 	bodies := make([][]byte, len(zones))
 	capacity := make([]uint64, len(zones))
 	for i := range zones {
-		bodies[i], capacity[i] = zoneBody(&zones[i])
+		bodies[i], capacity[i] = zoneBody(&zones[i], "")
 	}
 	everywhere := zoneWeights(capacity, -1)
 	r.Body = assignment(head, bodies, everywhere, -1)
@@ -117,15 +118,19 @@ func assignment(head []byte, bodies [][]byte, weights []uint32, first int) resou
 	return append(parts, between)
 }
 
-// zoneBody encodes a zone's locality and endpoints, and sums the weights of
+// zoneBody encodes a zone's locality, with a sub-zone unless that is "", and its endpoints, and sums the weights of
 // those that get new requests.
-func zoneBody(z *policy.Zone) (body []byte, capacity uint64) {
+func zoneBody(z *policy.Zone, within string) (body []byte, capacity uint64) {
 	size := 16 + len(z.Name)
 	for i := range z.Endpoints {
 		size += endpointOverhead + len(z.Endpoints[i].ID) + len(z.Endpoints[i].Address)
 	}
 	body = make([]byte, 0, size)
-	body = appendBytes(body, localityLocality, appendString(nil, localityZone, z.Name))
+	locality := appendString(nil, localityZone, z.Name)
+	if within != "" {
+		locality = appendString(locality, localitySubZone, within)
+	}
+	body = appendBytes(body, localityLocality, locality)
 	var scratch [4][]byte
 	for i := range z.Endpoints {
 		e := &z.Endpoints[i]

@@ -7,6 +7,7 @@
 //	<ns>/<svc>:<port>/<pods|instances>      a backing: EDS cluster and its endpoints
 //	<ns>/<svc>:<port>/pods+instances        pods, and instances while no pod is usable
 //	<ns>/<svc>:<port>/instances+pods        the reverse
+//	<ns>/<svc>:<port>/shared                both backings of a port that is not HTTP
 //	<ns>/<svc>:<port>/instances/<group>     an InstanceGroup that a route names
 //	external/<ns>/<name>:<port>             a port of an ExternalService
 //	http                                    the route configuration of HTTP callers
@@ -36,6 +37,12 @@ func ClusterName(svc discovery.Key, port uint16, p discovery.Platform) string {
 func failoverName(svc discovery.Key, port uint16, first discovery.Platform) string {
 	return portName(svc, port) + "/" + first.String() + "+" + first.Other().String()
 }
+
+// sharedLast is the last part of the name of a TCP port's cluster.
+const sharedLast = "shared"
+
+// sharedName returns the name of the cluster of both backings of a TCP port.
+func sharedName(svc discovery.Key, port uint16) string { return portName(svc, port) + "/" + sharedLast }
 
 // groupClusterName returns the name of the cluster of an InstanceGroup.
 func groupClusterName(svc discovery.Key, port uint16, group string) string {
@@ -85,6 +92,9 @@ func backendTargets(b *policy.Backend) []target {
 	case policy.InvalidBackend:
 		return []target{{invalidCluster, b.Share}}
 	case policy.ServiceBackend:
+		if b.Protocol == policy.TCP {
+			return []target{{sharedName(b.Key, b.Port), b.Share}}
+		}
 	}
 	out := make([]target, len(b.Targets))
 	for i, t := range b.Targets {
