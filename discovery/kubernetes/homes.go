@@ -29,6 +29,8 @@ const (
 type homeRecord struct {
 	Home    string `json:"home"` // "pods" or "instances"
 	Because string `json:"because"`
+	// Supersedes is the value of the home annotation that does not count.
+	Supersedes string `json:"supersedes,omitempty"`
 }
 
 // homeConfigMap returns the name of the ConfigMap with a namespace's records.
@@ -97,7 +99,7 @@ func homesOf(m *corev1.ConfigMap) []*discovery.Home {
 			continue // somebody else's key
 		}
 		for name, r := range records {
-			h := &discovery.Home{Scope: ScopeHomes, Key: discovery.Key{Namespace: namespace, Name: name}, Because: r.Because}
+			h := &discovery.Home{Scope: ScopeHomes, Key: discovery.Key{Namespace: namespace, Name: name}, Because: r.Because, Supersedes: r.Supersedes}
 			if r.Home == discovery.Instances.String() {
 				h.Platform = discovery.Instances
 			}
@@ -183,7 +185,7 @@ func (c *Client) recordHomes(ctx context.Context, records []discovery.Home) erro
 				_ = json.Unmarshal([]byte(m.Data[h.Namespace]), &all) // what cannot be read is written anew
 				byNamespace[h.Namespace] = all
 			}
-			all[h.Name] = homeRecord{h.Platform.String(), h.Because}
+			all[h.Name] = homeRecord{h.Platform.String(), h.Because, h.Supersedes}
 		}
 		for namespace, all := range byNamespace {
 			text, err := json.Marshal(all) // sorted by name
@@ -195,6 +197,9 @@ func (c *Client) recordHomes(ctx context.Context, records []discovery.Home) erro
 		// The resource version makes sure that no record is lost to another writer.
 		if create {
 			_, err = maps.Create(ctx, m, metav1.CreateOptions{})
+			if apierrors.IsAlreadyExists(err) {
+				err = apierrors.NewConflict(corev1.Resource("configmaps"), name, err)
+			}
 		} else {
 			_, err = maps.Update(ctx, m, metav1.UpdateOptions{})
 		}

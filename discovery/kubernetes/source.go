@@ -37,12 +37,13 @@ const (
 	ScopeInstanceGroups = "kubernetes/instancegroups"
 	ScopeHomes          = "kubernetes/homes"
 	ScopeConfigMaps     = "kubernetes/configmaps"
+	ScopeFreeze         = "kubernetes/freeze"
 )
 
 // Scopes lists the sources that must have synced before anything is served:
 // those above and one for each kind of route and policy, by its plural name.
 func Scopes() []string {
-	out := []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes, ScopeConfigMaps}
+	out := []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes, ScopeConfigMaps, ScopeFreeze}
 	for _, k := range policyKinds() {
 		out = append(out, scopeOf(k))
 	}
@@ -58,7 +59,10 @@ type Client struct {
 	// raw reads policy kinds, statuses writes their status. The latter has no
 	// limit of its own: who writes status keeps one.
 	raw, statuses rest.Interface
-	types         *runtime.Scheme
+	// shifts reads and writes TrafficShifts, without a limit: a way back must not
+	// wait until other requests are through.
+	shifts rest.Interface
+	types  *runtime.Scheme
 	// observed is what the status of routes and policies says, as of what was read.
 	observed *observations
 	// Namespace is the control plane's own.
@@ -98,9 +102,14 @@ func NewClient(config *rest.Config, namespace string, log *slog.Logger) (*Client
 		return nil, err
 	}
 	gv := v1alpha1.GroupVersion()
-	c.GroupVersion, c.APIPath = &gv, "/apis"
-	c.NegotiatedSerializer = serializer.NewCodecFactory(out.types).WithoutConversion()
+	for _, typed := range []*rest.Config{c, unlimited} {
+		typed.GroupVersion, typed.APIPath = &gv, "/apis"
+		typed.NegotiatedSerializer = serializer.NewCodecFactory(out.types).WithoutConversion()
+	}
 	if out.groups, err = rest.RESTClientFor(c); err != nil {
+		return nil, fmt.Errorf("kubernetes: %w", err)
+	}
+	if out.shifts, err = rest.RESTClientFor(unlimited); err != nil {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
 	return out, nil
@@ -139,6 +148,7 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 	}
 	g.Go(func() error { return c.readConfigMaps(ctx, cat) })
 	g.Go(func() error { return c.readHomes(ctx, cat) })
+	c.readFreeze(ctx, g, cat)
 	return g.Wait()
 }
 

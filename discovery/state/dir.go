@@ -27,12 +27,18 @@ const (
 	instancesFile = "instances"
 	homesFile     = "homes"
 	contentsFile  = "files"
+	shiftsFile    = "shifts"
+	freezeFile    = "freeze"
 )
 
 // Dir is a state directory. Its methods may be called concurrently.
 type Dir struct {
 	path string
 	log  *slog.Logger
+
+	// homes is held from reading homes in the catalog to having stored them, so
+	// that none is stored over a newer one.
+	homes sync.Mutex
 
 	mu sync.Mutex
 	// written is what each file is known to hold, nil where it is not: such a
@@ -95,7 +101,8 @@ func (d *Dir) KeepFiles(files map[string][]byte) error {
 func (d *Dir) file(kind string) string { return filepath.Join(d.path, kind+extension) }
 
 // read reads a file, or the generation before it where the file is missing or
-// spoiled. Nothing at all to read is no error: it is the first start.
+// spoiled. Nothing at all to read is no error: it is the first start. What is
+// spoiled is set aside for somebody to look at.
 func read[T any](d *Dir, kind string) (data T, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,18 +111,43 @@ func read[T any](d *Dir, kind string) (data T, err error) {
 		d.written[kind] = raw
 		return data, nil
 	}
-	previous, _, previousErr := load[T](d.file(kind)+".previous", kind)
 	missing := errors.Is(err, fs.ErrNotExist)
+	if !missing {
+		err = setAside(d.file(kind), err)
+	}
+	previous, _, previousErr := load[T](d.file(kind)+".previous", kind)
+	if previousErr != nil && !errors.Is(previousErr, fs.ErrNotExist) {
+		previousErr = setAside(d.file(kind)+".previous", previousErr)
+	}
 	switch {
 	case previousErr == nil:
 		d.log.Error("the state is of the generation before the last", "because", err)
 		return previous, nil
 	case missing && errors.Is(previousErr, fs.ErrNotExist):
-		return data, nil
+		return data, lost(d.file(kind))
 	case missing:
 		return data, previousErr
 	}
 	return data, err
+}
+
+// setAside renames a spoiled file, so that the next generation does not
+// replace it, and returns what was wrong with it and where it is now.
+func setAside(path string, cause error) error {
+	aside := path + ".spoiled"
+	if err := os.Rename(path, aside); err != nil {
+		return errors.Join(cause, err)
+	}
+	return fmt.Errorf("%w; it is kept as %s", cause, aside)
+}
+
+// lost returns an error if there is nothing to read because it was set aside at
+// an earlier start, and nothing was stored since.
+func lost(path string) error {
+	if _, err := os.Stat(path + ".spoiled"); err != nil {
+		return nil //nolint:nilerr // there was nothing
+	}
+	return fmt.Errorf("%s was spoiled at an earlier start and is kept as %s.spoiled; nothing newer is stored", path, path)
 }
 
 func load[T any](path, kind string) (data T, raw []byte, err error) {

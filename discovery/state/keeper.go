@@ -219,19 +219,28 @@ func (k *Keeper) write(cat *catalog.Catalog, cause time.Time, fn func(*catalog.T
 	}
 }
 
+// storeHomes stores the homes that the catalog has.
+func (d *Dir) storeHomes(cat *catalog.Catalog) error {
+	d.homes.Lock()
+	defer d.homes.Unlock()
+	return d.write(homesFile, homeRecords(cat.Read()))
+}
+
 // save stores homes, and instances if asked to, and tells in the status whether it could.
 func (k *Keeper) save(cat *catalog.Catalog, instances bool) (ok bool) {
 	if k.dir == nil {
 		return true
 	}
-	r := cat.Read()
-	err := k.dir.write(homesFile, homeRecords(r))
+	err := k.dir.storeHomes(cat)
 	if instances {
-		err = errors.Join(err, k.dir.write(instancesFile, instancesRecords(r)))
+		err = errors.Join(err, k.dir.write(instancesFile, instancesRecords(cat.Read())))
 	}
 	k.write(cat, time.Time{}, func(tx *catalog.Tx) {
 		old, known := catalog.Sources.Get(tx.Reader, Scope)
 		status := discovery.SourceStatus{Name: Scope, Synced: true, LastSync: time.Now()}
+		if known {
+			status.Note = old.Note
+		}
 		if err != nil {
 			status.Error, status.ErrorSince = err.Error(), status.LastSync
 			status.LastSync = time.Time{}

@@ -34,6 +34,8 @@ type homeRecord struct {
 	Service   string `json:"service"`
 	Platform  string `json:"platform"`
 	Because   string `json:"because"`
+	// Supersedes is the value of the home annotation that does not count.
+	Supersedes string `json:"supersedes,omitempty"`
 }
 
 func instancesRecords(r catalog.Reader) []instancesRecord {
@@ -81,7 +83,7 @@ func healthNamed(name string) (discovery.Health, bool) {
 func homeRecords(r catalog.Reader) []homeRecord {
 	out := []homeRecord{}
 	for h := range catalog.Homes.All(r) {
-		out = append(out, homeRecord{h.Namespace, h.Name, h.Platform.String(), h.Because})
+		out = append(out, homeRecord{h.Namespace, h.Name, h.Platform.String(), h.Because, h.Supersedes})
 	}
 	return out
 }
@@ -90,7 +92,8 @@ func (rec *homeRecord) row() (*discovery.Home, error) {
 	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
 		if p.String() == rec.Platform {
 			return &discovery.Home{
-				Scope: Scope, Key: discovery.Key{Namespace: rec.Namespace, Name: rec.Service}, Platform: p, Because: rec.Because,
+				Scope: Scope, Key: discovery.Key{Namespace: rec.Namespace, Name: rec.Service}, Platform: p,
+				Because: rec.Because, Supersedes: rec.Supersedes,
 			}, nil
 		}
 	}

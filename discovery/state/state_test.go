@@ -256,6 +256,7 @@ func TestSpoiledFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, one, got)
 
+	require.NoError(t, os.WriteFile(name, nil, 0o600))
 	require.NoError(t, os.WriteFile(name+".previous", []byte("{}"), 0o600))
 	_, err = read[[]homeRecord](reopen(), "homes")
 	require.ErrorContains(t, err, "cut or spoiled")
@@ -266,7 +267,7 @@ func TestSpoiledFiles(t *testing.T) {
 	_, err = read[[]homeRecord](reopen(), "homes")
 	require.ErrorContains(t, err, `it holds "files"`)
 
-	// Serving goes on with nothing.
+	// Serving goes on with nothing, and every start says so until there is something.
 	k := NewKeeper(reopen(), unrecorded, quiet)
 	require.Error(t, k.Restore(catalog.New()))
 }
@@ -275,7 +276,7 @@ func TestUnknownRecordsAreLeftOut(t *testing.T) {
 	path := t.TempDir()
 	d, err := Open(path, quiet)
 	require.NoError(t, err)
-	require.NoError(t, d.write(homesFile, []homeRecord{{"web", "a", "lambdas", ""}, {"web", "b", "instances", "so"}}))
+	require.NoError(t, d.write(homesFile, []homeRecord{{"web", "a", "lambdas", "", ""}, {"web", "b", "instances", "so", "Pods"}}))
 	require.NoError(t, d.write(instancesFile, []instancesRecord{
 		{"ec2", "web", "a", "a", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DREAMING"}}},
 		{"ec2", "web", "b", "b", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DRAINING"}}},
@@ -359,7 +360,7 @@ func TestLeftoversGo(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, kind := range []any{[]homeRecord{{"web", "a", "pods", "so"}}, []instancesRecord{{"ec2", "web", "a", "a", []endpointRecord{{ID: "i-1"}}}}} {
+	for _, kind := range []any{[]homeRecord{{"web", "a", "pods", "so", ""}}, []instancesRecord{{"ec2", "web", "a", "a", []endpointRecord{{ID: "i-1"}}}}} {
 		text, err := encode("instances", kind)
 		require.NoError(f, err)
 		f.Add(text)

@@ -1,0 +1,334 @@
+package state
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// Shifts keeps how far TrafficShifts have come, and gives their controller
+// what it needs of a host without Kubernetes. Its methods may be called concurrently.
+//
+// A status is on the disk before anything is routed by it. A TrafficShift whose
+// file is gone is deleted; its state stays until the controller has taken note
+// (Release). One that comes under the name of a deleted one starts anew.
+type Shifts struct {
+	dir *Dir
+	cat *catalog.Catalog
+	log *slog.Logger
+
+	// mu is held from comparing versions to having written.
+	mu      sync.Mutex
+	version uint64 // the newest one that was given to any state
+	// deleted are the states whose TrafficShift was seen to go.
+	deleted map[discovery.Key]struct{}
+}
+
+// shiftsRecord is the format on disk of all states.
+type shiftsRecord struct {
+	Version uint64        `json:"version"`
+	Shifts  []shiftRecord `json:"shifts"`
+}
+
+type shiftRecord struct {
+	Namespace string                       `json:"namespace"`
+	Name      string                       `json:"name"`
+	Version   string                       `json:"version"`
+	Deleted   bool                         `json:"deleted,omitempty"`
+	Status    *v1alpha1.TrafficShiftStatus `json:"status"`
+}
+
+// NewShifts returns the states of a catalog's shifts, stored in dir; with nil,
+// nothing survives a restart.
+func NewShifts(dir *Dir, cat *catalog.Catalog, log *slog.Logger) *Shifts {
+	return &Shifts{dir: dir, cat: cat, log: log, deleted: make(map[discovery.Key]struct{})}
+}
+
+// Restore writes the states and the freeze of an earlier run into the catalog.
+// Call it before any source runs. Its error is for the log: what could be read
+// is restored, and serving goes on with it.
+func (s *Shifts) Restore() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dir == nil {
+		s.log.Warn("there is no state directory: after a restart every TrafficShift starts anew, its traffic at the Service's home")
+		return nil
+	}
+	stored, err := read[shiftsRecord](s.dir, shiftsFile)
+	var errs []error
+	if err != nil {
+		errs = append(errs, fmt.Errorf("TrafficShifts start anew, their traffic at the Services' homes: %w", err))
+	}
+	s.version = stored.Version
+	var rows []*discovery.ShiftState
+	for i := range stored.Shifts {
+		rec := &stored.Shifts[i]
+		key := discovery.Key{Namespace: rec.Namespace, Name: rec.Name}
+		if rec.Status == nil {
+			errs = append(errs, fmt.Errorf("the state of TrafficShift %s has no status: it starts anew", key))
+			continue
+		}
+		if rec.Deleted {
+			s.deleted[key] = struct{}{}
+		}
+		rows = append(rows, &discovery.ShiftState{Scope: Scope, Key: key, Version: rec.Version, Status: rec.Status})
+	}
+	freeze, err := s.readFreeze()
+	errs = append(errs, err)
+	_, err = s.cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.ShiftStates.Replace(tx, Scope, rows)
+		if freeze != nil {
+			catalog.Freezes.Put(tx, freeze)
+		}
+		if lost := errors.Join(errs...); lost != nil {
+			// The log is read by whoever started this, the status by whoever wonders later.
+			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: Scope, Synced: true, Note: lost.Error()})
+		}
+		return nil
+	})
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return fmt.Errorf("restore the state of shifts: %w", err)
+	}
+	return nil
+}
+
+// Run gives every TrafficShift a state, and takes note of those that go, until
+// the context ends; its only error is the context's.
+func (s *Shifts) Run(ctx context.Context) error {
+	feed := s.cat.Subscribe()
+	defer feed.Close()
+	for {
+		b, err := feed.Next(ctx)
+		if err != nil {
+			return err
+		}
+		for _, ch := range b.Changes {
+			before, _ := ch.Before.(*discovery.Object)
+			after, _ := ch.After.(*discovery.Object)
+			switch {
+			case after != nil && after.Kind == shiftKind:
+				s.came(after.Key)
+			case before != nil && before.Kind == shiftKind:
+				s.went(before.Key)
+			}
+		}
+	}
+}
+
+// shiftKind is the kind of the objects whose states these are.
+const shiftKind = "TrafficShift"
+
+// came makes sure that a TrafficShift has a state, and that it is not one of another.
+func (s *Shifts) came(key discovery.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, deleted := s.deleted[key]
+	if _, ok := catalog.ShiftStates.Get(s.cat.Read(), key.String()); ok && !deleted {
+		return
+	}
+	s.version++
+	row := &discovery.ShiftState{Scope: Scope, Key: key, Version: s.versionText(), Status: &v1alpha1.TrafficShiftStatus{}}
+	delete(s.deleted, key)
+	if err := s.store(row, discovery.Key{}); err != nil {
+		// Nothing has happened to the shift yet that a restart could lose, and a
+		// predecessor's status is still marked as deleted there.
+		s.log.Warn("cannot store that a TrafficShift is new", "shift", key.String(), "error", err)
+	}
+	s.write(func(tx *catalog.Tx) { catalog.ShiftStates.Put(tx, row) })
+}
+
+// went remembers that a TrafficShift is deleted.
+func (s *Shifts) went(key discovery.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.cat.Read()
+	if _, ok := catalog.ShiftStates.Get(r, key.String()); !ok {
+		return
+	}
+	if _, back := catalog.Objects.Get(r, discovery.ObjectName{Kind: shiftKind, Key: key}.String()); back {
+		return // its row comes with the next changes, and an edit it is
+	}
+	s.deleted[key] = struct{}{}
+	if err := s.store(nil, discovery.Key{}); err != nil {
+		s.log.Error("cannot store that a TrafficShift is deleted", "shift", key.String(), "error", err)
+	}
+}
+
+// Save writes a status. It fails with discovery.ErrConflict if the state is not
+// of the version that the status was computed from, and changes nothing when it fails.
+func (s *Shifts) Save(_ context.Context, state *discovery.ShiftState) error {
+	status, err := asStored(state.Status)
+	if err != nil {
+		return fmt.Errorf("TrafficShift %s: %w", state.Key, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	current, ok := catalog.ShiftStates.Get(s.cat.Read(), state.Key.String())
+	_, deleted := s.deleted[state.Key]
+	if !ok || deleted || current.Version != state.Version || state.UID != "" {
+		return fmt.Errorf("TrafficShift %s: %w", state.Key, discovery.ErrConflict)
+	}
+	s.version++
+	row := &discovery.ShiftState{Scope: Scope, Key: state.Key, Version: s.versionText(), Status: status}
+	if err := s.store(row, discovery.Key{}); err != nil {
+		return fmt.Errorf("TrafficShift %s: %w", state.Key, err)
+	}
+	s.write(func(tx *catalog.Tx) { catalog.ShiftStates.Put(tx, row) })
+	return nil
+}
+
+// asStored returns a status as a restart would read it: times in whole seconds.
+func asStored(status *v1alpha1.TrafficShiftStatus) (*v1alpha1.TrafficShiftStatus, error) {
+	text, err := json.Marshal(status)
+	if err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	out := new(v1alpha1.TrafficShiftStatus)
+	if err := json.Unmarshal(text, out); err != nil {
+		return nil, fmt.Errorf("status: %w", err)
+	}
+	return out, nil
+}
+
+func (s *Shifts) versionText() string { return strconv.FormatUint(s.version, 10) }
+
+// store stores all states with one in place of what it was, and without
+// another. mu must be held.
+func (s *Shifts) store(changed *discovery.ShiftState, without discovery.Key) error {
+	if s.dir == nil {
+		return nil
+	}
+	rec := shiftsRecord{Version: s.version, Shifts: []shiftRecord{}}
+	add := func(row *discovery.ShiftState) {
+		_, deleted := s.deleted[row.Key]
+		rec.Shifts = append(rec.Shifts, shiftRecord{row.Namespace, row.Name, row.Version, deleted, row.Status})
+	}
+	for row := range catalog.ShiftStates.All(s.cat.Read()) {
+		if row.Scope == Scope && row.Key != without && (changed == nil || row.Key != changed.Key) {
+			add(row)
+		}
+	}
+	if changed != nil {
+		add(changed)
+	}
+	slices.SortFunc(rec.Shifts, func(a, b shiftRecord) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	return s.dir.write(shiftsFile, rec)
+}
+
+func (s *Shifts) write(change func(*catalog.Tx)) {
+	if _, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error { change(tx); return nil }); err != nil {
+		s.log.Error("cannot write into the catalog; please report this as a bug", "error", err)
+	}
+}
+
+// Protect does nothing: a file can be removed whatever anybody wants.
+func (s *Shifts) Protect(context.Context, discovery.Key) error { return nil }
+
+// Release removes the state of a TrafficShift that is deleted.
+func (s *Shifts) Release(_ context.Context, key discovery.Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.cat.Read()
+	if _, there := catalog.Objects.Get(r, discovery.ObjectName{Kind: shiftKind, Key: key}.String()); there {
+		return nil
+	}
+	if _, ok := catalog.ShiftStates.Get(r, key.String()); !ok {
+		return nil
+	}
+	if err := s.store(nil, key); err != nil {
+		return fmt.Errorf("TrafficShift %s: %w", key, err)
+	}
+	delete(s.deleted, key)
+	s.write(func(tx *catalog.Tx) { catalog.ShiftStates.Delete(tx, key.String()) })
+	return nil
+}
+
+// RecordHome records a Service's home. It returns when it is on the disk.
+func (s *Shifts) RecordHome(_ context.Context, home discovery.Home) error {
+	home.Scope = Scope
+	s.write(func(tx *catalog.Tx) { catalog.Homes.Put(tx, &home) })
+	if s.dir == nil {
+		return nil
+	}
+	if err := s.dir.storeHomes(s.cat); err != nil {
+		return fmt.Errorf("home of Service %s: %w", home.Key, err)
+	}
+	return nil
+}
+
+// Event logs what happened to a TrafficShift.
+func (s *Shifts) Event(ctx context.Context, e discovery.ShiftEvent) error {
+	level := slog.LevelInfo
+	if e.Warning {
+		level = slog.LevelWarn
+	}
+	s.log.Log(ctx, level, "a TrafficShift", "shift", e.Key.String(), "reason", e.Reason, "message", e.Message)
+	return nil
+}
+
+// maxCredentials bounds a directory of credentials, as the API server does a Secret.
+const maxCredentials = 1 << 20
+
+// Credentials returns the files of a directory by their names, without the end
+// of their last line. They are read anew each time, so that they can be renewed.
+func (s *Shifts) Credentials(_ context.Context, _ string, ref v1alpha1.CredentialsReference) (map[string][]byte, error) {
+	switch {
+	case ref.SecretName != "":
+		return nil, fmt.Errorf("credentials: secretName %q needs Kubernetes; without it, give directory, with one file for each key", ref.SecretName)
+	case ref.Directory == "":
+		return nil, errors.New("credentials: directory is missing; give one with one file for each key")
+	}
+	entries, err := os.ReadDir(ref.Directory)
+	if err != nil {
+		return nil, fmt.Errorf("credentials: %w", err)
+	}
+	out := make(map[string][]byte)
+	size := int64(0)
+	for _, e := range entries {
+		path := filepath.Join(ref.Directory, e.Name())
+		info, err := os.Stat(path) // what a link leads to
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // gone since, or a link that leads nowhere
+		}
+		if err != nil {
+			return nil, fmt.Errorf("credentials: %w", err)
+		}
+		if !info.Mode().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		if size += info.Size(); size > maxCredentials {
+			return nil, fmt.Errorf("credentials: the files of %s have more than %d bytes; give a directory with nothing but one file for each key", ref.Directory, maxCredentials)
+		}
+		text, err := os.ReadFile(path) //nolint:gosec // the operator's own directory
+		if err != nil {
+			return nil, fmt.Errorf("credentials: %w", err)
+		}
+		out[e.Name()] = []byte(strings.TrimRight(string(text), "\r\n"))
+	}
+	return out, nil
+}
+
+// Autoscaler returns false: without Kubernetes nothing scales pods.
+func (s *Shifts) Autoscaler(context.Context, string, string) (discovery.Autoscaler, bool, error) {
+	return discovery.Autoscaler{}, false, nil
+}
+
+// Terminating returns false: without Kubernetes no namespace is ever deleted.
+func (s *Shifts) Terminating(context.Context, string) (bool, error) { return false, nil }
