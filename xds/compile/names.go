@@ -28,6 +28,11 @@ import (
 // RouteName is the name of the route configuration of HTTP callers.
 const RouteName = "http"
 
+// shiftMetadata is the namespace of the metadata of routes that send requests
+// to a Service whose traffic is being shifted: {"service": "<ns>/<name>",
+// "port": N}. Its presence is what makes a proxy report how requests ended.
+const shiftMetadata = "causeway.shift"
+
 // ClusterName returns the name of the cluster of a backing.
 func ClusterName(svc discovery.Key, port uint16, p discovery.Platform) string {
 	return portName(svc, port) + "/" + p.String()
