@@ -33,4 +33,6 @@ type ScalingGroup struct {
 	// Minimum, Desired and Maximum are the group's sizes; InService is how many
 	// of its instances are in the lifecycle state InService.
 	Minimum, Desired, Maximum, InService int
+	// Zones is how many availability zones it spans, 0 if that is not known.
+	Zones int
 }

@@ -21,6 +21,8 @@ type Side struct {
 	outcome.Counts
 	// Load is the number of requests by load reports.
 	Load uint64
+	// Recent is the part of Counts that came in Observation.Recent.
+	Recent outcome.Counts
 	// Usable is how many endpoints get new requests, Known how many there are.
 	Usable, Known int
 }
@@ -32,6 +34,9 @@ type Observation struct {
 	// Covered is for how long this leader has seen outcomes without a gap, at
 	// most Window: shorter than Window right after a change of leader.
 	Covered time.Duration
+	// Recent is the end of the window that Side.Recent is about, a quarter of
+	// it: it tells what goes on from what is over. 0 if it was not looked at.
+	Recent time.Duration
 	// SharePods is the part of the traffic that pods had through the whole window, in
 	// millionths, and Stable is for how long they have had it, at most Window.
 	SharePods uint32
@@ -112,6 +117,8 @@ type ScalingGroup struct {
 	Name string
 	// Minimum, Desired and Maximum sizes, and how many instances are in service.
 	Minimum, Desired, Maximum, InService int
+	// Zones is how many availability zones it spans, 0 if that is not known.
+	Zones int
 }
 
 // Input is all that a decision is made of.
