@@ -49,10 +49,12 @@ var sections = []section{
 	},
 	{
 		"timeout", "timeout", requests, false,
-		func(s *settings) bool { return s.Timeout != nil && (s.Timeout.Request != nil || s.Timeout.Idle != nil) },
+		func(s *settings) bool {
+			return s.Timeout != nil && (s.Timeout.Request != nil || s.Timeout.Idle != nil || s.Timeout.ConnectionAge != nil)
+		},
 		func(to, from *settings) {
 			t := edit(&to.Timeout)
-			t.Request, t.Idle = from.Timeout.Request, from.Timeout.Idle
+			t.Request, t.Idle, t.ConnectionAge = from.Timeout.Request, from.Timeout.Idle, from.Timeout.ConnectionAge
 		},
 	},
 	{
@@ -159,6 +161,7 @@ func mistakes(s *v1alpha1.TrafficSettings) []mistake {
 		c.duration("timeout.connect", t.Connect, time.Millisecond, time.Hour, false)
 		c.duration("timeout.request", t.Request, time.Millisecond, longest, true)
 		c.duration("timeout.idle", t.Idle, time.Millisecond, longest, true)
+		c.duration("timeout.connectionAge", t.ConnectionAge, time.Second, longest, true)
 	}
 	if r := s.Retry; r != nil {
 		c.in = "retry"

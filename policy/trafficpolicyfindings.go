@@ -317,8 +317,11 @@ func (t *policyTarget) judgeTCP() {
 	}
 	for _, f := range fields {
 		remedy := "remove it, or correct the port's protocol"
-		if f == "connectionPool.idleTimeout" {
+		switch f {
+		case "connectionPool.idleTimeout":
 			remedy = "state timeout.idle, which closes idle connections of TCP, or correct the port's protocol"
+		case "connectionPool.maxConnectionAge":
+			remedy = "state timeout.connectionAge, which closes old connections of TCP, or correct the port's protocol"
 		}
 		t.refuse("spec."+f, ReasonUnsupported, fmt.Sprintf("it has no effect on %s, which is not HTTP", t.text()), remedy)
 	}

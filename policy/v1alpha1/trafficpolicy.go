@@ -152,6 +152,12 @@ type Timeout struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	Idle *metav1.Duration `json:"idle,omitempty"`
+	// ConnectionAge closes TCP connections that have been open for so long, give or take a
+	// tenth, whatever they are doing: clients connect anew, and go where the
+	// share of a TrafficShift sends new connections. 0s is no bound, the default. It has no effect on HTTP.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1s to 8784h, or 0s for none"
+	ConnectionAge *metav1.Duration `json:"connectionAge,omitempty"`
 }
 
 // RetryCondition is a failure after which a request is sent again.

@@ -7,6 +7,7 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -20,13 +21,17 @@ import (
 // there must be enough of them for it to be ejected meanwhile.
 const connectAttempts = 10
 
+// ageJitter is by how many percent the ages differ at which connections are
+// closed, so that those of a pool do not all come back at once.
+const ageJitter = 10
+
 // tcpListener returns the listener of a declared port of a Service, with a
 // variant for each namespace that has routes of its own for it.
 func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Resource {
 	r := declared(d)
 	needs := make(map[string]struct{})
 	body := func(routes *policy.TCPRoutes) resource.Parts {
-		rules := []policy.TCPRule{{Backends: defaultRule(m, p).Backends}}
+		rules := []policy.TCPRule{{Backends: defaultRule(m, p).Backends, Settings: p.Settings}}
 		var from []discovery.ObjectRef
 		if routes != nil {
 			rules, from = routes.Rules, routes.Provenance
@@ -88,6 +93,10 @@ func tcpProxy(r *policy.TCPRule, needs map[string]struct{}) *tcpv3.TcpProxy {
 	}
 	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
 		out.IdleTimeout = durationpb.New(t.Idle.Duration)
+	}
+	if t := r.Settings.Timeout; t != nil && t.ConnectionAge != nil && t.ConnectionAge.Duration > 0 {
+		out.MaxDownstreamConnectionDuration = durationpb.New(t.ConnectionAge.Duration)
+		out.MaxDownstreamConnectionDurationJitterPercentage = &typev3.Percent{Value: ageJitter}
 	}
 	var to []target
 	for i := range r.Backends {
