@@ -1,0 +1,106 @@
+package shift
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// headroom is how much more than the peak the instances that stay must be able
+// to carry: a zone of four may fail, or tomorrow's peak be higher.
+const headroom = 1.3
+
+// Progress is how far a shift to pods has come, for Advise.
+type Progress struct {
+	// SharePods is the part of the traffic that pods have, in millionths.
+	SharePods uint32
+	// SourceAtStart is how many instances were in service when the shift began.
+	SourceAtStart int
+	// Proof is the highest rate that an instance is known to have answered while all was
+	// well, in requests per second; 0 if that was not recorded. Then what all instances of the
+	// start had to carry together is the proof.
+	Proof float64
+	// Completed is true once pods are the Service's home.
+	Completed bool
+}
+
+// Advise says, for each auto scaling group, how far it could be scaled in, in a
+// sentence with its reasoning; nothing scales by itself. What an instance can carry is not
+// guessed: it is what it has carried. A shift to instances has no advice.
+func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p Progress, fleet Fleet, demand Demand) []string {
+	if direction == v1alpha1.PodsToInstances || len(fleet.Groups) == 0 {
+		return nil
+	}
+	if fleet.Error != "" {
+		return []string{"no advice: " + fleet.Error}
+	}
+	groups := slices.Clone(fleet.Groups)
+	slices.SortFunc(groups, func(a, b ScalingGroup) int { return cmp.Compare(a.Name, b.Name) })
+
+	remaining := float64(policy.ShareTotal-min(p.SharePods, policy.ShareTotal)) / policy.ShareTotal
+	proof := p.Proof
+	if proof == 0 && p.SourceAtStart > 0 {
+		proof = demand.peak() / float64(p.SourceAtStart)
+	}
+	instances := 0
+	for _, g := range groups {
+		instances += g.Desired
+	}
+	out := make([]string, 0, len(groups))
+	for _, g := range groups {
+		name := fmt.Sprintf("ASG %s: %d desired, ", g.Name, g.Desired)
+		switch {
+		case remaining == 0 && p.Completed:
+			out = append(out, name+"it gets no traffic and could be scaled in to 0 once nobody wants the way back"+minimum(g, 0))
+			continue
+		case remaining > 0 && (proof <= 0 || demand.Measured == 0):
+			out = append(out, name+"what an instance can carry is not measured yet")
+			continue
+		}
+		part := float64(g.Desired) / float64(max(1, instances))
+		load := demand.peak() * remaining * part
+		carry, reason := 0, "it gets no traffic"
+		if remaining > 0 {
+			carry = max(int(math.Ceil(load*headroom/proof)), max(1, g.Zones))
+			reason = fmt.Sprintf("%d would carry today's peak of the remaining share (%s %% of %s requests/s", carry,
+				percent(remaining*part), perSecond(demand.peak()))
+			reason += fmt.Sprintf(", at %s per instance as proven, with %.0f %% headroom%s)", perSecond(proof), 100*(headroom-1), zones(g))
+		}
+		keep := 0
+		if !p.Completed {
+			keep = int(math.Ceil(float64(keepSource(spec, p.SourceAtStart)) * part))
+		}
+		text := name + reason
+		switch lowest := max(carry, keep); {
+		case keep > carry && keep >= g.Desired:
+			text += fmt.Sprintf("; keepSourcePercent %d keeps %d of them until the shift is complete", keepPercent(spec), keep)
+		case keep > carry:
+			text += fmt.Sprintf("; scale in to %d at most until the shift is complete (keepSourcePercent %d)", keep, keepPercent(spec)) + minimum(g, keep)
+		case carry > g.Desired:
+			text += ": do not scale in"
+		default:
+			text += minimum(g, lowest)
+		}
+		out = append(out, text)
+	}
+	return out
+}
+
+func zones(g ScalingGroup) string {
+	if g.Zones < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" and at least one in each of %d zones", g.Zones)
+}
+
+// minimum says that a group's minimum is in the way of a size.
+func minimum(g ScalingGroup, size int) string {
+	if g.Minimum <= size || g.Desired <= size {
+		return ""
+	}
+	return fmt.Sprintf("; its minimum of %d is in the way", g.Minimum)
+}
