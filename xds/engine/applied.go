@@ -15,9 +15,10 @@ type Applied struct {
 	Generation int64
 	// Index of the snapshot at which all that the generation causes was in
 	// force for everyone, 0 while canaries judge it (Staged) or it is held back
-	// because of a rejection (Pinned). Proxies that have acknowledged Index have the generation.
-	Index          uint64
-	Staged, Pinned bool
+	// because of a rejection (Pinned) or a freeze (Frozen). Proxies that have
+	// acknowledged Index have the generation.
+	Index                  uint64
+	Staged, Pinned, Frozen bool
 	// Since is when the generation was compiled.
 	Since time.Time
 }
@@ -90,12 +91,12 @@ func (e *Engine) Applied() []Applied {
 		a := Applied{Object: o.name, Generation: o.generation, Since: o.since}
 		states := e.store.Units(o.units)
 		for _, u := range states {
-			a.Staged, a.Pinned = a.Staged || u.Staged, a.Pinned || u.Pinned
+			a.Staged, a.Pinned, a.Frozen = a.Staged || u.Staged, a.Pinned || u.Pinned, a.Frozen || u.Frozen
 		}
-		if a.Pinned {
+		if a.Pinned || a.Frozen {
 			o.index = 0 // what mends it must reach the proxies anew
 		}
-		if o.index == 0 && !a.Staged && !a.Pinned {
+		if o.index == 0 && !a.Staged && !a.Pinned && !a.Frozen {
 			o.index = settledAt(o.floor, states)
 		}
 		a.Index = o.index

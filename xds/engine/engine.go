@@ -64,6 +64,8 @@ type Engine struct {
 	// Run's own.
 	declared  map[string]int // how many connected proxies declare a listener
 	byService map[discovery.Key]map[string]struct{}
+	freezing  freezing
+	processed catalog.Reader // the catalog that the snapshot was last made of
 
 	// shapes are what routes of other Services read of a unit, fresh the units
 	// whose shape has changed and whose referrers were not compiled since.
@@ -78,6 +80,7 @@ type metrics struct {
 	pushes   prometheus.Counter
 	duration prometheus.Histogram
 	stages   *prometheus.CounterVec
+	frozen   prometheus.Gauge
 }
 
 // request adds a proxy's declared listeners or takes them back.
@@ -114,9 +117,15 @@ func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prom
 				Name: "causeway_stages_total",
 				Help: "Changed configurations that were tried with one proxy of each class first, by outcome (accepted, silent, rejected, withdrawn).",
 			}, []string{"outcome"}),
+			frozen: prometheus.NewGauge(prometheus.GaugeOpts{
+				Name: "causeway_config_frozen", Help: "1 while all configuration but endpoints is frozen.",
+			}),
 		},
 	}
-	reg.MustRegister(e.metrics.compiles, e.metrics.panics, e.metrics.pushes, e.metrics.duration, e.metrics.stages)
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "causeway_config_held_units", Help: "Units of configuration that have changed and that a freeze holds back.",
+	}, func() float64 { return float64(store.Held()) })
+	reg.MustRegister(e.metrics.compiles, e.metrics.panics, e.metrics.pushes, e.metrics.duration, e.metrics.stages, e.metrics.frozen, held)
 	return e
 }
 
@@ -140,12 +149,8 @@ func (e *Engine) pin(pins []snapshot.Pin) {
 	e.store.SetPins(pins)
 	var units []policy.Unit
 	for i := range pins {
-		kind, key, _ := strings.Cut(pins[i].Unit, "/")
-		namespace, name, _ := strings.Cut(key, "/")
-		for _, known := range []string{"Service", "ExternalService"} {
-			if strings.EqualFold(kind, known) {
-				units = append(units, policy.Unit{Kind: known, Key: discovery.Key{Namespace: namespace, Name: name}})
-			}
+		if u, ok := unitNamed(pins[i].Unit); ok && !slices.Contains(units, u) {
+			units = append(units, u)
 		}
 	}
 	e.apply(time.Now(), e.compileUnits(e.catalog.Read(), units))
@@ -272,7 +277,7 @@ func (e *Engine) request(ctx context.Context, declarations []string, delta int) 
 func (e *Engine) declare(r request) {
 	defer close(r.done)
 	var updates []snapshot.Update
-	reader := e.catalog.Read()
+	reader := e.declarationReader()
 	for _, text := range r.declarations {
 		d, err := compile.ParseDeclaration(text)
 		if err != nil {
@@ -289,6 +294,7 @@ func (e *Engine) declare(r request) {
 				e.byService[d.Service][text] = struct{}{}
 			}
 			if u, ok := e.compileListener(reader, text); ok {
+				u.Declared = true
 				updates = append(updates, u)
 			}
 		case after <= 0:
@@ -297,7 +303,7 @@ func (e *Engine) declare(r request) {
 			if len(e.byService[d.Service]) == 0 {
 				delete(e.byService, d.Service)
 			}
-			updates = append(updates, snapshot.Update{Unit: listenerUnit(text)})
+			updates = append(updates, snapshot.Update{Unit: listenerUnit(text), Declared: true})
 		}
 	}
 	e.apply(time.Now(), updates)
@@ -308,6 +314,11 @@ func (e *Engine) declare(r request) {
 func (e *Engine) process(b catalog.Batch) (concerned int) {
 	start := time.Now()
 	dirty := make(map[policy.Unit]struct{})
+	if e.freezing.known {
+		for _, u := range e.followFreeze(b.Reader, e.processed) {
+			dirty[u] = struct{}{}
+		}
+	}
 	var objects []appliedObject
 	for _, c := range b.Changes {
 		var units []policy.Unit
@@ -334,6 +345,10 @@ func (e *Engine) process(b catalog.Batch) (concerned int) {
 		updates = append(updates, e.compileUnits(b.Reader, sortedUnits(more))...)
 		concerned = e.apply(b.Cause, updates)
 		e.metrics.duration.Observe(time.Since(start).Seconds())
+	}
+	e.processed = b.Reader
+	if f := &e.freezing; f.complete != nil && !f.known && f.complete(b.Reader) {
+		e.apply(b.Cause, e.compileUnits(b.Reader, e.followFreeze(b.Reader, b.Reader)))
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

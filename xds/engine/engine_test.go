@@ -21,10 +21,13 @@ import (
 )
 
 // start runs an engine over the catalog until the test ends.
-func start(t *testing.T, cat *catalog.Catalog) (*Engine, *snapshot.Store) {
+func start(t *testing.T, cat *catalog.Catalog, options ...func(*Engine)) (*Engine, *snapshot.Store) {
 	t.Helper()
 	store := snapshot.New()
 	e := New(cat, store, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	for _, set := range options {
+		set(e)
+	}
 	done := make(chan error, 1)
 	ctx := t.Context()
 	go func() { done <- e.Run(ctx) }()

@@ -49,12 +49,14 @@ const (
 )
 
 // Pin is a unit that is held at its last good configuration, because a proxy
-// rejected what it should become. It is stored, so that every replica and every
-// restart serves the same.
+// rejected what it should become, or because of a freeze. It is stored, so that
+// every replica and every restart serves the same.
 type Pin struct {
 	Unit string `json:"unit"`
 	// Rejected are the resources that were refused.
-	Rejected []Rejection `json:"rejected"`
+	Rejected []Rejection `json:"rejected,omitempty"`
+	// Frozen is when the freeze began that holds the unit, zero where none does.
+	Frozen time.Time `json:"frozen,omitzero"`
 	// Good is the configuration that holds instead. Its endpoints count only
 	// where nothing newer is known of them.
 	Good []resource.Resource `json:"good"`
@@ -497,7 +499,7 @@ func (s *Store) quarantine(sub *Subscriber, r ref, refused *Frame, node, message
 func (s *Store) pin(unit string, r ref, bad *content, node, message string, good func(*entry) *content) {
 	p := &Pin{Unit: unit}
 	if old := s.pins[unit]; old != nil {
-		p.Rejected = slices.Clone(old.Rejected)
+		p.Rejected, p.Frozen = slices.Clone(old.Rejected), old.Frozen
 	}
 	p.Rejected = append(p.Rejected, rejection(r.t, s.tables[r.t].entries[r.id].name, bad, node, message))
 	if len(p.Rejected) > maxRejections {
@@ -555,24 +557,37 @@ func (c *content) resource(t resource.Type, name string) resource.Resource {
 }
 
 // pinned returns what an update makes of a unit: its resources or, while they
-// contain what was refused, the last good ones with the update's endpoints.
+// contain what was refused or are frozen, the last good ones with the update's endpoints.
 // apply must be held.
 func (s *Store) pinned(up *Update) []resource.Resource {
 	s.mu.RLock()
-	p := s.pins[up.Unit]
+	had := s.pins[up.Unit]
 	s.mu.RUnlock()
+	p := s.hold(had, up)
+	if p != had {
+		s.mu.Lock()
+		if p == nil {
+			delete(s.pins, up.Unit)
+		} else {
+			s.pins[up.Unit] = p
+		}
+		s.mu.Unlock()
+		s.pinsChanged()
+	}
 	if p == nil {
 		return up.Resources
 	}
-	if !p.refuses(up.Resources) {
-		s.mu.Lock()
-		delete(s.pins, up.Unit)
-		s.mu.Unlock()
-		if s.onPins != nil {
-			s.onPins()
-		}
-		return up.Resources
+	return s.goodWith(p, up)
+}
+
+func (s *Store) pinsChanged() {
+	if s.onPins != nil {
+		s.onPins()
 	}
+}
+
+// goodWith returns a pin's resources with an update's endpoints.
+func (s *Store) goodWith(p *Pin, up *Update) []resource.Resource {
 	var out []resource.Resource
 	clusters := make(map[string]resource.Visibility)
 	for i := range p.Good {
@@ -671,13 +686,20 @@ func (s *Store) Rejections() []Rejection {
 }
 
 // SetPins adds pins that another replica or an earlier run has stored. They
-// hold from the next Apply of their units on.
+// hold from the next Apply of their units on. Those of a freeze that is over
+// are left out.
 func (s *Store) SetPins(pins []Pin) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range pins {
+		if f := pins[i].Frozen; !f.IsZero() && s.freeze.known && !f.Equal(s.freeze.since) {
+			if len(pins[i].Rejected) == 0 {
+				continue
+			}
+			pins[i].Frozen = time.Time{}
+		}
 		if s.pins[pins[i].Unit] == nil {
 			s.pins[pins[i].Unit] = &pins[i]
 		}
@@ -688,8 +710,9 @@ func (s *Store) SetPins(pins []Pin) {
 type UnitState struct {
 	// Changed is the index at which it last changed for everyone.
 	Changed uint64
-	// Staged is true while canaries judge it, Pinned while it is held back.
-	Staged, Pinned bool
+	// Staged is true while canaries judge it, Pinned while it is held back
+	// because a proxy refused it, Frozen while a freeze holds it back.
+	Staged, Pinned, Frozen bool
 }
 
 // Units returns the state of units.
@@ -701,7 +724,9 @@ func (s *Store) Units(names []string) []UnitState {
 		if u := s.units[name]; u != nil {
 			out[i] = UnitState{Changed: u.changed, Staged: u.stage != nil}
 		}
-		out[i].Pinned = s.pins[name] != nil
+		if p := s.pins[name]; p != nil {
+			out[i].Pinned, out[i].Frozen = len(p.Rejected) > 0, !p.Frozen.IsZero()
+		}
 	}
 	return out
 }

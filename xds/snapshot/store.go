@@ -37,6 +37,7 @@ type Store struct {
 	// nothing can be put in place of.
 	suspects map[ref]Rejection
 	pins     map[string]*Pin // by unit
+	freeze   freeze          // written with apply held
 	onPins   func()
 	outcome  func(StageOutcome)
 }
@@ -157,6 +158,9 @@ type Update struct {
 	// Unit is a stable name of what was compiled together, for example "service/web/php-web".
 	Unit      string
 	Resources []resource.Resource
+	// Declared is true where a proxy declares the unit, or takes that back: a
+	// freeze, which is of configuration, does not keep it from coming or going.
+	Declared bool
 }
 
 // change is what becomes of a name; next.frame is nil where it is removed.

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/xds/compile"
+)
+
+// freezing is what the engine knows of a freeze of configuration (discovery.Freeze).
+type freezing struct {
+	// complete reports whether the catalog has been filled; nil where freezes are not followed.
+	complete func(catalog.Reader) bool
+	// known is true once it has been, and whether there is a freeze is known.
+	known bool
+	// on is the freeze, nil for none.
+	on *discovery.Freeze
+	// before is the catalog as it was when the freeze began.
+	before catalog.Reader
+}
+
+// FollowFreezes makes the engine hold all configuration but endpoints while
+// catalog.Freezes says so (snapshot.Store.Freeze). complete reports whether all
+// sources have been read: what they bring before that is not new, and is
+// compiled whatever is frozen. Call it before Run.
+func (e *Engine) FollowFreezes(complete func(catalog.Reader) bool) { e.freezing.complete = complete }
+
+// followFreeze begins or ends a freeze if the catalog says so. before is the
+// catalog that the snapshot was made of. It returns the units that must be
+// compiled anew.
+func (e *Engine) followFreeze(r, before catalog.Reader) []policy.Unit {
+	f := &e.freezing
+	on, ok := catalog.Freezes.Get(r, catalog.FreezeID)
+	if !ok || !on.Config {
+		on = nil
+	}
+	if f.known && (on == nil) == (f.on == nil) && (on == nil || on.Since.Equal(f.on.Since)) {
+		return nil
+	}
+	was, first := f.on, !f.known
+	f.known, f.on, f.before = true, on, before
+	since := time.Time{}
+	if on != nil {
+		since = on.Since
+	}
+	released := e.store.Freeze(since)
+	switch {
+	case on != nil:
+		e.metrics.frozen.Set(1)
+		e.log.Warn("the configuration is frozen: until it is not, proxies get changes of endpoints and nothing else",
+			"by", on.By, "reason", on.Reason, "since", on.Since)
+	case was != nil:
+		e.metrics.frozen.Set(0)
+		e.log.Info("the configuration is no longer frozen; what was held back goes out", "units", len(released))
+	}
+	if first {
+		// What an earlier run has held of an object that is gone by now is of no
+		// row, and would not be compiled.
+		for _, p := range e.store.Pins() {
+			released = append(released, p.Unit)
+		}
+	}
+	units := make(map[policy.Unit]struct{})
+	for _, name := range released {
+		if u, ok := unitNamed(name); ok {
+			units[u] = struct{}{}
+		}
+	}
+	if was != nil && on == nil {
+		// Listeners that were declared meanwhile are of the catalog of before.
+		for key := range e.byService {
+			units[policy.Unit{Kind: "Service", Key: key}] = struct{}{}
+		}
+	}
+	return sortedUnits(units)
+}
+
+// declarationReader returns the catalog that declared listeners are compiled
+// from: they must fit the configuration that holds.
+func (e *Engine) declarationReader() catalog.Reader {
+	if e.freezing.on != nil {
+		return e.freezing.before
+	}
+	return e.catalog.Read()
+}
+
+// unitNamed returns the unit with a name in the snapshot; for a listener, the
+// Service that it leads to.
+func unitNamed(name string) (policy.Unit, bool) {
+	kind, key, _ := strings.Cut(name, "/")
+	if kind == "listener" {
+		d, err := compile.ParseDeclaration(key)
+		return policy.Unit{Kind: "Service", Key: d.Service}, err == nil && d.IsTCP()
+	}
+	namespace, name, _ := strings.Cut(key, "/")
+	for _, known := range []string{"Service", "ExternalService", "Mesh"} {
+		if strings.EqualFold(kind, known) {
+			return policy.Unit{Kind: known, Key: discovery.Key{Namespace: namespace, Name: name}}, true
+		}
+	}
+	return policy.Unit{}, false
+}
