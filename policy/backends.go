@@ -12,39 +12,46 @@ import (
 )
 
 // shapeOf returns a Service's ports as routes of other Services read them:
-// with the platforms and shares of their backings, without endpoints. It
-// returns none for a Service that does not exist or that the mesh does not
-// carry. What it says is what BuildService says, at a fraction of the price.
-func shapeOf(r catalog.Reader, key discovery.Key) []Port {
+// with the platforms and shares of their backings, without endpoints, and the
+// shift that is under way. It returns none for a Service that does not exist
+// or that the mesh does not carry. What it says is what BuildService says, at a
+// fraction of the price.
+func shapeOf(r catalog.Reader, key discovery.Key) ([]Port, *Shift) {
 	svc, ok := catalog.Services.Get(r, key.String())
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	groups := slices.Collect(catalog.InstanceGroups.By(r, catalog.ByService, key.String()))
 	sets := slices.Collect(catalog.Endpoints.By(r, catalog.ByService, key.String()))
 	if svc.ExternalName != "" && len(groups) == 0 && len(sets) == 0 {
-		return nil
+		return nil, nil
 	}
-	home, _ := HomeOf(r, svc)
+	d := divisionOf(r, svc)
 	ports := servicePorts(svc)
 	out := make([]Port, 0, len(ports))
 	for _, p := range ports {
-		out = append(out, shapePort(p, len(ports) == 1, home, groups, sets))
+		out = append(out, shapePort(p, len(ports) == 1, &d, groups, sets))
 	}
-	return out
+	return out, d.shift
+}
+
+// serviceShape is what shapeOf returns.
+type serviceShape struct {
+	ports []Port
+	shift *Shift
 }
 
 // shapeOf returns the same, read once for all rules of a route.
-func (b *routeBuilder) shapeOf(key discovery.Key) []Port {
-	ports, ok := b.shapes[key]
+func (b *routeBuilder) shapeOf(key discovery.Key) serviceShape {
+	s, ok := b.shapes[key]
 	if !ok {
 		if b.shapes == nil {
-			b.shapes = make(map[discovery.Key][]Port)
+			b.shapes = make(map[discovery.Key]serviceShape)
 		}
-		ports = shapeOf(b.r, key)
-		b.shapes[key] = ports
+		s.ports, s.shift = shapeOf(b.r, key)
+		b.shapes[key] = s
 	}
-	return ports
+	return s
 }
 
 // namedBackend is an entry of a rule's backendRefs.
@@ -163,7 +170,8 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 	if !ok {
 		return b.missing(field, to)
 	}
-	ports := b.shapeOf(to.Key)
+	shape := b.shapeOf(to.Key)
+	ports := shape.ports
 	if len(ports) == 0 {
 		message, remedy := "has no TCP port", "name a Service that has one"
 		if svc.ExternalName != "" {
@@ -184,7 +192,13 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 		return b.wrongProtocol(field, fmt.Sprintf("port %d of %s %s", p.Number, to, problem),
 			fmt.Sprintf("set the appProtocol of the port, for example to %s", b.wants()))
 	}
-	out := Backend{Kind: ServiceBackend, Key: to.Key, Port: p.Number, Protocol: p.Protocol, Failover: p.Failover && len(p.Backings) == 2}
+	if shape.shift != nil {
+		b.uses(shape.shift.ref())
+	}
+	out := Backend{
+		Kind: ServiceBackend, Key: to.Key, Port: p.Number, Protocol: p.Protocol,
+		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.shift,
+	}
 	for i := range p.Backings {
 		out.Targets = append(out.Targets, Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
 	}
@@ -201,7 +215,7 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 	}
 	b.uses(discovery.ObjectRef{Kind: to.Kind, Key: to.Key, Generation: g.Object.Generation})
 	key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
-	ports := mappedPorts(g, b.shapeOf(key))
+	ports := mappedPorts(g, b.shapeOf(key).ports)
 	if len(ports) == 0 {
 		return b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field,
 			fmt.Sprintf("%s maps no port of Service %s", to, key), "correct its spec.serviceRef or spec.ports")

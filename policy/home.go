@@ -27,13 +27,21 @@ func parseHome(s string) (discovery.Platform, bool) {
 
 // HomeOf returns a Service's home backing and, in a sentence, what made it so:
 // the annotation, the record of an earlier observation, or, the first time, the
-// rule "instances if an InstanceGroup is attached, else pods".
+// rule "instances if an InstanceGroup is attached, else pods". An annotation
+// that still says what it said when a TrafficShift completed does not count:
+// the traffic has moved on since it was written.
 func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, string) {
-	if home, ok := parseHome(svc.Home); ok {
+	rec, recorded := catalog.Homes.Get(r, svc.Key.String())
+	stale := recorded && supersedes(rec, svc)
+	if home, ok := parseHome(svc.Home); ok && !stale {
 		return home, fmt.Sprintf("annotation %s: %s", v1alpha1.HomeAnnotation, svc.Home)
 	}
-	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok {
-		return rec.Platform, "recorded earlier: " + rec.Because
+	if recorded {
+		because := "recorded earlier: " + rec.Because
+		if stale {
+			because += fmt.Sprintf(", after the annotation %s: %s was written", v1alpha1.HomeAnnotation, svc.Home)
+		}
+		return rec.Platform, because
 	}
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
 		return discovery.Instances, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name)
@@ -41,10 +49,17 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, strin
 	return discovery.Pods, "no InstanceGroup was attached when the Service was first seen"
 }
 
+// supersedes reports whether a record counts and not the annotation.
+func supersedes(rec *discovery.Home, svc *discovery.Service) bool {
+	return rec.Supersedes != "" && rec.Supersedes == svc.Home
+}
+
 // UnrecordedHomes returns the records that are missing or that an annotation
 // contradicts: a Service's home must stay where it is when the annotation, the
 // InstanceGroup or the pods go away later. The record of a Service that is gone
 // stays too, so that deleting and creating it again does not move its traffic.
+// The record of a completed TrafficShift stays as it is for as long as the
+// annotation says what it said then; after that it is a record like others.
 //
 // It returns nothing while a source has not been read: an InstanceGroup that is
 // not known yet must not be taken for none.
@@ -58,8 +73,11 @@ func UnrecordedHomes(r catalog.Reader) []discovery.Home {
 	for svc := range catalog.Services.All(r) {
 		home, because := HomeOf(r, svc)
 		rec, ok := catalog.Homes.Get(r, svc.Key.String())
-		if ok && rec.Platform == home {
+		if ok && rec.Platform == home && (rec.Supersedes == "" || supersedes(rec, svc)) {
 			continue
+		}
+		if _, annotated := parseHome(svc.Home); ok && !annotated {
+			because = rec.Because
 		}
 		out = append(out, discovery.Home{Key: svc.Key, Platform: home, Because: because})
 	}

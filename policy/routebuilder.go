@@ -48,7 +48,7 @@ type routeBuilder struct {
 	route  *discovery.Object
 	parent discovery.Key
 	// shapes of the Services that rules refer to.
-	shapes map[discovery.Key][]Port
+	shapes map[discovery.Key]serviceShape
 	// names of the rules so far.
 	names map[string]bool
 	// wrong and fails say of the rule that is being read that it must be

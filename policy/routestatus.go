@@ -87,7 +87,7 @@ func parentField(index int, ref *gatewayv1.ParentReference, f *Finding) string {
 
 // attachAt finds the ports of a parent that the route holds at, or why there are none.
 func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*meaning, *Finding) {
-	ports := shapeOf(r, v.parent)
+	ports, _ := shapeOf(r, v.parent)
 	if len(ports) == 0 {
 		message := fmt.Sprintf("there is no Service %s", v.parent)
 		if _, ok := catalog.Services.Get(r, v.parent.String()); ok {

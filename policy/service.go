@@ -13,7 +13,7 @@ import (
 // BuildService returns what a Service means, nil if there is none of this name
 // or nothing that the mesh could carry: no TCP port, or an external name with
 // no backing. Validate says which. The result is the same however the rows are
-// ordered. It reads the tables Services, InstanceGroups, Endpoints, Homes and Objects.
+// ordered. It reads the tables Services, InstanceGroups, Endpoints, Homes, ShiftStates and Objects.
 func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	svc, ok := catalog.Services.Get(r, key.String())
 	if !ok || len(svc.Ports) == 0 {
@@ -35,12 +35,16 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	if svc.ExternalName != "" && len(groups) == 0 && len(sets) == 0 {
 		return nil
 	}
-	m.Home, m.HomeBecause = HomeOf(r, svc)
+	d := divisionOf(r, svc)
+	m.Home, m.HomeBecause, m.Shift = d.home, d.because, d.shift
+	if m.Shift != nil {
+		m.Provenance = append(m.Provenance, m.Shift.ref())
+	}
 	ports := servicePorts(svc)
 	ipv6 := prefersIPv6(svc)
 	for _, p := range ports {
 		only := len(ports) == 1
-		port := shapePort(p, only, m.Home, groups, sets)
+		port := shapePort(p, only, &d, groups, sets)
 		for i := range port.Backings {
 			port.Backings[i].Zones = zones(sets, port.Backings[i].Platform, p, only, ipv6)
 		}
@@ -54,20 +58,17 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 
 // shapePort returns a port with the backings that it has and their shares,
 // without endpoints.
-func shapePort(p discovery.ServicePort, only bool, home discovery.Platform, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) Port {
+func shapePort(p discovery.ServicePort, only bool, d *division, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) Port {
 	port := Port{Number: p.Port, Name: p.Name, Protocol: ProtocolOf(p), Failover: true, Backings: []Backing{{Platform: discovery.Pods}}}
 	// The home keeps its backing and its share even when its InstanceGroup
 	// is deleted or maps another port: the home does not change by that,
-	// and failover hands the share on.
-	if home == discovery.Instances || onInstances(groups, sets, p, only) {
+	// and failover hands the share on. So do both backings while a shift is
+	// under way: their shares must not change because an endpoint does.
+	if d.pods < ShareTotal || d.home == discovery.Instances || d.shift != nil || onInstances(groups, sets, p, only) {
 		port.Backings = append(port.Backings, Backing{Platform: discovery.Instances})
 	}
 	for i := range port.Backings {
-		share := uint32(0)
-		if port.Backings[i].Platform == home {
-			share = ShareTotal
-		}
-		port.Shares = append(port.Shares, share)
+		port.Shares = append(port.Shares, sideShare(port.Backings[i].Platform, d.pods))
 	}
 	return port
 }

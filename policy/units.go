@@ -26,6 +26,7 @@ func serviceUnit(k discovery.Key) Unit { return Unit{Kind: "Service", Key: k} }
 // What refers to a unit is not touched by its endpoints, only by its shape
 // (Shape): the caller yields Referrers when that has changed.
 func Touched(r catalog.Reader, before, after any, yield func(Unit)) {
+	touchedByState(r, before, after, yield)
 	for _, row := range [2]any{before, after} {
 		switch row := row.(type) {
 		case *discovery.Service:
@@ -140,7 +141,8 @@ func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(Unit)) {
 }
 
 // Shape returns a comparable text of what routes of other Services read of a
-// Service: its ports, their backings and shares, but not their endpoints.
+// Service: its ports, their backings and shares, and the shift that is under
+// way, but not their endpoints.
 func (s *Service) Shape() string {
 	if s == nil {
 		return ""
@@ -153,6 +155,15 @@ func (s *Service) Shape() string {
 			b = fmt.Appendf(b, " %s=%d", backing.Platform, p.Shares[j])
 		}
 		b = append(b, ';')
+	}
+	if shift := s.Shift; shift != nil {
+		b = fmt.Appendf(b, " %s %d", shift.Object, shift.Pods)
+		if c := shift.Cohort; c != nil {
+			b = fmt.Appendf(b, " cohort %q %q %s", c.Cookie, c.Header, c.TTL)
+		}
+		if c := shift.Shadow; c != nil {
+			b = fmt.Appendf(b, " shadow %s %d %q", c.To, c.Share, c.Methods)
+		}
 	}
 	return string(b)
 }

@@ -439,6 +439,10 @@ type TrafficShiftStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 	// +optional
 	Phase ShiftPhase `json:"phase,omitempty"`
+	// Direction that the rest of the status is about: that of the spec when the
+	// shift began. Until it is said anew, a spec that turns round turns no share.
+	// +optional
+	Direction ShiftDirection `json:"direction,omitempty"`
 	// Percent of the traffic that the target has. It is what the mesh routes by.
 	// +optional
 	Percent Percent `json:"percent,omitempty"`
