@@ -45,7 +45,7 @@ const (
 	bunch = 20
 	// attempts is how many times a request is sent at most, as far as silence
 	// is judged by load reports, which count each attempt.
-	attempts = 4
+	attempts = 5
 	// amplification is how many more attempts a request may take than at the source.
 	amplification = 1.2
 )
