@@ -183,11 +183,12 @@ type GroupStatus struct {
 	// the newest answer does not mention them; GuardReason says why they are kept.
 	GuardHeld   int
 	GuardReason string
-	// ScalingGroups are the Auto Scaling groups that the instances belong to, by
-	// name. Where the newest attempt to read them failed they are as of the last
-	// good one, and ScalingError says why and since when.
+	// ScalingGroups are the Auto Scaling groups that the instances belong to or
+	// that the selector names, by name, as of the last whole answer.
 	ScalingGroups []ScalingGroup
-	ScalingError  string
+	// ScalingError is why ScalingGroups is not what it should be, and since when: the newest attempt
+	// to read EC2 failed, or the answer lacks a group that the selector names. "" if all is well.
+	ScalingError string
 }
 
 // Object is the row of an object that says how the mesh routes and treats

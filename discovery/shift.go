@@ -30,8 +30,9 @@ type Autoscaler struct {
 // ScalingGroup is an EC2 Auto Scaling group.
 type ScalingGroup struct {
 	Name string
-	// Minimum, Desired and Maximum are the group's sizes; InService is how many
-	// of its instances are in the lifecycle state InService.
+	// Minimum, Desired and Maximum are the group's sizes, in instances unless the
+	// group weighs their types; InService is how many of its instances are in the
+	// lifecycle state InService.
 	Minimum, Desired, Maximum, InService int
 	// Zones is how many availability zones it spans, 0 if that is not known.
 	Zones int

@@ -35,8 +35,9 @@ type instance struct {
 
 // autoScalingGroup is what DescribeAutoScalingGroups says of one group.
 type autoScalingGroup struct {
-	desired int32
-	members map[string]member // by instance id
+	minimum, desired, maximum int32
+	zones                     int
+	members                   map[string]member // by instance id
 }
 
 // member is an instance as its auto scaling group sees it.
@@ -193,7 +194,10 @@ func (a *answer) readGroups(ctx context.Context, client *autoscaling.Client, pag
 
 func (a *answer) addGroup(in *autoscalingtypes.AutoScalingGroup) {
 	name := aws.ToString(in.AutoScalingGroupName)
-	g := &autoScalingGroup{desired: aws.ToInt32(in.DesiredCapacity), members: make(map[string]member, len(in.Instances))}
+	g := &autoScalingGroup{
+		minimum: aws.ToInt32(in.MinSize), desired: aws.ToInt32(in.DesiredCapacity), maximum: aws.ToInt32(in.MaxSize),
+		zones: len(in.AvailabilityZones), members: make(map[string]member, len(in.Instances)),
+	}
 	for n := range in.Instances {
 		i := &in.Instances[n]
 		if i.LifecycleState == autoscalingtypes.LifecycleStateDetached {

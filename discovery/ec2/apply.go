@@ -75,6 +75,7 @@ func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answe
 	out.status = discovery.GroupStatus{
 		Scope: Scope, Key: g.Key, LastSync: now, Counts: counts(out.endpoints, checks, v.desired),
 		GuardHeld: len(out.held), GuardReason: s.guardReason(g, known, out, v, len(before)),
+		ScalingGroups: v.scaling, ScalingError: v.scalingError(),
 	}
 	return out
 }
@@ -238,6 +239,14 @@ func (s *Source) remember(g *discovery.InstanceGroup, out *outcome, ans *answer)
 	known.memberOf = memberOf
 }
 
+// staleSizes says since when the sizes of auto scaling groups are not known.
+func staleSizes(lastSync time.Time, cause string) string {
+	if lastSync.IsZero() {
+		return "the sizes of the auto scaling groups were not read yet: " + cause
+	}
+	return fmt.Sprintf("the sizes of the auto scaling groups are as of %s: %s", lastSync.UTC().Format(time.RFC3339), cause)
+}
+
 // fail notes why an account and region could not be read; its endpoints stay.
 func (s *Source) fail(key accountKey, cause error, now time.Time) {
 	s.mu.Lock()
@@ -253,7 +262,10 @@ func (s *Source) fail(key accountKey, cause error, now time.Time) {
 		st.Error = explain(cause)
 		catalog.Sources.Put(tx, &st)
 		for _, g := range s.groupsOf(tx.Reader, key) {
-			s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) { st.Error = explain(cause) })
+			s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) {
+				st.Error = explain(cause)
+				st.ScalingError = staleSizes(st.LastSync, st.Error)
+			})
 		}
 		return nil
 	})

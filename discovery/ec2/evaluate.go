@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	autoscalingtypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -19,6 +21,10 @@ type view struct {
 	missing map[string]string
 	// desired capacity of the auto scaling groups, or the number of instances where there is none.
 	desired int32
+	// scaling are the auto scaling groups, by name, and absent those that the
+	// selector names and the answer lacks.
+	scaling []discovery.ScalingGroup
+	absent  []string
 }
 
 // The ways in which an answer does not account for an endpoint.
@@ -83,7 +89,34 @@ func evaluate(spec *v1alpha1.InstanceGroupSpec, before []discovery.Endpoint, a *
 		})
 	}
 	v.desired = desired(a, asgs, len(v.endpoints))
+	for _, name := range slices.Sorted(maps.Keys(asgs)) {
+		if g, ok := a.groups[name]; ok {
+			v.scaling = append(v.scaling, g.sizes(name))
+		} else if slices.Contains(spec.Selector.AutoScalingGroups, name) {
+			v.absent = append(v.absent, name)
+		}
+	}
 	return v
+}
+
+func (g *autoScalingGroup) sizes(name string) discovery.ScalingGroup {
+	out := discovery.ScalingGroup{
+		Name: name, Minimum: int(g.minimum), Desired: int(g.desired), Maximum: int(g.maximum), Zones: g.zones,
+	}
+	for _, m := range g.members {
+		if m.lifecycle == autoscalingtypes.LifecycleStateInService {
+			out.InService++
+		}
+	}
+	return out
+}
+
+// scalingError says what is missing of the auto scaling groups, "" if nothing is.
+func (v *view) scalingError() string {
+	if len(v.absent) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("EC2 Auto Scaling has no group %s; if it was deleted, remove it from the selector", strings.Join(v.absent, ", "))
 }
 
 func (a *answer) member(i *instance) *member {

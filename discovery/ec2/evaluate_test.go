@@ -21,7 +21,7 @@ func testAnswer() *answer {
 	add("i-3", "10.0.0.3", false, map[string]string{"Role": "php-web", "Env": "stage"})
 	add("i-4", "10.0.0.4", false, map[string]string{"Role": "db"})
 	a.instances["i-4"].ipv6 = "2001:db8::4"
-	a.groups["php-web"] = &autoScalingGroup{desired: 5, members: map[string]member{
+	a.groups["php-web"] = &autoScalingGroup{minimum: 2, desired: 5, maximum: 9, zones: 3, members: map[string]member{
 		"i-1": {lifecycle: autoscalingtypes.LifecycleStateInService, capacity: 1},
 		"i-2": {lifecycle: autoscalingtypes.LifecycleStateInService, capacity: 1},
 	}}
@@ -41,6 +41,8 @@ func TestEvaluate(t *testing.T) {
 		{ID: "i-2", Address: "10.0.0.2", Zone: "ap-northeast-1a", Spot: true, Weight: 4},
 	}, v.endpoints)
 	require.Equal(t, int32(5), v.desired)
+	require.Equal(t, []discovery.ScalingGroup{{Name: "php-web", Minimum: 2, Desired: 5, Maximum: 9, InService: 2, Zones: 3}}, v.scaling)
+	require.Equal(t, "EC2 Auto Scaling has no group other; if it was deleted, remove it from the selector", v.scalingError())
 
 	asg.Spot = v1alpha1.SpotAvoid
 	v = run(asg)
@@ -49,6 +51,8 @@ func TestEvaluate(t *testing.T) {
 
 	role := v1alpha1.InstanceGroupSpec{Selector: v1alpha1.InstanceSelector{Tags: map[string]string{"Role": "php-web"}}}
 	require.Equal(t, []string{"i-1", "i-2", "i-3"}, idsOf(run(role).endpoints))
+	require.Len(t, run(role).scaling, 1, "the group of instances that only tags select")
+	require.Empty(t, run(role).scalingError())
 	both := v1alpha1.InstanceGroupSpec{Selector: v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php-web"}, Tags: map[string]string{"Env": "stage"}}}
 	require.Empty(t, idsOf(run(both).endpoints), "every given field must match")
 	db := v1alpha1.InstanceGroupSpec{Selector: v1alpha1.InstanceSelector{Tags: map[string]string{"Role": "db"}}, Address: v1alpha1.IPv6}

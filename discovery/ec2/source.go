@@ -278,7 +278,10 @@ func (s *Source) refuse(tx *catalog.Tx, g *discovery.InstanceGroup, mistakes []v
 	for _, m := range mistakes {
 		text = append(text, m.Error())
 	}
-	s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) { st.Error = strings.Join(text, "; ") })
+	s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) {
+		st.Error = strings.Join(text, "; ")
+		st.ScalingError = staleSizes(st.LastSync, st.Error)
+	})
 }
 
 // adopt begins to follow a group, from what is known of it. This is what the

@@ -243,6 +243,36 @@ func TestEC2(t *testing.T) {
 		m.StartInstances(t, want[4])
 		w.awaitIDs("follow", want[4:])
 
+		sized := func(inService int, failed string) {
+			t.Helper()
+			w.await("the sizes", func() error {
+				st := w.status("follow")
+				if len(st.ScalingGroups) != 1 || st.ScalingGroups[0].InService != inService ||
+					(st.ScalingError == "") != (failed == "") || !strings.Contains(st.ScalingError, failed) {
+					return fmt.Errorf("%+v: %s", st.ScalingGroups, st.ScalingError)
+				}
+				return nil
+			})
+			g := w.status("follow").ScalingGroups[0]
+			g.InService = 0
+			require.Equal(t, discovery.ScalingGroup{Name: "follow", Desired: 2, Maximum: 1000, Zones: len(m.Zones())}, g)
+		}
+		sized(2, "")
+		m.SetLifecycle(want[4], "Terminating:Wait")
+		sized(1, "")
+		m.Proxy().Fail(-1, harness.EC2Error(503, "Unavailable", "x"), func(*http.Request, []byte) bool { return true })
+		sized(1, "the sizes of the auto scaling groups are as of 20")
+		m.SetLifecycle(want[4], "")
+		w.await("the failure", func() error {
+			if w.status("follow").Error == "" {
+				return errors.New("there is none")
+			}
+			return nil
+		})
+		sized(1, "as of")
+		m.Proxy().Restore(t)
+		sized(2, "")
+
 		w.put(func(tx *catalog.Tx) { catalog.InstanceGroups.Delete(tx, key("follow").String()) })
 		w.await("the group to be forgotten", func() error {
 			if w.endpoints("follow") != nil || w.status("follow").Scope != "" || w.account().Name != "" {
