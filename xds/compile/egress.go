@@ -107,7 +107,7 @@ func (c *Compiler) anyHost(m *policy.Mesh) []resource.Resource {
 	}}
 	rule := policy.Rule{Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}}}
 	action := func() *routev3.RouteAction {
-		out := c.action(&rule, false)
+		out := c.action(&rule, &variant{})
 		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: anyClusterName}
 		return out
 	}

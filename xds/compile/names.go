@@ -9,6 +9,7 @@
 //	<ns>/<svc>:<port>/instances+pods        the reverse
 //	<ns>/<svc>:<port>/shared                both backings of a port that is not HTTP
 //	<ns>/<svc>:<port>/instances/<group>     an InstanceGroup that a route names
+//	shadow/<ns>/<svc>:<port>/<platform>     the same backing, for copies of requests
 //	external/<ns>/<name>:<port>             a port of an ExternalService
 //	http                                    the route configuration of HTTP callers
 //	http/<svc>.<ns>:<port>                  a virtual host of it
@@ -52,6 +53,12 @@ func sharedName(svc discovery.Key, port uint16) string { return portName(svc, po
 // groupClusterName returns the name of the cluster of an InstanceGroup.
 func groupClusterName(svc discovery.Key, port uint16, group string) string {
 	return portName(svc, port) + "/" + discovery.Instances.String() + "/" + group
+}
+
+// shadowName returns the name of the cluster that copies of requests to a
+// Service go to while a shift compares the answers of its backings.
+func shadowName(svc discovery.Key, port uint16, p discovery.Platform) string {
+	return "shadow/" + ClusterName(svc, port, p)
 }
 
 // externalClusterName returns the name of the cluster of an ExternalService's port.

@@ -81,12 +81,23 @@ func (h *host) rules(routes *policy.HTTPRoutes) []policy.Rule {
 }
 
 func (h *host) body(c *Compiler, routes *policy.HTTPRoutes) (body []byte, shape uint64) {
-	v := &routev3.VirtualHost{
-		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(h.rules(routes), h.port),
+	rules := h.rules(routes)
+	v := h.virtualHost(c, rules)
+	body = marshal(v)
+	// The way back from a shadow step must be as short as from any other, so
+	// what is copied is no part of the shape.
+	if plain := withoutShadow(rules); plain != nil {
+		v = h.virtualHost(c, plain)
+		return body, shapeOf(v, marshal(v))
+	}
+	return body, shapeOf(v, body)
+}
+
+func (h *host) virtualHost(c *Compiler, rules []policy.Rule) *routev3.VirtualHost {
+	return &routev3.VirtualHost{
+		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(rules, h.port),
 		RequestBodyBufferLimit: wrapperspb.UInt64(retryBody),
 	}
-	body = marshal(v)
-	return body, shapeOf(v, body)
 }
 
 // shapeOf hashes a virtual host without its weights and the parts of mirrored

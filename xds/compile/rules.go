@@ -3,7 +3,6 @@ package compile
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -37,7 +36,7 @@ func (c *Compiler) ruleRoutes(rules []policy.Rule, port uint16) []*routev3.Route
 func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
 	b := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil, Shift: m.Shift,
 	}
 	for i := range p.Backings {
 		b.Targets = append(b.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
@@ -56,9 +55,8 @@ func ruleName(r *policy.Rule) string {
 	return fmt.Sprintf("%s/%s/%s/%d/%d", r.Route.Kind, r.Route.Namespace, r.Route.Name, r.Index, r.MatchIndex)
 }
 
-// ruleRoute returns the routes of one match. Where requests are sent on there
-// are two, because Envoy has one retry policy per route and methods differ in
-// what may be sent again.
+// ruleRoute returns the routes of one match: where requests are sent on, one
+// for each variant of them.
 func (c *Compiler) ruleRoute(r *policy.Rule, port uint16) []*routev3.Route {
 	name := ruleName(r)
 	switch {
@@ -71,19 +69,19 @@ func (c *Compiler) ruleRoute(r *policy.Rule, port uint16) []*routev3.Route {
 	case len(r.Backends) == 0:
 		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), "the rule names no backend with a weight above 0")}
 	}
-	methods := retryMethods(r)
-	forward := func(name string, only []string, again bool) *routev3.Route {
-		out := c.route(r, name, routeMatch(&r.Match, only))
-		out.Action = &routev3.Route_Route{Route: c.action(r, again)}
-		return out
-	}
-	if r.Match.Method != "" {
-		if slices.Contains(methods, r.Match.Method) {
-			return []*routev3.Route{forward(name+safeSuffix, nil, true)}
+	var out []*routev3.Route
+	for _, v := range variants(r) {
+		to := c.route(r, name+v.suffix(), routeMatch(&r.Match, v.methods))
+		to.Action = &routev3.Route_Route{Route: c.action(r, &v)}
+		if v.keyless {
+			keyless(to, cohortOf(r))
 		}
-		return []*routev3.Route{forward(name, nil, false)}
+		if b := shiftOf(r); b != nil {
+			to.Metadata = shiftMark(b)
+		}
+		out = append(out, to)
 	}
-	return []*routev3.Route{forward(name+safeSuffix, methods, true), forward(name, nil, false)}
+	return out
 }
 
 // failedStatus is what a rule that cannot be followed answers: 500, or what
@@ -173,13 +171,12 @@ func regex(pattern string) *matcherv3.RegexMatcher {
 	return out
 }
 
-// action returns where requests of a rule go. again says whether their methods
-// may be sent again although a target may have begun to act on them.
-func (c *Compiler) action(r *policy.Rule, again bool) *routev3.RouteAction {
+// action returns where a variant of a rule's requests goes.
+func (c *Compiler) action(r *policy.Rule, v *variant) *routev3.RouteAction {
 	out := &routev3.RouteAction{
 		// A PHP request may take as long as it takes: no timeout unless asked for.
 		Timeout:               durationpb.New(requestTimeout(r)),
-		RetryPolicy:           c.retryPolicy(r, again),
+		RetryPolicy:           c.retryPolicy(r, v.again),
 		RequestMirrorPolicies: mirrors(r.Filters.Mirrors),
 		HashPolicy:            hashPolicy(r),
 	}
@@ -199,7 +196,15 @@ func (c *Compiler) action(r *policy.Rule, again bool) *routev3.RouteAction {
 	if len(entries) == 1 && !edited(entries[0]) {
 		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: entries[0].GetName()}
 	} else {
-		out.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: &routev3.WeightedCluster{Clusters: entries}}
+		clusters := &routev3.WeightedCluster{Clusters: entries}
+		if cohort := cohortOf(r); cohort != nil {
+			clusters.RandomValueSpecifier = &routev3.WeightedCluster_UseHashPolicy{UseHashPolicy: wrapperspb.Bool(true)}
+			out.HashPolicy = cohortPolicy(cohort, v.keyless)
+		}
+		out.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: clusters}
+	}
+	if v.shadow {
+		out.RequestMirrorPolicies = append(out.RequestMirrorPolicies, shadowPolicy(shadowed(r)))
 	}
 	for i := range r.Backends {
 		if r.Backends[i].Kind != policy.InvalidBackend {
@@ -253,6 +258,9 @@ func ruleClusters(needs map[string]struct{}, rules []policy.Rule) {
 		}
 		for j := range rules[i].Filters.Mirrors {
 			add(&rules[i].Filters.Mirrors[j].To)
+		}
+		if b := shadowed(&rules[i]); b != nil {
+			needs[shadowName(b.Key, b.Port, b.Shift.Shadow.To)] = struct{}{}
 		}
 	}
 }
