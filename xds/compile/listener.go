@@ -133,6 +133,7 @@ func httpListener(d Declaration) resource.Resource {
 		// Tunnels lead nowhere but where the mesh lets callers go to any host.
 		UpgradeConfigs:   []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: connectUpgrade}},
 		LocalReplyConfig: localReplies(),
+		AccessLog:        []*accesslogv3.AccessLog{outcomesLog()},
 	}
 	r := declared(d)
 	r.Body = resource.Parts{listenerBody(d, nil, []*listenerv3.FilterChain{{
