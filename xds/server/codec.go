@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/encoding"
 	grpcproto "google.golang.org/grpc/encoding/proto"
@@ -59,6 +60,11 @@ const fieldInitialVersions = 5
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if _, ok := v.(*accesslogv3.StreamAccessLogsMessage); ok {
+		if err := checkLogMessage(data); err != nil {
+			return err
+		}
+	}
 	r, ok := v.(*deltaRequest)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)

@@ -1,16 +1,18 @@
 package server
 
 import (
+	"context"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// lrsInterval is how often proxies report their load.
-const lrsInterval = 10 * time.Second
+// defaultLoadInterval is how often proxies report their load if Options do not say.
+const defaultLoadInterval = 10 * time.Second
 
 // lrs implements the load reporting service: what every proxy sent to every
 // cluster, and how it went.
@@ -19,30 +21,27 @@ type lrs struct {
 	server *Server
 }
 
-// StreamLoadStats asks for the load of all clusters and counts what is reported.
+// StreamLoadStats asks for the load of all clusters and passes on what is reported.
 func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer) error {
 	first, err := g.Recv()
 	if err != nil {
 		return ended(err)
 	}
 	o := &l.server.opts
-	if first.GetNode() == nil {
-		return status.Error(codes.InvalidArgument, "the first load report on a stream must carry a node")
-	}
-	node, err := o.Identify(first.GetNode())
+	node, err := o.admit(g.Context(), first.GetNode())
 	if err != nil {
-		return status.Errorf(codes.InvalidArgument, "node: %v", err)
+		return err
 	}
-	if o.Authorize != nil {
-		if err := o.Authorize(g.Context(), &node); err != nil {
-			return status.Errorf(codes.PermissionDenied, "node %s: %v", node.ID, err)
-		}
+	interval := o.LoadInterval
+	if interval <= 0 {
+		interval = defaultLoadInterval
 	}
 	if err := g.Send(&lrsv3.LoadStatsResponse{
-		SendAllClusters: true, LoadReportingInterval: durationpb.New(lrsInterval),
+		SendAllClusters: true, LoadReportingInterval: durationpb.New(interval),
 	}); err != nil {
 		return ended(err)
 	}
+	defer o.connected(node.ID)()
 	for {
 		report, err := g.Recv()
 		if err != nil {
@@ -56,5 +55,25 @@ func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer)
 			}
 			o.Metrics.loadRequests.WithLabelValues("dropped").Add(float64(c.GetTotalDroppedRequests()))
 		}
+		if o.Outcomes != nil {
+			o.Outcomes.Load(node.ID, interval, report.GetClusterStats())
+		}
 	}
+}
+
+// admit returns who a stream of reports is from, if its peer may say so.
+func (o *Options) admit(ctx context.Context, claimed *corev3.Node) (Node, error) {
+	if claimed == nil {
+		return Node{}, status.Error(codes.InvalidArgument, "the first message on a stream of reports must carry a node")
+	}
+	node, err := o.Identify(claimed)
+	if err != nil {
+		return Node{}, status.Errorf(codes.InvalidArgument, "node: %v", err)
+	}
+	if o.Authorize != nil {
+		if err := o.Authorize(ctx, &node); err != nil {
+			return Node{}, status.Errorf(codes.PermissionDenied, "node %s: %v", node.ID, err)
+		}
+	}
+	return node, nil
 }

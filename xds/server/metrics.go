@@ -18,6 +18,7 @@ type Metrics struct {
 	latency      *prometheus.HistogramVec
 	loadReports  prometheus.Counter
 	loadRequests *prometheus.CounterVec
+	logEntries   *prometheus.CounterVec
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -58,12 +59,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "causeway_lrs_requests_total",
 			Help: "Requests that proxies reported to have sent, by outcome (success, error, dropped).",
 		}, []string{"outcome"}),
+		logEntries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "causeway_als_entries_total", Help: "Access log entries received from proxies, by kind (http, tcp).",
+		}, []string{"kind"}),
 	}
 	// A first rejection must be an increase, not a new series.
 	for t := range resource.Type(resource.Types) {
 		m.rejected.WithLabelValues(t.String())
 	}
 	r.MustRegister(m.connected, m.refused, m.unknown, m.responses, m.sentBytes, m.acknowledged, m.rejected,
-		m.latency, m.loadReports, m.loadRequests)
+		m.latency, m.loadReports, m.loadRequests, m.logEntries)
 	return m
 }

@@ -1,5 +1,6 @@
 // Package server speaks xDS to Envoys: aggregated discovery (ADS), incremental
-// and state-of-the-world, and the load reporting service (LRS).
+// and state-of-the-world, the load reporting service (LRS), and the access log
+// service (ALS).
 //
 // Every stream has two goroutines. One receives: it keeps the subscriptions
 // and the acknowledgements. The other sends what the snapshot says is due. A
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"google.golang.org/grpc"
@@ -66,6 +68,10 @@ type Options struct {
 	// it declares is in the store; the function that it returns is called when
 	// the node's stream has ended. nil does nothing.
 	Connect func(context.Context, *Node) (disconnect func(), err error)
+	// Outcomes takes load reports and access logs, nil for nobody.
+	Outcomes Outcomes
+	// LoadInterval is how often proxies are asked to report their load, 10 s if 0.
+	LoadInterval time.Duration
 }
 
 // Limits that protect the server from one client or from all at once.
@@ -125,6 +131,7 @@ func New(store *snapshot.Store, opts Options) *Server {
 	s.grpc = grpc.NewServer(options...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(s.grpc, ads{server: s})
 	lrsv3.RegisterLoadReportingServiceServer(s.grpc, lrs{server: s})
+	accesslogv3.RegisterAccessLogServiceServer(s.grpc, als{server: s})
 	return s
 }
 
