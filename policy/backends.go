@@ -93,6 +93,8 @@ func (b *routeBuilder) backends(refs []namedBackend) []Backend {
 	for i, share := range divide(ShareTotal, weights) {
 		out[i].allot(share)
 	}
+	b.cohortConflicts(refs, out)
+	b.unshadowed(refs, out)
 	return out
 }
 

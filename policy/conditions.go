@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,6 +66,14 @@ func servingCondition(r catalog.Reader, g *discovery.InstanceGroup, findings []F
 		return c
 	}
 	failed := failovers(r, discovery.ObjectRef{Kind: "Service", Key: key, Generation: svc.Generation}, m)
+	onInstances := uint32(0)
+	for i := range m.Ports {
+		for j := range m.Ports[i].Backings {
+			if m.Ports[i].Backings[j].Platform == discovery.Instances {
+				onInstances = max(onInstances, m.Ports[i].Shares[j])
+			}
+		}
+	}
 	switch {
 	case len(failed) > 0:
 		var messages []string
@@ -72,7 +81,15 @@ func servingCondition(r catalog.Reader, g *discovery.InstanceGroup, findings []F
 			messages = append(messages, f.Object.String()+": "+f.text())
 		}
 		c.Reason, c.Message = ReasonFailedOver, strings.Join(messages, "; ")
-		if m.Home == discovery.Instances {
+		if slices.ContainsFunc(m.Ports, func(p Port) bool {
+			b := p.backing(discovery.Instances)
+			return b != nil && !b.Usable() && onInstances > 0
+		}) {
+			c.Status = metav1.ConditionFalse
+		}
+	case m.Shift != nil:
+		c.Reason, c.Message = ReasonShifted, fmt.Sprintf("the instances get %s of the traffic (%s)", percentText(onInstances), m.Shift.Object)
+		if onInstances == 0 {
 			c.Status = metav1.ConditionFalse
 		}
 	case m.Home == discovery.Pods:

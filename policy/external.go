@@ -272,6 +272,8 @@ func validateObject(r catalog.Reader, o *discovery.Object) []Finding {
 		return validateMesh(o)
 	case kindBackendTLS:
 		return validateBackendTLS(r, o)
+	case kindTrafficShift:
+		return validateTrafficShift(r, o)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -26,6 +27,10 @@ const (
 	ReasonOverlap         = "Overlapping"
 	ReasonShadowed        = "Shadowed"
 	ReasonNoEndpoints     = "NoEndpoints"
+	// ReasonSuperseded: a home annotation that a completed TrafficShift has overtaken.
+	ReasonSuperseded = "Superseded"
+	// ReasonShifted: a TrafficShift says what part of the traffic there is.
+	ReasonShifted = "Shifted"
 )
 
 // ConditionFailedOver is True on a Service whose traffic is answered by the
@@ -63,6 +68,21 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 			Message: fmt.Sprintf("%q is not a home (in force instead: %s)", svc.Home, because),
 			Remedy:  "write Instances or Pods",
 		})
+	}
+	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok && supersedes(rec, svc) {
+		want := HomePods
+		if rec.Platform == discovery.Instances {
+			want = HomeInstances
+		}
+		if svc.Home != want {
+			out = append(out, Finding{
+				Severity: Warning, Object: obj,
+				Field:  fmt.Sprintf("metadata.annotations[%q]", v1alpha1.HomeAnnotation),
+				Reason: ReasonSuperseded, Condition: v1alpha1.ConditionAccepted,
+				Message: fmt.Sprintf("%s does not count any more: the %s are the home (%s)", svc.Home, rec.Platform, rec.Because),
+				Remedy:  "write " + want,
+			})
+		}
 	}
 	for _, p := range svc.Ports {
 		if name := otherThanHTTP(p); name != "" {
@@ -107,8 +127,8 @@ func notCarried(obj discovery.ObjectRef, svc *discovery.Service) Finding {
 	return f
 }
 
-// failovers says which ports are answered by the backing that is not home, and
-// which by none.
+// failovers says which ports have a backing with a share of the traffic that
+// the other one answers, because it has no usable endpoint.
 func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding {
 	if m == nil {
 		return nil
@@ -116,48 +136,67 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding 
 	var out []Finding
 	for i := range m.Ports {
 		p := &m.Ports[i]
-		home, other := p.home()
-		if home == nil || home.Usable() || !known(r, m.Key, home.Platform) {
-			continue
+		for j := range p.Backings {
+			b, other := &p.Backings[j], p.backing(p.Backings[j].Platform.Other())
+			if p.Shares[j] == 0 || b.Usable() || !known(r, m.Key, b.Platform) {
+				continue
+			}
+			if other == nil || !other.Usable() {
+				// Nothing to hand the share to is for alerts on the proxies' own
+				// figures to tell: an empty Service is normal while it is set up.
+				continue
+			}
+			unmapped := b.Platform == discovery.Instances && !mapsPort(r, m, p)
+			if unmapped && m.Shift != nil {
+				// A port that only pods have is no failure of the instances, and
+				// nothing that a shift should wait for.
+				continue
+			}
+			f := failedOver(m, p, b.Platform, p.Shares[j], unmapped)
+			f.Object = obj
+			out = append(out, f)
 		}
-		f := Finding{
-			Severity: Warning, Object: obj, Field: "spec.ports",
-			Condition: ConditionFailedOver, Reason: ReasonFailedOver,
-			Message: fmt.Sprintf("port %d: its home, the %s, has no usable endpoint, so the %s answer",
-				p.Number, home.Platform, home.Platform.Other()),
-			Remedy: fmt.Sprintf("bring the %s back, or make the %s the home", home.Platform, home.Platform.Other()),
-		}
-		if other == nil || !other.Usable() {
-			// Nothing to hand the share to is for alerts on the proxies' own
-			// figures to tell: an empty Service is normal while it is set up.
-			continue
-		}
-		if home.Platform == discovery.Instances && !mapsPort(r, m, p) {
-			f.Message = fmt.Sprintf("port %d: no InstanceGroup maps it, so the pods answer although the instances are home", p.Number)
-			f.Remedy = fmt.Sprintf("add the port named %q to the InstanceGroup's spec.ports, or make the pods the home", p.Name)
-		}
-		out = append(out, f)
 	}
 	return out
 }
 
-// FailedOver counts the ports of a Service that are answered by the backing
-// that is not home, because the home has no usable endpoint.
+// failedOver says that a backing of a port does not answer for its share.
+func failedOver(m *Service, p *Port, b discovery.Platform, share uint32, unmapped bool) Finding {
+	f := Finding{Severity: Warning, Field: "spec.ports", Condition: ConditionFailedOver, Reason: ReasonFailedOver}
+	role := "its home, the " + b.String() + ","
+	remedy := fmt.Sprintf("make the %s the home", b.Other())
+	if m.Shift != nil {
+		role = fmt.Sprintf("the %s, to which %s gives %s of the traffic,", b, m.Shift.Object, percentText(share))
+		remedy = "see what the TrafficShift's status says"
+	}
+	f.Message = fmt.Sprintf("port %d: %s has no usable endpoint, so the %s answer", p.Number, role, b.Other())
+	f.Remedy = fmt.Sprintf("bring the %s back, or %s", b, remedy)
+	if unmapped {
+		f.Message = fmt.Sprintf("port %d: no InstanceGroup maps it, so the pods answer although the instances are home", p.Number)
+		f.Remedy = fmt.Sprintf("add the port named %q to the InstanceGroup's spec.ports, or make the pods the home", p.Name)
+	}
+	return f
+}
+
+// FailedOver counts the backings of a Service's ports that have a share of the
+// traffic and no usable endpoint, so that the other one answers for them.
 func FailedOver(r catalog.Reader, service discovery.Key) int {
 	return len(failovers(r, discovery.ObjectRef{}, BuildService(r, service)))
 }
 
-// home returns the backing that has all of a port's traffic and the other one;
-// nil for what the port does not have.
-func (p *Port) home() (home, other *Backing) {
+// backing returns the backing of a port on a platform, nil for none.
+func (p *Port) backing(on discovery.Platform) *Backing {
 	for i := range p.Backings {
-		if p.Shares[i] == ShareTotal {
-			home = &p.Backings[i]
-		} else {
-			other = &p.Backings[i]
+		if p.Backings[i].Platform == on {
+			return &p.Backings[i]
 		}
 	}
-	return home, other
+	return nil
+}
+
+// percentText writes a share as people do: "0.1%".
+func percentText(share uint32) string {
+	return strconv.FormatFloat(float64(share)*100/ShareTotal, 'f', -1, 64) + "%"
 }
 
 // known reports whether what a Service has on a platform has been read: an
@@ -220,7 +259,8 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 		out = add(out, Error, fmt.Sprintf("spec.ports[%d].name", i), v1alpha1.ConditionResolvedRefs, ReasonBackendNotFound,
 			fmt.Sprintf("Service %s has no port named %q", key, p.Name), remedy)
 	}
-	if home, because := HomeOf(r, svc); home == discovery.Pods && len(failovers(r, obj, BuildService(r, key))) == 0 {
+	m := BuildService(r, key)
+	if home, because := HomeOf(r, svc); home == discovery.Pods && (m == nil || m.Shift == nil) && len(failovers(r, obj, m)) == 0 {
 		out = add(out, Warning, "spec.serviceRef", v1alpha1.ConditionServing, ReasonHomeIsPods,
 			fmt.Sprintf("the home of Service %s is its pods (%s), so these instances get no traffic", key, because),
 			fmt.Sprintf("annotate the Service with %s: %s to move all of it at once, or create a TrafficShift with direction PodsToInstances",

@@ -26,6 +26,8 @@ func StatusOf(r catalog.Reader, o *discovery.Object) (Status, bool) {
 		return Status{Parents: routeParents(r, o)}, true
 	case "BackendTLSPolicy":
 		return Status{Ancestors: backendTLSAncestors(r, o)}, true
+	case kindTrafficShift:
+		return Status{Conditions: shiftConditions(r, o)}, true
 	case "TrafficPolicy", "ExternalService", "Mesh":
 		return Status{Conditions: objectConditions(r, o)}, true
 	}
