@@ -1,0 +1,133 @@
+package outcomes
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+const (
+	// fresh is for how long what was read of a Service is used without another look.
+	fresh = time.Second
+	// lingers is for how long an endpoint that is gone is still known: its last
+	// answers are reported after it has left.
+	lingers = 2 * time.Minute
+	// unasked is how long after its last use a Service is forgotten.
+	unasked = 10 * time.Minute
+)
+
+// Catalog answers a Recorder from the catalog's rows.
+type Catalog struct {
+	catalog *catalog.Catalog
+	now     func() time.Time
+
+	mu       sync.Mutex
+	services map[discovery.Key]*service
+	swept    time.Time
+}
+
+// service is what was read of a Service.
+type service struct {
+	read     time.Time
+	revision uint64
+	asked    time.Time
+	shifted  bool
+	// endpoints by their address and port.
+	endpoints map[netip.AddrPort]endpoint
+}
+
+type endpoint struct {
+	id       string
+	platform discovery.Platform
+	seen     time.Time
+}
+
+// NewCatalog returns what a Recorder asks, from c's rows. now is time.Now if nil.
+func NewCatalog(c *catalog.Catalog, now func() time.Time) *Catalog {
+	if now == nil {
+		now = time.Now
+	}
+	return &Catalog{catalog: c, now: now, services: make(map[discovery.Key]*service)}
+}
+
+// Shifted is a Recorder's Options.Shifted.
+func (c *Catalog) Shifted(key discovery.Key) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.service(key).shifted
+}
+
+// Lookup is a Recorder's Options.Lookup.
+func (c *Catalog) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.service(key).endpoints[address]
+	return e.id, e.platform, ok
+}
+
+// service returns what is known of a Service, as of fresh ago or later.
+func (c *Catalog) service(key discovery.Key) *service {
+	now := c.now()
+	s := c.services[key]
+	if s == nil {
+		c.sweep(now)
+		s = &service{}
+		c.services[key] = s
+	}
+	s.asked = now
+	if !s.read.IsZero() && now.Sub(s.read) < fresh {
+		return s
+	}
+	r := c.catalog.Read()
+	if !s.read.IsZero() && r.Revision() == s.revision {
+		s.read = now
+		return s
+	}
+	s.read, s.revision = now, r.Revision()
+	_, shift := policy.ShiftOf(r, key)
+	s.shifted = shift != nil
+	if !s.shifted {
+		s.endpoints = nil
+		return s
+	}
+	s.readEndpoints(r, key, now)
+	return s
+}
+
+func (s *service) readEndpoints(r catalog.Reader, key discovery.Key, now time.Time) {
+	next := make(map[netip.AddrPort]endpoint, len(s.endpoints))
+	for address, e := range s.endpoints {
+		if now.Sub(e.seen) < lingers {
+			next[address] = e
+		}
+	}
+	for set := range catalog.Endpoints.By(r, catalog.ByService, key.String()) {
+		for i := range set.Endpoints {
+			ip, err := netip.ParseAddr(set.Endpoints[i].Address)
+			if err != nil {
+				continue // policy reports it
+			}
+			for _, p := range set.Ports {
+				next[netip.AddrPortFrom(ip.Unmap(), p.Port)] = endpoint{set.Endpoints[i].ID, set.Platform, now}
+			}
+		}
+	}
+	s.endpoints = next
+}
+
+// sweep forgets Services that nobody asks about any more.
+func (c *Catalog) sweep(now time.Time) {
+	if now.Sub(c.swept) < unasked/10 {
+		return
+	}
+	c.swept = now
+	for key, s := range c.services {
+		if now.Sub(s.asked) > unasked {
+			delete(c.services, key)
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package outcomes
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+)
+
+// verdict is how one request or connection ended.
+type verdict struct {
+	failed    bool
+	cause     outcome.Cause
+	abandoned bool
+	// ignored entries say nothing about a backing.
+	ignored bool
+}
+
+func failure(c outcome.Cause) verdict { return verdict{failed: true, cause: c} }
+
+// judgeHTTP says how a request ended. Flags go before the status: an answer
+// that began with 200 and broke off is none.
+func judgeHTTP(e *accesslogv3.HTTPAccessLogEntry) verdict {
+	f := e.GetCommonProperties().GetResponseFlags()
+	if f.GetFaultInjected() {
+		// A policy asked for this failure; no backing had a part in it.
+		return verdict{ignored: true}
+	}
+	if f.GetDownstreamConnectionTermination() || f.GetDownstreamRemoteReset() || f.GetDownstreamProtocolError() {
+		return verdict{abandoned: true}
+	}
+	if c, ok := flagged(f); ok {
+		return failure(c)
+	}
+	r := e.GetResponse()
+	switch code := r.GetResponseCode().GetValue(); {
+	case code == 0:
+		// The answer never began, and no flag says why.
+		return failure(outcome.Other)
+	case code >= 500 && r.GetResponseCodeDetails() == viaUpstream:
+		return failure(outcome.ServerError)
+	case code >= 500:
+		return failure(outcome.Other)
+	}
+	if s, ok := grpcStatus(r); ok {
+		return judgeGRPC(s)
+	}
+	return verdict{}
+}
+
+// viaUpstream is what Envoy says of answers that are the application's own
+// (Envoy: response code details).
+const viaUpstream = "via_upstream"
+
+// flagged returns why a request failed by its flags, false if none says that it
+// did. A request that ran out of attempts is judged by how the last one ended.
+func flagged(f *accesslogv3.ResponseFlags) (outcome.Cause, bool) {
+	switch {
+	case f.GetUpstreamOverflow(), f.GetOverloadManager():
+		return outcome.Overflow, true
+	case f.GetNoHealthyUpstream(), f.GetNoClusterFound(), f.GetNoFilterConfigFound():
+		return outcome.NoHost, true
+	case f.GetUpstreamRequestTimeout(), f.GetStreamIdleTimeout(), f.GetDurationTimeout(), f.GetUpstreamMaxStreamDurationReached():
+		return outcome.Timeout, true
+	case f.GetUpstreamConnectionFailure(), f.GetDnsResolutionFailure():
+		return outcome.ConnectFailure, true
+	case f.GetUpstreamConnectionTermination(), f.GetUpstreamRemoteReset(), f.GetUpstreamProtocolError(), f.GetLocalReset():
+		return outcome.Reset, true
+	}
+	return 0, false
+}
+
+// The codes of gRPC with which a server says that it failed, not its caller
+// (gRPC: status codes).
+const (
+	grpcUnknown          = 2
+	grpcDeadlineExceeded = 4
+	grpcInternal         = 13
+	grpcUnavailable      = 14
+	grpcDataLoss         = 15
+)
+
+func judgeGRPC(status int) verdict {
+	switch status {
+	case grpcDeadlineExceeded:
+		return failure(outcome.Timeout)
+	case grpcUnknown, grpcInternal, grpcUnavailable, grpcDataLoss:
+		return failure(outcome.ServerError)
+	}
+	return verdict{}
+}
+
+// grpcStatus returns the status of a gRPC answer, false of any other answer.
+func grpcStatus(r *accesslogv3.HTTPResponseProperties) (int, bool) {
+	const name = "grpc-status"
+	text, ok := r.GetResponseTrailers()[name]
+	if !ok {
+		text, ok = r.GetResponseHeaders()[name]
+	}
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		// Callers take a status that is no number for UNKNOWN.
+		return grpcUnknown, true
+	}
+	return n, true
+}
+
+// judgeTCP says how a connection was made or not. What comes after it was made
+// is between the caller and the server.
+func judgeTCP(e *accesslogv3.TCPAccessLogEntry) verdict {
+	if c, ok := flagged(e.GetCommonProperties().GetResponseFlags()); ok {
+		return failure(c)
+	}
+	return verdict{}
+}
+
+// latency returns the time from a request's first byte to its answer's last one
+// in microseconds.
+func latency(c *accesslogv3.AccessLogCommon) (uint64, bool) {
+	for _, d := range []*durationpb.Duration{c.GetTimeToLastDownstreamTxByte(), c.GetDuration()} {
+		if d.IsValid() && d.AsDuration() >= 0 {
+			return uint64(d.AsDuration() / time.Microsecond), true
+		}
+	}
+	return 0, false
+}
+
+// target is what a cluster's name says: whose requests it takes.
+type target struct {
+	outcome.Key
+	// chosen is false for a TCP port's cluster, which both backings share: its
+	// endpoint says whose a connection was.
+	chosen bool
+	// mirrored is true for the cluster of copies of requests.
+	mirrored bool
+}
+
+// parseCluster reads the name of a cluster (package compile has their list), false for one that is not
+// a backing's: those of InstanceGroups, which no shift moves, of
+// ExternalServices, and others' own.
+func parseCluster(name string) (t target, ok bool) {
+	if rest, mirrored := strings.CutPrefix(name, "shadow/"); mirrored && strings.Count(rest, "/") >= 2 {
+		t.mirrored, name = true, rest
+	}
+	namespace, rest, ok1 := strings.Cut(name, "/")
+	service, rest, ok2 := strings.Cut(rest, ":")
+	port, last, ok3 := strings.Cut(rest, "/")
+	number, err := strconv.ParseUint(port, 10, 16)
+	if !ok1 || !ok2 || !ok3 || err != nil || number == 0 || namespace == "" || service == "" ||
+		strings.Contains(service, "/") || len(namespace)+len(service) > maxName {
+		return target{}, false
+	}
+	t.Service, t.Port = discovery.Key{Namespace: namespace, Name: service}, uint16(number)
+	switch last {
+	case "pods", "pods+instances":
+		t.Platform, t.chosen = discovery.Pods, true
+	case "instances", "instances+pods":
+		t.Platform, t.chosen = discovery.Instances, true
+	case "shared":
+	default:
+		return target{}, false
+	}
+	return t, !t.mirrored || t.chosen
+}
+
+// maxName is how long a namespace and a Service's name are together at most (RFC 1123 labels).
+const maxName = 2 * 63
+
+// addressOf returns the address of an endpoint, false if there is none.
+func addressOf(a *corev3.Address) (netip.AddrPort, bool) {
+	s := a.GetSocketAddress()
+	if s == nil || s.GetPortValue() == 0 || s.GetPortValue() > 65535 {
+		return netip.AddrPort{}, false
+	}
+	ip, err := netip.ParseAddr(s.GetAddress())
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(ip.Unmap(), uint16(s.GetPortValue())), true
+}

@@ -1,0 +1,498 @@
+// Package outcomes counts what the proxies that are connected to this replica
+// report of requests to Services that are being shifted: access logs say how
+// requests ended, load reports how many there were.
+package outcomes
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+)
+
+// Names of the access logs (package compile).
+const (
+	outcomesLog = "causeway.outcomes"
+	shadowLog   = "causeway.shadow"
+)
+
+// Bounds of what a recorder keeps, whatever proxies say.
+const (
+	maxServices  = 1000
+	maxKeys      = 8 * maxServices
+	maxEndpoints = 200 // of a key
+	maxNodes     = 20_000
+	// forgetAfter is for how long a Service that is not shifted any more is
+	// remembered: longer than any window, and than it takes to report it.
+	forgetAfter = 30 * time.Minute
+)
+
+// shiftGap is how long nobody must have reported about a Service for its shift
+// to be taken for a new one.
+const shiftGap = 2 * time.Minute
+
+// shadowSeen is for how long callers' answers are kept for comparison after the
+// last mirrored one was seen.
+const shadowSeen = 2 * maxWait
+
+// Options of a Recorder. All functions are called often, by many goroutines.
+type Options struct {
+	// Shifted says whether a Service has a TrafficShift that is under way.
+	Shifted func(discovery.Key) bool
+	// Lookup returns the id and the platform of the endpoint of a Service's
+	// port at an address, false if it is not known.
+	Lookup func(service discovery.Key, port uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool)
+	// Now is the time, time.Now if nil.
+	Now func() time.Time
+}
+
+// Recorder counts. It is what xds/server hands reports to.
+type Recorder struct {
+	opts Options
+
+	mu      sync.Mutex
+	totals  outcome.Totals
+	nodes   map[string]*node
+	pending *pending
+	// shadows is when the last mirrored answer of a Service was seen.
+	shadows map[discovery.Key]time.Time
+	// shifts are the Services that were reported about while they were shifted.
+	shifts map[discovery.Key]period
+	// swept is when forgotten Services were last looked for.
+	swept time.Time
+}
+
+// period is since when a Service is known to be shifted, and when it last was.
+type period struct{ since, last time.Time }
+
+// node is what is known of a proxy.
+type node struct {
+	streams  int
+	lastLog  time.Time
+	services map[discovery.Key]*Report
+}
+
+// New returns a recorder that has counted nothing.
+func New(o Options) *Recorder {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Recorder{
+		opts: o,
+		totals: outcome.Totals{
+			Outcomes: make(map[outcome.Key]*outcome.Counts), Pairs: make(map[outcome.Key]*outcome.Pairs), Load: make(map[outcome.Key]uint64),
+		},
+		nodes: make(map[string]*node), pending: newPending(),
+		shadows: make(map[discovery.Key]time.Time), shifts: make(map[discovery.Key]period), swept: o.Now(),
+	}
+}
+
+// Connected counts a stream of reports of a node; the function that it returns
+// ends it. With its last stream a node is forgotten, while what it has
+// reported stays counted.
+func (r *Recorder) Connected(id string) (disconnected func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := r.nodes[id]
+	if n == nil {
+		if len(r.nodes) >= maxNodes {
+			return func() {}
+		}
+		n = &node{services: make(map[discovery.Key]*Report)}
+		r.nodes[id] = n
+	}
+	n.streams++
+	return sync.OnceFunc(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if n.streams--; n.streams == 0 {
+			delete(r.nodes, id)
+		}
+	})
+}
+
+// LogHTTP counts how requests ended.
+func (r *Recorder) LogHTTP(id, log string, entries []*accesslogv3.HTTPAccessLogEntry) {
+	if log != outcomesLog && log != shadowLog {
+		return
+	}
+	b := r.begin(id)
+	defer b.end()
+	for _, e := range entries {
+		t, ok := parseCluster(e.GetCommonProperties().GetUpstreamCluster())
+		if !ok || !t.chosen || e.GetCommonProperties().GetIntermediateLogEntry() || !b.shifted(t.Service) {
+			continue
+		}
+		if log == shadowLog {
+			b.mirrored(t, e)
+		} else {
+			b.request(t, e)
+		}
+	}
+}
+
+// LogTCP counts how connections were made. One that was made is logged when it
+// was, and once more when it ends.
+func (r *Recorder) LogTCP(id, log string, entries []*accesslogv3.TCPAccessLogEntry) {
+	if log != outcomesLog {
+		return
+	}
+	b := r.begin(id)
+	defer b.end()
+	for _, e := range entries {
+		if t, ok := parseCluster(e.GetCommonProperties().GetUpstreamCluster()); ok && !t.mirrored && b.shifted(t.Service) {
+			b.connection(t, e)
+		}
+	}
+}
+
+// Load counts what was sent to the endpoints of Services that are being shifted.
+func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv3.ClusterStats) {
+	b := r.begin(id)
+	defer b.end()
+	for _, c := range clusters {
+		t, ok := parseCluster(c.GetClusterName())
+		if !ok || t.mirrored || strings.Contains(c.GetClusterName(), "+") || !b.shifted(t.Service) {
+			continue
+		}
+		for _, zone := range c.GetUpstreamLocalityStats() {
+			key := t.Key
+			if !t.chosen && zone.GetLocality().GetSubZone() == discovery.Instances.String() {
+				key.Platform = discovery.Instances
+			}
+			issued := zone.GetTotalIssuedRequests()
+			done := zone.GetTotalSuccessfulRequests() + zone.GetTotalErrorRequests()
+			if !t.chosen {
+				done = issued // connections are neither successes nor errors here
+			}
+			if issued > 0 {
+				b.load(key, issued)
+			}
+			if s := b.report(t.Service); s != nil && (issued > 0 || done > 0) {
+				s.Issued += issued
+				s.LastIssued = b.now
+				due := b.now.Add(-interval - reportSlack)
+				if s.LastLogged.Before(due) && b.shifts[t.Service].since.Before(due) {
+					s.unlogged += done
+				}
+			}
+		}
+	}
+}
+
+// batch is the counting of one message.
+type batch struct {
+	*Recorder
+
+	now  time.Time
+	id   string
+	node *node
+	// last answers of Shifted, which most entries of a message have in common.
+	service discovery.Key
+	is      bool
+	asked   bool
+}
+
+func (r *Recorder) begin(id string) *batch {
+	r.mu.Lock()
+	b := &batch{Recorder: r, now: r.opts.Now(), id: id, node: r.nodes[id]}
+	if b.node == nil {
+		b.node = &node{services: make(map[discovery.Key]*Report)} // its stream has ended meanwhile
+	}
+	if b.now.Sub(r.swept) > forgetAfter/10 {
+		r.sweep(b.now)
+	}
+	return b
+}
+
+func (b *batch) end() { b.mu.Unlock() }
+
+func (b *batch) shifted(service discovery.Key) bool {
+	if b.asked && b.service == service {
+		return b.is
+	}
+	b.service, b.asked = service, true
+	b.is = b.opts.Shifted(service)
+	if !b.is {
+		return false
+	}
+	p, known := b.shifts[service]
+	switch {
+	case !known && len(b.shifts) >= maxServices:
+		b.is = false
+		return false
+	case b.now.Sub(p.last) > shiftGap:
+		p.since = b.now
+	}
+	p.last = b.now
+	b.shifts[service] = p
+	return true
+}
+
+// counts returns the counts of a key, nil if there are too many keys.
+func (b *batch) counts(key outcome.Key) *outcome.Counts {
+	c := b.totals.Outcomes[key]
+	if c == nil && len(b.totals.Outcomes) < maxKeys {
+		c = &outcome.Counts{Endpoints: make(map[string]outcome.EndpointCounts)}
+		b.totals.Outcomes[key] = c
+	}
+	return c
+}
+
+func (b *batch) load(key outcome.Key, issued uint64) {
+	if _, known := b.totals.Load[key]; known || len(b.totals.Load) < maxKeys {
+		b.totals.Load[key] += issued
+	}
+}
+
+// report returns what is known of a node and a Service.
+func (b *batch) report(service discovery.Key) *Report {
+	s := b.node.services[service]
+	if s == nil && len(b.node.services) < maxServices {
+		s = &Report{Service: service}
+		b.node.services[service] = s
+	}
+	return s
+}
+
+func (b *batch) logged(service discovery.Key) {
+	b.node.lastLog = b.now
+	if s := b.report(service); s != nil {
+		s.Logged++
+		s.LastLogged, s.unlogged = b.now, 0
+	}
+}
+
+func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
+	v := judgeHTTP(e)
+	b.logged(t.Service)
+	if v.ignored {
+		return
+	}
+	took, timed := latency(e.GetCommonProperties())
+	if e.GetResponse().GetResponseCode().GetValue() == switchingProtocols {
+		timed = false // how long a tunnel lasted is not how long an answer took
+	}
+	b.count(t, v, e.GetCommonProperties(), took, timed)
+	if seen, ok := b.shadows[t.Service]; ok && !v.abandoned && b.now.Sub(seen) <= shadowSeen {
+		b.pair(t, e, v, took)
+	}
+}
+
+const switchingProtocols = 101
+
+// count adds an outcome to a key, and to the endpoint that it came from.
+func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, took uint64, timed bool) {
+	c := b.counts(t.Key)
+	if c == nil {
+		return
+	}
+	if v.abandoned {
+		c.Abandoned++
+		return
+	}
+	c.Requests++
+	if v.failed {
+		c.Failures[v.cause]++
+	}
+	if timed {
+		c.Latency.Add(took, 1)
+	}
+	address, ok := addressOf(common.GetUpstreamRemoteAddress())
+	if !ok {
+		return
+	}
+	id, platform, ok := b.opts.Lookup(t.Service, t.Port, address)
+	if !ok {
+		return
+	}
+	if platform != t.Platform {
+		c.FailedOver++
+	}
+	e, known := c.Endpoints[id]
+	if !known && len(c.Endpoints) >= maxEndpoints {
+		return
+	}
+	e.Requests++
+	if v.failed {
+		e.Failures++
+	}
+	c.Endpoints[id] = e
+}
+
+// connection counts one that was made when it was made, and one that was not
+// when it ended.
+func (b *batch) connection(t target, e *accesslogv3.TCPAccessLogEntry) {
+	common := e.GetCommonProperties()
+	v := judgeTCP(e)
+	switch common.GetAccessLogType() { //nolint:exhaustive // of the others none is asked for
+	case accesslogv3.AccessLogType_TcpUpstreamConnected:
+		v = verdict{}
+	case accesslogv3.AccessLogType_TcpConnectionEnd:
+		if !v.failed {
+			return
+		}
+	default:
+		return
+	}
+	b.logged(t.Service)
+	if t.chosen {
+		b.count(t, v, common, 0, false)
+		return
+	}
+	if address, ok := addressOf(common.GetUpstreamRemoteAddress()); ok {
+		if _, platform, ok := b.opts.Lookup(t.Service, t.Port, address); ok {
+			t.Platform = platform
+			b.count(t, v, common, 0, false)
+		}
+		return
+	}
+	// No endpoint was found, so neither backing had one.
+	for _, t.Platform = range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		b.count(t, v, common, 0, false)
+	}
+}
+
+// mirrored counts a copy of a request. It is no outcome: no caller got it.
+func (b *batch) mirrored(t target, e *accesslogv3.HTTPAccessLogEntry) {
+	b.node.lastLog = b.now
+	b.shadows[t.Service] = b.now
+	v := judgeHTTP(e)
+	if v.abandoned {
+		// Nobody waits for a copy; its proxy gave it up.
+		v = failure(outcome.Other)
+	}
+	took, _ := latency(e.GetCommonProperties())
+	t.mirrored = true
+	b.pair(t, e, v, took)
+}
+
+// pair compares an answer with its other half, if that is there. The key of a
+// pair is the backing that is mirrored to.
+func (b *batch) pair(t target, e *accesslogv3.HTTPAccessLogEntry, v verdict, took uint64) {
+	id := pairID{
+		node: b.id, requestID: e.GetRequest().GetRequestId(), method: int32(e.GetRequest().GetRequestMethod()),
+		Key: outcome.Key{Service: t.Service, Port: t.Port},
+	}
+	if id.requestID == "" {
+		return
+	}
+	a := &answer{
+		mirror: t.mirrored, platform: t.Platform, failed: v.failed, latency: took, since: b.now,
+		class: uint8(e.GetResponse().GetResponseCode().GetValue() / 100), size: e.GetResponse().GetResponseBodyBytes(),
+	}
+	other, ok := b.pending.meet(id, a)
+	if !ok {
+		return
+	}
+	key := id.Key
+	key.Platform = a.platform
+	if other.mirror {
+		key.Platform = other.platform
+	}
+	p := b.totals.Pairs[key]
+	if p == nil {
+		if len(b.totals.Pairs) >= maxKeys {
+			return
+		}
+		p = &outcome.Pairs{}
+		b.totals.Pairs[key] = p
+	}
+	compare(p, a, other)
+}
+
+// sweep forgets Services that have not been shifted for a while.
+func (r *Recorder) sweep(now time.Time) {
+	r.swept = now
+	gone := make(map[discovery.Key]bool)
+	for service, p := range r.shifts {
+		if now.Sub(p.last) > forgetAfter {
+			gone[service] = true
+		}
+	}
+	for service := range gone {
+		delete(r.shifts, service)
+		delete(r.shadows, service)
+		for _, n := range r.nodes {
+			delete(n.services, service)
+		}
+	}
+	maps.DeleteFunc(r.totals.Outcomes, func(k outcome.Key, _ *outcome.Counts) bool { return gone[k.Service] })
+	maps.DeleteFunc(r.totals.Pairs, func(k outcome.Key, _ *outcome.Pairs) bool { return gone[k.Service] })
+	maps.DeleteFunc(r.totals.Load, func(k outcome.Key, _ uint64) bool { return gone[k.Service] })
+}
+
+// Snapshot is what a recorder has counted, at one moment. It shares nothing with it.
+type Snapshot struct {
+	Totals outcome.Totals
+	// Nodes that have a stream of reports open, sorted by id.
+	Nodes []Node
+}
+
+// Node is a proxy that reports.
+type Node struct {
+	ID string
+	// LastLog is when entries came last, zero if none did.
+	LastLog time.Time
+	// Reports by Service, sorted, of Services that are being shifted.
+	Reports []Report
+}
+
+// Report sets what a proxy logged of a Service against what it says it has sent.
+type Report struct {
+	Service discovery.Key
+	// Logged counts outcomes and Issued requests by load reports, retries and copies included.
+	Logged, Issued uint64
+	// LastLogged and LastIssued are when they last grew.
+	LastLogged, LastIssued time.Time
+	// unlogged counts requests that ended, by load reports, since the last log.
+	unlogged uint64
+}
+
+// reportSlack is by how much a log may come later than the load report about
+// the same requests.
+const reportSlack = 10 * time.Second
+
+// Silent reports whether requests ended, by the proxy's load reports, whose
+// outcomes should have come by now and did not.
+func (r *Report) Silent() bool { return r.unlogged > 0 }
+
+// Snapshot returns a copy of all that was counted.
+func (r *Recorder) Snapshot() Snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := Snapshot{Totals: outcome.Totals{
+		Outcomes: make(map[outcome.Key]*outcome.Counts, len(r.totals.Outcomes)),
+		Pairs:    make(map[outcome.Key]*outcome.Pairs, len(r.totals.Pairs)),
+		Load:     maps.Clone(r.totals.Load),
+	}}
+	for k, c := range r.totals.Outcomes {
+		own := *c
+		own.Latency, own.Endpoints = c.Latency.Clone(), maps.Clone(c.Endpoints)
+		out.Totals.Outcomes[k] = &own
+	}
+	for k, p := range r.totals.Pairs {
+		own := *p
+		own.Answer, own.Mirror = p.Answer.Clone(), p.Mirror.Clone()
+		out.Totals.Pairs[k] = &own
+	}
+	for id, n := range r.nodes {
+		node := Node{ID: id, LastLog: n.lastLog}
+		for _, s := range n.services {
+			node.Reports = append(node.Reports, *s)
+		}
+		slices.SortFunc(node.Reports, func(a, b Report) int { return cmp.Compare(a.Service.String(), b.Service.String()) })
+		out.Nodes = append(out.Nodes, node)
+	}
+	slices.SortFunc(out.Nodes, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
