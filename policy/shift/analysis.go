@@ -62,7 +62,7 @@ func successPercent(failed, n uint64) string {
 	// Two figures of the part that failed.
 	digits := min(max(1, 1-int(math.Floor(math.Log10(failing)))), 6)
 	scale := math.Pow10(digits)
-	return trimZeros(strconv.FormatFloat(math.Floor((100-failing)*scale+1e-6)/scale, 'f', digits, 64))
+	return trimZeros(strconv.FormatFloat(min(math.Floor((100-failing)*scale+1e-6), 100*scale-1)/scale, 'f', digits, 64))
 }
 
 // percent returns a rate in percent with two figures.
@@ -103,11 +103,12 @@ func thousands(n uint64) string {
 	return s
 }
 
+// none begins what is said of very few.
 func none(n uint64) string {
-	if n == 0 {
-		return "none"
+	if n <= 1 {
+		return [...]string{"none was", "only 1 was"}[n]
 	}
-	return "only " + thousands(n)
+	return "only " + thousands(n) + " were"
 }
 
 // causeText counts failures of one cause in words.

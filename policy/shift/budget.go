@@ -179,9 +179,9 @@ func (l *ledger) forPeriod(period time.Duration) *ledger {
 	fresh.since = l.since
 	for i := range fresh.tiers {
 		to, from := &fresh.tiers[i], &l.tiers[i]
-		for k := len(from.buckets) - 1; k >= 0; k-- {
+		for k, b := range slices.Backward(from.buckets) {
 			if uint64(k) <= from.newest {
-				to.add((from.newest-uint64(k))*from.width, from.buckets[k])
+				to.add((from.newest-uint64(k))*from.width, b)
 			}
 		}
 		to.add(l.tiers[0].newest, bucket{})

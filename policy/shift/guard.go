@@ -230,7 +230,7 @@ func (j *judge) successRate() Verdict {
 	}
 	k2, n2 := j.source.Failed(), j.source.Requests
 	if binomialTail(k2, n2, allowed) < suspicion && j.compare(failed, n, k2, n2, notableExcess) >= j.alpha {
-		return hold(figure, "%s; %s answered only %s %% of theirs: what both need is at fault, going back would not help",
+		return hold(figure, "%s; %s answered only %s %% of theirs at the same time: going back would not help",
 			reason, j.sourceName, successPercent(k2, n2))
 	}
 	return Verdict{Fail, figure, reason}
@@ -295,7 +295,7 @@ func (j *judge) silence() Verdict {
 	seen := j.target.Requests
 	if sent := float64(j.target.Load) / attempts; j.target.Abandoned == 0 || j.source.Abandoned <= j.source.Requests {
 		if poissonLowerTail(seen, sent) < silentTail && float64(seen) < sent/bunch {
-			return fail(figure, "load reports count %s requests to %s, and %s answers came back", thousands(j.target.Load), j.targetName, none(seen))
+			return fail(figure, "load reports count %s requests to %s, of which %s answered", thousands(j.target.Load), j.targetName, none(seen))
 		}
 	}
 	heard := seen + j.target.Abandoned
@@ -304,8 +304,8 @@ func (j *judge) silence() Verdict {
 		return content
 	}
 	expected := float64(j.source.Requests) * float64(j.share) / others
-	if poissonLowerTail(heard, expected/bunch) < silentTail && float64(heard) < expected/bunch {
-		return fail(figure, "%s requests were expected at %s by their share of what %s get, and %s were seen: "+
+	if poissonLowerTail(heard, expected/bunch) < silentTail {
+		return fail(figure, "%s requests were expected at %s by their share of what %s get, of which %s seen: "+
 			"either no proxy sends them or no user of the cohort is there",
 			thousands(uint64(expected)), j.targetName, j.sourceName, none(heard))
 	}
@@ -358,8 +358,8 @@ func (j *judge) latency() Verdict {
 	if rate(slow, n) <= allowed {
 		return content
 	}
-	reason := fmt.Sprintf("%s of %s %s took longer than %s; %s may (%s was %s)", thousands(slow), thousands(n),
-		"answers of "+j.targetName, bound, percentText(allowed), j.quantileName(), latency(h.Quantile(1-allowed)))
+	reason := fmt.Sprintf("%s of %s is %s (bound %s): %s of %s answers took longer, %s may", j.quantileName(), j.targetName,
+		latency(h.Quantile(1-allowed)), bound, thousands(slow), thousands(n), percentText(allowed))
 	if v := j.slowness(figure, reason, n, func(recent *Side) bool {
 		return rate(above(&recent.Recent.Latency, micros), recent.Recent.Latency.Total()) > allowed
 	}); v.Result != Pass {
@@ -370,8 +370,8 @@ func (j *judge) latency() Verdict {
 	}
 	k2, n2 := above(&j.source.Latency, micros), j.source.Latency.Total()
 	if binomialTail(k2, n2, allowed) < suspicion && j.compare(slow, n, k2, n2, notableExcess) >= j.alpha {
-		return hold(figure, "%s; so did %s of %s of %s: what both need is at fault, going back would not help",
-			reason, thousands(k2), thousands(n2), j.sourceName)
+		return hold(figure, "%s; that of %s is %s at the same time: going back would not help",
+			reason, j.sourceName, latency(j.source.Latency.Quantile(1-allowed)))
 	}
 	return Verdict{Fail, figure, reason}
 }

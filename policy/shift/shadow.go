@@ -22,7 +22,7 @@ func (j *judge) mirrorSilence() Verdict {
 	}
 	sent := float64(j.target.Load) / attempts
 	if seen := j.o.Shadow.Compared; poissonLowerTail(seen, sent) < silentTail && float64(seen) < sent/bunch {
-		return fail("silence", "load reports count %s requests mirrored to %s, and %s answers came back",
+		return fail("silence", "load reports count %s requests mirrored to %s, of which %s answered",
 			thousands(j.target.Load), j.targetName, none(seen))
 	}
 	return content
