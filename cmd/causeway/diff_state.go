@@ -25,6 +25,7 @@ type stateView struct {
 	Objects        []objectRow                `json:"objects"`
 	Endpoints      []*discovery.EndpointSet   `json:"endpoints"`
 	Homes          []*discovery.Home          `json:"homes"`
+	ShiftStates    []*discovery.ShiftState    `json:"shiftStates"`
 	Sources        []*discovery.SourceStatus  `json:"sources"`
 }
 
@@ -65,6 +66,8 @@ func newSpec(kind string) any {
 		return &gatewayv1.BackendTLSPolicy{}
 	case "TrafficPolicy":
 		return &v1alpha1.TrafficPolicy{}
+	case "TrafficShift":
+		return &v1alpha1.TrafficShift{}
 	case "ExternalService":
 		return &v1alpha1.ExternalService{}
 	case "Mesh":
@@ -81,6 +84,7 @@ func viewState(r catalog.Reader) *stateView {
 		InstanceGroups: slices.Collect(catalog.InstanceGroups.All(r)),
 		Endpoints:      slices.Collect(catalog.Endpoints.All(r)),
 		Homes:          slices.Collect(catalog.Homes.All(r)),
+		ShiftStates:    slices.Collect(catalog.ShiftStates.All(r)),
 		Sources:        slices.Collect(catalog.Sources.All(r)),
 	}
 	for o := range catalog.Objects.All(r) {
@@ -95,6 +99,7 @@ func (v *stateView) catalog() (*catalog.Catalog, error) {
 	_, err := out.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Sources, v.Sources)
 		put(tx, catalog.Homes, v.Homes)
+		put(tx, catalog.ShiftStates, v.ShiftStates)
 		put(tx, catalog.Services, v.Services)
 		put(tx, catalog.InstanceGroups, v.InstanceGroups)
 		for i := range v.Objects {

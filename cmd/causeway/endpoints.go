@@ -29,9 +29,12 @@ type endpointView struct {
 
 // serviceView is a Service and all its endpoints.
 type serviceView struct {
-	Service   string         `json:"service"`
-	Home      string         `json:"home"`
-	HomeCause string         `json:"homeBecause"`
+	Service   string `json:"service"`
+	Home      string `json:"home"`
+	HomeCause string `json:"homeBecause"`
+	// Shift is the TrafficShift that is under way, as "namespace/name", with its cohort's key.
+	Shift     string         `json:"shift,omitempty"`
+	Cohort    string         `json:"cohort,omitempty"`
 	Findings  []string       `json:"findings,omitempty"`
 	Endpoints []endpointView `json:"endpoints"`
 }
@@ -53,6 +56,12 @@ func serviceViews(r catalog.Reader, only string) []serviceView {
 		}
 		v := serviceView{
 			Service: svc.Key.String(), Home: m.Home.String(), HomeCause: m.HomeBecause, Endpoints: []endpointView{},
+		}
+		if m.Shift != nil {
+			v.Shift = m.Shift.Object.Key.String()
+			if m.Shift.Cohort != nil {
+				v.Cohort = m.Shift.Cohort.String()
+			}
 		}
 		for _, p := range m.Provenance {
 			v.Findings = append(v.Findings, findings[p.String()]...)
@@ -109,6 +118,13 @@ func endpointsCommand() *cobra.Command {
 						t.row(" ")
 					}
 					t.row(fmt.Sprintf("%s   home: %s (%s)", s.Service, s.Home, s.HomeCause))
+					if s.Shift != "" {
+						cohort := "every request on its own"
+						if s.Cohort != "" {
+							cohort = "cohorts by " + s.Cohort
+						}
+						t.row(fmt.Sprintf("  shifted by TrafficShift %s, %s", s.Shift, cohort))
+					}
 					for _, f := range s.Findings {
 						t.row("  " + f)
 					}

@@ -34,6 +34,7 @@ func describeRequest(t *table, e *explain.Explanation) {
 	if f := e.Fault; f != nil {
 		t.row("Fault:", faultText(f))
 	}
+	describeCohort(t, e.Cohort)
 	describeForwarded(t, e)
 	describeBackends(t, e)
 	describeLimits(t, e)
@@ -133,6 +134,23 @@ func describeForwarded(t *table, e *explain.Explanation) {
 		}
 		t.row("CORS:", fmt.Sprintf("origins %s; %s", strings.Join(c.AllowOrigins, ", "), allowed))
 	}
+}
+
+// describeCohort prints which side of a shift the request is on.
+func describeCohort(t *table, c *explain.Cohort) {
+	if c == nil {
+		return
+	}
+	t.row("Shift:", "TrafficShift "+c.Shift)
+	switch {
+	case c.Position != nil:
+		t.row("Cohort:", fmt.Sprintf("%s = %q, place %d of 1,000,000: %s on %s", c.Key, c.Value, *c.Position, c.Backend, c.Platform))
+	case c.Key != "":
+		t.row("Cohort:", c.Key+": none in the request")
+	default:
+		t.row("Cohort:", "none")
+	}
+	t.cells("", c.Because)
 }
 
 func editsText(e *explain.HeaderEdits) string {

@@ -14,6 +14,9 @@ import (
 // it, backends that it is, and sections that are effective because of it.
 func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
 	var out []string
+	if isShift(m.Shift, ref) {
+		out = append(out, shiftEffects(m)...)
+	}
 	for i := range m.Ports {
 		p := &m.Ports[i]
 		at := fmt.Sprintf("Service %s port %d", m.Key, p.Number)
@@ -33,7 +36,7 @@ func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
 		for j := range p.Backings {
 			b := &p.Backings[j]
 			out = append(out, settingsEffects(fmt.Sprintf("%s, cluster of the %s", at, b.Platform), &b.Settings, ref)...)
-			if ref.Kind == "Service" && ref.Key == m.Key {
+			if ref.Kind == "Service" && ref.Key == m.Key || isShift(m.Shift, ref) {
 				out = append(out, fmt.Sprintf("%s: the %s get %s", at, b.Platform, percentText(float64(p.Shares[j])/policy.ShareTotal*100)))
 			}
 		}
@@ -45,6 +48,26 @@ func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
 				out = append(out, where+": routes send requests to it by name")
 			}
 		}
+	}
+	return out
+}
+
+func isShift(s *policy.Shift, ref discovery.ObjectRef) bool {
+	return s != nil && s.Object.Kind == ref.Kind && s.Object.Key == ref.Key
+}
+
+// shiftEffects says who moves together and what is copied.
+func shiftEffects(m *policy.Service) []string {
+	out := []string{fmt.Sprintf("Service %s: every request is on its own", m.Key)}
+	if c := m.Shift.Cohort; c != nil {
+		out[0] = fmt.Sprintf("Service %s: requests with the same %s stay on their side", m.Key, c)
+		if c.TTL > 0 {
+			out[0] += fmt.Sprintf(", which the mesh sets for %s on the first answer to who has none", c.TTL)
+		}
+	}
+	if s := m.Shift.Shadow; s != nil {
+		out = append(out, fmt.Sprintf("Service %s: %s of the requests with %s are copied to the %s",
+			m.Key, percentText(float64(s.Share)/policy.ShareTotal*100), strings.Join(s.Methods, ", "), s.To))
 	}
 	return out
 }

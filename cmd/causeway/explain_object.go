@@ -102,7 +102,7 @@ Exit status: 0 found, 2 wrong input (no such kind or object), 1 it could not be 
 }
 
 // shortKinds are the short names of kinds, as kubectl has them.
-var shortKinds = map[string]string{"svc": "Service", "cm": "ConfigMap", "ig": "InstanceGroup", "tp": "TrafficPolicy", "xs": "ExternalService", "refgrant": "ReferenceGrant", "btlspolicy": "BackendTLSPolicy"}
+var shortKinds = map[string]string{"svc": "Service", "cm": "ConfigMap", "ig": "InstanceGroup", "tp": "TrafficPolicy", "shift": "TrafficShift", "xs": "ExternalService", "refgrant": "ReferenceGrant", "btlspolicy": "BackendTLSPolicy"}
 
 // parseObject reads KIND/NAME.
 func parseObject(text, namespace string) (discovery.ObjectName, error) {

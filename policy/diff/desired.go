@@ -53,6 +53,11 @@ func Desired(now, dir catalog.Reader, prune Prune) (*catalog.Catalog, error) {
 		d.services(tx)
 		d.groups(tx)
 		d.objects(tx)
+		for s := range catalog.ShiftStates.All(now) {
+			if _, stays := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: "TrafficShift", Key: s.Key}.String()); stays {
+				catalog.ShiftStates.Put(tx, s)
+			}
+		}
 		d.endpoints(tx)
 		return nil
 	})

@@ -96,6 +96,7 @@ func Compare(before, after catalog.Reader) *Diff {
 	c.externals()
 	c.mesh()
 	c.groupsDeleted()
+	c.shiftsDeleted()
 	c.objects(c.findings())
 	c.sort()
 	return c.d

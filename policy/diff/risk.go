@@ -37,7 +37,9 @@ const (
 	NoEndpoints    RiskCode = "NoEndpoints"
 	TimeoutShrinks RiskCode = "TimeoutShrinks"
 	// GroupCarriesTraffic: an InstanceGroup that gets requests is deleted.
-	GroupCarriesTraffic    RiskCode = "GroupCarriesTraffic"
+	GroupCarriesTraffic RiskCode = "GroupCarriesTraffic"
+	// ShiftDeleted: a TrafficShift is deleted before it has completed.
+	ShiftDeleted           RiskCode = "ShiftDeleted"
 	RewriteLost            RiskCode = "RewriteLost"
 	SessionPersistenceLost RiskCode = "SessionPersistenceLost"
 	HostLost               RiskCode = "HostLost"
@@ -238,6 +240,32 @@ func (c *comparison) groupsDeleted() {
 		}
 		if why != "" {
 			c.risk(Risk{Target: "InstanceGroup " + g.Key.String(), Code: GroupCarriesTraffic, Message: "it is deleted while it carries traffic: " + why})
+		}
+	}
+}
+
+// shiftsDeleted tells of TrafficShifts that are deleted while they are in charge
+// and under way: the traffic goes back to where it came from.
+func (c *comparison) shiftsDeleted() {
+	for o := range catalog.Objects.By(c.before, catalog.ByKind, "TrafficShift") {
+		if _, still := catalog.Objects.Get(c.after, o.Name().String()); still {
+			continue
+		}
+		for _, service := range o.Refs {
+			if service.Kind != "Service" {
+				continue
+			}
+			object, shift := policy.ShiftOf(c.before, service.Key)
+			if shift == nil || object.Key != o.Key {
+				continue
+			}
+			message := fmt.Sprintf("it is deleted before it has completed: all traffic of Service %s", service.Key)
+			if m := policy.BuildService(c.after, service.Key); m != nil && m.Shift == nil {
+				message += fmt.Sprintf(" returns to its home, the %s", m.Home)
+			} else {
+				message += " goes where the next TrafficShift says"
+			}
+			c.risk(Risk{Target: o.Name().String(), Code: ShiftDeleted, Message: fmt.Sprintf("%s (the pods have %s now)", message, percent(shift.Pods))})
 		}
 	}
 }

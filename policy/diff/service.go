@@ -44,10 +44,31 @@ func identityFacts(m *policy.Service) []fact {
 		return nil
 	}
 	// What made the home so is told with it, but a new reason for the same home changes nothing.
-	return []fact{
+	return append([]fact{
 		{field: "home", value: m.Home.String()},
 		{field: "cluster IPs", value: strings.Join(m.ClusterIPs, ", ")},
+	}, shiftFacts(m.Shift)...)
+}
+
+// shiftFacts are what a shift that is under way says besides the shares.
+func shiftFacts(s *policy.Shift) []fact {
+	if s == nil {
+		return nil
 	}
+	cohort := "none: every request on its own"
+	if c := s.Cohort; c != nil {
+		cohort = c.String()
+		if c.TTL > 0 {
+			cohort += ", set by the mesh for " + c.TTL.String()
+		}
+	}
+	out := []fact{{field: "shares", value: "as " + s.Object.String() + " says"}, {field: "cohort", value: cohort}}
+	if s.Shadow != nil {
+		out = append(out, fact{
+			field: "requests copied", value: fmt.Sprintf("%s of %s to the %s", percent(s.Shadow.Share), strings.Join(s.Shadow.Methods, ", "), s.Shadow.To),
+		})
+	}
+	return out
 }
 
 func portsOf(m *policy.Service) map[uint16]*policy.Port {

@@ -38,6 +38,8 @@ func (e *evaluation) forward(rule *policy.Rule) {
 		}
 		out.Mirrors = append(out.Mirrors, Mirror{Backend: e.backend(rule, &m.To, 0), Percent: part})
 	}
+	e.cohort(rule)
+	e.shadow(rule)
 	slices.Sort(out.Envoy.Clusters)
 	out.Envoy.Clusters = slices.Compact(out.Envoy.Clusters)
 }
@@ -50,6 +52,9 @@ func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32)
 		// The Gateway API leaves the order open. Proxies apply the filters of the
 		// backend first and those of the rule to the result, to answers too.
 		Forwarded: rewrite(rewrite(e.message(), &b.Filters, &rule.Match.Path), &rule.Filters, &rule.Match.Path),
+	}
+	if b.Shift != nil {
+		out.Shift = b.Shift.Object.Key.String()
 	}
 	if !b.Filters.Response.Empty() {
 		v := editsOf(&b.Filters.Response)

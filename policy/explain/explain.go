@@ -120,6 +120,9 @@ func (e *evaluation) defaultRoute(h *hostFound) {
 		Index: -1, Kind: policy.ServiceBackend, Key: h.service, Port: p.Number, Protocol: p.Protocol,
 		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil,
 	}
+	if m := e.service(h.service); m != nil {
+		to.Shift = m.Shift
+	}
 	for i := range p.Backings {
 		to.Targets = append(to.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
 	}

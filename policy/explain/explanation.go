@@ -29,6 +29,8 @@ type Explanation struct {
 	Fault *Fault `json:"fault,omitempty"`
 	// Backends that the request may go to, in the order of their intervals.
 	Backends []Backend `json:"backends,omitempty"`
+	// Cohort says which side the request is on while the traffic of a backend is shifted.
+	Cohort *Cohort `json:"cohort,omitempty"`
 	// Mirrors get copies of the request.
 	Mirrors []Mirror `json:"mirrors,omitempty"`
 	// ResponseHeaders is what the rule changes in answers; those of a backend's own filters stand with it.
@@ -156,6 +158,8 @@ type Backend struct {
 	Weight   uint32   `json:"weight,omitempty"`
 	Percent  float64  `json:"percent"`
 	Interval Interval `json:"interval"`
+	// Shift is the TrafficShift that is under way for a Service, as "namespace/name".
+	Shift string `json:"shift,omitempty"`
 	// Answer of an Invalid backend.
 	Answer *Answer `json:"answer,omitempty"`
 	// Forwarded is the request as the backend gets it, and ResponseHeaders what the backend's own filters change in its answers.

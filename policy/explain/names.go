@@ -18,6 +18,10 @@ const (
 	// safeSuffix marks the half of a match that safe methods take: Envoy has one
 	// retry policy per route, and they may be sent again after more failures.
 	safeSuffix = "-safe"
+	// shadowSuffix marks the methods that a shift's shadow step copies, and
+	// keylessSuffix the requests that get the mesh's own cookie.
+	shadowSuffix  = "-shadow"
+	keylessSuffix = "-keyless"
 )
 
 func serviceHostName(svc discovery.Key, port uint16, short bool) string {
@@ -38,8 +42,17 @@ func (e *evaluation) routeName(r *policy.Rule) string {
 	if r.Route.Kind != "" {
 		name = fmt.Sprintf("%s/%s/%s/%d/%d", r.Route.Kind, r.Route.Namespace, r.Route.Name, r.Index, r.MatchIndex)
 	}
+	if r.Filters.Redirect != nil || r.Filters.Failed != "" || len(r.Backends) == 0 {
+		return name // nothing is sent anywhere, so there is but one route
+	}
 	if e.takesSafeHalf(r) {
 		name += safeSuffix
+	}
+	if e.copied(r) != nil {
+		name += shadowSuffix
+	}
+	if e.getsCookie(r) {
+		name += keylessSuffix
 	}
 	return name
 }
