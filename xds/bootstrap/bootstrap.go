@@ -12,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	internallistenerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -184,7 +185,7 @@ func (o *Options) bootstrap(secrets string) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
-	metadata, err := structpb.NewStruct(map[string]any{listenersField: listeners})
+	metadata, err := structpb.NewStruct(map[string]any{listenersField: listeners, internalField: true})
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
@@ -197,6 +198,10 @@ func (o *Options) bootstrap(secrets string) (*bootstrapv3.Bootstrap, error) {
 		return nil, err
 	}
 	limits, err := overload()
+	if err != nil {
+		return nil, err
+	}
+	internal, err := internalListeners()
 	if err != nil {
 		return nil, err
 	}
@@ -220,9 +225,10 @@ func (o *Options) bootstrap(secrets string) (*bootstrapv3.Bootstrap, error) {
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{
 			Clusters: []*clusterv3.Cluster{xds}, Secrets: systemCAs(o.SystemCAs),
 		},
-		ClusterManager:  &bootstrapv3.ClusterManager{LoadStatsConfig: api(corev3.ApiConfigSource_GRPC)},
-		StatsConfig:     statsConfig(),
-		OverloadManager: limits,
+		ClusterManager:      &bootstrapv3.ClusterManager{LoadStatsConfig: api(corev3.ApiConfigSource_GRPC)},
+		StatsConfig:         statsConfig(),
+		OverloadManager:     limits,
+		BootstrapExtensions: []*corev3.TypedExtensionConfig{internal},
 	}
 	if o.AdminListen != "" {
 		a := netip.MustParseAddrPort(o.AdminListen) // checked
@@ -240,6 +246,16 @@ func overload() (*overloadv3.OverloadManager, error) {
 		Name:       "envoy.resource_monitors.global_downstream_max_connections",
 		ConfigType: &overloadv3.ResourceMonitor_TypedConfig{TypedConfig: connections},
 	}}}, nil
+}
+
+// internalListeners lets the proxy have listeners without an address, through
+// which copies of requests pass.
+func internalListeners() (*corev3.TypedExtensionConfig, error) {
+	config, err := anypb.New(&internallistenerv3.InternalListener{})
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap: %w", err)
+	}
+	return &corev3.TypedExtensionConfig{Name: "envoy.bootstrap.internal_listener", TypedConfig: config}, nil
 }
 
 // statsConfig makes labels of what the alt_stat_name of Causeway's clusters

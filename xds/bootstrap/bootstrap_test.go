@@ -19,6 +19,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
+	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -156,7 +157,7 @@ func TestNodeRoundTrip(t *testing.T) {
 		Namespace: "web", Workload: "php-web", Instance: "i-0a1b2c3d4e5f60718", Service: "web/php",
 		Region: "ap-northeast-1", Zone: "ap-northeast-1a",
 		Declared: []string{
-			"http/127.0.0.1:15001", "tcp/127.0.0.1:3306=data/mysql:3306", "tcp/[::1]:6379=data/redis:6379",
+			"http/127.0.0.1:15001", compile.InternalListeners, "tcp/127.0.0.1:3306=data/mysql:3306", "tcp/[::1]:6379=data/redis:6379",
 		},
 	}, got)
 }
@@ -235,4 +236,9 @@ func FuzzGenerate(f *testing.F) {
 		require.Equal(t, id, got.Instance)
 		require.Equal(t, zone, got.Zone)
 	})
+}
+
+// Listeners name the cluster that stands in every bootstrap.
+func TestControlPlaneCluster(t *testing.T) {
+	require.Equal(t, bootstrap.ClusterName, compile.ControlPlane)
 }

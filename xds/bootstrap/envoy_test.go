@@ -80,7 +80,7 @@ func TestEnvoyWaitsForControlPlane(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "web", n.Namespace)
 		require.Equal(t, "ap-northeast-1a", n.Zone)
-		require.Equal(t, []string{"http/" + o.HTTPListen}, n.Declared)
+		require.Equal(t, []string{"http/" + o.HTTPListen, compile.InternalListeners}, n.Declared)
 		require.Regexp(t, `^1\.\d+\.\d+$`, n.Envoy)
 	case <-time.After(8 * time.Second):
 		t.Fatal("the proxy did not come back within 8 s")

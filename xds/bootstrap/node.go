@@ -22,6 +22,10 @@ const DefaultHTTPListen = "127.0.0.1:15001"
 // listenersField of a node's metadata lists the listeners that it declares.
 const listenersField = "causeway.dev/listeners"
 
+// internalField of a node's metadata is true for a proxy that may be sent
+// listeners without an address.
+const internalField = "causeway.dev/internal-listeners"
+
 // Limits of what a node may say of itself.
 const (
 	maxID        = 512
@@ -80,6 +84,9 @@ func ParseNode(n *corev3.Node) (Node, error) {
 			return Node{}, fmt.Errorf("%s: %w", listenersField, err)
 		}
 		out.Declared = append(out.Declared, d.String())
+	}
+	if n.GetMetadata().GetFields()[internalField].GetBoolValue() {
+		out.Declared = append(out.Declared, compile.InternalListeners)
 	}
 	slices.Sort(out.Declared)
 	out.Declared = slices.Compact(out.Declared)

@@ -39,6 +39,7 @@ func (c *Compiler) Service(m *policy.Service) []resource.Resource {
 		} else {
 			out = append(out, c.backings(m, p)...)
 			out = append(out, c.virtualHosts(m, p)...)
+			out = append(out, c.shadow(m, p)...)
 		}
 		for j := range p.Groups {
 			g := &p.Groups[j]

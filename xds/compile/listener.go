@@ -30,8 +30,12 @@ import (
 // because which ports are free is known on its host only. Its text is
 // "http/<address>:<port>" for the HTTP listener of explicit egress, or
 // "tcp/<address>:<port>=<namespace>/<service>:<port>" for a TCP Service's port.
+// InternalListeners is one too: it has no listener of its own and says that
+// the proxy may be sent some without an address.
 type Declaration struct {
-	Address netip.AddrPort
+	// Internal is true for InternalListeners; nothing else is set then.
+	Internal bool
+	Address  netip.AddrPort
 	// Service and Port are set for a TCP listener.
 	Service discovery.Key
 	Port    uint16
@@ -42,6 +46,9 @@ type Declaration struct {
 // nothing else was configured to be trusted.
 func ParseDeclaration(s string) (Declaration, error) {
 	var d Declaration
+	if s == InternalListeners {
+		return Declaration{Internal: true}, nil
+	}
 	kind, rest, _ := strings.Cut(s, "/")
 	address, service, isTCP := strings.Cut(rest, "=")
 	if (kind == "tcp") != isTCP || (kind != "tcp" && kind != "http") {
@@ -82,6 +89,9 @@ func isLabel(s string) bool {
 
 // String returns the canonical text of the declaration, the name of its listener.
 func (d Declaration) String() string {
+	if d.Internal {
+		return InternalListeners
+	}
 	if d.Service.Name == "" {
 		return "http/" + d.Address.String()
 	}
@@ -95,6 +105,9 @@ func (d Declaration) IsTCP() bool { return d.Service.Name != "" }
 // listener's Service; while there is none, or no such port, there is no
 // listener and callers are refused at once.
 func (c *Compiler) Listener(d Declaration, m *policy.Service) []resource.Resource {
+	if d.Internal {
+		return nil
+	}
 	if !d.IsTCP() {
 		return []resource.Resource{httpListener(d)}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -12,6 +13,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	internallistenerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/stretchr/testify/require"
@@ -19,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -30,6 +33,11 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 	b := &bootstrapv3.Bootstrap{
 		Node:            &corev3.Node{Id: "test", Cluster: "test", Locality: &corev3.Locality{Zone: zone}},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{},
+	}
+	if slices.ContainsFunc(resources, func(r resource.Resource) bool { return r.Visible.Declared == compile.InternalListeners }) {
+		config, err := anypb.New(&internallistenerv3.InternalListener{})
+		require.NoError(t, err)
+		b.BootstrapExtensions = []*corev3.TypedExtensionConfig{{Name: "envoy.bootstrap.internal_listener", TypedConfig: config}}
 	}
 	assignments := make(map[string]*endpointv3.ClusterLoadAssignment)
 	routes := &routev3.RouteConfiguration{}
@@ -78,7 +86,7 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 			l := &listenerv3.Listener{}
 			unmarshal(t, inNamespace(r, namespace), l)
 			config := l.GetFilterChains()[0].GetFilters()[0].GetTypedConfig()
-			if hcm := (&hcmv3.HttpConnectionManager{}); config.MessageIs(hcm) {
+			if hcm := (&hcmv3.HttpConnectionManager{}); config.MessageIs(hcm) && l.GetInternalListener() == nil {
 				require.NoError(t, config.UnmarshalTo(hcm))
 				hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
 				require.NoError(t, config.MarshalFrom(hcm))
