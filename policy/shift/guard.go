@@ -17,7 +17,6 @@ import (
 
 // What the guard judges by where the spec states nothing.
 const (
-	defaultWindow      = 2 * time.Minute
 	defaultMinRequests = 500
 	defaultQuantile    = 0.99
 	// notableRatio and notableExcess are what makes a difference between the two
@@ -31,8 +30,9 @@ const (
 	// suspicion is the p-value below which a notable difference holds a step
 	// that is not significant enough to fail.
 	suspicion = 0.01
-	// outageRate is the failure rate that fails a target for which no success
-	// rate is stated once its source has too few requests to be compared with.
+	// outageRate is the failure rate with which no step is passed even where
+	// no success rate is stated, and which fails a target once its source has too few
+	// requests to be compared with.
 	outageRate = 0.05
 	// earlyFailures and earlyRate are what it takes to fail before minRequests: a pod that
 	// restarts takes some requests with it, and that is no evidence about the rest.
@@ -48,6 +48,9 @@ const (
 	attempts = 5
 	// amplification is how many more attempts a request may take than at the source.
 	amplification = 1.2
+	// loadWindow is the shortest window for which requests and load reports can
+	// be set off against each other: load reports come every few seconds.
+	loadWindow = time.Minute
 )
 
 // Judge says whether what callers got of the target over the window is good
@@ -80,7 +83,7 @@ func Judge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation, b 
 	checks := []func() Verdict{j.metrics, j.errorBudget}
 	if o.Shadow != nil {
 		checks = append([]func() Verdict{
-			j.mirrorSilence, j.mirrorFailures, j.mirrorStatus, j.mirrorLatency, j.mirrorSize, j.reporters, j.mirrorRequests,
+			j.mirrorFailures, j.mirrorStatus, j.mirrorLatency, j.mirrorSize, j.reporters, j.mirrorRequests,
 		}, checks...)
 	}
 	if j.share > 0 {
@@ -252,12 +255,13 @@ func (j *judge) errors() Verdict {
 		return Verdict{Fail, figure, reason()}
 	case p < suspicion:
 		return hold(figure, "%s; not enough evidence to roll back", reason())
-	case !stated && n2 < j.minRequests && n2 < n && j.enough(failed, n) && binomialTail(failed, n, outageRate) < j.alpha &&
-		rate(k2, n2) < outageRate:
+	case stated || !j.enough(failed, n) || binomialTail(failed, n, outageRate) >= j.alpha:
+		return content
+	case n2 < j.minRequests && n2 < n && rate(k2, n2) < outageRate:
 		return fail(figure, "%s (guard.successRate is not stated, and %s answered too few %s to be compared with): %s",
 			j.answered(), j.sourceName, j.unit, j.causes())
 	}
-	return content
+	return hold(figure, "%s; not worse than %s", reason(), j.sourceName)
 }
 
 // abandoned compares how many requests callers gave up: a target that hangs has no failures
@@ -286,28 +290,30 @@ func (j *judge) abandoned() Verdict {
 }
 
 // silence fails a target that is not heard of although it is asked.
+//
+// It does not judge where answers last so long that they cannot have come yet,
+// as streams do: a request is counted when it has ended.
 func (j *judge) silence() Verdict {
 	const figure = "silence"
-	// Connections are counted when they end, so there is silence while all is well.
-	if j.o.TCP {
+	if answer := j.source.Latency.Quantile(.5); answer > float64(j.o.Stable.Microseconds())/4 {
 		return content
 	}
-	seen := j.target.Requests
-	if sent := float64(j.target.Load) / attempts; j.target.Abandoned == 0 || j.source.Abandoned <= j.source.Requests {
-		if poissonLowerTail(seen, sent) < silentTail && float64(seen) < sent/bunch {
-			return fail(figure, "load reports count %s requests to %s, of which %s answered", thousands(j.target.Load), j.targetName, none(seen))
-		}
+	seen, heard := j.target.Requests, j.target.Requests+j.target.Abandoned
+	if j.source.Abandoned > j.source.Requests {
+		seen = heard // here callers always leave before the end
 	}
-	heard := seen + j.target.Abandoned
+	if sent := float64(j.target.Load) / attempts; float64(seen) < sent/bunch && poissonLowerTail(seen, sent) < silentTail {
+		return fail(figure, "load reports count %s %s to %s, of which %s answered", thousands(j.target.Load), j.unit, j.targetName, none(seen))
+	}
 	others := float64(policy.ShareTotal - j.share)
 	if others == 0 || j.o.Stable < j.o.Window || j.o.Covered < j.o.Window {
 		return content
 	}
 	expected := float64(j.source.Requests) * float64(j.share) / others
 	if poissonLowerTail(heard, expected/bunch) < silentTail {
-		return fail(figure, "%s requests were expected at %s by their share of what %s get, of which %s seen: "+
+		return fail(figure, "%s %s were expected at %s by their share of what %s get, of which %s seen: "+
 			"either no proxy sends them or no user of the cohort is there",
-			thousands(uint64(expected)), j.targetName, j.sourceName, none(heard))
+			thousands(uint64(expected)), j.unit, j.targetName, j.sourceName, none(heard))
 	}
 	return content
 }
@@ -468,6 +474,9 @@ func (j *judge) requests() Verdict {
 // retries holds where retries hide failures: callers get what they want, but
 // the target carries a load that it would not have, and has no reserve left.
 func (j *judge) retries() Verdict {
+	if j.o.Window < loadWindow {
+		return content
+	}
 	perRequest := func(s *Side) float64 { return float64(s.Load) / float64(max(1, s.Requests+s.Abandoned)) }
 	most := amplification
 	if j.source.Requests >= j.minRequests {

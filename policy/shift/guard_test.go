@@ -300,18 +300,27 @@ func TestJudge(t *testing.T) {
 			o.Shadow = &outcome.Pairs{Compared: 1000, StatusDiffers: 100}
 		}},
 		{
-			name: "no mirrored answer", want: Fail, figure: "silence", reason: "load reports count 1,000 requests mirrored to pods, of which none was answered",
+			name: "no mirrored answer", want: Hold, figure: "minRequests", reason: "0 of the 500 mirrored requests in 2m0s that a verdict needs could be compared",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.Pods, o.Shadow = 0, Side{Load: 1000}, &outcome.Pairs{}
+				o.SharePods, o.Pods, o.Shadow = 0, Side{}, &outcome.Pairs{}
 			},
 		},
 		{name: "shadowing for too short", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 			o.SharePods, o.Pods, o.Shadow = 0, Side{Load: 20}, &outcome.Pairs{Compared: 20}
 		}},
 		{name: "a bound that is not a number", want: Hold, figure: "successRate", change: func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "high" }},
-		{name: "a connection that stays open is not silence", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.TCP, o.Pods = true, Side{Load: 5000}
+		{name: "a stream that goes on is not silence", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+			o.Pods = Side{Load: 5000}
+			o.Instances.Latency = outcome.Histogram{}
+			o.Instances.Latency.Add(600_000_000, 9000)
 		}},
+		{
+			name: "nothing stated, as bad as the source", want: Hold, figure: "errors", without: true,
+			reason: "pods answered 80 % of 1,000 requests, instances 81 % of theirs at the same time: 200 timeouts; not worse than instances",
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.Pods.Failures[outcome.Timeout], o.Instances.Failures[outcome.Timeout] = 200, 1710
+			},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

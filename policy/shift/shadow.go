@@ -15,19 +15,6 @@ const (
 	sizeRate = 0.05
 )
 
-// mirrorSilence fails a target that does not answer what is mirrored to it.
-func (j *judge) mirrorSilence() Verdict {
-	if j.share > 0 {
-		return content
-	}
-	sent := float64(j.target.Load) / attempts
-	if seen := j.o.Shadow.Compared; poissonLowerTail(seen, sent) < silentTail && float64(seen) < sent/bunch {
-		return fail("silence", "load reports count %s requests mirrored to %s, of which %s answered",
-			thousands(j.target.Load), j.targetName, none(seen))
-	}
-	return content
-}
-
 // mirrorFailures tests how many mirrored answers failed where the caller's did not.
 func (j *judge) mirrorFailures() Verdict {
 	allowed, stated := j.allowed()
@@ -90,7 +77,8 @@ func (j *judge) mirrorLatency() Verdict {
 	return content
 }
 
-// mirrorRequests holds until a whole window was seen and enough answers could be compared.
+// mirrorRequests holds until a whole window was seen and enough answers could
+// be compared. Mirrored requests that are never answered are no pairs, so silence holds here.
 func (j *judge) mirrorRequests() Verdict {
 	switch n := j.o.Shadow.Compared; {
 	case j.share > 0:
