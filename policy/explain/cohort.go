@@ -33,7 +33,7 @@ type Cohort struct {
 const requestID = "x-request-id"
 
 // cookieSafe is what a request's id must be like for the mesh to make it a cookie.
-var cookieSafe = regexp.MustCompile(`^[0-9A-Za-z_-]{16,128}$`)
+var cookieSafe = regexp.MustCompile(`^[0-9A-Za-z_-]{16,}$`)
 
 // shiftOf returns the first shift of a rule's backends, nil for none, and the
 // cohort by which the rule tells users apart, nil for none.

@@ -31,9 +31,13 @@ import (
 // else one that Envoy makes.
 const requestID = "x-request-id"
 
-// cookieSafe is what a request's id must be like to become a cookie: nothing
-// that ends the cookie's value, and long enough to be nobody else's.
-const cookieSafe = `[0-9A-Za-z_-]{16,128}`
+// A request's id must be like these to become a cookie: with nothing that ends
+// the cookie's value, and long enough to be nobody else's. They are two
+// expressions because RE2 spells a repeated class out, and Envoy limits its programs.
+const (
+	cookieSafe = `[0-9A-Za-z_-]+`
+	cookieLong = `.{16}.*`
+)
 
 // shiftOf returns the first backend of a rule whose Service is being shifted,
 // nil for none.
@@ -178,9 +182,12 @@ func keyless(out *routev3.Route, c *policy.Cohort) {
 		SafeRegex: regex(`(?:.*[;,])? *` + regexp.QuoteMeta(c.Cookie) + `=[^;].*`),
 	}})
 	without.InvertMatch, without.TreatMissingHeaderAsEmpty = true, true
-	out.Match.Headers = append(out.Match.Headers, without, headerMatcher(requestID, &matcherv3.StringMatcher{
-		MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(cookieSafe)},
-	}))
+	out.Match.Headers = append(out.Match.Headers, without)
+	for _, pattern := range []string{cookieSafe, cookieLong} {
+		out.Match.Headers = append(out.Match.Headers, headerMatcher(requestID, &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(pattern)},
+		}))
+	}
 	out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, &corev3.HeaderValueOption{
 		Header: &corev3.HeaderValue{
 			Key: "set-cookie",

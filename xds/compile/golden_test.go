@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +42,6 @@ var update = flag.Bool("update", false, "rewrite the wanted sections of testdata
 const (
 	objectsFile   = "objects.yaml" // of every kind that the mesh reads
 	listenersFile = "listeners"    // declarations, one a line
-	sharesFile    = "shares"       // "namespace/service pods instances", what a TrafficShift's status would say
 )
 
 // wanted are the sections that -update writes, in this order.
@@ -55,6 +53,7 @@ type objectSet struct {
 	slices   []*discoveryv1.EndpointSlice
 	groups   []*v1alpha1.InstanceGroup
 	others   []*discovery.Object // routes, policies, and what they name
+	shifts   []*v1alpha1.TrafficShift
 }
 
 func TestGolden(t *testing.T) {
@@ -74,7 +73,7 @@ func TestGolden(t *testing.T) {
 			got := render(t, resources)
 			if *update {
 				archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool {
-					return f.Name != objectsFile && f.Name != listenersFile && f.Name != sharesFile
+					return f.Name != objectsFile && f.Name != listenersFile
 				})
 				for _, name := range wanted {
 					if got[name] != "" {
@@ -118,6 +117,9 @@ func parse(t *testing.T, text string) objectSet {
 			g := decode[v1alpha1.InstanceGroup](t, doc)
 			v1alpha1.DefaultInstanceGroup(g)
 			out.groups = append(out.groups, g)
+		case "TrafficShift":
+			// With its status, which is what is routed by.
+			out.shifts = append(out.shifts, decode[v1alpha1.TrafficShift](t, doc))
 		default:
 			out.others = append(out.others, object(t, kind, doc))
 		}
@@ -157,6 +159,7 @@ func (in *objectSet) shuffle(r *rand.Rand) {
 	shuffle(r, in.slices)
 	shuffle(r, in.groups)
 	shuffle(r, in.others)
+	shuffle(r, in.shifts)
 	for _, s := range in.services {
 		shuffle(r, s.Spec.Ports)
 	}
@@ -191,6 +194,14 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 		for _, o := range in.others {
 			catalog.Objects.Put(tx, o)
 		}
+		for _, s := range in.shifts {
+			key := discovery.Key{Namespace: s.Namespace, Name: s.Name}
+			catalog.Objects.Put(tx, &discovery.Object{
+				Scope: "test", Kind: "TrafficShift", Key: key, Spec: s, Created: s.CreationTimestamp.Time,
+				Refs: []discovery.ObjectName{{Kind: "Service", Key: discovery.Key{Namespace: s.Namespace, Name: s.Spec.ServiceRef.Name}}},
+			})
+			catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "test", Key: key, Status: &s.Status})
+		}
 		return nil
 	})
 	require.NoError(t, err)
@@ -200,7 +211,6 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 	for s := range catalog.Services.All(cat.Read()) {
 		m := policy.BuildService(cat.Read(), s.Key)
 		require.NotNil(t, m)
-		setShares(t, m, sections[sharesFile])
 		models[s.Key] = m
 		out = append(out, c.Service(m)...)
 	}
@@ -216,26 +226,6 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 		out = append(out, c.Listener(d, models[d.Service])...)
 	}
 	return out
-}
-
-// setShares does what a TrafficShift would do.
-func setShares(t *testing.T, m *policy.Service, text string) {
-	t.Helper()
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		require.Len(t, fields, 3)
-		if fields[0] != m.Key.String() {
-			continue
-		}
-		for i := range m.Ports {
-			require.Len(t, m.Ports[i].Backings, 2)
-			for j := range 2 {
-				share, err := strconv.ParseUint(fields[1+j], 10, 32)
-				require.NoError(t, err)
-				m.Ports[i].Shares[j] = uint32(share)
-			}
-		}
-	}
 }
 
 // render writes resources as the sections of a case. Of the variants for the
