@@ -20,9 +20,9 @@ type Progress struct {
 	SharePods uint32
 	// SourceAtStart is how many instances were in service when the shift began.
 	SourceAtStart int
-	// Proof is the highest rate that an instance is known to have answered while all was
-	// well, in requests per second; 0 if that was not recorded. Then what all instances of the
-	// start had to carry together is the proof.
+	// Proof is the highest rate that an instance is known to have answered while
+	// all was well, in requests per second; 0 if that was not recorded. Then the instances of
+	// the start are taken to carry today's peak, as they would have to on the way back.
 	Proof float64
 	// Completed is true once pods are the Service's home.
 	Completed bool
@@ -42,9 +42,10 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 	slices.SortFunc(groups, func(a, b ScalingGroup) int { return cmp.Compare(a.Name, b.Name) })
 
 	remaining := float64(policy.ShareTotal-min(p.SharePods, policy.ShareTotal)) / policy.ShareTotal
-	proof := p.Proof
+	proof, proven := p.Proof, "as it has"
 	if proof == 0 && p.SourceAtStart > 0 {
 		proof = demand.peak() / float64(p.SourceAtStart)
+		proven = fmt.Sprintf("as if the %d of the start carried the peak", p.SourceAtStart)
 	}
 	instances := 0
 	for _, g := range groups {
@@ -68,7 +69,7 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 			carry = max(int(math.Ceil(load*headroom/proof)), max(1, g.Zones))
 			reason = fmt.Sprintf("%d would carry today's peak of the remaining share (%s %% of %s requests/s", carry,
 				percent(remaining*part), perSecond(demand.peak()))
-			reason += fmt.Sprintf(", at %s per instance as proven, with %.0f %% headroom%s)", perSecond(proof), 100*(headroom-1), zones(g))
+			reason += fmt.Sprintf(", at %s per instance %s, with %.0f %% headroom%s)", perSecond(proof), proven, 100*(headroom-1), zones(g))
 		}
 		keep := 0
 		if !p.Completed {

@@ -24,27 +24,27 @@ func TestAdvise(t *testing.T) {
 		want     []string
 	}{
 		{name: "half shifted", keep: &none, progress: Progress{SharePods: 500_000, SourceAtStart: 12}, fleet: one, demand: day, want: []string{
-			"ASG php-web: 12 desired, 8 would carry today's peak of the remaining share (50 % of 480 requests/s, at 40 per instance as proven, " +
+			"ASG php-web: 12 desired, 8 would carry today's peak of the remaining share (50 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 				"with 30 % headroom and at least one in each of 3 zones)",
 		}},
 		{name: "an own proof", keep: &none, progress: Progress{SharePods: 500_000, SourceAtStart: 12, Proof: 80}, fleet: one, demand: day, want: []string{
-			"ASG php-web: 12 desired, 4 would carry today's peak of the remaining share (50 % of 480 requests/s, at 80 per instance as proven, " +
+			"ASG php-web: 12 desired, 4 would carry today's peak of the remaining share (50 % of 480 requests/s, at 80 per instance as it has, " +
 				"with 30 % headroom and at least one in each of 3 zones)",
 		}},
 		{name: "one per zone", keep: &none, progress: Progress{SharePods: 990_000, SourceAtStart: 12}, fleet: one, demand: day, want: []string{
-			"ASG php-web: 12 desired, 3 would carry today's peak of the remaining share (1 % of 480 requests/s, at 40 per instance as proven, " +
+			"ASG php-web: 12 desired, 3 would carry today's peak of the remaining share (1 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 				"with 30 % headroom and at least one in each of 3 zones)",
 		}},
 		{name: "the way back is kept", progress: Progress{SharePods: 900_000, SourceAtStart: 12}, fleet: one, demand: day, want: []string{
-			"ASG php-web: 12 desired, 3 would carry today's peak of the remaining share (10 % of 480 requests/s, at 40 per instance as proven, " +
+			"ASG php-web: 12 desired, 3 would carry today's peak of the remaining share (10 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 				"with 30 % headroom and at least one in each of 3 zones); keepSourcePercent 100 keeps 12 of them until the shift is complete",
 		}},
 		{name: "half of the way back is kept", keep: &half, progress: Progress{SharePods: 900_000, SourceAtStart: 12}, fleet: one, demand: day, want: []string{
-			"ASG php-web: 12 desired, 3 would carry today's peak of the remaining share (10 % of 480 requests/s, at 40 per instance as proven, " +
+			"ASG php-web: 12 desired, 3 would carry today's peak of the remaining share (10 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 				"with 30 % headroom and at least one in each of 3 zones); scale in to 6 at most until the shift is complete (keepSourcePercent 50)",
 		}},
 		{name: "nothing shifted", keep: &none, progress: Progress{SourceAtStart: 12}, fleet: one, demand: day, want: []string{
-			"ASG php-web: 12 desired, 16 would carry today's peak of the remaining share (100 % of 480 requests/s, at 40 per instance as proven, " +
+			"ASG php-web: 12 desired, 16 would carry today's peak of the remaining share (100 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 				"with 30 % headroom and at least one in each of 3 zones): do not scale in",
 		}},
 		{name: "soaking", progress: Progress{SharePods: 1_000_000, SourceAtStart: 12}, fleet: one, demand: day, want: []string{
@@ -59,8 +59,8 @@ func TestAdvise(t *testing.T) {
 		{
 			name: "two groups by name", keep: &none, progress: Progress{SharePods: 750_000, SourceAtStart: 12},
 			fleet: Fleet{Groups: []ScalingGroup{{Name: "php-spot", Desired: 9, Minimum: 5}, {Name: "php-od", Desired: 3}}}, demand: day, want: []string{
-				"ASG php-od: 3 desired, 1 would carry today's peak of the remaining share (6.2 % of 480 requests/s, at 40 per instance as proven, with 30 % headroom)",
-				"ASG php-spot: 9 desired, 3 would carry today's peak of the remaining share (19 % of 480 requests/s, at 40 per instance as proven, " +
+				"ASG php-od: 3 desired, 1 would carry today's peak of the remaining share (6.2 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, with 30 % headroom)",
+				"ASG php-spot: 9 desired, 3 would carry today's peak of the remaining share (19 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 					"with 30 % headroom); its minimum of 5 is in the way",
 			},
 		},

@@ -9,10 +9,10 @@ import (
 // day, a target that is just as good as its bound or as the source.
 const falseAlarmsPerDay = 1e-3
 
-// tests is how many bounds are tested at the same time: success rate, error
-// comparison, latency, and latency increase. The other checks are either
-// no tests or stand for one of these.
-const tests = 4
+// tests is how many bounds are tested at the same time: success rate, errors,
+// abandoned requests, latency, latency increase, and three windows of the error budget.
+// What is mirrored is tested while nothing else is.
+const tests = 8
 
 // looksPerWindow is what looking all the time costs. The guard looks at a
 // sliding window every half second, and each look is another chance to see what
@@ -24,7 +24,7 @@ const looksPerWindow = 50
 // significance returns the p-value below which a test over a window fails. It
 // is Bonferroni's correction over all tests and all looks of a day, which holds whatever
 // the tests have to do with each other. It is strict, yet it costs little: tails of counts
-// fall so fast that a hundredth of the p-value needs a third more failures.
+// fall so fast that a hundredth of the p-value takes few more failures.
 func significance(window time.Duration) float64 {
 	windows := max(1, float64(24*time.Hour)/float64(max(window, time.Second)))
 	return falseAlarmsPerDay / (tests * looksPerWindow * windows)
