@@ -117,14 +117,17 @@ func (s *Shifts) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		look := false
 		for _, ch := range b.Changes {
-			before, _ := ch.Before.(*discovery.Object)
-			after, _ := ch.After.(*discovery.Object)
-			switch {
-			case after != nil && after.Kind == shiftKind:
-				s.came(after.Key)
-			case before != nil && before.Kind == shiftKind:
-				s.went(before.Key)
+			look = look || ch.Table == catalog.Objects.Name() || ch.Table == catalog.Sources.Name()
+			if o, ok := ch.After.(*discovery.Object); ok && o.Kind == shiftKind {
+				s.came(o.Key)
+			}
+		}
+		// Not only what goes now: also what went while nothing ran.
+		if look && sourcesRead(b.Reader) {
+			for row := range catalog.ShiftStates.All(b.Reader) {
+				s.went(row.Key)
 			}
 		}
 	}
@@ -152,7 +155,7 @@ func (s *Shifts) came(key discovery.Key) {
 	s.write(func(tx *catalog.Tx) { catalog.ShiftStates.Put(tx, row) })
 }
 
-// went remembers that a TrafficShift is deleted.
+// went remembers that a TrafficShift is deleted, if it is.
 func (s *Shifts) went(key discovery.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,8 +163,11 @@ func (s *Shifts) went(key discovery.Key) {
 	if _, ok := catalog.ShiftStates.Get(r, key.String()); !ok {
 		return
 	}
-	if _, back := catalog.Objects.Get(r, discovery.ObjectName{Kind: shiftKind, Key: key}.String()); back {
-		return // its row comes with the next changes, and an edit it is
+	if _, there := catalog.Objects.Get(r, discovery.ObjectName{Kind: shiftKind, Key: key}.String()); there {
+		return
+	}
+	if _, noted := s.deleted[key]; noted {
+		return
 	}
 	s.deleted[key] = struct{}{}
 	if err := s.store(nil, discovery.Key{}); err != nil {
