@@ -35,7 +35,7 @@ func (c *Compiler) Service(m *policy.Service) []resource.Resource {
 	for i := range m.Ports {
 		p := &m.Ports[i]
 		if p.Protocol == policy.TCP {
-			out = append(out, c.sharedCluster(m, p), sharedEndpoints(m, p))
+			out = append(out, shiftedCluster(m, p, c.sharedCluster(m, p)), sharedEndpoints(m, p))
 		} else {
 			out = append(out, c.backings(m, p)...)
 			out = append(out, c.virtualHosts(m, p)...)

@@ -91,6 +91,7 @@ func tcpProxy(r *policy.TCPRule, needs map[string]struct{}) *tcpv3.TcpProxy {
 		// Nothing was sent while there is no connection, so another endpoint may be tried.
 		MaxConnectAttempts: wrapperspb.UInt32(connectAttempts),
 	}
+	logConnections(out)
 	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
 		out.IdleTimeout = durationpb.New(t.Idle.Duration)
 	}

@@ -135,6 +135,49 @@ func latency(c *accesslogv3.AccessLogCommon) (uint64, bool) {
 	return 0, false
 }
 
+// Tags of entries (package compile).
+const (
+	clusterTag = "cluster"
+	portTag    = "port"
+)
+
+// targetOf returns whose request an entry is about, false for one that says
+// nothing about a backing.
+func targetOf(c *accesslogv3.AccessLogCommon) (target, bool) {
+	name := c.GetCustomTags()[clusterTag]
+	if name == "" || name == absent {
+		name = c.GetUpstreamCluster()
+	}
+	return parseCluster(name)
+}
+
+// clusterless returns whose request it is that found no cluster, false for any
+// other. Which backing's it would have been is not known. A 500 is the part of a
+// rule that falls to a backend that cannot be one, which is meant to fail; so is a
+// gRPC error, which has a 503 for the same.
+func clusterless(e *accesslogv3.HTTPAccessLogEntry) (target, bool) {
+	c := e.GetCommonProperties()
+	if !c.GetResponseFlags().GetNoClusterFound() || e.GetResponse().GetResponseCode().GetValue() != 503 {
+		return target{}, false
+	}
+	if _, isGRPC := grpcStatus(e.GetResponse()); isGRPC {
+		return target{}, false
+	}
+	return parseCluster(c.GetCustomTags()[portTag] + "/shared")
+}
+
+// failedOver reports whether a request that was meant for a backing was answered by the other one.
+func failedOver(meant target, c *accesslogv3.AccessLogCommon, v verdict) bool {
+	if v.failed && (v.cause == outcome.ConnectFailure || v.cause == outcome.NoHost || v.cause == outcome.Overflow) {
+		return false
+	}
+	by, ok := parseCluster(c.GetUpstreamCluster())
+	return ok && by.chosen && by.Platform != meant.Platform
+}
+
+// absent is what Envoy writes for what there is not.
+const absent = "-"
+
 // target is what a cluster's name says: whose requests it takes.
 type target struct {
 	outcome.Key

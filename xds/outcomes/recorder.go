@@ -128,14 +128,19 @@ func (r *Recorder) LogHTTP(id, log string, entries []*accesslogv3.HTTPAccessLogE
 	b := r.begin(id)
 	defer b.end()
 	for _, e := range entries {
-		t, ok := parseCluster(e.GetCommonProperties().GetUpstreamCluster())
-		if !ok || !t.chosen || e.GetCommonProperties().GetIntermediateLogEntry() || !b.shifted(t.Service) {
+		if e.GetCommonProperties().GetIntermediateLogEntry() {
 			continue
 		}
-		if log == shadowLog {
-			b.mirrored(t, e)
-		} else {
+		t, ok := targetOf(e.GetCommonProperties())
+		if !ok {
+			t, ok = clusterless(e)
+		}
+		switch {
+		case !ok || t.mirrored || !b.shifted(t.Service):
+		case log == outcomesLog:
 			b.request(t, e)
+		case t.chosen:
+			b.mirrored(t, e)
 		}
 	}
 }
@@ -149,7 +154,7 @@ func (r *Recorder) LogTCP(id, log string, entries []*accesslogv3.TCPAccessLogEnt
 	b := r.begin(id)
 	defer b.end()
 	for _, e := range entries {
-		if t, ok := parseCluster(e.GetCommonProperties().GetUpstreamCluster()); ok && !t.mirrored && b.shifted(t.Service) {
+		if t, ok := targetOf(e.GetCommonProperties()); ok && !t.mirrored && b.shifted(t.Service) {
 			b.connection(t, e)
 		}
 	}
@@ -282,6 +287,10 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 	if e.GetResponse().GetResponseCode().GetValue() == switchingProtocols {
 		timed = false // how long a tunnel lasted is not how long an answer took
 	}
+	if !t.chosen {
+		b.both(t, v, e.GetCommonProperties())
+		return
+	}
 	b.count(t, v, e.GetCommonProperties(), took, timed)
 	if seen, ok := b.shadows[t.Service]; ok && !v.abandoned && b.now.Sub(seen) <= shadowSeen {
 		b.pair(t, e, v, took)
@@ -307,16 +316,16 @@ func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, 
 	if timed {
 		c.Latency.Add(took, 1)
 	}
+	if failedOver(t, common, v) {
+		c.FailedOver++
+	}
 	address, ok := addressOf(common.GetUpstreamRemoteAddress())
 	if !ok {
 		return
 	}
-	id, platform, ok := b.opts.Lookup(t.Service, t.Port, address)
+	id, _, ok := b.opts.Lookup(t.Service, t.Port, address)
 	if !ok {
 		return
-	}
-	if platform != t.Platform {
-		c.FailedOver++
 	}
 	e, known := c.Endpoints[id]
 	if !known && len(c.Endpoints) >= maxEndpoints {
@@ -356,7 +365,12 @@ func (b *batch) connection(t target, e *accesslogv3.TCPAccessLogEntry) {
 		}
 		return
 	}
-	// No endpoint was found, so neither backing had one.
+	b.both(t, v, common)
+}
+
+// both counts a failure for both backings: there was no endpoint, and nothing
+// says whose it would have been.
+func (b *batch) both(t target, v verdict, common *accesslogv3.AccessLogCommon) {
 	for _, t.Platform = range []discovery.Platform{discovery.Pods, discovery.Instances} {
 		b.count(t, v, common, 0, false)
 	}
