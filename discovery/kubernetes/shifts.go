@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/retry"
@@ -47,7 +49,9 @@ var errNoVersion = errors.New("the state has no version, so nothing would keep a
 
 // Save writes a status. It fails with discovery.ErrConflict if the object is
 // not of the version that the status was computed from, or gone: then another
-// leader may have written. The catalog hears of it by the watch, as on all replicas.
+// leader may have written. No two objects ever have the same version, so another
+// one of the same name is told apart by it, too. The catalog hears of it by the
+// watch, as on all replicas.
 func (s *Shifts) Save(ctx context.Context, state *discovery.ShiftState) error {
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
@@ -59,7 +63,7 @@ func (s *Shifts) Save(ctx context.Context, state *discovery.ShiftState) error {
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": v1alpha1.GroupVersion().String(), "kind": "TrafficShift",
 		"metadata": map[string]string{
-			"namespace": state.Namespace, "name": state.Name, "uid": state.UID, "resourceVersion": state.Version,
+			"namespace": state.Namespace, "name": state.Name, "resourceVersion": state.Version,
 		},
 		"status": status,
 	})
@@ -132,11 +136,17 @@ func (s *Shifts) finalize(ctx context.Context, key discovery.Key, change func([]
 	return nil
 }
 
+// homeBackoff is how a home is recorded again that met another writer of its
+// ConfigMap: the last step of a shift waits for it.
+func homeBackoff() wait.Backoff {
+	return wait.Backoff{Duration: 10 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8}
+}
+
 // RecordHome records a Service's home. It returns when the API server has it.
 func (s *Shifts) RecordHome(ctx context.Context, home discovery.Home) error {
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
-	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	err := retry.RetryOnConflict(homeBackoff(), func() error {
 		return s.client.recordHomes(ctx, []discovery.Home{home})
 	})
 	if err != nil {

@@ -1,0 +1,376 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+const shiftPath = "/apis/mesh.causeway.dev/v1alpha1/namespaces/web/trafficshifts/"
+
+func applyShift(t *testing.T, kube *harness.Kube, name string) {
+	t.Helper()
+	kube.ApplyYAML(t, fmt.Sprintf(`
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficShift
+metadata: {name: %s, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  steps: [{percent: "1", hold: 10m}, {percent: "100", hold: 10m}]
+`, name))
+}
+
+// readShift returns a TrafficShift as it is in the cluster, nil if there is none.
+func readShift(t *testing.T, kube *harness.Kube, name string) *v1alpha1.TrafficShift {
+	t.Helper()
+	raw, err := api(t, kube).Get().AbsPath(shiftPath + name).DoRaw(t.Context())
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	require.NoError(t, err)
+	out := new(v1alpha1.TrafficShift)
+	require.NoError(t, json.Unmarshal(raw, out))
+	return out
+}
+
+// stateOf returns the state that a reader of the cluster computes the next status from.
+func stateOf(o *v1alpha1.TrafficShift) *discovery.ShiftState {
+	return &discovery.ShiftState{
+		Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}, UID: string(o.UID), Version: o.ResourceVersion, Status: o.Status.DeepCopy(),
+	}
+}
+
+func newShifts(t *testing.T, kube *harness.Kube) *Shifts {
+	t.Helper()
+	r := newReplica(t, kube, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	s, shutdown, err := r.NewShifts(ctx)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		shutdown()
+		cancel()
+	})
+	return s
+}
+
+// The state of shifts on a real API server, with exactly the manifests' rights.
+func TestShifts(t *testing.T) {
+	t.Parallel()
+	kube := startKube(t)
+	kube.ApplyYAML(t, service)
+	a, b := newShifts(t, kube), newShifts(t, kube)
+
+	t.Run("a status holds only for the version that it was computed from", func(t *testing.T) {
+		applyShift(t, kube, "fenced")
+		first := stateOf(readShift(t, kube, "fenced"))
+		first.Status.Phase, first.Status.Percent, first.Status.Step = v1alpha1.ShiftShifting, "1", 0
+		second := stateOf(readShift(t, kube, "fenced"))
+		second.Status.Phase, second.Status.Percent, second.Status.Step = v1alpha1.ShiftShifting, "100", 1
+		require.NoError(t, a.Save(t.Context(), first))
+		require.ErrorIs(t, b.Save(t.Context(), second), discovery.ErrConflict)
+		require.EqualValues(t, "1", readShift(t, kube, "fenced").Status.Percent)
+
+		// An edit of the spec makes a status that was computed before it void, too.
+		before := stateOf(readShift(t, kube, "fenced"))
+		require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(shiftPath+"fenced").Body([]byte(`{"spec":{"paused":true}}`)).Do(t.Context()).Error())
+		before.Status.Percent = "100"
+		require.ErrorIs(t, a.Save(t.Context(), before), discovery.ErrConflict)
+
+		without := stateOf(readShift(t, kube, "fenced"))
+		without.Version = ""
+		require.ErrorIs(t, a.Save(t.Context(), without), errNoVersion)
+		require.EqualValues(t, "1", readShift(t, kube, "fenced").Status.Percent)
+	})
+
+	t.Run("of two leaders one writes", func(t *testing.T) {
+		applyShift(t, kube, "raced")
+		for round := range 10 {
+			state := stateOf(readShift(t, kube, "raced"))
+			var wg sync.WaitGroup
+			errs := make([]error, 2)
+			for i, s := range []*Shifts{a, b} {
+				mine := *state
+				mine.Status = state.Status.DeepCopy()
+				mine.Status.Waiting = fmt.Sprint("round ", round, " of ", i)
+				wg.Go(func() { errs[i] = s.Save(t.Context(), &mine) })
+			}
+			wg.Wait()
+			won := slices.Index(errs, nil)
+			require.GreaterOrEqual(t, won, 0, "%v", errs)
+			require.ErrorIs(t, errs[1-won], discovery.ErrConflict)
+			require.Equal(t, fmt.Sprint("round ", round, " of ", won), readShift(t, kube, "raced").Status.Waiting)
+		}
+	})
+
+	t.Run("conditions of others stay", func(t *testing.T) {
+		applyShift(t, kube, "shared")
+		condition := func(kind, message string) metav1.Condition {
+			return metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: "Because", Message: message, LastTransitionTime: metav1.NewTime(time.Unix(1000, 0).UTC())}
+		}
+		body, err := json.Marshal(map[string]any{
+			"apiVersion": "mesh.causeway.dev/v1alpha1", "kind": "TrafficShift", "metadata": map[string]string{"name": "shared", "namespace": "web"},
+			"status": map[string]any{"conditions": []metav1.Condition{condition(v1alpha1.ConditionAccepted, "of policy")}},
+		})
+		require.NoError(t, err)
+		policy := func() error {
+			return api(t, kube).Patch(types.ApplyPatchType).AbsPath(shiftPath+"shared/status").
+				Param("fieldManager", fieldManager).Param("force", "true").Body(body).Do(t.Context()).Error()
+		}
+		require.NoError(t, policy())
+		state := stateOf(readShift(t, kube, "shared"))
+		state.Status.Percent, state.Status.Waiting, state.Status.Paused = "1", "for requests", true
+		state.Status.Conditions[0].Message = "of an old row" // it is not ours to say
+		state.Status.Conditions = append(state.Status.Conditions, condition("Progressing", "of the shift"))
+		require.NoError(t, a.Save(t.Context(), state))
+		require.NoError(t, policy())
+		got := readShift(t, kube, "shared")
+		require.Equal(t, "of policy", apimeta.FindStatusCondition(got.Status.Conditions, v1alpha1.ConditionAccepted).Message)
+		require.Equal(t, "of the shift", apimeta.FindStatusCondition(got.Status.Conditions, "Progressing").Message)
+		require.EqualValues(t, "1", got.Status.Percent)
+		require.True(t, got.Status.Paused)
+
+		state = stateOf(got)
+		state.Status.Waiting, state.Status.Paused, state.Status.Conditions = "", false, nil
+		require.NoError(t, a.Save(t.Context(), state))
+		got = readShift(t, kube, "shared")
+		require.Empty(t, got.Status.Waiting, "what a status no longer says goes")
+		require.False(t, got.Status.Paused)
+		require.Len(t, got.Status.Conditions, 1)
+	})
+
+	t.Run("a finalizer keeps a shift until it is released", func(t *testing.T) {
+		applyShift(t, kube, "kept")
+		key := discovery.Key{Namespace: "web", Name: "kept"}
+		require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(shiftPath+"kept").Body([]byte(`{"metadata":{"finalizers":["example.com/other"]}}`)).Do(t.Context()).Error())
+		require.NoError(t, a.Protect(t.Context(), key))
+		require.NoError(t, b.Protect(t.Context(), key))
+		require.Equal(t, []string{"example.com/other", v1alpha1.ShiftFinalizer}, readShift(t, kube, "kept").Finalizers)
+
+		require.NoError(t, api(t, kube).Delete().AbsPath(shiftPath+"kept").Do(t.Context()).Error())
+		require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(shiftPath+"kept").Body([]byte(`{"metadata":{"finalizers":["`+v1alpha1.ShiftFinalizer+`"]}}`)).Do(t.Context()).Error())
+		dying := readShift(t, kube, "kept")
+		require.NotNil(t, dying.DeletionTimestamp)
+		state := stateOf(dying)
+		state.Status.Phase = v1alpha1.ShiftCompleted
+		require.NoError(t, a.Save(t.Context(), state), "the last word is still to be said")
+		require.NoError(t, a.Release(t.Context(), key))
+		require.Nil(t, readShift(t, kube, "kept"))
+		require.NoError(t, b.Release(t.Context(), key), "one that is gone is released")
+		require.NoError(t, b.Protect(t.Context(), key))
+		require.ErrorIs(t, a.Save(t.Context(), state), discovery.ErrConflict)
+		require.Nil(t, readShift(t, kube, "kept"), "nothing brings it back")
+
+		applyShift(t, kube, "kept")
+		require.ErrorIs(t, a.Save(t.Context(), state), discovery.ErrConflict, "another one of the same name")
+		require.Empty(t, readShift(t, kube, "kept").Status.Phase)
+	})
+
+	t.Run("what is wrong with a status is told", func(t *testing.T) {
+		applyShift(t, kube, "wrong")
+		state := stateOf(readShift(t, kube, "wrong"))
+		state.Status.Percent = "a lot"
+		err := a.Save(t.Context(), state)
+		require.ErrorContains(t, err, "TrafficShift web/wrong")
+		require.ErrorContains(t, err, "percent")
+		require.NotErrorIs(t, err, discovery.ErrConflict)
+	})
+
+	t.Run("a home is recorded when the call returns", func(t *testing.T) {
+		home := discovery.Home{Key: discovery.Key{Namespace: "web", Name: "php-web"}, Platform: discovery.Pods, Because: "a shift", Supersedes: "Instances"}
+		var wg sync.WaitGroup
+		for i := range 4 { // whoever writes at the same time
+			other := home
+			other.Name = fmt.Sprint("other-", i)
+			wg.Go(func() {
+				if err := b.RecordHome(t.Context(), other); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		require.NoError(t, a.RecordHome(t.Context(), home))
+		m, err := kube.Client(t).CoreV1().ConfigMaps("causeway-system").Get(t.Context(), homeConfigMap("web"), metav1.GetOptions{})
+		require.NoError(t, err)
+		wg.Wait()
+		var got []discovery.Home
+		for _, h := range homesOf(m) {
+			if h.Key == home.Key {
+				got = append(got, *h)
+			}
+		}
+		home.Scope = ScopeHomes
+		require.Equal(t, []discovery.Home{home}, got)
+		m, err = kube.Client(t).CoreV1().ConfigMaps("causeway-system").Get(t.Context(), homeConfigMap("web"), metav1.GetOptions{})
+		require.NoError(t, err)
+		require.Len(t, homesOf(m), 5, "none is lost to another writer")
+	})
+
+	t.Run("events are gathered into series", func(t *testing.T) {
+		applyShift(t, kube, "told")
+		o := readShift(t, kube, "told")
+		for range 3 {
+			require.NoError(t, a.Event(t.Context(), discovery.ShiftEvent{
+				Key: discovery.Key{Namespace: "web", Name: "told"}, UID: string(o.UID), Reason: "RollBack", Message: "success rate 98 < 99.9", Warning: true,
+			}))
+		}
+		harness.Eventually(t, 20*time.Second, "the event", func() error {
+			events, err := kube.Client(t).EventsV1().Events("web").List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				return err
+			}
+			for i := range events.Items {
+				e := &events.Items[i]
+				if e.Regarding.Name == "told" && e.Regarding.UID == o.UID && e.Reason == "RollBack" && e.Type == corev1.EventTypeWarning {
+					return nil
+				}
+			}
+			return fmt.Errorf("%d others", len(events.Items))
+		})
+	})
+}
+
+func TestFreeze(t *testing.T) {
+	t.Parallel()
+	kube := startKube(t)
+	one, two := newReplica(t, kube, nil), newReplica(t, kube, nil)
+	frozen := func(want *discovery.Freeze) {
+		t.Helper()
+		for _, r := range []*replica{one, two} {
+			harness.Eventually(t, 20*time.Second, "every replica has heard", func() error {
+				got, ok := catalog.Freezes.Get(r.catalog.Read(), catalog.FreezeID)
+				if ok != (want != nil) || ok && *got != *want {
+					return fmt.Errorf("%+v", got)
+				}
+				return nil
+			})
+		}
+	}
+	frozen(nil)
+	f := discovery.Freeze{Config: true, By: "sre", Reason: "an incident", Since: time.Unix(1_800_000_000, 5).UTC()}
+	require.NoError(t, one.SetFreeze(t.Context(), &f))
+	f.Scope, f.Since = ScopeFreeze, time.Unix(1_800_000_000, 0).UTC()
+	frozen(&f)
+
+	late := newReplica(t, kube, nil)
+	got, ok := catalog.Freezes.Get(late.catalog.Read(), catalog.FreezeID)
+	require.True(t, ok, "known before a replica is ready")
+	require.Equal(t, f, *got)
+
+	require.NoError(t, two.SetFreeze(t.Context(), nil))
+	frozen(nil)
+	require.NoError(t, two.SetFreeze(t.Context(), nil), "nothing to lift")
+
+	m, err := kube.Client(t).CoreV1().ConfigMaps("causeway-system").Get(t.Context(), freezeName, metav1.GetOptions{})
+	require.NoError(t, err)
+	m.BinaryData = map[string][]byte{freezeKey: []byte("{")}
+	_, err = kube.Client(t).CoreV1().ConfigMaps("causeway-system").Update(t.Context(), m, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	harness.Eventually(t, 20*time.Second, "a record that cannot be read freezes", func() error {
+		if got, ok := catalog.Freezes.Get(one.catalog.Read(), catalog.FreezeID); !ok || !got.Config {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	require.NoError(t, kube.Client(t).CoreV1().ConfigMaps("causeway-system").Delete(t.Context(), freezeName, metav1.DeleteOptions{}))
+	frozen(nil)
+}
+
+func TestFleet(t *testing.T) {
+	t.Parallel()
+	kube := startKube(t)
+	client := kube.Client(t)
+	s := newShifts(t, kube)
+
+	_, ok, err := s.Autoscaler(t.Context(), "web", "php-web")
+	require.NoError(t, err)
+	require.False(t, ok)
+	h := &autoscalingv2.HorizontalPodAutoscaler{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php-web"},
+		Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+			ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "php-web"}, MaxReplicas: 12,
+		},
+	}
+	h, err = client.AutoscalingV2().HorizontalPodAutoscalers("web").Create(t.Context(), h, metav1.CreateOptions{})
+	require.NoError(t, err)
+	status := func(current int32, conditions ...autoscalingv2.HorizontalPodAutoscalerCondition) {
+		t.Helper()
+		h.Status.CurrentReplicas, h.Status.Conditions = current, conditions
+		h, err = client.AutoscalingV2().HorizontalPodAutoscalers("web").UpdateStatus(t.Context(), h, metav1.UpdateOptions{})
+		require.NoError(t, err)
+	}
+	status(12, autoscalingv2.HorizontalPodAutoscalerCondition{Type: autoscalingv2.ScalingLimited, Status: corev1.ConditionTrue, Reason: "TooManyReplicas"})
+	autoscaler := func(want discovery.Autoscaler) {
+		t.Helper()
+		harness.Eventually(t, 4*autoscalerFresh, "the autoscaler", func() error {
+			got, ok, err := s.Autoscaler(t.Context(), "web", "php-web")
+			if err != nil || !ok || got != want {
+				return fmt.Errorf("%+v %t: %w", got, ok, err)
+			}
+			return nil
+		})
+	}
+	autoscaler(discovery.Autoscaler{Name: "php-web", Current: 12, Maximum: 12, Limited: true})
+	status(2, autoscalingv2.HorizontalPodAutoscalerCondition{Type: autoscalingv2.ScalingLimited, Status: corev1.ConditionTrue, Reason: "TooFewReplicas"})
+	autoscaler(discovery.Autoscaler{Name: "php-web", Current: 2, Maximum: 12})
+
+	kube.Namespace(t, "dying")
+	for namespace, want := range map[string]bool{"web": false, "dying": false, "none": true} {
+		got, err := s.Terminating(t.Context(), namespace)
+		require.NoError(t, err)
+		require.Equal(t, want, got, namespace)
+	}
+	require.NoError(t, client.CoreV1().Namespaces().Delete(t.Context(), "dying", metav1.DeleteOptions{}))
+	got, err := s.Terminating(t.Context(), "dying")
+	require.NoError(t, err)
+	require.True(t, got)
+
+	_, err = client.CoreV1().Secrets("web").Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: "datadog"}, Data: map[string][]byte{"api-key": []byte("k")},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	ref := v1alpha1.CredentialsReference{SecretName: "datadog"}
+	_, err = s.Credentials(t.Context(), "web", ref)
+	require.ErrorContains(t, err, "may not get Secret web/datadog: bind a Role")
+	kube.ApplyYAML(t, `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: shift-credentials, namespace: web}
+rules: [{apiGroups: [""], resources: [secrets], resourceNames: [datadog, none], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: shift-credentials, namespace: web}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: shift-credentials}
+subjects: [{kind: ServiceAccount, name: causeway, namespace: causeway-system}]
+`)
+	harness.Eventually(t, 20*time.Second, "the right to be known", func() error {
+		keys, err := s.Credentials(t.Context(), "web", ref)
+		if err == nil && string(keys["api-key"]) != "k" {
+			return fmt.Errorf("%q", keys)
+		}
+		return err
+	})
+	_, err = s.Credentials(t.Context(), "web", v1alpha1.CredentialsReference{SecretName: "none"})
+	require.ErrorContains(t, err, "Secret web/none")
+	_, err = s.Credentials(t.Context(), "web", v1alpha1.CredentialsReference{Directory: "/etc"})
+	require.ErrorContains(t, err, "only without Kubernetes")
+	_, err = s.Credentials(t.Context(), "web", v1alpha1.CredentialsReference{})
+	require.ErrorContains(t, err, "secretName is missing")
+}
