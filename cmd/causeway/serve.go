@@ -25,6 +25,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/observe"
+	"github.com/causeway-mesh/causeway/xds/outcomes"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -112,6 +113,7 @@ type serve struct {
 	serving  atomic.Bool
 	served   chan struct{} // closed when serving becomes true
 	observer *observe.Observer
+	outcomes *outcomes.Recorder
 	// pinStore is nil where nothing survives a restart.
 	pinStore    pinStore
 	pinsChanged chan struct{}
@@ -135,8 +137,9 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.engine = engine.New(s.catalog, s.store, s.log, s.registry)
 	s.engine.Stage(snapshot.Silence, s.onPins)
+	s.newOutcomes()
 	xds := server.Options{
-		Logger: s.log, Metrics: server.NewMetrics(s.registry), Identify: identify,
+		Logger: s.log, Outcomes: s.outcomes, Metrics: server.NewMetrics(s.registry), Identify: identify,
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return s.engine.Declare(ctx, n.Declared) },
 	}
 	if err := s.secure(&xds); err != nil {
