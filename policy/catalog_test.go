@@ -22,6 +22,8 @@ type rows struct {
 	instances []*discovery.InstanceSet
 	homes     []*discovery.Home
 	sources   []*discovery.SourceStatus
+	shifts    []*discovery.Object
+	states    []*discovery.ShiftState
 }
 
 func (r rows) reader(tb testing.TB) catalog.Reader {
@@ -34,6 +36,8 @@ func (r rows) reader(tb testing.TB) catalog.Reader {
 		put(tx, catalog.Instances, r.instances)
 		put(tx, catalog.Homes, r.homes)
 		put(tx, catalog.Sources, r.sources)
+		put(tx, catalog.Objects, r.shifts)
+		put(tx, catalog.ShiftStates, r.states)
 		return nil
 	})
 	require.NoError(tb, err)

@@ -163,13 +163,13 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding 
 // failedOver says that a backing of a port does not answer for its share.
 func failedOver(m *Service, p *Port, b discovery.Platform, share uint32, unmapped bool) Finding {
 	f := Finding{Severity: Warning, Field: "spec.ports", Condition: ConditionFailedOver, Reason: ReasonFailedOver}
-	role := "its home, the " + b.String() + ","
+	role := "its home, the " + b.String() + ", has"
 	remedy := fmt.Sprintf("make the %s the home", b.Other())
 	if m.Shift != nil {
-		role = fmt.Sprintf("the %s, to which %s gives %s of the traffic,", b, m.Shift.Object, percentText(share))
+		role = fmt.Sprintf("the %s, to which %s gives %s of the traffic, have", b, m.Shift.Object, percentText(share))
 		remedy = "see what the TrafficShift's status says"
 	}
-	f.Message = fmt.Sprintf("port %d: %s has no usable endpoint, so the %s answer", p.Number, role, b.Other())
+	f.Message = fmt.Sprintf("port %d: %s no usable endpoint, so the %s answer", p.Number, role, b.Other())
 	f.Remedy = fmt.Sprintf("bring the %s back, or %s", b, remedy)
 	if unmapped {
 		f.Message = fmt.Sprintf("port %d: no InstanceGroup maps it, so the pods answer although the instances are home", p.Number)

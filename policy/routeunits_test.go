@@ -31,7 +31,7 @@ func TestWhatARouteReadsTouchesIt(t *testing.T) {
 			batch, _ := feed.Take()
 			return batch.Changes
 		}
-		for range 40 {
+		for range 60 {
 			write(func(tx *catalog.Tx) { putRandomRow(rnd, tx) })
 		}
 		for range 60 {
@@ -91,7 +91,7 @@ func pick[T any](rnd *rand.Rand, from ...T) T { return from[rnd.IntN(len(from))]
 func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 	key := discovery.Key{Namespace: pick(rnd, worldNamespaces...), Name: pick(rnd, worldNames...)}
 	remove := rnd.IntN(4) == 0
-	switch rnd.IntN(7) {
+	switch rnd.IntN(10) {
 	case 0:
 		if remove {
 			catalog.Services.Delete(tx, key.String())
@@ -141,6 +141,24 @@ func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 			Ports: []v1alpha1.ExternalPort{{Number: pick(rnd, int32(80), 8080), Protocol: pick(rnd, v1alpha1.ExternalHTTP, v1alpha1.ExternalTCP)}},
 		}}
 		putOrDelete(tx, o, remove)
+	case 5:
+		o := randomShift(rnd, key.Namespace)
+		putOrDelete(tx, o, remove)
+	case 6:
+		id := discovery.Key{Namespace: key.Namespace, Name: pick(rnd, "t1", "t2")}
+		if remove {
+			catalog.ShiftStates.Delete(tx, id.String())
+			return
+		}
+		catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "test", Key: id, UID: pick(rnd, "", "1", "2"), Status: randomShiftStatus(rnd)})
+	case 7:
+		if remove {
+			catalog.Homes.Delete(tx, key.String())
+			return
+		}
+		catalog.Homes.Put(tx, &discovery.Home{
+			Scope: "test", Key: key, Platform: pick(rnd, discovery.Pods, discovery.Instances), Supersedes: pick(rnd, "", HomeInstances, HomePods),
+		})
 	default:
 		putOrDelete(tx, randomRoute(rnd, key), remove)
 	}

@@ -105,6 +105,14 @@ func TestBackingsAndShares(t *testing.T) {
 			[]discovery.Platform{discovery.Pods},
 			[]uint32{all},
 		},
+		"a shift under way has both backings, whatever there is of them": {
+			rows{
+				services: []*discovery.Service{service(http80)}, homes: []*discovery.Home{{Key: web, Platform: discovery.Pods}},
+				shifts: []*discovery.Object{shift("t", nil)}, states: []*discovery.ShiftState{state("t", shifting("0.01"))},
+			},
+			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]uint32{100, all - 100},
+		},
 		"published instances whose group is not known yet": {
 			rows{
 				services: []*discovery.Service{service(http80)},

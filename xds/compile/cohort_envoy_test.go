@@ -2,6 +2,7 @@ package compile_test
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -93,8 +94,8 @@ func startShift(t *testing.T, models func(share uint32) []*policy.Service, share
 	m.bootstrap, err = protojson.Marshal(b)
 	require.NoError(t, err)
 	m.restart(t)
-	m.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) {
-		return net.Dial("tcp", m.http)
+	m.client = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", m.http)
 	}}}
 	t.Cleanup(m.client.CloseIdleConnections)
 	return m

@@ -56,7 +56,7 @@ func contents(store *snapshot.Store) map[string]string {
 // home comes, changes or goes.
 func mutate(r *rand.Rand, tx *catalog.Tx) {
 	key := discovery.Key{Namespace: []string{"a", "b"}[r.IntN(2)], Name: fmt.Sprintf("s%d", r.IntN(4))}
-	switch r.IntN(9) {
+	switch r.IntN(11) {
 	case 0:
 		catalog.Services.Delete(tx, key.String())
 	case 1, 2:
@@ -94,9 +94,36 @@ func mutate(r *rand.Rand, tx *catalog.Tx) {
 		catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{
 			Scope: "test", Key: discovery.Key{Namespace: key.Namespace, Name: name}, Object: g,
 		})
+	case 9:
+		mutateShift(r, tx, key)
+	case 10:
+		key.Name += "-shift"
+		catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "test", Key: key, Status: &v1alpha1.TrafficShiftStatus{
+			Phase:   pick(r, "", v1alpha1.ShiftPending, v1alpha1.ShiftShifting, v1alpha1.ShiftCompleted),
+			Percent: pick[v1alpha1.Percent](r, "", "0", "0.1", "100"), ShadowPercent: pick[v1alpha1.Percent](r, "", "", "5"),
+			ShadowMethods: []v1alpha1.ShiftMethod{"GET"}, Step: r.Int32N(2), Waiting: pick(r, "", "for requests"),
+		}})
 	case 8:
 		catalog.Homes.Put(tx, &discovery.Home{Scope: "test", Key: key, Platform: discovery.Platform(r.IntN(2))}) //nolint:gosec // 0 or 1
 	}
+}
+
+// mutateShift makes a random change of the TrafficShift that has a Service's name.
+func mutateShift(r *rand.Rand, tx *catalog.Tx, service discovery.Key) {
+	name := discovery.ObjectName{Kind: "TrafficShift", Key: discovery.Key{Namespace: service.Namespace, Name: service.Name + "-shift"}}
+	if r.IntN(4) == 0 {
+		catalog.Objects.Delete(tx, name.String())
+		return
+	}
+	shift := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Key.Name}}
+	shift.Spec.ServiceRef.Name = fmt.Sprintf("s%d", r.IntN(4)) // it may move to another Service
+	shift.Spec.Direction = pick(r, v1alpha1.InstancesToPods, v1alpha1.PodsToInstances)
+	shift.Spec.Pin = pick[v1alpha1.Percent](r, "", "", "5")
+	shift.Spec.Cohort = pick(r, nil, &v1alpha1.ShiftCohort{Header: "x-user"}, &v1alpha1.ShiftCohort{Cookie: &v1alpha1.ShiftCookie{Name: "causeway", TTL: &metav1.Duration{Duration: time.Hour}}})
+	catalog.Objects.Put(tx, &discovery.Object{
+		Scope: "test", Kind: name.Kind, Key: name.Key, Generation: r.Int64N(3), Spec: shift,
+		Refs: []discovery.ObjectName{{Kind: "Service", Key: discovery.Key{Namespace: name.Namespace, Name: shift.Spec.ServiceRef.Name}}},
+	})
 }
 
 // The oracle of incremental compilation: after any history the snapshot is
