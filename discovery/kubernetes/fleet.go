@@ -101,7 +101,7 @@ func (s *Shifts) Terminating(ctx context.Context, namespace string) (bool, error
 		return true, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("Namespace %s: %w", namespace, err)
+		return false, fmt.Errorf("namespace %s: %w", namespace, err)
 	}
 	return ns.DeletionTimestamp != nil || ns.Status.Phase == corev1.NamespaceTerminating, nil
 }

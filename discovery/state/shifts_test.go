@@ -153,7 +153,6 @@ func TestDeletedShiftsStartAnew(t *testing.T) {
 	r.apply(php, true)
 	r.await(php, "a state", fresh)
 	require.NoError(t, r.move(php, "50"))
-	old := r.state(php)
 
 	write(t, r.cat, func(tx *catalog.Tx) { // an editor that replaces a file
 		name := discovery.ObjectName{Kind: shiftKind, Key: php}
@@ -161,7 +160,7 @@ func TestDeletedShiftsStartAnew(t *testing.T) {
 		catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: shiftKind, Key: php, Generation: 2})
 	})
 	require.NoError(t, r.move(php, "51"), "that is an edit")
-	old = r.state(php)
+	old := r.state(php)
 
 	r.apply(php, false)
 	r.awaitDeleted(php)
