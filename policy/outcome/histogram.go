@@ -26,6 +26,25 @@ type Bucket struct {
 	Count uint64
 }
 
+// HistogramOf returns a histogram of buckets that somebody else has counted, in
+// any order. Those that no value belongs to are left out.
+func HistogramOf(buckets []Bucket) Histogram {
+	out := slices.DeleteFunc(slices.Clone(buckets), func(b Bucket) bool {
+		return b.Count == 0 || b.Index > bucketOf(math.MaxUint64)
+	})
+	slices.SortStableFunc(out, func(a, b Bucket) int { return cmp.Compare(a.Index, b.Index) })
+	n := 0
+	for _, b := range out {
+		if n > 0 && out[n-1].Index == b.Index {
+			out[n-1].Count = plus(out[n-1].Count, b.Count)
+			continue
+		}
+		out[n] = b
+		n++
+	}
+	return Histogram{out[:n]}
+}
+
 // bucketOf returns the index of a value's bucket.
 func bucketOf(v uint64) uint16 {
 	if v < 1<<subBits {
@@ -60,7 +79,7 @@ func (h *Histogram) Add(v, n uint64) {
 
 // Merge adds all that another histogram has counted.
 func (h *Histogram) Merge(other Histogram) {
-	h.combine(other, func(a, b uint64) uint64 { return a + b })
+	h.combine(other, plus)
 }
 
 // Sub takes away what an older state of the same histogram had counted. A
@@ -100,7 +119,7 @@ func (h *Histogram) Clone() Histogram { return Histogram{slices.Clone(h.Buckets)
 func (h *Histogram) Total() uint64 {
 	n := uint64(0)
 	for _, b := range h.Buckets {
-		n += b.Count
+		n = plus(n, b.Count)
 	}
 	return n
 }

@@ -1,0 +1,291 @@
+package outcome
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+// How precisely the past is kept: by the second for as long as the guard's
+// default window and a little more, then by ten seconds for as long as the
+// longest window. A backing with thirty endpoints that all answer every second takes one
+// megabyte.
+const (
+	fineFor    = 150
+	coarse     = 10
+	kept       = time.Hour + coarse*time.Second
+	maxPartIDs = 1000
+)
+
+// series is what was told of one Service, by time.
+type series struct {
+	// old has slots of ten seconds and recent those of one, both in the order of time.
+	old, recent []slot
+	// requests and failed are the sums since the Book began.
+	requests, failed uint64
+}
+
+// slot is what was told in the time that begins with a second of the Book's age.
+type slot struct {
+	second int64
+	parts  []*part
+}
+
+// part is what was told of one backing of a port.
+type part struct {
+	port     uint16
+	platform discovery.Platform
+	counts   Counts // without Endpoints
+	// endpoints sorted by id.
+	endpoints []endpoint
+	pairs     Pairs
+	load      uint64
+}
+
+type endpoint struct {
+	id string
+	EndpointCounts
+}
+
+// part returns the one of the newest slot that something is added to.
+func (s *series) part(second int64, port uint16, platform discovery.Platform) *part {
+	if n := len(s.recent); n == 0 || s.recent[n-1].second != second {
+		s.compact(second)
+		s.recent = append(s.recent, slot{second: second})
+	}
+	return s.recent[len(s.recent)-1].part(port, platform)
+}
+
+func (s *slot) part(port uint16, platform discovery.Platform) *part {
+	for _, p := range s.parts {
+		if p.port == port && p.platform == platform {
+			return p
+		}
+	}
+	p := &part{port: port, platform: platform}
+	s.parts = append(s.parts, p)
+	return p
+}
+
+// compact keeps what is older less precisely, and what is too old no more.
+func (s *series) compact(now int64) {
+	n := 0
+	for n < len(s.recent) && s.recent[n].second < now-fineFor {
+		from := s.recent[n]
+		begin := from.second - from.second%coarse
+		if last := len(s.old) - 1; last < 0 || s.old[last].second != begin {
+			s.old = append(s.old, slot{second: begin})
+		}
+		to := &s.old[len(s.old)-1]
+		for _, p := range from.parts {
+			to.part(p.port, p.platform).merge(p)
+		}
+		n++
+	}
+	s.recent = slices.Delete(s.recent, 0, n)
+	n = 0
+	for n < len(s.old) && s.old[n].second < now-int64(kept/time.Second) {
+		n++
+	}
+	s.old = slices.Delete(s.old, 0, n)
+}
+
+func (s *series) empty() bool { return len(s.old)+len(s.recent) == 0 }
+
+// sum adds up the slots that begin in a window, its end included.
+func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Totals, t *tally) {
+	byKey := make(map[Key][]*part)
+	for _, slots := range [][]slot{s.old, s.recent} {
+		i, _ := slices.BinarySearchFunc(slots, begin, func(s slot, begin time.Duration) int {
+			return cmp.Compare(time.Duration(s.second)*time.Second, begin)
+		})
+		for _, slot := range slots[i:] {
+			if time.Duration(slot.second)*time.Second > end {
+				break
+			}
+			for _, p := range slot.parts {
+				key := Key{Service: service, Port: p.port, Platform: p.platform}
+				byKey[key] = append(byKey[key], p)
+			}
+		}
+	}
+	for key, parts := range byKey {
+		counts, pairs, load := &Counts{Endpoints: make(map[string]EndpointCounts)}, &Pairs{}, uint64(0)
+		for _, p := range parts {
+			counts.addScalars(&p.counts)
+			for i := range p.endpoints {
+				e := &p.endpoints[i]
+				counts.addEndpoint(e.id, e.EndpointCounts)
+			}
+			pairs.addScalars(&p.pairs)
+			load = plus(load, p.load)
+		}
+		counts.Latency = t.sum(parts, func(p *part) *Histogram { return &p.counts.Latency })
+		if counts.Requests > 0 || counts.Abandoned > 0 {
+			out.Outcomes[key] = counts
+		}
+		if pairs.Compared > 0 {
+			pairs.Answer = t.sum(parts, func(p *part) *Histogram { return &p.pairs.Answer })
+			pairs.Mirror = t.sum(parts, func(p *part) *Histogram { return &p.pairs.Mirror })
+			out.Pairs[key] = pairs
+		}
+		if load > 0 {
+			out.Load[key] = load
+		}
+	}
+}
+
+// tally adds up many histograms.
+type tally []uint64
+
+func (t *tally) sum(parts []*part, of func(*part) *Histogram) Histogram {
+	if *t == nil {
+		*t = make(tally, int(bucketOf(math.MaxUint64))+1)
+	}
+	n := 0
+	for _, p := range parts {
+		for _, b := range of(p).Buckets {
+			if (*t)[b.Index] == 0 {
+				n++
+			}
+			(*t)[b.Index] = plus((*t)[b.Index], b.Count)
+		}
+	}
+	if n == 0 {
+		return Histogram{}
+	}
+	out := make([]Bucket, 0, n)
+	for i, count := range *t {
+		if count > 0 {
+			out = append(out, Bucket{uint16(i), count})
+			(*t)[i] = 0
+		}
+	}
+	return Histogram{out}
+}
+
+// addCounts adds what was counted since before; nil is nothing.
+func (p *part) addCounts(now, before *Counts) {
+	if before == nil || restarted(now, before) {
+		before = &Counts{}
+	}
+	d := Counts{
+		Requests: since(now.Requests, before.Requests), Abandoned: since(now.Abandoned, before.Abandoned),
+		FailedOver: since(now.FailedOver, before.FailedOver), Latency: now.Latency.Clone(),
+	}
+	for i := range d.Failures {
+		d.Failures[i] = since(now.Failures[i], before.Failures[i])
+	}
+	d.Latency.Sub(before.Latency)
+	p.counts.addScalars(&d)
+	p.counts.Latency.Merge(d.Latency)
+	for id, e := range now.Endpoints {
+		old := before.Endpoints[id]
+		if e.Requests < old.Requests {
+			old = EndpointCounts{}
+		}
+		if e = (EndpointCounts{since(e.Requests, old.Requests), since(e.Failures, old.Failures)}); e != (EndpointCounts{}) {
+			p.addEndpoint(id, e)
+		}
+	}
+}
+
+func (p *part) addEndpoint(id string, e EndpointCounts) {
+	i, found := slices.BinarySearchFunc(p.endpoints, id, func(e endpoint, id string) int { return strings.Compare(e.id, id) })
+	switch {
+	case found:
+		p.endpoints[i].add(e)
+	case len(p.endpoints) < maxPartIDs:
+		p.endpoints = slices.Insert(p.endpoints, i, endpoint{id, e})
+	}
+}
+
+// addPairs adds what was compared since before; nil is nothing.
+func (p *part) addPairs(now, before *Pairs) {
+	if before == nil || now.Compared < before.Compared {
+		before = &Pairs{}
+	}
+	d := Pairs{
+		Compared: since(now.Compared, before.Compared), StatusDiffers: since(now.StatusDiffers, before.StatusDiffers),
+		SizeDiffers: since(now.SizeDiffers, before.SizeDiffers), MirrorFailed: since(now.MirrorFailed, before.MirrorFailed),
+		Answer: now.Answer.Clone(), Mirror: now.Mirror.Clone(),
+	}
+	d.Answer.Sub(before.Answer)
+	d.Mirror.Sub(before.Mirror)
+	p.pairs.merge(&d)
+}
+
+func (p *part) merge(other *part) {
+	p.counts.addScalars(&other.counts)
+	p.counts.Latency.Merge(other.counts.Latency)
+	for i := range other.endpoints {
+		p.addEndpoint(other.endpoints[i].id, other.endpoints[i].EndpointCounts)
+	}
+	p.pairs.merge(&other.pairs)
+	p.load = plus(p.load, other.load)
+}
+
+// restarted reports whether counts began anew.
+func restarted(now, before *Counts) bool {
+	return now.Requests < before.Requests || now.Abandoned < before.Abandoned
+}
+
+// since returns by how much a count has grown. A lower one began anew.
+func since(now, before uint64) uint64 {
+	if now < before {
+		return now
+	}
+	return now - before
+}
+
+// plus adds; a sum that is too large stays at the largest number.
+func plus(a, b uint64) uint64 {
+	if sum := a + b; sum >= a {
+		return sum
+	}
+	return math.MaxUint64
+}
+
+func (e *EndpointCounts) add(other EndpointCounts) {
+	e.Requests, e.Failures = plus(e.Requests, other.Requests), plus(e.Failures, other.Failures)
+}
+
+func (c *Counts) merge(other *Counts) {
+	c.addScalars(other)
+	c.Latency.Merge(other.Latency)
+	for id, e := range other.Endpoints {
+		c.addEndpoint(id, e)
+	}
+}
+
+func (c *Counts) addScalars(other *Counts) {
+	c.Requests, c.Abandoned = plus(c.Requests, other.Requests), plus(c.Abandoned, other.Abandoned)
+	c.FailedOver = plus(c.FailedOver, other.FailedOver)
+	for i := range c.Failures {
+		c.Failures[i] = plus(c.Failures[i], other.Failures[i])
+	}
+}
+
+func (c *Counts) addEndpoint(id string, e EndpointCounts) {
+	if c.Endpoints == nil {
+		c.Endpoints = make(map[string]EndpointCounts)
+	}
+	sum := c.Endpoints[id]
+	sum.add(e)
+	c.Endpoints[id] = sum
+}
+
+func (p *Pairs) merge(other *Pairs) {
+	p.addScalars(other)
+	p.Answer.Merge(other.Answer)
+	p.Mirror.Merge(other.Mirror)
+}
+
+func (p *Pairs) addScalars(other *Pairs) {
+	p.Compared, p.StatusDiffers = plus(p.Compared, other.Compared), plus(p.StatusDiffers, other.StatusDiffers)
+	p.SizeDiffers, p.MirrorFailed = plus(p.SizeDiffers, other.SizeDiffers), plus(p.MirrorFailed, other.MirrorFailed)
+}
