@@ -52,7 +52,7 @@ func shifted(m *policy.Service, cohort *policy.Cohort) *policy.Service {
 // toShifted returns a shifted Service as a part of a rule's requests in percent.
 func toShifted(m *policy.Service, part uint32) policy.Backend {
 	b := to(m)
-	b.Shift, b.Share = m.Shift, part*percent
+	b.Share = part * percent
 	onPods := uint32(uint64(m.Ports[0].Shares[0]) * uint64(part) / 100)
 	b.Targets = []policy.Target{{Platform: discovery.Pods, Share: onPods}, {Platform: discovery.Instances, Share: b.Share - onPods}}
 	return b

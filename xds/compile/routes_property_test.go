@@ -233,6 +233,18 @@ func (r randomRoute) connections(services []*policy.Service) *policy.TCPRoutes {
 	return out
 }
 
+// shift draws what a TrafficShift may make of a Service.
+func (r randomRoute) shift(s *policy.Service) {
+	name := draw(r, "causeway", "!#$%&'*+.^_|~-", "a.b", "x%y")
+	shifted(s, draw(r, nil, &policy.Cohort{Header: "x-user"}, &policy.Cohort{Cookie: name}, &policy.Cohort{Cookie: name, TTL: draw(r, time.Second, 720*time.Hour)}))
+	if r.chance(50) {
+		s.Shift.Shadow = &policy.Shadow{
+			To: draw(r, discovery.Pods, discovery.Instances), Share: draw[uint32](r, 1, 50_000, policy.ShareTotal),
+			Methods: draw(r, []string{"GET"}, []string{"GET", "HEAD", "OPTIONS"}, []string{"POST", "PUT"}, []string{"DELETE", "GET"}),
+		}
+	}
+}
+
 // world draws a mesh: Services on one platform and on two, HTTP and TCP, with routes between them.
 func (r randomRoute) world(n int) []*policy.Service {
 	var web, tcp []*policy.Service
@@ -241,6 +253,9 @@ func (r randomRoute) world(n int) []*policy.Service {
 		s := pods(fmt.Sprintf("s%d", i), protocol)
 		if r.chance(50) {
 			s = both(fmt.Sprintf("s%d", i), protocol, draw[uint32](r, 0, 250_000, policy.ShareTotal), policy.Zone{}, policy.Zone{})
+			if r.chance(60) {
+				r.shift(s)
+			}
 		}
 		if protocol == policy.TCP {
 			tcp = append(tcp, s)
@@ -404,7 +419,24 @@ func TestShapeIsAllButWeights(t *testing.T) {
 		t.Fatal("there is no virtual host")
 		return 0
 	}
+	shift := func(pods uint32, shadow *policy.Shadow) func(*policy.Rule) {
+		return func(r *policy.Rule) {
+			b := to(a)
+			b.Shift = &policy.Shift{Object: discovery.ObjectName{Kind: "TrafficShift", Key: a.Key}, Pods: pods, Cohort: &policy.Cohort{Cookie: "causeway", TTL: time.Hour}, Shadow: shadow}
+			b.Targets = []policy.Target{{Platform: discovery.Pods, Share: pods}, {Platform: discovery.Instances, Share: policy.ShareTotal - pods}}
+			r.Backends, r.Filters.Mirrors = []policy.Backend{b}, nil
+		}
+	}
+	under := build(shift(0, nil))
+	for name, change := range map[string]func(*policy.Rule){
+		"a step up": shift(100, nil), "the whole way": shift(policy.ShareTotal, nil),
+		"a shadow":       shift(0, &policy.Shadow{Share: 50_000, Methods: []string{"GET"}}),
+		"another shadow": shift(0, &policy.Shadow{Share: 10, Methods: []string{"POST", "PUT"}}),
+	} {
+		require.Equal(t, under, build(change), "%s of a shift under way, and the way back, are pushed at once", name)
+	}
 	as := build(func(*policy.Rule) {})
+	require.NotEqual(t, as, under)
 	for name, change := range map[string]func(*policy.Rule){
 		"share": func(r *policy.Rule) {
 			r.Backends[0].Targets[0].Share, r.Backends[0].Targets[1].Share = 250_000, 250_000

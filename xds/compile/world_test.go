@@ -166,7 +166,7 @@ func to(m *policy.Service) policy.Backend {
 	p := &m.Ports[0]
 	out := policy.Backend{
 		Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol, Weight: 1, Share: policy.ShareTotal,
-		Failover: p.Failover && len(p.Backings) == 2,
+		Failover: p.Failover && len(p.Backings) == 2, Shift: m.Shift,
 	}
 	for i := range p.Backings {
 		out.Targets = append(out.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
