@@ -56,6 +56,10 @@ func TestAdvise(t *testing.T) {
 				"ASG php-web: 12 desired, it gets no traffic and could be scaled in to 0 once nobody wants the way back; its minimum of 6 is in the way",
 			},
 		},
+		{name: "complete at half", progress: Progress{SharePods: 500_000, SourceAtStart: 12, Completed: true}, fleet: one, demand: day, want: []string{
+			"ASG php-web: 12 desired, 8 would carry today's peak of the remaining share (50 % of 480 requests/s, " +
+				"at 40 per instance as if the 12 of the start carried the peak, with 30 % headroom and at least one in each of 3 zones)",
+		}},
 		{
 			name: "two groups by name", keep: &none, progress: Progress{SharePods: 750_000, SourceAtStart: 12},
 			fleet: Fleet{Groups: []ScalingGroup{{Name: "php-spot", Desired: 9, Minimum: 5}, {Name: "php-od", Desired: 3}}}, demand: day, want: []string{

@@ -184,7 +184,6 @@ func (l *ledger) forPeriod(period time.Duration) *ledger {
 				to.add((from.newest-uint64(k))*from.width, b)
 			}
 		}
-		to.add(l.tiers[0].newest, bucket{})
 	}
 	return fresh
 }
@@ -312,9 +311,7 @@ func parseLedger(record string) (*ledger, error) {
 				t.buckets = append(t.buckets, b)
 				continue
 			}
-			run := r.next(uint64(n - len(t.buckets)))
-			r.damaged = r.damaged || run == 0
-			t.buckets = append(t.buckets, make([]bucket, run)...)
+			t.buckets = append(t.buckets, make([]bucket, r.next(uint64(n-len(t.buckets))))...)
 		}
 		r.damaged = r.damaged || n == 0
 	}

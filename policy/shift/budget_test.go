@@ -137,6 +137,17 @@ func TestSpendSurvivesLeaders(t *testing.T) {
 	require.Equal(t, failed, b.Burns[2].Failed)
 }
 
+// TestSpendBetweenTwoClocks has two leaders in turn whose clocks differ: that must not age what is counted.
+func TestSpendBetweenTwoClocks(t *testing.T) {
+	t.Parallel()
+	s := spender{t: t, e: threeNines()}
+	var b *Budget
+	for i := range 300 {
+		b = s.spend(monday.Add(time.Duration(i)*10*time.Second-time.Duration(i%2)*5*time.Minute), 100, 1)
+	}
+	require.EqualValues(t, 30_000, b.Burns[0].Requests)
+}
+
 func TestSpendAnotherPeriod(t *testing.T) {
 	t.Parallel()
 	s := spender{t: t, e: threeNines()}

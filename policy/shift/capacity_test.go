@@ -64,6 +64,10 @@ func TestRoomFor(t *testing.T) {
 			percent: "10", ok: true, reason: "8 ready pods, each with up to 0 requests/s",
 		},
 		{
+			name: "half a way back is rounded up", spec: &v1alpha1.ShiftCapacity{KeepSourcePercent: keep(50)}, fleet: Fleet{ReadyPods: 8, InstancesInService: 5}, atStart: 11,
+			percent: "10", reason: "needs 6 instances in service for the way back (50 % of the 11 that there were), has 5",
+		},
+		{
 			name: "no way back is asked for", spec: &v1alpha1.ShiftCapacity{KeepSourcePercent: keep(0)}, fleet: Fleet{ReadyPods: 8}, atStart: 11,
 			percent: "10", ok: true, reason: "8 ready pods, each with up to 0 requests/s",
 		},

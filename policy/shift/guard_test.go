@@ -309,6 +309,21 @@ func TestJudge(t *testing.T) {
 			o.SharePods, o.Pods, o.Shadow = 0, Side{Load: 20}, &outcome.Pairs{Compared: 20}
 		}},
 		{name: "a bound that is not a number", want: Hold, figure: "successRate", change: func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "high" }},
+		{name: "what the source answered is no evidence", want: Hold, figure: "minRequests", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
+			g.SuccessRate.AtLeast = "90"
+			o.Pods.Requests, o.Pods.Load, o.Pods.FailedOver = 510, 510, 20
+		}},
+		{
+			name: "slower since the step, which the source was not long enough to be", want: Hold, figure: "latencyIncrease",
+			reason: "p99 of pods is 241ms, of instances 50.2ms (bound 20 % more); judged after a whole window at this share",
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.Stable = 100 * time.Second
+				o.Pods.Latency.Add(240_000, 200)
+			},
+		},
+		{name: "no failure by few mirrored answers", want: Hold, figure: "shadow", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+			o.SharePods, o.Pods, o.Shadow = 0, Side{}, &outcome.Pairs{Compared: 100, MirrorFailed: 40}
+		}},
 		{name: "a stream that goes on is not silence", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 			o.Pods = Side{Load: 5000}
 			o.Instances.Latency = outcome.Histogram{}

@@ -37,13 +37,14 @@ type Observation struct {
 	// Recent is the end of the window that Side.Recent is about, a quarter of
 	// it: it tells what goes on from what is over. 0 if it was not looked at.
 	Recent time.Duration
-	// SharePods is the part of the traffic that pods had through the whole window, in
-	// millionths, and Stable is for how long they have had it, at most Window.
+	// SharePods is the part of the traffic that pods have now, in millionths, and
+	// Stable is for how long they have had it, at most Window.
 	SharePods uint32
 	Stable    time.Duration
 	Pods      Side
 	Instances Side
-	// Shadow compares mirrored answers, nil while nothing is mirrored.
+	// Shadow compares mirrored answers, nil while nothing is to be mirrored: it
+	// is empty while something is and no pair was seen.
 	Shadow *outcome.Pairs
 	// Proxies is how many proxies are connected that may call the Service; Silent names those
 	// (at most five) whose load reports count requests while their outcomes do not arrive.
