@@ -432,6 +432,7 @@ func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update 
 		switch u.Kind {
 		case "Service":
 			if m := policy.BuildService(r, u.Key); m != nil {
+				e.freezing.holdShares(m)
 				resources, shape = e.compiler.Service(m), m.Shape()
 			}
 		case "ExternalService":

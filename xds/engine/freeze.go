@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -20,6 +22,34 @@ type freezing struct {
 	on *discovery.Freeze
 	// before is the catalog as it was when the freeze began.
 	before catalog.Reader
+
+	// moved are the Services of which a share has changed since, and is held.
+	mu    sync.Mutex
+	moved map[policy.Unit]struct{}
+}
+
+// holdShares gives a Service's TCP ports the shares that they had before the
+// freeze: these are in endpoints, which are not frozen.
+func (f *freezing) holdShares(m *policy.Service) {
+	if f.on == nil || !slices.ContainsFunc(m.Ports, func(p policy.Port) bool { return p.Protocol == policy.TCP && len(p.Backings) > 1 }) {
+		return
+	}
+	was := policy.BuildService(f.before, m.Key)
+	if was == nil {
+		return
+	}
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		j := slices.IndexFunc(was.Ports, func(old policy.Port) bool { return old.Number == p.Number && old.Protocol == p.Protocol })
+		if p.Protocol != policy.TCP || j < 0 || slices.Equal(was.Ports[j].Shares, p.Shares) || !slices.EqualFunc(was.Ports[j].Backings, p.Backings,
+			func(a, b policy.Backing) bool { return a.Platform == b.Platform }) {
+			continue
+		}
+		p.Shares = was.Ports[j].Shares
+		f.mu.Lock()
+		f.moved[policy.Unit{Kind: "Service", Key: m.Key}] = struct{}{}
+		f.mu.Unlock()
+	}
 }
 
 // FollowFreezes makes the engine hold all configuration but endpoints while
@@ -63,7 +93,11 @@ func (e *Engine) followFreeze(r, before catalog.Reader) []policy.Unit {
 			released = append(released, p.Unit)
 		}
 	}
-	units := make(map[policy.Unit]struct{})
+	units := f.moved
+	if units == nil {
+		units = make(map[policy.Unit]struct{})
+	}
+	f.moved = make(map[policy.Unit]struct{})
 	for _, name := range released {
 		if u, ok := unitNamed(name); ok {
 			units[u] = struct{}{}

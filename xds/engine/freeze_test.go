@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
@@ -52,6 +54,15 @@ func withEndpointsOf(before, now map[string]string) map[string]string {
 		out[name] = content
 	}
 	return out
+}
+
+// withoutTCP leaves out the endpoints of TCP ports, which have the shares of before
+// in them (TestFreezeHoldsTCPShares).
+func withoutTCP(contents map[string]string) map[string]string {
+	maps.DeleteFunc(contents, func(name, _ string) bool {
+		return strings.Contains(name, "/EDS/") && strings.HasSuffix(name, "/shared")
+	})
+	return contents
 }
 
 // differences lists the names whose versions differ. Provenance is left out:
@@ -99,19 +110,19 @@ func TestFreeze(t *testing.T) {
 				for range 4 {
 					change()
 				}
-				before := contents(store)
+				before := withoutTCP(contents(store))
 				freeze := discovery.Freeze{Config: true, By: "sre", Since: time.Unix(int64(1000+round), 0)}
 				setFreeze(t, cat, e, &freeze)
 				expected := before
 				for range 4 {
 					change()
 					expected = withEndpointsOf(expected, contents(fromScratch(cat.Read())))
-					require.Empty(t, differences(expected, contents(store)), "frozen")
+					require.Empty(t, differences(expected, withoutTCP(contents(store))), "frozen")
 					if r.IntN(3) == 0 {
 						release()
 						release, err = e.Declare(t.Context(), declared)
 						require.NoError(t, err)
-						require.Empty(t, differences(expected, contents(store)), "declared anew in a freeze")
+						require.Empty(t, differences(expected, withoutTCP(contents(store))), "declared anew in a freeze")
 					}
 				}
 				restarted := snapshot.New()
@@ -127,7 +138,7 @@ func TestFreeze(t *testing.T) {
 					_, there := now[name]
 					return strings.Contains(name, "/EDS/") && !there || strings.Contains(name, "/LDS/tcp/")
 				}
-				want, got := contents(store), contents(restarted)
+				want, got := withoutTCP(contents(store)), withoutTCP(contents(restarted))
 				maps.DeleteFunc(want, unknown)
 				maps.DeleteFunc(got, unknown)
 				require.Empty(t, differences(want, got), "restarted in a freeze")
@@ -140,4 +151,59 @@ func TestFreeze(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The share of a TCP port is in its endpoints. A freeze holds it all the same,
+// and lets the endpoints themselves come and go.
+func TestFreezeHoldsTCPShares(t *testing.T) {
+	cat := catalog.New()
+	e, store := start(t, cat, func(e *Engine) { e.FollowFreezes(always) })
+	_, err := e.Declare(t.Context(), declared)
+	require.NoError(t, err)
+	redis := discovery.Key{Namespace: "a", Name: "redis"}
+	endpoints := func(tx *catalog.Tx, platform discovery.Platform, addresses ...string) {
+		set := &discovery.EndpointSet{
+			Scope: "test", Key: discovery.Key{Namespace: "a", Name: platform.String()}, Service: redis, Platform: platform, Group: "ec2",
+			Ports: []discovery.EndpointPort{{Name: "redis", Port: 6379}},
+		}
+		for _, a := range addresses {
+			set.Endpoints = append(set.Endpoints, discovery.Endpoint{ID: a, Address: a, Zone: "z1"})
+		}
+		catalog.Endpoints.Put(tx, set)
+	}
+	pin := func(tx *catalog.Tx, percent v1alpha1.Percent) {
+		o := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "shift"}}
+		o.Spec.ServiceRef.Name, o.Spec.Pin = redis.Name, percent
+		catalog.Objects.Put(tx, &discovery.Object{
+			Scope: "test", Kind: "TrafficShift", Key: discovery.Key{Namespace: "a", Name: "shift"}, Spec: o,
+			Refs: []discovery.ObjectName{{Kind: "Service", Key: redis}},
+		})
+	}
+	commit(t, cat, e, func(tx *catalog.Tx) {
+		catalog.Services.Put(tx, &discovery.Service{
+			Scope: "test", Key: redis, Home: "Instances", Ports: []discovery.ServicePort{{Name: "redis", Port: 6379}},
+		})
+		group := &v1alpha1.InstanceGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "ec2"}}
+		group.Spec.ServiceRef.Name = redis.Name
+		catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{Scope: "test", Key: discovery.Key{Namespace: "a", Name: "ec2"}, Object: group})
+		endpoints(tx, discovery.Instances, "10.0.0.1")
+		endpoints(tx, discovery.Pods, "10.1.0.1")
+		pin(tx, "10")
+	})
+	moving := contents(store)
+	commit(t, cat, e, func(tx *catalog.Tx) { pin(tx, "50") })
+	require.NotEmpty(t, differences(moving, contents(store)), "a share is in force")
+	commit(t, cat, e, func(tx *catalog.Tx) { pin(tx, "10") })
+	require.Empty(t, differences(moving, contents(store)))
+
+	setFreeze(t, cat, e, &discovery.Freeze{Config: true, Since: time.Unix(1000, 0)})
+	commit(t, cat, e, func(tx *catalog.Tx) { pin(tx, "50") })
+	require.Empty(t, differences(moving, contents(store)), "a share that moves in a freeze")
+	commit(t, cat, e, func(tx *catalog.Tx) { endpoints(tx, discovery.Pods, "10.1.0.1", "10.1.0.2") })
+	require.NotEmpty(t, differences(moving, contents(store)), "a pod that comes in a freeze")
+	commit(t, cat, e, func(tx *catalog.Tx) { endpoints(tx, discovery.Pods, "10.1.0.1") })
+	require.Empty(t, differences(moving, contents(store)), "a pod that goes in a freeze")
+	setFreeze(t, cat, e, nil)
+	require.Empty(t, differences(contents(fromScratch(cat.Read())), contents(store)))
+	require.NotEmpty(t, differences(moving, contents(store)), "no longer frozen")
 }
