@@ -85,8 +85,8 @@ func (e *evaluation) cohort(r *policy.Rule) {
 		return
 	default:
 		out.Because = fmt.Sprintf("the request has no %s: the answer sets it to the request's id, whose hash decides for this request too", key)
-		if id := e.req.values(requestID); len(id) > 0 {
-			out.Value, values = id[0], id
+		if id := e.req.header(requestID); id != "" {
+			out.Value, values = id, []string{id}
 		}
 	}
 	if len(values) == 0 {
@@ -136,7 +136,7 @@ func cookie(lines []string, name string) string {
 // getsCookie reports whether the mesh gives the request its own cookie.
 func (e *evaluation) getsCookie(r *policy.Rule) bool {
 	_, c := shiftOf(r)
-	if c == nil || c.Cookie == "" || c.TTL <= 0 || len(e.keyValues(c)) > 0 {
+	if c == nil || c.Cookie == "" || c.TTL <= 0 || hasCookie(e.req.values("cookie"), c.Cookie) {
 		return false
 	}
 	// The cookie is made of the id as the proxy has received it, so a rule
@@ -144,8 +144,22 @@ func (e *evaluation) getsCookie(r *policy.Rule) bool {
 	if edits(&r.Filters.Request, requestID) || slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return edits(&b.Filters.Request, requestID) }) {
 		return false
 	}
-	id := e.req.values(requestID)
-	return len(id) == 0 || cookieSafe.MatchString(id[0])
+	id := e.req.header(requestID) // without one the proxy makes one
+	return id == "" || cookieSafe.MatchString(id)
+}
+
+// hasCookie reports whether any cookie of a name has a value. Of several that
+// stand in a request only the first tells users apart, and if that one is empty
+// the user is on their own.
+func hasCookie(lines []string, name string) bool {
+	for _, line := range lines {
+		for pair := range strings.FieldsFuncSeq(line, func(r rune) bool { return r == ';' || r == ',' }) {
+			if n, v, ok := strings.Cut(strings.TrimLeft(pair, " "), "="); ok && n == name && v != "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func edits(h *policy.HeaderEdits, name string) bool {

@@ -28,6 +28,7 @@ type routeCase struct {
 	http      []*gatewayv1.HTTPRoute
 	grpc      []*gatewayv1.GRPCRoute
 	policies  []*v1alpha1.TrafficPolicy
+	shift     *v1alpha1.TrafficShift // of the Service, with its status; nil for none
 	requests  []request
 	fixture   fixture
 }
@@ -56,7 +57,7 @@ func (c *routeCase) asked(r request) explain.Request {
 
 // rowsOf returns the rows of cases, and of a Service whose presence tells that
 // they are there.
-func rowsOf(marker string, cases []*routeCase) (services []*discovery.Service, sets []*discovery.EndpointSet, objects []*discovery.Object) {
+func rowsOf(marker string, cases []*routeCase) (services []*discovery.Service, sets []*discovery.EndpointSet, objects []*discovery.Object, states []*discovery.ShiftState) {
 	for _, c := range cases {
 		services = append(services, &discovery.Service{Scope: casesScope, Key: c.key(), Ports: c.ports, Home: c.home})
 		set := func(platform discovery.Platform, id string, port uint16) {
@@ -79,6 +80,11 @@ func rowsOf(marker string, cases []*routeCase) (services []*discovery.Service, s
 			set(discovery.Instances, "self-instances", c.fixture.selfInstances)
 		}
 		objects = append(objects, c.objects()...)
+		if c.shift != nil {
+			c.shift.Name, c.shift.Spec.ServiceRef.Name = c.name, c.name
+			object, state := shiftRows(casesScope, c.shift.DeepCopy())
+			objects, states = append(objects, object), append(states, state)
+		}
 	}
 	key := discovery.Key{Namespace: callerNamespace, Name: marker}
 	services = append(services, &discovery.Service{Scope: casesScope, Key: key, Ports: []discovery.ServicePort{{Port: 80}}})
@@ -88,7 +94,7 @@ func rowsOf(marker string, cases []*routeCase) (services []*discovery.Service, s
 			Endpoints: []discovery.Endpoint{{ID: "self", Address: "127.0.0.1"}},
 		})
 	}
-	return services, sets, objects
+	return services, sets, objects, states
 }
 
 // objects returns the rows of the routes and policies, for the Service as it is named now.
@@ -191,6 +197,13 @@ func (c *routeCase) text(r request) string {
 			text = []byte(err.Error())
 		}
 		fmt.Fprintf(&b, "--- %s (created %s)\n%s", o.Kind, o.Created.UTC().Format("15:04:05"), text)
+	}
+	if c.shift != nil {
+		text, err := yaml.Marshal(c.shift)
+		if err != nil {
+			text = []byte(err.Error())
+		}
+		fmt.Fprintf(&b, "--- TrafficShift\n%s", text)
 	}
 	fmt.Fprintf(&b, "--- request\n%s", strings.ReplaceAll(c.sent(r).String(), "\r\n", "\n"))
 	return b.String()

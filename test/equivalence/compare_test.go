@@ -24,8 +24,9 @@ func differs(e *explain.Explanation, seen observed) string {
 		return headersDiffer(seen, e.ResponseHeaders)
 	}
 	var reasons []string
-	for i := range e.Backends {
-		b := &e.Backends[i]
+	backends := chosen(e)
+	for i := range backends {
+		b := &backends[i]
 		if b.Percent == 0 {
 			continue
 		}
@@ -137,13 +138,18 @@ func keys(maps ...map[string]string) func(func(string) bool) {
 }
 
 // joined returns headers by name in lower case; several of a name mean the
-// same as their values with commas between.
+// same as their values with commas between, or, of cookies, with semicolons
+// (RFC 9113, section 8.2.3).
 func joined(headers []explain.Header) map[string]string {
 	out := map[string]string{}
 	for _, h := range headers {
 		name := strings.ToLower(h.Name)
 		if before, ok := out[name]; ok {
-			out[name] = before + "," + h.Value
+			separator := ","
+			if name == "cookie" {
+				separator = "; "
+			}
+			out[name] = before + separator + h.Value
 		} else {
 			out[name] = h.Value
 		}

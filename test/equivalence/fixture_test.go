@@ -69,7 +69,8 @@ type fixture struct {
 
 // The mesh that stays, seen from namespace web:
 //
-//	web/php      80      pods and instances, of which the latter are home; InstanceGroup web/php-ec2
+//	web/php      80      pods and instances, of which the latter are home, in the middle of a
+//	                     shift; InstanceGroup web/php-ec2
 //	web/api      80, 81  pods; 81 is HTTP/2
 //	web/empty    80      nobody
 //	web/sql      3306    not HTTP
@@ -134,7 +135,9 @@ func writeFixture(t *testing.T, m *mesh) fixture {
 			}},
 		},
 	}
+	shift, state := shiftRows(fixtureScope, fixtureShift())
 	_, err := m.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.ShiftStates.Replace(tx, fixtureScope, []*discovery.ShiftState{state})
 		catalog.Services.Replace(tx, fixtureScope, services)
 		catalog.Endpoints.Replace(tx, fixtureScope, sets)
 		catalog.InstanceGroups.Replace(tx, fixtureScope, []*discovery.InstanceGroup{{
@@ -147,7 +150,7 @@ func writeFixture(t *testing.T, m *mesh) fixture {
 			},
 		}})
 		catalog.Objects.Replace(tx, fixtureScope, []*discovery.Object{
-			grant("shop", "cart", "web", "shop"), grant("data", "rpc", "web", "shop", "data"),
+			shift, grant("shop", "cart", "web", "shop"), grant("data", "rpc", "web", "shop", "data"),
 			{Scope: fixtureScope, Kind: "ExternalService", Key: discovery.Key{Namespace: "web", Name: "pay"}, Spec: pay, Hosts: pay.Spec.Hosts},
 		})
 		return nil

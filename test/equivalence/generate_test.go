@@ -72,6 +72,10 @@ func newCase(seed uint64, index int, f fixture) *routeCase {
 	for i := range pick(g, 0, 0, 0, 1, 2) {
 		c.policies = append(c.policies, g.policy(c, i))
 	}
+	c.shift = g.shift(c)
+	if c.shift != nil && g.chance(40) {
+		c.http, c.grpc = nil, nil // everything goes to the Service itself
+	}
 	for range requestsPerCase {
 		c.requests = append(c.requests, g.request(c))
 	}
@@ -446,8 +450,11 @@ var origins = []string{"https://a.example", "https://*.a.example", "*", "http://
 // changed a little.
 func (g generator) request(c *routeCase) request {
 	r := request{Method: pick(g, methods...), Host: g.host(c), Path: g.path()}
-	if g.chance(80) {
+	if len(c.http)+len(c.grpc) > 0 && g.chance(80) {
 		g.aim(c, &r)
+	}
+	if g.chance(50) {
+		g.user(&r)
 	}
 	if g.chance(25) {
 		r.Headers = append(r.Headers, explain.Header{Name: g.spelled(pick(g, headerNames...)), Value: pick(g, append([]string{""}, headerValues...)...)})

@@ -160,10 +160,11 @@ func (m *mesh) put(cases ...*routeCase) error {
 		c.name = fmt.Sprintf("s%d", m.names)
 	}
 	revision, err := m.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
-		services, sets, objects := rowsOf(marker, cases)
+		services, sets, objects, states := rowsOf(marker, cases)
 		catalog.Services.Replace(tx, casesScope, services)
 		catalog.Endpoints.Replace(tx, casesScope, sets)
 		catalog.Objects.Replace(tx, casesScope, objects)
+		catalog.ShiftStates.Replace(tx, casesScope, states)
 		return nil
 	})
 	if err != nil {

@@ -105,6 +105,9 @@ func smaller(c *routeCase, r request) []candidate {
 			add(func(c *routeCase) { c.ports = slices.Delete(c.ports, i, i+1) })
 		}
 	}
+	if c.shift != nil {
+		add(func(c *routeCase) { c.shift = nil })
+	}
 	if c.instances {
 		add(func(c *routeCase) { c.instances, c.home = false, "Pods" })
 	}
