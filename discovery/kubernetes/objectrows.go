@@ -14,10 +14,13 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // objectRows is the store of a policy kind's reflector: it writes rows of
 // catalog.Objects, and keeps what the objects' status says for who writes it.
+// The status of a TrafficShift is a row of catalog.ShiftStates besides, written
+// in the same transaction: nobody sees a spec with the status of another one.
 type objectRows struct {
 	cat      *catalog.Catalog
 	kind     objects.Kind
@@ -39,12 +42,15 @@ func (s *objectRows) Add(o any) error { return s.Update(o) }
 // Update implements cache.ReflectorStore.
 func (s *objectRows) Update(o any) error {
 	raw := o.(*rawObject)
-	row := s.read(raw)
+	row, state := s.read(raw)
 	if row == nil {
 		return nil
 	}
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		catalog.Objects.Put(tx, row)
+		if state != nil {
+			catalog.ShiftStates.Put(tx, state)
+		}
 		return nil
 	})
 	return err
@@ -58,6 +64,9 @@ func (s *objectRows) Delete(o any) error {
 	s.observed.forget(name)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		catalog.Objects.Delete(tx, name.String())
+		if s.kind.Name == shiftKind {
+			catalog.ShiftStates.Delete(tx, name.Key.String())
+		}
 		return nil
 	})
 	return err
@@ -66,14 +75,18 @@ func (s *objectRows) Delete(o any) error {
 // Replace implements cache.ReflectorStore: what a list returned is all there is.
 func (s *objectRows) Replace(list []any, _ string) error {
 	all := make([]*discovery.Object, 0, len(list))
+	var states []*discovery.ShiftState
 	var kept []discovery.ObjectName
 	there := make(map[discovery.Key]struct{}, len(list))
 	for i, o := range list {
 		raw := o.(*rawObject)
 		name := s.name(raw)
 		there[name.Key] = struct{}{}
-		if row := s.read(raw); row != nil {
+		if row, state := s.read(raw); row != nil {
 			all = append(all, row)
+			if state != nil {
+				states = append(states, state)
+			}
 		} else {
 			kept = append(kept, name)
 		}
@@ -91,8 +104,17 @@ func (s *objectRows) Replace(list []any, _ string) error {
 			if row, ok := catalog.Objects.Get(tx.Reader, name.String()); ok {
 				all = append(all, row)
 			}
+			if s.kind.Name != shiftKind {
+				continue
+			}
+			if state, ok := catalog.ShiftStates.Get(tx.Reader, name.Key.String()); ok {
+				states = append(states, state)
+			}
 		}
 		catalog.Objects.Replace(tx, s.status.name, all)
+		if s.kind.Name == shiftKind {
+			catalog.ShiftStates.Replace(tx, s.status.name, states)
+		}
 		s.status.put(tx, func(st *discovery.SourceStatus) { st.Synced = true })
 		return nil
 	})
@@ -107,17 +129,28 @@ func (s *objectRows) name(o *rawObject) discovery.ObjectName {
 	return discovery.ObjectName{Kind: s.kind.Name, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
 }
 
-// read returns the row of an object, nil for one that cannot be decoded, of
-// which the row of what it said before stays.
-func (s *objectRows) read(raw *rawObject) *discovery.Object {
+// shiftKind is the kind whose status the mesh routes by.
+const shiftKind = "TrafficShift"
+
+// read returns the row of an object and, of a TrafficShift, the one of its
+// status. Of an object that cannot be decoded both are nil, and the rows of
+// what it said before stay.
+func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftState) {
 	typed, err := raw.decode(s.types, s.kind)
 	name := s.name(raw)
 	s.readable(name.Key, err)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	s.observed.put(name, observe(typed))
-	return objects.Object(typed, s.status.name)
+	var state *discovery.ShiftState
+	if shift, ok := typed.(*v1alpha1.TrafficShift); ok {
+		state = &discovery.ShiftState{
+			Scope: s.status.name, Key: name.Key,
+			UID: string(shift.UID), Version: shift.ResourceVersion, Status: &shift.Status,
+		}
+	}
+	return objects.Object(typed, s.status.name), state
 }
 
 // readable notes whether an object could be decoded.

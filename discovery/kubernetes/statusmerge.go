@@ -44,6 +44,8 @@ func statusIn(o metav1.Object) Status {
 		return Status{Parents: o.Status.Parents}
 	case *gatewayv1.BackendTLSPolicy:
 		return Status{Ancestors: o.Status.Ancestors}
+	case *v1alpha1.TrafficShift:
+		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.TrafficPolicy:
 		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.ExternalService:

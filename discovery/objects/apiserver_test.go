@@ -83,7 +83,7 @@ func typed(t *testing.T, u *unstructured.Unstructured) metav1.Object {
 	into := map[string]metav1.Object{
 		"HTTPRoute": &gatewayv1.HTTPRoute{}, "GRPCRoute": &gatewayv1.GRPCRoute{}, "TCPRoute": &gatewayv1.TCPRoute{},
 		"TLSRoute": &gatewayv1.TLSRoute{}, "ReferenceGrant": &gatewayv1.ReferenceGrant{}, "BackendTLSPolicy": &gatewayv1.BackendTLSPolicy{},
-		"TrafficPolicy": &v1alpha1.TrafficPolicy{}, "ExternalService": &v1alpha1.ExternalService{}, "Mesh": &v1alpha1.Mesh{},
+		"TrafficShift": &v1alpha1.TrafficShift{}, "TrafficPolicy": &v1alpha1.TrafficPolicy{}, "ExternalService": &v1alpha1.ExternalService{}, "Mesh": &v1alpha1.Mesh{},
 	}[u.GetKind()]
 	require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, into))
 	return into

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	"sigs.k8s.io/json"
 
@@ -51,6 +52,9 @@ func misfit(data []byte, into any, cause error) v1alpha1.FieldError {
 	if kind, ok := errors.AsType[*stdjson.UnmarshalTypeError](cause); ok {
 		out.Message = "it is " + article(kind.Value)
 		out.Remedy = "write " + wanted(kind.Type)
+	}
+	if strings.HasPrefix(out.Message, "time: ") { // a duration, to most people's mind with days
+		out.Remedy = "write hours, minutes and seconds, for example 24h or 1h30m"
 	}
 	var document any
 	dec := stdjson.NewDecoder(bytes.NewReader(data))

@@ -48,6 +48,7 @@ func Kinds() []Kind {
 		{gatewayAPI, "ReferenceGrant", "referencegrants", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.ReferenceGrant{} }, referenceGrantSchema)},
 		{gatewayAPI, "BackendTLSPolicy", "backendtlspolicies", true, nil, object(func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }, backendTLSPolicySchema)},
 		{ourAPI, "InstanceGroup", "instancegroups", true, nil, decodeInstanceGroup},
+		{ourAPI, "TrafficShift", "trafficshifts", true, nil, object(func() metav1.Object { return &v1alpha1.TrafficShift{} }, trafficShiftSchema)},
 		{ourAPI, "TrafficPolicy", "trafficpolicies", true, nil, object(func() metav1.Object { return &v1alpha1.TrafficPolicy{} }, trafficPolicySchema)},
 		{ourAPI, "ExternalService", "externalservices", true, nil, object(func() metav1.Object { return &v1alpha1.ExternalService{} }, externalServiceSchema)},
 		{ourAPI, "Mesh", "meshes", false, nil, object(func() metav1.Object { return &v1alpha1.Mesh{} }, meshSchema)},
@@ -67,6 +68,7 @@ var (
 	tlsRouteSchema         = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_tlsroutes.yaml")
 	referenceGrantSchema   = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_referencegrants.yaml")
 	backendTLSPolicySchema = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_backendtlspolicies.yaml")
+	trafficShiftSchema     = lazySchema("crds/mesh.causeway.dev_trafficshifts.yaml")
 	trafficPolicySchema    = lazySchema("crds/mesh.causeway.dev_trafficpolicies.yaml")
 	externalServiceSchema  = lazySchema("crds/mesh.causeway.dev_externalservices.yaml")
 	meshSchema             = lazySchema("crds/mesh.causeway.dev_meshes.yaml")

@@ -72,6 +72,9 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 			refs.local(t.Kind, t.Name)
 		}
 		refs.tls(o.Spec.TLS)
+	case *v1alpha1.TrafficShift:
+		out.Kind, out.Spec = "TrafficShift", &v1alpha1.TrafficShift{ObjectMeta: shiftMeta(meta, o), Spec: o.Spec}
+		refs.local("Service", o.Spec.ServiceRef.Name)
 	case *v1alpha1.ExternalService:
 		out.Kind, out.Spec = "ExternalService", &v1alpha1.ExternalService{ObjectMeta: meta, Spec: o.Spec}
 		out.Hosts = hosts(o.Spec.Hosts)
@@ -100,6 +103,16 @@ func trimmed(o metav1.Object) metav1.ObjectMeta {
 		Namespace: intern(o.GetNamespace()), Name: o.GetName(), UID: o.GetUID(),
 		Generation: o.GetGeneration(), CreationTimestamp: o.GetCreationTimestamp(),
 	}
+}
+
+// shiftMeta adds to trimmed metadata what the controller of shifts reads: what
+// somebody wants of the shift, and whether it may go.
+func shiftMeta(meta metav1.ObjectMeta, o *v1alpha1.TrafficShift) metav1.ObjectMeta {
+	meta.DeletionTimestamp, meta.Finalizers = o.DeletionTimestamp, slices.Clone(o.Finalizers)
+	if v, ok := o.Annotations[v1alpha1.CommandAnnotation]; ok {
+		meta.Annotations = map[string]string{v1alpha1.CommandAnnotation: v}
+	}
+	return meta
 }
 
 // hosts returns the names in lower case, as DNS compares them, sorted, each once.

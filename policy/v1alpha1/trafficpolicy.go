@@ -414,6 +414,7 @@ type Fault struct {
 
 // Percent is a decimal number from 0 to 100 with up to two places.
 //
+// +kubebuilder:validation:MaxLength=6
 // +kubebuilder:validation:Pattern=`^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)$`
 type Percent string
 

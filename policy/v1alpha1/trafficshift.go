@@ -5,11 +5,12 @@ import (
 )
 
 // TrafficShift moves the traffic of one Service from one of its backings to the
-// other, step by step, as long as its guard is content.
+// other, step by step, as long as its guard is content. A Service has one.
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:shortName=shift,categories=causeway
+// +kubebuilder:validation:XValidation:rule="self.spec.direction == oldSelf.spec.direction || !has(self.status) || !has(self.status.phase) || self.status.phase in ['Pending', 'Shadowing', 'Completed', 'RolledBack']",fieldPath=".spec.direction",message="the direction cannot change while traffic is divided: take the traffic back first, with causeway shift rollback"
 // +kubebuilder:printcolumn:name="Service",type=string,JSONPath=`.spec.serviceRef.name`
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Percent",type=string,JSONPath=`.status.percent`
@@ -37,28 +38,37 @@ type TrafficShiftList struct {
 // TrafficShiftSpec says what moves where, in which steps, and what must hold meanwhile.
 type TrafficShiftSpec struct {
 	// ServiceRef names the Service, in the same namespace, whose traffic moves.
+	// It cannot change.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="it cannot change, because the status says how far the traffic of that Service has moved: create another TrafficShift"
 	ServiceRef ServiceReference `json:"serviceRef"`
-	// Direction in which the traffic moves.
+	// Direction in which the traffic moves. It can change while all traffic is on
+	// one side. Default: InstancesToPods.
 	// +optional
 	// +kubebuilder:default=InstancesToPods
 	Direction ShiftDirection `json:"direction,omitempty"`
 	// Cohort says which requests move together. Without it every request is on its own.
 	// +optional
 	Cohort *ShiftCohort `json:"cohort,omitempty"`
-	// Steps of the shift in their order. The last one that states a percent
-	// must state 100, unless the shift is meant to stay where it ends.
+	// Steps of the shift in their order: those with a shadow first, then those
+	// with a percent, each with more than the one before. The last must state
+	// 100, unless the shift is meant to stay where it ends.
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=atomic
+	// +kubebuilder:validation:XValidation:rule="self.exists(s, has(s.percent) && !s.percent.matches('^[0-9]+([.][0-9]+)?$')) || self.map(s, has(s.percent) ? double(s.percent) : 0.0).isSorted()",message="the steps do not rise, or a shadow follows a percent: put shadows first, then each percent after a smaller one; the way back is the guard's, or causeway shift rollback"
+	// +kubebuilder:validation:XValidation:rule="self.exists(s, has(s.percent) && !s.percent.matches('^[0-9]+([.][0-9]+)?$')) || self.all(s, !has(s.percent) || self.exists_one(t, has(t.percent) && double(t.percent) == double(s.percent)))",message="two steps have the same percent: join them, or give one of them more"
 	Steps []ShiftStep `json:"steps"`
-	// Guard is what must hold for the shift to go on.
+	// Guard is what must hold for the shift to go on. Without any bound it still
+	// compares the target with the source, and wants requests to judge by.
 	// +optional
 	// +kubebuilder:default={}
 	Guard ShiftGuard `json:"guard,omitempty"`
 	// Capacity of the backing that the traffic moves to, and what must stay of the other.
 	// +optional
 	Capacity *ShiftCapacity `json:"capacity,omitempty"`
-	// OnFailure says what happens when the guard fails.
+	// OnFailure says what happens when the guard fails: RollBack takes all
+	// traffic back at once, PreviousStep takes it to the step before, HoldStep
+	// leaves it where it is. Default: RollBack.
 	// +optional
 	// +kubebuilder:default=RollBack
 	OnFailure ShiftFailureAction `json:"onFailure,omitempty"`
@@ -69,7 +79,7 @@ type TrafficShiftSpec struct {
 	// the guard say, for emergencies. The shift stands still while it is stated.
 	// +optional
 	Pin Percent `json:"pin,omitempty"`
-	// Notifications are sent when the shift starts a step, holds, rolls back or completes.
+	// Notifications are sent when something happens to the shift.
 	// +optional
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
@@ -90,6 +100,8 @@ const (
 
 // ShiftCohort says which requests move together: those with the same value of
 // a cookie or of a header. Exactly one is given.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.cookie) != has(self.header)",message="it needs one key: give exactly one of cookie and header"
 type ShiftCohort struct {
 	// Cookie whose value tells users apart.
 	// +optional
@@ -97,11 +109,14 @@ type ShiftCohort struct {
 	// Header whose value tells users apart, for example a user's id.
 	// +optional
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="!(self.lowerAscii() in ['cookie', 'x-request-id', 'traceparent', 'date'])",message="it differs between requests of one user: name a header with the user's id, or give cookie instead"
 	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9!#$%&'*+.^_|~-]+$`
 	Header string `json:"header,omitempty"`
 }
 
 // ShiftCookie is a cookie that tells users apart.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.ttl) || !self.name.lowerAscii().startsWith('__host-') && !self.name.lowerAscii().startsWith('__secure-')",message="browsers take a cookie with such a name only with the attribute Secure, which the mesh does not set: choose another name, for example causeway"
 type ShiftCookie struct {
 	// Name of the cookie.
 	// +kubebuilder:validation:MinLength=1
@@ -110,21 +125,33 @@ type ShiftCookie struct {
 	Name string `json:"name"`
 	// TTL makes the mesh set the cookie, with this lifetime, on the first answer
 	// to a user who has none. Without it the cookie is the application's: a
-	// request that does not have it is on its own.
+	// request that does not have it is on its own. At most 9600h, the 400 days
+	// that browsers keep a cookie.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('9600h')",message="it is out of bounds: write 1s to 9600h, in the units h, m, s and ms"
 	TTL *metav1.Duration `json:"ttl,omitempty"`
 }
 
 // ShiftStep is a step of a shift: a shadow or a percent.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.shadow) != has(self.percent)",message="a step is one of two things: give exactly one of shadow and percent"
+// +kubebuilder:validation:XValidation:rule="has(self.hold) || has(self.approval)",message="nothing keeps the step from ending at once: give hold, approval, or both"
 type ShiftStep struct {
 	// Shadow copies requests to the target and drops its answers; no traffic moves.
 	// +optional
 	Shadow *ShiftShadow `json:"shadow,omitempty"`
 	// Percent of the traffic that the target has from this step on.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0.]*$')",message="it is where every shift begins: write more than 0"
 	Percent Percent `json:"percent,omitempty"`
-	// Hold is how long the step lasts at least.
+	// Hold is how long the step lasts at least, up to 2160h (90 days). It lasts
+	// longer while the guard has seen less than MinRequests.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('2160h')",message="it is out of bounds: write 1s to 2160h, in the units h, m, s and ms"
 	Hold *metav1.Duration `json:"hold,omitempty"`
 	// Approval Required makes the step last until somebody promotes it (causeway shift promote).
 	// +optional
@@ -134,8 +161,10 @@ type ShiftStep struct {
 // ShiftShadow says which requests are copied.
 type ShiftShadow struct {
 	// Percent of the requests that are copied.
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0.]*$')",message="it copies nothing: write more than 0"
 	Percent Percent `json:"percent"`
-	// Methods of requests that are copied. Default: GET and HEAD, which change nothing.
+	// Methods of requests that are copied. Default: GET and HEAD, which change
+	// nothing. With another one the target acts twice on what users sent once.
 	// +optional
 	// +kubebuilder:default={GET,HEAD}
 	// +kubebuilder:validation:MinItems=1
@@ -169,15 +198,19 @@ type ShiftGuard struct {
 	// Latency of the target.
 	// +optional
 	Latency *ShiftLatency `json:"latency,omitempty"`
-	// MinRequests that the target must have answered in the window for a
+	// MinRequests that callers must have sent to the target in the window for a
 	// verdict; fewer hold the step. Default: 500.
 	// +optional
 	// +kubebuilder:default=500
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100000000
 	MinRequests int64 `json:"minRequests,omitempty"`
-	// Window over which the guard judges. Default: 2m.
+	// Window over which the guard judges, from 1s to 1h. In a short one a
+	// single slow answer counts much: below 10s is for demos. Default: 2m.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="it is out of bounds: write 1s to 1h, in the units h, m, s and ms"
 	// +kubebuilder:default="2m"
 	Window metav1.Duration `json:"window,omitempty"`
 	// Metrics of other systems that must hold too.
@@ -191,6 +224,7 @@ type ShiftGuard struct {
 // ShiftSuccessRate bounds the part of requests that are answered, and not with a 5xx.
 type ShiftSuccessRate struct {
 	// AtLeast is the bound in percent.
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0.]*$')",message="it bounds nothing: write more than 0, for example 99.9"
 	AtLeast Percent `json:"atLeast"`
 }
 
@@ -198,41 +232,57 @@ type ShiftSuccessRate struct {
 // objective allows.
 type ShiftErrorBudget struct {
 	// Objective is the success rate in percent that is owed over the period; less than 100.
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0.]*$') && !self.matches('^100')",message="it leaves no budget, or owes nothing: write more than 0 and less than 100, for example 99.9"
 	Objective Percent `json:"objective"`
-	// Period over which it is owed. Default: 30d, written 720h.
+	// Period over which it is owed, at most 2160h (90 days). Default: 720h (30 days).
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('1m') && duration(self) <= duration('2160h')",message="it is out of bounds: write 1m to 2160h, in the units h, m, s and ms"
 	// +kubebuilder:default="720h"
 	Period metav1.Duration `json:"period,omitempty"`
 	// MaxBurnRate is how many times faster than the objective allows failures may
 	// come, a decimal number. Default: 2.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0.]*$')",message="it allows no failure at all: write more than 0, for example 2 or 14.4"
 	// +kubebuilder:default="2"
 	MaxBurnRate Decimal `json:"maxBurnRate,omitempty"`
 }
 
 // Decimal is a decimal number, at least 0, for example "14.4".
 //
+// +kubebuilder:validation:MaxLength=16
 // +kubebuilder:validation:Pattern=`^[0-9]{1,9}(\.[0-9]{1,6})?$`
-// +kubebuilder:validation:XIntOrString
 type Decimal string
 
 // ShiftLatency bounds how long answers take.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.atMost) || has(self.maxIncrease)",message="it bounds nothing: give atMost, maxIncrease, or both"
 type ShiftLatency struct {
 	// Quantile that is judged, a decimal number between 0 and 1. Default: 0.99.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.matches('^0+[.][0-9]*[1-9]')",message="it is no quantile: write a number between 0 and 1, for example 0.99"
 	// +kubebuilder:default="0.99"
 	Quantile Decimal `json:"quantile,omitempty"`
 	// AtMost is the longest that the quantile may be.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('1ms') && duration(self) <= duration('1h')",message="it is out of bounds: write 1ms to 1h, in the units h, m, s and ms"
 	AtMost *metav1.Duration `json:"atMost,omitempty"`
 	// MaxIncrease is by how many percent the quantile may be longer than that
 	// of the source at the same time.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0.]*$')",message="it leaves no room for chance: write more than 0, for example 20"
 	MaxIncrease Decimal `json:"maxIncrease,omitempty"`
 }
 
 // ShiftMetric is a figure of another system. Exactly one provider and at least
 // one bound are given.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.prometheus), has(self.datadog), has(self.newRelic)].exists_one(given, given)",message="it is asked of one system: give exactly one of prometheus, datadog and newRelic"
+// +kubebuilder:validation:XValidation:rule="has(self.atLeast) || has(self.atMost)",message="it has no bound: give atLeast, atMost, or both"
+// +kubebuilder:validation:XValidation:rule="!has(self.atLeast) || !has(self.atMost) || !self.atLeast.matches('^-?[0-9]+([.][0-9]+)?$') || !self.atMost.matches('^-?[0-9]+([.][0-9]+)?$') || double(self.atLeast) <= double(self.atMost)",message="no figure is both at least atLeast and at most atMost: let atLeast be the smaller one"
 type ShiftMetric struct {
 	// Name of the figure in verdicts and notices.
 	// +kubebuilder:validation:MinLength=1
@@ -248,19 +298,24 @@ type ShiftMetric struct {
 	// NewRelic is asked for a NRQL query with one figure.
 	// +optional
 	NewRelic *NewRelicMetric `json:"newRelic,omitempty"`
-	// AtLeast and AtMost are the bounds of the figure.
+	// AtLeast is how small the figure may be, a decimal number.
 	// +optional
 	AtLeast SignedDecimal `json:"atLeast,omitempty"`
+	// AtMost is how great the figure may be, a decimal number.
 	// +optional
 	AtMost SignedDecimal `json:"atMost,omitempty"`
-	// Timeout of a query. Default: 10s.
+	// Timeout of a query, from 100ms to 1m. Default: 10s.
 	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]+([.][0-9]+)?(ns|us|ms|s|m|h))+$') && duration(self) >= duration('100ms') && duration(self) <= duration('1m')",message="it is out of bounds: write 100ms to 1m, in the units h, m, s and ms"
 	// +kubebuilder:default="10s"
 	Timeout metav1.Duration `json:"timeout,omitempty"`
 }
 
 // SignedDecimal is a decimal number, for example "-0.5".
 //
+// +kubebuilder:validation:MaxLength=26
 // +kubebuilder:validation:Pattern=`^-?[0-9]{1,15}(\.[0-9]{1,9})?$`
 type SignedDecimal string
 
@@ -268,7 +323,7 @@ type SignedDecimal string
 type PrometheusMetric struct {
 	// Address of the server, for example http://prometheus.monitoring:9090.
 	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:Pattern=`^https?://.+$`
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && size(url(self).getHost()) > 0",message="it is no address: write http:// or https://, a host, and a port if need be"
 	Address string `json:"address"`
 	// Query in PromQL.
 	// +kubebuilder:validation:MinLength=1
@@ -285,6 +340,7 @@ type DatadogMetric struct {
 	// +optional
 	// +kubebuilder:default=datadoghq.com
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)+$')",message="it is no name of a site: write that of the web address after app., for example datadoghq.eu"
 	Site string `json:"site,omitempty"`
 	// Query as in a dashboard.
 	// +kubebuilder:validation:MinLength=1
@@ -314,14 +370,19 @@ type NewRelicMetric struct {
 
 // CredentialsReference says where credentials are: a Secret in the shift's
 // namespace, or, without Kubernetes, a directory with one file for each key.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.secretName) != has(self.directory)",message="they are in one place: give exactly one of secretName and directory"
 type CredentialsReference struct {
-	// SecretName is a Secret's name in the namespace of the shift.
+	// SecretName is a Secret's name in the namespace of the shift. The control
+	// plane may read it only where a Role says so.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	SecretName string `json:"secretName,omitempty"`
 	// Directory with files named as the keys, on the control plane's host.
 	// It is read only without Kubernetes.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.startsWith('/')",message="it depends on where the control plane was started: write an absolute path"
 	// +kubebuilder:validation:MaxLength=4096
 	Directory string `json:"directory,omitempty"`
 }
@@ -347,6 +408,7 @@ type ShiftCapacity struct {
 	// HorizontalPodAutoscaler names the one that scales the pods. A step waits
 	// while it is at its maximum. Default: that of the Service's name, if there is one.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	HorizontalPodAutoscaler string `json:"horizontalPodAutoscaler,omitempty"`
 }
@@ -364,29 +426,34 @@ const (
 )
 
 // ShiftNotification is where notices of a shift are sent.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.url) || has(self.credentials)",message="it goes nowhere: give url, or credentials with the key url"
 type ShiftNotification struct {
 	// Name of the notification in logs and metrics.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`
 	Name string `json:"name"`
 	// URL that takes a POST with JSON. One that is itself a secret, as Slack's
 	// are, belongs in Credentials under the key url.
 	// +optional
 	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:Pattern=`^https?://.+$`
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && size(url(self).getHost()) > 0",message="it is no web address: write http:// or https:// and a host"
 	URL string `json:"url,omitempty"`
 	// Credentials: key url for the URL, key token for a bearer token.
 	// +optional
 	Credentials *CredentialsReference `json:"credentials,omitempty"`
-	// Format of the body. Default: Generic.
+	// Format of the body: Generic is an object with a field for each fact, Slack
+	// is a text as Slack and those compatible with it take it. Default: Generic.
 	// +optional
 	// +kubebuilder:default=Generic
 	Format NotificationFormat `json:"format,omitempty"`
-	// On lists the events to be sent. Default: all.
+	// Events to be sent. Default: all.
 	// +optional
 	// +listType=set
+	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
-	On []ShiftEvent `json:"on,omitempty"`
+	Events []ShiftEvent `json:"events,omitempty"`
 }
 
 // NotificationFormat is the format of a webhook's body.
@@ -437,6 +504,7 @@ type TrafficShiftStatus struct {
 	// ObservedGeneration of the spec that the rest of the status is about.
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+	// Phase is where the shift stands.
 	// +optional
 	Phase ShiftPhase `json:"phase,omitempty"`
 	// Direction that the rest of the status is about: that of the spec when the
@@ -456,6 +524,7 @@ type TrafficShiftStatus struct {
 	// ShadowPercent of the requests with ShadowMethods are copied to the target.
 	// +optional
 	ShadowPercent Percent `json:"shadowPercent,omitempty"`
+	// ShadowMethods of requests that are copied.
 	// +optional
 	// +listType=set
 	ShadowMethods []ShiftMethod `json:"shadowMethods,omitempty"`
@@ -466,6 +535,14 @@ type TrafficShiftStatus struct {
 	// it is promoted or its spec changes.
 	// +optional
 	RolledBack bool `json:"rolledBack,omitempty"`
+	// PinnedFrom is the percent that the shift had when spec.pin was stated, absent
+	// while none is. Once the pin is gone the shift goes on from the lesser of the two.
+	// +optional
+	PinnedFrom Percent `json:"pinnedFrom,omitempty"`
+	// SpecDigest tells apart what a shift that was rolled back starts anew for: the
+	// steps, the guard, the cohort, the capacity and the direction of the spec.
+	// +optional
+	SpecDigest string `json:"specDigest,omitempty"`
 	// SourceInstances is how many instances were in service when the shift began.
 	// +optional
 	SourceInstances int32 `json:"sourceInstances,omitempty"`
@@ -475,8 +552,10 @@ type TrafficShiftStatus struct {
 	// Paused by a command, unlike spec.paused.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
+	// Analysis is what the guard saw last.
 	// +optional
 	Analysis *ShiftAnalysis `json:"analysis,omitempty"`
+	// Budget is the error budget of the Service, if the guard keeps one.
 	// +optional
 	Budget *ShiftBudget `json:"budget,omitempty"`
 	// Waiting says what the shift waits for, "" for nothing.
@@ -495,6 +574,9 @@ type TrafficShiftStatus struct {
 	// +optional
 	// +listType=atomic
 	Preflight []string `json:"preflight,omitempty"`
+	// Conditions: Accepted and ResolvedRefs say whether the shift is in charge,
+	// Programmed whether proxies have what it says, Progressing whether it goes
+	// on, GuardHealthy and CapacityReady what would keep it from doing so.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -503,10 +585,13 @@ type TrafficShiftStatus struct {
 
 // ShiftAnalysis is what the guard saw over its last window.
 type ShiftAnalysis struct {
+	// Time at which the window ended.
 	// +optional
 	Time *metav1.Time `json:"time,omitempty"`
+	// Instances' figures.
 	// +optional
 	Instances *ShiftFigures `json:"instances,omitempty"`
+	// Pods' figures.
 	// +optional
 	Pods *ShiftFigures `json:"pods,omitempty"`
 	// Shadow is the comparison of answers with mirrored ones.
@@ -522,12 +607,15 @@ type ShiftAnalysis struct {
 
 // ShiftFigures are what callers got of one backing.
 type ShiftFigures struct {
+	// Requests that callers sent to it; connections where no port is HTTP.
 	Requests int64 `json:"requests"`
 	// SuccessRate in percent.
 	// +optional
 	SuccessRate string `json:"successRate,omitempty"`
+	// P50 is the median of how long answers took, as a duration.
 	// +optional
 	P50 string `json:"p50,omitempty"`
+	// P99 is what 99 of 100 answers stayed within, as a duration.
 	// +optional
 	P99 string `json:"p99,omitempty"`
 }
@@ -536,11 +624,14 @@ type ShiftFigures struct {
 type ShiftComparison struct {
 	// Compared is how many pairs of answers were seen.
 	Compared int64 `json:"compared"`
-	// StatusDiffers and SizeDiffers count the pairs that differ.
+	// StatusDiffers counts the pairs with different status codes.
 	StatusDiffers int64 `json:"statusDiffers"`
+	// SizeDiffers counts the pairs with bodies of different sizes.
 	SizeDiffers   int64 `json:"sizeDiffers"`
+	// P99 of the answers that callers got.
 	// +optional
 	P99 string `json:"p99,omitempty"`
+	// ShadowP99 is that of the mirrored answers.
 	// +optional
 	ShadowP99 string `json:"shadowP99,omitempty"`
 }
@@ -562,17 +653,21 @@ type ShiftBudget struct {
 
 // ShiftHistory is a change of a shift.
 type ShiftHistory struct {
+	// Time at which it changed.
 	Time metav1.Time `json:"time"`
 	// Event that it was.
 	Event ShiftEvent `json:"event"`
-	// From and To are the target's percent before and after.
+	// From is the target's percent before.
 	From Percent `json:"from"`
-	To   Percent `json:"to"`
+	// To is the target's percent after.
+	To Percent `json:"to"`
+	// Step that was under way after it.
 	// +optional
 	Step int32 `json:"step"`
 	// Actor is who made it so: "guard", "steps", "spec" or a person.
 	// +optional
 	Actor string `json:"actor,omitempty"`
+	// Reason in a sentence.
 	// +optional
 	Reason string `json:"reason,omitempty"`
 }

@@ -1232,8 +1232,8 @@ func (in *ShiftNotification) DeepCopyInto(out *ShiftNotification) {
 		*out = new(CredentialsReference)
 		**out = **in
 	}
-	if in.On != nil {
-		in, out := &in.On, &out.On
+	if in.Events != nil {
+		in, out := &in.Events, &out.Events
 		*out = make([]ShiftEvent, len(*in))
 		copy(*out, *in)
 	}
