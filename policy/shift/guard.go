@@ -538,7 +538,8 @@ func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
 	return content
 }
 
-// errorBudget holds once the budget is spent, and while it burns too fast. It fails if it is the target that burns it.
+// errorBudget holds once the budget is spent, and while it burns too fast. It
+// fails if it is the target that burns it.
 func (j *judge) errorBudget() Verdict {
 	const figure = "errorBudget"
 	b := j.budget

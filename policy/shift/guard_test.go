@@ -324,6 +324,17 @@ func TestJudge(t *testing.T) {
 		{name: "no failure by few mirrored answers", want: Hold, figure: "shadow", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 			o.SharePods, o.Pods, o.Shadow = 0, Side{}, &outcome.Pairs{Compared: 100, MirrorFailed: 40}
 		}},
+		{
+			name: "a budget that both sides burn alike", want: Hold, figure: "errorBudget", without: true,
+			reason: "the error budget burns at 20.0 times the rate that the objective of 99.9 % allows over 1h, and 20.0 over 5m (bound 2); " +
+				"it is not pods that burn it",
+			budget: &Budget{Objective: .999, MaxBurnRate: 2, Remaining: .9, Burns: []Burn{
+				{Long: time.Hour, Short: 5 * time.Minute, LongRate: 20, ShortRate: 20, Requests: 100_000, Failed: 2000},
+			}},
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.Pods.Failures[outcome.Timeout], o.Instances.Failures[outcome.Timeout] = 20, 180
+			},
+		},
 		{name: "a stream that goes on is not silence", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 			o.Pods = Side{Load: 5000}
 			o.Instances.Latency = outcome.Histogram{}
