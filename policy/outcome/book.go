@@ -179,20 +179,20 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 		r.last.Totals = Totals{Outcomes: make(map[Key]*Counts), Pairs: make(map[Key]*Pairs), Load: make(map[Key]uint64)}
 	}
 	for key, c := range m.Outcomes {
-		if count {
+		if count && c.Changed(r.last.Outcomes[key]) {
 			b.note(key, func(p *part) { p.addCounts(c, r.last.Outcomes[key]) })
 			b.spend(key.Service, c, r.last.Outcomes[key])
 		}
 		r.last.Outcomes[key] = c
 	}
 	for key, p := range m.Pairs {
-		if count {
+		if count && p.Changed(r.last.Pairs[key]) {
 			b.note(key, func(to *part) { to.addPairs(p, r.last.Pairs[key]) })
 		}
 		r.last.Pairs[key] = p
 	}
 	for key, n := range m.Load {
-		if count {
+		if count && n != r.last.Load[key] {
 			b.note(key, func(p *part) { p.load = plus(p.load, since(n, r.last.Load[key])) })
 		}
 		r.last.Load[key] = n

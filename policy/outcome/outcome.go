@@ -78,6 +78,12 @@ func (c *Counts) Failed() uint64 {
 	return n
 }
 
+// Changed reports whether anything was counted since before, nil for nothing.
+func (c *Counts) Changed(before *Counts) bool {
+	return before == nil || c.Requests != before.Requests || c.Abandoned != before.Abandoned ||
+		c.FailedOver != before.FailedOver || c.Failures != before.Failures
+}
+
 // Pairs compares answers that callers got with the mirrored ones to the same
 // requests.
 type Pairs struct {
@@ -91,6 +97,9 @@ type Pairs struct {
 	// Answer and Mirror are the latencies of both, in microseconds.
 	Answer, Mirror Histogram
 }
+
+// Changed reports whether anything was compared since before, nil for nothing.
+func (p *Pairs) Changed(before *Pairs) bool { return before == nil || p.Compared != before.Compared }
 
 // Totals is all that one reporter has counted since it began. All of it only grows.
 type Totals struct {

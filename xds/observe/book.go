@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/xds/observe/observev1"
 )
 
@@ -16,7 +17,23 @@ import (
 type book struct {
 	epoch    uint64
 	replicas map[string]*page
+	// outcomes is what the replicas have told of how requests ended, and lives
+	// says which lives of theirs it was.
+	outcomes *outcome.Book
+	lives    map[string]life
 }
+
+// life is the newest life of a replica: the processes of one name differ in
+// their certificates.
+type life struct {
+	certificate string
+	number      uint64
+	// ended is when its Lease was gone, zero while it is there.
+	ended time.Time
+}
+
+// remembered is for how long the life of a replica without a Lease is.
+const remembered = 2 * time.Hour
 
 // page is what one replica has told.
 type page struct {
@@ -31,17 +48,23 @@ type page struct {
 	report Report
 	// next is a full summary of which the end is not there yet.
 	next *Summary
+
+	life uint64
+	// counted is true once the stream has told everything of outcomes, and counts
+	// is a snapshot of them of which the end is not there yet.
+	counted bool
+	counts  *outcome.Message
 }
 
-// outcome is what becomes of a message.
-type outcome string
+// result is what becomes of a message.
+type result string
 
-// The outcomes of messages, values of a metric's label.
+// The results of messages, values of a metric's label.
 const (
-	accepted  outcome = "accepted"
-	duplicate outcome = "duplicate" // it was there before
-	stale     outcome = "stale"     // it is of another term, or of a stream that another one has replaced
-	missing   outcome = "missing"   // messages before it are lost: a full summary is needed
+	accepted  result = "accepted"
+	duplicate result = "duplicate" // it was there before
+	stale     result = "stale"     // it is of another term, or of a stream that another one has replaced
+	missing   result = "missing"   // messages before it are lost: everything is needed once more
 )
 
 // Errors of open and apply.
@@ -51,7 +74,9 @@ var (
 	errTooMany  = fmt.Errorf("a replica may report at most %d objects", maxObjects)
 )
 
-func newBook(epoch uint64) *book { return &book{epoch: epoch, replicas: make(map[string]*page)} }
+func newBook(epoch uint64, began time.Time) *book {
+	return &book{epoch: epoch, replicas: make(map[string]*page), outcomes: outcome.NewBook(began), lives: make(map[string]life)}
+}
 
 // live says which replicas there are. The book is about those and no others.
 func (b *book) live(replicas []Replica, now time.Time) {
@@ -64,14 +89,31 @@ func (b *book) live(replicas []Replica, now time.Time) {
 		}
 		// A replica that has restarted is another one, under the same name.
 		p.close()
-		b.replicas[r.Name] = &page{certificate: r.Certificate, report: Report{Replica: r.Name, Heard: now}}
+		b.replicas[r.Name] = &page{
+			certificate: r.Certificate, life: b.lived(r.Name, r.Certificate), report: Report{Replica: r.Name, Heard: now},
+		}
+		b.outcomes.Expect(r.Name, now)
 	}
 	for name, p := range b.replicas {
 		if !there[name] {
 			p.close()
 			delete(b.replicas, name)
+			b.outcomes.Gone(name, now)
+			b.lives[name] = life{certificate: p.certificate, number: p.life, ended: now}
 		}
 	}
+	maps.DeleteFunc(b.lives, func(_ string, l life) bool { return !l.ended.IsZero() && now.Sub(l.ended) > remembered })
+}
+
+// lived returns the number of a replica's life. A Lease that was gone for a
+// while does not begin another one.
+func (b *book) lived(name, certificate string) uint64 {
+	l := b.lives[name]
+	if l.certificate != certificate {
+		l.number++
+	}
+	b.lives[name] = life{certificate: certificate, number: l.number}
+	return l.number
 }
 
 func (p *page) close() {
@@ -92,6 +134,7 @@ func (b *book) open(name, certificate string, session uint64, end func()) error 
 	}
 	p.close()
 	p.session, p.sequence, p.lost, p.next, p.end = session, 1, true, nil, end // the hello was the first
+	p.counted, p.counts = false, nil
 	return nil
 }
 
@@ -103,7 +146,7 @@ func (b *book) closed(name string, session uint64) {
 }
 
 // apply takes a message of a stream.
-func (b *book) apply(name string, session uint64, m *observev1.ReportRequest, now time.Time) (outcome, error) {
+func (b *book) apply(name string, session uint64, m *observev1.ReportRequest, now time.Time) (result, error) {
 	p := b.replicas[name]
 	switch {
 	case p == nil || p.session != session || m.GetEpoch() != b.epoch:
@@ -111,13 +154,26 @@ func (b *book) apply(name string, session uint64, m *observev1.ReportRequest, no
 	case m.GetSequence() <= p.sequence:
 		return duplicate, nil
 	}
-	p.lost = p.lost || m.GetSequence() != p.sequence+1
+	if m.GetSequence() != p.sequence+1 {
+		p.lost, p.counted, p.counts = true, false, nil
+	}
 	p.sequence = m.GetSequence()
 	p.report.Heard = now
-	s := m.GetSummary()
-	if s == nil {
-		return accepted, nil // a newer replica says what this leader does not know
+	switch content := m.GetContent().(type) {
+	case *observev1.ReportRequest_Summary:
+		if p.counted {
+			// Outcomes go first: there are no new ones.
+			b.outcomes.Heard(name, now)
+		}
+		return p.applySummary(content.Summary)
+	case *observev1.ReportRequest_Outcomes:
+		return b.applyOutcomes(name, p, content.Outcomes, now)
 	}
+	return accepted, nil // a newer replica says what this leader does not know
+}
+
+// applySummary takes a message about objects and proxies.
+func (p *page) applySummary(s *observev1.Summary) (result, error) {
 	if s.GetFull() {
 		p.lost, p.next = false, &Summary{Objects: make(map[discovery.ObjectName]ObjectSummary, len(s.GetObjects()))}
 	}

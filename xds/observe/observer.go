@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
 // Options are what an Observer needs from outside.
@@ -23,6 +24,9 @@ type Options struct {
 	Replica string
 	// Local returns what this replica sees. It is called a few times a second.
 	Local func() Local
+	// Outcomes returns what this replica has counted since it began, which must
+	// not change afterwards. It is called every second. nil if it counts nothing.
+	Outcomes func() outcome.Report
 	// Leader returns the name of the replica that leads, "" while nobody knows.
 	Leader   func() string
 	Logger   *slog.Logger
@@ -39,11 +43,13 @@ type Observer struct {
 	identity *Identity
 	metrics  *metrics
 	wake     chan struct{}
+	began    time.Time
 
 	mu       sync.Mutex
 	replicas map[string]Replica
 	changed  chan struct{} // closed when replicas change or a term begins or ends
 	session  uint64        // of the newest stream to a leader
+	snapshot uint64        // of the newest Outcomes
 	term     *term         // nil while this replica does not lead
 }
 
@@ -67,7 +73,7 @@ func New(o Options) (*Observer, error) {
 	}
 	return &Observer{
 		opts: o, identity: identity, metrics: newMetrics(o.Registry), wake: make(chan struct{}, 1),
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), began: o.Now(),
 	}, nil
 }
 
@@ -120,7 +126,7 @@ func (o *Observer) Lead(ctx context.Context) error {
 	began := o.opts.Now()
 	t := &term{
 		ended: make(chan struct{}), verdicts: newVerdicts(began, o.wake),
-		book: newBook(uint64(began.UnixNano())), //nolint:gosec // after 1970
+		book: newBook(uint64(began.UnixNano()), began), //nolint:gosec // after 1970
 	}
 	o.mu.Lock()
 	if o.term != nil {
@@ -141,14 +147,19 @@ func (o *Observer) Lead(ctx context.Context) error {
 		o.metrics.replicas.Reset()
 		o.announce()
 	}()
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
+	judge, count := time.NewTicker(every), time.NewTicker(countEvery)
+	defer judge.Stop()
+	defer count.Stop()
+	o.count(t)
+	o.judge(t)
 	for {
-		o.judge(t)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-ticker.C:
+		case <-judge.C:
+			o.judge(t)
+		case <-count.C:
+			o.count(t)
 		}
 	}
 }

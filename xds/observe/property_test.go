@@ -80,7 +80,7 @@ func (m *model) start(r *modelReplica) {
 
 func (m *model) elect(r *modelReplica) {
 	m.epochs++
-	m.leader = &modelLeader{replica: r, book: newBook(m.epochs), verdicts: newVerdicts(m.now, make(chan struct{}, 1))}
+	m.leader = &modelLeader{replica: r, book: newBook(m.epochs, m.now), verdicts: newVerdicts(m.now, make(chan struct{}, 1))}
 }
 
 // compile brings the newest generation of an object into a replica's snapshot.

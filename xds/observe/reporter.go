@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/xds/observe/observev1"
 )
 
@@ -134,6 +135,10 @@ type reporter struct {
 	// told is what the leader knows, nil if that is nothing.
 	told *Summary
 	at   time.Time
+	// counted is what the leader knows of outcomes, nil if that is nothing, and
+	// countedAt when they were last looked at.
+	counted   *outcome.Report
+	countedAt time.Time
 }
 
 func (r *reporter) receive(ctx context.Context) {
@@ -174,7 +179,7 @@ func (r *reporter) run(ctx context.Context) error {
 				return a.err
 			}
 			if a.message.GetEpoch() == r.epoch && a.message.GetResend() != nil {
-				r.told = nil
+				r.told, r.counted = nil, nil
 			}
 		}
 	}
@@ -183,6 +188,10 @@ func (r *reporter) run(ctx context.Context) error {
 // report sends what the leader does not know. A leader that reads slowly is
 // waited for, and then told the latest.
 func (r *reporter) report() error {
+	// A summary after them says that there are no more.
+	if err := r.reportOutcomes(); err != nil {
+		return err
+	}
 	o := r.observer
 	start := time.Now()
 	now := Summarize(o.opts.Local())

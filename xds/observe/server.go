@@ -138,12 +138,12 @@ func (s *service) Report(stream observev1.Observations_ReportServer) error {
 			if r.err != nil {
 				return r.err
 			}
-			outcome, err := t.apply(replica.Name, session, r.message, o.opts.Now())
-			o.metrics.reports.WithLabelValues(string(outcome)).Inc()
+			result, err := t.apply(replica.Name, session, r.message, o.opts.Now())
+			o.metrics.reports.WithLabelValues(string(result)).Inc()
 			if err != nil {
 				return status.Error(codes.ResourceExhausted, err.Error())
 			}
-			if outcome == missing {
+			if result == missing {
 				if err := answer(&observev1.ReportResponse{Content: &observev1.ReportResponse_Resend{Resend: &observev1.Resend{}}}); err != nil {
 					return err
 				}
@@ -184,7 +184,7 @@ func (t *term) closed(name string, session uint64) {
 	t.book.closed(name, session)
 }
 
-func (t *term) apply(name string, session uint64, m *observev1.ReportRequest, now time.Time) (outcome, error) {
+func (t *term) apply(name string, session uint64, m *observev1.ReportRequest, now time.Time) (result, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.book.apply(name, session, m, now)

@@ -80,6 +80,55 @@ func (State) EnumDescriptor() ([]byte, []int) {
 	return file_observev1_observe_proto_rawDescGZIP(), []int{0}
 }
 
+type Platform int32
+
+const (
+	Platform_PLATFORM_UNSPECIFIED Platform = 0
+	Platform_PLATFORM_PODS        Platform = 1
+	Platform_PLATFORM_INSTANCES   Platform = 2
+)
+
+// Enum value maps for Platform.
+var (
+	Platform_name = map[int32]string{
+		0: "PLATFORM_UNSPECIFIED",
+		1: "PLATFORM_PODS",
+		2: "PLATFORM_INSTANCES",
+	}
+	Platform_value = map[string]int32{
+		"PLATFORM_UNSPECIFIED": 0,
+		"PLATFORM_PODS":        1,
+		"PLATFORM_INSTANCES":   2,
+	}
+)
+
+func (x Platform) Enum() *Platform {
+	p := new(Platform)
+	*p = x
+	return p
+}
+
+func (x Platform) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Platform) Descriptor() protoreflect.EnumDescriptor {
+	return file_observev1_observe_proto_enumTypes[1].Descriptor()
+}
+
+func (Platform) Type() protoreflect.EnumType {
+	return &file_observev1_observe_proto_enumTypes[1]
+}
+
+func (x Platform) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Platform.Descriptor instead.
+func (Platform) EnumDescriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{1}
+}
+
 type ReportRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The leader's term, from its welcome; 0 in a hello.
@@ -92,6 +141,7 @@ type ReportRequest struct {
 	//
 	//	*ReportRequest_Hello
 	//	*ReportRequest_Summary
+	//	*ReportRequest_Outcomes
 	Content       isReportRequest_Content `protobuf_oneof:"content"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -166,6 +216,15 @@ func (x *ReportRequest) GetSummary() *Summary {
 	return nil
 }
 
+func (x *ReportRequest) GetOutcomes() *Outcomes {
+	if x != nil {
+		if x, ok := x.Content.(*ReportRequest_Outcomes); ok {
+			return x.Outcomes
+		}
+	}
+	return nil
+}
+
 type isReportRequest_Content interface {
 	isReportRequest_Content()
 }
@@ -178,9 +237,15 @@ type ReportRequest_Summary struct {
 	Summary *Summary `protobuf:"bytes,4,opt,name=summary,proto3,oneof"`
 }
 
+type ReportRequest_Outcomes struct {
+	Outcomes *Outcomes `protobuf:"bytes,5,opt,name=outcomes,proto3,oneof"`
+}
+
 func (*ReportRequest_Hello) isReportRequest_Content() {}
 
 func (*ReportRequest_Summary) isReportRequest_Content() {}
+
+func (*ReportRequest_Outcomes) isReportRequest_Content() {}
 
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -355,7 +420,7 @@ func (*Welcome) Descriptor() ([]byte, []int) {
 	return file_observev1_observe_proto_rawDescGZIP(), []int{3}
 }
 
-// Resend asks for a full summary: a message is missing.
+// Resend asks for a full summary and full outcomes: a message is missing.
 type Resend struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -721,16 +786,624 @@ func (x *Rejection) GetCulprit() string {
 	return ""
 }
 
+// Outcomes says how the requests ended that one replica's proxies sent to Services that are
+// being shifted. All counts are what the replica has counted in its life: they
+// only grow, and what is told twice is counted once.
+type Outcomes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which snapshot of its counts this is. It grows through the replica's life.
+	Snapshot uint64 `protobuf:"varint,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// The snapshot has everything: what is not in it is not counted any more.
+	// Otherwise it has what has changed.
+	Full bool `protobuf:"varint,2,opt,name=full,proto3" json:"full,omitempty"`
+	// Further messages belong to the same snapshot.
+	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	// For how long the replica has counted.
+	AgeMilliseconds uint64 `protobuf:"varint,4,opt,name=age_milliseconds,json=ageMilliseconds,proto3" json:"age_milliseconds,omitempty"`
+	// How many proxies are connected.
+	Proxies uint32    `protobuf:"varint,5,opt,name=proxies,proto3" json:"proxies,omitempty"`
+	Counts  []*Counts `protobuf:"bytes,6,rep,name=counts,proto3" json:"counts,omitempty"`
+	Pairs   []*Pairs  `protobuf:"bytes,7,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	Loads   []*Load   `protobuf:"bytes,8,rep,name=loads,proto3" json:"loads,omitempty"`
+	// All that there are, in whichever snapshot.
+	Silences      []*Silence `protobuf:"bytes,9,rep,name=silences,proto3" json:"silences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Outcomes) Reset() {
+	*x = Outcomes{}
+	mi := &file_observev1_observe_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Outcomes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Outcomes) ProtoMessage() {}
+
+func (x *Outcomes) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Outcomes.ProtoReflect.Descriptor instead.
+func (*Outcomes) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Outcomes) GetSnapshot() uint64 {
+	if x != nil {
+		return x.Snapshot
+	}
+	return 0
+}
+
+func (x *Outcomes) GetFull() bool {
+	if x != nil {
+		return x.Full
+	}
+	return false
+}
+
+func (x *Outcomes) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Outcomes) GetAgeMilliseconds() uint64 {
+	if x != nil {
+		return x.AgeMilliseconds
+	}
+	return 0
+}
+
+func (x *Outcomes) GetProxies() uint32 {
+	if x != nil {
+		return x.Proxies
+	}
+	return 0
+}
+
+func (x *Outcomes) GetCounts() []*Counts {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *Outcomes) GetPairs() []*Pairs {
+	if x != nil {
+		return x.Pairs
+	}
+	return nil
+}
+
+func (x *Outcomes) GetLoads() []*Load {
+	if x != nil {
+		return x.Loads
+	}
+	return nil
+}
+
+func (x *Outcomes) GetSilences() []*Silence {
+	if x != nil {
+		return x.Silences
+	}
+	return nil
+}
+
+// Backing is one of a port of a Service.
+type Backing struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Platform      Platform               `protobuf:"varint,4,opt,name=platform,proto3,enum=causeway.observe.v1.Platform" json:"platform,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Backing) Reset() {
+	*x = Backing{}
+	mi := &file_observev1_observe_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Backing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Backing) ProtoMessage() {}
+
+func (x *Backing) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Backing.ProtoReflect.Descriptor instead.
+func (*Backing) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Backing) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Backing) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Backing) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Backing) GetPlatform() Platform {
+	if x != nil {
+		return x.Platform
+	}
+	return Platform_PLATFORM_UNSPECIFIED
+}
+
+type Counts struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Backing *Backing               `protobuf:"bytes,1,opt,name=backing,proto3" json:"backing,omitempty"`
+	// Requests, or TCP connections, that ended, failures among them.
+	Requests uint64 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	// Failures by cause: server error, reset, timeout, connect failure, no host,
+	// overflow, other.
+	Failures []uint64 `protobuf:"varint,3,rep,packed,name=failures,proto3" json:"failures,omitempty"`
+	// Requests that their callers gave up, which are counted nowhere else.
+	Abandoned uint64 `protobuf:"varint,4,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
+	// Requests that the other backing answered.
+	FailedOver    uint64            `protobuf:"varint,5,opt,name=failed_over,json=failedOver,proto3" json:"failed_over,omitempty"`
+	Latency       *Histogram        `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
+	Endpoints     []*EndpointCounts `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Counts) Reset() {
+	*x = Counts{}
+	mi := &file_observev1_observe_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Counts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Counts) ProtoMessage() {}
+
+func (x *Counts) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Counts.ProtoReflect.Descriptor instead.
+func (*Counts) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Counts) GetBacking() *Backing {
+	if x != nil {
+		return x.Backing
+	}
+	return nil
+}
+
+func (x *Counts) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Counts) GetFailures() []uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+func (x *Counts) GetAbandoned() uint64 {
+	if x != nil {
+		return x.Abandoned
+	}
+	return 0
+}
+
+func (x *Counts) GetFailedOver() uint64 {
+	if x != nil {
+		return x.FailedOver
+	}
+	return 0
+}
+
+func (x *Counts) GetLatency() *Histogram {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *Counts) GetEndpoints() []*EndpointCounts {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+// Histogram counts microseconds. Index i and count i belong together. An index
+// below 32 is the value itself; each power of two from there on has 32 indexes.
+type Histogram struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Indexes       []uint32               `protobuf:"varint,1,rep,packed,name=indexes,proto3" json:"indexes,omitempty"`
+	Counts        []uint64               `protobuf:"varint,2,rep,packed,name=counts,proto3" json:"counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Histogram) Reset() {
+	*x = Histogram{}
+	mi := &file_observev1_observe_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Histogram) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Histogram) ProtoMessage() {}
+
+func (x *Histogram) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
+func (*Histogram) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Histogram) GetIndexes() []uint32 {
+	if x != nil {
+		return x.Indexes
+	}
+	return nil
+}
+
+func (x *Histogram) GetCounts() []uint64 {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+type EndpointCounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Requests      uint64                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	Failures      uint64                 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointCounts) Reset() {
+	*x = EndpointCounts{}
+	mi := &file_observev1_observe_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointCounts) ProtoMessage() {}
+
+func (x *EndpointCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointCounts.ProtoReflect.Descriptor instead.
+func (*EndpointCounts) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *EndpointCounts) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EndpointCounts) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *EndpointCounts) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+// Pairs compares answers that callers got with those of the backing that the
+// same requests were mirrored to.
+type Pairs struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backing       *Backing               `protobuf:"bytes,1,opt,name=backing,proto3" json:"backing,omitempty"`
+	Compared      uint64                 `protobuf:"varint,2,opt,name=compared,proto3" json:"compared,omitempty"`
+	StatusDiffers uint64                 `protobuf:"varint,3,opt,name=status_differs,json=statusDiffers,proto3" json:"status_differs,omitempty"`
+	SizeDiffers   uint64                 `protobuf:"varint,4,opt,name=size_differs,json=sizeDiffers,proto3" json:"size_differs,omitempty"`
+	MirrorFailed  uint64                 `protobuf:"varint,5,opt,name=mirror_failed,json=mirrorFailed,proto3" json:"mirror_failed,omitempty"`
+	Answer        *Histogram             `protobuf:"bytes,6,opt,name=answer,proto3" json:"answer,omitempty"`
+	Mirror        *Histogram             `protobuf:"bytes,7,opt,name=mirror,proto3" json:"mirror,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pairs) Reset() {
+	*x = Pairs{}
+	mi := &file_observev1_observe_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pairs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pairs) ProtoMessage() {}
+
+func (x *Pairs) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pairs.ProtoReflect.Descriptor instead.
+func (*Pairs) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Pairs) GetBacking() *Backing {
+	if x != nil {
+		return x.Backing
+	}
+	return nil
+}
+
+func (x *Pairs) GetCompared() uint64 {
+	if x != nil {
+		return x.Compared
+	}
+	return 0
+}
+
+func (x *Pairs) GetStatusDiffers() uint64 {
+	if x != nil {
+		return x.StatusDiffers
+	}
+	return 0
+}
+
+func (x *Pairs) GetSizeDiffers() uint64 {
+	if x != nil {
+		return x.SizeDiffers
+	}
+	return 0
+}
+
+func (x *Pairs) GetMirrorFailed() uint64 {
+	if x != nil {
+		return x.MirrorFailed
+	}
+	return 0
+}
+
+func (x *Pairs) GetAnswer() *Histogram {
+	if x != nil {
+		return x.Answer
+	}
+	return nil
+}
+
+func (x *Pairs) GetMirror() *Histogram {
+	if x != nil {
+		return x.Mirror
+	}
+	return nil
+}
+
+// Load is how many requests the proxies say that they have issued.
+type Load struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backing       *Backing               `protobuf:"bytes,1,opt,name=backing,proto3" json:"backing,omitempty"`
+	Issued        uint64                 `protobuf:"varint,2,opt,name=issued,proto3" json:"issued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Load) Reset() {
+	*x = Load{}
+	mi := &file_observev1_observe_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Load) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Load) ProtoMessage() {}
+
+func (x *Load) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Load.ProtoReflect.Descriptor instead.
+func (*Load) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Load) GetBacking() *Backing {
+	if x != nil {
+		return x.Backing
+	}
+	return nil
+}
+
+func (x *Load) GetIssued() uint64 {
+	if x != nil {
+		return x.Issued
+	}
+	return 0
+}
+
+// Silence names proxies whose load reports count requests to a Service of which
+// the outcomes do not arrive.
+type Silence struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Nodes         []string               `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Silence) Reset() {
+	*x = Silence{}
+	mi := &file_observev1_observe_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Silence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Silence) ProtoMessage() {}
+
+func (x *Silence) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Silence.ProtoReflect.Descriptor instead.
+func (*Silence) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Silence) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Silence) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Silence) GetNodes() []string {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
 var File_observev1_observe_proto protoreflect.FileDescriptor
 
 const file_observev1_observe_proto_rawDesc = "" +
 	"\n" +
-	"\x17observev1/observe.proto\x12\x13causeway.observe.v1\"\xba\x01\n" +
+	"\x17observev1/observe.proto\x12\x13causeway.observe.v1\"\xf7\x01\n" +
 	"\rReportRequest\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x122\n" +
 	"\x05hello\x18\x03 \x01(\v2\x1a.causeway.observe.v1.HelloH\x00R\x05hello\x128\n" +
-	"\asummary\x18\x04 \x01(\v2\x1c.causeway.observe.v1.SummaryH\x00R\asummaryB\t\n" +
+	"\asummary\x18\x04 \x01(\v2\x1c.causeway.observe.v1.SummaryH\x00R\asummary\x12;\n" +
+	"\boutcomes\x18\x05 \x01(\v2\x1d.causeway.observe.v1.OutcomesH\x00R\boutcomesB\t\n" +
 	"\acontent\"!\n" +
 	"\x05Hello\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\"\xa2\x01\n" +
@@ -767,12 +1440,62 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\bR\x04held\x12\x18\n" +
-	"\aculprit\x18\x05 \x01(\tR\aculprit*]\n" +
+	"\aculprit\x18\x05 \x01(\tR\aculprit\"\xe5\x02\n" +
+	"\bOutcomes\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\x04R\bsnapshot\x12\x12\n" +
+	"\x04full\x18\x02 \x01(\bR\x04full\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12)\n" +
+	"\x10age_milliseconds\x18\x04 \x01(\x04R\x0fageMilliseconds\x12\x18\n" +
+	"\aproxies\x18\x05 \x01(\rR\aproxies\x123\n" +
+	"\x06counts\x18\x06 \x03(\v2\x1b.causeway.observe.v1.CountsR\x06counts\x120\n" +
+	"\x05pairs\x18\a \x03(\v2\x1a.causeway.observe.v1.PairsR\x05pairs\x12/\n" +
+	"\x05loads\x18\b \x03(\v2\x19.causeway.observe.v1.LoadR\x05loads\x128\n" +
+	"\bsilences\x18\t \x03(\v2\x1c.causeway.observe.v1.SilenceR\bsilences\"\x90\x01\n" +
+	"\aBacking\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x129\n" +
+	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xb4\x02\n" +
+	"\x06Counts\x126\n" +
+	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
+	"\bfailures\x18\x03 \x03(\x04R\bfailures\x12\x1c\n" +
+	"\tabandoned\x18\x04 \x01(\x04R\tabandoned\x12\x1f\n" +
+	"\vfailed_over\x18\x05 \x01(\x04R\n" +
+	"failedOver\x128\n" +
+	"\alatency\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\alatency\x12A\n" +
+	"\tendpoints\x18\a \x03(\v2#.causeway.observe.v1.EndpointCountsR\tendpoints\"=\n" +
+	"\tHistogram\x12\x18\n" +
+	"\aindexes\x18\x01 \x03(\rR\aindexes\x12\x16\n" +
+	"\x06counts\x18\x02 \x03(\x04R\x06counts\"X\n" +
+	"\x0eEndpointCounts\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
+	"\bfailures\x18\x03 \x01(\x04R\bfailures\"\xba\x02\n" +
+	"\x05Pairs\x126\n" +
+	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
+	"\bcompared\x18\x02 \x01(\x04R\bcompared\x12%\n" +
+	"\x0estatus_differs\x18\x03 \x01(\x04R\rstatusDiffers\x12!\n" +
+	"\fsize_differs\x18\x04 \x01(\x04R\vsizeDiffers\x12#\n" +
+	"\rmirror_failed\x18\x05 \x01(\x04R\fmirrorFailed\x126\n" +
+	"\x06answer\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\x06answer\x126\n" +
+	"\x06mirror\x18\a \x01(\v2\x1e.causeway.observe.v1.HistogramR\x06mirror\"V\n" +
+	"\x04Load\x126\n" +
+	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x16\n" +
+	"\x06issued\x18\x02 \x01(\x04R\x06issued\"W\n" +
+	"\aSilence\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
+	"\aservice\x18\x02 \x01(\tR\aservice\x12\x14\n" +
+	"\x05nodes\x18\x03 \x03(\tR\x05nodes*]\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATE_PENDING\x10\x01\x12\x16\n" +
 	"\x12STATE_ACKNOWLEDGED\x10\x02\x12\x12\n" +
-	"\x0eSTATE_REJECTED\x10\x032e\n" +
+	"\x0eSTATE_REJECTED\x10\x03*O\n" +
+	"\bPlatform\x12\x18\n" +
+	"\x14PLATFORM_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rPLATFORM_PODS\x10\x01\x12\x16\n" +
+	"\x12PLATFORM_INSTANCES\x10\x022e\n" +
 	"\fObservations\x12U\n" +
 	"\x06Report\x12\".causeway.observe.v1.ReportRequest\x1a#.causeway.observe.v1.ReportResponse(\x010\x01B9Z7github.com/causeway-mesh/causeway/xds/observe/observev1b\x06proto3"
 
@@ -788,37 +1511,59 @@ func file_observev1_observe_proto_rawDescGZIP() []byte {
 	return file_observev1_observe_proto_rawDescData
 }
 
-var file_observev1_observe_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_observev1_observe_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_observev1_observe_proto_goTypes = []any{
 	(State)(0),             // 0: causeway.observe.v1.State
-	(*ReportRequest)(nil),  // 1: causeway.observe.v1.ReportRequest
-	(*Hello)(nil),          // 2: causeway.observe.v1.Hello
-	(*ReportResponse)(nil), // 3: causeway.observe.v1.ReportResponse
-	(*Welcome)(nil),        // 4: causeway.observe.v1.Welcome
-	(*Resend)(nil),         // 5: causeway.observe.v1.Resend
-	(*Summary)(nil),        // 6: causeway.observe.v1.Summary
-	(*Name)(nil),           // 7: causeway.observe.v1.Name
-	(*Object)(nil),         // 8: causeway.observe.v1.Object
-	(*Rejection)(nil),      // 9: causeway.observe.v1.Rejection
+	(Platform)(0),          // 1: causeway.observe.v1.Platform
+	(*ReportRequest)(nil),  // 2: causeway.observe.v1.ReportRequest
+	(*Hello)(nil),          // 3: causeway.observe.v1.Hello
+	(*ReportResponse)(nil), // 4: causeway.observe.v1.ReportResponse
+	(*Welcome)(nil),        // 5: causeway.observe.v1.Welcome
+	(*Resend)(nil),         // 6: causeway.observe.v1.Resend
+	(*Summary)(nil),        // 7: causeway.observe.v1.Summary
+	(*Name)(nil),           // 8: causeway.observe.v1.Name
+	(*Object)(nil),         // 9: causeway.observe.v1.Object
+	(*Rejection)(nil),      // 10: causeway.observe.v1.Rejection
+	(*Outcomes)(nil),       // 11: causeway.observe.v1.Outcomes
+	(*Backing)(nil),        // 12: causeway.observe.v1.Backing
+	(*Counts)(nil),         // 13: causeway.observe.v1.Counts
+	(*Histogram)(nil),      // 14: causeway.observe.v1.Histogram
+	(*EndpointCounts)(nil), // 15: causeway.observe.v1.EndpointCounts
+	(*Pairs)(nil),          // 16: causeway.observe.v1.Pairs
+	(*Load)(nil),           // 17: causeway.observe.v1.Load
+	(*Silence)(nil),        // 18: causeway.observe.v1.Silence
 }
 var file_observev1_observe_proto_depIdxs = []int32{
-	2,  // 0: causeway.observe.v1.ReportRequest.hello:type_name -> causeway.observe.v1.Hello
-	6,  // 1: causeway.observe.v1.ReportRequest.summary:type_name -> causeway.observe.v1.Summary
-	4,  // 2: causeway.observe.v1.ReportResponse.welcome:type_name -> causeway.observe.v1.Welcome
-	5,  // 3: causeway.observe.v1.ReportResponse.resend:type_name -> causeway.observe.v1.Resend
-	8,  // 4: causeway.observe.v1.Summary.objects:type_name -> causeway.observe.v1.Object
-	7,  // 5: causeway.observe.v1.Summary.removed:type_name -> causeway.observe.v1.Name
-	7,  // 6: causeway.observe.v1.Object.name:type_name -> causeway.observe.v1.Name
-	0,  // 7: causeway.observe.v1.Object.state:type_name -> causeway.observe.v1.State
-	9,  // 8: causeway.observe.v1.Object.rejection:type_name -> causeway.observe.v1.Rejection
-	1,  // 9: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
-	3,  // 10: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	3,  // 0: causeway.observe.v1.ReportRequest.hello:type_name -> causeway.observe.v1.Hello
+	7,  // 1: causeway.observe.v1.ReportRequest.summary:type_name -> causeway.observe.v1.Summary
+	11, // 2: causeway.observe.v1.ReportRequest.outcomes:type_name -> causeway.observe.v1.Outcomes
+	5,  // 3: causeway.observe.v1.ReportResponse.welcome:type_name -> causeway.observe.v1.Welcome
+	6,  // 4: causeway.observe.v1.ReportResponse.resend:type_name -> causeway.observe.v1.Resend
+	9,  // 5: causeway.observe.v1.Summary.objects:type_name -> causeway.observe.v1.Object
+	8,  // 6: causeway.observe.v1.Summary.removed:type_name -> causeway.observe.v1.Name
+	8,  // 7: causeway.observe.v1.Object.name:type_name -> causeway.observe.v1.Name
+	0,  // 8: causeway.observe.v1.Object.state:type_name -> causeway.observe.v1.State
+	10, // 9: causeway.observe.v1.Object.rejection:type_name -> causeway.observe.v1.Rejection
+	13, // 10: causeway.observe.v1.Outcomes.counts:type_name -> causeway.observe.v1.Counts
+	16, // 11: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
+	17, // 12: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
+	18, // 13: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
+	1,  // 14: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
+	12, // 15: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
+	14, // 16: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
+	15, // 17: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
+	12, // 18: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
+	14, // 19: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
+	14, // 20: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
+	12, // 21: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
+	2,  // 22: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
+	4,  // 23: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
+	23, // [23:24] is the sub-list for method output_type
+	22, // [22:23] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_observev1_observe_proto_init() }
@@ -829,6 +1574,7 @@ func file_observev1_observe_proto_init() {
 	file_observev1_observe_proto_msgTypes[0].OneofWrappers = []any{
 		(*ReportRequest_Hello)(nil),
 		(*ReportRequest_Summary)(nil),
+		(*ReportRequest_Outcomes)(nil),
 	}
 	file_observev1_observe_proto_msgTypes[2].OneofWrappers = []any{
 		(*ReportResponse_Welcome)(nil),
@@ -839,8 +1585,8 @@ func file_observev1_observe_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_observev1_observe_proto_rawDesc), len(file_observev1_observe_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      2,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
