@@ -50,7 +50,10 @@ func TestFreezeLetsOnlyEndpointsMove(t *testing.T) {
 	require.Equal(t, 3, s.Held())
 	require.Equal(t, []UnitState{{Changed: s.Units([]string{"u"})[0].Changed, Frozen: true}}, s.Units([]string{"u"}))
 	require.Empty(t, s.Rejections())
+	apply(s, "listener", res(resource.Listener, "l", "2"))
+	require.Equal(t, 4, s.Held(), "what its Service makes of it does not")
 	s.Apply(time.Time{}, []Update{{Unit: "listener", Declared: true}})
+	require.Equal(t, 3, s.Held())
 	settleAll(t, now, a)
 	require.NotContains(t, a.has[resource.Listener], "l", "and goes")
 
@@ -112,6 +115,7 @@ func TestFreezeDuringAStage(t *testing.T) {
 		}
 		require.Equal(t, want, hostVersion(b), "refused: %t", refused)
 		require.Equal(t, version("2"), endpointsVersion(b))
+		require.Equal(t, 1, s.Held(), "refused: %t", refused)
 		apply(s, "u", routed("three", "3")...)
 		settleAll(t, now, a, b)
 		require.Equal(t, want, hostVersion(b), "refused: %t", refused)
