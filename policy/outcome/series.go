@@ -114,15 +114,17 @@ func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Total
 		}
 	}
 	for key, parts := range byKey {
-		counts, pairs, load := &Counts{Endpoints: make(map[string]EndpointCounts)}, &Pairs{}, uint64(0)
+		all := &part{}
 		for _, p := range parts {
-			counts.addScalars(&p.counts)
-			for i := range p.endpoints {
-				e := &p.endpoints[i]
-				counts.addEndpoint(e.id, e.EndpointCounts)
-			}
-			pairs.addScalars(&p.pairs)
-			load = plus(load, p.load)
+			all.counts.addScalars(&p.counts)
+			all.addEndpoints(p.endpoints)
+			all.pairs.addScalars(&p.pairs)
+			all.load = plus(all.load, p.load)
+		}
+		counts, pairs := &all.counts, &all.pairs
+		counts.Endpoints = make(map[string]EndpointCounts, len(all.endpoints))
+		for i := range all.endpoints {
+			counts.Endpoints[all.endpoints[i].id] = all.endpoints[i].EndpointCounts
 		}
 		counts.Latency = t.sum(parts, func(p *part) *Histogram { return &p.counts.Latency })
 		if counts.Requests > 0 || counts.Abandoned > 0 {
@@ -133,8 +135,8 @@ func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Total
 			pairs.Mirror = t.sum(parts, func(p *part) *Histogram { return &p.pairs.Mirror })
 			out.Pairs[key] = pairs
 		}
-		if load > 0 {
-			out.Load[key] = load
+		if all.load > 0 {
+			out.Load[key] = all.load
 		}
 	}
 }
@@ -204,6 +206,22 @@ func (p *part) addEndpoint(id string, e EndpointCounts) {
 	}
 }
 
+// addEndpoints adds sorted endpoints, which mostly are the same ones.
+func (p *part) addEndpoints(sorted []endpoint) {
+	i := 0
+	for _, e := range sorted {
+		for i < len(p.endpoints) && p.endpoints[i].id < e.id {
+			i++
+		}
+		switch {
+		case i < len(p.endpoints) && p.endpoints[i].id == e.id:
+			p.endpoints[i].add(e.EndpointCounts)
+		case len(p.endpoints) < maxPartIDs:
+			p.endpoints = slices.Insert(p.endpoints, i, e)
+		}
+	}
+}
+
 // addPairs adds what was compared since before; nil is nothing.
 func (p *part) addPairs(now, before *Pairs) {
 	if before == nil || now.Compared < before.Compared {
@@ -222,9 +240,7 @@ func (p *part) addPairs(now, before *Pairs) {
 func (p *part) merge(other *part) {
 	p.counts.addScalars(&other.counts)
 	p.counts.Latency.Merge(other.counts.Latency)
-	for i := range other.endpoints {
-		p.addEndpoint(other.endpoints[i].id, other.endpoints[i].EndpointCounts)
-	}
+	p.addEndpoints(other.endpoints)
 	p.pairs.merge(&other.pairs)
 	p.load = plus(p.load, other.load)
 }

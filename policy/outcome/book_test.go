@@ -1,0 +1,463 @@
+package outcome
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+var (
+	php = discovery.Key{Namespace: "web", Name: "php-web"}
+	api = discovery.Key{Namespace: "web", Name: "api"}
+)
+
+func podsOf(service discovery.Key) Key { return Key{Service: service, Port: 80, Platform: discovery.Pods} }
+
+// at is a moment of the tests' clock, in seconds, without a monotonic reading.
+func at(seconds float64) time.Time {
+	return time.Unix(1_800_000_000, 0).Add(time.Duration(seconds * float64(time.Second)))
+}
+
+// counted returns a report of requests to the pods of php-web, failures among them.
+func counted(requests, failed uint64) Report {
+	c := &Counts{Requests: requests, Endpoints: map[string]EndpointCounts{"pod-1": {requests, failed}}}
+	c.Failures[ServerError] = failed
+	c.Latency.Add(1000, requests)
+	return Report{
+		Totals: Totals{
+			Outcomes: map[Key]*Counts{podsOf(php): c}, Load: map[Key]uint64{podsOf(php): requests},
+			Pairs: map[Key]*Pairs{podsOf(php): {Compared: requests}},
+		},
+		Proxies: 3,
+	}
+}
+
+// teller tells a Book about one reporter.
+type teller struct {
+	book              *Book
+	name              string
+	session, sequence uint64
+	began             float64
+}
+
+func (t *teller) tells(seconds float64, requests, failed uint64) {
+	t.sequence++
+	t.book.Add(t.name, &Message{
+		Session: t.session, Sequence: t.sequence, Full: true, Report: counted(requests, failed),
+		Age: time.Duration((seconds - t.began) * float64(time.Second)),
+	}, at(seconds))
+}
+
+func (t *teller) restarts(seconds float64) { t.session, t.sequence, t.began = t.session+1, 0, seconds }
+
+func requests(b *Book, from, to float64) uint64 {
+	w := b.Window(php, at(from), at(to))
+	c := w.Counts(discovery.Pods)
+	return c.Requests
+}
+
+func covered(b *Book, from, to float64) float64 {
+	return b.Window(php, at(from), at(to)).Covered.Seconds()
+}
+
+// What was counted before the Book began is not a burst within its first window.
+func TestFirstMessageIsBaseline(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	b.Expect("a", at(0))
+	require.Zero(t, covered(b, -10, 4), "a was there before and has not been heard of")
+	a := &teller{book: b, name: "a", session: 1, began: -1000}
+	a.tells(4.5, 1_000_000, 5000)
+	require.Zero(t, requests(b, -100, 5))
+	a.tells(5.5, 1_000_010, 5001)
+	require.EqualValues(t, 10, requests(b, -100, 6))
+	require.InDelta(t, 1, covered(b, -100, 6), .01)
+	n, failed := b.Spent(php)
+	require.EqualValues(t, 10, n)
+	require.EqualValues(t, 1, failed)
+	w := b.Window(php, at(0), at(6))
+	require.EqualValues(t, 10, w.Issued(discovery.Pods))
+	require.EqualValues(t, 10, w.Mirrored(discovery.Pods).Compared)
+	require.Nil(t, w.Mirrored(discovery.Instances))
+	c := w.Counts(discovery.Pods)
+	require.Equal(t, EndpointCounts{10, 1}, c.Endpoints["pod-1"])
+	require.EqualValues(t, 10, c.Latency.Total())
+	require.Equal(t, 3, w.Proxies)
+}
+
+// A reporter that began after the Book is counted from its beginning, and so is
+// its next life; a life that is over changes nothing any more.
+func TestRestartedReporter(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	a := &teller{book: b, name: "a", session: 1, began: 10}
+	a.tells(12, 100, 0)
+	require.EqualValues(t, 100, requests(b, 0, 12))
+	require.InDelta(t, 12, covered(b, 0, 12), .01, "nothing was missed")
+	old := *a
+	a.restarts(13)
+	a.tells(14, 30, 0)
+	require.EqualValues(t, 130, requests(b, 0, 14))
+	require.InDelta(t, 14, covered(b, 0, 14), .01)
+	old.tells(15, 500, 0)
+	require.EqualValues(t, 130, requests(b, 0, 15))
+	a.tells(16, 20, 0)
+	require.EqualValues(t, 150, requests(b, 0, 16), "its counts are lower: it began anew")
+	// A life that began before the last one was heard of is not counted twice.
+	a.restarts(0)
+	a.tells(17, 700, 0)
+	require.EqualValues(t, 150, requests(b, 0, 17))
+	require.Zero(t, covered(b, 0, 17))
+}
+
+// Duplicates and what comes late change nothing.
+func TestLateMessages(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	a := &teller{book: b, name: "a", session: 1, began: 1}
+	a.tells(2, 10, 0)
+	late := *a
+	a.tells(3, 20, 0)
+	a.tells(4, 30, 0)
+	late.tells(5, 20, 0)
+	late.tells(5, 30, 0)
+	require.EqualValues(t, 30, requests(b, 0, 5))
+	a.tells(6, 31, 0)
+	require.EqualValues(t, 31, requests(b, 0, 6))
+}
+
+// While a reporter is silent nothing is covered, and afterwards only what comes
+// then; what it counted meanwhile is not lost.
+func TestMissingReporter(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	a := &teller{book: b, name: "a", session: 1, began: 1}
+	c := &teller{book: b, name: "c", session: 1, began: 1}
+	for s := 2.; s < 10; s++ {
+		a.tells(s, uint64(s), 0)
+		c.tells(s, uint64(s), 0)
+	}
+	for s := 10.; s < 20; s++ {
+		a.tells(s, uint64(s), 0)
+		w := b.Window(php, at(0), at(s))
+		if s > 14 {
+			require.Equal(t, []string{"c"}, w.Missing)
+			require.Zero(t, w.Covered)
+		} else {
+			require.Empty(t, w.Missing)
+			require.InDelta(t, s, w.Covered.Seconds(), .01)
+		}
+	}
+	c.tells(20, 20, 0)
+	require.Zero(t, covered(b, 0, 20))
+	require.EqualValues(t, 39, requests(b, 0, 20))
+	a.tells(22, 22, 0)
+	c.tells(22, 22, 0)
+	require.InDelta(t, 1, covered(b, 0, 22), .01)
+	require.EqualValues(t, 5, requests(b, 21, 22), "the burst is not within what is covered")
+
+	b.Heard("c", at(26))
+	a.tells(26, 23, 0)
+	require.InDelta(t, 5, covered(b, 0, 26), .01)
+	b.Gone("c", at(27))
+	require.InDelta(t, 6, covered(b, 0, 27), .01, "it said all before it went")
+	a.tells(28, 24, 0)
+	require.Empty(t, b.Window(php, at(0), at(28)).Missing)
+	require.Equal(t, 3, b.Window(php, at(0), at(28)).Proxies, "its proxies went with it")
+
+	// It comes back in the same life: what it has counted is still known.
+	b.Expect("c", at(29))
+	a.tells(29, 24, 0)
+	c.tells(30, 26, 0)
+	require.EqualValues(t, 24+26, requests(b, 0, 30), "each counted once")
+
+	// It dies in silence: what it had counted since is lost.
+	a.tells(37, 25, 0)
+	b.Gone("c", at(37))
+	a.tells(37.5, 26, 0)
+	require.Zero(t, covered(b, 0, 37.9))
+}
+
+// A clock that is set back moves nothing into another window, loses nothing and
+// stops nothing.
+func TestClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(1000))
+	a := &teller{book: b, name: "a", session: 1, began: 1008}
+	a.tells(1010, 10, 0)
+	a.began = 8
+	a.tells(11, 20, 1)
+	require.EqualValues(t, 20, requests(b, 0, 11))
+	a.tells(12, 30, 2)
+	require.EqualValues(t, 10, requests(b, 11.5, 12))
+	require.EqualValues(t, 30, requests(b, 0, 12))
+	require.InDelta(t, 12, covered(b, 0, 12), 1.1)
+	n, failed := b.Spent(php)
+	require.EqualValues(t, 30, n)
+	require.EqualValues(t, 2, failed)
+	a.tells(5000, 40, 2)
+	require.Zero(t, covered(b, 0, 5000), "an hour without a word")
+	require.EqualValues(t, 10, requests(b, 4990, 5000))
+}
+
+// Windows of whichever length end with the sums that were told in them.
+func TestWindowsAgainstModel(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(30) {
+		m := newModel(seed)
+		for range 400 {
+			m.step()
+		}
+		m.check(t)
+	}
+}
+
+// model is what is delivered to a Book, noted one by one.
+type model struct {
+	r       *rand.Rand
+	seed    uint64
+	now     float64
+	book    *Book
+	tellers []*modelTeller
+	// delivered is what arrived at which second, and what was counted then.
+	delivered []delivery
+	spent     uint64
+	monotone  bool
+}
+
+type delivery struct {
+	second int64
+	counts map[Key]uint64
+}
+
+// modelTeller is a reporter whose messages are late, doubled and lost.
+type modelTeller struct {
+	name              string
+	session, sequence uint64
+	began             float64
+	counts            map[Key]uint64
+	told              map[Key]uint64
+	heard             float64
+	known             bool
+	history           []*Message
+}
+
+func newModel(seed uint64) *model {
+	m := &model{r: rand.New(rand.NewPCG(seed, 3)), seed: seed, book: NewBook(at(0)), monotone: true}
+	for i := range 3 {
+		m.tellers = append(m.tellers, &modelTeller{
+			name: fmt.Sprint("r", i), session: 1, began: float64(-i * 50), counts: make(map[Key]uint64), told: make(map[Key]uint64),
+		})
+	}
+	return m
+}
+
+func (m *model) step() {
+	m.now += m.r.Float64() * 4
+	for _, t := range m.tellers {
+		if t.began > m.now {
+			continue
+		}
+		for _, service := range []discovery.Key{php, api} {
+			for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+				if m.r.IntN(2) == 0 {
+					t.counts[Key{Service: service, Port: uint16(80 + m.r.IntN(2)), Platform: platform}] += m.r.Uint64N(50)
+				}
+			}
+		}
+		switch m.r.IntN(10) {
+		case 0: // it is lost
+			t.sequence++
+		case 1: // what is old comes again
+			if len(t.history) > 0 {
+				m.book.Add(t.name, t.history[m.r.IntN(len(t.history))], at(m.now))
+			}
+		case 2: // it dies and comes back
+			t.session, t.sequence, t.began, t.counts = t.session+1, 0, m.now+m.r.Float64(), make(map[Key]uint64)
+			t.told = make(map[Key]uint64)
+		case 3:
+			m.book.Heard(t.name, at(m.now))
+			m.heard(t)
+		default:
+			m.deliver(t)
+		}
+	}
+	n, _ := m.book.Spent(php)
+	m.monotone = m.monotone && n >= m.spent
+	m.spent = n
+}
+
+func (m *model) heard(t *modelTeller) {
+	if t.known {
+		t.heard = m.now
+	}
+}
+
+func (m *model) deliver(t *modelTeller) {
+	t.sequence++
+	msg := &Message{
+		Session: t.session, Sequence: t.sequence, Full: m.r.IntN(2) == 0,
+		Age:    time.Duration((m.now - t.began) * float64(time.Second)),
+		Report: Report{Totals: Totals{Outcomes: make(map[Key]*Counts), Load: maps.Clone(t.counts)}},
+	}
+	for key, n := range t.counts {
+		if !msg.Full && n == t.told[key] {
+			continue
+		}
+		c := &Counts{Requests: n, Endpoints: map[string]EndpointCounts{"e": {Requests: n}}}
+		c.Failures[Reset] = n / 2
+		c.Latency.Add(uint64(key.Port), n)
+		msg.Outcomes[key] = c
+	}
+	first := len(t.history) == 0 || t.history[len(t.history)-1].Session != t.session
+	d := delivery{second: int64(m.now), counts: make(map[Key]uint64)}
+	if !first || t.began > t.heard {
+		for key, n := range t.counts {
+			if first {
+				d.counts[key] = n
+			} else {
+				d.counts[key] = n - t.told[key]
+			}
+		}
+	}
+	m.delivered = append(m.delivered, d)
+	t.told, t.known, t.heard = maps.Clone(t.counts), true, m.now
+	t.history = append(t.history, msg)
+	m.book.Add(t.name, msg, at(m.now))
+}
+
+func (m *model) check(t *testing.T) {
+	t.Helper()
+	require.True(t, m.monotone, "seed %d", m.seed)
+	for _, length := range []float64{0.5, 10, 60, 140, 600, 3000} {
+		// Further back than the seconds are kept, windows begin with a full ten.
+		from := m.now - length
+		if length > fineFor {
+			from = math.Ceil(from/coarse) * coarse
+		}
+		want := make(map[Key]uint64)
+		for _, d := range m.delivered {
+			if float64(d.second) >= from {
+				for key, n := range d.counts {
+					want[key] += n
+				}
+			}
+		}
+		for _, service := range []discovery.Key{php, api} {
+			w := m.book.Window(service, at(from), at(m.now))
+			for key, c := range w.Outcomes {
+				require.Equal(t, want[key], c.Requests, "seed %d: %v over %vs", m.seed, key, length)
+				require.Equal(t, want[key], c.Latency.Total(), "seed %d: %v over %vs", m.seed, key, length)
+				require.Equal(t, want[key], c.Endpoints["e"].Requests)
+				require.Equal(t, want[key], w.Load[key])
+				delete(want, key)
+			}
+		}
+		for key, n := range want {
+			require.Zero(t, n, "seed %d: %v over %vs", m.seed, key, length)
+		}
+	}
+}
+
+// What nobody tells of any more is forgotten, and so is who is gone.
+func TestForgets(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	a := &teller{book: b, name: "a", session: 1, began: 1}
+	for s := 2.; s < 8000; s++ {
+		a.tells(s, uint64(s), 0)
+	}
+	s := b.services[php]
+	require.LessOrEqual(t, len(s.recent), fineFor+1)
+	require.LessOrEqual(t, len(s.old), int(kept/time.Second)/coarse+1)
+	require.EqualValues(t, 3600, requests(b, 4400, 7999))
+	b.Gone("a", at(8000))
+	b.Add("z", &Message{Session: 1, Sequence: 1, Full: true}, at(8001+kept.Seconds()+sweepEvery.Seconds()))
+	b.Heard("z", at(8100+2*kept.Seconds()))
+	require.Empty(t, b.services)
+	require.Len(t, b.reporters, 1)
+}
+
+// Numbers that nobody can have counted stay numbers.
+func TestSumsStayAtTheLargest(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	a := &teller{book: b, name: "a", session: 1, began: 1}
+	last := uint64(0)
+	for s := 2.; s < 400; s += 2 {
+		a.tells(s, math.MaxUint64/2, math.MaxUint64/2)
+		a.tells(s+1, 1, 1)
+		n, failed := b.Spent(php)
+		require.GreaterOrEqual(t, n, last)
+		require.Equal(t, n, failed)
+		last = n
+	}
+	w := b.Window(php, at(0), at(400))
+	c := w.Counts(discovery.Pods)
+	require.EqualValues(t, uint64(math.MaxUint64), c.Requests)
+	require.EqualValues(t, uint64(math.MaxUint64), c.Latency.Total())
+}
+
+// Silent proxies are named by their Service, a few of them.
+func TestSilentProxies(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	for i := range 4 {
+		r := counted(1, 0)
+		r.Silent = map[discovery.Key][]string{php: {fmt.Sprint("node-", i), "node-x", fmt.Sprint("nodf-", i)}, api: {"other"}}
+		b.Add(fmt.Sprint("r", i), &Message{Session: 1, Sequence: 1, Report: r}, at(1))
+	}
+	w := b.Window(php, at(0), at(1))
+	require.Equal(t, []string{"node-0", "node-1", "node-2", "node-3", "node-x"}, w.Silent)
+	require.Equal(t, 12, w.Proxies)
+}
+
+func TestHistogramOf(t *testing.T) {
+	t.Parallel()
+	h := HistogramOf([]Bucket{{7, 1}, {3, 2}, {7, 4}, {9, 0}, {math.MaxUint16, 8}, {3, math.MaxUint64}})
+	require.Equal(t, []Bucket{{3, math.MaxUint64}, {7, 5}}, h.Buckets)
+}
+
+// busy returns what a replica tells of a Service with thirty endpoints.
+func busy(n uint64) Report {
+	r := Report{Totals: Totals{Outcomes: make(map[Key]*Counts)}}
+	for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		c := &Counts{Requests: n * 30, Endpoints: make(map[string]EndpointCounts)}
+		for i := range uint64(30) {
+			c.Endpoints[fmt.Sprint("i-0123456789abcdef", i)] = EndpointCounts{Requests: n}
+			c.Latency.Add(1000+500*i, n)
+		}
+		r.Outcomes[Key{Service: php, Port: 80, Platform: platform}] = c
+	}
+	return r
+}
+
+func BenchmarkAdd(b *testing.B) {
+	book := NewBook(at(0))
+	b.ReportAllocs()
+	for n := uint64(1); b.Loop(); n++ {
+		book.Add("a", &Message{Session: 1, Sequence: n, Full: true, Report: busy(n)}, at(float64(n)))
+	}
+}
+
+func BenchmarkWindow(b *testing.B) {
+	book := NewBook(at(0))
+	for n := range uint64(4000) {
+		book.Add("a", &Message{Session: 1, Sequence: n + 1, Full: true, Report: busy(n)}, at(float64(n)))
+	}
+	for _, length := range []float64{30, 120, 3600} {
+		b.Run(fmt.Sprintf("%vs", length), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				book.Window(php, at(4000-length), at(4000))
+			}
+		})
+	}
+}
