@@ -65,8 +65,7 @@ func divisionOf(r catalog.Reader, svc *discovery.Service) division {
 	case status.Phase == v1alpha1.ShiftCompleted:
 		// The home is recorded by now, but another replica may see the record
 		// later than the status: what has moved must not move back meanwhile.
-		// A spec that was edited since is about something else.
-		if status.ObservedGeneration == 0 || status.ObservedGeneration == d.object.Generation {
+		if status.Direction != "" {
 			d.pods = sideShare(movedTo(spec, status), ShareTotal)
 		}
 		return d
@@ -111,9 +110,13 @@ func movedTo(spec *v1alpha1.TrafficShiftSpec, status *v1alpha1.TrafficShiftStatu
 	return TargetOf(&v1alpha1.TrafficShiftSpec{Direction: cmp.Or(status.Direction, spec.Direction)})
 }
 
-// begun reports whether a shift has a share of its own. Until then all traffic
-// is at home, even where home is the backing that should be moved to.
+// begun reports whether a shift that has nothing is one that says so. Until
+// then all traffic is at home, even where home is the backing that it should be
+// moved to.
 func begun(status *v1alpha1.TrafficShiftStatus) bool {
+	if status.Direction == "" {
+		return false // whoever has it all without it is not known
+	}
 	switch status.Phase {
 	case "", v1alpha1.ShiftPending:
 		return false
@@ -183,7 +186,6 @@ func (s *Shift) ref() discovery.ObjectRef {
 type routedBy struct {
 	uid, direction, percent, shadow, methods string
 	begun, completed                         bool
-	generation                               int64
 }
 
 func routedByOf(s *discovery.ShiftState) routedBy {
@@ -193,9 +195,6 @@ func routedByOf(s *discovery.ShiftState) routedBy {
 	out := routedBy{
 		uid: s.UID, direction: string(s.Status.Direction), percent: string(s.Status.Percent), shadow: string(s.Status.ShadowPercent),
 		begun: begun(s.Status), completed: s.Status.Phase == v1alpha1.ShiftCompleted,
-	}
-	if out.completed {
-		out.generation = s.Status.ObservedGeneration
 	}
 	methods := make([]string, len(s.Status.ShadowMethods))
 	for i, m := range s.Status.ShadowMethods {

@@ -59,7 +59,7 @@ func onHome(home discovery.Platform) rows {
 
 func TestShiftShares(t *testing.T) {
 	t.Parallel()
-	rolledBack := v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftRolledBack, Percent: "0", Step: -1, RolledBack: true}
+	rolledBack := v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftRolledBack, Percent: "0", Step: -1, RolledBack: true, Direction: v1alpha1.InstancesToPods}
 	for name, c := range map[string]struct {
 		home   discovery.Platform
 		spec   func(*v1alpha1.TrafficShift)
@@ -75,6 +75,11 @@ func TestShiftShares(t *testing.T) {
 		"all, while it soaks":            {discovery.Instances, nil, new(shifting("100.00")), ShareTotal, false},
 		"rolled back":                    {discovery.Instances, nil, &rolledBack, 0, false},
 		"rolled back with another home":  {discovery.Pods, nil, &rolledBack, 0, false},
+		"rolled back, then turned round": {discovery.Instances, func(o *v1alpha1.TrafficShift) { o.Spec.Direction = v1alpha1.PodsToInstances }, &rolledBack, 0, false},
+		"turned round in an older status": {
+			discovery.Instances, func(o *v1alpha1.TrafficShift) { o.Spec.Direction = v1alpha1.PodsToInstances },
+			&v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftRolledBack, Percent: "0", Step: -1, RolledBack: true}, 0, false,
+		},
 		"pending where nothing can move": {discovery.Pods, nil, &v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftPending, Percent: "0", Step: -1}, ShareTotal, false},
 		"paused before the first step":   {discovery.Pods, nil, &v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftPaused, Percent: "0", Step: -1}, ShareTotal, false},
 		"pending again with a share":     {discovery.Instances, nil, &v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftPending, Percent: "10", Step: 1}, 100_000, false},
@@ -88,11 +93,14 @@ func TestShiftShares(t *testing.T) {
 		"pinned, no state": {discovery.Instances, func(o *v1alpha1.TrafficShift) { o.Spec.Pin = "7" }, nil, 70_000, false},
 		"completed, and the record is late": {
 			discovery.Instances, nil,
-			&v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted, Percent: "100"}, ShareTotal, true,
+			&v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted, Direction: v1alpha1.InstancesToPods, Percent: "100"}, ShareTotal, true,
 		},
-		"completed, and edited since": {
-			discovery.Pods, func(o *v1alpha1.TrafficShift) { o.Generation, o.Spec.Direction = 2, v1alpha1.PodsToInstances },
-			&v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted, ObservedGeneration: 1, Percent: "100"}, ShareTotal, true,
+		"completed, and turned round since": {
+			discovery.Pods, func(o *v1alpha1.TrafficShift) { o.Spec.Direction = v1alpha1.PodsToInstances },
+			&v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted, Direction: v1alpha1.InstancesToPods, Percent: "100"}, ShareTotal, true,
+		},
+		"completed, as an older status says it": {
+			discovery.Pods, nil, &v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted, Percent: "100"}, ShareTotal, true,
 		},
 		"the status of an object that was here before": {
 			discovery.Instances, func(o *v1alpha1.TrafficShift) { o.UID = types.UID("new") }, new(shifting("50")), 0, false,
