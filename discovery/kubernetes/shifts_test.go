@@ -60,7 +60,11 @@ func stateOf(o *v1alpha1.TrafficShift) *discovery.ShiftState {
 
 func newShifts(t *testing.T, kube *harness.Kube) *Shifts {
 	t.Helper()
-	r := newReplica(t, kube, nil)
+	return shiftsOf(t, newReplica(t, kube, nil))
+}
+
+func shiftsOf(t *testing.T, r *replica) *Shifts {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s, shutdown, err := r.NewShifts(ctx)
 	require.NoError(t, err)
@@ -76,7 +80,38 @@ func TestShifts(t *testing.T) {
 	t.Parallel()
 	kube := startKube(t)
 	kube.ApplyYAML(t, service)
-	a, b := newShifts(t, kube), newShifts(t, kube)
+	one, two := newReplica(t, kube, nil), newReplica(t, kube, nil)
+	a, b := shiftsOf(t, one), shiftsOf(t, two)
+
+	t.Run("every replica hears of a status, and goes on from it", func(t *testing.T) {
+		applyShift(t, kube, "heard")
+		heard := func(r *replica, percent v1alpha1.Percent) *discovery.ShiftState {
+			t.Helper()
+			var row *discovery.ShiftState
+			harness.Eventually(t, 20*time.Second, "the state", func() error {
+				var ok bool
+				if row, ok = catalog.ShiftStates.Get(r.catalog.Read(), "web/heard"); !ok || row.Status.Percent != percent {
+					return fmt.Errorf("it is %+v", row)
+				}
+				return nil
+			})
+			return row
+		}
+		stale := heard(two, "")
+		for i, percent := range []v1alpha1.Percent{"1", "10", "100"} {
+			r, s := one, a
+			if i%2 == 1 {
+				r, s = two, b // the leader changes
+			}
+			next := *heard(r, []v1alpha1.Percent{"", "1", "10"}[i])
+			next.Status = next.Status.DeepCopy()
+			next.Status.Phase, next.Status.Percent = v1alpha1.ShiftShifting, percent
+			require.NoError(t, s.Save(t.Context(), &next))
+			heard(one, percent)
+			heard(two, percent)
+		}
+		require.ErrorIs(t, b.Save(t.Context(), stale), discovery.ErrConflict)
+	})
 
 	t.Run("a status holds only for the version that it was computed from", func(t *testing.T) {
 		applyShift(t, kube, "fenced")
