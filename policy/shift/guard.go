@@ -292,10 +292,12 @@ func (j *judge) abandoned() Verdict {
 // silence fails a target that is not heard of although it is asked.
 //
 // It does not judge where answers last so long that they cannot have come yet,
-// as streams do: a request is counted when it has ended.
+// as streams do: a request is counted when it has ended. Nor does it before a whole
+// window is covered: a load report is about the seconds before it, so a new leader
+// hears of requests whose ends it did not see.
 func (j *judge) silence() Verdict {
 	const figure = "silence"
-	if answer := j.source.Latency.Quantile(.5); answer > float64(j.o.Stable.Microseconds())/4 {
+	if answer := j.source.Latency.Quantile(.5); answer > float64(j.o.Stable.Microseconds())/4 || j.o.Covered < j.o.Window {
 		return content
 	}
 	seen, heard := j.target.Requests, j.target.Requests+j.target.Abandoned
@@ -306,7 +308,7 @@ func (j *judge) silence() Verdict {
 		return fail(figure, "load reports count %s %s to %s, of which %s answered", thousands(j.target.Load), j.unit, j.targetName, none(seen))
 	}
 	others := float64(policy.ShareTotal - j.share)
-	if others == 0 || j.o.Stable < j.o.Window || j.o.Covered < j.o.Window {
+	if others == 0 || j.o.Stable < j.o.Window {
 		return content
 	}
 	expected := float64(j.source.Requests) * float64(j.share) / others
@@ -454,9 +456,9 @@ func (j *judge) reporters() Verdict {
 func (j *judge) whole() Verdict {
 	switch {
 	case j.o.Covered < j.o.Window:
-		return hold("window", "%s of the window of %s were seen since this replica leads", j.o.Covered.Truncate(time.Second), j.o.Window)
+		return hold("window", "what callers got is known without a gap for %s of the window of %s", j.o.Covered.Truncate(time.Second), hours(j.o.Window))
 	case j.o.Stable < j.o.Window:
-		return hold("window", "the share is %s old, the window is %s", j.o.Stable.Truncate(time.Second), j.o.Window)
+		return hold("window", "the share is %s old, the window is %s", j.o.Stable.Truncate(time.Second), hours(j.o.Window))
 	}
 	return content
 }
@@ -468,7 +470,7 @@ func (j *judge) requests() Verdict {
 		return content
 	}
 	return hold("minRequests", "%s answered %s of the %s %s in %s that a verdict needs",
-		j.targetName, thousands(n), thousands(j.minRequests), j.unit, j.o.Window)
+		j.targetName, thousands(n), thousands(j.minRequests), j.unit, hours(j.o.Window))
 }
 
 // retries holds where retries hide failures: callers get what they want, but

@@ -383,7 +383,7 @@ func TestGuardHealthyForADay(t *testing.T) {
 			r := rand.New(rand.NewPCG(21, 22))
 			o := &Observation{Window: seconds(length), Covered: seconds(length), Stable: seconds(length), SharePods: 500_000}
 			draw := func() (c outcome.Counts) {
-				c.Requests = poisson(r, 10)
+				c.Requests = poisson(r, 6)
 				for range c.Requests {
 					if r.Float64() < .001 {
 						c.Failures[outcome.ServerError]++
@@ -421,7 +421,7 @@ func TestGuardHealthyForADay(t *testing.T) {
 func TestGuardFindsFivePercent(t *testing.T) {
 	t.Parallel()
 	slowest := 0
-	for seed := range uint64(30) {
+	for seed := range uint64(15) {
 		s := scenario{pods: always(failing(.05, outcome.ServerError)), percent: 1, within: 150, demand: func(int) float64 { return 500 }}
 		verdicts := s.run(seed)
 		require.Equal(t, Fail, verdicts[len(verdicts)-1].Result)

@@ -244,11 +244,11 @@ func TestJudge(t *testing.T) {
 			o.Pods.FailedOver = 100
 		}},
 		{
-			name: "seen too short", want: Hold, figure: "window", reason: "40s of the window of 2m0s were seen since this replica leads",
+			name: "seen too short", want: Hold, figure: "window", reason: "what callers got is known without a gap for 40s of the window of 2m",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Covered, o.Stable = 40*time.Second, 40*time.Second },
 		},
 		{
-			name: "too few", want: Hold, figure: "minRequests", reason: "pods answered 499 of the 500 requests in 2m0s that a verdict needs",
+			name: "too few", want: Hold, figure: "minRequests", reason: "pods answered 499 of the 500 requests in 2m that a verdict needs",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Pods.Requests, o.Pods.Load = 499, 499 },
 		},
 		{name: "the default of minRequests", want: Hold, figure: "minRequests", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
@@ -300,7 +300,7 @@ func TestJudge(t *testing.T) {
 			o.Shadow = &outcome.Pairs{Compared: 1000, StatusDiffers: 100}
 		}},
 		{
-			name: "no mirrored answer", want: Hold, figure: "minRequests", reason: "0 of the 500 mirrored requests in 2m0s that a verdict needs could be compared",
+			name: "no mirrored answer", want: Hold, figure: "minRequests", reason: "0 of the 500 mirrored requests in 2m that a verdict needs could be compared",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.SharePods, o.Pods, o.Shadow = 0, Side{}, &outcome.Pairs{}
 			},
@@ -335,6 +335,9 @@ func TestJudge(t *testing.T) {
 				o.Pods.Failures[outcome.Timeout], o.Instances.Failures[outcome.Timeout] = 20, 180
 			},
 		},
+		{name: "load that a new leader did not see the end of", want: Hold, figure: "window", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+			o.Covered, o.Pods = time.Second, Side{Load: 500}
+		}},
 		{name: "a stream that goes on is not silence", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 			o.Pods = Side{Load: 5000}
 			o.Instances.Latency = outcome.Histogram{}

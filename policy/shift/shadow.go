@@ -87,7 +87,7 @@ func (j *judge) mirrorRequests() Verdict {
 		return j.whole()
 	case n < j.minRequests:
 		return hold("minRequests", "%s of the %s mirrored requests in %s that a verdict needs could be compared",
-			thousands(n), thousands(j.minRequests), j.o.Window)
+			thousands(n), thousands(j.minRequests), hours(j.o.Window))
 	}
 	return content
 }

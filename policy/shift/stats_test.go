@@ -98,7 +98,7 @@ func poisson(r *rand.Rand, mean float64) uint64 {
 // process at the guard's level, which looksPerWindow is above.
 func TestLooksPerWindow(t *testing.T) {
 	t.Parallel()
-	const window, days, perDay = 120, 300, 24 * 60 * 60
+	const window, days, perDay = 120, 150, 24 * 60 * 60
 	r := rand.New(rand.NewPCG(5, 6))
 	for _, expected := range []float64{1, 10, 100} {
 		const n, p = 1_000_000, 1e-6
