@@ -55,8 +55,8 @@ func divisionOf(r catalog.Reader, svc *discovery.Service) division {
 	}
 	d.object = shifts[0]
 	spec := &d.object.Spec.(*v1alpha1.TrafficShift).Spec
-	target := TargetOf(spec)
 	status := statusOfShift(r, d.object)
+	target := movedTo(spec, status)
 	pinned, isPinned := Millionths(spec.Pin)
 	share, isMoving := Millionths(status.Percent)
 	switch {
@@ -65,16 +65,17 @@ func divisionOf(r catalog.Reader, svc *discovery.Service) division {
 	case status.Phase == v1alpha1.ShiftCompleted:
 		// The home is recorded by now, but another replica may see the record
 		// later than the status: what has moved must not move back meanwhile.
-		if status.Direction != "" {
-			d.pods = sideShare(movedTo(spec, status), ShareTotal)
+		// Where the status does not say what it is about, that is the spec that it observed.
+		if status.Direction != "" || status.ObservedGeneration != 0 && status.ObservedGeneration == d.object.Generation {
+			d.pods = sideShare(target, ShareTotal)
 		}
 		return d
 	case isMoving && (share > 0 || begun(status)):
-		d.pods = sideShare(movedTo(spec, status), share)
+		d.pods = sideShare(target, share)
 	}
 	d.shift = &Shift{Object: d.object.Name(), Pods: d.pods, Cohort: cohortOf(spec.Cohort)}
 	if !isPinned {
-		d.shift.Shadow = shadowOf(movedTo(spec, status), status)
+		d.shift.Shadow = shadowOf(target, status)
 	}
 	return d
 }
@@ -186,6 +187,7 @@ func (s *Shift) ref() discovery.ObjectRef {
 type routedBy struct {
 	uid, direction, percent, shadow, methods string
 	begun, completed                         bool
+	generation                               int64
 }
 
 func routedByOf(s *discovery.ShiftState) routedBy {
@@ -195,6 +197,9 @@ func routedByOf(s *discovery.ShiftState) routedBy {
 	out := routedBy{
 		uid: s.UID, direction: string(s.Status.Direction), percent: string(s.Status.Percent), shadow: string(s.Status.ShadowPercent),
 		begun: begun(s.Status), completed: s.Status.Phase == v1alpha1.ShiftCompleted,
+	}
+	if out.completed {
+		out.generation = s.Status.ObservedGeneration
 	}
 	methods := make([]string, len(s.Status.ShadowMethods))
 	for i, m := range s.Status.ShadowMethods {

@@ -256,7 +256,12 @@ func TestShiftFindings(t *testing.T) {
 		},
 		"sessions with a cohort": {header, policy(v1alpha1.TrafficSettings{SessionPersistence: &gatewayv1.SessionPersistence{}}), "sessions stay until a step moves their user", ""},
 		"sessions without":       {nil, policy(v1alpha1.TrafficSettings{SessionPersistence: &gatewayv1.SessionPersistence{}}), "a client's next request may go to the other side", ""},
-		"pinned":                 {func(o *v1alpha1.TrafficShift) { o.Spec.Pin = "5" }, nil, "True/Accepted: spec.pin: the pods have 5% whatever", ""},
+		"completed, and its Service's home changed since": {
+			nil, func(in *rows) {
+				in.states = []*discovery.ShiftState{state("t", v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted, Direction: v1alpha1.InstancesToPods, Percent: "100"})}
+			}, "True/Accepted: spec.serviceRef: it has completed and keeps all traffic with the pods, although the instances are the Service's home", "",
+		},
+		"pinned": {func(o *v1alpha1.TrafficShift) { o.Spec.Pin = "5" }, nil, "True/Accepted: spec.pin: the pods have 5% whatever", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

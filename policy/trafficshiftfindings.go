@@ -144,12 +144,12 @@ func (v *shiftValidation) cookie() {
 func (v *shiftValidation) sides(m *Service) {
 	target := TargetOf(v.spec)
 	if m.Home == target && m.Shift != nil && !begun(statusOfShift(v.r, v.object)) {
-		other := v1alpha1.PodsToInstances
-		if target == discovery.Instances {
-			other = v1alpha1.InstancesToPods
-		}
 		v.refuse("spec.direction", ReasonInvalid, fmt.Sprintf("the %s are the home of Service %s already (%s), so there is nothing to move", target, v.service, m.HomeBecause),
-			fmt.Sprintf("state direction: %s, or remove the TrafficShift", other))
+			fmt.Sprintf("state direction: %s, or remove the TrafficShift", opposite(target)))
+	}
+	if s := statusOfShift(v.r, v.object); s.Phase == v1alpha1.ShiftCompleted && m.Shift == nil && m.Home != movedTo(v.spec, s) {
+		v.warn("spec.serviceRef", ReasonAccepted, fmt.Sprintf("it has completed and keeps all traffic with the %s, although the %s are the Service's home (%s)", movedTo(v.spec, s), m.Home, m.HomeBecause),
+			fmt.Sprintf("to take the traffic back in steps, state direction: %s; removing the TrafficShift takes it home at once", opposite(movedTo(v.spec, s))))
 	}
 	for _, side := range []struct {
 		platform discovery.Platform
@@ -167,6 +167,14 @@ func (v *shiftValidation) sides(m *Service) {
 			Message: fmt.Sprintf("Service %s has no %s, which %s", v.service, side.platform, side.meaning), Remedy: remedy,
 		})
 	}
+}
+
+// opposite returns the direction that takes traffic away from a backing.
+func opposite(target discovery.Platform) v1alpha1.ShiftDirection {
+	if target == discovery.Instances {
+		return v1alpha1.InstancesToPods
+	}
+	return v1alpha1.PodsToInstances
 }
 
 // hasBacking reports whether a Service has anything on a platform.

@@ -217,3 +217,50 @@ func TestFindWorkload(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, explain.Workload{Namespace: "web", Zone: "c"}, got)
 }
+
+// Without a control plane a pinned share says where the traffic is.
+const pinned = `
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficShift
+metadata: {name: cart, namespace: web}
+spec:
+  serviceRef: {name: cart}
+  direction: PodsToInstances
+  cohort: {cookie: {name: causeway, ttl: 720h}}
+  steps: [{percent: "1", hold: 10m}, {percent: "100", hold: 1h}]
+  pin: "30"
+`
+
+// explain says which side of a shift a user is on, and what the shift does.
+func TestExplainShift(t *testing.T) {
+	dir := explainedDir(t)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "shift.yaml"), []byte(pinned), 0o600))
+	ask := func(args ...string) string {
+		out, err := execute(t, append([]string{"explain", "request", "--config", dir, "--from", "web/cart", "GET", "http://cart/"}, args...)...)
+		require.NoError(t, err)
+		return out
+	}
+	for _, want := range []string{"TrafficShift web/cart", `cookie causeway = "user-1", place 666856 of 1,000,000: Service web/cart:80 on pods`, "70%", "30%"} {
+		require.Contains(t, ask("-H", "Cookie: causeway=user-1"), want)
+	}
+	require.Contains(t, ask(), "the answer sets it to the request's id")
+	require.Contains(t, ask(), "default-safe-keyless")
+
+	out, err := execute(t, "explain", "object", "shift/cart", "-n", "web", "--config", dir)
+	require.NoError(t, err)
+	for _, want := range []string{
+		"requests with the same cookie causeway stay on their side, which the mesh sets for 720h0m0s", "the pods get 70%", "the instances get 30%",
+		"spec.pin: the instances have 30%", "http/cart.web:80",
+	} {
+		require.Contains(t, out, want)
+	}
+
+	cat := catalog.New()
+	_, err = file.Load(dir, cat)
+	require.NoError(t, err)
+	views := serviceViews(cat.Read(), "web/cart")
+	require.Len(t, views, 1)
+	require.Equal(t, "web/cart", views[0].Shift)
+	require.Equal(t, "cookie causeway", views[0].Cohort)
+	require.InDelta(t, 70, views[0].Endpoints[0].Share, 1e-9)
+}
