@@ -43,7 +43,9 @@ func (h Hundredths) Percent() v1alpha1.Percent {
 func (h Hundredths) String() string { return string(h.Percent()) + " %" }
 
 // Millionths returns the part in the unit of shares (policy.ShareTotal).
-func (h Hundredths) Millionths() uint32 { return uint32(min(h, Whole)) * (policy.ShareTotal / uint32(Whole)) }
+func (h Hundredths) Millionths() uint32 {
+	return uint32(min(h, Whole)) * (policy.ShareTotal / uint32(Whole))
+}
 
 // Part returns the part as a number between 0 and 1.
 func (h Hundredths) Part() float64 { return float64(h) / float64(Whole) }

@@ -130,26 +130,33 @@ type Input struct {
 	// in charge; Problem says why.
 	Accepted bool
 	Problem  string
-	// Target is the backing that traffic moves to.
-	Target  discovery.Platform
+	// Target is the backing that traffic moves to: that of DirectionOf.
+	Target discovery.Platform
+	// Verdict about the share that the status has; its zero value is one that is missing, which holds.
 	Verdict Verdict
 	// Room is asked for a percent of the target.
 	Room func(v1alpha1.Percent) Room
 	// FailedOver is true while a backing that has a share has no usable endpoint, and FailedOverReason says which.
 	FailedOver       bool
 	FailedOverReason string
-	// Seen is for how long this leader has led and seen: a step is not ended before a whole window.
+	// Seen is for how long this leader has led and seen, by a clock that does not jump and from the
+	// last jump of the wall clock on: a step is not ended before a whole window.
 	Seen time.Duration
+	// Unsettled says why the share of the status is not yet in force everywhere, "" if it is: which
+	// proxies have not acknowledged it, or what they still send.
+	Unsettled string
 	// Frozen stops all steps, and Locked the way back too, because all configuration is frozen.
 	Frozen, Locked bool
 	FrozenBy       string
+	// Instances in service, for the record of where the shift began.
+	InstancesInService int
 	// Figures for the status.
 	Analysis *v1alpha1.ShiftAnalysis
 	Budget   *v1alpha1.ShiftBudget
-	// Fleet's instances in service, for the record of where the shift began.
-	InstancesInService int
-	// Deleting is true once the object is being deleted.
-	Deleting bool
+	// TargetIsHome is true if the Service's home is Target, as right after the home was recorded.
+	TargetIsHome bool
+	// Deleting is true once the object is being deleted, and NamespaceTerminating once its namespace is too.
+	Deleting, NamespaceTerminating bool
 }
 
 // Notice is something that happened, for Events, metrics and webhooks.
@@ -170,8 +177,9 @@ type Output struct {
 	// Notices of what changed, in order.
 	Notices []Notice
 	// Home is set when the Service's home must be recorded as the target before Status is
-	// written: the shift is complete.
+	// written: the shift is complete. It may be recorded again.
 	Home bool
-	// Release is true when the finalizer may go.
+	// Release is true when the finalizer may go, by what Object.Status says. Otherwise it must be there before
+	// Status is written.
 	Release bool
 }

@@ -583,6 +583,18 @@ type TrafficShiftStatus struct {
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 }
 
+// The conditions of a TrafficShift besides those of every kind.
+const (
+	// ConditionProgressing is False while something stands in the way of the
+	// next step, with the first such thing as its reason.
+	ConditionProgressing = "Progressing"
+	// ConditionGuardHealthy is True while the guard's verdict is Pass, False while
+	// it is Fail, and else Unknown.
+	ConditionGuardHealthy = "GuardHealthy"
+	// ConditionCapacityReady is False while the target could not carry the next step.
+	ConditionCapacityReady = "CapacityReady"
+)
+
 // ShiftAnalysis is what the guard saw over its last window.
 type ShiftAnalysis struct {
 	// Time at which the window ended.

@@ -1,0 +1,148 @@
+package shift
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// readCommand returns what the annotation of a TrafficShift says, nil for
+// nothing. What cannot be read has an id too, so that it is answered once.
+func readCommand(o *v1alpha1.TrafficShift) (*v1alpha1.ShiftCommand, error) {
+	text := o.Annotations[v1alpha1.CommandAnnotation]
+	if text == "" {
+		return nil, nil //nolint:nilnil // no command is no error
+	}
+	c := &v1alpha1.ShiftCommand{}
+	err := json.Unmarshal([]byte(text), c)
+	if err == nil && c.ID == "" {
+		err = fmt.Errorf("it has no id")
+	}
+	if err != nil {
+		sum := sha256.Sum256([]byte(text))
+		return &v1alpha1.ShiftCommand{ID: "unreadable-" + hex.EncodeToString(sum[:6]), Action: "command"},
+			fmt.Errorf("the annotation %s is not a command: %w: write it with `causeway shift`", v1alpha1.CommandAnnotation, err)
+	}
+	return c, nil
+}
+
+// obey carries out a command that was not carried out yet, or says why not. Its
+// id is written together with what it has changed.
+func (m *machine) obey() {
+	c, err := readCommand(m.in.Object)
+	if c == nil || c.ID == m.s.Command {
+		return
+	}
+	m.s.Command = c.ID
+	actor := cmp.Or(c.Actor, "somebody")
+	refusal := ""
+	if err != nil {
+		refusal = err.Error()
+	} else {
+		refusal = m.refusal(c)
+	}
+	if refusal != "" {
+		m.move(m.share, v1alpha1.EventCommand, actor, fmt.Sprintf("%s refused: %s", c.Action, refusal), true)
+		return
+	}
+	reason := string(c.Action)
+	if c.Reason != "" {
+		reason += ": " + c.Reason
+	}
+	switch c.Action {
+	case v1alpha1.ActionPause:
+		m.s.Paused = true
+	case v1alpha1.ActionResume:
+		m.s.Paused = false
+	case v1alpha1.ActionRollback:
+		m.takeBack(actor, reason)
+		return
+	case v1alpha1.ActionPromote:
+		if m.s.RolledBack {
+			m.restart(m.share, actor, reason+": the shift begins at its first step again")
+			m.notices = append(m.notices, Notice{
+				Event: v1alpha1.EventCommand, From: m.s.Percent, To: m.s.Percent, Step: m.s.Step, Actor: actor, Reason: reason,
+			})
+			return
+		}
+		step := m.s.Step
+		m.s.Approved = &step
+	}
+	m.move(m.share, v1alpha1.EventCommand, actor, reason, false)
+}
+
+// refusal says why a command cannot be carried out, "" if it can.
+func (m *machine) refusal(c *v1alpha1.ShiftCommand) string {
+	switch c.Action {
+	case v1alpha1.ActionPause:
+		if m.s.Paused {
+			return "it is paused already"
+		}
+	case v1alpha1.ActionResume:
+		switch {
+		case m.spec.Paused:
+			return "spec.paused holds the shift: set it to false"
+		case !m.s.Paused:
+			return "it is not paused"
+		}
+	case v1alpha1.ActionRollback:
+		switch {
+		case m.s.RolledBack:
+			return "it is at 0 % already"
+		case m.pinned:
+			return fmt.Sprintf("spec.pin holds the share at %s %%: set spec.pin to \"0\", or remove it and send the command again", m.spec.Pin)
+		case m.in.Locked:
+			return m.frozenText() + ": `causeway unfreeze` first, and send the command again"
+		}
+	case v1alpha1.ActionPromote:
+		return m.promotionRefusal(c)
+	default:
+		return fmt.Sprintf("there is no action %q: it is one of promote, pause, resume and rollback", c.Action)
+	}
+	return ""
+}
+
+// promotionRefusal says why a step cannot be promoted, "" if it can. Where the guard merely holds
+// the promotion stands, and the next step begins once the guard is content.
+func (m *machine) promotionRefusal(c *v1alpha1.ShiftCommand) string {
+	switch {
+	case c.Step != nil && *c.Step != m.s.Step:
+		return fmt.Sprintf("it is about %s, but now it is %s: look again and send it anew", stepText(*c.Step), stepText(m.s.Step))
+	case !m.in.Accepted:
+		return "the TrafficShift is not accepted: " + m.in.Problem
+	case m.stepsError != "":
+		return m.stepsError
+	case m.turned:
+		return "spec.direction was turned round: take the traffic back first"
+	case m.pinned:
+		return fmt.Sprintf("spec.pin holds the share at %s %%: remove it first", m.spec.Pin)
+	case m.spec.Paused:
+		return "spec.paused holds the shift: set it to false first"
+	case m.s.Paused:
+		return "the shift is paused: `causeway shift resume` first"
+	case m.in.Frozen || m.in.Locked:
+		return m.frozenText() + ": `causeway unfreeze` first"
+	case m.in.FailedOver:
+		return "a side stands in for the other: " + m.in.FailedOverReason
+	case m.in.Verdict.Result == Fail:
+		return "the guard fails: " + m.verdictText()
+	case m.s.RolledBack:
+		return ""
+	case m.s.Step < 0:
+		return "no step is under way that could end: status.waiting says what the first one needs"
+	case int(m.s.Step) == len(m.steps)-1 && m.share < Whole:
+		return "the last step is under way, and the shift stays there"
+	}
+	return ""
+}
+
+func stepText(position int32) string {
+	if position < 0 {
+		return "before the first step"
+	}
+	return fmt.Sprintf("step %d", position+1)
+}

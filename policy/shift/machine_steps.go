@@ -1,0 +1,228 @@
+package shift
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// step is a step of the spec as it is meant.
+type step struct {
+	// share of the target while the step is under way: a shadow leaves it as it was.
+	share    Hundredths
+	shadow   *v1alpha1.ShiftShadow
+	hold     time.Duration
+	approval bool
+}
+
+// load returns how much of the traffic the target has to carry, copies included.
+func (s *step) load() Hundredths {
+	load := s.share
+	if s.shadow != nil {
+		copies, _ := ParsePercent(s.shadow.Percent)
+		load += copies
+	}
+	return min(load, Whole)
+}
+
+// readSteps returns the steps of a spec with what each leaves as it was filled in.
+func readSteps(spec []v1alpha1.ShiftStep) ([]step, error) {
+	out := make([]step, len(spec))
+	share := Hundredths(0)
+	for i := range spec {
+		s := &spec[i]
+		if s.Percent != "" {
+			given, err := ParsePercent(s.Percent)
+			if err != nil {
+				return nil, fmt.Errorf("spec.steps[%d]: %w", i, err)
+			}
+			share = max(share, given)
+		}
+		if s.Shadow != nil {
+			if _, err := ParsePercent(s.Shadow.Percent); err != nil {
+				return nil, fmt.Errorf("spec.steps[%d].shadow: %w", i, err)
+			}
+		}
+		out[i] = step{share: share, shadow: s.Shadow, approval: s.Approval == v1alpha1.ApprovalRequired}
+		if s.Hold != nil {
+			out[i].hold = s.Hold.Duration
+		}
+	}
+	return out, nil
+}
+
+// shadowMethods returns the methods that a step copies, sorted.
+func shadowMethods(s *v1alpha1.ShiftShadow) []v1alpha1.ShiftMethod {
+	if len(s.Methods) == 0 {
+		return []v1alpha1.ShiftMethod{"GET", "HEAD"}
+	}
+	return slices.Compact(slices.Sorted(slices.Values(s.Methods)))
+}
+
+func methodsText(methods []v1alpha1.ShiftMethod) string {
+	texts := make([]string, len(methods))
+	for i, m := range methods {
+		texts[i] = string(m)
+	}
+	return strings.Join(texts, " and ")
+}
+
+// defaultWindow is what the guard judges over where the spec states nothing.
+const defaultWindow = 2 * time.Minute
+
+// windowOf returns the guard's window.
+func windowOf(g *v1alpha1.ShiftGuard) time.Duration {
+	if g.Window.Duration > 0 {
+		return g.Window.Duration
+	}
+	return defaultWindow
+}
+
+// clock meets a wall clock that jumps. Behind the beginning of the step the
+// hold begins anew. One that is far ahead of when figures were last kept, which they are
+// every refreshEvery, either jumped or nobody was there to look:
+// at least a window of the hold is then left.
+func (m *machine) clock() {
+	if m.s.StepStarted == nil {
+		return
+	}
+	if m.now.Before(m.s.StepStarted.Add(-time.Second)) {
+		m.s.StepStarted = stamp(m.now)
+		return
+	}
+	last := m.s.Analysis
+	if m.in.Analysis == nil || last == nil || last.Time == nil || m.now.Sub(last.Time.Time) < max(6*refreshEvery, m.window) {
+		return
+	}
+	if left := m.holdEnds().Sub(m.now); left < m.window {
+		m.s.StepStarted = stamp(m.s.StepStarted.Add(m.window - left))
+	}
+}
+
+// edits takes in what has changed in the spec since the status was written.
+func (m *machine) edits() {
+	o := m.in.Object
+	digest := digestOf(m.spec)
+	// A generation that has not changed means that another release digests otherwise.
+	if m.s.SpecDigest != "" && m.s.SpecDigest != digest && (o.Generation == 0 || o.Generation != m.s.ObservedGeneration) {
+		m.s.Approved = nil
+		if m.s.RolledBack && !m.in.Deleting {
+			m.restart(m.share, actorSpec, "the spec changed, so the shift begins anew")
+		}
+	}
+	m.s.SpecDigest = digest
+
+	wanted := m.spec.Direction
+	if wanted == "" {
+		wanted = v1alpha1.InstancesToPods
+	}
+	completed := m.s.Phase == v1alpha1.ShiftCompleted
+	if pin, err := ParsePercent(m.spec.Pin); m.spec.Pin != "" && err == nil && !m.in.Deleting {
+		m.pinned, m.pin = true, pin
+	}
+	switch {
+	case m.s.Direction == "":
+		m.s.Direction = wanted
+	case m.s.Direction == wanted || m.in.Deleting:
+	case completed && !m.pinned && m.share == Whole:
+		// What was moved is at home now: of the side that it is to move to next it is nothing.
+		m.s.Direction, m.s.Phase, m.adopted = wanted, v1alpha1.ShiftPending, true
+		m.share, m.s.Percent = 0, "0"
+		m.restart(Whole, actorSpec, "the direction was turned round: this is the share of the other side")
+	case !completed && m.share == 0 && !m.pinned && m.s.PinnedFrom == "":
+		m.s.Direction, m.adopted = wanted, true
+		m.restart(m.share, actorSpec, "the direction was turned round")
+	default:
+		m.turned = true
+		if m.pinned {
+			m.pin = Whole - m.pin
+		}
+	}
+}
+
+// restart lets the shift begin at its first step again.
+func (m *machine) restart(from Hundredths, actor, reason string) {
+	m.s.Step, m.s.Approved, m.s.RolledBack, m.s.StepStarted = -1, nil, false, nil
+	m.mirror(nil)
+	m.record(v1alpha1.EventStep, from, actor, reason)
+}
+
+// digestOf tells apart what a shift that was rolled back begins anew for. Who only pauses,
+// pins, notifies somebody else or decides what a failure leads to has not
+// changed what failed.
+func digestOf(spec *v1alpha1.TrafficShiftSpec) string {
+	text, err := json.Marshal(struct {
+		Direction v1alpha1.ShiftDirection
+		Cohort    *v1alpha1.ShiftCohort
+		Steps     []v1alpha1.ShiftStep
+		Guard     v1alpha1.ShiftGuard
+		Capacity  *v1alpha1.ShiftCapacity
+	}{spec.Direction, spec.Cohort, spec.Steps, spec.Guard, spec.Capacity})
+	if err != nil {
+		return ""
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// fits reports whether the step that is said to be under way is one that the share may belong to.
+func (m *machine) fits() bool {
+	i := int(m.s.Step)
+	switch {
+	case i < 0:
+		return m.share == 0 || len(m.steps) == 0 || m.share < m.steps[0].share
+	case i >= len(m.steps):
+		return false
+	case m.steps[i].share == m.share:
+		return true
+	}
+	return m.steps[i].share < m.share && (i == len(m.steps)-1 || m.steps[i+1].share > m.share)
+}
+
+// locate finds the step that is under way by the share, where steps have
+// changed under it: of those with this share the first, so that no hold is skipped, or else
+// the last one with a smaller share. The share stays as it is.
+func (m *machine) locate() {
+	if m.pinned || len(m.steps) == 0 {
+		return
+	}
+	if !m.fits() {
+		m.s.Step = -1
+		for i := range m.steps {
+			if at := m.steps[i].share; at <= m.share {
+				m.s.Step = int32(i)
+				if at == m.share {
+					break
+				}
+			}
+		}
+		if m.share == 0 && m.s.Step >= 0 {
+			// Shadows load the target: they begin as any step does.
+			m.s.Step = -1
+		}
+		m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
+		m.mirror(nil)
+	}
+	if m.s.Step < 0 {
+		return
+	}
+	st := &m.steps[m.s.Step]
+	switch {
+	case st.shadow == nil && m.s.ShadowPercent == "":
+	case st.shadow != nil && m.s.ShadowPercent == st.shadow.Percent && slices.Equal(m.s.ShadowMethods, shadowMethods(st.shadow)):
+	case st.shadow == nil:
+		m.mirror(nil)
+		m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
+	default:
+		// What is copied has changed: the step begins anew, as it would after the one before it.
+		m.mirror(nil)
+		m.s.Step, m.s.Approved, m.s.StepStarted = m.s.Step-1, nil, stamp(m.now)
+		m.locate()
+	}
+}
