@@ -1,0 +1,102 @@
+package shift
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// silence fails a target that is not heard of although it is asked.
+//
+// It does not judge where answers last so long that they cannot have come yet,
+// as streams do: a request is counted when it has ended. Nor does it before a whole
+// window is covered: a load report is about the seconds before it, so a new leader
+// hears of requests whose ends it did not see.
+func (j *judge) silence() Verdict {
+	const figure = "silence"
+	if answer := j.source.Latency.Quantile(.5); answer > float64(j.o.Stable.Microseconds())/4 || j.o.Covered < j.o.Window {
+		return content
+	}
+	seen, heard := j.target.Requests, j.target.Requests+j.target.Abandoned
+	if j.source.Abandoned > j.source.Requests {
+		seen = heard // here callers always leave before the end
+	}
+	if sent := float64(j.target.Load) / attempts; float64(seen) < sent/bunch && poissonLowerTail(seen, sent) < silentTail {
+		return fail(figure, "load reports count %s %s to %s, of which %s answered", thousands(j.target.Load), j.unit, j.targetName, none(seen))
+	}
+	others := float64(policy.ShareTotal - j.share)
+	if others == 0 || j.o.Stable < j.o.Window {
+		return content
+	}
+	expected := float64(j.source.Requests) * float64(j.share) / others
+	if poissonLowerTail(heard, expected/bunch) < silentTail {
+		return fail(figure, "%s %s were expected at %s by their share of what %s get, of which %s seen: "+
+			"either no proxy sends them or no user of the cohort is there",
+			thousands(uint64(expected)), j.unit, j.targetName, j.sourceName, none(heard))
+	}
+	return content
+}
+
+// failover judges requests that were meant for the target and that the source
+// had to answer because the target had no usable endpoint.
+func (j *judge) failover() Verdict {
+	const figure = "failover"
+	n, gone := j.target.Requests, j.target.FailedOver
+	reason := fmt.Sprintf("%s had to answer %s of %s %s meant for %s, which had no usable endpoint",
+		j.sourceName, thousands(gone), thousands(n), j.unit, j.targetName)
+	switch allowed, _ := j.allowed(); {
+	case gone >= earlyFailures && binomialTail(gone, n, .5) < j.alpha:
+		return Verdict{Fail, figure, reason}
+	case rate(gone, n) > max(allowed, notableExcess):
+		return Verdict{Hold, figure, reason}
+	}
+	return content
+}
+
+// reporters holds while proxies are known to ask but do not say what they got.
+func (j *judge) reporters() Verdict {
+	if len(j.o.Silent) == 0 {
+		return content
+	}
+	return hold("reporters", "load reports of %s count requests, but what became of them is not reported", strings.Join(j.o.Silent, ", "))
+}
+
+// whole holds until a whole window was seen at the present share.
+func (j *judge) whole() Verdict {
+	switch {
+	case j.o.Covered < j.o.Window:
+		return hold("window", "what callers got is known without a gap for %s of the window of %s", j.o.Covered.Truncate(time.Second), hours(j.o.Window))
+	case j.o.Stable < j.o.Window:
+		return hold("window", "the share is %s old, the window is %s", j.o.Stable.Truncate(time.Second), hours(j.o.Window))
+	}
+	return content
+}
+
+// requests holds until the target answered enough of them.
+func (j *judge) requests() Verdict {
+	n := j.target.Requests - min(j.target.FailedOver, j.target.Requests)
+	if n >= j.minRequests {
+		return content
+	}
+	return hold("minRequests", "%s answered %s of the %s %s in %s that a verdict needs",
+		j.targetName, thousands(n), thousands(j.minRequests), j.unit, hours(j.o.Window))
+}
+
+// retries holds where retries hide failures: callers get what they want, but
+// the target carries a load that it would not have, and has no reserve left.
+func (j *judge) retries() Verdict {
+	if j.o.Window < loadWindow {
+		return content
+	}
+	perRequest := func(s *Side) float64 { return float64(s.Load) / float64(max(1, s.Requests+s.Abandoned)) }
+	most := amplification
+	if j.source.Requests >= j.minRequests {
+		most = max(most, amplification*perRequest(j.source))
+	}
+	if got := perRequest(j.target); got > most {
+		return hold("retries", "%s take %.1f attempts for each request (at most %.1f): retries hide failures", j.targetName, got, most)
+	}
+	return content
+}

@@ -1,0 +1,94 @@
+package shift
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// metrics judges what other systems say.
+func (j *judge) metrics() Verdict {
+	worst := content
+	for i := range j.guard.Metrics {
+		m := &j.guard.Metrics[i]
+		switch v := j.metric(m); {
+		case v.Result == Fail:
+			return v
+		case v.Result == Hold && worst.Result == Pass:
+			worst = v
+		}
+	}
+	return worst
+}
+
+func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
+	figure := "metrics/" + m.Name
+	at := slices.IndexFunc(j.o.Metrics, func(answer Metric) bool { return answer.Name == m.Name })
+	switch {
+	case at < 0:
+		return hold(figure, "metric %s has no answer yet", m.Name)
+	case j.o.Metrics[at].Error != "":
+		return hold(figure, "metric %s has no answer: %s", m.Name, j.o.Metrics[at].Error)
+	}
+	value := j.o.Metrics[at].Value
+	if math.IsNaN(value) || math.IsInf(value, 0) {
+		return hold(figure, "metric %s is %v, which is no figure to judge by", m.Name, value)
+	}
+	for _, bound := range []struct {
+		field string
+		text  v1alpha1.SignedDecimal
+		out   func(bound float64) bool
+	}{
+		{"atLeast", m.AtLeast, func(bound float64) bool { return value < bound }},
+		{"atMost", m.AtMost, func(bound float64) bool { return value > bound }},
+	} {
+		if bound.text == "" {
+			continue
+		}
+		limit, ok := number(bound.text)
+		switch {
+		case !ok:
+			return hold(figure, "%s %q of metric %s is not a number", bound.field, bound.text, m.Name)
+		case bound.out(limit):
+			return fail(figure, "metric %s is %s (%s %s)", m.Name, strconv.FormatFloat(value, 'g', 6, 64), bound.field, bound.text)
+		}
+	}
+	return content
+}
+
+// errorBudget holds once the budget is spent, and while it burns too fast. It
+// fails if it is the target that burns it.
+func (j *judge) errorBudget() Verdict {
+	const figure = "errorBudget"
+	b := j.budget
+	if b == nil {
+		if j.guard.ErrorBudget != nil {
+			return hold(figure, "the error budget is not known")
+		}
+		return content
+	}
+	for _, burn := range b.Burns {
+		if !burn.over(b) {
+			continue
+		}
+		reason := fmt.Sprintf("the error budget burns at %s times the rate that the objective of %s %% allows over %s, and %s over %s (bound %s)",
+			burnText(burn.LongRate), trimFloat(100*b.Objective), hours(burn.Long), burnText(burn.ShortRate), hours(burn.Short), trimFloat(b.MaxBurnRate))
+		if !burn.sure(b) {
+			return hold(figure, "%s; not enough evidence to roll back", reason)
+		}
+		failed, n := j.target.Failed(), j.target.Requests
+		k2, n2 := j.source.Failed(), j.source.Requests
+		if j.share > 0 && failed >= earlyFailures && rate(failed, n) > notableRatio*rate(k2, j.sourceRequests(n2, k2)) {
+			return fail(figure, "%s: %s, %s", reason, j.answered(), j.causes())
+		}
+		return hold(figure, "%s; it is not %s that burn it", reason, j.targetName)
+	}
+	if b.Remaining <= 0 {
+		return hold(figure, "the error budget of %s is spent (%s %% left of what the objective of %s %% allows)",
+			hours(b.Period), remainingText(b.Remaining), trimFloat(100*b.Objective))
+	}
+	return content
+}

@@ -1,0 +1,121 @@
+package shift
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+)
+
+// above returns how many values of a histogram, in microseconds, are above a
+// bound for certain: those of the bound's own bucket, 3 % wide, may be below it.
+func above(h *outcome.Histogram, bound float64) uint64 {
+	return uint64(h.Above(uint64(bound*33/32) + 1))
+}
+
+// quantile returns the quantile that the guard judges.
+func (j *judge) quantile() float64 {
+	if l := j.guard.Latency; l != nil {
+		if q, ok := number(l.Quantile); ok && q > 0 && q < 1 {
+			return q
+		}
+	}
+	return defaultQuantile
+}
+
+// latency tests the stated bound of the target's quantile: no more than 1-q of
+// the values may be above it.
+func (j *judge) latency() Verdict {
+	const figure = "latency"
+	if j.guard.Latency == nil || j.guard.Latency.AtMost == nil || j.o.TCP {
+		return content
+	}
+	bound := j.guard.Latency.AtMost.Duration
+	micros, allowed := float64(bound.Microseconds()), 1-j.quantile()
+	h := &j.target.Latency
+	n, slow := h.Total(), above(h, micros)
+	if rate(slow, n) <= allowed {
+		return content
+	}
+	reason := fmt.Sprintf("%s of %s is %s (bound %s): %s of %s answers took longer, %s may", j.quantileName(), j.targetName,
+		latency(h.Quantile(1-allowed)), bound, thousands(slow), thousands(n), percentText(allowed))
+	if v := j.slowness(figure, reason, n, func(recent *Side) bool {
+		return rate(above(&recent.Recent.Latency, micros), recent.Recent.Latency.Total()) > allowed
+	}); v.Result != Pass {
+		return v
+	}
+	if binomialTail(slow, n, allowed) >= j.alpha {
+		return hold(figure, "%s; not enough evidence to roll back", reason)
+	}
+	k2, n2 := above(&j.source.Latency, micros), j.source.Latency.Total()
+	if binomialTail(k2, n2, allowed) < suspicion && j.compare(slow, n, k2, n2, notableExcess) >= j.alpha {
+		return hold(figure, "%s; that of %s is %s at the same time: going back would not help",
+			reason, j.sourceName, latency(j.source.Latency.Quantile(1-allowed)))
+	}
+	return Verdict{Fail, figure, reason}
+}
+
+// latencyIncrease compares the quantile with the source's at the same time: of
+// the target's values no larger part may be above the increased quantile of
+// the source than of the source's values are above its quantile.
+func (j *judge) latencyIncrease() Verdict {
+	const figure = "latencyIncrease"
+	if j.guard.Latency == nil || j.guard.Latency.MaxIncrease == "" || j.o.TCP {
+		return content
+	}
+	increase, ok := number(j.guard.Latency.MaxIncrease)
+	if !ok {
+		return hold(figure, "guard.latency.maxIncrease %q is not a number", j.guard.Latency.MaxIncrease)
+	}
+	q := j.quantile()
+	h, h2 := &j.target.Latency, &j.source.Latency
+	n, n2 := h.Total(), h2.Total()
+	// Five values above the quantile are the least that tells where it is.
+	if float64(n2)*(1-q) < 5 {
+		// Beyond half of the traffic the source has few requests because of the
+		// share, and the comparison was made at the steps before.
+		if j.share > policy.ShareTotal/2 || n < j.minRequests {
+			return content
+		}
+		return hold(figure, "%s answered %s requests, too few to tell their %s", j.sourceName, thousands(n2), j.quantileName())
+	}
+	theirs := h2.Quantile(q)
+	bound := theirs * (1 + increase/100)
+	slow := above(h, bound)
+	if rate(slow, n) <= 1-q {
+		return content
+	}
+	reason := fmt.Sprintf("%s of %s is %s, of %s %s (bound %s %% more)", j.quantileName(), j.targetName, latency(h.Quantile(q)),
+		j.sourceName, latency(theirs), j.guard.Latency.MaxIncrease)
+	if j.o.Stable < j.o.Window {
+		return hold(figure, "%s; judged after a whole window at this share", reason)
+	}
+	if v := j.slowness(figure, reason, n, func(recent *Side) bool {
+		return rate(above(&recent.Recent.Latency, bound), recent.Recent.Latency.Total()) > 1-q
+	}); v.Result != Pass {
+		return v
+	}
+	if fisherTail(slow, n, uint64(math.Ceil((1-q)*float64(n2))), n2) >= j.alpha {
+		return hold(figure, "%s; not enough evidence to roll back", reason)
+	}
+	return Verdict{Fail, figure, reason}
+}
+
+// slowness holds slow answers that may not be there to stay: of too few
+// requests, right after a step, or that are over.
+func (j *judge) slowness(figure, reason string, n uint64, goesOn func(*Side) bool) Verdict {
+	switch {
+	case n < j.minRequests:
+		return hold(figure, "%s; not enough evidence to roll back", reason)
+	case j.o.Stable < j.o.Window/2:
+		return hold(figure, "%s; %s has %s to warm up after a step", reason, j.targetName, (j.o.Window/2 - j.o.Stable).Round(time.Second))
+	case j.o.Recent > 0 && !goesOn(j.target):
+		return hold(figure, "%s; over for %s", reason, j.o.Recent)
+	}
+	return content
+}
+
+// quantileName names the quantile as SREs do: p99.
+func (j *judge) quantileName() string { return "p" + trimFloat(100*j.quantile()) }
