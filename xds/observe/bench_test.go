@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/xds/observe/observev1"
 )
 
@@ -135,4 +136,33 @@ func TestLargeMeshIsBounded(t *testing.T) {
 	came := Summarize(in)
 	total, _ = size(messages(&edited, &came))
 	require.Less(t, total, 100)
+}
+
+// Fifty Services with thirty endpoints on each platform are shifted at once.
+func BenchmarkOutcomes(b *testing.B) {
+	report := func(n uint64) outcome.Report {
+		out := outcome.Report{Totals: outcome.Totals{Outcomes: make(map[outcome.Key]*outcome.Counts), Load: make(map[outcome.Key]uint64)}}
+		for s := range 50 {
+			for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+				key := outcome.Key{Service: discovery.Key{Namespace: "checkout", Name: fmt.Sprint("checkout-frontend-", s)}, Port: 80, Platform: platform}
+				c := &outcome.Counts{Requests: 30 * n, Endpoints: make(map[string]outcome.EndpointCounts)}
+				for e := range uint64(30) {
+					c.Endpoints[fmt.Sprintf("i-0123456789abcde%02d", e)] = outcome.EndpointCounts{Requests: n}
+					c.Latency.Add(1000+500*e, n)
+				}
+				out.Outcomes[key], out.Load[key] = c, 30*n
+			}
+		}
+		return out
+	}
+	before, now := report(1000), report(2000)
+	b.ReportAllocs()
+	size := 0
+	for b.Loop() {
+		size = 0
+		for _, m := range outcomeMessages(&before, &now) {
+			size += proto.Size(m)
+		}
+	}
+	b.ReportMetric(float64(size), "B/report")
 }

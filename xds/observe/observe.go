@@ -8,6 +8,10 @@
 // (book) and judges every object by them (Judge); what it says becomes the
 // condition Programmed of the object's status (Observer.Programmed).
 //
+// In the same stream replicas report how the requests ended that their proxies
+// sent to Services that are being shifted. The leader keeps that by time
+// (outcome.Book), for the guard's windows (Observer.Window).
+//
 // Who may report follows from the replicas' Leases, which have the hash of each
 // replica's certificate and nothing secret: who may write those may report.
 package observe
@@ -42,7 +46,7 @@ const (
 	// and maxMessage what no message may exceed.
 	chunk      = 128 << 10
 	maxMessage = 1 << 20
-	// maxObjects bounds what a leader keeps of one replica.
+	// maxObjects bounds what a leader keeps of one replica's summary.
 	maxObjects = 200_000
 )
 

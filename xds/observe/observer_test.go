@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/observe/observev1"
 )
@@ -46,8 +47,9 @@ type member struct {
 	done    sync.WaitGroup
 	lead    context.CancelFunc
 
-	mu    sync.Mutex
-	local Local
+	mu     sync.Mutex
+	local  Local
+	counts counts
 }
 
 func newControlPlane(t *testing.T, names ...string) *controlPlane {
@@ -74,6 +76,11 @@ func (p *controlPlane) start(name string) *member {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			return Local{Index: m.local.Index, Objects: slices.Clone(m.local.Objects), Proxies: slices.Clone(m.local.Proxies), Rejections: slices.Clone(m.local.Rejections)}
+		},
+		Outcomes: func() outcome.Report {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.counts.report()
 		},
 	})
 	require.NoError(p.t, err)
