@@ -158,6 +158,14 @@ spec:
   targetRefs: [{group: "", kind: Service, name: php-web}]
   validation: {hostname: a.example, wellKnownCACertificates: System}
 `, "a.example", "b.example"},
+	{"TrafficShift web/a", `
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficShift
+metadata: {name: a, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  steps: [{percent: "100", hold: 10m}]
+`, "hold: 10m", "hold: 20m"},
 	{"TrafficPolicy web/a", `
 apiVersion: mesh.causeway.dev/v1alpha1
 kind: TrafficPolicy
