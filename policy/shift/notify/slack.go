@@ -1,0 +1,97 @@
+package notify
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// slackLongest is how long a reason may be. Slack takes 3,000 characters in a
+// section, and escapes make them more.
+const slackLongest = 1500
+
+// slack returns a notice as Slack's incoming webhooks take it: text for
+// notifications and for receivers that are only compatible, blocks for people.
+func slack(n *Notice) ([]byte, error) {
+	icon := ":arrow_right:"
+	switch {
+	case n.Event == v1alpha1.EventCompleted:
+		icon = ":white_check_mark:"
+	case n.Event == v1alpha1.EventRollBack:
+		icon = ":rewind:"
+	case n.Event == v1alpha1.EventAwaitingApproval:
+		icon = ":raised_hand:"
+	case n.Warning:
+		icon = ":warning:"
+	}
+	what := happened(n)
+	name := escape(n.Shift.String())
+	reason := n.Reason
+	if runes := []rune(reason); len(runes) > slackLongest {
+		reason = string(runes[:slackLongest]) + " ..."
+	}
+	section := icon + " *" + name + "*: " + escape(what)
+	text := name + ": " + escape(what)
+	if reason != "" {
+		section += "\n" + escape(reason)
+		text += ": " + escape(reason)
+	}
+	context := fmt.Sprintf("service %s | phase %s | step %d", n.Service, n.Phase, n.Step)
+	if n.Actor != "" {
+		context += " | by " + n.Actor
+	}
+	context += " | " + n.Time.UTC().Format(time.RFC3339)
+	markdown := func(s string) map[string]string { return map[string]string{"type": "mrkdwn", "text": s} }
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	// Slack's own escapes are in the text already.
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(map[string]any{
+		"text": text,
+		"blocks": []any{
+			map[string]any{"type": "section", "text": markdown(section)},
+			map[string]any{"type": "context", "elements": []any{markdown(escape(context))}},
+		},
+	}); err != nil {
+		return nil, fmt.Errorf("notice of %s cannot be written as JSON: %w", n.Shift, err)
+	}
+	return bytes.TrimSpace(out.Bytes()), nil
+}
+
+// happened says in a few words what a notice is about.
+func happened(n *Notice) string {
+	target := "pods"
+	if n.Direction == v1alpha1.PodsToInstances {
+		target = "instances"
+	}
+	switch n.Event {
+	case v1alpha1.EventStep:
+		if n.From == n.To {
+			return fmt.Sprintf("step %d begins, %s stay at %s %%", n.Step, target, n.To)
+		}
+		return fmt.Sprintf("%s go from %s %% to %s %%", target, n.From, n.To)
+	case v1alpha1.EventHold:
+		return fmt.Sprintf("holds at %s %%", n.To)
+	case v1alpha1.EventAwaitingApproval:
+		return fmt.Sprintf("waits for approval at %s %%", n.To)
+	case v1alpha1.EventRollBack:
+		return fmt.Sprintf("rolled back, %s from %s %% to %s %%", target, n.From, n.To)
+	case v1alpha1.EventCompleted:
+		return fmt.Sprintf("is complete, all traffic goes to the %s", target)
+	case v1alpha1.EventCommand:
+		return fmt.Sprintf("a command was carried out, %s at %s %%", target, n.To)
+	case v1alpha1.EventFailedOver:
+		return "one backing has no usable endpoint and the other answers for it"
+	}
+	return string(n.Event)
+}
+
+// escape keeps a text from being read as links, mentions or formatting. Slack
+// knows three escapes; the marks of its formatting are kept apart by a zero-width space.
+func escape(s string) string {
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "*", "*\u200b", "~", "~\u200b", "`", "`\u200b").Replace(s)
+}
