@@ -18,7 +18,9 @@ var (
 	api = discovery.Key{Namespace: "web", Name: "api"}
 )
 
-func podsOf(service discovery.Key) Key { return Key{Service: service, Port: 80, Platform: discovery.Pods} }
+func podsOf(service discovery.Key) Key {
+	return Key{Service: service, Port: 80, Platform: discovery.Pods}
+}
 
 // at is a moment of the tests' clock, in seconds, without a monotonic reading.
 func at(seconds float64) time.Time {
@@ -401,8 +403,8 @@ func TestSumsStayAtTheLargest(t *testing.T) {
 	}
 	w := b.Window(php, at(0), at(400))
 	c := w.Counts(discovery.Pods)
-	require.EqualValues(t, uint64(math.MaxUint64), c.Requests)
-	require.EqualValues(t, uint64(math.MaxUint64), c.Latency.Total())
+	require.Equal(t, uint64(math.MaxUint64), c.Requests)
+	require.Equal(t, uint64(math.MaxUint64), c.Latency.Total())
 }
 
 // Silent proxies are named by their Service, a few of them.
