@@ -422,7 +422,7 @@ func TestGuardFindsFivePercent(t *testing.T) {
 	t.Parallel()
 	slowest := 0
 	for seed := range uint64(15) {
-		s := scenario{pods: always(failing(.05, outcome.ServerError)), percent: 1, within: 150, demand: func(int) float64 { return 500 }}
+		s := scenario{pods: always(failing(.05, outcome.ServerError)), percent: 10, within: 150, demand: func(int) float64 { return 50 }}
 		verdicts := s.run(seed)
 		require.Equal(t, Fail, verdicts[len(verdicts)-1].Result)
 		slowest = max(slowest, len(verdicts)-1)
@@ -431,7 +431,7 @@ func TestGuardFindsFivePercent(t *testing.T) {
 	require.LessOrEqual(t, slowest, 120)
 }
 
-// TestGuardHealthyScenariosNeverFail draws the good scenarios anew a few times.
+// TestGuardHealthyScenariosNeverFail draws the good scenarios anew.
 func TestGuardHealthyScenariosNeverFail(t *testing.T) {
 	t.Parallel()
 	for _, s := range scenarios {
@@ -440,10 +440,8 @@ func TestGuardHealthyScenariosNeverFail(t *testing.T) {
 		}
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := range uint64(3) {
-				verdicts := s.run(100 + seed)
-				require.NotEqual(t, Fail, verdicts[len(verdicts)-1].Result, verdicts[len(verdicts)-1].Reason)
-			}
+			verdicts := s.run(100)
+			require.NotEqual(t, Fail, verdicts[len(verdicts)-1].Result, verdicts[len(verdicts)-1].Reason)
 		})
 	}
 }
