@@ -21,7 +21,7 @@ func (w world) shift(service string, cohort *v1alpha1.ShiftCohort, status v1alph
 	w.t.Helper()
 	s := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: service}}
 	s.Spec.ServiceRef.Name, s.Spec.Cohort = service, cohort
-	status.Phase = v1alpha1.ShiftShifting
+	status.Phase, status.Direction = v1alpha1.ShiftShifting, v1alpha1.InstancesToPods
 	w.write(func(tx *catalog.Tx) {
 		key := discovery.Key{Namespace: "web", Name: service}
 		catalog.Objects.Put(tx, &discovery.Object{Kind: "TrafficShift", Key: key, Spec: s, Refs: []discovery.ObjectName{{Kind: "Service", Key: key}}})
