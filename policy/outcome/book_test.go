@@ -135,6 +135,26 @@ func TestLateMessages(t *testing.T) {
 	require.EqualValues(t, 31, requests(b, 0, 6))
 }
 
+// What a reporter does not count any more begins anew when it does again, even
+// where it then counts more than before; what it only does not mention goes on.
+func TestForgottenCounts(t *testing.T) {
+	t.Parallel()
+	b := NewBook(at(0))
+	a := &teller{book: b, name: "a", session: 1, began: 1}
+	a.tells(2, 10, 0)
+	b.Add("a", &Message{Session: 1, Sequence: 2}, at(3))
+	a.sequence = 2
+	a.tells(4, 15, 0)
+	require.EqualValues(t, 15, requests(b, 0, 4))
+	b.Add("a", &Message{Session: 1, Sequence: 4, Full: true}, at(5))
+	a.sequence = 4
+	a.tells(6, 20, 0)
+	require.EqualValues(t, 35, requests(b, 0, 6))
+	w := b.Window(php, at(0), at(6))
+	require.EqualValues(t, 35, w.Issued(discovery.Pods))
+	require.EqualValues(t, 35, w.Mirrored(discovery.Pods).Compared)
+}
+
 // While a reporter is silent nothing is covered, and afterwards only what comes
 // then; what it counted meanwhile is not lost.
 func TestMissingReporter(t *testing.T) {
