@@ -254,6 +254,16 @@ func TestShiftFindings(t *testing.T) {
 			header, policy(v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev, Hash: &v1alpha1.HashKey{Header: "X-User"}}}),
 			"True/Accepted: the object is valid", "",
 		},
+		"connections treated by their InstanceGroup": {
+			nil, func(in *rows) {
+				tcp(in)
+				policy(v1alpha1.TrafficSettings{Timeout: &v1alpha1.Timeout{Connect: &metav1.Duration{Duration: time.Second}}})(in)
+				ec2 := discovery.ObjectName{Kind: kindInstanceGroup, Key: discovery.Key{Namespace: "web", Name: "ec2"}}
+				p := in.shifts[len(in.shifts)-1]
+				p.Refs = []discovery.ObjectName{ec2}
+				p.Spec.(*v1alpha1.TrafficPolicy).Spec.TargetRefs = []v1alpha1.TargetReference{{Group: v1alpha1.Group, Kind: kindInstanceGroup, Name: "ec2"}}
+			}, "port 3306 is not HTTP, so what TrafficPolicy web/p says of timeout.connect to an InstanceGroup does not hold", "",
+		},
 		"sessions with a cohort": {header, policy(v1alpha1.TrafficSettings{SessionPersistence: &gatewayv1.SessionPersistence{}}), "sessions stay until a step moves their user", ""},
 		"sessions without":       {nil, policy(v1alpha1.TrafficSettings{SessionPersistence: &gatewayv1.SessionPersistence{}}), "a client's next request may go to the other side", ""},
 		"completed, and its Service's home changed since": {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +47,7 @@ func validateTrafficShift(r catalog.Reader, o *discovery.Object) []Finding {
 	v.sides(m)
 	v.protocols(m)
 	v.balancing(m)
+	v.settings(m)
 	if spec.Pin != "" {
 		v.warn("spec.pin", ReasonAccepted, fmt.Sprintf("the %s have %s%% whatever the steps and the guard say, and the shift stands still", TargetOf(spec), spec.Pin),
 			"remove it once the emergency is over")
@@ -230,6 +232,25 @@ func (v *shiftValidation) balancing(m *Service) {
 			v.warn("spec.cohort", ReasonAccepted,
 				fmt.Sprintf("%s keeps sessions of port %d at their endpoint: %s; and as long as they are kept no side stands in for the other", ref, p.Number, message),
 				"keep sessions in a store that both sides reach, and remove sessionPersistence")
+		}
+	}
+}
+
+// settings says which policies about InstanceGroups have no effect, because
+// both backings of a port that is not HTTP are one cluster.
+func (v *shiftValidation) settings(m *Service) {
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		pods, instances := p.backing(discovery.Pods), p.backing(discovery.Instances)
+		if p.Protocol != TCP || pods == nil || instances == nil {
+			continue
+		}
+		for _, section := range slices.Sorted(maps.Keys(instances.Settings.From)) {
+			if ref := instances.Settings.From[section]; ref != pods.Settings.From[section] {
+				v.warn("spec.serviceRef", ReasonUnsupported,
+					fmt.Sprintf("port %d is not HTTP, so what %s says of %s to an InstanceGroup does not hold: both backings are one cluster, and what is said of the Service counts", p.Number, ref, section),
+					"say it of the Service")
+			}
 		}
 	}
 }
