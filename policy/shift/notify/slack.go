@@ -6,13 +6,17 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// slackLongest is how long a reason may be. Slack takes 3,000 characters in a
-// section, and escapes make them more.
-const slackLongest = 1500
+// slackLongest is how long a reason, and slackActor how long an actor may be once
+// it is escaped. Slack takes 3,000 characters in a section and 2,000 in an element of a context.
+const (
+	slackLongest = 2000
+	slackActor   = 200
+)
 
 // slack returns a notice as Slack's incoming webhooks take it: text for
 // notifications and for receivers that are only compatible, blocks for people.
@@ -30,19 +34,16 @@ func slack(n *Notice) ([]byte, error) {
 	}
 	what := happened(n)
 	name := escape(n.Shift.String())
-	reason := n.Reason
-	if runes := []rune(reason); len(runes) > slackLongest {
-		reason = string(runes[:slackLongest]) + " ..."
-	}
+	reason := escapeShort(n.Reason, slackLongest)
 	section := icon + " *" + name + "*: " + escape(what)
 	text := name + ": " + escape(what)
 	if reason != "" {
-		section += "\n" + escape(reason)
-		text += ": " + escape(reason)
+		section += "\n" + reason
+		text += ": " + reason
 	}
-	context := fmt.Sprintf("service %s | phase %s | step %d", n.Service, n.Phase, n.Step)
+	context := fmt.Sprintf("service %s | phase %s | step %d", escape(n.Service), n.Phase, n.Step)
 	if n.Actor != "" {
-		context += " | by " + n.Actor
+		context += " | by " + escapeShort(n.Actor, slackActor)
 	}
 	context += " | " + n.Time.UTC().Format(time.RFC3339)
 	markdown := func(s string) map[string]string { return map[string]string{"type": "mrkdwn", "text": s} }
@@ -54,7 +55,7 @@ func slack(n *Notice) ([]byte, error) {
 		"text": text,
 		"blocks": []any{
 			map[string]any{"type": "section", "text": markdown(section)},
-			map[string]any{"type": "context", "elements": []any{markdown(escape(context))}},
+			map[string]any{"type": "context", "elements": []any{markdown(context)}},
 		},
 	}); err != nil {
 		return nil, fmt.Errorf("notice of %s cannot be written as JSON: %w", n.Shift, err)
@@ -94,4 +95,19 @@ func happened(n *Notice) string {
 // knows three escapes; the marks of its formatting are kept apart by a zero-width space.
 func escape(s string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "*", "*\u200b", "~", "~\u200b", "`", "`\u200b").Replace(s)
+}
+
+// escapeShort escapes a text and keeps as much of it as fits in so many
+// characters, without cutting an escape in two.
+func escapeShort(s string, longest int) string {
+	var out strings.Builder
+	n := 0
+	for _, r := range s {
+		e := escape(string(r))
+		if n += utf8.RuneCountInString(e); n > longest {
+			return out.String() + " ..."
+		}
+		out.WriteString(e)
+	}
+	return out.String()
 }

@@ -82,7 +82,10 @@ func (a *Asker) datadog(ctx context.Context, m *v1alpha1.DatadogMetric, credenti
 		return 0, unreadable("Datadog", answer, err)
 	}
 	if said.Status != "ok" || said.Error != "" {
-		return 0, fmt.Errorf("Datadog answers an error: %s%s", said.Error, strings.Join(said.Errors, "; ")) //nolint:staticcheck // a name
+		if said.Error == "" {
+			return 0, errors.New("Datadog answers an error without a text") //nolint:staticcheck // a name
+		}
+		return 0, fmt.Errorf("Datadog answers an error: %s", said.Error) //nolint:staticcheck // a name
 	}
 	if n := len(said.Series); n > 1 {
 		return 0, fmt.Errorf("the query answers %d series: aggregate them to one, for example with sum: and without by", n)

@@ -71,12 +71,18 @@ func (a *Asker) prometheus(ctx context.Context, m *v1alpha1.PrometheusMetric, ti
 	return instant(said.Data.ResultType, said.Data.Result)
 }
 
+// element is one of an instant vector: a value, or a native histogram.
+type element struct {
+	Value     sample
+	Histogram json.RawMessage
+}
+
 // instant reads the one sample of a result.
 func instant(kind string, result json.RawMessage) (float64, error) {
-	var samples []struct{ Value sample }
+	var samples []element
 	switch kind {
 	case "scalar":
-		samples = make([]struct{ Value sample }, 1)
+		samples = make([]element, 1)
 		if err := json.Unmarshal(result, &samples[0].Value); err != nil {
 			return 0, fmt.Errorf("the answer of Prometheus cannot be read: %w", err)
 		}
@@ -91,6 +97,9 @@ func instant(kind string, result json.RawMessage) (float64, error) {
 	case 0:
 		return 0, errors.New("the query answers nothing: see that what it names exists, and write \"or vector(0)\" where nothing means 0")
 	case 1:
+		if samples[0].Histogram != nil {
+			return 0, errors.New("the query answers a native histogram: write one that answers a number, for example with histogram_quantile()")
+		}
 		return float64(samples[0].Value), nil
 	default:
 		return 0, fmt.Errorf("the query answers %d elements: aggregate them to one, for example with sum()", len(samples))
