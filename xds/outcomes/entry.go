@@ -219,6 +219,11 @@ func parseCluster(name string) (t target, ok bool) {
 // maxName is how long a namespace and a Service's name are together at most (RFC 1123 labels).
 const maxName = 2 * 63
 
+// copied reports whether a route by its name mirrors a part of its requests.
+func copied(route string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(route, "-keyless"), "-shadow")
+}
+
 // addressOf returns the address of an endpoint, false if there is none.
 func addressOf(a *corev3.Address) (netip.AddrPort, bool) {
 	s := a.GetSocketAddress()

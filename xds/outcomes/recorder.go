@@ -40,10 +40,6 @@ const (
 // to be taken for a new one.
 const shiftGap = 2 * time.Minute
 
-// shadowSeen is for how long callers' answers are kept for comparison after the
-// last mirrored one was seen.
-const shadowSeen = 2 * maxWait
-
 // Options of a Recorder. All functions are called often, by many goroutines.
 type Options struct {
 	// Shifted says whether a Service has a TrafficShift that is under way.
@@ -63,8 +59,6 @@ type Recorder struct {
 	totals  outcome.Totals
 	nodes   map[string]*node
 	pending *pending
-	// shadows is when the last mirrored answer of a Service was seen.
-	shadows map[discovery.Key]time.Time
 	// shifts are the Services that were reported about while they were shifted.
 	shifts map[discovery.Key]period
 	// swept is when forgotten Services were last looked for.
@@ -92,7 +86,7 @@ func New(o Options) *Recorder {
 			Outcomes: make(map[outcome.Key]*outcome.Counts), Pairs: make(map[outcome.Key]*outcome.Pairs), Load: make(map[outcome.Key]uint64),
 		},
 		nodes: make(map[string]*node), pending: newPending(),
-		shadows: make(map[discovery.Key]time.Time), shifts: make(map[discovery.Key]period), swept: o.Now(),
+		shifts: make(map[discovery.Key]period), swept: o.Now(),
 	}
 }
 
@@ -292,7 +286,7 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 		return
 	}
 	b.count(t, v, e.GetCommonProperties(), took, timed)
-	if seen, ok := b.shadows[t.Service]; ok && !v.abandoned && b.now.Sub(seen) <= shadowSeen {
+	if !v.abandoned && copied(e.GetCommonProperties().GetRouteName()) {
 		b.pair(t, e, v, took)
 	}
 }
@@ -379,7 +373,6 @@ func (b *batch) both(t target, v verdict, common *accesslogv3.AccessLogCommon) {
 // mirrored counts a copy of a request. It is no outcome: no caller got it.
 func (b *batch) mirrored(t target, e *accesslogv3.HTTPAccessLogEntry) {
 	b.node.lastLog = b.now
-	b.shadows[t.Service] = b.now
 	v := judgeHTTP(e)
 	if v.abandoned {
 		// Nobody waits for a copy; its proxy gave it up.
@@ -435,7 +428,6 @@ func (r *Recorder) sweep(now time.Time) {
 	}
 	for service := range gone {
 		delete(r.shifts, service)
-		delete(r.shadows, service)
 		for _, n := range r.nodes {
 			delete(n.services, service)
 		}
@@ -508,5 +500,21 @@ func (r *Recorder) Snapshot() Snapshot {
 		out.Nodes = append(out.Nodes, node)
 	}
 	slices.SortFunc(out.Nodes, func(a, b Node) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Report returns what was counted as the leader is told it, with the number of
+// proxies that are connected.
+func (r *Recorder) Report(proxies int) outcome.Report {
+	counted := r.Snapshot()
+	out := outcome.Report{Totals: counted.Totals, Proxies: proxies, Silent: make(map[discovery.Key][]string)}
+	for i := range counted.Nodes {
+		n := &counted.Nodes[i]
+		for j := range n.Reports {
+			if s := &n.Reports[j]; s.Silent() {
+				out.Silent[s.Service] = append(out.Silent[s.Service], n.ID)
+			}
+		}
+	}
 	return out
 }
