@@ -209,20 +209,32 @@ func (m *machine) locate() {
 		m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
 		m.mirror(nil)
 	}
-	if m.s.Step < 0 {
+	m.copied()
+}
+
+// copied lets what is copied be what the step says. Where that has changed the shadows
+// before it begin again, as any step does: copies are a load on the target.
+func (m *machine) copied() {
+	i := int(m.s.Step)
+	if i < 0 || m.steps[i].share < m.share || sameShadow(m.steps[i].shadow, &m.s) {
 		return
 	}
-	st := &m.steps[m.s.Step]
-	switch {
-	case st.shadow == nil && m.s.ShadowPercent == "":
-	case st.shadow != nil && m.s.ShadowPercent == st.shadow.Percent && slices.Equal(m.s.ShadowMethods, shadowMethods(st.shadow)):
-	case st.shadow == nil:
-		m.mirror(nil)
-		m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
-	default:
-		// What is copied has changed: the step begins anew, as it would after the one before it.
-		m.mirror(nil)
-		m.s.Step, m.s.Approved, m.s.StepStarted = m.s.Step-1, nil, stamp(m.now)
-		m.locate()
+	m.mirror(nil)
+	m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
+	for i >= 0 && m.steps[i].share == m.share && m.steps[i].shadow != nil {
+		i--
 	}
+	if i >= 0 && m.steps[i].share < m.share {
+		// A step with a share of its own copies too: there is none to begin before it.
+		i++
+		m.mirror(m.steps[i].shadow)
+	}
+	m.s.Step = int32(i)
+}
+
+func sameShadow(shadow *v1alpha1.ShiftShadow, s *v1alpha1.TrafficShiftStatus) bool {
+	if shadow == nil {
+		return s.ShadowPercent == ""
+	}
+	return s.ShadowPercent == shadow.Percent && slices.Equal(s.ShadowMethods, shadowMethods(shadow))
 }

@@ -54,7 +54,7 @@ func (m *machine) block() {
 	if m.in.FailedOver {
 		m.wait(reasonFailedOver, "a side stands in for the other: "+m.in.FailedOverReason)
 	}
-	if m.s.RolledBack || len(m.steps) == 0 {
+	if m.s.RolledBack || m.pinned || len(m.steps) == 0 {
 		return
 	}
 	m.time()
@@ -91,7 +91,7 @@ func (m *machine) stops() {
 
 // time notes what must have passed of the step, and what must be said.
 func (m *machine) time() {
-	if m.s.Step < 0 && m.share == 0 {
+	if m.s.Step < 0 && m.s.StepStarted == nil {
 		return
 	}
 	if m.now.Before(m.holdEnds()) {
