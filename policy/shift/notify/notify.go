@@ -110,6 +110,10 @@ func New(o Options) *Sender {
 			Help: "Webhooks of shifts by outcome: delivered, retried (an attempt that failed), failed (given up), dropped (too many unsent).",
 		}, []string{"outcome"}),
 	}
+	// A first failure must be an increase, not a new series.
+	for _, o := range []string{outcomeDelivered, outcomeRetried, outcomeFailed, outcomeDropped} {
+		s.sent.WithLabelValues(o)
+	}
 	if s.backoff == nil {
 		s.backoff = DefaultBackoff()
 	}

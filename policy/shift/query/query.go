@@ -31,6 +31,13 @@ const (
 	longestAnswer = 1 << 20
 )
 
+// The providers as the metric's label has them.
+const (
+	providerPrometheus = "prometheus"
+	providerDatadog    = "datadog"
+	providerNewRelic   = "newrelic"
+)
+
 // Options of an Asker.
 type Options struct {
 	// AllowLoopback admits Prometheus servers on this machine, for a control plane
@@ -67,6 +74,10 @@ func New(o Options) *Asker {
 			Help: "Queries of metric providers (prometheus, datadog, newrelic) that gave no figure.",
 		}, []string{"provider"}),
 	}
+	// A first error must be an increase, not a new series.
+	for _, provider := range []string{providerPrometheus, providerDatadog, providerNewRelic} {
+		a.errors.WithLabelValues(provider)
+	}
 	if a.now == nil {
 		a.now = time.Now
 	}
@@ -95,13 +106,13 @@ func (a *Asker) Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials ma
 	var err error
 	switch {
 	case m.Prometheus != nil:
-		provider = "prometheus"
+		provider = providerPrometheus
 		value, err = a.prometheus(bounded, m.Prometheus, timeout, credentials)
 	case m.Datadog != nil:
-		provider = "datadog"
+		provider = providerDatadog
 		value, err = a.datadog(bounded, m.Datadog, credentials)
 	case m.NewRelic != nil:
-		provider = "newrelic"
+		provider = providerNewRelic
 		value, err = a.newRelic(bounded, m.NewRelic, timeout, credentials)
 	default:
 		return 0, fmt.Errorf("metric %s names no provider: give one of prometheus, datadog and newRelic", m.Name)
