@@ -1,6 +1,8 @@
 package server
 
 import (
+	"fmt"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
@@ -56,10 +58,11 @@ func (a als) StreamAccessLogs(g accesslogv3.AccessLogService_StreamAccessLogsSer
 	}
 }
 
-// checkLogMessage refuses a message of entries that no proxy of ours would send.
+// checkLogMessage refuses a message of entries that no proxy of ours would send;
+// gRPC ends its stream (code Internal).
 func checkLogMessage(data mem.BufferSlice) error {
 	if n := data.Len(); n > maxLogMessage {
-		return status.Errorf(codes.ResourceExhausted, "a message of access log entries has %d bytes, more than %d", n, maxLogMessage)
+		return fmt.Errorf("xds: a message of access log entries has %d bytes, more than %d", n, maxLogMessage)
 	}
 	return nil
 }
