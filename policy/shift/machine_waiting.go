@@ -3,6 +3,7 @@ package shift
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -104,14 +105,12 @@ func (m *machine) time() {
 
 // look notes what must have been seen.
 func (m *machine) look() {
-	if m.in.Verdict.Result != Pass {
-		text := m.verdictText()
-		if m.in.Verdict.Result == Fail {
-			text = "the guard fails: " + text
-		} else {
-			text = "the guard: " + text
-		}
-		m.wait(reasonGuardHolds, text)
+	switch said := slices.ContainsFunc(m.blockers, func(b blocker) bool { return b.reason == reasonGuardFailed }); {
+	case m.in.Verdict.Result == Pass || said:
+	case m.in.Verdict.Result == Fail:
+		m.wait(reasonGuardHolds, "the guard fails: "+m.verdictText())
+	default:
+		m.wait(reasonGuardHolds, "the guard: "+m.verdictText())
 	}
 	if m.in.Seen < m.window {
 		m.wait(reasonObserving, fmt.Sprintf("the leader has not seen a whole window of %s yet", m.window))

@@ -1,0 +1,325 @@
+package shift
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// lab is a shift under conditions that a test chooses.
+type lab struct {
+	t   *testing.T
+	in  Input
+	now time.Time
+	// said are all notices.
+	said []Notice
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	l := &lab{t: t, now: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
+	o := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php-web", Generation: 1}, Spec: *documented()}
+	l.in = Input{
+		Object: o, Accepted: true, Target: discovery.Pods, Verdict: Verdict{Result: Pass, Reason: "all is well"}, Seen: time.Hour, InstancesInService: 12,
+		Room: func(v1alpha1.Percent) Room { return Room{OK: true, Reason: "20 ready pods"} },
+	}
+	return l
+}
+
+// status is what is stored.
+func (l *lab) status() *v1alpha1.TrafficShiftStatus { return &l.in.Object.Status }
+
+// after lets time pass, decides, and stores what comes of it.
+func (l *lab) after(d time.Duration) Output {
+	l.t.Helper()
+	l.now = l.now.Add(d)
+	out := Next(l.in, l.now)
+	l.in.Object.Status = stored(&out.Status)
+	l.said = append(l.said, out.Notices...)
+	return out
+}
+
+// at expects where the shift stands.
+func (l *lab) at(phase v1alpha1.ShiftPhase, step int32, percent v1alpha1.Percent) {
+	l.t.Helper()
+	s := l.status()
+	require.Equal(l.t, []any{phase, step, percent}, []any{s.Phase, s.Step, s.Percent}, "waits for: %s", s.Waiting)
+}
+
+// command says something, and the machine hears it.
+func (l *lab) command(id string, action v1alpha1.ShiftAction, step *int32) Output {
+	l.t.Helper()
+	text, err := json.Marshal(v1alpha1.ShiftCommand{ID: id, Action: action, Step: step, Actor: "ada", Reason: "INC-7"})
+	require.NoError(l.t, err)
+	l.in.Object.Annotations = map[string]string{v1alpha1.CommandAnnotation: string(text)}
+	return l.after(time.Second)
+}
+
+// reach goes on until a step is under way.
+func (l *lab) reach(step int32) {
+	l.t.Helper()
+	for range 20 {
+		if l.status().Step == step && l.status().Phase != "" {
+			return
+		}
+		l.after(31 * time.Minute)
+		if l.status().Phase == v1alpha1.ShiftAwaitingApproval {
+			l.command(l.now.String(), v1alpha1.ActionPromote, nil)
+		}
+	}
+	l.t.Fatalf("step %d was never reached: %s", step, l.status().Waiting)
+}
+
+func (l *lab) edit(change func(*v1alpha1.TrafficShiftSpec)) {
+	l.in.Object.Generation++
+	change(&l.in.Object.Spec)
+}
+
+// TestWholeShift is the documented shift from end to end.
+func TestWholeShift(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.after(0)
+	l.at(v1alpha1.ShiftShadowing, 0, "0")
+	require.EqualValues(t, "5", l.status().ShadowPercent)
+	require.Equal(t, []v1alpha1.ShiftMethod{"GET", "HEAD"}, l.status().ShadowMethods)
+	require.EqualValues(t, 12, l.status().SourceInstances)
+	l.after(29*time.Minute + 59*time.Second)
+	l.at(v1alpha1.ShiftShadowing, 0, "0")
+	require.Equal(t, "step 1 holds until 2026-11-23T09:30:00Z", l.status().Waiting)
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftShifting, 1, "0.1")
+	require.Empty(t, l.status().ShadowPercent)
+	l.after(10 * time.Minute)
+	l.at(v1alpha1.ShiftShifting, 2, "1")
+	l.after(10 * time.Minute)
+	l.after(30 * time.Minute)
+	l.at(v1alpha1.ShiftShifting, 4, "50")
+	l.after(2 * time.Minute)
+	l.at(v1alpha1.ShiftAwaitingApproval, 4, "50")
+	require.Equal(t, "step 5 needs an approval: causeway shift promote web/php-web", l.status().Waiting)
+	step := int32(4)
+	l.command("1", v1alpha1.ActionPromote, &step)
+	l.at(v1alpha1.ShiftSoaking, 5, "100")
+	out := l.after(24 * time.Hour)
+	require.True(t, out.Home)
+	require.False(t, out.Release, "not before Completed is stored")
+	l.at(v1alpha1.ShiftCompleted, 5, "100")
+	l.in.TargetIsHome = true
+	require.True(t, l.after(time.Second).Release)
+
+	var events []v1alpha1.ShiftEvent
+	for _, n := range l.said {
+		events = append(events, n.Event)
+	}
+	step1 := v1alpha1.EventStep
+	require.Equal(t, []v1alpha1.ShiftEvent{
+		step1, step1, step1, step1, step1, v1alpha1.EventAwaitingApproval, v1alpha1.EventCommand, step1, v1alpha1.EventCompleted,
+	}, events)
+	require.Equal(t, v1alpha1.ShiftHistory{
+		Time: l.status().History[1].Time, Event: step1, From: "50", To: "100", Step: 5, Actor: actorSteps, Reason: "step 6 of 6 begins",
+	}, l.status().History[1])
+	require.Equal(t, "promote: INC-7", l.status().History[2].Reason)
+}
+
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		step   int32
+		change func(*lab)
+		phase  v1alpha1.ShiftPhase
+		reason string
+		want   string
+	}{
+		"capacity": {2, func(l *lab) {
+			l.in.Room = func(p v1alpha1.Percent) Room {
+				return Room{Reason: "needs 9 ready pods for " + string(p) + " %, has 4"}
+			}
+		}, v1alpha1.ShiftShifting, reasonCapacity, "step 4 needs room: needs 9 ready pods for 10 %, has 4"},
+		"too little traffic": {2, func(l *lab) { l.in.Verdict = Verdict{Hold, "minRequests", "pods answered 12 of the 500 requests"} },
+			v1alpha1.ShiftShifting, reasonGuardHolds, "the guard: pods answered 12 of the 500 requests"},
+		"no verdict":   {2, func(l *lab) { l.in.Verdict = Verdict{} }, v1alpha1.ShiftShifting, reasonGuardHolds, "the guard: there is no verdict yet"},
+		"a new leader": {2, func(l *lab) { l.in.Seen = time.Minute }, v1alpha1.ShiftShifting, reasonObserving, "the leader has not seen a whole window of 2m0s yet"},
+		"failed over": {2, func(l *lab) {
+			l.in.FailedOver, l.in.FailedOverReason = true, "the pods of port 80 have no usable endpoint"
+		},
+			v1alpha1.ShiftShifting, reasonFailedOver, "a side stands in for the other: the pods of port 80 have no usable endpoint"},
+		"frozen": {2, func(l *lab) { l.in.Frozen, l.in.FrozenBy = true, "bob (INC-8)" }, v1alpha1.ShiftPaused, reasonFrozen,
+			"all shifts are frozen by bob (INC-8): `causeway unfreeze` lets it go on"},
+		"paused": {2, func(l *lab) { l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Paused = true }) }, v1alpha1.ShiftPaused, reasonPaused, "spec.paused holds it"},
+		"not accepted": {2, func(l *lab) { l.in.Accepted, l.in.Problem = false, "TrafficShift web/old is older" },
+			v1alpha1.ShiftShifting, reasonNotAccepted, "it is not accepted: TrafficShift web/old is older"},
+		"the last step": {3, func(l *lab) { l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Steps = s.Steps[:4] }) },
+			v1alpha1.ShiftShifting, reasonLastStep, "nothing: the last step has begun, and the shift stays at 10 %"},
+		"HoldStep": {2, func(l *lab) {
+			l.in.Object.Spec.OnFailure = v1alpha1.HoldStep
+			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
+		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails and onFailure is HoldStep: 97 % of 99.9 %"},
+		"the way back is locked": {2, func(l *lab) {
+			l.in.Locked = true
+			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
+		}, v1alpha1.ShiftPaused, reasonGuardFailed,
+			"the guard fails, but the way back is held back because all configuration is frozen: 97 % of 99.9 %; " +
+				"all configuration is frozen: `causeway unfreeze` lets it go on"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.reach(c.step)
+			percent := l.status().Percent
+			c.change(l)
+			l.after(time.Hour)
+			l.at(c.phase, c.step, percent)
+			require.Equal(t, c.want, l.status().Waiting)
+			progressing := meta.FindStatusCondition(l.status().Conditions, v1alpha1.ConditionProgressing)
+			require.Equal(t, c.reason, progressing.Reason)
+			said := len(l.said)
+			l.after(time.Second)
+			require.Len(t, l.said, said, "it is said once")
+		})
+	}
+}
+
+func TestWaysBack(t *testing.T) {
+	t.Parallel()
+	failed := Verdict{Fail, "successRate", "97 % of 99.9 %"}
+
+	l := newLab(t)
+	l.reach(4)
+	l.in.Verdict, l.in.Unsettled = failed, "envoy web-1 has not acknowledged it"
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftRollingBack, -1, "0")
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftRollingBack, -1, "0")
+	l.in.Unsettled = ""
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftRolledBack, -1, "0")
+	require.Equal(t, "97 % of 99.9 %", l.status().History[0].Reason)
+	l.in.Verdict = Verdict{Result: Pass}
+	l.after(24 * time.Hour)
+	l.at(v1alpha1.ShiftRolledBack, -1, "0")
+	l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.OnFailure = v1alpha1.PreviousStep })
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftRolledBack, -1, "0")
+	l.command("again", v1alpha1.ActionPromote, nil)
+	l.at(v1alpha1.ShiftShadowing, 0, "0")
+
+	l.reach(4)
+	l.in.Verdict = failed
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftShifting, 3, "10")
+	l.after(time.Minute)
+	l.at(v1alpha1.ShiftShifting, 3, "10")
+	l.after(time.Minute)
+	l.at(v1alpha1.ShiftShifting, 2, "1")
+	l.after(2 * time.Minute)
+	l.after(2 * time.Minute)
+	l.at(v1alpha1.ShiftRollingBack, -1, "0")
+	l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Guard.MinRequests = 100 })
+	l.in.Verdict = Verdict{Result: Pass}
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftShadowing, 0, "0")
+}
+
+func TestCommandsAreRefused(t *testing.T) {
+	t.Parallel()
+	early := int32(1)
+	for name, c := range map[string]struct {
+		action v1alpha1.ShiftAction
+		step   *int32
+		change func(*lab)
+		want   string
+	}{
+		"late":      {v1alpha1.ActionPromote, &early, func(*lab) {}, "promote refused: it is about step 2, but now it is step 3: look again and send it anew"},
+		"HoldStep":  {v1alpha1.ActionPromote, nil, func(l *lab) { l.in.Object.Spec.OnFailure, l.in.Verdict = v1alpha1.HoldStep, Verdict{Fail, "", "97 %"} }, "promote refused: the guard fails: 97 %"},
+		"frozen":    {v1alpha1.ActionPromote, nil, func(l *lab) { l.in.Frozen = true }, "promote refused: all shifts are frozen: `causeway unfreeze` first"},
+		"paused":    {v1alpha1.ActionPromote, nil, func(l *lab) { l.in.Object.Spec.Paused = true }, "promote refused: spec.paused holds the shift: set it to false first"},
+		"resume":    {v1alpha1.ActionResume, nil, func(*lab) {}, "resume refused: it is not paused"},
+		"pinned":    {v1alpha1.ActionRollback, nil, func(l *lab) { l.in.Object.Spec.Pin = "1" }, "rollback refused: spec.pin holds the share at 1 %: set spec.pin to \"0\", or remove it and send the command again"},
+		"no action": {"dance", nil, func(*lab) {}, "dance refused: there is no action \"dance\": it is one of promote, pause, resume and rollback"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.reach(2)
+			c.change(l)
+			out := l.command("1", c.action, c.step)
+			l.at(l.status().Phase, 2, "1")
+			require.Equal(t, c.want, l.status().History[0].Reason)
+			require.Equal(t, "1", out.Status.Command)
+			require.True(t, out.Notices[0].Warning)
+			require.Empty(t, l.after(time.Second).Notices)
+		})
+	}
+}
+
+func TestPinAndWhatFollows(t *testing.T) {
+	t.Parallel()
+	pin := func(p v1alpha1.Percent) func(*v1alpha1.TrafficShiftSpec) {
+		return func(s *v1alpha1.TrafficShiftSpec) { s.Pin = p }
+	}
+	l := newLab(t)
+	l.reach(3)
+	l.edit(pin("80"))
+	l.in.Verdict = Verdict{Result: Fail}
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftPaused, 3, "80")
+	l.in.Verdict = Verdict{Result: Pass}
+	l.edit(pin(""))
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftShifting, 3, "10")
+	l.edit(pin("5"))
+	l.after(time.Second)
+	l.edit(pin(""))
+	l.after(time.Second)
+	l.at(v1alpha1.ShiftShifting, 2, "5")
+	l.after(9 * time.Minute)
+	l.at(v1alpha1.ShiftShifting, 2, "5")
+	l.after(2 * time.Minute)
+	l.at(v1alpha1.ShiftShifting, 3, "10")
+}
+
+func TestClockJumps(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.reach(3)
+	look := func(d time.Duration) {
+		l.in.Analysis = Analyze(&Observation{}, l.in.Verdict, l.now.Add(d), l.status().Analysis)
+		l.after(d)
+	}
+	look(time.Second)
+	look(-3 * time.Hour)
+	require.Equal(t, l.now, l.status().StepStarted.UTC(), "the hold begins anew")
+	look(12 * time.Hour)
+	l.at(v1alpha1.ShiftShifting, 3, "10")
+	for range 11 {
+		look(10 * time.Second)
+		l.at(v1alpha1.ShiftShifting, 3, "10")
+	}
+	look(10 * time.Second)
+	l.at(v1alpha1.ShiftShifting, 4, "50")
+}
+
+func TestDeletion(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.reach(3)
+	l.in.Deleting = true
+	out := l.after(time.Second)
+	require.False(t, out.Release)
+	require.Equal(t, "the TrafficShift was deleted before it was complete: all traffic returns to the instances", out.Notices[0].Reason)
+	l.at(v1alpha1.ShiftRollingBack, -1, "0")
+	require.True(t, l.after(time.Second).Release)
+
+	l = newLab(t)
+	l.reach(3)
+	l.in.Deleting, l.in.NamespaceTerminating = true, true
+	require.True(t, l.after(time.Second).Release)
+}
