@@ -59,6 +59,11 @@ func (s *serve) adminHandler() http.Handler {
 			Role: resource.Role(q.Get("role")), Namespace: q.Get("namespace"), Zone: q.Get("zone"),
 		}))
 	})
+	mux.HandleFunc("GET /v1/shifts", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, viewShifts(s.catalog.Read(), r.URL.Query().Get("shift")))
+	})
+	mux.HandleFunc("POST /v1/shifts/command", s.shiftCommandHandler)
+	mux.HandleFunc("POST /v1/freeze", s.freezeHandler)
 	mux.HandleFunc("GET /v1/rejections", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.store.Rejections()) })
 	mux.HandleFunc("GET /v1/explain/request", s.explainRequest)
 	mux.HandleFunc("GET /v1/explain/object", s.explainObject)

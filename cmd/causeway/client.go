@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -35,13 +36,26 @@ func (e *adminError) Error() string {
 
 // do sends a request to the admin API and decodes its answer into out.
 func (a *adminFlag) do(ctx context.Context, method, path string, query url.Values, out any) error {
+	return a.send(ctx, method, path, query, nil, out)
+}
+
+// post sends in to the admin API, which changes something.
+func (a *adminFlag) post(ctx context.Context, path string, query url.Values, in any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return a.send(ctx, http.MethodPost, path, query, body, &struct{}{})
+}
+
+func (a *adminFlag) send(ctx context.Context, method, path string, query url.Values, body []byte, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, _, err := net.SplitHostPort(a.address); err != nil {
 		return fmt.Errorf("--admin: %q is not HOST:PORT", a.address)
 	}
 	u := url.URL{Scheme: "http", Host: a.address, Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("--admin: %w", err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -26,19 +24,22 @@ const (
 	demoService = "php-web.web"
 	demoGroup   = "php-web"
 	demoPort    = 18080
-	demoRate    = 60 // requests per second and caller
-	demoStep    = 5 * time.Second
+	demoRate    = 60   // requests per second and caller
+	demoUsers   = 1000 // of each caller
+	demoPods    = 2
 )
 
 func demoCommand() *cobra.Command {
 	keep := false
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "A whole mesh on this machine: EC2 instances, pods, Envoys, and their faults",
-		Long: `Start a whole mesh on this machine and break it while requests flow: an EC2 API
+		Short: "A whole migration on this machine: from EC2 instances to pods, with a bad release in its middle",
+		Long: `Start a whole mesh on this machine and migrate it while requests flow: an EC2 API
 with an auto scaling group of PHP hosts in two zones, pods beside them, two
-Envoys and this control plane. Every request is counted; the exit status is 0
-only if none failed.
+Envoys and this control plane. A TrafficShift moves the traffic step by step; a
+bad release of the pods is rolled back by its guard; an instance is reclaimed, the
+EC2 API fails and the control plane is killed on the way. Every request is
+counted; the exit status is 0 only if the mesh failed none.
 
 It needs the programs that 'make tools' brings; 'make demo' does both.`,
 		Args: cobra.NoArgs,
@@ -48,6 +49,7 @@ It needs the programs that 'make tools' brings; 'make demo' does both.`,
 				fmt.Fprintf(os.Stderr, format+"\n", args...)
 			}, d.run)
 			if d.report.Sent > 0 {
+				fmt.Fprintf(d.out, "requests that the mesh failed: %d; answers of the bad release that users saw before it was rolled back: %d\n", d.report.Failed, d.seen)
 				fmt.Fprintf(d.out, "demo: %d requests, %d failed\n", d.report.Sent, d.report.Failed)
 			}
 			if err == nil && d.report.Failed > 0 {
@@ -78,6 +80,16 @@ type demo struct {
 	addresses struct{ xds, http, admin string }
 	callers   []string // the Envoys' HTTP listeners
 	loads     []*harness.Load
+	pods      []pod
+	release   int             // number of the newest pod
+	told      map[string]bool // entries of the shift's history that were shown
+	seen      int64           // failed answers of the bad release
+}
+
+// pod is a workload that is one.
+type pod struct {
+	name, zone string
+	address    netip.Addr
 }
 
 func (d *demo) say(format string, args ...any) {
@@ -85,11 +97,12 @@ func (d *demo) say(format string, args ...any) {
 }
 
 func (d *demo) run(ctx context.Context, t harness.TB) {
-	d.t, d.start, d.instances = t, time.Now(), make(map[string]*harness.Workload)
+	d.t, d.start, d.instances, d.told = t, time.Now(), make(map[string]*harness.Workload), make(map[string]bool)
 	d.chooseWorkload()
 	d.setUp()
-	d.show(ctx, "both zones answer from EC2; the pods are deployed and get nothing: the Service's home is its instances")
-	for _, step := range []func(context.Context){d.scaleOut, d.drainSpot, d.cutEC2, d.restart, d.loseInstances} {
+	d.say("both zones answer from EC2; the pods are deployed and get nothing: the Service's home is its instances")
+	d.settle(ctx)
+	for _, step := range []func(context.Context){d.shift, d.badRelease, d.fix} {
 		if ctx.Err() != nil {
 			break
 		}
@@ -133,17 +146,15 @@ func (d *demo) setUp() {
 	d.say("an EC2 API with zones %s; the auto scaling group %s of 4 instances", strings.Join(zones, " and "), demoGroup)
 	d.boot(d.moto.CreateASG(d.t, harness.ASGOptions{Name: demoGroup, Size: 4, Tags: map[string]string{"Role": demoGroup}}))
 
+	spot := d.moto.Launch(d.t, harness.LaunchOptions{Count: 1, Group: demoGroup, Spot: true, Tags: map[string]string{"Role": demoGroup}})
+	d.spot = spot[0].ID
+	d.boot(spot)
+
 	d.config = filepath.Join(d.t.TempDir(), "mesh")
 	if err := os.MkdirAll(d.config, 0o700); err != nil {
 		d.t.Fatalf("demo: %v", err)
 	}
-	var pods strings.Builder
-	for i, zone := range zones {
-		name, address := fmt.Sprintf("php-web-%d", i), netip.MustParseAddr(fmt.Sprintf("127.78.0.%d", i+1))
-		d.workload("pods", name, zone, address)
-		fmt.Fprintf(&pods, "- {addresses: [%s], zone: %s, targetRef: {kind: Pod, namespace: web, name: %s}}\n", address, zone, name)
-	}
-	mesh := fmt.Sprintf(`apiVersion: v1
+	d.write("mesh.yaml", fmt.Sprintf(`apiVersion: v1
 kind: Service
 metadata: {name: php-web, namespace: web, annotations: {mesh.causeway.dev/home: Instances}}
 spec: {ports: [{name: http, port: 80}]}
@@ -157,17 +168,11 @@ spec:
   selector: {autoScalingGroups: [%s]}
   ports: [{name: http, port: %d}]
   healthCheck: {http: {path: /healthz}, interval: 1s}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: php-web-pods, namespace: web, labels: {kubernetes.io/service-name: php-web}}
-addressType: IPv4
-ports: [{name: http, port: %d}]
-endpoints:
-%s`, d.moto.Region(), demoGroup, demoPort, demoPort, pods.String())
-	if err := os.WriteFile(filepath.Join(d.config, "mesh.yaml"), []byte(mesh), 0o600); err != nil {
-		d.t.Fatalf("demo: %v", err)
+`, d.moto.Region(), demoGroup, demoPort))
+	for range demoPods {
+		d.pods = append(d.pods, d.newPod(zones[len(d.pods)%len(zones)]))
 	}
+	d.writePods(nil)
 	d.addresses.xds, d.addresses.http, d.addresses.admin = harness.FreeAddress(d.t), harness.FreeAddress(d.t), harness.FreeAddress(d.t)
 	d.serveMesh()
 	d.waitReady()
@@ -175,8 +180,15 @@ endpoints:
 	for _, zone := range zones {
 		d.join(zone)
 	}
-	for _, c := range d.callers {
-		d.loads = append(d.loads, harness.StartLoad(d.t, harness.LoadOptions{URL: "http://" + c + "/", Host: demoService, Rate: demoRate}))
+	for i, c := range d.callers {
+		d.loads = append(d.loads, harness.StartLoad(d.t, harness.LoadOptions{
+			URL: "http://" + c + "/", Host: demoService, Rate: demoRate,
+			// The application's own failures are counted apart: they are not the mesh's.
+			Accept: func(status int) bool { return status < 400 || status == http.StatusInternalServerError },
+			Next: func(n int64) harness.LoadRequest {
+				return harness.LoadRequest{Header: http.Header{"Cookie": {fmt.Sprintf("causeway=user-%d-%d", i, n%demoUsers)}}}
+			},
+		}))
 	}
 }
 
@@ -237,55 +249,49 @@ func (d *demo) join(zone string) {
 	d.callers = append(d.callers, listen)
 }
 
-// show lets a step's requests flow for a while and prints who answered them.
-func (d *demo) show(ctx context.Context, what string) {
-	d.say("%s", what)
-	before := make([]harness.Report, len(d.loads))
+// reports are what the loads have counted so far.
+func (d *demo) reports() []harness.Report {
+	out := make([]harness.Report, len(d.loads))
 	for i, l := range d.loads {
-		before[i] = l.Report()
+		out[i] = l.Report()
 	}
-	for range int(demoStep / time.Second) {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Second):
-		}
-		answers := make(map[harness.BackendKey]int64)
-		var sent, failed, total int64
-		for i, l := range d.loads {
-			r := l.Report()
-			sent, failed = sent+r.Sent, failed+r.Failed
-			for key, n := range r.Since(before[i]).Backends {
-				answers[key] += n
-				total += n
-			}
-			before[i] = r
-		}
-		fmt.Fprintf(d.out, "        %s  %6d requests, %d failed\n", shares(answers, total), sent, failed)
-	}
+	return out
 }
 
-// shares prints who answered as percentages: per platform and zone.
+// line prints who answered since the reports before, and returns those of now.
+func (d *demo) line(before []harness.Report) []harness.Report {
+	now := d.reports()
+	answers := make(map[harness.BackendKey]int64)
+	var sent, failed, application, total int64
+	for i, r := range now {
+		sent, failed, application = sent+r.Sent, failed+r.Failed, application+r.Statuses[http.StatusInternalServerError]
+		for key, n := range r.Since(before[i]).Backends {
+			answers[key] += n
+			total += n
+		}
+	}
+	fmt.Fprintf(d.out, "        %s  %6d requests, %d failed", shares(answers, total), sent, failed)
+	if application > 0 {
+		fmt.Fprintf(d.out, ", %d errors of the application", application)
+	}
+	fmt.Fprintln(d.out)
+	return now
+}
+
+// shares prints who answered as percentages per platform.
 func shares(answers map[harness.BackendKey]int64, total int64) string {
-	type column struct{ platform, zone string }
-	sums := make(map[column]int64)
-	backends := make(map[column]int)
+	sums := make(map[string]int64)
+	backends := make(map[string]int)
 	for key, n := range answers {
-		c := column{key.Platform, key.Zone}
-		sums[c] += n
-		backends[c]++
+		sums[key.Platform] += n
+		backends[key.Platform]++
 	}
-	var columns []column
-	for c := range sums {
-		columns = append(columns, c)
-	}
-	slices.SortFunc(columns, func(a, b column) int { return cmp.Compare(a.platform+a.zone, b.platform+b.zone) })
 	var parts []string
-	for _, c := range columns {
-		percent := int(100 * sums[c] / max(total, 1))
-		parts = append(parts, fmt.Sprintf("%s in %s %-10s %3d%%", plural(backends[c], c.platform), c.zone, strings.Repeat("█", percent/10), percent))
+	for _, platform := range []string{"instances", "pods"} {
+		percent := 100 * float64(sums[platform]) / float64(max(total, 1))
+		parts = append(parts, fmt.Sprintf("%-11s %s %5.1f %%", plural(backends[platform], platform), bar(percent), percent))
 	}
-	return strings.Join(parts, "  ")
+	return strings.Join(parts, "   ")
 }
 
 // plural counts things whose name is given in the plural.

@@ -3,64 +3,253 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
-func (d *demo) scaleOut(ctx context.Context) {
-	added := d.moto.Launch(d.t, harness.LaunchOptions{
-		Count: 2, Group: demoGroup, Spot: true, Tags: map[string]string{"Role": demoGroup},
-	})
-	d.spot = added[0].ID
-	d.boot(added)
-	d.show(ctx, "the group scales out by two Spot instances")
+// demoShift is what moves the demo's Service. Its times are a hundredth of what
+// a real one has, and are printed, so that nobody takes them for defaults.
+const demoShift = `apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficShift
+metadata: {name: php-web, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  cohort: {cookie: {name: causeway, ttl: 720h}}
+  steps:
+  - {shadow: {percent: "20", methods: [GET]}, hold: 6s}
+  - {percent: "5", hold: 6s}
+  - {percent: "25", hold: 6s}
+  - {percent: "50", hold: 6s}
+  - {percent: "100", hold: 6s}
+  guard:
+    successRate: {atLeast: "99"}
+    latency: {quantile: "0.95", atMost: 2s}
+    errorBudget: {objective: "99.9", maxBurnRate: "100"}
+    minRequests: 20
+    window: 5s
+  capacity: {minReadyPods: 2, keepSourcePercent: 0}
+`
+
+const demoAccelerated = "accelerated for the demo: hold 6s (a real one: 10m to 24h), window 5s (default 2m), minRequests 20 (default 500)"
+
+// shiftNow returns the shift as the control plane has it.
+func (d *demo) shiftNow() (*v1alpha1.TrafficShift, *shiftView) {
+	var view shiftView
+	admin := adminFlag{d.addresses.admin}
+	if err := admin.do(context.Background(), http.MethodGet, "/v1/shifts", url.Values{}, &view); err != nil || len(view.Shifts) == 0 {
+		return nil, nil
+	}
+	return &view.Shifts[0], &view
 }
 
-// drainSpot shows an instance that is reclaimed: the notice comes, it drains,
-// then it is terminated and really killed.
-func (d *demo) drainSpot(ctx context.Context) {
-	d.moto.SendSQS(d.t, d.queue, d.moto.SpotInterruption(d.spot))
-	d.show(ctx, "a Spot interruption notice for "+d.spot+": it finishes what it has and gets nothing new")
-	d.moto.Terminate(d.t, d.spot)
-	d.instances[d.spot].Kill()
-	d.show(ctx, d.spot+" is terminated, and its processes are killed")
+// follow shows the shift as it goes until it is where it should be.
+func (d *demo) follow(ctx context.Context, limit time.Duration, until func(*v1alpha1.TrafficShift) bool) *v1alpha1.TrafficShift {
+	end := time.Now().Add(limit)
+	before := d.reports()
+	for ctx.Err() == nil {
+		s, _ := d.shiftNow()
+		if s != nil {
+			d.news(s)
+			if until(s) {
+				return s
+			}
+		}
+		if time.Now().After(end) {
+			d.t.Fatalf("demo: the shift is not where it should be after %s:\n%s", limit, describeShift(s, nil, time.Now(), 20))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+		before = d.line(before)
+	}
+	return nil
 }
 
-func (d *demo) cutEC2(ctx context.Context) {
+// news prints what is new in the shift's history.
+func (d *demo) news(s *v1alpha1.TrafficShift) {
+	for i := len(s.Status.History) - 1; i >= 0; i-- {
+		h := &s.Status.History[i]
+		text := fmt.Sprintf("%s %s %s %s %s", h.Time.Format(time.RFC3339Nano), h.Event, h.From, h.To, h.Reason)
+		if d.told[text] {
+			continue
+		}
+		d.told[text] = true
+		what := string(h.Event)
+		if h.From != h.To {
+			what = fmt.Sprintf("%s %% → %s %%", h.From, h.To)
+		}
+		d.say("%-14s %s: %s", what, h.Actor, h.Reason)
+	}
+}
+
+// shift starts the migration and follows it to the middle.
+func (d *demo) shift(ctx context.Context) {
+	d.say("a TrafficShift: shadow 20 %% of GETs, then 5, 25, 50 and 100 %%; users stay on their side by a cookie")
+	d.say("%s", demoAccelerated)
+	d.write("shift.yaml", demoShift)
+	d.follow(ctx, 2*time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "25" })
+}
+
+// badRelease rolls out pods that fail.
+func (d *demo) badRelease(ctx context.Context) {
+	d.say("a bad release is rolled out to the pods: 30 %% of their answers are 500")
+	d.rollOut(harness.Fault{Percent: 30, Code: http.StatusInternalServerError})
+	began := time.Now()
+	s := d.follow(ctx, time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.RolledBack && s.Status.Percent == "0" })
+	if s == nil {
+		return
+	}
+	d.settle(ctx)
+	d.seen = d.applicationFailures()
+	d.say("rolled back %.1f s after the release began to serve; users saw %d failed answers of it", time.Since(began).Seconds(), d.seen)
+}
+
+// fix rolls out pods that work and starts again, while an instance is reclaimed
+// and the EC2 API is away.
+func (d *demo) fix(ctx context.Context) {
+	d.say("the release is fixed and rolled out; causeway shift promote web/php-web starts again from the first step")
+	d.rollOut(harness.Fault{})
+	d.command(ctx, v1alpha1.ActionPromote, "the release is fixed")
+	d.follow(ctx, time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "5" })
+	d.reclaim()
+	d.follow(ctx, 2*time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "50" })
+	d.say("the EC2 API fails every call, and the control plane is killed and restarted: the shift goes on from its state")
 	d.moto.Proxy().Fail(1_000_000, harness.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."), nil)
-	d.show(ctx, "the EC2 API fails every call: what was last known serves on")
-}
-
-func (d *demo) restart(ctx context.Context) {
 	d.serve.Kill()
-	d.show(ctx, "the control plane is killed as well: the Envoys serve what they have")
 	d.serveMesh()
 	d.waitReady()
-	d.show(ctx, "it restarts without an EC2 API, from its last known good, and sends the Envoys nothing that they have")
+	time.Sleep(time.Second)
 	d.moto.Proxy().Restore(d.t)
+	s := d.follow(ctx, 2*time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.ShiftCompleted })
+	if s == nil {
+		return
+	}
+	d.say("completed: the pods are the home of the Service")
+	for _, advice := range s.Status.Advice {
+		d.say("advice: %s", advice)
+	}
+	d.settle(ctx)
 }
 
-// loseInstances shows the failover between platforms.
-func (d *demo) loseInstances(ctx context.Context) {
-	for _, i := range d.moto.GroupInstances(d.t, demoGroup) {
-		if w := d.instances[i.ID]; w != nil && i.State == "running" {
-			w.Stop()
-		}
+// reclaim takes a Spot instance away while traffic moves.
+func (d *demo) reclaim() {
+	d.moto.SendSQS(d.t, d.queue, d.moto.SpotInterruption(d.spot))
+	d.say("a Spot interruption notice for %s: it finishes what it has and gets nothing new", d.spot)
+	time.AfterFunc(2*time.Second, func() {
+		d.moto.Terminate(d.t, d.spot)
+		d.instances[d.spot].Kill()
+	})
+}
+
+// rollOut replaces the pods one by one, as a Deployment does: the new one is
+// ready before the old one gets nothing new, and that one ends later.
+func (d *demo) rollOut(f harness.Fault) {
+	zones := d.moto.Zones()
+	for i, old := range d.pods {
+		d.pods[i] = d.newPod(zones[i%len(zones)])
+		d.instances[d.pods[i].name].SetFault(d.t, f)
+		d.writePods(&old)
+		time.Sleep(500 * time.Millisecond) // what a grace period is for
+		d.instances[old.name].Stop()
 	}
-	d.show(ctx, "every instance stops at once: the pods answer until they are back")
+	d.writePods(nil)
+}
+
+// newPod starts a pod.
+func (d *demo) newPod(zone string) pod {
+	d.release++
+	p := pod{
+		name: fmt.Sprintf("php-web-%d", d.release), zone: zone,
+		address: netip.AddrFrom4([4]byte{127, 78, byte(d.release / 200), byte(d.release%200 + 1)}),
+	}
+	d.workload("pods", p.name, zone, p.address)
+	return p
+}
+
+// writePods writes the EndpointSlice of the pods, with one more that is ending.
+func (d *demo) writePods(ending *pod) {
+	var b strings.Builder
+	fmt.Fprintf(&b, `apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: php-web-pods, namespace: web, labels: {kubernetes.io/service-name: php-web}}
+addressType: IPv4
+ports: [{name: http, port: %d}]
+endpoints:
+`, demoPort)
+	for _, p := range d.pods {
+		fmt.Fprintf(&b, "- {addresses: [%s], zone: %s, targetRef: {kind: Pod, namespace: web, name: %s}}\n", p.address, p.zone, p.name)
+	}
+	if p := ending; p != nil {
+		fmt.Fprintf(&b, "- {addresses: [%s], zone: %s, conditions: {ready: false, serving: true, terminating: true}, targetRef: {kind: Pod, namespace: web, name: %s}}\n", p.address, p.zone, p.name)
+	}
+	d.write("pods.yaml", b.String())
+}
+
+// write replaces a file of the mesh's directory at once.
+func (d *demo) write(name, text string) {
+	file := filepath.Join(d.config, name)
+	temporary := filepath.Join(filepath.Dir(d.config), name)
+	if err := os.WriteFile(temporary, []byte(text), 0o600); err != nil {
+		d.t.Fatalf("demo: %v", err)
+	}
+	if err := os.Rename(temporary, file); err != nil {
+		d.t.Fatalf("demo: %v", err)
+	}
+}
+
+// command does what causeway shift does by hand.
+func (d *demo) command(ctx context.Context, action v1alpha1.ShiftAction, reason string) {
+	c := shiftActionCommand(action, "", "")
+	c.SetArgs([]string{"web/php-web", "--admin", d.addresses.admin, "--reason", reason})
+	c.SetOut(io.Discard)
+	c.SilenceUsage, c.SilenceErrors = true, true
+	if err := c.ExecuteContext(ctx); err != nil {
+		d.t.Fatalf("demo: %v", err)
+	}
+}
+
+// settle waits until what was under way has ended.
+func (d *demo) settle(ctx context.Context) {
+	before := d.reports()
+	for range 3 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+		}
+		before = d.line(before)
+	}
+}
+
+// applicationFailures is how many requests the application itself answered with an error.
+func (d *demo) applicationFailures() int64 {
+	var n int64
+	for _, r := range d.reports() {
+		n += r.Statuses[http.StatusInternalServerError]
+	}
+	return n
 }
 
 // stay leaves everything running until the context ends.
 func (d *demo) stay(ctx context.Context) {
 	d.say("everything keeps running until you press Ctrl-C; in another terminal:")
 	fmt.Fprintf(d.out, `
+  bin/causeway shift watch web/php-web --admin %[1]s
   bin/causeway proxies   --admin %[1]s
   bin/causeway endpoints --admin %[1]s
   curl http://%[2]s/metrics
   curl --proxy http://%[3]s http://%[4]s/
-  edit %[5]s/mesh.yaml, for example mesh.causeway.dev/home: Pods
+  edit %[5]s/shift.yaml, for example direction: PodsToInstances
 
 `, d.addresses.admin, d.addresses.http, d.callers[0], demoService, d.config)
 	<-ctx.Done()

@@ -27,7 +27,7 @@ func describeRequest(t *table, e *explain.Explanation) {
 	if r := e.Rule; r != nil {
 		t.row("Rule:", fmt.Sprintf("%s, generation %d: %s", r, r.Generation, r.Text))
 	}
-	t.row("Outcome:", outcome(e))
+	t.row("Outcome:", whatHappens(e))
 	if a := e.Answer; a != nil {
 		t.row("Because:", a.Because)
 	}
@@ -72,7 +72,7 @@ func describeHost(t *table, v *explain.VirtualHost) {
 	}
 }
 
-func outcome(e *explain.Explanation) string {
+func whatHappens(e *explain.Explanation) string {
 	switch {
 	case e.Answer == nil && len(e.Backends) == 1:
 		return "a backend answers"

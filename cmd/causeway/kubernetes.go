@@ -49,6 +49,7 @@ func (s *serve) kubernetes() ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.newShifts(nil)
 	policies := kubernetes.NewPolicyStatus(client, policyStatus, s.observer.Programmed, s.registry)
 	s.required = kubernetes.Scopes()
 	pins := client.Records("causeway-pins")
@@ -67,7 +68,13 @@ func (s *serve) kubernetes() ([]component, error) {
 		}); err != nil {
 			return err
 		}
+		shifts, shutdown, err := client.NewShifts(ctx)
+		if err != nil {
+			return err
+		}
+		defer shutdown()
 		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return s.shifts.Run(ctx, shifts) })
 		g.Go(func() error { return instances.Run(ctx, s.catalog) })
 		g.Go(func() error { return prober.Run(ctx, s.catalog) })
 		g.Go(func() error { return client.Publish(ctx, s.catalog) })

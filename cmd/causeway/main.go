@@ -71,6 +71,6 @@ First steps, without Kubernetes and without AWS:
 		SilenceErrors: true,
 	}
 	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), endpointsCommand(), explainCommand(),
-		guardCommand(), versionCommand())
+		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), versionCommand())
 	return c
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/xds/observe"
 )
 
@@ -22,7 +23,7 @@ import (
 func (s *serve) newObserver(replica string, leader func() string) error {
 	var err error
 	s.observer, err = observe.New(observe.Options{
-		Replica: replica, Local: s.observe, Leader: leader, Logger: s.log, Registry: s.registry,
+		Replica: replica, Local: s.observe, Outcomes: func() outcome.Report { return s.outcomes.Report(len(s.xds.Progress())) }, Leader: leader, Logger: s.log, Registry: s.registry,
 	})
 	return err
 }

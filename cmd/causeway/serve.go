@@ -22,6 +22,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/shift/notify"
+	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/observe"
@@ -114,6 +116,10 @@ type serve struct {
 	served   chan struct{} // closed when serving becomes true
 	observer *observe.Observer
 	outcomes *outcomes.Recorder
+	// shifts carries TrafficShifts out, and shiftStore keeps them.
+	shifts     *runner.Runner
+	shiftStore runner.Store
+	notices    *notify.Sender
 	// pinStore is nil where nothing survives a restart.
 	pinStore    pinStore
 	pinsChanged chan struct{}
@@ -137,6 +143,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.engine = engine.New(s.catalog, s.store, s.log, s.registry)
 	s.engine.Stage(snapshot.Silence, s.onPins)
+	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
 	s.newOutcomes()
 	xds := server.Options{
 		Logger: s.log, Outcomes: s.outcomes, Metrics: server.NewMetrics(s.registry), Identify: identify,
@@ -230,6 +237,7 @@ func (s *serve) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	components = append(components, component{"notices", s.sendNotices})
 	g, ctx := errgroup.WithContext(ctx)
 	for _, c := range append(components, sources...) {
 		g.Go(func() error {

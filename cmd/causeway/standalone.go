@@ -25,6 +25,10 @@ func (s *serve) standalone() ([]component, error) {
 	if err := keeper.Restore(s.catalog); err != nil {
 		s.log.Error("starting without all of the last known good", "error", err)
 	}
+	shifts := state.NewShifts(dir, s.catalog, s.log)
+	if err := shifts.Restore(); err != nil {
+		s.log.Error("starting without all that was known of TrafficShifts", "error", err)
+	}
 	files := file.New(s.opts.config, s.log, lastGood)
 	instances, prober, err := s.ec2()
 	if err != nil {
@@ -33,6 +37,7 @@ func (s *serve) standalone() ([]component, error) {
 	if err := s.newObserver("", nil); err != nil {
 		return nil, err
 	}
+	s.newShifts(shifts)
 	s.required = []string{file.Scope, state.PublishedScope}
 	return []component{
 		{"files", func(ctx context.Context) error { return files.Run(ctx, s.catalog) }},
@@ -43,6 +48,14 @@ func (s *serve) standalone() ([]component, error) {
 			}
 			return instances.Run(ctx, s.catalog)
 		}},
+		{"states of shifts", func(ctx context.Context) error {
+			// What is not read yet is not deleted.
+			if err := s.await(ctx, file.Scope); err != nil {
+				return err
+			}
+			return shifts.Run(ctx)
+		}},
+		{"shifts", s.whenServing(func(ctx context.Context) error { return s.shifts.Run(ctx, shifts) })},
 		{"observations", s.whenServing(s.observer.Lead)},
 		{"checks", func(ctx context.Context) error { return prober.Run(ctx, s.catalog) }},
 	}, nil

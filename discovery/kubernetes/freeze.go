@@ -86,3 +86,14 @@ func freezeIn(m *corev1.ConfigMap) *discovery.Freeze {
 	}
 	return &discovery.Freeze{Scope: ScopeFreeze, Config: rec.Config, By: rec.By, Reason: rec.Reason, Since: rec.Since}
 }
+
+// Freeze returns the freeze that is recorded, nil for none.
+func (c *Client) Freeze(ctx context.Context) (*discovery.Freeze, error) {
+	records, err := c.Records(freezeName).Load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return freezeIn(&corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: freezeName}, BinaryData: records,
+	}), nil
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/shift/runner"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// maxCommand is how many bytes a command may have.
+const maxCommand = 64 << 10
+
+// viewShifts returns all shifts with their status, or the one that is named.
+func viewShifts(r catalog.Reader, name string) shiftView {
+	view := shiftView{Shifts: []v1alpha1.TrafficShift{}}
+	for o := range catalog.Objects.By(r, catalog.ByKind, "TrafficShift") {
+		if name != "" && o.Key.String() != name {
+			continue
+		}
+		s, _ := runner.ObjectOf(r, o)
+		view.Shifts = append(view.Shifts, *s)
+	}
+	slices.SortFunc(view.Shifts, func(a, b v1alpha1.TrafficShift) int {
+		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+	})
+	if f, ok := catalog.Freezes.Get(r, catalog.FreezeID); ok {
+		view.Freeze = f
+	}
+	return view
+}
+
+// shiftCommandHandler takes a command where there is no Kubernetes to take it.
+func (s *serve) shiftCommandHandler(w http.ResponseWriter, r *http.Request) {
+	key, err := shiftKey(r.URL.Query().Get("shift"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if s.opts.config == "" {
+		http.Error(w, "the shifts of this control plane are in Kubernetes, where the API server knows who may do this: give --kubeconfig or --context", http.StatusForbidden)
+		return
+	}
+	var c v1alpha1.ShiftCommand
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand)).Decode(&c); err != nil {
+		http.Error(w, "the command cannot be read: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := s.shifts.Command(key, c); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	writeJSON(w, struct{}{})
+}
+
+// freezeHandler freezes or lifts a freeze, where there is no Kubernetes.
+func (s *serve) freezeHandler(w http.ResponseWriter, r *http.Request) {
+	if s.opts.config == "" {
+		http.Error(w, "this control plane keeps a freeze in Kubernetes, where the API server knows who may do this: give --kubeconfig or --context", http.StatusForbidden)
+		return
+	}
+	var f *discovery.Freeze
+	if r.URL.Query().Get("lift") == "" {
+		f = &discovery.Freeze{}
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand)).Decode(f); err != nil {
+			http.Error(w, "the freeze cannot be read: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	if err := s.shiftStore.SetFreeze(r.Context(), f); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	s.log.Info("frozen or unfrozen by hand", "frozen", f != nil)
+	writeJSON(w, struct{}{})
+}

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+func shiftCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "shift",
+		Short: "See and steer the TrafficShifts that move traffic between instances and pods",
+		Long: `See and steer the TrafficShifts that move traffic between instances and pods.
+
+Without further flags the control plane's admin API answers. With --kubeconfig or
+--context the cluster's API does: that is how to promote, pause, resume and roll
+back where shifts are in Kubernetes, with your own rights there (docs/migration.md).`,
+	}
+	c.AddCommand(shiftStatusCommand(), shiftWatchCommand(),
+		shiftActionCommand(v1alpha1.ActionPromote, "End the wait of the current step, or start a shift anew that was rolled back",
+			`End the wait of the current step, or start a shift anew that was rolled back.
+The guard must be content all the same.`),
+		shiftActionCommand(v1alpha1.ActionPause, "Hold a shift at the share that it has", ""),
+		shiftActionCommand(v1alpha1.ActionResume, "Let a paused shift go on", ""),
+		shiftActionCommand(v1alpha1.ActionRollback, "Take the traffic back at once", ""))
+	return c
+}
+
+// shiftView is a shift and what stops all of them.
+type shiftView struct {
+	Shifts []v1alpha1.TrafficShift `json:"shifts"`
+	Freeze *discovery.Freeze       `json:"freeze,omitempty"`
+}
+
+// shiftSource is where the commands find shifts: the admin API, or a cluster.
+type shiftSource struct {
+	admin      adminFlag
+	kubernetes kubernetesFlag
+}
+
+func (s *shiftSource) add(c *cobra.Command) {
+	s.admin.add(c)
+	s.kubernetes.add(c)
+}
+
+// view returns the shifts of a namespace or of all, or the one that is named NAMESPACE/NAME.
+func (s *shiftSource) view(ctx context.Context, name string) (*shiftView, error) {
+	if s.kubernetes.given() {
+		return s.kubernetes.shifts(ctx, name)
+	}
+	var out shiftView
+	return &out, s.admin.do(ctx, http.MethodGet, "/v1/shifts", url.Values{"shift": {name}}, &out)
+}
+
+// one returns a shift.
+func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficShift, *shiftView, error) {
+	if _, err := shiftKey(name); err != nil {
+		return nil, nil, err
+	}
+	view, err := s.view(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(view.Shifts) == 0 {
+		return nil, nil, fmt.Errorf("there is no TrafficShift %s: causeway shift status lists them", name)
+	}
+	return &view.Shifts[0], view, nil
+}
+
+func shiftKey(name string) (discovery.Key, error) {
+	namespace, rest, ok := strings.Cut(name, "/")
+	if !ok || namespace == "" || rest == "" || strings.Contains(rest, "/") {
+		return discovery.Key{}, fmt.Errorf("%q is not NAMESPACE/NAME of a TrafficShift", name)
+	}
+	return discovery.Key{Namespace: namespace, Name: rest}, nil
+}
+
+func shiftStatusCommand() *cobra.Command {
+	var source shiftSource
+	var output outputFlag
+	c := &cobra.Command{
+		Use:   "status [NAMESPACE/NAME]",
+		Short: "Where all shifts stand, or one of them with its history",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				s, view, err := source.one(cmd.Context(), args[0])
+				if err != nil {
+					return err
+				}
+				return output.print(cmd, s, func(t *table) { t.text(describeShift(s, view, time.Now(), 20)) })
+			}
+			view, err := source.view(cmd.Context(), "")
+			if err != nil {
+				return err
+			}
+			return output.print(cmd, view, func(t *table) {
+				t.row("SHIFT", "SERVICE", "PHASE", "PERCENT", "STEP", "VERDICT", "BUDGET LEFT", "WAITS FOR")
+				for i := range view.Shifts {
+					s := &view.Shifts[i]
+					t.row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, phaseOf(s), percentOf(s), stepOf(s),
+						verdictOf(s), budgetOf(s), shorten(s.Status.Waiting, 80))
+				}
+				if view.Freeze != nil {
+					t.text("\n" + freezeText(view.Freeze))
+				}
+			})
+		},
+	}
+	source.add(c)
+	output.add(c)
+	return c
+}
+
+func shiftWatchCommand() *cobra.Command {
+	var source shiftSource
+	interval := time.Second
+	c := &cobra.Command{
+		Use:   "watch NAMESPACE/NAME",
+		Short: "Watch a shift as it goes: shares, both sides' success rate and latency, budget, what comes next",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			terminal := isTerminal(os.Stdout)
+			last := ""
+			for {
+				s, view, err := source.one(cmd.Context(), args[0])
+				if cmd.Context().Err() != nil {
+					return nil //nolint:nilerr // the one who watches has seen enough
+				}
+				text := ""
+				if err != nil {
+					text = "cannot read the shift; trying again: " + err.Error() + "\n"
+				} else {
+					text = describeShift(s, view, time.Now(), 8)
+				}
+				switch {
+				case terminal:
+					// From the top, without the flicker of clearing everything first.
+					fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
+				case withoutTimes(text) != withoutTimes(last):
+					fmt.Fprintln(cmd.OutOrStdout(), text)
+				}
+				last = text
+				if err == nil && s.Status.Phase == v1alpha1.ShiftCompleted {
+					return nil
+				}
+				select {
+				case <-cmd.Context().Done():
+					return nil
+				case <-time.After(interval):
+				}
+			}
+		},
+	}
+	c.Flags().DurationVar(&interval, "interval", interval, "how often to look")
+	source.add(c)
+	return c
+}
+
+// withoutTimes leaves out the lines that change by themselves.
+func withoutTimes(text string) string {
+	lines := strings.Split(text, "\n")
+	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  since") }), "\n")
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.Command {
+	var source shiftSource
+	var reason string
+	c := &cobra.Command{
+		Use:   string(action) + " NAMESPACE/NAME",
+		Short: short,
+		Long:  long,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := shiftKey(args[0])
+			if err != nil {
+				return err
+			}
+			s, _, err := source.one(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			step := s.Status.Step
+			command := v1alpha1.ShiftCommand{
+				ID: string(uuid.NewUUID()), Action: action, Step: &step, Actor: actor(), Reason: reason, Time: metav1.Now().Rfc3339Copy(),
+			}
+			if source.kubernetes.given() {
+				err = source.kubernetes.command(cmd.Context(), key, &command)
+			} else {
+				err = source.admin.post(cmd.Context(), "/v1/shifts/command", url.Values{"shift": {args[0]}}, &command)
+			}
+			if err != nil {
+				return err
+			}
+			return source.await(cmd, args[0], &command)
+		},
+	}
+	c.Flags().StringVar(&reason, "reason", "", "why, for the history")
+	source.add(c)
+	return c
+}
+
+// commandPatience is how long a command may take to be carried out.
+const commandPatience = 15 * time.Second
+
+// await says what came of a command.
+func (s *shiftSource) await(cmd *cobra.Command, name string, command *v1alpha1.ShiftCommand) error {
+	end := time.Now().Add(commandPatience)
+	for {
+		now, view, err := s.one(cmd.Context(), name)
+		if err == nil && now.Status.Command == command.ID {
+			text := describeShift(now, view, time.Now(), 1)
+			if refused := refusalOf(now, command); refused != "" {
+				fmt.Fprint(cmd.OutOrStdout(), text)
+				return fmt.Errorf("%s %s was refused: %s", command.Action, name, refused)
+			}
+			fmt.Fprint(cmd.OutOrStdout(), text)
+			return nil
+		}
+		if time.Now().After(end) {
+			return errors.Join(err, fmt.Errorf("the command stands, but no leader has carried it out within %s: see causeway shift status %s", commandPatience, name))
+		}
+		select {
+		case <-cmd.Context().Done():
+			return cmd.Context().Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// actor is who gives a command, where no API server knows better.
+func actor() string {
+	host, _ := os.Hostname() // who says more than where
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if sudo := os.Getenv("SUDO_USER"); sudo != "" {
+		name = sudo
+	}
+	if host == "" {
+		return name
+	}
+	return name + "@" + host
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// barWidth is how many characters a share of 100 % is wide.
+const barWidth = 30
+
+// describeShift is a shift for a person to read, with the newest entries of its history.
+func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, history int) string {
+	var b strings.Builder
+	st := &s.Status
+	fmt.Fprintf(&b, "%s/%s: Service %s, %s: %s at %s %%, step %s\n", s.Namespace, s.Name, s.Spec.ServiceRef.Name, direction(s), phaseOf(s), percentOf(s), stepOf(s))
+	if view != nil && view.Freeze != nil {
+		fmt.Fprintf(&b, "  %s\n", freezeText(view.Freeze))
+	}
+	target, source := "pods", "instances"
+	if s.Spec.Direction == v1alpha1.PodsToInstances {
+		target, source = source, target
+	}
+	share, _ := strconv.ParseFloat(percentOf(s), 64) // it is a number wherever one is stated
+	figures := func(platform string, percent float64) {
+		var f *v1alpha1.ShiftFigures
+		if a := st.Analysis; a != nil {
+			f = a.Pods
+			if platform == "instances" {
+				f = a.Instances
+			}
+		}
+		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", platform, bar(percent), formatPercent(percent), figuresText(f))
+	}
+	figures(target, share)
+	figures(source, 100-share)
+	if st.ShadowPercent != "" {
+		fmt.Fprintf(&b, "  shadow     %s %% of %s copied to the %s%s\n", st.ShadowPercent, methods(st.ShadowMethods), target, comparison(st.Analysis))
+	}
+	if a := st.Analysis; a != nil && a.Verdict != "" {
+		fmt.Fprintf(&b, "  guard      %s: %s\n", a.Verdict, a.Reason)
+	}
+	if st.Budget != nil {
+		fmt.Fprintf(&b, "  budget     %s %% of what %s %% over %s allows is left; burn rate %s\n",
+			st.Budget.Remaining, st.Budget.Objective, periodOf(s), st.Budget.BurnRate)
+	}
+	if st.StepStarted != nil {
+		fmt.Fprintf(&b, "  since      %s (%s)\n", st.StepStarted.Local().Format(time.DateTime), now.Sub(st.StepStarted.Time).Round(time.Second))
+	}
+	if st.Waiting != "" {
+		fmt.Fprintf(&b, "  waits      %s\n", st.Waiting)
+	}
+	if next := nextStep(s); next != "" {
+		fmt.Fprintf(&b, "  next       %s\n", next)
+	}
+	for i, advice := range st.Advice {
+		fmt.Fprintf(&b, "  %-9s  %s\n", heading("advice", i), advice)
+	}
+	for i, p := range st.Preflight {
+		fmt.Fprintf(&b, "  %-9s  %s\n", heading("preflight", i), p)
+	}
+	for i := range st.Conditions {
+		if c := &st.Conditions[i]; c.Status == "False" {
+			fmt.Fprintf(&b, "  %s=False/%s: %s\n", c.Type, c.Reason, c.Message)
+		}
+	}
+	for i := range st.History[:min(history, len(st.History))] {
+		h := &st.History[i]
+		what := fmt.Sprintf("%s → %s %%", h.From, h.To)
+		if h.From == h.To {
+			what = string(h.To) + " %"
+		}
+		fmt.Fprintf(&b, "  %-9s  %s  %-14s %-16s %s: %s\n", heading("history", i), h.Time.Local().Format(time.DateTime), what, h.Event, h.Actor, h.Reason)
+	}
+	return b.String()
+}
+
+func heading(word string, i int) string {
+	if i > 0 {
+		return ""
+	}
+	return word
+}
+
+func bar(percent float64) string {
+	full := int(percent/100*barWidth + .5)
+	if percent > 0 {
+		full = max(full, 1)
+	}
+	if percent < 100 {
+		full = min(full, barWidth-1)
+	}
+	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full)
+}
+
+func formatPercent(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) }
+
+func figuresText(f *v1alpha1.ShiftFigures) string {
+	if f == nil || f.Requests == 0 {
+		return "no requests"
+	}
+	out := fmt.Sprintf("%d requests, %s %% good", f.Requests, f.SuccessRate)
+	if f.P99 != "" {
+		out += fmt.Sprintf(", p50 %s, p99 %s", f.P50, f.P99)
+	}
+	return out
+}
+
+func comparison(a *v1alpha1.ShiftAnalysis) string {
+	if a == nil || a.Shadow == nil || a.Shadow.Compared == 0 {
+		return ""
+	}
+	c := a.Shadow
+	return fmt.Sprintf("; of %d pairs %d differ in status, %d in size; p99 %s, mirrored %s", c.Compared, c.StatusDiffers, c.SizeDiffers, c.P99, c.ShadowP99)
+}
+
+func methods(list []v1alpha1.ShiftMethod) string {
+	words := make([]string, len(list))
+	for i, m := range list {
+		words[i] = string(m)
+	}
+	return strings.Join(words, ", ")
+}
+
+func direction(s *v1alpha1.TrafficShift) string {
+	if s.Spec.Direction == v1alpha1.PodsToInstances {
+		return "from pods to instances"
+	}
+	return "from instances to pods"
+}
+
+func phaseOf(s *v1alpha1.TrafficShift) string {
+	if s.Status.Phase == "" {
+		return string(v1alpha1.ShiftPending)
+	}
+	return string(s.Status.Phase)
+}
+
+// percentOf is the share that the target has.
+func percentOf(s *v1alpha1.TrafficShift) string {
+	switch {
+	case s.Spec.Pin != "":
+		return string(s.Spec.Pin)
+	case s.Status.Percent == "":
+		return "0"
+	}
+	return string(s.Status.Percent)
+}
+
+func stepOf(s *v1alpha1.TrafficShift) string {
+	if s.Status.Phase == "" || s.Status.Step < 0 {
+		return fmt.Sprintf("0 of %d", len(s.Spec.Steps))
+	}
+	return fmt.Sprintf("%d of %d", s.Status.Step+1, len(s.Spec.Steps))
+}
+
+func verdictOf(s *v1alpha1.TrafficShift) string {
+	if s.Status.Analysis == nil {
+		return ""
+	}
+	return s.Status.Analysis.Verdict
+}
+
+func budgetOf(s *v1alpha1.TrafficShift) string {
+	if s.Status.Budget == nil || s.Status.Budget.Remaining == "" {
+		return ""
+	}
+	return s.Status.Budget.Remaining + " %"
+}
+
+func periodOf(s *v1alpha1.TrafficShift) time.Duration {
+	if b := s.Spec.Guard.ErrorBudget; b != nil {
+		return b.Period.Duration
+	}
+	return 0
+}
+
+// nextStep says what comes after the current step.
+func nextStep(s *v1alpha1.TrafficShift) string {
+	switch s.Status.Phase {
+	case v1alpha1.ShiftCompleted:
+		return ""
+	case v1alpha1.ShiftRolledBack, v1alpha1.ShiftRollingBack:
+		return fmt.Sprintf("nothing until somebody runs: causeway shift promote %s/%s", s.Namespace, s.Name)
+	}
+	i := int(s.Status.Step) + 1
+	if s.Status.Phase == "" {
+		i = 0
+	}
+	if i >= len(s.Spec.Steps) {
+		if p := s.Spec.Steps[len(s.Spec.Steps)-1].Percent; p != "100" && p != "100.0" && p != "100.00" {
+			return "nothing: the last step is under way"
+		}
+		return "complete: the target becomes the Service's home"
+	}
+	step := &s.Spec.Steps[i]
+	text := string(step.Percent) + " %"
+	if step.Shadow != nil {
+		text = fmt.Sprintf("shadow %s %% of %s", step.Shadow.Percent, methods(step.Shadow.Methods))
+	}
+	if step.Hold != nil {
+		text += fmt.Sprintf(", held for %s", step.Hold.Duration)
+	}
+	if step.Approval == v1alpha1.ApprovalRequired {
+		text += ", which then waits for approval"
+	}
+	return text
+}
+
+func freezeText(f *discovery.Freeze) string {
+	what := "all steps are frozen"
+	if f.Config {
+		what = "all steps and all configuration but endpoints are frozen"
+	}
+	text := fmt.Sprintf("%s by %s since %s", what, f.By, f.Since.Local().Format(time.DateTime))
+	if f.Reason != "" {
+		text += ": " + f.Reason
+	}
+	return text
+}
+
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n-3], "") + "..."
+}
+
+// refusalOf returns why a command was not carried out, "" if it was.
+func refusalOf(s *v1alpha1.TrafficShift, c *v1alpha1.ShiftCommand) string {
+	for i := range s.Status.History {
+		if h := &s.Status.History[i]; h.Event == v1alpha1.EventCommand {
+			reason, _ := strings.CutPrefix(h.Reason, string(c.Action)+" refused: ")
+			if reason == h.Reason {
+				return ""
+			}
+			return reason
+		}
+	}
+	return ""
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+
+	"github.com/spf13/cobra"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/dynamic"
+	clientkubernetes "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// kubernetesFlag is where the commands find a cluster's API, with the user's own rights.
+type kubernetesFlag struct{ kubeconfig, context, namespace string }
+
+func (k *kubernetesFlag) add(c *cobra.Command) {
+	c.Flags().StringVar(&k.kubeconfig, "kubeconfig", "", "kubeconfig file: ask the cluster's API instead of the admin API")
+	c.Flags().StringVar(&k.context, "context", "", "context of the kubeconfig file (of KUBECONFIG or ~/.kube/config without --kubeconfig)")
+	c.Flags().StringVar(&k.namespace, "causeway-namespace", "causeway-system", "with --kubeconfig or --context: the control plane's own namespace")
+}
+
+func (k *kubernetesFlag) given() bool { return k.kubeconfig != "" || k.context != "" }
+
+func (k *kubernetesFlag) config() (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	if k.kubeconfig != "" {
+		rules.ExplicitPath = k.kubeconfig
+	}
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: k.context}).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	return config, nil
+}
+
+// shiftsOf returns the API of the TrafficShifts of a namespace, of all of them for "".
+func (k *kubernetesFlag) shiftsOf(namespace string) (dynamic.ResourceInterface, *rest.Config, error) {
+	config, err := k.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	return client.Resource(v1alpha1.GroupVersion().WithResource("trafficshifts")).Namespace(namespace), config, nil
+}
+
+// shifts returns all shifts, or the one that is named.
+func (k *kubernetesFlag) shifts(ctx context.Context, name string) (*shiftView, error) {
+	var key discovery.Key
+	if name != "" {
+		var err error
+		if key, err = shiftKey(name); err != nil {
+			return nil, err
+		}
+	}
+	client, config, err := k.shiftsOf(key.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	options := metav1.ListOptions{}
+	if name != "" {
+		options.FieldSelector = "metadata.name=" + key.Name
+	}
+	list, err := client.List(ctx, options)
+	if err != nil {
+		return nil, fmt.Errorf("list TrafficShifts: %w", err)
+	}
+	view := &shiftView{}
+	for i := range list.Items {
+		var s v1alpha1.TrafficShift
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &s); err != nil {
+			return nil, fmt.Errorf("TrafficShift %s/%s: %w", list.Items[i].GetNamespace(), list.Items[i].GetName(), err)
+		}
+		view.Shifts = append(view.Shifts, s)
+	}
+	slices.SortFunc(view.Shifts, func(a, b v1alpha1.TrafficShift) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	store, err := kubernetes.NewClient(config, k.namespace, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		return nil, err
+	}
+	// Who may read shifts may not be allowed to read this.
+	if freeze, err := store.Freeze(ctx); err == nil {
+		view.Freeze = freeze
+	}
+	return view, nil
+}
+
+// command writes a command onto a shift, as the user that the API server knows.
+func (k *kubernetesFlag) command(ctx context.Context, key discovery.Key, c *v1alpha1.ShiftCommand) error {
+	client, config, err := k.shiftsOf(key.Namespace)
+	if err != nil {
+		return err
+	}
+	typed, err := clientkubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("--kubeconfig: %w", err)
+	}
+	who, err := typed.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("who am I: %w", err)
+	}
+	c.Actor = who.Status.UserInfo.Username
+	text, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{v1alpha1.CommandAnnotation: string(text)}}})
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	if _, err := client.Patch(ctx, key.Name, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "causeway-cli"}); err != nil {
+		return fmt.Errorf("%s %s: %w", c.Action, key, err)
+	}
+	return nil
+}
+
+// freeze records or lifts (nil) a freeze.
+func (k *kubernetesFlag) freeze(ctx context.Context, f *discovery.Freeze) error {
+	config, err := k.config()
+	if err != nil {
+		return err
+	}
+	store, err := kubernetes.NewClient(config, k.namespace, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		return err
+	}
+	return store.SetFreeze(ctx, f)
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy/shift/notify"
+	"github.com/causeway-mesh/causeway/policy/shift/query"
+	"github.com/causeway-mesh/causeway/policy/shift/runner"
+)
+
+// newShifts sets up what carries TrafficShifts out. store is where they are kept
+// without Kubernetes, nil with it: there only the leader has one.
+func (s *serve) newShifts(store runner.Store) {
+	s.shiftStore = store
+	s.notices = notify.New(notify.Options{Log: s.log, Registerer: s.registry, AllowLoopback: s.opts.config != ""})
+	s.shifts = runner.New(runner.Options{
+		Catalog: s.catalog, Outcomes: s.observer, Logger: s.log, Registry: s.registry,
+		// Without Kubernetes who may write a TrafficShift has the whole host anyway.
+		Asker:  query.New(query.Options{AllowLoopback: s.opts.config != "", Registerer: s.registry}),
+		Sender: s.notices,
+	})
+}
+
+// noticesLeft is how long notices may still be sent while the process ends.
+const noticesLeft = 3 * time.Second
+
+// sendNotices returns at the end, once notices that were not sent yet had a last chance.
+func (s *serve) sendNotices(ctx context.Context) error {
+	<-ctx.Done()
+	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), noticesLeft)
+	defer cancel()
+	s.notices.Close(left)
+	return ctx.Err()
+}

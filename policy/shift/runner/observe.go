@@ -1,0 +1,288 @@
+package runner
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/shift"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// input gathers all that a decision is made of.
+func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alpha1.TrafficShift, m *memory, now time.Time) shift.Input {
+	key := discovery.Key{Namespace: object.Namespace, Name: object.Name}
+	service := discovery.Key{Namespace: object.Namespace, Name: object.Spec.ServiceRef.Name}
+	r.command(key, object)
+	in := shift.Input{
+		Object: object, Target: targetOf(object), Deleting: object.DeletionTimestamp != nil,
+		Seen: r.seen(now),
+	}
+	if r.opts.Unsettled != nil {
+		in.Unsettled = r.opts.Unsettled(discovery.ObjectName{Kind: "Service", Key: service})
+	}
+	in.Accepted, in.Problem = accepted(reader, object)
+	if f, ok := catalog.Freezes.Get(reader, catalog.FreezeID); ok {
+		in.Frozen, in.Locked, in.FrozenBy = true, f.Config, frozenBy(f)
+	}
+	if in.Deleting {
+		in.NamespaceTerminating, _ = r.store.Terminating(ctx, object.Namespace) // unknown is: not that
+	}
+	model := policy.BuildService(reader, service)
+	if model == nil {
+		return in
+	}
+	in.TargetIsHome = model.Home == in.Target
+	fleet := r.fleet(reader, object, model)
+	o := r.observe(reader, object, model, m, now)
+	in.Seen = min(in.Seen, o.Covered)
+	in.InstancesInService = fleet.InstancesInService
+	in.FailedOver, in.FailedOverReason = failedOver(model)
+	demand := m.demand(o, now)
+	in.Room = func(p v1alpha1.Percent) shift.Room {
+		return shift.RoomFor(object.Spec.Capacity, object.Spec.Direction, int(object.Status.SourceInstances), fleet, demand, p)
+	}
+	var budget *shift.Budget
+	if e := object.Spec.Guard.ErrorBudget; e != nil {
+		m.spending.requests, m.spending.failed, _ = r.opts.Outcomes.Spent(service)
+		if m.spending.requests < m.spent.requests {
+			m.spent.requests, m.spent.failed = 0, 0 // the counts began anew
+		}
+		var err error
+		budget, in.Budget, err = shift.Spend(e, object.Status.Budget, now, minus(m.spending.requests, m.spent.requests), minus(m.spending.failed, m.spent.failed))
+		if err != nil && !m.complained {
+			r.opts.Logger.Warn("the error budget", "shift", key.String(), "error", err)
+		}
+		m.complained = err != nil
+	}
+	in.Verdict = shift.Judge(&object.Spec.Guard, in.Target, o, budget)
+	in.Analysis = shift.Analyze(o, in.Verdict, now, object.Status.Analysis)
+	m.advice = shift.Advise(object.Spec.Capacity, object.Spec.Direction, shift.Progress{
+		SharePods: o.SharePods, SourceAtStart: int(object.Status.SourceInstances), Completed: object.Status.Phase == v1alpha1.ShiftCompleted,
+	}, fleet, demand)
+	return in
+}
+
+// minus is a-b, at least 0.
+func minus(a, b uint64) uint64 { return a - min(a, b) }
+
+// demand returns how much callers ask of a Service, now and at the peak that
+// this term has seen within a day.
+func (m *memory) demand(o *shift.Observation, now time.Time) shift.Demand {
+	if o.Covered <= 0 || o.Window <= 0 {
+		return shift.Demand{}
+	}
+	rate := float64(o.Pods.Requests+o.Instances.Requests) / o.Covered.Seconds()
+	hour := now.Unix() / 3600
+	if o.Covered == o.Window { // a part of a window may be a burst
+		slot := &m.peaks[hour%int64(len(m.peaks))]
+		if slot.hour != hour {
+			*slot = peak{hour: hour}
+		}
+		slot.rate = max(slot.rate, rate)
+	}
+	d := shift.Demand{Now: rate, Measured: o.Covered}
+	for _, p := range m.peaks {
+		if hour-p.hour < int64(len(m.peaks)) {
+			d.Peak = max(d.Peak, p.rate)
+		}
+	}
+	return d
+}
+
+// peak is the highest rate of an hour.
+type peak struct {
+	hour int64
+	rate float64
+}
+
+// seen returns for how long this term has looked, since the last time that the
+// wall clock jumped.
+func (r *Runner) seen(now time.Time) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return min(now.Sub(r.began), now.Sub(r.jumped))
+}
+
+// jumpFrom is how much further than the monotonic clock the wall clock may have
+// gone between two looks; time servers correct less at a time.
+const jumpFrom = 2 * time.Second
+
+// notice takes note of a wall clock that jumps: what a status says of times is by it.
+func (r *Runner) notice(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	passed, wall := now.Sub(r.looked), now.Round(0).Sub(r.looked.Round(0))
+	if d := wall - passed; !r.looked.IsZero() && (d > jumpFrom || d < -jumpFrom) {
+		r.jumped = now
+		r.opts.Logger.Warn("the clock jumped: no step ends before a whole window was seen from now on", "by", d.String())
+	}
+	r.looked = now
+}
+
+// command puts a command that came without Kubernetes where Kubernetes has it.
+func (r *Runner) command(key discovery.Key, object *v1alpha1.TrafficShift) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.commands[key]
+	if !ok {
+		return
+	}
+	if c.ID == object.Status.Command {
+		delete(r.commands, key)
+		return
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return // it was decoded from JSON
+	}
+	metav1.SetMetaDataAnnotation(&object.ObjectMeta, v1alpha1.CommandAnnotation, string(text))
+}
+
+// targetOf returns the backing that a shift's status is about.
+func targetOf(object *v1alpha1.TrafficShift) discovery.Platform {
+	if shift.DirectionOf(object) == v1alpha1.PodsToInstances {
+		return discovery.Instances
+	}
+	return discovery.Pods
+}
+
+// accepted says whether a shift is in charge of its Service, and if not, why.
+func accepted(reader catalog.Reader, object *v1alpha1.TrafficShift) (ok bool, problem string) {
+	row, found := catalog.Objects.Get(reader, discovery.ObjectName{Kind: kind, Key: discovery.Key{Namespace: object.Namespace, Name: object.Name}}.String())
+	if !found {
+		return false, "the object is gone"
+	}
+	status, _ := policy.StatusOf(reader, row)
+	for _, condition := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs} {
+		if c := meta.FindStatusCondition(status.Conditions, condition); c != nil && c.Status == metav1.ConditionFalse {
+			return false, c.Message
+		}
+	}
+	return true, ""
+}
+
+func frozenBy(f *discovery.Freeze) string {
+	text := fmt.Sprintf("frozen by %s since %s", f.By, f.Since.UTC().Format(time.RFC3339))
+	if f.Reason != "" {
+		text += ": " + f.Reason
+	}
+	return text
+}
+
+// observe returns what callers got of a Service over the guard's window.
+func (r *Runner) observe(reader catalog.Reader, object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *shift.Observation {
+	window := object.Spec.Guard.Window.Duration
+	w, _ := r.opts.Outcomes.Window(model.Key, window) // what is not known is not covered
+	o := &shift.Observation{
+		Window: window, Covered: min(window, w.Covered), Stable: min(window, now.Sub(m.since)),
+		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods)},
+		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances)},
+		Proxies:   w.Proxies, Silent: append(w.Missing, w.Silent...), TCP: true,
+		Metrics: r.answers.of(object),
+	}
+	if recent, ok := r.opts.Outcomes.Window(model.Key, window/4); ok {
+		o.Recent = window / 4
+		o.Pods.Recent, o.Instances.Recent = recent.Counts(discovery.Pods), recent.Counts(discovery.Instances)
+	}
+	if model.Shift != nil && model.Shift.Shadow != nil {
+		if o.Shadow = w.Mirrored(model.Shift.Shadow.To); o.Shadow == nil {
+			o.Shadow = &outcome.Pairs{}
+		}
+	}
+	if model.Shift != nil {
+		o.SharePods = model.Shift.Pods
+	}
+	for i := range model.Ports {
+		p := &model.Ports[i]
+		o.TCP = o.TCP && p.Protocol == policy.TCP
+		if i > 0 {
+			continue // the ports of a Service have the same endpoints
+		}
+		for j := range p.Backings {
+			side := &o.Pods
+			if p.Backings[j].Platform == discovery.Instances {
+				side = &o.Instances
+			}
+			for _, z := range p.Backings[j].Zones {
+				for k := range z.Endpoints {
+					side.Known++
+					if z.Endpoints[k].Health == discovery.Healthy {
+						side.Usable++
+					}
+				}
+			}
+		}
+	}
+	return o
+}
+
+// failedOver says whether a backing that has a share has no usable endpoint.
+func failedOver(model *policy.Service) (yes bool, reason string) {
+	var ports []string
+	platform := discovery.Pods
+	for i := range model.Ports {
+		p := &model.Ports[i]
+		for j := range p.Backings {
+			if p.Shares[j] > 0 && !p.Backings[j].Usable() {
+				platform = p.Backings[j].Platform
+				ports = append(ports, fmt.Sprint(p.Number))
+			}
+		}
+	}
+	if len(ports) == 0 {
+		return false, ""
+	}
+	return true, fmt.Sprintf("the %s have a share and no usable endpoint on port %s: the %s answer for them",
+		platform, strings.Join(ports, ", "), platform.Other())
+}
+
+// fleet returns what stands behind a Service.
+func (r *Runner) fleet(reader catalog.Reader, object *v1alpha1.TrafficShift, model *policy.Service) shift.Fleet {
+	var out shift.Fleet
+	if len(model.Ports) > 0 {
+		for _, b := range model.Ports[0].Backings {
+			for _, z := range b.Zones {
+				for i := range z.Endpoints {
+					switch {
+					case z.Endpoints[i].Health != discovery.Healthy:
+					case b.Platform == discovery.Pods:
+						out.ReadyPods++
+					default:
+						out.InstancesInService++
+					}
+				}
+			}
+		}
+	}
+	for g := range catalog.InstanceGroups.By(reader, catalog.ByService, model.Key.String()) {
+		st, ok := catalog.GroupStatuses.Get(reader, g.Key.String())
+		if !ok {
+			continue
+		}
+		if problem := cmp.Or(st.ScalingError, st.Error); problem != "" {
+			out.Error = fmt.Sprintf("InstanceGroup %s: %s", g.Key, problem)
+		}
+		for _, s := range st.ScalingGroups {
+			out.Groups = append(out.Groups, shift.ScalingGroup{
+				Name: s.Name, Minimum: s.Minimum, Desired: s.Desired, Maximum: s.Maximum, InService: s.InService, Zones: s.Zones,
+			})
+		}
+	}
+	scaler, problem := r.scalers.of(object)
+	out.Autoscaler = scaler
+	if problem != "" {
+		out.Error = problem
+	}
+	return out
+}

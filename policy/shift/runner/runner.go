@@ -1,0 +1,427 @@
+// Package runner carries TrafficShifts out: it sees what callers get, has
+// policy/shift decide, and writes what was decided. It is the only part of a
+// shift that has effects, and it runs on the leader alone.
+//
+// All that it knows of a shift's past is the shift's status. What it keeps
+// besides, it can lose: then a step lasts longer.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/shift"
+	"github.com/causeway-mesh/causeway/policy/shift/notify"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// Store is where shifts are kept: Kubernetes, or the state directory.
+type Store interface {
+	// Save writes a status. It fails with discovery.ErrConflict if the object is no
+	// longer of the version or UID that the status was computed from.
+	Save(ctx context.Context, state *discovery.ShiftState) error
+	// Protect puts the finalizer on a TrafficShift, Release takes it off.
+	Protect(ctx context.Context, key discovery.Key) error
+	Release(ctx context.Context, key discovery.Key) error
+	// RecordHome records a Service's home durably before it returns.
+	RecordHome(ctx context.Context, home discovery.Home) error
+	// Event records something that happened to a TrafficShift.
+	Event(ctx context.Context, event discovery.ShiftEvent) error
+	// Credentials returns the keys of a reference.
+	Credentials(ctx context.Context, namespace string, ref v1alpha1.CredentialsReference) (map[string][]byte, error)
+	// Autoscaler returns a HorizontalPodAutoscaler, false if there is none.
+	Autoscaler(ctx context.Context, namespace, name string) (discovery.Autoscaler, bool, error)
+	// Terminating reports whether a namespace is being deleted.
+	Terminating(ctx context.Context, namespace string) (bool, error)
+	// SetFreeze records or lifts (nil) a freeze.
+	SetFreeze(ctx context.Context, f *discovery.Freeze) error
+}
+
+// Outcomes is what callers got, by time. It knows nothing while this replica does
+// not lead.
+type Outcomes interface {
+	// Window returns what happened to a Service in the window of this length that ends now.
+	Window(service discovery.Key, length time.Duration) (outcome.Window, bool)
+	// Spent returns how many requests to a Service have ended since this
+	// replica leads, and how many of them failed.
+	Spent(service discovery.Key) (requests, failed uint64, ok bool)
+}
+
+// Asker asks other systems for a figure.
+type Asker interface {
+	Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials map[string][]byte) (float64, error)
+}
+
+// Sender sends a notice to who wants it, without waiting for them.
+type Sender interface {
+	Send(n notify.Notice, to ...notify.Target)
+}
+
+// Options of a Runner.
+type Options struct {
+	Catalog  *catalog.Catalog
+	Outcomes Outcomes
+	Asker    Asker
+	Sender   Sender
+	Logger   *slog.Logger
+	Registry prometheus.Registerer
+	// Unsettled says which proxies do not route by the newest shares of a Service
+	// yet, "" if all do. Nil: they do at once.
+	Unsettled func(service discovery.ObjectName) string
+	Now       func() time.Time
+}
+
+// How often shifts are looked at, and how often a status is written of which
+// only the figures are new: each write is a write to etcd.
+const (
+	every        = 500 * time.Millisecond
+	figuresEvery = 5 * time.Second
+	// lagging is how long a write may take to come back from the source
+	// before the next decision no longer waits for it.
+	lagging = 3 * time.Second
+)
+
+// Runner carries shifts out.
+type Runner struct {
+	opts    Options
+	metrics *metrics
+	answers *answers
+	scalers *scalers
+
+	store Store // of this term
+
+	mu       sync.Mutex
+	began    time.Time // of this term, zero while another replica leads
+	jumped   time.Time // when the wall clock last did
+	looked   time.Time // last
+	commands map[discovery.Key]v1alpha1.ShiftCommand
+	// known is what is remembered of each shift besides its status.
+	known map[discovery.Key]*memory
+}
+
+// memory is what a term remembers of a shift.
+type memory struct {
+	uid string
+	// percent of the target and since when it has been seen without a change.
+	percent v1alpha1.Percent
+	shadow  v1alpha1.Percent
+	since   time.Time
+	// written is the version that the last status was computed from, and when: until a newer one
+	// is seen, a decision would be made of old news.
+	written   string
+	writtenAt time.Time
+	figuresAt time.Time
+	protected bool
+	// spent are the requests that are in the error budget of the status, spending
+	// those that will be once the next one is written.
+	spent, spending struct{ requests, failed uint64 }
+	complained      bool
+	advice          []string
+	peaks           [24]peak // of the last hours
+}
+
+// New returns a runner.
+func New(o Options) *Runner {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	r := &Runner{
+		opts: o, metrics: newMetrics(o.Registry),
+		commands: make(map[discovery.Key]v1alpha1.ShiftCommand), known: make(map[discovery.Key]*memory),
+	}
+	r.answers, r.scalers = newAnswers(r), newScalers(r)
+	return r
+}
+
+// Run carries the shifts of a store out until the context ends; its only error is the context's.
+func (r *Runner) Run(ctx context.Context, store Store) error {
+	r.mu.Lock()
+	r.store = store
+	r.began = r.opts.Now()
+	r.jumped, r.looked = r.began, r.began
+	r.known = make(map[discovery.Key]*memory)
+	r.mu.Unlock()
+	var queries sync.WaitGroup
+	defer func() {
+		r.mu.Lock()
+		r.began = time.Time{}
+		r.mu.Unlock()
+		queries.Wait()
+		for key := range r.known {
+			r.metrics.forget(key) // the next leader has them
+		}
+	}()
+	queries.Go(func() { r.answers.run(ctx) })
+	queries.Go(func() { r.scalers.run(ctx) })
+	feed := r.opts.Catalog.Subscribe()
+	defer feed.Close()
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		r.look(ctx)
+		// What can happen: it is time to look, a shift or a freeze changed, the end.
+		for waiting := true; waiting; {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-ticker.C:
+				waiting = false
+			case <-feed.Wake():
+				if b, ok := feed.Take(); ok {
+					waiting = !concerns(b)
+				}
+			}
+		}
+	}
+}
+
+// concerns reports whether a batch has something that a shift should see at
+// once; all else it sees with the next tick.
+func concerns(b catalog.Batch) bool {
+	for _, c := range b.Changes {
+		switch c.Table {
+		case catalog.ShiftStates.Name(), catalog.Freezes.Name():
+			return true
+		case catalog.Objects.Name():
+			for _, row := range []any{c.Before, c.After} {
+				if o, ok := row.(*discovery.Object); ok && o != nil && o.Kind == kind {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// kind of the objects that are carried out.
+const kind = "TrafficShift"
+
+// look goes through all shifts once.
+func (r *Runner) look(ctx context.Context) {
+	reader := r.opts.Catalog.Read()
+	r.notice(r.opts.Now())
+	seen := make(map[discovery.Key]bool)
+	for o := range catalog.Objects.By(reader, catalog.ByKind, kind) {
+		if ctx.Err() != nil {
+			return
+		}
+		seen[o.Key] = true
+		if err := r.step(ctx, reader, o); err != nil && ctx.Err() == nil && !errors.Is(err, discovery.ErrConflict) {
+			r.opts.Logger.Warn("cannot carry a shift on; trying again", "shift", o.Key.String(), "error", err)
+		}
+	}
+	for s := range catalog.ShiftStates.All(reader) {
+		if !seen[s.Key] {
+			r.forget(ctx, s)
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, key := range slices.Collect(maps.Keys(r.known)) {
+		if !seen[key] {
+			delete(r.known, key)
+			r.metrics.forget(key)
+		}
+	}
+}
+
+// forget removes the state of a shift whose object is gone, without Kubernetes,
+// where nothing keeps an object until its end has been seen.
+func (r *Runner) forget(ctx context.Context, s *discovery.ShiftState) {
+	if s.UID != "" {
+		return // the API server deletes the status with the object
+	}
+	if s.Status.Phase != v1alpha1.ShiftCompleted && s.Status.Percent != "0" && s.Status.Percent != "" {
+		r.opts.Logger.Warn("an unfinished shift was deleted: the traffic is back at the Service's home",
+			"shift", s.Key.String(), "percent", string(s.Status.Percent))
+	}
+	if err := r.store.Release(ctx, s.Key); err != nil && ctx.Err() == nil {
+		r.opts.Logger.Warn("cannot forget a shift that was deleted; trying again", "shift", s.Key.String(), "error", err)
+	}
+}
+
+// step decides once about a shift and writes what was decided.
+func (r *Runner) step(ctx context.Context, reader catalog.Reader, o *discovery.Object) error {
+	now := r.opts.Now()
+	object, state := ObjectOf(reader, o)
+	m := r.remember(o, object, now)
+	if m.written != "" {
+		if m.written == state.Version && now.Sub(m.writtenAt) < lagging {
+			return nil // what was written has not come back yet
+		}
+		m.written = ""
+	}
+	in := r.input(ctx, reader, object, m, now)
+	out := shift.Next(in, now)
+	out.Status.Advice = m.advice
+	if out.Home {
+		if err := r.recordHome(ctx, reader, object, in.Target, now); err != nil {
+			return err
+		}
+	}
+	if !out.Release && !m.protected {
+		if err := r.store.Protect(ctx, o.Key); err != nil {
+			return fmt.Errorf("protect: %w", err)
+		}
+		m.protected = true
+	}
+	if r.worthWriting(m, &object.Status, &out.Status, now) {
+		next := &discovery.ShiftState{Key: o.Key, UID: state.UID, Version: state.Version, Status: &out.Status}
+		if err := r.store.Save(ctx, next); err != nil {
+			return fmt.Errorf("write the status: %w", err)
+		}
+		m.written, m.writtenAt, m.figuresAt, m.spent = state.Version, now, now, m.spending
+		r.tell(ctx, object, &out)
+	}
+	r.metrics.set(o.Key, &out.Status)
+	r.metrics.spent(o.Key, m.spending.requests, m.spending.failed)
+	if out.Release {
+		if err := r.store.Release(ctx, o.Key); err != nil {
+			return fmt.Errorf("release: %w", err)
+		}
+	}
+	return nil
+}
+
+// ObjectOf returns a TrafficShift with its status, and the row of that. A status
+// of another object of the same name is none.
+func ObjectOf(reader catalog.Reader, o *discovery.Object) (*v1alpha1.TrafficShift, *discovery.ShiftState) {
+	object := o.Spec.(*v1alpha1.TrafficShift).DeepCopy()
+	state, ok := catalog.ShiftStates.Get(reader, o.Key.String())
+	if !ok || state.UID != string(object.UID) {
+		return object, &discovery.ShiftState{Key: o.Key, UID: string(object.UID)}
+	}
+	if state.Status != nil {
+		object.Status = *state.Status.DeepCopy()
+	}
+	return object, state
+}
+
+// remember returns what this term knows of a shift and notes the share that it has now.
+func (r *Runner) remember(o *discovery.Object, object *v1alpha1.TrafficShift, now time.Time) *memory {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.known[o.Key]
+	if m == nil || m.uid != string(object.UID) {
+		m = &memory{uid: string(object.UID), since: now, percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
+		// What was counted before belongs to whoever led then.
+		m.spent.requests, m.spent.failed, _ = r.opts.Outcomes.Spent(discovery.Key{Namespace: o.Namespace, Name: object.Spec.ServiceRef.Name})
+		r.known[o.Key] = m
+	}
+	if m.percent != object.Status.Percent || m.shadow != object.Status.ShadowPercent {
+		m.percent, m.shadow, m.since = object.Status.Percent, object.Status.ShadowPercent, now
+	}
+	m.protected = slices.Contains(object.Finalizers, v1alpha1.ShiftFinalizer)
+	return m
+}
+
+// worthWriting reports whether a status must be written: at once if it says
+// something new, after a while if only its figures do.
+func (r *Runner) worthWriting(m *memory, before, after *v1alpha1.TrafficShiftStatus, now time.Time) bool {
+	if !equalButFigures(before, after) {
+		return true
+	}
+	return now.Sub(m.figuresAt) >= figuresEvery && !equal(before, after)
+}
+
+// recordHome makes the target of a shift the home of its Service.
+func (r *Runner) recordHome(ctx context.Context, reader catalog.Reader, object *v1alpha1.TrafficShift, target discovery.Platform, now time.Time) error {
+	key := discovery.Key{Namespace: object.Namespace, Name: object.Spec.ServiceRef.Name}
+	home := discovery.Home{
+		Key: key, Platform: target,
+		Because: fmt.Sprintf("TrafficShift %s/%s was completed at %s", object.Namespace, object.Name, now.UTC().Format(time.RFC3339)),
+	}
+	if svc, ok := catalog.Services.Get(reader, key.String()); ok && svc.Home != homeAnnotation(target) {
+		home.Supersedes = svc.Home
+	}
+	if rec, ok := catalog.Homes.Get(reader, key.String()); ok && rec.Platform == target && rec.Supersedes == home.Supersedes {
+		return nil
+	}
+	if err := r.store.RecordHome(ctx, home); err != nil {
+		return fmt.Errorf("record the home of Service %s: %w", key, err)
+	}
+	return nil
+}
+
+// homeAnnotation is how the home annotation names a platform.
+func homeAnnotation(p discovery.Platform) string {
+	if p == discovery.Instances {
+		return "Instances"
+	}
+	return "Pods"
+}
+
+// tell makes what happened known, after it was written.
+func (r *Runner) tell(ctx context.Context, object *v1alpha1.TrafficShift, out *shift.Output) {
+	key := discovery.Key{Namespace: object.Namespace, Name: object.Name}
+	for _, n := range out.Notices {
+		r.opts.Logger.Info("a shift has news", "shift", key.String(), "event", string(n.Event), "from", string(n.From), "to", string(n.To),
+			"step", n.Step, "actor", n.Actor, "reason", n.Reason)
+		r.metrics.happened(key, n.Event)
+		if err := r.store.Event(ctx, discovery.ShiftEvent{
+			Key: key, UID: string(object.UID), Reason: string(n.Event), Message: message(&n), Warning: n.Warning,
+		}); err != nil && ctx.Err() == nil {
+			r.opts.Logger.Warn("cannot record an Event", "shift", key.String(), "error", err)
+		}
+		if r.opts.Sender != nil {
+			r.opts.Sender.Send(notify.Notice{
+				Notice: n, Shift: key, UID: string(object.UID), Service: object.Spec.ServiceRef.Name,
+				Direction: shift.DirectionOf(object), Phase: out.Status.Phase, Time: timeOf(&n, &out.Status, r.opts.Now()),
+			}, r.targets(ctx, object, n.Event)...)
+		}
+	}
+}
+
+// timeOf returns when something happened: as the history has it, so that
+// another leader would say the same.
+func timeOf(n *shift.Notice, status *v1alpha1.TrafficShiftStatus, now time.Time) time.Time {
+	for i := range status.History {
+		if h := &status.History[i]; h.Event == n.Event && h.From == n.From && h.To == n.To && h.Reason == n.Reason {
+			return h.Time.Time
+		}
+	}
+	return now
+}
+
+// message is a notice in a sentence.
+func message(n *shift.Notice) string {
+	if n.From == n.To {
+		return fmt.Sprintf("%s (%s): %s", percentText(n.To), n.Actor, n.Reason)
+	}
+	return fmt.Sprintf("%s to %s (%s): %s", percentText(n.From), percentText(n.To), n.Actor, n.Reason)
+}
+
+func percentText(p v1alpha1.Percent) string {
+	if p == "" {
+		p = "0"
+	}
+	return string(p) + " %"
+}
+
+// ErrNotLeading is what commands get while another replica leads.
+var ErrNotLeading = errors.New("this replica does not carry shifts out")
+
+// Command gives a shift a command, without Kubernetes: there it is an annotation.
+func (r *Runner) Command(key discovery.Key, c v1alpha1.ShiftCommand) error {
+	if _, ok := catalog.Objects.Get(r.opts.Catalog.Read(), discovery.ObjectName{Kind: kind, Key: key}.String()); !ok {
+		return fmt.Errorf("there is no %s %s", kind, key)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.began.IsZero() {
+		return ErrNotLeading
+	}
+	r.commands[key] = c
+	return nil
+}
