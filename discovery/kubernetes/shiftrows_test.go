@@ -125,7 +125,7 @@ func TestShiftRowsAreReplaced(t *testing.T) {
 	raw := func(name, version, spec string) *rawObject {
 		return &rawObject{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name, ResourceVersion: version},
-			text: fmt.Appendf(nil, `{"metadata":{"namespace":"web","name":%q,"uid":"u","resourceVersion":%q},"spec":%s,"status":{"percent":"5"}}`, name, version, spec),
+			text:       fmt.Appendf(nil, `{"metadata":{"namespace":"web","name":%q,"uid":"u","resourceVersion":%q},"spec":%s,"status":{"percent":"5"}}`, name, version, spec),
 		}
 	}
 	const spec = `{"serviceRef":{"name":"a"},"steps":[{"percent":"5"}]}`

@@ -639,7 +639,7 @@ type ShiftComparison struct {
 	// StatusDiffers counts the pairs with different status codes.
 	StatusDiffers int64 `json:"statusDiffers"`
 	// SizeDiffers counts the pairs with bodies of different sizes.
-	SizeDiffers   int64 `json:"sizeDiffers"`
+	SizeDiffers int64 `json:"sizeDiffers"`
 	// P99 of the answers that callers got.
 	// +optional
 	P99 string `json:"p99,omitempty"`

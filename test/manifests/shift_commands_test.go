@@ -1,7 +1,9 @@
 package manifests_test
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -17,6 +19,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
+
+var errTaken = errors.New("it was taken")
 
 var trafficShifts = schema.GroupVersionResource{Group: v1alpha1.Group, Version: v1alpha1.Version, Resource: "trafficshifts"}
 
@@ -88,10 +92,10 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %s}]
 	harness.Eventually(t, 60*time.Second, "the policy and the rights of all", func() error {
 		tries++
 		if err := annotate(t, alice, fmt.Sprint("x", tries)); err == nil || !apierrors.IsInvalid(err) {
-			return fmt.Errorf("alice: %v", err)
+			return fmt.Errorf("alice: %w", cmp.Or(err, errTaken))
 		}
 		if err := annotate(t, bob, fmt.Sprint("y", tries)); err == nil || !apierrors.IsInvalid(err) {
-			return fmt.Errorf("bob: %v", err)
+			return fmt.Errorf("bob: %w", cmp.Or(err, errTaken))
 		}
 		return patchSpec(t, carol, `{"paused":false}`)
 	})
