@@ -115,6 +115,12 @@ func grpcStatus(r *accesslogv3.HTTPResponseProperties) (int, bool) {
 	return n, true
 }
 
+// ended reports whether an entry about a request is the one of its end, which
+// is the only one that older proxies write.
+func ended(t accesslogv3.AccessLogType) bool {
+	return t == accesslogv3.AccessLogType_DownstreamEnd || t == accesslogv3.AccessLogType_NotSet
+}
+
 // judgeTCP says how a connection was made or not. What comes after it was made
 // is between the caller and the server.
 func judgeTCP(e *accesslogv3.TCPAccessLogEntry) verdict {

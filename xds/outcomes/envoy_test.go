@@ -34,8 +34,6 @@ func failures(c outcome.Cause, n uint64) (out [outcome.Causes]uint64) {
 	return out
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func TestOutcomesOfRequests(t *testing.T) {
 	t.Parallel()
 	p := startPlane(t)
@@ -71,7 +69,7 @@ func TestOutcomesOfRequests(t *testing.T) {
 	p.put(t, "plain", discovery.Instances, inst)
 	p.settings(t, "impatient", v1alpha1.TrafficSettings{Timeout: &v1alpha1.Timeout{Request: &metav1.Duration{Duration: 100 * time.Millisecond}}})
 	p.settings(t, "full", v1alpha1.TrafficSettings{ConnectionPool: &v1alpha1.ConnectionPool{
-		MaxConnections: ptr(int32(1)), MaxPendingRequests: ptr(int32(1)),
+		MaxConnections: new(int32(1)), MaxPendingRequests: new(int32(1)),
 	}})
 	c := p.startCaller(t, "", nil)
 	p.ready(t, c, "fine", "missing", "fails", "busy", "breaks", "half", "waits", "impatient", "full", "leaves", "dead", "none", "away")

@@ -122,7 +122,7 @@ func (r *Recorder) LogHTTP(id, log string, entries []*accesslogv3.HTTPAccessLogE
 	b := r.begin(id)
 	defer b.end()
 	for _, e := range entries {
-		if e.GetCommonProperties().GetIntermediateLogEntry() {
+		if !ended(e.GetCommonProperties().GetAccessLogType()) {
 			continue
 		}
 		t, ok := targetOf(e.GetCommonProperties())
