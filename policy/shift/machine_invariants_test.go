@@ -271,7 +271,8 @@ func frozenNeverRaises(t *transition) error {
 }
 
 // statusIsFixpoint: what was decided is decided once: looked at again with the same observations,
-// the status stops to change after a few looks, and says nothing more.
+// the status stops to change after a few looks, and says nothing more. It does not change with
+// the time either: stored times are whole seconds, and those of the world whole halves.
 func statusIsFixpoint(t *transition) error {
 	if t.quick {
 		return nil
@@ -285,6 +286,10 @@ func statusIsFixpoint(t *transition) error {
 		if a, b := stored(&out.Status), stored(&next.Status); reflect.DeepEqual(a, b) {
 			if len(next.Notices) > 0 {
 				return fmt.Errorf("nothing changes, and it says %+v", next.Notices)
+			}
+			later := Next(in, t.now.Add(400*time.Millisecond))
+			if b := stored(&later.Status); !reflect.DeepEqual(a, b) {
+				return fmt.Errorf("the status changes with the time: %+v and then %+v", a, b)
 			}
 			return nil
 		}

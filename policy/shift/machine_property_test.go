@@ -100,8 +100,14 @@ func (w *world) happen() {
 		w.verdict = Pass
 	case 5:
 		jump := w.pick(-5*time.Hour, -time.Minute, -time.Second, time.Minute, 3*time.Hour)
-		w.wall, w.leads, w.disturbed = w.wall.Add(jump), w.mono, w.mono
-		w.leapt += max(0, jump)
+		w.wall = w.wall.Add(jump)
+		if jump > 0 {
+			w.disturbed, w.leapt = w.mono, w.leapt+jump
+		}
+		// The machine sees for itself that a clock is far ahead.
+		if jump > 0 && (jump < time.Hour || r.IntN(2) == 0) {
+			w.leads = w.mono
+		}
 		w.note("the clock jumps by %s", jump)
 	case 6:
 		w.leads, w.disturbed = w.mono, w.mono

@@ -143,31 +143,43 @@ func TestWaiting(t *testing.T) {
 				return Room{Reason: "needs 9 ready pods for " + string(p) + " %, has 4"}
 			}
 		}, v1alpha1.ShiftShifting, reasonCapacity, "step 4 needs room: needs 9 ready pods for 10 %, has 4"},
-		"too little traffic": {2, func(l *lab) { l.in.Verdict = Verdict{Hold, "minRequests", "pods answered 12 of the 500 requests"} },
-			v1alpha1.ShiftShifting, reasonGuardHolds, "the guard: pods answered 12 of the 500 requests"},
+		"too little traffic": {
+			2, func(l *lab) { l.in.Verdict = Verdict{Hold, "minRequests", "pods answered 12 of the 500 requests"} },
+			v1alpha1.ShiftShifting, reasonGuardHolds, "the guard: pods answered 12 of the 500 requests",
+		},
 		"no verdict":   {2, func(l *lab) { l.in.Verdict = Verdict{} }, v1alpha1.ShiftShifting, reasonGuardHolds, "the guard: there is no verdict yet"},
 		"a new leader": {2, func(l *lab) { l.in.Seen = time.Minute }, v1alpha1.ShiftShifting, reasonObserving, "the leader has not seen a whole window of 2m0s yet"},
-		"failed over": {2, func(l *lab) {
-			l.in.FailedOver, l.in.FailedOverReason = true, "the pods of port 80 have no usable endpoint"
+		"failed over": {
+			2, func(l *lab) {
+				l.in.FailedOver, l.in.FailedOverReason = true, "the pods of port 80 have no usable endpoint"
+			},
+			v1alpha1.ShiftShifting, reasonFailedOver, "a side stands in for the other: the pods of port 80 have no usable endpoint",
 		},
-			v1alpha1.ShiftShifting, reasonFailedOver, "a side stands in for the other: the pods of port 80 have no usable endpoint"},
-		"frozen": {2, func(l *lab) { l.in.Frozen, l.in.FrozenBy = true, "bob (INC-8)" }, v1alpha1.ShiftPaused, reasonFrozen,
-			"all shifts are frozen by bob (INC-8): `causeway unfreeze` lets it go on"},
+		"frozen": {
+			2, func(l *lab) { l.in.Frozen, l.in.FrozenBy = true, "bob (INC-8)" }, v1alpha1.ShiftPaused, reasonFrozen,
+			"all shifts are frozen by bob (INC-8): `causeway unfreeze` lets it go on",
+		},
 		"paused": {2, func(l *lab) { l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Paused = true }) }, v1alpha1.ShiftPaused, reasonPaused, "spec.paused holds it"},
-		"not accepted": {2, func(l *lab) { l.in.Accepted, l.in.Problem = false, "TrafficShift web/old is older" },
-			v1alpha1.ShiftShifting, reasonNotAccepted, "it is not accepted: TrafficShift web/old is older"},
-		"the last step": {3, func(l *lab) { l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Steps = s.Steps[:4] }) },
-			v1alpha1.ShiftShifting, reasonLastStep, "nothing: the last step has begun, and the shift stays at 10 %"},
+		"not accepted": {
+			2, func(l *lab) { l.in.Accepted, l.in.Problem = false, "TrafficShift web/old is older" },
+			v1alpha1.ShiftShifting, reasonNotAccepted, "it is not accepted: TrafficShift web/old is older",
+		},
+		"the last step": {
+			3, func(l *lab) { l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Steps = s.Steps[:4] }) },
+			v1alpha1.ShiftShifting, reasonLastStep, "nothing: the last step has begun, and the shift stays at 10 %",
+		},
 		"HoldStep": {2, func(l *lab) {
 			l.in.Object.Spec.OnFailure = v1alpha1.HoldStep
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
 		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails and onFailure is HoldStep: 97 % of 99.9 %"},
-		"the way back is locked": {2, func(l *lab) {
-			l.in.Locked = true
-			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
-		}, v1alpha1.ShiftPaused, reasonGuardFailed,
+		"the way back is locked": {
+			2, func(l *lab) {
+				l.in.Locked = true
+				l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
+			}, v1alpha1.ShiftPaused, reasonGuardFailed,
 			"the guard fails, but the way back is held back because all configuration is frozen: 97 % of 99.9 %; " +
-				"all configuration is frozen: `causeway unfreeze` lets it go on"},
+				"all configuration is frozen: `causeway unfreeze` lets it go on",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -192,7 +192,7 @@ func (p planner) evidence(out *plannedStep, s *step, window time.Duration) {
 		return
 	}
 	out.ends = false
-	share, now := Hundredths(part), perSecond(p.in.Demand.Now)
+	share, now := part, perSecond(p.in.Demand.Now)
 	out.Warnings = append(out.Warnings, fmt.Sprintf(
 		"%s of %s requests/s takes %s for the %d requests of guard.minRequests, and the guard's window is %s: the step does not end at this rate; let it have more percent, lower minRequests to %d, or widen the window",
 		share, now, durationText(takes), least, durationText(window), max(1, int64(rate*window.Seconds()*.8))))
