@@ -148,7 +148,7 @@ func TestDecode(t *testing.T) {
 		"a duration that is none": {
 			"a.yaml", groupYAML + "  healthCheck:\n    interval: 5x\n",
 			[]string{"InstanceGroup web/ec2"},
-			[]string{`a.yaml:11: InstanceGroup web/ec2: spec.healthCheck.interval: time: unknown unit "x" in duration "5x": correct the value`},
+			[]string{`a.yaml:11: InstanceGroup web/ec2: spec.healthCheck.interval: time: unknown unit "x" in duration "5x": write hours, minutes and seconds, for example 24h or 1h30m`},
 		},
 		"out of range": {
 			"a.yaml", strings.Replace(serviceYAML, "port: 80", "port: 80000", 1),
