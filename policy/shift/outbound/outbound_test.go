@@ -34,6 +34,8 @@ func TestCheck(t *testing.T) {
 		"169.254.169.254:80":              true, // EC2 instance metadata
 		"169.254.170.2:80":                true, // ECS task credentials
 		"[::ffff:169.254.169.254]:80":     true,
+		"[::ffff:0.1.2.3]:80":             true,
+		"[::ffff:255.255.255.255]:80":     true,
 		"[64:ff9b::169.254.169.254]:80":   true,
 		"[64:ff9b:1::169.254.169.254]:80": true,
 		"[fd00:ec2::254]:80":              true,

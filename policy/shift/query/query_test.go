@@ -305,3 +305,19 @@ func FuzzInstant(f *testing.F) {
 		}
 	})
 }
+
+// FuzzFigure reads whatever NRQL answers.
+func FuzzFigure(f *testing.F) {
+	for _, s := range []string{`[{"average.duration":0.1}]`, `[{"percentile.x":{"99":1}}]`, `[]`, `[null]`, `[{}, {}]`, `[{"a":{"b":{"c":1}}}]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var results []map[string]any
+		if json.Unmarshal(data, &results) != nil {
+			return
+		}
+		if value, err := figure(results); err != nil {
+			require.Zero(t, value)
+		}
+	})
+}
