@@ -12,7 +12,6 @@ import (
 	"math"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,17 +57,13 @@ type Asker struct {
 	now      func() time.Time
 	slots    chan struct{}
 	errors   *prometheus.CounterVec
-
-	mu      sync.Mutex
-	answers map[identity]*answer
-	asking  sync.WaitGroup
 }
 
 // New returns an Asker.
 func New(o Options) *Asker {
 	a := &Asker{
 		client: outbound.NewClient(outbound.Options{AllowLoopback: o.AllowLoopback}), endpoint: o.Endpoint, now: o.Now,
-		slots: make(chan struct{}, atOnce), answers: make(map[identity]*answer),
+		slots: make(chan struct{}, atOnce),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_shift_provider_errors_total",
 			Help: "Queries of metric providers (prometheus, datadog, newrelic) that gave no figure.",
@@ -97,7 +92,10 @@ func (a *Asker) Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials ma
 	case <-ctx.Done():
 		return 0, fmt.Errorf("metric %s was not asked for: %w", m.Name, ctx.Err())
 	}
-	timeout := timeoutOf(m)
+	timeout := m.Timeout.Duration
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 

@@ -1,7 +1,6 @@
 package query
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -174,97 +174,6 @@ func TestTimeout(t *testing.T) {
 	require.ErrorContains(t, err, "there is no answer in time")
 }
 
-// Many looks at a provider are one query for each age of its answer, and a
-// provider that hangs lets nobody wait.
-func TestAnswersAreKept(t *testing.T) {
-	t.Parallel()
-	var queries atomic.Int64
-	hang := make(chan struct{})
-	var hanging, failing atomic.Bool
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n := queries.Add(1)
-		if hanging.Load() {
-			select {
-			case <-hang:
-			case <-r.Context().Done():
-			}
-		}
-		if failing.Load() {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"scalar","result":[1,"%d"]}}`, n)
-	}))
-	defer server.Close()
-	var clock atomic.Int64
-	asker := New(Options{AllowLoopback: true, Now: func() time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(clock.Load())) }})
-	ctx, cancel := context.WithCancel(t.Context())
-	questions := []Question{{Metric: metricOf("prometheus", server.URL), Credentials: credentials()}}
-	look := func() (float64, string) {
-		out := asker.Answers(ctx, 20*time.Second, questions)
-		require.Len(t, out, 1)
-		require.Equal(t, "checkout-errors", out[0].Name)
-		return out[0].Value, out[0].Error
-	}
-	_, problem := look()
-	require.Equal(t, "there is no answer yet", problem)
-	asker.Wait()
-	for range 100 {
-		value, problem := look()
-		require.Empty(t, problem)
-		require.InDelta(t, 1, value, 0)
-	}
-	require.EqualValues(t, 1, queries.Load())
-
-	// A quarter of the window later the next query begins, and the last answer counts meanwhile.
-	hanging.Store(true)
-	clock.Add(int64(5 * time.Second))
-	for range 10 {
-		value, problem := look()
-		require.Empty(t, problem)
-		require.InDelta(t, 1, value, 0)
-	}
-	clock.Add(int64(time.Minute))
-	_, problem = look()
-	require.Equal(t, "the last answer is 1m5s old", problem)
-	require.Eventually(t, func() bool { return queries.Load() == 2 }, 30*time.Second, time.Millisecond)
-	hanging.Store(false)
-	close(hang)
-	asker.Wait()
-	value, problem := look()
-	require.Empty(t, problem)
-	require.InDelta(t, 2, value, 0)
-	asker.Wait()
-
-	// Errors are kept like figures, so that a provider in trouble is not asked more.
-	failing.Store(true)
-	clock.Add(int64(5 * time.Second))
-	look()
-	asker.Wait()
-	before := queries.Load()
-	for range 10 {
-		_, problem = look()
-		require.Equal(t, "Prometheus fails (HTTP 503)", problem)
-	}
-	require.Equal(t, before, queries.Load())
-
-	// Somebody with other credentials is not told.
-	failing.Store(false)
-	questions[0].Credentials = map[string][]byte{"token": []byte("other")}
-	_, problem = look()
-	require.Equal(t, "there is no answer yet", problem)
-	asker.Wait()
-	questions[0].Error = "Secret web/metrics cannot be read: forbidden"
-	_, problem = look()
-	require.Equal(t, questions[0].Error, problem)
-
-	cancel()
-	asker.Wait()
-	clock.Add(int64(time.Hour))
-	questions = nil
-	require.Empty(t, asker.Answers(ctx, time.Minute, nil))
-	require.Empty(t, asker.answers, "what nobody wants is forgotten")
-}
-
 // No more queries than the bound are under way.
 func TestQueriesAtOnce(t *testing.T) {
 	t.Parallel()
@@ -279,17 +188,14 @@ func TestQueriesAtOnce(t *testing.T) {
 	}))
 	defer server.Close()
 	asker := New(Options{AllowLoopback: true})
-	var questions []Question
-	for i := range 100 {
-		m := metricOf("prometheus", server.URL)
-		m.Name = "m" + strconv.Itoa(i)
-		questions = append(questions, Question{Metric: m, Credentials: credentials()})
+	var asking sync.WaitGroup
+	for range 100 {
+		asking.Go(func() {
+			_, err := asker.Ask(t.Context(), metricOf("prometheus", server.URL), credentials())
+			require.NoError(t, err)
+		})
 	}
-	asker.Answers(t.Context(), time.Minute, questions)
-	asker.Wait()
-	for _, a := range asker.Answers(t.Context(), time.Minute, questions) {
-		require.Empty(t, a.Error)
-	}
+	asking.Wait()
 	require.LessOrEqual(t, most.Load(), int64(atOnce))
 }
 
