@@ -94,7 +94,7 @@ func TestDecode(t *testing.T) {
 			"a.yaml", "apiVersion: apps/v1\nkind: Deployment\n", nil,
 			[]string{`a.yaml:2: no kind "Deployment" of apiVersion "apps/v1" is read here: correct it, or move the object elsewhere (read are v1 Namespace, Service, ConfigMap; discovery.k8s.io/v1 EndpointSlice; ` +
 				"gateway.networking.k8s.io/v1 HTTPRoute, GRPCRoute, TCPRoute, TLSRoute, ReferenceGrant, BackendTLSPolicy; " +
-				`mesh.causeway.dev/v1alpha1 InstanceGroup, TrafficPolicy, ExternalService, Mesh)`},
+				`mesh.causeway.dev/v1alpha1 InstanceGroup, TrafficShift, TrafficPolicy, ExternalService, Mesh)`},
 		},
 		"a route": {
 			"a.yaml", routeYAML, []string{"HTTPRoute web/php-web"}, nil,
