@@ -220,7 +220,7 @@ func (w *world) decide() error {
 		promoted = true
 	}
 	t := &transition{
-		in: in, now: w.wall, since: w.mono - w.began, leapt: w.leapt, quiet: w.mono - w.disturbed, promoted: promoted, quick: w.r.IntN(5) > 0,
+		in: in, now: w.wall, since: w.mono - w.began, leapt: w.leapt, quiet: w.mono - w.disturbed, promoted: promoted, unnoticed: w.leads < w.disturbed, quick: w.r.IntN(5) > 0,
 	}
 	t.out = Next(in, w.wall)
 	for _, i := range invariants {
