@@ -144,7 +144,8 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.engine = engine.New(s.catalog, s.store, s.log, s.registry)
 	s.engine.Stage(snapshot.Silence, s.onPins)
 	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
-	s.newOutcomes()
+	shifted := outcomes.NewCatalog(s.catalog, nil)
+	s.outcomes = outcomes.New(outcomes.Options{Shifted: shifted.Shifted, Lookup: shifted.Lookup})
 	xds := server.Options{
 		Logger: s.log, Outcomes: s.outcomes, Metrics: server.NewMetrics(s.registry), Identify: identify,
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return s.engine.Declare(ctx, n.Declared) },

@@ -138,6 +138,7 @@ var tools = []struct{ name, path, get string }{
 	{"php", "/usr/bin/php8.2", "debian"},
 	{"php-fpm", "/usr/sbin/php-fpm8.2", "debian"},
 	{"nginx", "/usr/sbin/nginx", "debian"},
+	{"redis-server", "/usr/bin/redis-server", "debian"},
 }
 
 // FindTool returns the path of a program that the harness starts, or an error

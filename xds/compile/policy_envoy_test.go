@@ -367,13 +367,19 @@ func TestEnvoyEjects(t *testing.T) {
 		eject("half", v1alpha1.OutlierDetection{Consecutive5xx: new(int32(1)), MaxEjectionPercent: new(int32(40))}, bad500, broken("other", 500), broken("third", 500)),
 	}}.start(t)
 
-	require.Equal(t, 3, m.ask(t, 60, http.MethodGet, "fives.web")["500"], "the third in a row ejects")
+	// The next request may be quicker than an ejection, which takes Envoy's main thread.
+	ejected := func(n, got int) {
+		t.Helper()
+		require.GreaterOrEqual(t, got, n)
+		require.LessOrEqual(t, got, n+5)
+	}
+	ejected(3, m.ask(t, 60, http.MethodGet, "fives.web")["500"])
 
 	got := m.ask(t, 60, http.MethodGet, "gateways.web")
-	require.Equal(t, 2, got["502"], "%v", got)
-	require.InDelta(t, 29, got["500"], 3, "an application's own errors do not eject: %v", got)
+	ejected(2, got["502"])
+	require.InDelta(t, 29, got["500"], 5, "an application's own errors do not eject: %v", got)
 
-	require.Equal(t, 2, m.ask(t, 20, http.MethodGet, "brief.web")["500"])
+	ejected(2, m.ask(t, 20, http.MethodGet, "brief.web")["500"])
 	before := brief.hits.Load()
 	harness.Eventually(t, 8*time.Second, "the endpoint to be back before the default of 10s", func() error {
 		m.ask(t, 4, http.MethodGet, "brief.web")

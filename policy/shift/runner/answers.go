@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/shift"
@@ -18,7 +20,6 @@ import (
 const (
 	askMost  = 10 * time.Second
 	askLeast = time.Second
-	askers   = 8
 	// stale is how many pauses old an answer may be.
 	stale = 4
 )
@@ -77,13 +78,12 @@ func (a *answers) of(object *v1alpha1.TrafficShift) []shift.Metric {
 }
 
 // sameMetric reports whether two metrics ask the same.
-func sameMetric(a, b *v1alpha1.ShiftMetric) bool { return fmt.Sprint(*a) == fmt.Sprint(*b) }
+func sameMetric(a, b *v1alpha1.ShiftMetric) bool { return equality.Semantic.DeepEqual(a, b) }
 
 // run asks until the context ends, and returns when nobody is being asked any more.
 func (a *answers) run(ctx context.Context) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
-	free := make(chan struct{}, askers)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
@@ -94,15 +94,7 @@ func (a *answers) run(ctx context.Context) {
 		}
 		due := a.due()
 		for i := range due {
-			select {
-			case free <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			asking.Go(func() {
-				defer func() { <-free }()
-				a.ask(ctx, &due[i])
-			})
+			asking.Go(func() { a.ask(ctx, &due[i]) })
 		}
 	}
 }

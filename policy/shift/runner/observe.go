@@ -44,7 +44,7 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	}
 	in.TargetIsHome = model.Home == in.Target
 	fleet := r.fleet(reader, object, model)
-	o := r.observe(reader, object, model, m, now)
+	o := r.observe(object, model, m, now)
 	in.Seen = min(in.Seen, o.Covered)
 	in.InstancesInService = fleet.InstancesInService
 	in.FailedOver, in.FailedOverReason = failedOver(model)
@@ -180,8 +180,11 @@ func frozenBy(f *discovery.Freeze) string {
 	return text
 }
 
+// loadLag is by how much load reports may be late: proxies send them every ten seconds.
+const loadLag = 15 * time.Second
+
 // observe returns what callers got of a Service over the guard's window.
-func (r *Runner) observe(reader catalog.Reader, object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *shift.Observation {
+func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *shift.Observation {
 	window := object.Spec.Guard.Window.Duration
 	w, _ := r.opts.Outcomes.Window(model.Key, window) // what is not known is not covered
 	o := &shift.Observation{
@@ -190,6 +193,10 @@ func (r *Runner) observe(reader catalog.Reader, object *v1alpha1.TrafficShift, m
 		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances)},
 		Proxies:   w.Proxies, Silent: append(w.Missing, w.Silent...), TCP: true,
 		Metrics: r.answers.of(object),
+	}
+	if now.Sub(m.shadowed) < window+loadLag {
+		// Load reports do not tell copies from requests.
+		o.Pods.Load, o.Instances.Load = 0, 0
 	}
 	if recent, ok := r.opts.Outcomes.Window(model.Key, window/4); ok {
 		o.Recent = window / 4

@@ -117,6 +117,8 @@ type memory struct {
 	percent v1alpha1.Percent
 	shadow  v1alpha1.Percent
 	since   time.Time
+	// shadowed is when requests were last seen to be copied, as far as is known.
+	shadowed time.Time
 	// written is the version that the last status was computed from, and when: until a newer one
 	// is seen, a decision would be made of old news.
 	written   string
@@ -314,13 +316,16 @@ func (r *Runner) remember(o *discovery.Object, object *v1alpha1.TrafficShift, no
 	defer r.mu.Unlock()
 	m := r.known[o.Key]
 	if m == nil || m.uid != string(object.UID) {
-		m = &memory{uid: string(object.UID), since: now, percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
+		m = &memory{uid: string(object.UID), since: now, shadowed: now, percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
 		// What was counted before belongs to whoever led then.
 		m.spent.requests, m.spent.failed, _ = r.opts.Outcomes.Spent(discovery.Key{Namespace: o.Namespace, Name: object.Spec.ServiceRef.Name})
 		r.known[o.Key] = m
 	}
 	if m.percent != object.Status.Percent || m.shadow != object.Status.ShadowPercent {
 		m.percent, m.shadow, m.since = object.Status.Percent, object.Status.ShadowPercent, now
+	}
+	if object.Status.ShadowPercent != "" {
+		m.shadowed = now
 	}
 	m.protected = slices.Contains(object.Finalizers, v1alpha1.ShiftFinalizer)
 	return m
