@@ -11,7 +11,7 @@ BIN     := $(CAUSEWAY_TOOLS)/bin
 GET     := test/tools/get
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 SOAKTIME ?= 30m
 MODULE  := github.com/causeway-mesh/causeway
 
@@ -57,7 +57,7 @@ ifneq ($(LOAD_PACKAGES),)
 endif
 
 .PHONY: fuzz-short
-fuzz-short: ## Each fuzz target for FUZZTIME (5s)
+fuzz-short: ## Each fuzz target for FUZZTIME (3s)
 	@grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' . | sort | while read -r file; do \
 		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
 			echo "$$target ($$(dirname "$$file"))"; \

@@ -30,7 +30,7 @@ Without further flags the control plane's admin API answers. With --kubeconfig o
 --context the cluster's API does: that is how to promote, pause, resume and roll
 back where shifts are in Kubernetes, with your own rights there (docs/migration.md).`,
 	}
-	c.AddCommand(shiftStatusCommand(), shiftWatchCommand(),
+	c.AddCommand(shiftStatusCommand(), shiftWatchCommand(), shiftPlanCommand(),
 		shiftActionCommand(v1alpha1.ActionPromote, "End the wait of the current step, or start a shift anew that was rolled back",
 			`End the wait of the current step, or start a shift anew that was rolled back.
 The guard must be content all the same.`),

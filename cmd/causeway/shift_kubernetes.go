@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 
@@ -92,7 +91,7 @@ func (k *kubernetesFlag) shifts(ctx context.Context, name string) (*shiftView, e
 	slices.SortFunc(view.Shifts, func(a, b v1alpha1.TrafficShift) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	store, err := kubernetes.NewClient(config, k.namespace, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	store, err := kubernetes.NewClient(config, k.namespace, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +137,7 @@ func (k *kubernetesFlag) freeze(ctx context.Context, f *discovery.Freeze) error 
 	if err != nil {
 		return err
 	}
-	store, err := kubernetes.NewClient(config, k.namespace, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	store, err := kubernetes.NewClient(config, k.namespace, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}

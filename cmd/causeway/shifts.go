@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/shift/query"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
@@ -19,6 +20,13 @@ func (s *serve) newShifts(store runner.Store) {
 		// Without Kubernetes who may write a TrafficShift has the whole host anyway.
 		Asker:  query.New(query.Options{AllowLoopback: s.opts.config != "", Registerer: s.registry}),
 		Sender: s.notices,
+		Proxies: func() []shift.ProxyFacts {
+			var out []shift.ProxyFacts
+			for _, p := range s.xds.Proxies() {
+				out = append(out, shift.ProxyFacts{Name: p.ID, Version: p.Version})
+			}
+			return out
+		},
 	})
 }
 

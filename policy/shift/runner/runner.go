@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,7 +80,9 @@ type Options struct {
 	// Unsettled says which proxies do not route by the newest shares of a Service
 	// yet, "" if all do. Nil: they do at once.
 	Unsettled func(service discovery.ObjectName) string
-	Now       func() time.Time
+	// Proxies returns the proxies that are known, for the preflight; nil for none.
+	Proxies func() []shift.ProxyFacts
+	Now     func() time.Time
 }
 
 // How often shifts are looked at, and how often a status is written of which
@@ -267,6 +270,7 @@ func (r *Runner) step(ctx context.Context, reader catalog.Reader, o *discovery.O
 	in := r.input(ctx, reader, object, m, now)
 	out := shift.Next(in, now)
 	out.Status.Advice = m.advice
+	out.Status.Preflight = r.preflight(object, &out.Status)
 	if out.Home {
 		if err := r.recordHome(ctx, reader, object, in.Target, now); err != nil {
 			return err
@@ -294,6 +298,21 @@ func (r *Runner) step(ctx context.Context, reader catalog.Reader, o *discovery.O
 		}
 	}
 	return nil
+}
+
+// preflight returns what should be known before traffic moves, until it has.
+func (r *Runner) preflight(object *v1alpha1.TrafficShift, status *v1alpha1.TrafficShiftStatus) []string {
+	switch status.Phase {
+	case v1alpha1.ShiftSoaking, v1alpha1.ShiftCompleted:
+		return nil
+	case v1alpha1.ShiftPending, v1alpha1.ShiftShadowing, v1alpha1.ShiftShifting, v1alpha1.ShiftAwaitingApproval,
+		v1alpha1.ShiftRollingBack, v1alpha1.ShiftRolledBack, v1alpha1.ShiftPaused:
+	}
+	facts := shift.Facts{PHP: strings.Contains(object.Spec.ServiceRef.Name, "php"), BypassesUnknown: true}
+	if r.opts.Proxies != nil {
+		facts.Proxies = r.opts.Proxies()
+	}
+	return shift.Preflight(&object.Spec, &facts)
 }
 
 // ObjectOf returns a TrafficShift with its status, and the row of that. A status
