@@ -66,8 +66,8 @@ fuzz-short: ## Each fuzz target for FUZZTIME (3s)
 	done
 
 .PHONY: soak
-soak: tools-test build ## Load and fault tests for SOAKTIME (30m) each, and ten times the cases of test/equivalence
-	CAUSEWAY_SOAK=$(SOAKTIME) go test -count=1 -timeout 24h -p 1 -v $(TESTFLAGS) $(LOAD_PACKAGES)
+soak: tools-test build ## Load and fault tests for SOAKTIME (30m) each, and many more cases of test/equivalence and policy/shift
+	CAUSEWAY_SOAK=$(SOAKTIME) go test -count=1 -timeout 24h -p 1 -v $(TESTFLAGS) $(LOAD_PACKAGES) ./policy/shift
 
 .PHONY: lint
 lint: ## golangci-lint (with the layering), shell scripts, YAML, Makefile

@@ -28,6 +28,18 @@ func (s *serve) newObserver(replica string, leader func() string) error {
 	return err
 }
 
+// programmed returns an object's condition Programmed. What is not in force while
+// the configuration is frozen waits for people, not for proxies.
+func (s *serve) programmed(ref discovery.ObjectRef) (metav1.Condition, bool) {
+	c, ok := s.observer.Programmed(ref)
+	f, frozen := catalog.Freezes.Get(s.catalog.Read(), catalog.FreezeID)
+	if ok && frozen && f.Config && c.Status != metav1.ConditionTrue {
+		c.Status, c.Reason = metav1.ConditionFalse, "Frozen"
+		c.Message = freezeText(f) + "; causeway unfreeze lets it go out"
+	}
+	return c, ok
+}
+
 // observe returns what this replica sees of its own proxies.
 func (s *serve) observe() observe.Local {
 	// Proxies after objects: whoever was there when a generation went out must
@@ -139,7 +151,7 @@ func (s *serve) groupConditions(r catalog.Reader, key discovery.Key) []metav1.Co
 		return nil
 	}
 	ref := discovery.ObjectRef{Kind: "InstanceGroup", Key: key, Generation: out[0].ObservedGeneration}
-	if c, ok := s.observer.Programmed(ref); ok {
+	if c, ok := s.programmed(ref); ok {
 		out = append(out, c)
 	}
 	return out

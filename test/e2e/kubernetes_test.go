@@ -27,16 +27,17 @@ type cluster struct {
 	moto      *harness.Moto
 	queue     string
 	replicas  []*replica
+	kind      harness.WorkloadKind
 	instances map[string]*harness.Workload // by instance id
 	pods      map[string]*harness.Workload // by pod name
 }
 
 // startCluster starts everything: an auto scaling group of four instances in
 // two zones, two pods, and two replicas of the control plane.
-func startCluster(t *testing.T) *cluster {
+func startCluster(t *testing.T, kind harness.WorkloadKind) *cluster {
 	t.Helper()
 	c := &cluster{
-		t: t, kube: harness.StartKube(t, harness.KubeOptions{}), moto: harness.StartMoto(t, harness.MotoOptions{}),
+		t: t, kind: kind, kube: harness.StartKube(t, harness.KubeOptions{}), moto: harness.StartMoto(t, harness.MotoOptions{}),
 		instances: make(map[string]*harness.Workload), pods: make(map[string]*harness.Workload),
 	}
 	root, err := harness.Root()
@@ -50,7 +51,7 @@ func startCluster(t *testing.T) *cluster {
 	c.boot(c.moto.CreateASG(t, harness.ASGOptions{Name: "php-web", Size: 4, Tags: map[string]string{"Role": "php-web"}}))
 	for i, a := range harness.Addresses(t, 2) {
 		name := fmt.Sprintf("php-web-%d", i)
-		c.pods[name] = workload(t, "pods", name, c.moto.Zones()[i], a.String(), instancePort)
+		c.pods[name] = workloadOf(t, kind, "pods", name, c.moto.Zones()[i], a.String(), instancePort)
 	}
 	c.kube.ApplyYAML(t, `
 apiVersion: v1
@@ -87,7 +88,7 @@ func (c *cluster) boot(instances []harness.Instance) {
 	c.t.Helper()
 	for _, i := range instances {
 		if c.instances[i.ID] == nil {
-			c.instances[i.ID] = workload(c.t, "instances", i.ID, i.Zone, i.Address, instancePort)
+			c.instances[i.ID] = workloadOf(c.t, c.kind, "instances", i.ID, i.Zone, i.Address, instancePort)
 		}
 	}
 }
@@ -163,7 +164,7 @@ func (c *cluster) leader() (leader, follower *replica) {
 // around them fails, and no request does.
 func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
 	t.Parallel()
-	c := startCluster(t)
+	c := startCluster(t, harness.GoProcess)
 	servers := []string{c.replicas[0].xds, c.replicas[1].xds}
 	callers := []*caller{
 		startCaller(t, "i-caller-a", "web", c.moto.Zones()[0], servers, ""),

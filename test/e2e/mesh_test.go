@@ -171,10 +171,15 @@ func (c *caller) load(t *testing.T, host string, rate float64) *harness.Load {
 	return harness.StartLoad(t, harness.LoadOptions{URL: "http://" + c.http + "/", Host: host, Rate: rate})
 }
 
-// workloads starts one workload per address.
+// workload starts a workload that is a process of its own.
 func workload(t *testing.T, platform, id, zone, address string, port int) *harness.Workload {
 	t.Helper()
+	return workloadOf(t, harness.GoProcess, platform, id, zone, address, port)
+}
+
+func workloadOf(t *testing.T, kind harness.WorkloadKind, platform, id, zone, address string, port int) *harness.Workload {
+	t.Helper()
 	return harness.StartWorkload(t, harness.WorkloadOptions{
-		Kind: harness.GoProcess, Address: netip.MustParseAddr(address), Port: port, Platform: platform, ID: id, Zone: zone,
+		Kind: kind, Address: netip.MustParseAddr(address), Port: port, Platform: platform, ID: id, Zone: zone,
 	})
 }

@@ -154,7 +154,7 @@ func (m *migration) replace(old string) {
 	m.release++
 	name := fmt.Sprintf("php-web-%d", 1+m.release)
 	m.t.Logf("pod %s is replaced by %s", old, name)
-	pod := workload(m.t, "pods", name, m.moto.Zones()[m.release%2], harness.Addresses(m.t, 1)[0].String(), instancePort)
+	pod := workloadOf(m.t, m.kind, "pods", name, m.moto.Zones()[m.release%2], harness.Addresses(m.t, 1)[0].String(), instancePort)
 	pod.SetFault(m.t, m.faulty)
 	ending := m.pods[old]
 	delete(m.pods, old)
@@ -270,12 +270,20 @@ func (m *migration) cli(args ...string) string {
 	return string(out)
 }
 
-// A whole migration under load, with a bad release in its middle, while
+// A whole migration of PHP under load, with a bad release in its middle, while
 // instances, pods, leaders and the EC2 API come and go: no request fails by the
 // mesh, callers get the share that the status says, and the bad release is
 // taken back within a window and a push.
 func TestMigration(t *testing.T) {
-	m := &migration{cluster: startCluster(t), release: 1}
+	kind := harness.FPM
+	for _, tool := range []string{"php-fpm", "nginx"} {
+		if _, err := harness.FindTool(tool); err != nil {
+			t.Logf("built-in workloads take PHP's place: %v", err)
+			kind = harness.GoProcess
+			break
+		}
+	}
+	m := &migration{cluster: startCluster(t, kind), release: 1}
 	servers := []string{m.replicas[0].xds, m.replicas[1].xds}
 	for i, zone := range []string{m.moto.Zones()[0], m.moto.Zones()[1], m.moto.Zones()[0]} {
 		c := startCaller(t, fmt.Sprintf("i-caller-%d", i), "web", zone, servers, "")

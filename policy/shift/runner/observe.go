@@ -28,8 +28,8 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		Object: object, Target: targetOf(object), Deleting: object.DeletionTimestamp != nil,
 		Seen: r.seen(now),
 	}
-	if r.opts.Unsettled != nil {
-		in.Unsettled = r.opts.Unsettled(discovery.ObjectName{Kind: "Service", Key: service})
+	if object.Status.RolledBack {
+		in.Unsettled = r.unsettled(service, in.Target)
 	}
 	in.Accepted, in.Problem = accepted(reader, object)
 	if f, ok := catalog.Freezes.Get(reader, catalog.FreezeID); ok {
@@ -182,6 +182,24 @@ func frozenBy(f *discovery.Freeze) string {
 
 // loadLag is by how much load reports may be late: proxies send them every ten seconds.
 const loadLag = 15 * time.Second
+
+// settling is how long the target must have been silent for the way back to be over.
+const settling = 2 * time.Second
+
+// unsettled says that the target of a shift that was taken back still answers,
+// "" if it does not: requests that began before, or of a proxy that has not
+// heard of it yet.
+func (r *Runner) unsettled(service discovery.Key, target discovery.Platform) string {
+	w, ok := r.opts.Outcomes.Window(service, settling)
+	if !ok {
+		return "what callers get is not known yet"
+	}
+	counts := w.Counts(target)
+	if counts.Requests == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s still answered %d requests in the last %s", target, counts.Requests, settling)
+}
 
 // observe returns what callers got of a Service over the guard's window.
 func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *shift.Observation {

@@ -77,9 +77,6 @@ type Options struct {
 	Sender   Sender
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
-	// Unsettled says which proxies do not route by the newest shares of a Service
-	// yet, "" if all do. Nil: they do at once.
-	Unsettled func(service discovery.ObjectName) string
 	// Proxies returns the proxies that are known, for the preflight; nil for none.
 	Proxies func() []shift.ProxyFacts
 	Now     func() time.Time

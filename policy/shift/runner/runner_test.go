@@ -103,11 +103,18 @@ func (b *book) Ask(context.Context, *v1alpha1.ShiftMetric, map[string][]byte) (f
 }
 
 // callers get good answers from both sides, by the share of the target.
-type callers struct{ good bool }
+type callers struct {
+	good bool
+	// shared says whether the target has a share.
+	shared func() bool
+}
 
 func (c *callers) Window(service discovery.Key, length time.Duration) (outcome.Window, bool) {
 	w := outcome.Window{Totals: outcome.Totals{Outcomes: make(map[outcome.Key]*outcome.Counts)}, Covered: length, Proxies: 1}
 	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		if p == discovery.Pods && !c.shared() {
+			continue
+		}
 		counts := &outcome.Counts{Requests: 1000}
 		counts.Latency.Add(10_000, 1000)
 		if !c.good && p == discovery.Pods {
@@ -152,8 +159,12 @@ func world(t *testing.T, good bool) (*Runner, *book, *catalog.Catalog) {
 	})
 	require.NoError(t, err)
 	b := &book{catalog: c}
+	shared := func() bool {
+		s, ok := catalog.ShiftStates.Get(c.Read(), key.String())
+		return ok && s.Status.Percent != "" && s.Status.Percent != "0"
+	}
 	return New(Options{
-		Catalog: c, Outcomes: &callers{good}, Asker: b, Sender: b, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+		Catalog: c, Outcomes: &callers{good, shared}, Asker: b, Sender: b, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 	}), b, c
 }
 

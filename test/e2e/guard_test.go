@@ -1,0 +1,164 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// guarded is a Service on both platforms, half of it shifted to pods, with one
+// Envoy that calls it.
+type guarded struct {
+	*testing.T
+	plane           *replica
+	load            *harness.Load
+	pods, instances []*harness.Workload
+}
+
+func startGuarded(t *testing.T, guard string) *guarded {
+	t.Helper()
+	g := &guarded{T: t}
+	moto := harness.StartMoto(t, harness.MotoOptions{})
+	for _, i := range moto.CreateASG(t, harness.ASGOptions{Name: "php", Size: 2, Tags: map[string]string{"Role": "php"}}) {
+		g.instances = append(g.instances, workload(t, "instances", i.ID, i.Zone, i.Address, instancePort))
+	}
+	endpoints := ""
+	for i, a := range harness.Addresses(t, 2) {
+		name := fmt.Sprintf("php-%d", i)
+		g.pods = append(g.pods, workload(t, "pods", name, moto.Zones()[i], a.String(), instancePort))
+		endpoints += fmt.Sprintf("- {addresses: [%s], zone: %s, targetRef: {kind: Pod, namespace: web, name: %s}}\n", a, moto.Zones()[i], name)
+	}
+	dir := filepath.Join(t.TempDir(), "mesh")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "mesh.yaml"), []byte(fmt.Sprintf(`apiVersion: v1
+kind: Service
+metadata: {name: php, namespace: web, annotations: {mesh.causeway.dev/home: Instances}}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: InstanceGroup
+metadata: {name: php-ec2, namespace: web}
+spec:
+  serviceRef: {name: php}
+  region: %s
+  selector: {autoScalingGroups: [php]}
+  ports: [{name: http, port: %d}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: php-pods, namespace: web, labels: {kubernetes.io/service-name: php}}
+addressType: IPv4
+ports: [{name: http, port: %d}]
+endpoints:
+%s---
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficShift
+metadata: {name: php, namespace: web}
+spec:
+  serviceRef: {name: php}
+  steps: [{percent: "50", hold: 3s}, {percent: "100", hold: 2s}]
+  guard: {%s, minRequests: 50, window: 4s}
+  capacity: {keepSourcePercent: 0}
+`, moto.Region(), instancePort, instancePort, endpoints, guard)), 0o600))
+	g.plane = startReplica(t, "causeway", moto.Env(), "--config", dir, "--state-dir", t.TempDir(), "--ec2-interval", "1s")
+	g.plane.waitReady()
+	c := startCaller(t, "i-caller", "web", moto.Zones()[0], []string{g.plane.xds}, "")
+	g.load = harness.StartLoad(t, harness.LoadOptions{
+		URL: "http://" + c.http + "/", Host: "php.web", Rate: 150,
+		Accept: func(status int) bool { return status < 400 || status == http.StatusInternalServerError },
+	})
+	return g
+}
+
+func (g *guarded) status() *v1alpha1.TrafficShiftStatus {
+	body, err := g.plane.get(g.plane.admin, "/v1/shifts?shift=web/php")
+	require.NoError(g, err)
+	var view struct{ Shifts []v1alpha1.TrafficShift }
+	require.NoError(g, json.Unmarshal(body, &view))
+	require.Len(g, view.Shifts, 1)
+	return &view.Shifts[0].Status
+}
+
+func (g *guarded) wait(what string, is func(*v1alpha1.TrafficShiftStatus) bool) *v1alpha1.TrafficShiftStatus {
+	g.Helper()
+	began := time.Now()
+	var s *v1alpha1.TrafficShiftStatus
+	harness.Eventually(g, time.Minute, what, func() error {
+		if s = g.status(); !is(s) {
+			text, _ := json.MarshalIndent(s, "", " ")
+			return fmt.Errorf("%s", text)
+		}
+		return nil
+	})
+	g.Logf("%s after %s", what, time.Since(began).Round(time.Millisecond))
+	return s
+}
+
+// half waits until half of the traffic is on pods, and breaks them.
+func (g *guarded) half(fault harness.Fault, broken ...*harness.Workload) {
+	g.Helper()
+	g.wait("50 %", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Percent == "50" })
+	for _, w := range broken {
+		w.SetFault(g, fault)
+	}
+}
+
+func rolledBack(s *v1alpha1.TrafficShiftStatus) bool { return s.RolledBack && s.Percent == "0" }
+
+// Four of the guard's scenarios, with what real proxies report. The others are
+// in policy/shift, on streams of observations.
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	t.Run("good", func(t *testing.T) {
+		t.Parallel()
+		g := startGuarded(t, `successRate: {atLeast: "99"}, latency: {quantile: "0.95", atMost: 2s}`)
+		g.wait("completed", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Phase == v1alpha1.ShiftCompleted })
+		g.load.Stop().RequireNoFailures(t)
+	})
+	t.Run("slow for one in ten", func(t *testing.T) {
+		t.Parallel()
+		g := startGuarded(t, `latency: {quantile: "0.95", atMost: 200ms}`)
+		g.half(harness.Fault{Percent: 20, MS: 600}, g.pods...)
+		s := g.wait("rolled back", rolledBack)
+		require.Contains(t, s.History[0].Reason, "200ms", "%+v", s.History[0])
+		t.Log(s.History[0].Reason)
+		g.load.Stop().RequireNoFailures(t)
+	})
+	t.Run("bad on both sides", func(t *testing.T) {
+		t.Parallel()
+		g := startGuarded(t, `errorBudget: {objective: "99", maxBurnRate: "1000"}`)
+		g.half(harness.Fault{Percent: 40, Code: http.StatusInternalServerError}, append(g.pods, g.instances...)...)
+		s := g.wait("held", func(s *v1alpha1.TrafficShiftStatus) bool {
+			return s.Analysis != nil && s.Analysis.Verdict == "Hold" && s.Analysis.Pods != nil && s.Analysis.Pods.Requests > 100 &&
+				s.Analysis.Pods.SuccessRate < "9"
+		})
+		t.Log(s.Analysis.Reason)
+		time.Sleep(5 * time.Second)
+		s = g.status()
+		require.Equal(t, v1alpha1.Percent("50"), s.Percent, "going back would help nobody: %+v", s.History)
+		for _, w := range append(g.pods, g.instances...) {
+			w.SetFault(t, harness.Fault{})
+		}
+		g.wait("completed once both are well", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Phase == v1alpha1.ShiftCompleted })
+	})
+	t.Run("pods die without a word", func(t *testing.T) {
+		t.Parallel()
+		g := startGuarded(t, `successRate: {atLeast: "99"}`)
+		g.half(harness.Fault{})
+		for _, w := range g.pods {
+			w.Stop()
+		}
+		s := g.wait("rolled back", rolledBack)
+		t.Log(s.History[0].Reason)
+		g.load.Stop().RequireNoFailures(t)
+	})
+}
