@@ -115,6 +115,9 @@ func (o *planOptions) input(ctx context.Context, source *shiftSource, s *v1alpha
 	}
 	if o.peak > 0 {
 		in.Demand.Measured = 24 * time.Hour // who states a peak knows the day
+		if in.Demand.Now == 0 {
+			in.Demand.Now = o.peak
+		}
 	}
 	service := discovery.Key{Namespace: s.Namespace, Name: s.Spec.ServiceRef.Name}
 	var services []serviceView

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// What an SRE reads of a shift says where it stands, what both sides answer,
+// what it waits for, what comes next, and who did what.
+func TestDescribeShift(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	s := &v1alpha1.TrafficShift{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php-web"},
+		Spec: v1alpha1.TrafficShiftSpec{
+			ServiceRef: v1alpha1.ServiceReference{Name: "php-web"},
+			Steps: []v1alpha1.ShiftStep{
+				{Percent: "10", Hold: &metav1.Duration{Duration: time.Hour}}, {Percent: "50", Approval: v1alpha1.ApprovalRequired}, {Percent: "100"},
+			},
+		},
+		Status: v1alpha1.TrafficShiftStatus{
+			Phase: v1alpha1.ShiftShifting, Percent: "10", Step: 0, StepStarted: &metav1.Time{Time: start}, Waiting: "for 12m of the step's hold",
+			Analysis: &v1alpha1.ShiftAnalysis{
+				Pods:    &v1alpha1.ShiftFigures{Requests: 1204, SuccessRate: "99.95", P50: "12ms", P99: "88ms"},
+				Verdict: "Pass", Reason: "pods answered 99.95 %",
+			},
+			History: []v1alpha1.ShiftHistory{{Time: metav1.Time{Time: start}, Event: v1alpha1.EventStep, From: "0", To: "10", Actor: "steps", Reason: "step 1 begins"}},
+		},
+	}
+	text := describeShift(s, &shiftView{Freeze: &discovery.Freeze{By: "ann", Since: start, Reason: "an incident"}}, start.Add(48*time.Minute), 10)
+	for _, part := range []string{
+		"from instances to pods: Shifting at 10 %, step 1 of 3", "all steps are frozen by ann", "an incident",
+		"pods       ███", "1204 requests, 99.95 % good, p50 12ms, p99 88ms", "no requests", "Pass: pods answered 99.95 %",
+		"(48m0s)", "for 12m of the step's hold", "50 %, which then waits for approval", "0 → 10 %", "steps: step 1 begins",
+	} {
+		require.Contains(t, text, part)
+	}
+	s.Status.Phase, s.Status.RolledBack, s.Status.Percent = v1alpha1.ShiftRolledBack, true, "0"
+	require.Contains(t, describeShift(s, nil, start, 0), "causeway shift promote web/php-web")
+}
+
+// A refused command is told apart from one that was carried out.
+func TestRefusedCommand(t *testing.T) {
+	t.Parallel()
+	s := &v1alpha1.TrafficShift{}
+	c := &v1alpha1.ShiftCommand{Action: v1alpha1.ActionPromote}
+	require.Empty(t, refusalOf(s, c))
+	s.Status.History = []v1alpha1.ShiftHistory{{Event: v1alpha1.EventCommand, Reason: "promote refused: the guard fails"}}
+	require.Equal(t, "the guard fails", refusalOf(s, c))
+	s.Status.History[0].Reason = "promote: half of it is good"
+	require.Empty(t, refusalOf(s, c))
+}
+
+// A plan of a file needs no control plane.
+func TestPlanOfAFile(t *testing.T) {
+	t.Parallel()
+	root, err := harness.Root()
+	require.NoError(t, err)
+	var out bytes.Buffer
+	c := shiftPlanCommand()
+	c.SetOut(&out)
+	c.SetArgs([]string{"-f", filepath.Join(root, "manifests/examples/shift/first.yaml"), "--peak", "120", "--daily-users", "50000", "--admin", "127.0.0.1:1"})
+	require.NoError(t, c.ExecuteContext(t.Context()))
+	require.Contains(t, out.String(), "25,000 (+20,000)")
+	require.Contains(t, out.String(), "Earliest end")
+
+	for _, args := range [][]string{{}, {"web/a", "-f", "x"}, {"-f", filepath.Join(root, "go.mod")}} {
+		c := shiftPlanCommand()
+		c.SilenceErrors, c.SilenceUsage = true, true
+		c.SetArgs(args)
+		require.Error(t, c.ExecuteContext(t.Context()), "%v", args)
+	}
+}
