@@ -373,8 +373,17 @@ func TestChannelUpgrade(t *testing.T) {
 	installGatewayAPI(t, kube, "experimental")
 	r.waitNote(t, "kubernetes/httproutes", "experimental channel")
 	r.waitRow(t, "HTTPRoute web/sticky", "stays as it is", func(o *discovery.Object) bool { return o != nil && len(o.Pruned) == 1 })
-	kubectlApply(t, kube, stickyRoute)
-	row = r.waitRow(t, "HTTPRoute web/sticky", "is whole", func(o *discovery.Object) bool { return o != nil && len(o.Pruned) == 0 })
+	harness.Eventually(t, time.Minute, "HTTPRoute web/sticky is whole", func() error {
+		// For a moment the API server may go on with the schema that it had.
+		kubectlApply(t, kube, stickyRoute)
+		time.Sleep(500 * time.Millisecond)
+		o, ok := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/sticky")
+		if !ok || len(o.Pruned) > 0 {
+			return fmt.Errorf("the row is %+v", o)
+		}
+		row = o
+		return nil
+	})
 	require.NotNil(t, row.Spec.(*gatewayv1.HTTPRoute).Spec.Rules[0].SessionPersistence) //nolint:staticcheck // deprecated, and served
 	b, _ := feed.Take()
 	for _, c := range b.Changes {
