@@ -157,7 +157,8 @@ func (m *machine) followPin() {
 	case m.s.PinnedFrom != "":
 		from, _ := ParsePercent(m.s.PinnedFrom)
 		m.s.PinnedFrom = ""
-		m.s.StepStarted = stamp(m.now)
+		// The step begins anew, and an approval is of what its hold has shown.
+		m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
 		m.move(min(m.share, from), v1alpha1.EventStep, actorSpec, "the pin is gone", false)
 	}
 }

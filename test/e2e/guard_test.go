@@ -136,7 +136,8 @@ func TestGuard(t *testing.T) {
 	t.Run("bad on both sides", func(t *testing.T) {
 		t.Parallel()
 		g := startGuarded(t, `errorBudget: {objective: "99", maxBurnRate: "1000"}`)
-		g.half(harness.Fault{Percent: 40, Code: http.StatusInternalServerError}, append(g.pods, g.instances...)...)
+		// The instances first: pods that are bad alone, if only for a moment, are rolled back.
+		g.half(harness.Fault{Percent: 40, Code: http.StatusInternalServerError}, append(g.instances, g.pods...)...)
 		s := g.wait("held", func(s *v1alpha1.TrafficShiftStatus) bool {
 			return s.Analysis != nil && s.Analysis.Verdict == "Hold" && s.Analysis.Pods != nil && s.Analysis.Pods.Requests > 100 &&
 				s.Analysis.Pods.SuccessRate < "9"

@@ -149,7 +149,7 @@ func FuzzParseDeclaration(f *testing.F) {
 }
 
 var (
-	clusterNames = regexp.MustCompile(`^[a-z0-9-]+/[a-z0-9-]+:\d+/(pods|instances|pods\+instances|instances\+pods)$`)
+	clusterNames = regexp.MustCompile(`^[a-z0-9-]+/[a-z0-9-]+:\d+/(pods|instances|shared|pods\+instances|instances\+pods)$`)
 	// Envoy takes what is before the last slash for the route configuration's name.
 	hostNames = regexp.MustCompile(`^http/[^/]+$`)
 )
