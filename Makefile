@@ -120,8 +120,8 @@ generate-check: ## Fail if `make generate` would change anything
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
 GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md xds/observe/observev1
-CRDS := $(foreach kind,instancegroups trafficshifts trafficpolicies externalservices meshes,manifests/crds/mesh.causeway.dev_$(kind).yaml)
-GATEWAY_KINDS := backendtlspolicies grpcroutes httproutes referencegrants tcproutes tlsroutes
+CRDS := $(foreach kind,instancegroups trafficshifts trafficpolicies gatewaypolicies externalservices meshes,manifests/crds/mesh.causeway.dev_$(kind).yaml)
+GATEWAY_KINDS := backendtlspolicies gatewayclasses gateways grpcroutes httproutes referencegrants tcproutes tlsroutes
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now

@@ -192,8 +192,9 @@ type GroupStatus struct {
 }
 
 // Object is the row of an object that says how the mesh routes and treats
-// traffic: a route, a policy, a grant, an ExternalService, the Mesh, or a
-// ConfigMap that one of them names. They share a table, because what concerns
+// traffic: a route, a Gateway, a policy, a grant, an ExternalService, the Mesh, a
+// ConfigMap or Secret that one of them names, or a Namespace, whose labels say what may
+// attach to a Gateway. They share a table, because what concerns
 // whom is the same question for all of them.
 type Object struct {
 	Scope string

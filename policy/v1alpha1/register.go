@@ -13,7 +13,8 @@ func GroupVersion() schema.GroupVersion { return schema.GroupVersion{Group: Grou
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion(),
 		&InstanceGroup{}, &InstanceGroupList{}, &TrafficPolicy{}, &TrafficPolicyList{},
-		&ExternalService{}, &ExternalServiceList{}, &Mesh{}, &MeshList{}, &TrafficShift{}, &TrafficShiftList{})
+		&ExternalService{}, &ExternalServiceList{}, &Mesh{}, &MeshList{}, &TrafficShift{}, &TrafficShiftList{},
+		&GatewayPolicy{}, &GatewayPolicyList{})
 	metav1.AddToGroupVersion(s, GroupVersion())
 	return nil
 }

@@ -1,10 +1,6 @@
 package compile
 
 import (
-	"fmt"
-	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -25,81 +21,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
-
-// Declaration is a listener that a proxy asks for in its node metadata,
-// because which ports are free is known on its host only. Its text is
-// "http/<address>:<port>" for the HTTP listener of explicit egress, or
-// "tcp/<address>:<port>=<namespace>/<service>:<port>" for a TCP Service's port.
-// InternalListeners is one too: it has no listener of its own and says that
-// the proxy may be sent some without an address.
-type Declaration struct {
-	// Internal is true for InternalListeners; nothing else is set then.
-	Internal bool
-	Address  netip.AddrPort
-	// Service and Port are set for a TCP listener.
-	Service discovery.Key
-	Port    uint16
-}
-
-// ParseDeclaration reads a declaration. Only loopback addresses are taken:
-// what listens there is reachable by the host's own processes alone, and
-// nothing else was configured to be trusted.
-func ParseDeclaration(s string) (Declaration, error) {
-	var d Declaration
-	if s == InternalListeners {
-		return Declaration{Internal: true}, nil
-	}
-	kind, rest, _ := strings.Cut(s, "/")
-	address, service, isTCP := strings.Cut(rest, "=")
-	if (kind == "tcp") != isTCP || (kind != "tcp" && kind != "http") {
-		return d, fmt.Errorf("listener %q: write http/ADDRESS:PORT or tcp/ADDRESS:PORT=NAMESPACE/SERVICE:PORT", s)
-	}
-	var err error
-	if d.Address, err = netip.ParseAddrPort(address); err != nil {
-		return d, fmt.Errorf("listener %q: %w", s, err)
-	}
-	if a := d.Address.Addr(); !a.IsLoopback() || a.Zone() != "" || d.Address.Port() == 0 {
-		return d, fmt.Errorf("listener %q: %s is not a loopback address with a port", s, address)
-	}
-	d.Address = netip.AddrPortFrom(d.Address.Addr().Unmap(), d.Address.Port())
-	if !isTCP {
-		return d, nil
-	}
-	name, port, ok := strings.Cut(service, ":")
-	number, err := strconv.ParseUint(port, 10, 16)
-	d.Service.Namespace, d.Service.Name, _ = strings.Cut(name, "/")
-	if !ok || err != nil || number == 0 || !isLabel(d.Service.Namespace) || !isLabel(d.Service.Name) {
-		return d, fmt.Errorf("listener %q: %q is not NAMESPACE/SERVICE:PORT", s, service)
-	}
-	d.Port = uint16(number)
-	return d, nil
-}
-
-// isLabel reports whether s can be the name of a namespace or a Service, which
-// are DNS labels (RFC 1123).
-func isLabel(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c != '-' || i == 0 || i == len(s)-1) {
-			return false
-		}
-	}
-	return 0 < len(s) && len(s) <= 63
-}
-
-// String returns the canonical text of the declaration, the name of its listener.
-func (d Declaration) String() string {
-	if d.Internal {
-		return InternalListeners
-	}
-	if d.Service.Name == "" {
-		return "http/" + d.Address.String()
-	}
-	return "tcp/" + d.Address.String() + "=" + portName(d.Service, d.Port)
-}
-
-// IsTCP reports whether the declaration is of a TCP listener.
-func (d Declaration) IsTCP() bool { return d.Service.Name != "" }
 
 // Listener returns the listener of a declaration. m is the model of a TCP
 // listener's Service; while there is none, or no such port, there is no

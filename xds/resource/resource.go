@@ -14,6 +14,7 @@ type Type uint8
 const (
 	Cluster Type = iota
 	Endpoint
+	Secret
 	Listener
 	Route
 	VirtualHost
@@ -24,17 +25,18 @@ const (
 var urls = [Types]string{
 	Cluster:     "type.googleapis.com/envoy.config.cluster.v3.Cluster",
 	Endpoint:    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+	Secret:      "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
 	Listener:    "type.googleapis.com/envoy.config.listener.v3.Listener",
 	Route:       "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
 	VirtualHost: "type.googleapis.com/envoy.config.route.v3.VirtualHost",
 }
 
-var short = [Types]string{Cluster: "CDS", Endpoint: "EDS", Listener: "LDS", Route: "RDS", VirtualHost: "VHDS"}
+var short = [Types]string{Cluster: "CDS", Endpoint: "EDS", Secret: "SDS", Listener: "LDS", Route: "RDS", VirtualHost: "VHDS"}
 
 // URL returns the type's URL as xDS requests name it.
 func (t Type) URL() string { return urls[t] }
 
-// String returns CDS, EDS, LDS, RDS or VHDS.
+// String returns CDS, EDS, SDS, LDS, RDS or VHDS.
 func (t Type) String() string { return short[t] }
 
 // TypeOf returns the type of a URL, false for one that Causeway does not serve.
@@ -62,6 +64,9 @@ type Visibility struct {
 	Role Role
 	// Namespace is the namespace that a proxy must be in.
 	Namespace string
+	// Gateway is the Gateway that a proxy must be one of ("namespace/name"); only proxies of
+	// the role gateway are.
+	Gateway string
 	// Declared is a listener that the proxy must have declared in its node metadata.
 	Declared string
 }

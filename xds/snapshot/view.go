@@ -10,6 +10,8 @@ import (
 type View struct {
 	Role      resource.Role
 	Namespace string
+	// Workload is what the proxy belongs to; of a proxy of the role gateway, the Gateway.
+	Workload string
 	// Zone is the proxy's availability zone.
 	Zone string
 	// Build is the proxy's version: another one may judge a configuration
@@ -24,6 +26,9 @@ func (v *View) sees(r resource.Visibility) bool {
 		return false
 	}
 	if r.Namespace != "" && r.Namespace != v.Namespace {
+		return false
+	}
+	if r.Gateway != "" && (v.Role != resource.Gateway || r.Gateway != v.Namespace+"/"+v.Workload) {
 		return false
 	}
 	if r.Declared != "" {

@@ -1,0 +1,149 @@
+package compile
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+// Declaration is a listener that a proxy asks for in its node metadata,
+// because which addresses and ports are free, and may be reached from elsewhere, is known
+// on its host only. Its text is
+//
+//	http/<address>:<port>                                  HTTP of explicit egress
+//	tcp/<address>:<port>=<namespace>/<service>:<port>      a TCP Service's port
+//	gateway/<address>=<namespace>/<gateway>                every port of a Gateway, by its own number
+//	gateway/<address>:<port>=<namespace>/<gateway>:<port>  one port of a Gateway
+//
+// InternalListeners is one too: it has no listener of its own and says that
+// the proxy may be sent some without an address.
+type Declaration struct {
+	// Internal is true for InternalListeners; nothing else is set then.
+	Internal bool
+	// Address has port 0 for every port of a Gateway.
+	Address netip.AddrPort
+	// Service is set for a TCP listener, Gateway for a Gateway's.
+	Service, Gateway discovery.Key
+	// Port of the Service or the Gateway, 0 for every port of a Gateway.
+	Port uint16
+}
+
+// ParseDeclaration reads a declaration. Only a Gateway may be reached from
+// elsewhere: all others take loopback addresses alone, where the host's own
+// processes are the only callers, and nothing else was configured to be trusted.
+func ParseDeclaration(s string) (Declaration, error) {
+	if s == InternalListeners {
+		return Declaration{Internal: true}, nil
+	}
+	kind, rest, _ := strings.Cut(s, "/")
+	address, target, hasTarget := strings.Cut(rest, "=")
+	var d Declaration
+	var err error
+	switch {
+	case kind == "http" && !hasTarget:
+		err = d.listenOn(address, false)
+	case kind == "tcp" && hasTarget:
+		if err = d.listenOn(address, false); err == nil {
+			d.Service, d.Port, err = parseTarget(target, "SERVICE", isLabel)
+		}
+	case kind == "gateway" && hasTarget:
+		if err = d.listenOn(address, true); err != nil {
+			break
+		}
+		if d.Address.Port() != 0 {
+			d.Gateway, d.Port, err = parseTarget(target, "GATEWAY", isSubdomain)
+		} else if d.Gateway, _, err = parseTarget(target+":1", "GATEWAY", isSubdomain); err != nil {
+			err = fmt.Errorf("%q is not NAMESPACE/GATEWAY", target)
+		}
+	default:
+		err = fmt.Errorf("write http/ADDRESS:PORT, tcp/ADDRESS:PORT=NAMESPACE/SERVICE:PORT, gateway/ADDRESS=NAMESPACE/GATEWAY or gateway/ADDRESS:PORT=NAMESPACE/GATEWAY:PORT")
+	}
+	if err != nil {
+		return Declaration{}, fmt.Errorf("listener %q: %w", s, err)
+	}
+	return d, nil
+}
+
+// listenOn takes an address with a port; for a Gateway it may be any
+// address, and one without a port.
+func (d *Declaration) listenOn(text string, gateway bool) error {
+	if a, err := netip.ParseAddr(text); gateway && err == nil {
+		if a.Zone() != "" {
+			return fmt.Errorf("%s has a zone", text)
+		}
+		d.Address = netip.AddrPortFrom(a.Unmap(), 0)
+		return nil
+	}
+	a, err := netip.ParseAddrPort(text)
+	switch {
+	case err != nil:
+		return err
+	case a.Addr().Zone() != "" || a.Port() == 0 || !gateway && !a.Addr().IsLoopback():
+		what := "a loopback address with a port"
+		if gateway {
+			what = "an address with a port"
+		}
+		return fmt.Errorf("%s is not %s", text, what)
+	}
+	d.Address = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	return nil
+}
+
+// parseTarget reads "namespace/name:port".
+func parseTarget(text, what string, isName func(string) bool) (discovery.Key, uint16, error) {
+	full, port, ok := strings.Cut(text, ":")
+	number, err := strconv.ParseUint(port, 10, 16)
+	var key discovery.Key
+	key.Namespace, key.Name, _ = strings.Cut(full, "/")
+	if !ok || err != nil || number == 0 || !isLabel(key.Namespace) || !isName(key.Name) {
+		return discovery.Key{}, 0, fmt.Errorf("%q is not NAMESPACE/%s:PORT", text, what)
+	}
+	return key, uint16(number), nil
+}
+
+// isLabel reports whether s can be the name of a namespace or a Service, which
+// are DNS labels (RFC 1123).
+func isLabel(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && (c != '-' || i == 0 || i == len(s)-1) {
+			return false
+		}
+	}
+	return 0 < len(s) && len(s) <= 63
+}
+
+// isSubdomain reports whether s can be the name of a Gateway, which is a DNS
+// subdomain (RFC 1123).
+func isSubdomain(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if !isLabel(label) {
+			return false
+		}
+	}
+	return len(s) <= 253
+}
+
+// String returns the canonical text of the declaration, the name of its listener.
+func (d Declaration) String() string {
+	switch {
+	case d.Internal:
+		return InternalListeners
+	case d.IsGateway() && d.Port == 0:
+		return "gateway/" + d.Address.Addr().String() + "=" + d.Gateway.String()
+	case d.IsGateway():
+		return "gateway/" + d.Address.String() + "=" + portName(d.Gateway, d.Port)
+	case d.IsTCP():
+		return "tcp/" + d.Address.String() + "=" + portName(d.Service, d.Port)
+	}
+	return "http/" + d.Address.String()
+}
+
+// IsTCP reports whether the declaration is of a TCP listener.
+func (d Declaration) IsTCP() bool { return d.Service.Name != "" }
+
+// IsGateway reports whether the declaration is of listeners of a Gateway.
+func (d Declaration) IsGateway() bool { return d.Gateway.Name != "" }
