@@ -15,7 +15,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/observe"
+	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // newObserver sets up what tells whether objects are in force. replica and
@@ -52,6 +54,10 @@ func (s *serve) observe() observe.Local {
 	for i := range progress {
 		p := &progress[i]
 		out.Proxies[i] = observe.Proxy{Node: p.Node, Joined: p.Joined, Acknowledged: p.Acknowledged, Connected: p.Connected}
+		if p.Role == resource.Gateway {
+			out.Proxies[i].Gateway = discovery.Key{Namespace: p.Namespace, Name: p.Workload}
+			out.Proxies[i].Listens = gatewayListens(p.Declared)
+		}
 	}
 	for i := range applied {
 		a := &applied[i]
@@ -81,6 +87,24 @@ func (s *serve) observe() observe.Local {
 		}
 	}
 	out.Index = s.store.Index()
+	return out
+}
+
+// gatewayListens returns on which of its Gateway's ports a proxy listens.
+func gatewayListens(declared []string) observe.GatewayListens {
+	var out observe.GatewayListens
+	for _, text := range declared {
+		d, err := compile.ParseDeclaration(text)
+		switch {
+		case err != nil || !d.IsGateway():
+		case d.Port == 0:
+			out.Everywhere = true
+		default:
+			out.Ports = append(out.Ports, d.Port)
+		}
+	}
+	slices.Sort(out.Ports)
+	out.Ports = slices.Compact(out.Ports) // at several addresses
 	return out
 }
 

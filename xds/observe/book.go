@@ -193,7 +193,7 @@ func (p *page) applySummary(s *observev1.Summary) (result, error) {
 			return stale, errTooMany
 		}
 	}
-	into.Proxies, into.Acknowledged = int(s.GetProxies()), s.GetAcknowledged()
+	into.Proxies, into.Acknowledged, into.Gateways = int(s.GetProxies()), s.GetAcknowledged(), gatewaysFrom(s.GetGateways())
 	if !s.GetMore() && p.next != nil {
 		p.report.Summary, p.report.Known, p.next = *p.next, true, nil
 	}

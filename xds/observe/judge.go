@@ -104,13 +104,14 @@ func (j *judgement) hear(r *Report) {
 		j.awaited = append(j.awaited, r.Replica)
 		return
 	}
-	j.proxies += r.Summary.Proxies
+	proxies, acknowledged := r.Summary.concerned(j.target.Name)
+	j.proxies += proxies
 	o, ok := r.Summary.Objects[j.target.Name]
 	switch {
 	case !ok || o.Generation < j.target.Generation:
 		j.behind = append(j.behind, r.Replica)
 	case o.State == Acknowledged:
-		j.seen = j.seen || (r.Summary.Proxies > 0 && r.Summary.Acknowledged >= o.Index)
+		j.seen = j.seen || (proxies > 0 && acknowledged >= o.Index)
 	case o.Generation > j.target.Generation:
 		// The judge will read that one soon. What becomes of it says nothing of this one.
 		j.newer = true
@@ -124,6 +125,20 @@ func (j *judgement) hear(r *Report) {
 	default:
 		j.staged = append(j.staged, r.Replica)
 	}
+}
+
+const kindGateway = "Gateway"
+
+// concerned returns how many proxies an object concerns, a Gateway its own and every
+// other kind all, and the greatest index that one of them has acknowledged.
+func (s *Summary) concerned(o discovery.ObjectName) (proxies int, acknowledged uint64) {
+	if o.Kind != kindGateway {
+		return s.Proxies, s.Acknowledged
+	}
+	if g := s.Gateways[o.Key]; g != nil {
+		return g.Proxies, g.Acknowledged
+	}
+	return 0, 0
 }
 
 // verdict is what is known to be wrong, or else what is not known, or else True.
@@ -151,6 +166,8 @@ func (j *judgement) verdict() (status metav1.ConditionStatus, reason, message st
 		return metav1.ConditionUnknown, ReasonPending, fmt.Sprintf("waiting for the first report of %s", list(j.awaited))
 	case j.laggards > 0 || len(j.behind) > 0 || len(j.staged) > 0 || j.newer:
 		return metav1.ConditionUnknown, ReasonPending, pending
+	case j.proxies == 0 && j.target.Name.Kind == kindGateway:
+		return metav1.ConditionUnknown, ReasonNoProxies, "no proxy of the Gateway is connected: start one with `causeway bootstrap --role gateway`"
 	case j.proxies == 0:
 		return metav1.ConditionUnknown, ReasonNoProxies, "no proxy is connected"
 	case !j.seen:

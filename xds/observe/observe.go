@@ -48,6 +48,9 @@ const (
 	maxMessage = 1 << 20
 	// maxObjects bounds what a leader keeps of one replica's summary.
 	maxObjects = 200_000
+	// maxGateways bounds how many Gateways a summary names, so that what stands in each
+	// of its messages stays small.
+	maxGateways = 200
 )
 
 // Local is what a replica sees: its objects, its proxies, and what they refused.
@@ -77,6 +80,10 @@ type Object struct {
 // Proxy says how far a connected proxy has come.
 type Proxy struct {
 	Node string
+	// Gateway is the Gateway that it is a proxy of, zero for none, and Listens
+	// says where.
+	Gateway discovery.Key
+	Listens GatewayListens
 	// Joined is the snapshot's index when the proxy connected, Acknowledged the
 	// one up to which it has acknowledged everything that concerns it.
 	Joined, Acknowledged uint64

@@ -60,6 +60,8 @@ type term struct {
 
 	mu   sync.Mutex
 	book *book
+	// gateways has the proxies of each Gateway at all replicas together, as of the newest judgement.
+	gateways map[discovery.Key]*GatewayProxies
 }
 
 // New returns an observer with an identity of its own.
@@ -177,6 +179,7 @@ func (o *Observer) judge(t *term) {
 	t.mu.Lock()
 	reports := append(t.book.reports(), Report{Replica: o.opts.Replica, Known: true, Heard: now, Summary: own})
 	t.verdicts.judge(targets, reports, now)
+	t.gateways = sumGateways(reports)
 	states := make(map[string]int)
 	for i := range reports {
 		states[reports[i].state(now)]++
@@ -218,6 +221,22 @@ func (o *Observer) Programmed(ref discovery.ObjectRef) (metav1.Condition, bool) 
 		return metav1.Condition{}, false
 	}
 	return t.verdicts.get(ref)
+}
+
+// Gateway returns what is known of the proxies of a Gateway, at all replicas
+// together; of Acknowledged nothing, since each replica has indexes of its own. false
+// says that nothing is known, as in Programmed. It must not be changed.
+func (o *Observer) Gateway(key discovery.Key) (GatewayProxies, bool) {
+	t := o.current()
+	if t == nil {
+		return GatewayProxies{}, false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if g := t.gateways[key]; g != nil {
+		return *g, true
+	}
+	return GatewayProxies{}, t.gateways != nil
 }
 
 // Wake has a value when there may be something for Take. It is for one reader.

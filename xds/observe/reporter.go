@@ -201,7 +201,7 @@ func (r *reporter) report() error {
 		if start.Sub(r.at) < signOfLife {
 			return nil
 		}
-		summaries = []*observev1.Summary{{Proxies: uint32(now.Proxies), Acknowledged: now.Acknowledged}} //nolint:gosec // far below 2^32
+		summaries = []*observev1.Summary{signOf(&now)}
 	}
 	for _, s := range summaries {
 		if err := r.send(&observev1.ReportRequest{Content: &observev1.ReportRequest_Summary{Summary: s}}); err != nil {

@@ -32,6 +32,8 @@ type Summary struct {
 	// acknowledged. An object with that Index or a smaller one is in force on a proxy.
 	Acknowledged uint64
 	Objects      map[discovery.ObjectName]ObjectSummary
+	// Gateways that any of the proxies is of.
+	Gateways map[discovery.Key]*GatewayProxies
 }
 
 // ObjectSummary says how far an object's newest generation has come.
@@ -72,7 +74,9 @@ func (o *ObjectSummary) equal(p *ObjectSummary) bool {
 // does not count. The time that it takes grows with the number of objects and
 // of proxies, not with their product.
 func Summarize(in Local) Summary {
-	out := Summary{Proxies: len(in.Proxies), Objects: make(map[discovery.ObjectName]ObjectSummary, len(in.Objects))}
+	out := Summary{
+		Proxies: len(in.Proxies), Objects: make(map[discovery.ObjectName]ObjectSummary, len(in.Objects)), Gateways: gatewaysOf(in.Proxies),
+	}
 	for i := range in.Proxies {
 		out.Acknowledged = max(out.Acknowledged, in.Proxies[i].Acknowledged)
 	}

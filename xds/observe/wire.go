@@ -12,9 +12,7 @@ import (
 // messages returns what a leader that was told before must be told now, in
 // messages of bounded size: all of it if before is nil, nothing if nothing is new.
 func messages(before *Summary, now *Summary) []*observev1.Summary {
-	head := func() *observev1.Summary {
-		return &observev1.Summary{Proxies: uint32(now.Proxies), Acknowledged: now.Acknowledged} //nolint:gosec // far below 2^32
-	}
+	head := func() *observev1.Summary { return signOf(now) }
 	var had map[discovery.ObjectName]ObjectSummary
 	full := before == nil
 	if !full {
@@ -57,10 +55,18 @@ func messages(before *Summary, now *Summary) []*observev1.Summary {
 		grow(m)
 		last.Removed = append(last.Removed, m)
 	}
-	if !full && len(last.GetObjects())+len(last.GetRemoved()) == 0 && before.Proxies == now.Proxies && before.Acknowledged == now.Acknowledged {
+	if !full && len(last.GetObjects())+len(last.GetRemoved()) == 0 && before.Proxies == now.Proxies && before.Acknowledged == now.Acknowledged &&
+		sameGateways(before.Gateways, now.Gateways) {
 		return nil
 	}
 	return out
+}
+
+// signOf returns a message that says how many proxies there are and nothing of objects.
+func signOf(s *Summary) *observev1.Summary {
+	return &observev1.Summary{
+		Proxies: uint32(s.Proxies), Acknowledged: s.Acknowledged, Gateways: gatewaysTo(s.Gateways), //nolint:gosec // far below 2^32
+	}
 }
 
 func nameTo(n discovery.ObjectName) *observev1.Name {

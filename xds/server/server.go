@@ -39,9 +39,9 @@ type Node struct {
 	// Service is the node's cluster, "namespace/service".
 	Service string
 	Role    resource.Role
-	// Namespace, Zone and Declared decide what the proxy sees (snapshot.View).
-	Namespace, Zone string
-	Declared        []string
+	// Namespace, Workload, Zone and Declared decide what the proxy sees (snapshot.View).
+	Namespace, Workload, Zone string
+	Declared                  []string
 	// Version is the Envoy's own, for example "1.40.0".
 	Version string
 	// Envoy is true if the client says it is an Envoy, false for others that speak xDS.
@@ -50,7 +50,7 @@ type Node struct {
 
 // View returns what decides which resources the node sees.
 func (n *Node) View() snapshot.View {
-	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Zone: n.Zone, Declared: n.Declared, Build: n.Version}
+	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Workload: n.Workload, Zone: n.Zone, Declared: n.Declared, Build: n.Version}
 }
 
 // Options are what the server needs from outside.
@@ -205,9 +205,11 @@ func (s *Server) Proxies() []ProxyStatus {
 
 // Progress says how far a connected proxy has come.
 type Progress struct {
-	Node      string
-	Role      resource.Role
-	Namespace string
+	Node                string
+	Role                resource.Role
+	Namespace, Workload string
+	// Declared lists the listeners that it asks for (compile.Declaration).
+	Declared  []string
 	Connected time.Time
 	// Joined is the store's index when the stream began, and Acknowledged the one up
 	// to which the proxy has judged everything that concerns it.

@@ -473,7 +473,7 @@ func (st *stream) progress() Progress {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	p := Progress{
-		Node: st.node.ID, Role: st.node.Role, Namespace: st.node.Namespace,
+		Node: st.node.ID, Role: st.node.Role, Namespace: st.node.Namespace, Workload: st.node.Workload, Declared: st.node.Declared,
 		Joined: joined, Acknowledged: st.through, Connected: st.since,
 	}
 	for t := range st.types {

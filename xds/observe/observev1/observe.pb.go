@@ -472,7 +472,9 @@ type Summary struct {
 	// Objects of which something is new.
 	Objects []*Object `protobuf:"bytes,5,rep,name=objects,proto3" json:"objects,omitempty"`
 	// Objects that the replica does not know any more.
-	Removed       []*Name `protobuf:"bytes,6,rep,name=removed,proto3" json:"removed,omitempty"`
+	Removed []*Name `protobuf:"bytes,6,rep,name=removed,proto3" json:"removed,omitempty"`
+	// The Gateways that connected proxies are of, all there are, in every message.
+	Gateways      []*Gateway `protobuf:"bytes,7,rep,name=gateways,proto3" json:"gateways,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -549,6 +551,102 @@ func (x *Summary) GetRemoved() []*Name {
 	return nil
 }
 
+func (x *Summary) GetGateways() []*Gateway {
+	if x != nil {
+		return x.Gateways
+	}
+	return nil
+}
+
+// Gateway says where its proxies listen.
+type Gateway struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// How many proxies of it are connected.
+	Proxies uint32 `protobuf:"varint,3,opt,name=proxies,proto3" json:"proxies,omitempty"`
+	// How many of them listen on each of its ports.
+	Ports map[uint32]uint32 `protobuf:"bytes,4,rep,name=ports,proto3" json:"ports,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// How many of them listen on every port that it has.
+	Everywhere uint32 `protobuf:"varint,5,opt,name=everywhere,proto3" json:"everywhere,omitempty"`
+	// The greatest index of the replica's snapshot that one of them has acknowledged.
+	Acknowledged  uint64 `protobuf:"varint,6,opt,name=acknowledged,proto3" json:"acknowledged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Gateway) Reset() {
+	*x = Gateway{}
+	mi := &file_observev1_observe_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Gateway) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Gateway) ProtoMessage() {}
+
+func (x *Gateway) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Gateway.ProtoReflect.Descriptor instead.
+func (*Gateway) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Gateway) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Gateway) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Gateway) GetProxies() uint32 {
+	if x != nil {
+		return x.Proxies
+	}
+	return 0
+}
+
+func (x *Gateway) GetPorts() map[uint32]uint32 {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Gateway) GetEverywhere() uint32 {
+	if x != nil {
+		return x.Everywhere
+	}
+	return 0
+}
+
+func (x *Gateway) GetAcknowledged() uint64 {
+	if x != nil {
+		return x.Acknowledged
+	}
+	return 0
+}
+
 type Name struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
@@ -560,7 +658,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_observev1_observe_proto_msgTypes[6]
+	mi := &file_observev1_observe_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +670,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[6]
+	mi := &file_observev1_observe_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +683,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{6}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Name) GetKind() string {
@@ -627,7 +725,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_observev1_observe_proto_msgTypes[7]
+	mi := &file_observev1_observe_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +737,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[7]
+	mi := &file_observev1_observe_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +750,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{7}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Object) GetName() *Name {
@@ -723,7 +821,7 @@ type Rejection struct {
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_observev1_observe_proto_msgTypes[8]
+	mi := &file_observev1_observe_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +833,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[8]
+	mi := &file_observev1_observe_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +846,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{8}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Rejection) GetResource() string {
@@ -813,7 +911,7 @@ type Outcomes struct {
 
 func (x *Outcomes) Reset() {
 	*x = Outcomes{}
-	mi := &file_observev1_observe_proto_msgTypes[9]
+	mi := &file_observev1_observe_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -825,7 +923,7 @@ func (x *Outcomes) String() string {
 func (*Outcomes) ProtoMessage() {}
 
 func (x *Outcomes) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[9]
+	mi := &file_observev1_observe_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -838,7 +936,7 @@ func (x *Outcomes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcomes.ProtoReflect.Descriptor instead.
 func (*Outcomes) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{9}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Outcomes) GetSnapshot() uint64 {
@@ -917,7 +1015,7 @@ type Backing struct {
 
 func (x *Backing) Reset() {
 	*x = Backing{}
-	mi := &file_observev1_observe_proto_msgTypes[10]
+	mi := &file_observev1_observe_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1027,7 @@ func (x *Backing) String() string {
 func (*Backing) ProtoMessage() {}
 
 func (x *Backing) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[10]
+	mi := &file_observev1_observe_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1040,7 @@ func (x *Backing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Backing.ProtoReflect.Descriptor instead.
 func (*Backing) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{10}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Backing) GetNamespace() string {
@@ -993,7 +1091,7 @@ type Counts struct {
 
 func (x *Counts) Reset() {
 	*x = Counts{}
-	mi := &file_observev1_observe_proto_msgTypes[11]
+	mi := &file_observev1_observe_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1103,7 @@ func (x *Counts) String() string {
 func (*Counts) ProtoMessage() {}
 
 func (x *Counts) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[11]
+	mi := &file_observev1_observe_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1116,7 @@ func (x *Counts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Counts.ProtoReflect.Descriptor instead.
 func (*Counts) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{11}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Counts) GetBacking() *Backing {
@@ -1082,7 +1180,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_observev1_observe_proto_msgTypes[12]
+	mi := &file_observev1_observe_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1192,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[12]
+	mi := &file_observev1_observe_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1205,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{12}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Histogram) GetIndexes() []uint32 {
@@ -1135,7 +1233,7 @@ type EndpointCounts struct {
 
 func (x *EndpointCounts) Reset() {
 	*x = EndpointCounts{}
-	mi := &file_observev1_observe_proto_msgTypes[13]
+	mi := &file_observev1_observe_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1245,7 @@ func (x *EndpointCounts) String() string {
 func (*EndpointCounts) ProtoMessage() {}
 
 func (x *EndpointCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[13]
+	mi := &file_observev1_observe_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1258,7 @@ func (x *EndpointCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointCounts.ProtoReflect.Descriptor instead.
 func (*EndpointCounts) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{13}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *EndpointCounts) GetId() string {
@@ -1201,7 +1299,7 @@ type Pairs struct {
 
 func (x *Pairs) Reset() {
 	*x = Pairs{}
-	mi := &file_observev1_observe_proto_msgTypes[14]
+	mi := &file_observev1_observe_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1311,7 @@ func (x *Pairs) String() string {
 func (*Pairs) ProtoMessage() {}
 
 func (x *Pairs) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[14]
+	mi := &file_observev1_observe_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1324,7 @@ func (x *Pairs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pairs.ProtoReflect.Descriptor instead.
 func (*Pairs) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{14}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Pairs) GetBacking() *Backing {
@@ -1289,7 +1387,7 @@ type Load struct {
 
 func (x *Load) Reset() {
 	*x = Load{}
-	mi := &file_observev1_observe_proto_msgTypes[15]
+	mi := &file_observev1_observe_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1399,7 @@ func (x *Load) String() string {
 func (*Load) ProtoMessage() {}
 
 func (x *Load) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[15]
+	mi := &file_observev1_observe_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1412,7 @@ func (x *Load) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Load.ProtoReflect.Descriptor instead.
 func (*Load) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{15}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Load) GetBacking() *Backing {
@@ -1344,7 +1442,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_observev1_observe_proto_msgTypes[16]
+	mi := &file_observev1_observe_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1454,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[16]
+	mi := &file_observev1_observe_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1467,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{16}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Silence) GetNamespace() string {
@@ -1413,14 +1511,28 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x06resend\x18\x03 \x01(\v2\x1b.causeway.observe.v1.ResendH\x00R\x06resendB\t\n" +
 	"\acontent\"\t\n" +
 	"\aWelcome\"\b\n" +
-	"\x06Resend\"\xdb\x01\n" +
+	"\x06Resend\"\x95\x02\n" +
 	"\aSummary\x12\x12\n" +
 	"\x04full\x18\x01 \x01(\bR\x04full\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x18\n" +
 	"\aproxies\x18\x03 \x01(\rR\aproxies\x12\"\n" +
 	"\facknowledged\x18\x04 \x01(\x04R\facknowledged\x125\n" +
 	"\aobjects\x18\x05 \x03(\v2\x1b.causeway.observe.v1.ObjectR\aobjects\x123\n" +
-	"\aremoved\x18\x06 \x03(\v2\x19.causeway.observe.v1.NameR\aremoved\"L\n" +
+	"\aremoved\x18\x06 \x03(\v2\x19.causeway.observe.v1.NameR\aremoved\x128\n" +
+	"\bgateways\x18\a \x03(\v2\x1c.causeway.observe.v1.GatewayR\bgateways\"\x92\x02\n" +
+	"\aGateway\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aproxies\x18\x03 \x01(\rR\aproxies\x12=\n" +
+	"\x05ports\x18\x04 \x03(\v2'.causeway.observe.v1.Gateway.PortsEntryR\x05ports\x12\x1e\n" +
+	"\n" +
+	"everywhere\x18\x05 \x01(\rR\n" +
+	"everywhere\x12\"\n" +
+	"\facknowledged\x18\x06 \x01(\x04R\facknowledged\x1a8\n" +
+	"\n" +
+	"PortsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"L\n" +
 	"\x04Name\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1512,7 +1624,7 @@ func file_observev1_observe_proto_rawDescGZIP() []byte {
 }
 
 var file_observev1_observe_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_observev1_observe_proto_goTypes = []any{
 	(State)(0),             // 0: causeway.observe.v1.State
 	(Platform)(0),          // 1: causeway.observe.v1.Platform
@@ -1522,48 +1634,52 @@ var file_observev1_observe_proto_goTypes = []any{
 	(*Welcome)(nil),        // 5: causeway.observe.v1.Welcome
 	(*Resend)(nil),         // 6: causeway.observe.v1.Resend
 	(*Summary)(nil),        // 7: causeway.observe.v1.Summary
-	(*Name)(nil),           // 8: causeway.observe.v1.Name
-	(*Object)(nil),         // 9: causeway.observe.v1.Object
-	(*Rejection)(nil),      // 10: causeway.observe.v1.Rejection
-	(*Outcomes)(nil),       // 11: causeway.observe.v1.Outcomes
-	(*Backing)(nil),        // 12: causeway.observe.v1.Backing
-	(*Counts)(nil),         // 13: causeway.observe.v1.Counts
-	(*Histogram)(nil),      // 14: causeway.observe.v1.Histogram
-	(*EndpointCounts)(nil), // 15: causeway.observe.v1.EndpointCounts
-	(*Pairs)(nil),          // 16: causeway.observe.v1.Pairs
-	(*Load)(nil),           // 17: causeway.observe.v1.Load
-	(*Silence)(nil),        // 18: causeway.observe.v1.Silence
+	(*Gateway)(nil),        // 8: causeway.observe.v1.Gateway
+	(*Name)(nil),           // 9: causeway.observe.v1.Name
+	(*Object)(nil),         // 10: causeway.observe.v1.Object
+	(*Rejection)(nil),      // 11: causeway.observe.v1.Rejection
+	(*Outcomes)(nil),       // 12: causeway.observe.v1.Outcomes
+	(*Backing)(nil),        // 13: causeway.observe.v1.Backing
+	(*Counts)(nil),         // 14: causeway.observe.v1.Counts
+	(*Histogram)(nil),      // 15: causeway.observe.v1.Histogram
+	(*EndpointCounts)(nil), // 16: causeway.observe.v1.EndpointCounts
+	(*Pairs)(nil),          // 17: causeway.observe.v1.Pairs
+	(*Load)(nil),           // 18: causeway.observe.v1.Load
+	(*Silence)(nil),        // 19: causeway.observe.v1.Silence
+	nil,                    // 20: causeway.observe.v1.Gateway.PortsEntry
 }
 var file_observev1_observe_proto_depIdxs = []int32{
 	3,  // 0: causeway.observe.v1.ReportRequest.hello:type_name -> causeway.observe.v1.Hello
 	7,  // 1: causeway.observe.v1.ReportRequest.summary:type_name -> causeway.observe.v1.Summary
-	11, // 2: causeway.observe.v1.ReportRequest.outcomes:type_name -> causeway.observe.v1.Outcomes
+	12, // 2: causeway.observe.v1.ReportRequest.outcomes:type_name -> causeway.observe.v1.Outcomes
 	5,  // 3: causeway.observe.v1.ReportResponse.welcome:type_name -> causeway.observe.v1.Welcome
 	6,  // 4: causeway.observe.v1.ReportResponse.resend:type_name -> causeway.observe.v1.Resend
-	9,  // 5: causeway.observe.v1.Summary.objects:type_name -> causeway.observe.v1.Object
-	8,  // 6: causeway.observe.v1.Summary.removed:type_name -> causeway.observe.v1.Name
-	8,  // 7: causeway.observe.v1.Object.name:type_name -> causeway.observe.v1.Name
-	0,  // 8: causeway.observe.v1.Object.state:type_name -> causeway.observe.v1.State
-	10, // 9: causeway.observe.v1.Object.rejection:type_name -> causeway.observe.v1.Rejection
-	13, // 10: causeway.observe.v1.Outcomes.counts:type_name -> causeway.observe.v1.Counts
-	16, // 11: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
-	17, // 12: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
-	18, // 13: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
-	1,  // 14: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
-	12, // 15: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
-	14, // 16: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
-	15, // 17: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
-	12, // 18: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
-	14, // 19: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
-	14, // 20: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
-	12, // 21: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
-	2,  // 22: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
-	4,  // 23: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
-	23, // [23:24] is the sub-list for method output_type
-	22, // [22:23] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	10, // 5: causeway.observe.v1.Summary.objects:type_name -> causeway.observe.v1.Object
+	9,  // 6: causeway.observe.v1.Summary.removed:type_name -> causeway.observe.v1.Name
+	8,  // 7: causeway.observe.v1.Summary.gateways:type_name -> causeway.observe.v1.Gateway
+	20, // 8: causeway.observe.v1.Gateway.ports:type_name -> causeway.observe.v1.Gateway.PortsEntry
+	9,  // 9: causeway.observe.v1.Object.name:type_name -> causeway.observe.v1.Name
+	0,  // 10: causeway.observe.v1.Object.state:type_name -> causeway.observe.v1.State
+	11, // 11: causeway.observe.v1.Object.rejection:type_name -> causeway.observe.v1.Rejection
+	14, // 12: causeway.observe.v1.Outcomes.counts:type_name -> causeway.observe.v1.Counts
+	17, // 13: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
+	18, // 14: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
+	19, // 15: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
+	1,  // 16: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
+	13, // 17: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
+	15, // 18: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
+	16, // 19: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
+	13, // 20: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
+	15, // 21: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
+	15, // 22: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
+	13, // 23: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
+	2,  // 24: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
+	4,  // 25: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
+	25, // [25:26] is the sub-list for method output_type
+	24, // [24:25] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_observev1_observe_proto_init() }
@@ -1586,7 +1702,7 @@ func file_observev1_observe_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_observev1_observe_proto_rawDesc), len(file_observev1_observe_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
