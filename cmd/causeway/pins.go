@@ -11,7 +11,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
@@ -143,11 +142,6 @@ func decodePin(data []byte) (p snapshot.Pin, err error) {
 	}
 	if err := json.NewDecoder(io.LimitReader(z, maxPin)).Decode(&p); err != nil {
 		return p, fmt.Errorf("pin: %w", err)
-	}
-	for i := range p.Good {
-		if p.Good[i].Type >= resource.Types {
-			return p, fmt.Errorf("pin of %s: type %d", p.Unit, p.Good[i].Type)
-		}
 	}
 	return p, nil
 }

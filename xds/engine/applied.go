@@ -47,9 +47,9 @@ func (e *Engine) objectOf(c catalog.Change, units []policy.Unit) []appliedObject
 		return r, false
 	}
 	if after, ok := ref(c.After); ok {
-		names := make([]string, len(units))
-		for i, u := range units {
-			names[i] = unitName(u)
+		var names []string
+		for _, u := range units {
+			names = append(names, e.updateNames(u)...)
 		}
 		return []appliedObject{{
 			name: discovery.ObjectName{Kind: after.Kind, Key: after.Key}, generation: after.Generation,

@@ -62,8 +62,8 @@ type Engine struct {
 	advanced chan struct{} // closed when revision grows
 
 	// Run's own.
-	declared  map[string]int // how many connected proxies declare a listener
-	byService map[discovery.Key]map[string]struct{}
+	declared  map[string]int                      // how many connected proxies declare a listener
+	byUnit    map[policy.Unit]map[string]struct{} // the declarations that lead to a unit
 	freezing  freezing
 	processed catalog.Reader // the catalog that the snapshot was last made of
 
@@ -95,7 +95,7 @@ func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prom
 	e := &Engine{
 		catalog: cat, store: store, compiler: compile.New(), log: log,
 		requests: make(chan request), pins: make(chan []snapshot.Pin), advanced: make(chan struct{}),
-		declared: make(map[string]int), byService: make(map[discovery.Key]map[string]struct{}),
+		declared: make(map[string]int), byUnit: make(map[policy.Unit]map[string]struct{}),
 		shapes: make(map[policy.Unit]string), fresh: make(map[policy.Unit]bool),
 		objects: make(map[discovery.ObjectName]*appliedObject),
 		metrics: metrics{
@@ -287,21 +287,23 @@ func (e *Engine) declare(r request) {
 		e.declared[text] += r.delta
 		switch after := e.declared[text]; {
 		case before == 0 && after > 0:
-			if d.IsTCP() {
-				if e.byService[d.Service] == nil {
-					e.byService[d.Service] = make(map[string]struct{})
+			if to, ok := leadsTo(d); ok {
+				if e.byUnit[to] == nil {
+					e.byUnit[to] = make(map[string]struct{})
 				}
-				e.byService[d.Service][text] = struct{}{}
+				e.byUnit[to][text] = struct{}{}
 			}
-			if u, ok := e.compileListener(reader, text); ok {
+			if u, ok := e.compileListener(reader, text, nil); ok {
 				u.Declared = true
 				updates = append(updates, u)
 			}
 		case after <= 0:
 			delete(e.declared, text)
-			delete(e.byService[d.Service], text)
-			if len(e.byService[d.Service]) == 0 {
-				delete(e.byService, d.Service)
+			if to, ok := leadsTo(d); ok {
+				delete(e.byUnit[to], text)
+				if len(e.byUnit[to]) == 0 {
+					delete(e.byUnit, to)
+				}
 			}
 			updates = append(updates, snapshot.Update{Unit: listenerUnit(text), Declared: true})
 		}
@@ -422,10 +424,38 @@ func unitName(u policy.Unit) string { return strings.ToLower(u.Kind) + "/" + u.K
 
 func listenerUnit(declaration string) string { return "listener/" + declaration }
 
+// certificatesUnit is apart from its Gateway's, because nothing of it waits for
+// the verdict of a proxy, and nothing of it is stored.
+func certificatesUnit(gateway discovery.Key) string { return "certificates/" + gateway.String() }
+
+// leadsTo returns the unit that a declared listener leads to, false for those that lead to all.
+func leadsTo(d compile.Declaration) (policy.Unit, bool) {
+	switch {
+	case d.IsTCP():
+		return policy.Unit{Kind: "Service", Key: d.Service}, true
+	case d.IsGateway():
+		return policy.GatewayUnit(d.Gateway), true
+	}
+	return policy.Unit{}, false
+}
+
+// updateNames returns the units in the snapshot that are made when a unit is compiled.
+func (e *Engine) updateNames(u policy.Unit) []string {
+	out := []string{unitName(u)}
+	if u.Kind == "Gateway" {
+		out = append(out, certificatesUnit(u.Key))
+	}
+	for text := range e.byUnit[u] {
+		out = append(out, listenerUnit(text))
+	}
+	return out
+}
+
 // compileUnit compiles a unit and the listeners that lead to it. What fails
 // keeps its last good resources.
 func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update {
 	var out []snapshot.Update
+	var gateway *policy.Gateway
 	ok := e.guard(u.String(), func() {
 		var resources []resource.Resource
 		var shape string
@@ -441,26 +471,43 @@ func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update 
 			}
 		case "Mesh":
 			resources = e.compiler.Mesh(policy.BuildMesh(r))
+		case "Gateway":
+			var certificates []resource.Resource
+			if gateway = policy.BuildGateway(r, u.Key); gateway != nil {
+				resources, certificates = e.compiler.Gateway(gateway), e.compiler.Certificates(gateway)
+			}
+			out = append(out, snapshot.Update{Unit: certificatesUnit(u.Key), Resources: certificates})
 		}
 		e.shaped(u, shape)
 		out = append(out, snapshot.Update{Unit: unitName(u), Resources: resources})
 	})
-	if !ok || u.Kind != "Service" {
+	if !ok {
 		return out
 	}
-	for _, text := range slices.Sorted(maps.Keys(e.byService[u.Key])) {
-		if u, ok := e.compileListener(r, text); ok {
+	for _, text := range slices.Sorted(maps.Keys(e.byUnit[u])) {
+		if u, ok := e.compileListener(r, text, gateway); ok {
 			out = append(out, u)
 		}
 	}
 	return out
 }
 
-func (e *Engine) compileListener(r catalog.Reader, declaration string) (u snapshot.Update, ok bool) {
+// compileListener compiles a declared listener. gateway is the model of what a Gateway's
+// listener leads to where it has been built already, else nil.
+func (e *Engine) compileListener(r catalog.Reader, declaration string, gateway *policy.Gateway) (u snapshot.Update, ok bool) {
 	u.Unit = listenerUnit(declaration)
 	ok = e.guard("listener "+declaration, func() {
 		d, err := compile.ParseDeclaration(declaration)
 		if err != nil {
+			return
+		}
+		if d.IsGateway() {
+			if gateway == nil {
+				gateway = policy.BuildGateway(r, d.Gateway)
+			}
+			if gateway != nil {
+				u.Resources = e.compiler.GatewayListeners(d, gateway)
+			}
 			return
 		}
 		var m *policy.Service

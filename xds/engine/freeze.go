@@ -105,8 +105,8 @@ func (e *Engine) followFreeze(r, before catalog.Reader) []policy.Unit {
 	}
 	if was != nil && on == nil {
 		// Listeners that were declared meanwhile are of the catalog of before.
-		for key := range e.byService {
-			units[policy.Unit{Kind: "Service", Key: key}] = struct{}{}
+		for u := range e.byUnit {
+			units[u] = struct{}{}
 		}
 	}
 	return sortedUnits(units)
@@ -122,15 +122,18 @@ func (e *Engine) declarationReader() catalog.Reader {
 }
 
 // unitNamed returns the unit with a name in the snapshot; for a listener, the
-// Service that it leads to.
+// one that it leads to.
 func unitNamed(name string) (policy.Unit, bool) {
 	kind, key, _ := strings.Cut(name, "/")
 	if kind == "listener" {
 		d, err := compile.ParseDeclaration(key)
-		return policy.Unit{Kind: "Service", Key: d.Service}, err == nil && d.IsTCP()
+		if err != nil {
+			return policy.Unit{}, false
+		}
+		return leadsTo(d)
 	}
 	namespace, name, _ := strings.Cut(key, "/")
-	for _, known := range []string{"Service", "ExternalService", "Mesh"} {
+	for _, known := range []string{"Service", "ExternalService", "Gateway", "Mesh"} {
 		if strings.EqualFold(kind, known) {
 			return policy.Unit{Kind: known, Key: discovery.Key{Namespace: namespace, Name: name}}, true
 		}

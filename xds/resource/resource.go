@@ -3,6 +3,8 @@
 package resource
 
 import (
+	"fmt"
+
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
@@ -35,6 +37,30 @@ var short = [Types]string{Cluster: "CDS", Endpoint: "EDS", Secret: "SDS", Listen
 
 // URL returns the type's URL as xDS requests name it.
 func (t Type) URL() string { return urls[t] }
+
+// Configuration reports whether resources of the type say what proxies do: such
+// a change is tried with a few of them first, and frozen with the rest. Endpoints and
+// certificates are facts, which have no good past to go back to and must not wait.
+func (t Type) Configuration() bool { return t != Endpoint && t != Secret }
+
+// MarshalText returns the same as String: what is stored outlives the numbers.
+func (t Type) MarshalText() ([]byte, error) {
+	if int(t) >= len(short) {
+		return nil, fmt.Errorf("%d is not a type of resources", t)
+	}
+	return []byte(short[t]), nil
+}
+
+// UnmarshalText is the inverse of MarshalText.
+func (t *Type) UnmarshalText(text []byte) error {
+	for i, s := range short {
+		if s == string(text) {
+			*t = Type(i) //nolint:gosec // i < Types
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a type of resources", text)
+}
 
 // String returns CDS, EDS, SDS, LDS, RDS or VHDS.
 func (t Type) String() string { return short[t] }

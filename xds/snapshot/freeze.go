@@ -123,7 +123,7 @@ func (s *Store) goodOf(p *Pin, unit string) []resource.Resource {
 }
 
 // sameConfiguration reports whether two lists of a unit's resources are the
-// same to every proxy, but for the endpoints.
+// same to every proxy, but for what is no configuration.
 func sameConfiguration(a, b []resource.Resource) bool {
 	type key struct {
 		t    resource.Type
@@ -132,7 +132,7 @@ func sameConfiguration(a, b []resource.Resource) bool {
 	find := func(list []resource.Resource) map[key]*resource.Resource {
 		out := make(map[key]*resource.Resource, len(list))
 		for i := range list {
-			if list[i].Type != resource.Endpoint {
+			if list[i].Type.Configuration() {
 				out[key{list[i].Type, list[i].Name}] = &list[i]
 			}
 		}

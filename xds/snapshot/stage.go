@@ -105,7 +105,7 @@ func (s *Store) worthStaging(p *plan) bool {
 	for _, c := range p.changes {
 		e := s.tables[c.t].entries[c.id]
 		switch {
-		case c.t == resource.Endpoint:
+		case !c.t.Configuration():
 		case e.frame != nil && e.unit != p.unit:
 			return false // it moves here from another unit; the product's names do not
 		case e.shape != 0 && e.shape == c.next.shape && e.visible == c.next.visible:
@@ -140,7 +140,7 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 	for _, c := range slices.Concat(p.removed, p.changes) {
 		e := s.tables[c.t].entries[c.id]
 		switch {
-		case c.t == resource.Endpoint && c.next.frame != nil:
+		case !c.t.Configuration() && c.next.frame != nil:
 			s.drop(st, c.ref, e)
 			direct = append(direct, c)
 		case c.next.same(&e.content), c.next.frame == nil && e.frame == nil:
@@ -398,7 +398,10 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 	culprits = sub.culprits(t, ids, message)
 	var wake bitset
 	pinned := false
-	if s.silence > 0 && t != resource.Endpoint {
+	if s.silence > 0 && t == resource.Secret {
+		s.complain(t, culprits, frames, ids, &sub.view, node, message)
+	}
+	if s.silence > 0 && t.Configuration() {
 		for i, id := range ids {
 			if slices.Contains(culprits, id) {
 				pinned = s.quarantine(sub, ref{t, id}, frames[i], node, message, &wake) || pinned
@@ -425,6 +428,16 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 		s.onPins()
 	}
 	return culprits
+}
+
+// complain notes certificates that a proxy refused: it goes on with those that
+// it had, and nothing that others get depends on it. mu must be held.
+func (s *Store) complain(t resource.Type, culprits []uint32, frames []*Frame, ids []uint32, v *View, node, message string) {
+	for i, id := range ids {
+		if e := s.tables[t].entries[id]; e != nil && slices.Contains(culprits, id) && e.frame != nil && e.frameFor(v) == frames[i] {
+			s.suspects[ref{t, id}] = rejection(t, e.name, &e.content, node, message)
+		}
+	}
 }
 
 // culprits finds the resources that a rejection is about: the only one, or
@@ -478,7 +491,7 @@ func (s *Store) quarantine(sub *Subscriber, r ref, refused *Frame, node, message
 	s.index++
 	for _, r := range slices.Clone(u.refs) {
 		e := s.tables[r.t].entries[r.id]
-		if r.t == resource.Endpoint || e.changed != since {
+		if !r.t.Configuration() || e.changed != since {
 			continue
 		}
 		next := former(e)
@@ -508,7 +521,7 @@ func (s *Store) pin(unit string, r ref, bad *content, node, message string, good
 	for _, r := range s.units[unit].refs {
 		e := s.tables[r.t].entries[r.id]
 		c := &e.content
-		if r.t != resource.Endpoint {
+		if r.t.Configuration() {
 			c = good(e)
 		}
 		if c != nil && c.frame != nil {

@@ -104,7 +104,7 @@ type entry struct {
 	// stream that must not lose it yet needs it in every response.
 	last *Frame
 	// before is what was in force before, for the way back; nil where nothing
-	// was, and for endpoints, which are not staged.
+	// was, and for what is no configuration.
 	before *content
 	// accepted is true once a proxy has acknowledged what is in force.
 	accepted bool
@@ -329,7 +329,7 @@ func (s *Store) force(cause time.Time, changes []change, wake *bitset) int {
 func (s *Store) replace(t resource.Type, e *entry, next *content) {
 	was := e.content
 	e.before = nil
-	if t != resource.Endpoint && was.frame != nil {
+	if t.Configuration() && was.frame != nil {
 		e.before = &was
 	}
 	e.changed, e.accepted = s.index, false

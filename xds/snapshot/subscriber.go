@@ -380,10 +380,10 @@ func (sub *Subscriber) Collect(in Settled) (batches []Batch, again time.Time) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	order := [resource.Types]resource.Type{
-		resource.Cluster, resource.Endpoint, resource.Listener, resource.Route, resource.VirtualHost,
+		resource.Cluster, resource.Endpoint, resource.Secret, resource.Listener, resource.Route, resource.VirtualHost,
 	}
 	if sub.mode.StateOfTheWorld { // hosts are inside routes
-		order[3], order[4] = resource.VirtualHost, resource.Route
+		order[4], order[5] = resource.VirtualHost, resource.Route
 	}
 	for _, t := range order {
 		if b, ok := sub.collectType(t); ok {
@@ -563,6 +563,10 @@ func (sub *Subscriber) collectGone(t resource.Type, id uint32, e *entry, b *Batc
 		}
 	case t == resource.Endpoint && sub.hasCluster(e.name):
 		sub.held[t].set(id) // goes with its cluster
+	case t == resource.Secret:
+		// The proxy drops it itself with the last listener that names it. Until
+		// then connections are better served with an old certificate than not at all.
+		sub.sent[t].clear(id)
 	default:
 		sub.sent[t].clear(id)
 		b.Removed = append(b.Removed, e.name)
