@@ -48,7 +48,7 @@ type serveOptions struct {
 	xdsListen, httpListen, adminListen string
 	observeListen                      string
 	tlsCert, tlsKey, clientCA, rules   string
-	insecureXDS                        bool
+	insecureXDS, insecureCertificates  bool
 	logLevel                           string
 	ec2Interval                        time.Duration
 	ec2Queues                          []string
@@ -94,6 +94,8 @@ needs TLS with client certificates:
 	f.StringVar(&o.clientCA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
 	f.StringVar(&o.rules, "xds-client-rules", "", "file with the rules which certificate may be which namespace's and role's proxy")
 	f.BoolVar(&o.insecureXDS, "xds-insecure", false, "allow plaintext xDS beyond loopback: anyone who reaches the port reads the mesh's configuration")
+	f.BoolVar(&o.insecureCertificates, "xds-insecure-certificates", false,
+		"on loopback without TLS: hand out private keys of Gateways' certificates, which every process of this host can then read")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&o.ec2Interval, "ec2-interval", 15*time.Second, "how often each account and region is read")
 	f.StringSliceVar(&o.ec2Queues, "ec2-queue", nil, "URL of an SQS queue with EC2 events from EventBridge, as URL or REGION=URL; repeat for several")
@@ -168,7 +170,10 @@ func (s *serve) secure(xds *server.Options) error {
 		}
 	}
 	switch {
+	case given == 0 && o.insecureCertificates && !isLoopback(o.xdsListen):
+		return fmt.Errorf("--xds-insecure-certificates: %s is not loopback: private keys go beyond it with TLS only", o.xdsListen)
 	case given == 0 && (isLoopback(o.xdsListen) || o.insecureXDS):
+		xds.TrustPlaintext = o.insecureCertificates
 		return nil
 	case given == 0:
 		return fmt.Errorf("--xds-listen: %s is not loopback and has no TLS: give --xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-client-rules, or accept the risk with --xds-insecure", o.xdsListen)

@@ -93,6 +93,8 @@ type Visibility struct {
 	// Gateway is the Gateway that a proxy must be one of ("namespace/name"); only proxies of
 	// the role gateway are.
 	Gateway string
+	// Authenticated is true for what only a proxy may see that has proven who it is.
+	Authenticated bool
 	// Declared is a listener that the proxy must have declared in its node metadata.
 	Declared string
 }

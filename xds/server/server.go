@@ -42,6 +42,8 @@ type Node struct {
 	// Namespace, Workload, Zone and Declared decide what the proxy sees (snapshot.View).
 	Namespace, Workload, Zone string
 	Declared                  []string
+	// Authenticated is true if the connection has proven who the node is; the server sets it.
+	Authenticated bool
 	// Version is the Envoy's own, for example "1.40.0".
 	Version string
 	// Envoy is true if the client says it is an Envoy, false for others that speak xDS.
@@ -50,7 +52,7 @@ type Node struct {
 
 // View returns what decides which resources the node sees.
 func (n *Node) View() snapshot.View {
-	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Workload: n.Workload, Zone: n.Zone, Declared: n.Declared, Build: n.Version}
+	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Workload: n.Workload, Zone: n.Zone, Declared: n.Declared, Build: n.Version, Authenticated: n.Authenticated}
 }
 
 // Options are what the server needs from outside.
@@ -59,6 +61,9 @@ type Options struct {
 	Metrics *Metrics
 	// Credentials of the listener, nil for plaintext.
 	Credentials credentials.TransportCredentials
+	// TrustPlaintext takes every plaintext connection for authenticated, so that
+	// it may see private keys.
+	TrustPlaintext bool
 	// Identify reads a node's claims. Its error ends the stream with InvalidArgument.
 	Identify func(*corev3.Node) (Node, error)
 	// Authorize decides whether the peer of the context may be this node. Its

@@ -164,6 +164,7 @@ func run(s *Server, g interface {
 		}
 		defer disconnect()
 	}
+	node.Authenticated = s.opts.Credentials != nil || s.opts.TrustPlaintext
 	st := &stream{
 		server: s, protocol: p, node: node, peer: peerOf(g.Context()), since: time.Now(),
 		sub: s.store.Subscribe(node.View(), p.mode(&node)),
@@ -227,6 +228,9 @@ func (st *stream) handle(r *request) error {
 	defer st.mu.Unlock()
 	if r.nonce != "" {
 		st.judge(t, r)
+	}
+	if t == resource.Secret && !st.node.Authenticated && !st.types[t].started {
+		st.log.Warn("a proxy asks for certificates and gets no private key, because it has not proven who it is: serve xDS with TLS")
 	}
 	if err := st.protocol.subscribe(st, t, r); err != nil {
 		st.server.opts.Metrics.refused.WithLabelValues("limit").Inc()

@@ -12,6 +12,8 @@ type View struct {
 	Namespace string
 	// Workload is what the proxy belongs to; of a proxy of the role gateway, the Gateway.
 	Workload string
+	// Authenticated is true for a proxy that has proven who it is.
+	Authenticated bool
 	// Zone is the proxy's availability zone.
 	Zone string
 	// Build is the proxy's version: another one may judge a configuration
@@ -26,6 +28,9 @@ func (v *View) sees(r resource.Visibility) bool {
 		return false
 	}
 	if r.Namespace != "" && r.Namespace != v.Namespace {
+		return false
+	}
+	if r.Authenticated && !v.Authenticated {
 		return false
 	}
 	if r.Gateway != "" && (v.Role != resource.Gateway || r.Gateway != v.Namespace+"/"+v.Workload) {
