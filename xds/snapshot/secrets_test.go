@@ -18,7 +18,9 @@ func edgeSecret(text string) resource.Resource {
 	return r
 }
 
-func edgeView() View { return View{Role: resource.Gateway, Namespace: "web", Workload: "edge", Authenticated: true} }
+func edgeView() View {
+	return View{Role: resource.Gateway, Namespace: "web", Workload: "edge", Authenticated: true}
+}
 
 // newEdge is a proxy of the Gateway that asks for its certificate.
 func newEdge(t *testing.T, s *Store, name string) *tester {
