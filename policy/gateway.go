@@ -14,7 +14,8 @@ type Gateway struct {
 	discovery.Key
 	// Ports sorted by number.
 	Ports []GatewayPort
-	// Certificates of all listeners, sorted by name, each once.
+	// Certificates of all listeners, sorted by name, each once, those that
+	// failed included.
 	Certificates []Certificate
 	// Provenance lists the Gateway first, then its class and policies by name.
 	// What comes from routes stands with the hosts and rules.
@@ -51,7 +52,8 @@ type GatewayListener struct {
 	// in lower case; "" for any.
 	Hostname string
 	// Terminates is true if TLS ends here, with one of Certificates, which
-	// names some of the Gateway's: the proxy picks what fits the client.
+	// names some of the Gateway's: the proxy picks what fits the client. A
+	// listener all of whose certificates failed stands here nevertheless.
 	Terminates   bool
 	Certificates []string
 	// IsHTTP is true for the protocols HTTP and HTTPS; Hosts says what happens
@@ -87,6 +89,11 @@ type Certificate struct {
 	Chain, Key []byte
 	// ChainFile and KeyFile are paths on the proxies' hosts.
 	ChainFile, KeyFile string
+	// Failed says why the Secret has no chain and key that could be used, although
+	// the Gateway may refer to it: it is missing, or what is in it does not fit. Then Chain and Key are
+	// nil, and those that were last known go on (the engine remembers them); "" otherwise. What the Gateway may not
+	// refer to is no Certificate of it.
+	Failed string
 }
 
 // Options of a listener's tls.options that name files on the proxies' hosts

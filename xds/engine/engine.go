@@ -62,10 +62,11 @@ type Engine struct {
 	advanced chan struct{} // closed when revision grows
 
 	// Run's own.
-	declared  map[string]int                      // how many connected proxies declare a listener
-	byUnit    map[policy.Unit]map[string]struct{} // the declarations that lead to a unit
-	freezing  freezing
-	processed catalog.Reader // the catalog that the snapshot was last made of
+	declared     map[string]int                      // how many connected proxies declare a listener
+	byUnit       map[policy.Unit]map[string]struct{} // the declarations that lead to a unit
+	freezing     freezing
+	certificates certificates
+	processed    catalog.Reader // the catalog that the snapshot was last made of
 
 	// shapes are what routes of other Services read of a unit, fresh the units
 	// whose shape has changed and whose referrers were not compiled since.
@@ -473,7 +474,7 @@ func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update 
 			resources = e.compiler.Mesh(policy.BuildMesh(r))
 		case "Gateway":
 			var certificates []resource.Resource
-			if gateway = policy.BuildGateway(r, u.Key); gateway != nil {
+			if gateway = e.buildGateway(r, u.Key); gateway != nil {
 				resources, certificates = e.compiler.Gateway(gateway), e.compiler.Certificates(gateway)
 			}
 			out = append(out, snapshot.Update{Unit: certificatesUnit(u.Key), Resources: certificates})
@@ -492,6 +493,17 @@ func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update 
 	return out
 }
 
+// buildGateway returns what a Gateway means, with the last good of its certificates.
+func (e *Engine) buildGateway(r catalog.Reader, key discovery.Key) *policy.Gateway {
+	m := policy.BuildGateway(r, key)
+	if m == nil {
+		e.certificates.forget(key)
+		return nil
+	}
+	e.certificates.keep(m)
+	return m
+}
+
 // compileListener compiles a declared listener. gateway is the model of what a Gateway's
 // listener leads to where it has been built already, else nil.
 func (e *Engine) compileListener(r catalog.Reader, declaration string, gateway *policy.Gateway) (u snapshot.Update, ok bool) {
@@ -503,7 +515,7 @@ func (e *Engine) compileListener(r catalog.Reader, declaration string, gateway *
 		}
 		if d.IsGateway() {
 			if gateway == nil {
-				gateway = policy.BuildGateway(r, d.Gateway)
+				gateway = e.buildGateway(r, d.Gateway)
 			}
 			if gateway != nil {
 				u.Resources = e.compiler.GatewayListeners(d, gateway)
