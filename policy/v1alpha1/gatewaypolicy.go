@@ -57,10 +57,12 @@ type GatewayPolicySpec struct {
 //
 // +kubebuilder:validation:XValidation:rule="self.group == 'gateway.networking.k8s.io' && self.kind == 'Gateway'",message="a GatewayPolicy is about Gateways: write group gateway.networking.k8s.io and kind Gateway, or leave both out"
 type GatewayTarget struct {
+	// Group of the target.
 	// +optional
 	// +kubebuilder:default=gateway.networking.k8s.io
 	// +kubebuilder:validation:MaxLength=253
 	Group string `json:"group"`
+	// Kind of the target.
 	// +optional
 	// +kubebuilder:default=Gateway
 	// +kubebuilder:validation:MaxLength=63
@@ -122,6 +124,8 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.proxyProtocol) || !self.proxyProtocol || self.kind in ['NLB', 'Proxy']",message="CloudFront and an ALB do not speak the PROXY protocol: remove proxyProtocol, or correct kind"
 type Hop struct {
+	// Kind says what the hop adds to a request: all but an NLB add the address
+	// that they were called from to X-Forwarded-For.
 	Kind HopKind `json:"kind"`
 	// IdleTimeout is how long the hop keeps an idle connection to what is
 	// behind it, as it is configured there. Default: what AWS sets (CloudFront
