@@ -17,6 +17,12 @@ type Status struct {
 	Parents []gatewayv1.RouteParentStatus
 	// Ancestors of a BackendTLSPolicy.
 	Ancestors []gatewayv1.PolicyAncestorStatus
+	// Gateway is the status of a Gateway: addresses, conditions and listeners,
+	// nil for what is no Gateway of ours.
+	Gateway *gatewayv1.GatewayStatus
+	// Class is the status of a GatewayClass: conditions and supported features,
+	// nil for what is no class of ours.
+	Class *gatewayv1.GatewayClassStatus
 }
 
 // StatusOf returns what a row's status must say, and whether it has any.

@@ -24,11 +24,14 @@ const (
 )
 
 // Status is what an object's status says: conditions of our own kinds, parents
-// of a route, or ancestors of a policy of the Gateway API.
+// of a route, ancestors of a policy of the Gateway API, or all of a Gateway's or a
+// GatewayClass'.
 type Status struct {
 	Conditions []metav1.Condition
 	Parents    []gatewayv1.RouteParentStatus
 	Ancestors  []gatewayv1.PolicyAncestorStatus
+	Gateway    *gatewayv1.GatewayStatus
+	Class      *gatewayv1.GatewayClassStatus
 }
 
 // statusIn returns what the status of an object says, of everyone.
