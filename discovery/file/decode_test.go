@@ -92,9 +92,9 @@ func TestDecode(t *testing.T) {
 		"two documents without separator": {"a.yaml", "a: 1\n...\nb: 2\n", nil, []string{`a.yaml:1: something follows the end of the document: separate documents with "---"`}},
 		"an unknown kind": {
 			"a.yaml", "apiVersion: apps/v1\nkind: Deployment\n", nil,
-			[]string{`a.yaml:2: no kind "Deployment" of apiVersion "apps/v1" is read here: correct it, or move the object elsewhere (read are v1 Namespace, Service, ConfigMap; discovery.k8s.io/v1 EndpointSlice; ` +
-				"gateway.networking.k8s.io/v1 HTTPRoute, GRPCRoute, TCPRoute, TLSRoute, ReferenceGrant, BackendTLSPolicy; " +
-				`mesh.causeway.dev/v1alpha1 InstanceGroup, TrafficShift, TrafficPolicy, ExternalService, Mesh)`},
+			[]string{`a.yaml:2: no kind "Deployment" of apiVersion "apps/v1" is read here: correct it, or move the object elsewhere (read are v1 Namespace, Service, ConfigMap, Secret; discovery.k8s.io/v1 EndpointSlice; ` +
+				"gateway.networking.k8s.io/v1 GatewayClass, Gateway, HTTPRoute, GRPCRoute, TCPRoute, TLSRoute, ReferenceGrant, BackendTLSPolicy; " +
+				`mesh.causeway.dev/v1alpha1 InstanceGroup, TrafficShift, TrafficPolicy, GatewayPolicy, ExternalService, Mesh)`},
 		},
 		"a route": {
 			"a.yaml", routeYAML, []string{"HTTPRoute web/php-web"}, nil,

@@ -158,6 +158,28 @@ spec:
   targetRefs: [{group: "", kind: Service, name: php-web}]
   validation: {hostname: a.example, wellKnownCACertificates: System}
 `, "a.example", "b.example"},
+	{"GatewayClass a", `
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: a}
+spec: {controllerName: mesh.causeway.dev/controller, description: one}
+`, "one", "two"},
+	{"Gateway web/a", `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: a, namespace: web}
+spec:
+  gatewayClassName: a
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+`, "port: 80", "port: 81"},
+	{"GatewayPolicy web/a", `
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: GatewayPolicy
+metadata: {name: a, namespace: web}
+spec:
+  targetRefs: [{name: a}]
+  timeout: {request: 5s}
+`, "request: 5s", "request: 6s"},
 	{"TrafficShift web/a", `
 apiVersion: mesh.causeway.dev/v1alpha1
 kind: TrafficShift

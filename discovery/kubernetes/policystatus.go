@@ -636,7 +636,7 @@ func statusBody(o metav1.Object, s Status) map[string]any {
 	switch o.(type) {
 	case *gatewayv1.BackendTLSPolicy:
 		return map[string]any{"ancestors": listOf(s.Ancestors)}
-	case *v1alpha1.TrafficShift, *v1alpha1.TrafficPolicy, *v1alpha1.ExternalService, *v1alpha1.Mesh:
+	case *v1alpha1.TrafficShift, *v1alpha1.TrafficPolicy, *v1alpha1.GatewayPolicy, *v1alpha1.ExternalService, *v1alpha1.Mesh:
 		return map[string]any{"conditions": listOf(s.Conditions)}
 	}
 	return map[string]any{"parents": listOf(s.Parents)}

@@ -51,6 +51,8 @@ func statusIn(o metav1.Object) Status {
 		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.TrafficPolicy:
 		return Status{Conditions: o.Status.Conditions}
+	case *v1alpha1.GatewayPolicy:
+		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.ExternalService:
 		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.Mesh:

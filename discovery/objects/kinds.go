@@ -40,7 +40,10 @@ func Kinds() []Kind {
 		{"v1", "Namespace", "namespaces", false, nil, decodeNamespace},
 		{"v1", "Service", "services", true, nil, decodeService},
 		{"v1", "ConfigMap", "configmaps", true, nil, decodeConfigMap},
+		{"v1", "Secret", "secrets", true, nil, decodeSecret},
 		{"discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true, nil, decodeEndpointSlice},
+		{gatewayAPI, "GatewayClass", "gatewayclasses", false, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.GatewayClass{} }, gatewayClassSchema)},
+		{gatewayAPI, "Gateway", "gateways", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.Gateway{} }, gatewaySchema)},
 		{gatewayAPI, "HTTPRoute", "httproutes", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.HTTPRoute{} }, httpRouteSchema)},
 		{gatewayAPI, "GRPCRoute", "grpcroutes", true, nil, object(func() metav1.Object { return &gatewayv1.GRPCRoute{} }, grpcRouteSchema)},
 		{gatewayAPI, "TCPRoute", "tcproutes", true, nil, object(func() metav1.Object { return &gatewayv1.TCPRoute{} }, tcpRouteSchema)},
@@ -50,6 +53,7 @@ func Kinds() []Kind {
 		{ourAPI, "InstanceGroup", "instancegroups", true, nil, decodeInstanceGroup},
 		{ourAPI, "TrafficShift", "trafficshifts", true, nil, object(func() metav1.Object { return &v1alpha1.TrafficShift{} }, trafficShiftSchema)},
 		{ourAPI, "TrafficPolicy", "trafficpolicies", true, nil, object(func() metav1.Object { return &v1alpha1.TrafficPolicy{} }, trafficPolicySchema)},
+		{ourAPI, "GatewayPolicy", "gatewaypolicies", true, nil, object(func() metav1.Object { return &v1alpha1.GatewayPolicy{} }, gatewayPolicySchema)},
 		{ourAPI, "ExternalService", "externalservices", true, nil, object(func() metav1.Object { return &v1alpha1.ExternalService{} }, externalServiceSchema)},
 		{ourAPI, "Mesh", "meshes", false, nil, object(func() metav1.Object { return &v1alpha1.Mesh{} }, meshSchema)},
 	}
@@ -62,6 +66,8 @@ const (
 )
 
 var (
+	gatewayClassSchema     = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_gatewayclasses.yaml")
+	gatewaySchema          = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_gateways.yaml")
 	httpRouteSchema        = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_httproutes.yaml")
 	grpcRouteSchema        = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_grpcroutes.yaml")
 	tcpRouteSchema         = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_tcproutes.yaml")
@@ -70,6 +76,7 @@ var (
 	backendTLSPolicySchema = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_backendtlspolicies.yaml")
 	trafficShiftSchema     = lazySchema("crds/mesh.causeway.dev_trafficshifts.yaml")
 	trafficPolicySchema    = lazySchema("crds/mesh.causeway.dev_trafficpolicies.yaml")
+	gatewayPolicySchema    = lazySchema("crds/mesh.causeway.dev_gatewaypolicies.yaml")
 	externalServiceSchema  = lazySchema("crds/mesh.causeway.dev_externalservices.yaml")
 	meshSchema             = lazySchema("crds/mesh.causeway.dev_meshes.yaml")
 )
@@ -94,12 +101,23 @@ func (k Kind) Decode(data []byte, scope string, into *Rows) []v1alpha1.FieldErro
 	return k.decode(data, scope, into)
 }
 
-func decodeNamespace(data []byte, _ string, _ *Rows) []v1alpha1.FieldError {
+// decodeNamespace reads a Namespace, which is a row for its labels. The label
+// that every Namespace of an API server has is added here too.
+func decodeNamespace(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	var n corev1.Namespace
 	if errs := decodeStrict(data, &n); len(errs) > 0 {
 		return errs
 	}
-	return checkNames("", &n.ObjectMeta, validation.IsDNS1123Label)
+	errs := append(checkNames("", &n.ObjectMeta, validation.IsDNS1123Label), checkLabels(n.Labels)...)
+	if len(errs) > 0 {
+		return errs
+	}
+	if n.Labels == nil {
+		n.Labels = make(map[string]string, 1)
+	}
+	n.Labels[corev1.LabelMetadataName] = n.Name
+	into.Objects = append(into.Objects, Object(&n, scope))
+	return nil
 }
 
 func decodeService(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
@@ -148,7 +166,8 @@ func object(zero func() metav1.Object, schema func() *crdSchema) func(data []byt
 			return errs
 		}
 		namespace := DefaultNamespace
-		if _, clusterScoped := o.(*v1alpha1.Mesh); clusterScoped {
+		switch o.(type) {
+		case *v1alpha1.Mesh, *gatewayv1.GatewayClass: // cluster-scoped
 			namespace = ""
 		}
 		if errs := checkNames(namespace, o, validation.IsDNS1123Subdomain); len(errs) > 0 {

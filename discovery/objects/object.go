@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -18,7 +19,8 @@ const caKey = "ca.crt"
 
 // Object returns the row of an object that says how the mesh routes and treats
 // traffic. It returns nil for one that says nothing to it: a ConfigMap without
-// CA certificates, or a kind that Kinds does not list.
+// CA certificates, a Secret of another type than kubernetes.io/tls, or a kind
+// that Kinds does not list.
 //
 // The row shares the object's spec, which must not be changed any more.
 func Object(o metav1.Object, scope string) *discovery.Object {
@@ -31,6 +33,14 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 	refs := references{namespace: out.Namespace}
 	meta := trimmed(o)
 	switch o := o.(type) {
+	case *gatewayv1.GatewayClass:
+		out.Kind, out.Spec = "GatewayClass", &gatewayv1.GatewayClass{ObjectMeta: meta, Spec: o.Spec}
+		out.Pruned = pruned(o, &o.Spec)
+	case *gatewayv1.Gateway:
+		meta.Annotations = kept(o.Annotations, v1alpha1.AddressesAnnotation)
+		out.Kind, out.Spec = "Gateway", &gatewayv1.Gateway{ObjectMeta: meta, Spec: o.Spec}
+		refs.gateway(&o.Spec)
+		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.HTTPRoute:
 		out.Kind, out.Spec = "HTTPRoute", &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
 		refs.httpRoute(&o.Spec)
@@ -72,6 +82,11 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 			refs.local(t.Kind, t.Name)
 		}
 		refs.tls(o.Spec.TLS)
+	case *v1alpha1.GatewayPolicy:
+		out.Kind, out.Spec = "GatewayPolicy", &v1alpha1.GatewayPolicy{ObjectMeta: meta, Spec: o.Spec}
+		for _, t := range o.Spec.TargetRefs {
+			refs.local(cmp.Or(t.Kind, "Gateway"), t.Name)
+		}
 	case *v1alpha1.TrafficShift:
 		out.Kind, out.Spec = "TrafficShift", &v1alpha1.TrafficShift{ObjectMeta: shiftMeta(meta, o), Spec: o.Spec}
 		refs.local("Service", o.Spec.ServiceRef.Name)
@@ -89,6 +104,16 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 			return nil
 		}
 		out.Kind, out.Spec = "ConfigMap", &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{caKey: ca}}
+	case *corev1.Secret:
+		secret := tlsSecret(o)
+		if secret == nil {
+			return nil
+		}
+		secret.ObjectMeta = meta
+		out.Kind, out.Spec = "Secret", secret
+	case *corev1.Namespace:
+		meta.Labels = o.Labels
+		out.Kind, out.Spec = "Namespace", &corev1.Namespace{ObjectMeta: meta}
 	default:
 		return nil
 	}
@@ -109,10 +134,16 @@ func trimmed(o metav1.Object) metav1.ObjectMeta {
 // somebody wants of the shift, and whether it may go.
 func shiftMeta(meta metav1.ObjectMeta, o *v1alpha1.TrafficShift) metav1.ObjectMeta {
 	meta.DeletionTimestamp, meta.Finalizers = o.DeletionTimestamp, slices.Clone(o.Finalizers)
-	if v, ok := o.Annotations[v1alpha1.CommandAnnotation]; ok {
-		meta.Annotations = map[string]string{v1alpha1.CommandAnnotation: v}
-	}
+	meta.Annotations = kept(o.Annotations, v1alpha1.CommandAnnotation)
 	return meta
+}
+
+// kept returns the one annotation of an object that the mesh reads, nil without it.
+func kept(annotations map[string]string, name string) map[string]string {
+	if v, ok := annotations[name]; ok {
+		return map[string]string{name: v}
+	}
+	return nil
 }
 
 // hosts returns the names in lower case, as DNS compares them, sorted, each once.

@@ -48,6 +48,28 @@ func (r *references) namespaced(kind *gatewayv1.Kind, fallback string, namespace
 	r.local(fallback, string(name))
 }
 
+// gateway adds the class of a Gateway and the Secrets that its listeners name.
+func (r *references) gateway(s *gatewayv1.GatewaySpec) {
+	r.add("GatewayClass", "", string(s.GatewayClassName))
+	for i := range s.Listeners {
+		tls := s.Listeners[i].TLS
+		if tls == nil {
+			continue
+		}
+		for _, ref := range tls.CertificateRefs {
+			if isSecretRef(&ref) {
+				r.namespaced(nil, "Secret", ref.Namespace, ref.Name)
+			}
+		}
+	}
+}
+
+// isSecretRef reports whether a reference of a Gateway is to a Secret, the
+// only thing that holds certificates.
+func isSecretRef(ref *gatewayv1.SecretObjectReference) bool {
+	return (ref.Group == nil || *ref.Group == "") && (ref.Kind == nil || *ref.Kind == "" || *ref.Kind == "Secret")
+}
+
 func (r *references) parents(s *gatewayv1.CommonRouteSpec) {
 	for _, p := range s.ParentRefs {
 		r.namespaced(p.Kind, "Gateway", p.Namespace, p.Name)

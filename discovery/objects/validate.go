@@ -2,7 +2,9 @@ package objects
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -34,6 +36,20 @@ func checkNames(namespace string, o metav1.Object, isName func(string) []string)
 			e.Message, e.Remedy = "objects of this kind are in no namespace", "remove it"
 		}
 		out = append(out, e)
+	}
+	return out
+}
+
+// checkLabels returns the mistakes in an object's labels.
+func checkLabels(labels map[string]string) []v1alpha1.FieldError {
+	var out []v1alpha1.FieldError
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		if errs := validation.IsQualifiedName(key); len(errs) > 0 {
+			out = append(out, v1alpha1.FieldError{Field: "metadata.labels", Message: fmt.Sprintf("%q is not a label's key", key), Remedy: errs[0]})
+		}
+		if errs := validation.IsValidLabelValue(labels[key]); len(errs) > 0 {
+			out = append(out, v1alpha1.FieldError{Field: "metadata.labels." + key, Message: fmt.Sprintf("%q is not a label's value", labels[key]), Remedy: errs[0]})
+		}
 	}
 	return out
 }

@@ -34,8 +34,15 @@ const (
 	GuardReleaseAnnotation = Group + "/guard-release"
 	// CommandAnnotation on a TrafficShift is what somebody wants of it (ShiftCommand, as JSON).
 	CommandAnnotation = Group + "/command"
+	// AddressesAnnotation on a Gateway lists the addresses or host names at which
+	// clients reach it, comma separated, where its spec has none: those of a load
+	// balancer in front, which nothing but its operator knows.
+	AddressesAnnotation = Group + "/addresses"
 	// ShiftFinalizer keeps a TrafficShift until its Service's home is recorded.
 	ShiftFinalizer = Group + "/shift"
+	// GatewayClassName is the name of the GatewayClass that comes with Causeway. In a
+	// mesh without Kubernetes nobody needs to write the class itself.
+	GatewayClassName = "causeway"
 	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on such a slice.
 	ManagedBy = "causeway.dev"
 )

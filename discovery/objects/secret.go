@@ -1,0 +1,81 @@
+package objects
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// tlsSecret returns what the mesh reads of a Secret: the certificate chain and
+// the private key of one of type kubernetes.io/tls. It returns nil for one of
+// another type. Nothing else of a Secret is kept, and what is kept is copied, so
+// that the object it came in may go.
+func tlsSecret(s *corev1.Secret) *corev1.Secret {
+	if s.Type != corev1.SecretTypeTLS {
+		return nil
+	}
+	out := &corev1.Secret{Type: s.Type, Data: make(map[string][]byte, 2)}
+	for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		if value, ok := s.Data[key]; ok {
+			out.Data[key] = bytes.Clone(value)
+		}
+	}
+	return out
+}
+
+// decodeSecret reads a Secret, which is a row only if it is of type
+// kubernetes.io/tls. Whatever is wrong with one, no message has a value of it:
+// messages are logged.
+func decodeSecret(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
+	var s corev1.Secret
+	if errs := decodeStrict(data, &s); len(errs) > 0 {
+		for i := range errs {
+			if field := errs[i].Field; strings.HasPrefix(field, "data.") {
+				errs[i].Message, errs[i].Remedy = "it is not base64", "encode the text, or write it under stringData as it is"
+			}
+		}
+		return errs
+	}
+	if len(s.StringData) > 0 && s.Data == nil {
+		s.Data = make(map[string][]byte, len(s.StringData))
+	}
+	for key, text := range s.StringData {
+		s.Data[key] = []byte(text)
+	}
+	errs := append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Subdomain), checkSecret(&s)...)
+	if row := Object(&s, scope); len(errs) == 0 && row != nil {
+		into.Objects = append(into.Objects, row)
+	}
+	return errs
+}
+
+// checkSecret returns the mistakes in what the mesh reads of a Secret, as an
+// API server finds them. What the keys hold is not looked at here.
+func checkSecret(s *corev1.Secret) []v1alpha1.FieldError {
+	if s.Type != corev1.SecretTypeTLS {
+		return nil
+	}
+	var out []v1alpha1.FieldError
+	for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		if _, ok := s.Data[key]; !ok {
+			out = append(out, v1alpha1.FieldError{
+				Field: "data." + key, Message: "it is missing, which type " + string(s.Type) + " must have", Remedy: "write it in PEM, under data or stringData",
+			})
+		}
+	}
+	size := 0
+	for _, value := range s.Data {
+		size += len(value)
+	}
+	if size > corev1.MaxSecretSize {
+		out = append(out, v1alpha1.FieldError{
+			Field: "data", Message: fmt.Sprintf("it has more than %d bytes", corev1.MaxSecretSize), Remedy: "leave out what is no certificate or key",
+		})
+	}
+	return out
+}
