@@ -213,6 +213,10 @@ type Object struct {
 	// Pruned lists fields that the object's writer gave and the API server
 	// dropped, because the installed CRD does not have them, as far as that can be known.
 	Pruned []string
+	// Unreadable says why nothing but the name of an object is known that others
+	// name, and what to do about it: its source may not read it. Spec is empty
+	// then. "" for all that could be read.
+	Unreadable string
 }
 
 // Ref returns the object's name and generation.

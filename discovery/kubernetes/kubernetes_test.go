@@ -45,10 +45,15 @@ type replica struct {
 
 func newReplica(t *testing.T, kube *harness.Kube, config *rest.Config) *replica {
 	t.Helper()
+	return newLoggingReplica(t, kube, config, slog.New(slog.DiscardHandler))
+}
+
+func newLoggingReplica(t *testing.T, kube *harness.Kube, config *rest.Config, log *slog.Logger) *replica {
+	t.Helper()
 	if config == nil {
 		config = kube.ServiceAccountConfig(t, "causeway-system", "causeway")
 	}
-	c, err := NewClient(config, "causeway-system", slog.New(slog.DiscardHandler))
+	c, err := NewClient(config, "causeway-system", log)
 	require.NoError(t, err)
 	r := &replica{Client: c, catalog: catalog.New()}
 	run(t, func(ctx context.Context) error { return r.Run(ctx, r.catalog) })

@@ -37,13 +37,15 @@ const (
 	ScopeInstanceGroups = "kubernetes/instancegroups"
 	ScopeHomes          = "kubernetes/homes"
 	ScopeConfigMaps     = "kubernetes/configmaps"
+	ScopeSecrets        = "kubernetes/secrets"
+	ScopeNamespaces     = "kubernetes/namespaces"
 	ScopeFreeze         = "kubernetes/freeze"
 )
 
 // Scopes lists the sources that must have synced before anything is served:
 // those above and one for each kind of route and policy, by its plural name.
 func Scopes() []string {
-	out := []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes, ScopeConfigMaps, ScopeFreeze}
+	out := []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes, ScopeConfigMaps, ScopeSecrets, ScopeNamespaces, ScopeFreeze}
 	for _, k := range policyKinds() {
 		out = append(out, scopeOf(k))
 	}
@@ -142,11 +144,21 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 		c.listGroups, c.watchGroups, func(o *v1alpha1.InstanceGroup) (string, *discovery.InstanceGroup) {
 			return o.Namespace + "/" + o.Name, groupRow(o)
 		})
+	namespaces := c.core.CoreV1().Namespaces()
+	reflect(ctx, g, c, cat, ScopeNamespaces, catalog.Objects, &corev1.Namespace{},
+		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return namespaces.List(ctx, o)
+		},
+		namespaces.Watch, func(o *corev1.Namespace) (string, *discovery.Object) {
+			return discovery.ObjectName{Kind: "Namespace", Key: discovery.Key{Name: o.Name}}.String(), objects.Object(o, ScopeNamespaces)
+		})
 	for _, kind := range policyKinds() {
 		source := c.newKindSource(cat, kind)
 		g.Go(func() error { return source.run(ctx) })
 	}
-	g.Go(func() error { return c.readConfigMaps(ctx, cat) })
+	for _, kind := range []namedKind{c.configMaps(), c.secrets()} {
+		g.Go(func() error { return c.readNamed(ctx, cat, kind) })
+	}
 	g.Go(func() error { return c.readHomes(ctx, cat) })
 	c.readFreeze(ctx, g, cat)
 	return g.Wait()
