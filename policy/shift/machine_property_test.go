@@ -1,11 +1,16 @@
 package shift
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,7 +183,11 @@ func (w *world) edit() {
 			}[spec.Direction]
 		}
 	}
-	w.note("edit: %s pin %q paused %t, %+v", spec.Direction, spec.Pin, spec.Paused, spec.Steps)
+	steps, err := json.Marshal(spec.Steps)
+	if err != nil {
+		panic(err)
+	}
+	w.note("edit: %s pin %q paused %t, %s", spec.Direction, spec.Pin, spec.Paused, steps)
 }
 
 func (w *world) target() discovery.Platform {
@@ -211,8 +220,8 @@ func (w *world) input() Input {
 }
 
 // decide asks the machine, holds what it says against the invariants, and writes it, or a
-// part of it, or nothing.
-func (w *world) decide() error {
+// part of it, or nothing. It returns the name of an invariant that does not hold.
+func (w *world) decide() (string, error) {
 	in := w.input()
 	promoted := w.promoted
 	if c, err := readCommand(in.Object); err == nil && c != nil && c.ID != in.Object.Status.Command && c.Action == v1alpha1.ActionPromote &&
@@ -225,11 +234,11 @@ func (w *world) decide() error {
 	t.out = Next(in, w.wall)
 	for _, i := range invariants {
 		if err := i.check(t); err != nil {
-			return fmt.Errorf("%s: %w", i.name, err)
+			return i.name, err
 		}
 	}
 	w.write(t)
-	return nil
+	return "", nil
 }
 
 func (w *world) write(t *transition) {
@@ -275,34 +284,82 @@ func seeds(t *testing.T) []uint64 {
 	return out
 }
 
-// TestInvariants lets random worlds happen to the machine. CAUSEWAY_SEED repeats one.
-func TestInvariants(t *testing.T) {
-	t.Parallel()
-	ends := map[v1alpha1.ShiftPhase]int{}
-	for _, seed := range seeds(t) {
-		w := newWorld(seed)
-		for range 150 {
-			w.happen()
-			if err := w.decide(); err != nil {
-				for _, line := range w.log {
-					t.Log(line)
-				}
-				status, _ := json.MarshalIndent(w.object.Status, "", " ")
-				t.Fatalf("CAUSEWAY_SEED=%d: %v\nstored: %s", seed, err, status)
-			}
-			ends[w.object.Status.Phase]++
-			if w.released {
-				break
-			}
+// failure is an invariant that a world has broken.
+type failure struct {
+	seed      uint64
+	invariant string
+	err       error
+	log       []string
+	stored    v1alpha1.TrafficShiftStatus
+}
+
+func (f *failure) String() string {
+	status, err := json.MarshalIndent(f.stored, "", " ")
+	if err != nil {
+		panic(err)
+	}
+	return fmt.Sprintf("%s\nCAUSEWAY_SEED=%d: %v\nstored: %s", strings.Join(f.log, "\n"), f.seed, f.err, status)
+}
+
+// live lets a world happen, counts the phases that it was in, and returns what it has broken, nil for nothing.
+func live(seed uint64, phases map[v1alpha1.ShiftPhase]int) *failure {
+	w := newWorld(seed)
+	for range 150 {
+		w.happen()
+		if invariant, err := w.decide(); err != nil {
+			return &failure{seed, invariant, err, w.log, w.object.Status}
+		}
+		phases[w.object.Status.Phase]++
+		if w.released {
+			break
 		}
 	}
-	t.Log(ends)
-	if os.Getenv("CAUSEWAY_SEED") == "" {
+	return nil
+}
+
+// TestInvariants lets random worlds happen to the machine, and shows the first one that breaks each
+// invariant. CAUSEWAY_SEED repeats one, and CAUSEWAY_SOAK lets many more happen.
+func TestInvariants(t *testing.T) {
+	t.Parallel()
+	const parts = 16
+	all := seeds(t)
+	var mu sync.Mutex
+	failures, phases := map[string][]*failure{}, map[v1alpha1.ShiftPhase]int{}
+	t.Cleanup(func() {
+		for _, name := range slices.Sorted(maps.Keys(failures)) {
+			found := failures[name]
+			t.Errorf("%s is broken by %d seeds, first by this one:\n%s", name, len(found),
+				slices.MinFunc(found, func(a, b *failure) int { return cmp.Compare(a.seed, b.seed) }))
+		}
+		t.Log(phases)
+		if len(all) == 1 {
+			return
+		}
 		for _, phase := range []v1alpha1.ShiftPhase{
 			v1alpha1.ShiftPending, v1alpha1.ShiftShadowing, v1alpha1.ShiftShifting, v1alpha1.ShiftAwaitingApproval, v1alpha1.ShiftSoaking,
 			v1alpha1.ShiftCompleted, v1alpha1.ShiftRollingBack, v1alpha1.ShiftRolledBack, v1alpha1.ShiftPaused,
 		} {
-			require.Positive(t, ends[phase], "no world was ever %s", phase)
+			if phases[phase] == 0 {
+				t.Errorf("no world was ever %s", phase)
+			}
 		}
+	})
+	for part := range min(parts, len(all)) {
+		t.Run(fmt.Sprintf("part %d", part), func(t *testing.T) {
+			t.Parallel()
+			seen := map[v1alpha1.ShiftPhase]int{}
+			for i := part; i < len(all); i += parts {
+				if f := live(all[i], seen); f != nil {
+					mu.Lock()
+					failures[f.invariant] = append(failures[f.invariant], f)
+					mu.Unlock()
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for phase, n := range seen {
+				phases[phase] += n
+			}
+		})
 	}
 }
