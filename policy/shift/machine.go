@@ -83,6 +83,9 @@ type machine struct {
 	// turned is true while the spec's direction is not the one that the status is about, and
 	// adopted once it has just become that: what was seen is about the other one.
 	turned, adopted bool
+	// anew is true if an edit has just let the step that is under way begin: a promotion that comes with
+	// it was meant for what was there before.
+	anew bool
 
 	// blockers keep the shift from going on; the first is the most important one.
 	blockers []blocker
@@ -158,14 +161,16 @@ func (m *machine) followPin() {
 		from, _ := ParsePercent(m.s.PinnedFrom)
 		m.s.PinnedFrom = ""
 		// The step begins anew, and an approval is of what its hold has shown.
-		m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
+		m.s.Approved, m.s.StepStarted, m.anew = nil, stamp(m.now), true
 		m.move(min(m.share, from), v1alpha1.EventStep, actorSpec, "the pin is gone", false)
 	}
 }
 
-// judge takes the shift back if the guard fails.
+// judge takes the shift back if the guard fails. The verdict is about what was stored: an edit that
+// ends the copies in the same instant must not hide that they failed.
 func (m *machine) judge() {
-	if m.in.Verdict.Result != Fail || m.pinned || m.share == 0 && m.s.ShadowPercent == "" {
+	copied := m.s.ShadowPercent != "" || m.in.Object.Status.ShadowPercent != ""
+	if m.in.Verdict.Result != Fail || m.pinned || m.s.RolledBack || m.adopted || m.share == 0 && !copied {
 		return
 	}
 	reason := m.verdictText()
@@ -248,34 +253,40 @@ func (m *machine) complete() {
 	m.move(m.share, v1alpha1.EventCompleted, actorSteps, fmt.Sprintf("all steps are over: the %s are the home of the Service now", m.in.Target), false)
 }
 
-// stayCompleted keeps what is over as it is. A pin still counts.
+// stayCompleted keeps what is over as it is. A pin still counts, and while it keeps traffic from home
+// the object is not let go: its deletion ends the pin, which leave has to tell of.
 func (m *machine) stayCompleted() {
-	m.release = m.in.Object.Status.Phase == v1alpha1.ShiftCompleted
+	atHome := m.share == Whole
 	switch {
 	case m.pinned && m.share != m.pin:
 		m.move(m.pin, v1alpha1.EventStep, actorSpec, "pinned by spec.pin", true)
 	case !m.pinned && m.share != Whole:
 		m.move(Whole, v1alpha1.EventStep, actorSpec, "the pin is gone, and the traffic is at home again", false)
 	}
+	m.release = atHome && m.share == Whole
 }
 
-// leave returns the traffic of a shift that is being deleted, and then lets it go. A Service that
-// goes with its namespace has no traffic to return.
+// leave returns the traffic of a shift that is being deleted to its home, and then lets it go. A
+// Service that goes with its namespace has no traffic to return.
 func (m *machine) leave() {
-	was := &m.in.Object.Status
-	returned, _ := ParsePercent(was.Percent)
+	home, platform := Hundredths(0), m.in.Target.Other()
+	if m.s.Phase == v1alpha1.ShiftCompleted || m.in.TargetIsHome {
+		home, platform = Whole, m.in.Target
+	}
+	// A shift that has not begun has 0 % of nothing: all traffic is at home, wherever that is.
+	begun := m.share > 0 || m.s.Step >= 0 || m.s.RolledBack || m.s.PinnedFrom != ""
 	switch {
-	case was.Phase == v1alpha1.ShiftCompleted, m.in.NamespaceTerminating, m.in.TargetIsHome:
+	case m.in.NamespaceTerminating, !begun, m.share == home && m.s.ShadowPercent == "":
 		m.release = true
-	case m.share > 0 || m.s.ShadowPercent != "":
-		if m.in.Locked {
-			m.wait(reasonFrozen, "the TrafficShift is being deleted, but the traffic cannot return because "+m.frozenText())
-			return
-		}
-		m.s.PinnedFrom = ""
-		m.takeBack(actorSpec, fmt.Sprintf("the TrafficShift was deleted before it was complete: all traffic returns to the %s", m.in.Target.Other()))
+	case m.in.Locked:
+		m.wait(reasonFrozen, "the TrafficShift is being deleted, but the traffic cannot return because "+m.frozenText())
+	case home == Whole:
+		m.s.PinnedFrom, m.s.RolledBack = "", false
+		m.mirror(nil)
+		m.move(Whole, v1alpha1.EventStep, actorSpec, fmt.Sprintf("the TrafficShift was deleted: all traffic returns to the %s", platform), true)
 	default:
-		m.release = returned == 0 && was.ShadowPercent == ""
+		m.s.PinnedFrom = ""
+		m.takeBack(actorSpec, fmt.Sprintf("the TrafficShift was deleted before it was complete: all traffic returns to the %s", platform))
 	}
 }
 

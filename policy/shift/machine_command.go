@@ -134,6 +134,8 @@ func (m *machine) promotionRefusal(c *v1alpha1.ShiftCommand) string {
 		return ""
 	case m.s.Step < 0:
 		return "no step is under way that could end: status.waiting says what the first one needs"
+	case m.anew:
+		return fmt.Sprintf("the spec was edited at the same time, and %s begins anew: look again and send it again", stepText(m.s.Step))
 	case int(m.s.Step) == len(m.steps)-1 && m.share < Whole:
 		return "the last step is under way, and the shift stays there"
 	}

@@ -47,10 +47,18 @@ func (t *transition) shares() (before, after Hundredths) {
 func (t *transition) pinned() bool { return t.in.Object.Spec.Pin != "" && !t.in.Deleting }
 
 // raisedBySteps reports whether the share rose without a pin. Home is where a completed shift
-// returns to when its pin goes.
+// returns to when its pin goes, and any shift when it is deleted.
 func (t *transition) raisedBySteps() bool {
 	before, after := t.shares()
-	return after > before && !t.pinned() && t.was().Phase != v1alpha1.ShiftCompleted
+	return after > before && !t.pinned() && t.was().Phase != v1alpha1.ShiftCompleted && !(t.in.Deleting && t.home() == Whole)
+}
+
+// home returns the share of the target once there is no shift.
+func (t *transition) home() Hundredths {
+	if t.in.TargetIsHome || t.was().Phase == v1alpha1.ShiftCompleted {
+		return Whole
+	}
+	return 0
 }
 
 // stepEnded reports whether the stored step was ended to go on.
@@ -86,13 +94,17 @@ var invariants = []struct {
 
 // neverSkipsHold: no step ends before its hold has passed, unless somebody promoted it, and
 // none before a whole window. A jump of the clock can stand for a part of the hold, never for the window. Where Seen does not tell of
-// the jump, a promotion right after it cannot know.
+// the jump, a promotion right after it cannot know: by the wall clock the step has lasted long enough.
 func neverSkipsHold(t *transition) error {
 	if !t.stepEnded() {
 		return nil
 	}
 	window := windowOf(&t.in.Object.Spec.Guard)
-	if t.since < window || t.quiet < window && !(t.unnoticed && t.promoted) {
+	lasted, quiet := t.since, t.quiet
+	if t.unnoticed && t.promoted {
+		lasted, quiet = t.since+t.leapt, window
+	}
+	if lasted < window || quiet < window {
 		return fmt.Errorf("a step of %s ended, %s after the last disturbance, before a window of %s", t.since, t.quiet, window)
 	}
 	if i := int(t.was().Step); i >= 0 && i < len(t.in.Object.Spec.Steps) && !t.promoted {
@@ -154,11 +166,13 @@ func raisesOneStepAtATime(t *transition) error {
 	return nil
 }
 
-// rollbackInOneWrite: from any state a guard that fails brings the share to 0 with a single status.
+// rollbackInOneWrite: from any state a guard that fails brings the share to 0 with a single status. One
+// that begins in the other direction then has another target, which nothing was seen of.
 func rollbackInOneWrite(t *transition) error {
 	before, after := t.shares()
 	if t.in.Verdict.Result != Fail || t.in.Locked || t.pinned() || t.in.Deleting || t.was().Phase == v1alpha1.ShiftCompleted ||
-		t.in.Object.Spec.OnFailure != v1alpha1.RollBack || before == 0 && t.was().ShadowPercent == "" || t.in.TargetIsHome && before == Whole {
+		t.in.Object.Spec.OnFailure != v1alpha1.RollBack || before == 0 && t.was().ShadowPercent == "" || t.in.TargetIsHome && before == Whole ||
+		t.out.Status.Direction != t.was().Direction {
 		return nil
 	}
 	if s := &t.out.Status; after != 0 || !s.RolledBack && t.was().PinnedFrom == "" || s.ShadowPercent != "" || s.Step != -1 {
@@ -175,6 +189,9 @@ func shareIsWhatStatusSays(t *transition) error {
 		return fmt.Errorf("the percent is %q: %w", s.Percent, err)
 	}
 	completed := s.Phase == v1alpha1.ShiftCompleted
+	// A completed shift that is deleted with its pin keeps the pin's share while configuration is frozen, and
+	// for good where its Service goes too.
+	stays := t.in.Deleting && (t.in.Locked || t.in.NamespaceTerminating) && s.Percent == t.was().Percent
 	switch {
 	case t.pinned():
 		pin, _ := ParsePercent(t.in.Object.Spec.Pin)
@@ -184,7 +201,7 @@ func shareIsWhatStatusSays(t *transition) error {
 		if share != pin || s.ShadowPercent != "" {
 			return fmt.Errorf("the pin is %s, and the percent %s", pin, share)
 		}
-	case completed && (share != Whole || s.ShadowPercent != ""):
+	case completed && (share != Whole && !stays || s.ShadowPercent != ""):
 		return fmt.Errorf("completed at %s", share)
 	case s.RolledBack && !t.in.Deleting && (share != 0 || s.ShadowPercent != ""):
 		return fmt.Errorf("rolled back at %s", share)
@@ -253,12 +270,15 @@ func homeBeforeCompleted(t *transition) error {
 }
 
 // releaseOnlyAtHome: the object goes only once its going moves no traffic, or its Service goes with it.
+// A shift that has not begun divides nothing.
 func releaseOnlyAtHome(t *transition) error {
-	share, _ := ParsePercent(t.was().Percent)
-	if !t.out.Release || t.in.NamespaceTerminating || t.in.TargetIsHome {
+	was := t.was()
+	share, _ := ParsePercent(was.Percent)
+	begun := share > 0 || was.Step >= 0 && was.Phase != "" || was.RolledBack || was.PinnedFrom != ""
+	if !t.out.Release || t.in.NamespaceTerminating || !begun {
 		return nil
 	}
-	if share != 0 || t.was().ShadowPercent != "" {
+	if share != t.home() || was.ShadowPercent != "" {
 		return fmt.Errorf("released at %s", share)
 	}
 	return nil

@@ -206,7 +206,7 @@ func (m *machine) locate() {
 			// Shadows load the target: they begin as any step does.
 			m.s.Step = -1
 		}
-		m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
+		m.s.Approved, m.s.StepStarted, m.anew = nil, stamp(m.now), true
 		m.mirror(nil)
 	}
 	m.copied()
@@ -220,7 +220,7 @@ func (m *machine) copied() {
 		return
 	}
 	m.mirror(nil)
-	m.s.Approved, m.s.StepStarted = nil, stamp(m.now)
+	m.s.Approved, m.s.StepStarted, m.anew = nil, stamp(m.now), true
 	for i >= 0 && m.steps[i].share == m.share && m.steps[i].shadow != nil {
 		i--
 	}

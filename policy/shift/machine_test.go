@@ -2,6 +2,7 @@ package shift
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -240,6 +241,56 @@ func TestWaysBack(t *testing.T) {
 	l.at(v1alpha1.ShiftShadowing, 0, "0")
 }
 
+// TestGuardFailsAtAnEdit has the guard fail while requests are copied, at the very moment at which
+// something else ends the copies.
+func TestGuardFailsAtAnEdit(t *testing.T) {
+	t.Parallel()
+	more := func(s *v1alpha1.TrafficShiftSpec) {
+		s.Steps[0].Shadow = &v1alpha1.ShiftShadow{Percent: "6", Methods: s.Steps[0].Shadow.Methods}
+	}
+	for name, c := range map[string]struct {
+		onFailure v1alpha1.ShiftFailureAction
+		command   v1alpha1.ShiftAction
+		change    func(*v1alpha1.TrafficShiftSpec)
+		phase     v1alpha1.ShiftPhase
+		back      bool
+		by, why   string
+	}{
+		"RollBack":     {v1alpha1.RollBack, "", more, v1alpha1.ShiftRollingBack, true, actorGuard, "97 % of 99.9 %"},
+		"PreviousStep": {v1alpha1.PreviousStep, "", more, v1alpha1.ShiftRollingBack, true, actorGuard, "97 % of 99.9 %"},
+		"HoldStep":     {v1alpha1.HoldStep, "", more, v1alpha1.ShiftPending, false, actorSteps, "step 1 of 6 begins: 5 % of GET and HEAD requests are copied"},
+		"a person is faster": {
+			v1alpha1.RollBack, v1alpha1.ActionRollback, more, v1alpha1.ShiftRollingBack, true, "ada", "rollback: INC-7",
+		},
+		"another target": {
+			v1alpha1.RollBack, "", func(s *v1alpha1.TrafficShiftSpec) { s.Direction = v1alpha1.PodsToInstances },
+			v1alpha1.ShiftPending, false, actorSpec, "the direction was turned round",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.in.Object.Spec.OnFailure = c.onFailure
+			l.reach(0)
+			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
+			l.edit(c.change)
+			if c.command != "" {
+				l.command("1", c.command, nil)
+			} else {
+				l.after(time.Second)
+			}
+			l.at(c.phase, -1, "0")
+			require.Equal(t, c.back, l.status().RolledBack)
+			require.Empty(t, l.status().ShadowPercent)
+			newest := l.status().History[0]
+			require.Equal(t, []string{c.by, c.why}, []string{newest.Actor, newest.Reason})
+			l.after(time.Hour)
+			require.Equal(t, c.back, l.status().RolledBack, "it is decided once")
+			require.Equal(t, newest, l.status().History[0])
+		})
+	}
+}
+
 func TestCommandsAreRefused(t *testing.T) {
 	t.Parallel()
 	early := int32(1)
@@ -268,6 +319,41 @@ func TestCommandsAreRefused(t *testing.T) {
 			require.Equal(t, "1", out.Status.Command)
 			require.True(t, out.Notices[0].Warning)
 			require.Empty(t, l.after(time.Second).Notices)
+		})
+	}
+}
+
+// TestPromotionMeetsAnEdit has a promotion and an edit come in the same instant.
+func TestPromotionMeetsAnEdit(t *testing.T) {
+	t.Parallel()
+	third, fourth := int32(2), int32(3)
+	insert := func(s *v1alpha1.TrafficShiftSpec) {
+		s.Steps = slices.Insert(s.Steps, 2, v1alpha1.ShiftStep{Percent: "0.5", Approval: v1alpha1.ApprovalRequired})
+	}
+	unpin := func(s *v1alpha1.TrafficShiftSpec) { s.Pin = "" }
+	for name, c := range map[string]struct {
+		pin    v1alpha1.Percent
+		step   *int32
+		change func(*v1alpha1.TrafficShiftSpec)
+		at     int32
+		want   string
+	}{
+		"the step has moved":                {"", nil, insert, 3, "promote refused: the spec was edited at the same time, and step 4 begins anew: look again and send it again"},
+		"it bears the number that was said": {"", &fourth, insert, 3, "promote refused: the spec was edited at the same time, and step 4 begins anew: look again and send it again"},
+		"it bears another number":           {"", &third, insert, 3, "promote refused: it is about step 3, but now it is step 4: look again and send it anew"},
+		"the pin is gone":                   {"80", &third, unpin, 2, "promote refused: the spec was edited at the same time, and step 3 begins anew: look again and send it again"},
+		"the step is the same":              {"", nil, func(s *v1alpha1.TrafficShiftSpec) { s.Guard.MinRequests++ }, 2, "promote: INC-7"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			l.reach(2)
+			l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Pin = c.pin })
+			l.after(time.Second)
+			l.edit(c.change)
+			l.command("1", v1alpha1.ActionPromote, c.step)
+			l.at(v1alpha1.ShiftShifting, c.at, "1")
+			require.Equal(t, c.want, l.status().History[0].Reason)
 		})
 	}
 }
@@ -321,17 +407,73 @@ func TestClockJumps(t *testing.T) {
 
 func TestDeletion(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
-	l.reach(3)
-	l.in.Deleting = true
-	out := l.after(time.Second)
-	require.False(t, out.Release)
-	require.Equal(t, "the TrafficShift was deleted before it was complete: all traffic returns to the instances", out.Notices[0].Reason)
-	l.at(v1alpha1.ShiftRollingBack, -1, "0")
-	require.True(t, l.after(time.Second).Release)
-
-	l = newLab(t)
-	l.reach(3)
-	l.in.Deleting, l.in.NamespaceTerminating = true, true
-	require.True(t, l.after(time.Second).Release)
+	completed := func(l *lab) {
+		l.reach(5)
+		l.after(24 * time.Hour)
+		l.in.TargetIsHome = true
+		l.after(time.Second)
+		l.at(v1alpha1.ShiftCompleted, 5, "100")
+	}
+	pin := func(p v1alpha1.Percent) func(*lab) {
+		return func(l *lab) {
+			l.edit(func(s *v1alpha1.TrafficShiftSpec) { s.Pin = p })
+			require.Equal(l.t, p == "100", l.after(time.Second).Release, "what goes with its pin stays until it can say so")
+		}
+	}
+	for name, c := range map[string]struct {
+		before []func(*lab)
+		// percent of what is released, and what is said of how it got there, "" for nothing.
+		percent v1alpha1.Percent
+		said    string
+	}{
+		"not begun":  {nil, "0", ""},
+		"unfinished": {[]func(*lab){func(l *lab) { l.reach(3) }}, "0", "the TrafficShift was deleted before it was complete: all traffic returns to the instances"},
+		"copied":     {[]func(*lab){func(l *lab) { l.reach(0) }}, "0", "the TrafficShift was deleted before it was complete: all traffic returns to the instances"},
+		"terminating": {
+			[]func(*lab){func(l *lab) { l.reach(3) }, func(l *lab) { l.in.NamespaceTerminating = true }}, "10", "",
+		},
+		"refused: it is at home": {[]func(*lab){func(l *lab) { l.in.Accepted, l.in.TargetIsHome = false, true; l.after(time.Second) }}, "0", ""},
+		"the home is recorded, the status was lost": {
+			[]func(*lab){func(l *lab) { l.reach(5) }, func(l *lab) { l.in.TargetIsHome = true }}, "100", "",
+		},
+		"the home was changed": {
+			[]func(*lab){func(l *lab) { l.reach(3) }, func(l *lab) { l.in.TargetIsHome = true }},
+			"100",
+			"the TrafficShift was deleted: all traffic returns to the pods",
+		},
+		"completed":          {[]func(*lab){completed}, "100", ""},
+		"completed and full": {[]func(*lab){completed, pin("100")}, "100", ""},
+		"completed and pinned": {
+			[]func(*lab){completed, pin("7")}, "100", "the TrafficShift was deleted: all traffic returns to the pods",
+		},
+		"completed, pinned and terminating": {
+			[]func(*lab){completed, pin("7"), func(l *lab) { l.in.NamespaceTerminating = true }}, "7", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			for _, do := range c.before {
+				do(l)
+			}
+			l.in.Deleting = true
+			if c.said != "" {
+				percent := l.status().Percent
+				l.in.Locked = true
+				out := l.after(time.Second)
+				require.False(t, out.Release)
+				require.Equal(t, percent, l.status().Percent)
+				require.Equal(t, "the TrafficShift is being deleted, but the traffic cannot return because all configuration is frozen", l.status().Waiting)
+				l.in.Locked = false
+				out = l.after(time.Second)
+				require.False(t, out.Release)
+				require.Equal(t, c.said, out.Notices[0].Reason)
+				require.True(t, out.Notices[0].Warning)
+			}
+			out := l.after(time.Second)
+			require.True(t, out.Release)
+			require.Equal(t, c.percent, l.status().Percent)
+			require.Empty(t, out.Notices)
+		})
+	}
 }
