@@ -50,6 +50,9 @@ type content struct {
 	objects.Rows
 	// at is the line of each object, by its "Kind namespace/name".
 	at map[string]int
+	// lasting is the file's text without Secrets, which may be stored; nil if
+	// nothing else is in it.
+	lasting []byte
 }
 
 // meta is what every object has.
@@ -83,13 +86,23 @@ func decode(name string, data []byte) (content, []Problem) {
 		// are written \t.
 		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
 	}
-	for _, doc := range documents(data) {
+	docs := documents(data)
+	var secrets []int
+	for i, doc := range docs {
+		d.secret = false
 		d.document(doc)
+		if d.secret {
+			secrets = append(secrets, i)
+		}
 		if len(d.problems) > maxProblems {
 			d.problems = append(d.problems[:maxProblems],
 				Problem{name, d.problems[maxProblems].Line, "", "there are more mistakes from here on: correct those before first"})
 			break
 		}
+	}
+	d.out.lasting = data
+	if len(secrets) > 0 {
+		d.out.lasting = withoutSecrets(docs, secrets)
 	}
 	return d.out, d.problems
 }
@@ -108,6 +121,8 @@ type decoder struct {
 	file     string
 	out      content
 	problems []Problem
+	// secret is true if the document that is being read has a Secret.
+	secret bool
 }
 
 func (d *decoder) problem(line int, object, format string, args ...any) {
@@ -140,12 +155,13 @@ func (d *decoder) object(tree tree, data []byte) {
 		d.problem(tree.line(), "", "not an object: apiVersion, kind and metadata.name must be strings: %v", err)
 		return
 	}
-	if m.APIVersion == "v1" && m.Kind == "List" {
+	if isList(m) {
 		for i, item := range m.Items {
 			d.object(tree.at("items").at(strconv.Itoa(i)), item)
 		}
 		return
 	}
+	d.secret = d.secret || isSecret(m)
 	kind, known := kindOf(m)
 	if !known {
 		d.problem(tree.at("kind").line(), "", "no kind %q of apiVersion %q is read here: correct it, or move the object elsewhere (read are %s)",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -322,7 +323,9 @@ func TestObjectsComeAndGo(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{
-		serviceYAML, groupYAML, sliceYAML, routeYAML, meshYAML, serviceYAML + "---\n" + groupYAML, "{}", "- a", "a: &a [*a]",
+		serviceYAML, groupYAML, sliceYAML, routeYAML, meshYAML, secretYAML, passwordYAML, namespaceYAML, classYAML, gatewayYAML, gatewayPolicyYAML,
+		secretYAML + "---\n" + serviceYAML + "--- # another\n" + passwordYAML, "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ntype: kubernetes.io/tls\ndata: {tls.crt: YQ==, tls.key: YQ==}",
+		"apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: Secret, metadata: {name: a}}, {apiVersion: v1, kind: Namespace, metadata: {name: a}}]", serviceYAML + "---\n" + groupYAML, "{}", "- a", "a: &a [*a]",
 		"apiVersion: v1\nkind: List\nitems: [{}, null, [], &a {b: *a}]", "\r\r0", "kind: [1]", "? {a: b}\n: c", "\ufeff---\n...",
 		"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: &s {ports: [{port: 1e400}, {port: 0x50}, {port: !!str 80}]}",
 	} {
@@ -351,8 +354,18 @@ func FuzzDecode(f *testing.F) {
 			for _, g := range out.InstanceGroups {
 				require.Empty(t, v1alpha1.ValidateInstanceGroup(g.Object))
 			}
+			for _, o := range out.Objects {
+				require.NotEmpty(t, o.Key.Name)
+				if secret, ok := o.Spec.(*corev1.Secret); ok {
+					require.Len(t, secret.Data, 2)
+					require.Empty(t, secret.StringData)
+				}
+			}
 			again, _ := decode(name, []byte(data))
 			require.Equal(t, out, again)
+			if len(problems) == 0 {
+				checkLasting(t, name, out)
+			}
 		}
 	})
 }

@@ -16,9 +16,8 @@ type files map[string]*fileState
 type fileState struct {
 	// read is the newest content, whether good or not; nil if it has not been read.
 	read []byte
-	// content is the newest good content, and good what it means.
-	content []byte
-	good    content
+	// good is what the newest good content means.
+	good content
 	// problems of the newest content; unreadable is why there is none.
 	problems   []Problem
 	unreadable string
@@ -73,16 +72,16 @@ func (f *fileState) take(name string, data []byte) {
 	good, problems := decode(name, data)
 	f.problems = problems
 	if len(problems) == 0 {
-		f.good, f.content = good, data
+		f.good = good
 	}
 }
 
-// contents returns the files' last good contents.
-func (fs files) contents() map[string][]byte {
+// lasting returns the files' last good contents, without Secrets.
+func (fs files) lasting() map[string][]byte {
 	out := make(map[string][]byte, len(fs))
 	for name, f := range fs {
-		if f.content != nil {
-			out[name] = f.content
+		if f.good.lasting != nil {
+			out[name] = f.good.lasting
 		}
 	}
 	return out

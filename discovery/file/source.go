@@ -38,7 +38,8 @@ const (
 	rescan = 5 * time.Second
 )
 
-// Keeper remembers the last good content of files over a restart.
+// Keeper remembers the last good content of files over a restart, but no
+// Secrets: after a restart with a file that is broken, its Secrets are not known.
 type Keeper interface {
 	// GoodFiles returns the last good contents by file name.
 	GoodFiles() map[string][]byte
@@ -137,7 +138,7 @@ func (s *Source) restore() {
 			s.log.Error("what a file said in an earlier run is not understood any more and is dropped", "problem", problems[0].Error())
 			continue
 		}
-		s.files[name] = &fileState{good: good, content: s.kept[name]}
+		s.files[name] = &fileState{good: good}
 	}
 }
 
@@ -242,7 +243,7 @@ func (s *Source) store() {
 	if s.keep == nil {
 		return
 	}
-	good := s.files.contents()
+	good := s.files.lasting()
 	if s.kept != nil && maps.EqualFunc(good, s.kept, bytes.Equal) {
 		return
 	}

@@ -16,7 +16,14 @@ import (
 type document struct {
 	text []byte
 	line int
+	// continues is true for all but the first: the text then begins with the
+	// rest of the separator's own line, after separator.
+	continues bool
 }
+
+// separator is what a document's text has in place of the "---" before it, so
+// that columns stay what they are.
+const separator = "   "
 
 // documents cuts a file at its "---" lines. In the first column these three
 // characters are always a separator, in whatever they stand (YAML 1.2, 9.1.2).
@@ -30,7 +37,7 @@ func documents(data []byte) []document {
 		if bytes.HasPrefix(text, []byte("---")) && (len(text) == 3 || text[3] == ' ' || text[3] == '\t') {
 			out = append(out, current)
 			// What follows on the separator's own line belongs to the document.
-			current = document{text: append([]byte("   "), line[3:]...), line: number - 1}
+			current = document{text: append([]byte(separator), line[3:]...), line: number - 1, continues: true}
 			continue
 		}
 		current.text = append(current.text, line...)
@@ -76,7 +83,7 @@ func (d document) located(err error) *yamlError {
 			line++
 		}
 	}
-	return &yamlError{d.line + min(max(line, 1), 1+bytes.Count(d.text, []byte("\n"))), "not YAML: " + text}
+	return &yamlError{d.line + min(max(line, 1), 1+bytes.Count(d.text, []byte("\n"))), "not YAML: " + d.discreet(text)}
 }
 
 // parse reads a document twice: for its values, as kubectl reads them, and for
