@@ -6,6 +6,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 )
@@ -20,12 +21,16 @@ type observation struct {
 	// said is a digest of what it says without Programmed, and programmed one
 	// of that condition; 0 where there is none.
 	said, programmed uint64
+	// gateway is the whole status of a Gateway, nil of everything else: Programmed
+	// stands in it many times, and there are few Gateways.
+	gateway *gatewayv1.GatewayStatus
 }
 
 // observe returns the observation of an object.
 func observe(o metav1.Object) observation {
-	said, programmed := digest(ours(statusIn(o)))
-	return observation{uid: o.GetUID(), version: o.GetResourceVersion(), said: said, programmed: programmed}
+	status := statusIn(o)
+	said, programmed := digest(ours(status))
+	return observation{uid: o.GetUID(), version: o.GetResourceVersion(), said: said, programmed: programmed, gateway: status.Gateway}
 }
 
 // observations keeps the newest observation of each object. Its methods may be

@@ -62,8 +62,8 @@ const (
 	resultError     = "error"
 )
 
-// PolicyStatus writes the status of routes and policies, and Events about what
-// turned bad.
+// PolicyStatus writes the status of routes, policies, Gateways and
+// GatewayClasses, and Events about what turned bad.
 type PolicyStatus struct {
 	client     *Client
 	of         func(catalog.Reader, *discovery.Object) (Status, bool)
@@ -301,6 +301,15 @@ func (t *statusTerm) renewOne(r catalog.Reader, o *discovery.Object) bool {
 	if _, known := t.kinds[o.Kind]; !ok || !known {
 		return false
 	}
+	switch o.Kind {
+	case "Gateway":
+		ok = want.Gateway != nil // or else it is another controller's
+	case "GatewayClass":
+		ok = want.Class != nil
+	}
+	if !ok {
+		return false
+	}
 	said, _ := digest(want)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -342,10 +351,19 @@ func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 		return false // gone, or another one by now, of which a row will come
 	}
 	programmed := have.programmed
-	if c, known := t.condition(s.row, s.status); known {
+	c, known := t.condition(s.row, s.status)
+	if known {
 		programmed = digestCondition(&c)
 	}
-	if have.said == s.said && have.programmed == programmed {
+	if have.gateway != nil && s.status.Gateway != nil {
+		says := &c
+		if !known {
+			says = nil
+		}
+		if sameGateway(have.gateway, mergeGateway(have.gateway, s.status.Gateway, says, metav1.Time{})) {
+			return false
+		}
+	} else if have.said == s.said && have.programmed == programmed {
 		return false
 	}
 	return s.settled != settlement{have.version, s.said, programmed}
@@ -354,7 +372,7 @@ func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 // condition returns the condition Programmed of an object, if it is known and
 // there is an entry that it belongs to.
 func (t *statusTerm) condition(row *discovery.Object, want Status) (metav1.Condition, bool) {
-	if len(want.Conditions)+len(want.Parents)+len(want.Ancestors) == 0 {
+	if len(want.Conditions)+len(want.Parents)+len(want.Ancestors) == 0 && want.Gateway == nil {
 		return metav1.Condition{}, false
 	}
 	return t.programmed(row.Ref())
@@ -592,6 +610,7 @@ func saidOfGeneration(s Status) int64 {
 		}
 	}
 	see(s.Conditions)
+	conditionSets(s, func(_ string, conditions []metav1.Condition) { see(conditions) })
 	for i := range s.Parents {
 		see(s.Parents[i].Conditions)
 	}
@@ -608,7 +627,7 @@ func sameStatus(have, next Status) bool {
 	mine, want := ours(have).Conditions, slices.Clone(next.Conditions)
 	slices.SortFunc(mine, byType)
 	slices.SortFunc(want, byType)
-	return apiequality.Semantic.DeepEqual(mine, want) &&
+	return apiequality.Semantic.DeepEqual(mine, want) && sameGateway(have.Gateway, next.Gateway) && sameClass(have.Class, next.Class) &&
 		apiequality.Semantic.DeepEqual(have.Parents, next.Parents) && apiequality.Semantic.DeepEqual(have.Ancestors, next.Ancestors)
 }
 
@@ -632,10 +651,14 @@ func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current met
 }
 
 // statusBody returns the fields of a status that we write.
-func statusBody(o metav1.Object, s Status) map[string]any {
+func statusBody(o metav1.Object, s Status) any {
 	switch o.(type) {
 	case *gatewayv1.BackendTLSPolicy:
 		return map[string]any{"ancestors": listOf(s.Ancestors)}
+	case *gatewayv1.Gateway:
+		return s.Gateway
+	case *gatewayv1.GatewayClass:
+		return s.Class
 	case *v1alpha1.TrafficShift, *v1alpha1.TrafficPolicy, *v1alpha1.GatewayPolicy, *v1alpha1.ExternalService, *v1alpha1.Mesh:
 		return map[string]any{"conditions": listOf(s.Conditions)}
 	}

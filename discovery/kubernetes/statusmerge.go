@@ -47,6 +47,10 @@ func statusIn(o metav1.Object) Status {
 		return Status{Parents: o.Status.Parents}
 	case *gatewayv1.BackendTLSPolicy:
 		return Status{Ancestors: o.Status.Ancestors}
+	case *gatewayv1.Gateway:
+		return Status{Gateway: &o.Status}
+	case *gatewayv1.GatewayClass:
+		return Status{Class: &o.Status}
 	case *v1alpha1.TrafficShift:
 		return Status{Conditions: o.Status.Conditions}
 	case *v1alpha1.TrafficPolicy:
@@ -71,6 +75,8 @@ func ours(s Status) Status {
 		Ancestors: slices.DeleteFunc(slices.Clone(s.Ancestors), func(a gatewayv1.PolicyAncestorStatus) bool {
 			return a.ControllerName != v1alpha1.ControllerName
 		}),
+		Gateway: ourGateway(s.Gateway),
+		Class:   ourClass(s.Class),
 	}
 }
 
@@ -90,7 +96,7 @@ func ourCondition(kind string) bool {
 // it, and then what was said stays. Of the conditions of our own kinds it
 // returns only ours, because server-side apply keeps the others.
 func merge(have, want Status, programmed *metav1.Condition, now metav1.Time) Status {
-	out := Status{}
+	out := Status{Gateway: mergeGateway(have.Gateway, want.Gateway, programmed, now), Class: mergeClass(have.Class, want.Class, now)}
 	if want.Conditions != nil {
 		out.Conditions = mergeConditions(have.Conditions, want.Conditions, programmed, now)
 	}
@@ -183,7 +189,8 @@ func clip(s string, most int) string {
 
 // digest returns a digest of our part of a status, without times and the order
 // of entries, and one of its condition Programmed: 0 if there is none, and
-// another value than any if entries differ in it.
+// another value than any if entries differ in it. Of a Gateway, whose listeners
+// each have one, Programmed is not digested but compared (observation).
 func digest(s Status) (said, programmed uint64) {
 	type entry struct {
 		Ref        *gatewayv1.ParentReference
@@ -199,7 +206,7 @@ func digest(s Status) (said, programmed uint64) {
 	for i := range s.Ancestors {
 		entries = append(entries, entry{&s.Ancestors[i].AncestorRef, s.Ancestors[i].Conditions})
 	}
-	texts := make([]string, 0, len(entries))
+	texts := digestTexts(s)
 	for i, e := range entries {
 		var rest []metav1.Condition
 		found := uint64(0)
@@ -264,6 +271,15 @@ func turned(have, want Status) []metav1.Condition {
 		}
 	}
 	compare(have.Conditions, want.Conditions)
+	before := make(map[string][]metav1.Condition)
+	conditionSets(have, func(where string, conditions []metav1.Condition) { before[where] = conditions })
+	conditionSets(want, func(where string, conditions []metav1.Condition) {
+		first := len(out)
+		compare(before[where], conditions)
+		for i := first; i < len(out); i++ {
+			out[i].Message = where + out[i].Message
+		}
+	})
 	for _, p := range want.Parents {
 		i := slices.IndexFunc(have.Parents, func(h gatewayv1.RouteParentStatus) bool {
 			return h.ControllerName == p.ControllerName && sameParent(h.ParentRef, p.ParentRef)
