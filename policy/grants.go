@@ -19,11 +19,14 @@ import (
 // consent is needed either, and the mesh conformance suite asks for none.
 // Everywhere else a producer route would have callers of other namespaces send
 // to a third what they, with their identity, never meant to: that takes a grant.
-func needsGrant(route *discovery.Object, parent discovery.Key, namespace string) bool {
-	return namespace != route.Namespace && namespace != parent.Namespace
+//
+// Who calls a Gateway asked for nothing but a host name, so that there is no
+// consent but that of the route's own namespace.
+func needsGrant(route *discovery.Object, parent discovery.ObjectName, namespace string) bool {
+	return namespace != route.Namespace && (parent.Kind == kindGateway || namespace != parent.Namespace)
 }
 
-// grantFor returns the ReferenceGrant that lets a route refer to an object of
+// grantFor returns the ReferenceGrant that lets a route or a Gateway refer to an object of
 // another namespace, the first by name if there are several.
 func grantFor(r catalog.Reader, route *discovery.Object, group string, to discovery.ObjectName) (*discovery.Object, bool) {
 	for o := range catalog.Objects.By(r, catalog.ByKind, "ReferenceGrant") {

@@ -9,7 +9,7 @@ import (
 )
 
 func (b *routeBuilder) grpcRoute(s *gatewayv1.GRPCRouteSpec) {
-	b.ignoreHostnames(s.Hostnames)
+	b.hostnames(s.Hostnames)
 	b.countRequestRules(len(s.Rules))
 	for i := range s.Rules {
 		b.grpcRule(i, &s.Rules[i])

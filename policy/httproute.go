@@ -10,7 +10,7 @@ import (
 )
 
 func (b *routeBuilder) httpRoute(s *gatewayv1.HTTPRouteSpec) {
-	b.ignoreHostnames(s.Hostnames)
+	b.hostnames(s.Hostnames)
 	b.countRequestRules(len(s.Rules))
 	for i := range s.Rules {
 		b.httpRule(i, &s.Rules[i])

@@ -46,7 +46,7 @@ type routeBuilder struct {
 	meaning
 	r      catalog.Reader
 	route  *discovery.Object
-	parent discovery.Key
+	parent discovery.ObjectName
 	// shapes of the Services that rules refer to.
 	shapes map[discovery.Key]serviceShape
 	// names of the rules so far.
@@ -58,6 +58,11 @@ type routeBuilder struct {
 
 // readRoute returns what a route says at one of the Services that it names as its parents.
 func readRoute(r catalog.Reader, o *discovery.Object, parent discovery.Key) *meaning {
+	return readRouteAt(r, o, discovery.ObjectName{Kind: kindService, Key: parent})
+}
+
+// readRouteAt returns what a route says at one of its parents: a Service or a Gateway.
+func readRouteAt(r catalog.Reader, o *discovery.Object, parent discovery.ObjectName) *meaning {
 	b := &routeBuilder{r: r, route: o, parent: parent}
 	switch s := o.Spec.(type) {
 	case *gatewayv1.HTTPRoute:
@@ -106,9 +111,19 @@ func (b *routeBuilder) find(s Severity, condition, reason, field, message, remed
 // uses notes an object that the rules refer to.
 func (b *routeBuilder) uses(ref discovery.ObjectRef) { b.used = append(b.used, ref) }
 
-// ignoreHostnames tells that spec.hostnames means nothing here: a mesh must not
-// infer anything from it (GEP-1294, "hostnames field").
-func (b *routeBuilder) ignoreHostnames(names []gatewayv1.Hostname) {
+// hostnames checks spec.hostnames of a route about requests. They mean nothing
+// where the parent is a Service: a mesh must not infer anything from them
+// (GEP-1294, "hostnames field").
+func (b *routeBuilder) hostnames(names []gatewayv1.Hostname) {
+	if b.parent.Kind == kindGateway {
+		for i, name := range names {
+			if _, ok := normalHostname(string(name)); !ok {
+				b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, fmt.Sprintf("spec.hostnames[%d]", i),
+					fmt.Sprintf("%q is not a host name", name), "write, for example, www.example.com or *.example.com")
+			}
+		}
+		return
+	}
 	if len(names) > 0 {
 		b.find(Warning, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, "spec.hostnames",
 			"hostnames mean nothing where the parent is a Service, so the rules hold whatever the Host header says",

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -17,12 +16,13 @@ func (b *routeBuilder) tlsRoute(s *gatewayv1.TLSRouteSpec) {
 	b.countConnectionRules(len(s.Rules))
 	var names []string
 	for i, h := range s.Hostnames {
-		if !isHostname(strings.TrimPrefix(string(h), "*.")) {
+		name, ok := normalHostname(string(h))
+		if !ok {
 			b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, fmt.Sprintf("spec.hostnames[%d]", i),
 				fmt.Sprintf("%q is not a host name", h), "write, for example, db.example.com or *.example.com")
 			continue
 		}
-		names = append(names, string(h))
+		names = append(names, name)
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
