@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,8 +28,15 @@ import (
 
 // LoadOptions of [StartLoad].
 type LoadOptions struct {
-	// URL that is asked, of an Envoy's HTTP listener as a rule.
+	// URL that is asked, of an Envoy's HTTP listener as a rule; with https:// TLS is set.
 	URL string
+	// TLS is spoken to an https:// URL. The server name is that of Host unless it
+	// is set here.
+	TLS *tls.Config
+	// HTTP2 makes each connection one of HTTP/2, without TLS by prior knowledge.
+	// What the server says it has not begun (GOAWAY, RFC 9113 section 6.8) is sent
+	// again on another connection, as every client does, and counted as a reconnect.
+	HTTP2 bool
 	// Host is the name of the Service that the request is for; URL's own host if empty.
 	Host   string
 	Method string
@@ -61,8 +69,8 @@ type LoadRequest struct {
 	Body               []byte
 }
 
-// Load sends requests and counts every answer. It speaks HTTP/1.1 itself: what Go's
-// client would quietly try again is a failure here. Only a connection that was
+// Load sends requests and counts every answer. It speaks HTTP/1.1 itself, and
+// HTTP/2 on connections of its own: what Go's client would quietly try again is a failure here. Only a connection that was
 // closed before a request was written to it is replaced without being counted.
 type Load struct {
 	o       LoadOptions
@@ -112,11 +120,11 @@ type Report struct {
 func StartLoad(t TB, o LoadOptions) *Load {
 	t.Helper()
 	target, err := url.Parse(o.URL)
-	if err != nil || target.Scheme != "http" || target.Host == "" {
-		t.Fatalf("load: %q is no http:// URL", o.URL)
+	if err != nil || target.Host == "" || target.Scheme != "http" && (target.Scheme != "https" || o.TLS == nil) {
+		t.Fatalf("load: %q is neither a http:// URL nor a https:// one with TLS", o.URL)
 	}
 	if target.Port() == "" {
-		target.Host = net.JoinHostPort(target.Hostname(), "80")
+		target.Host = net.JoinHostPort(target.Hostname(), map[string]string{"http": "80", "https": "443"}[target.Scheme])
 	}
 	if o.Host == "" {
 		o.Host = target.Host
@@ -265,8 +273,18 @@ func (l *Load) schedule() {
 
 // connection is a worker's, if it has one.
 type connection struct {
-	net.Conn
-	reader *bufio.Reader
+	net.Conn // the TCP connection, or the TLS one on it
+	tcp      net.Conn
+	reader   *bufio.Reader
+	http2    *http.ClientConn // nil for HTTP/1.1
+}
+
+// Close ends the connection at once.
+func (c *connection) Close() error {
+	if c.http2 != nil {
+		return c.http2.Close()
+	}
+	return c.Conn.Close()
 }
 
 func (l *Load) work() {
@@ -303,13 +321,14 @@ func (l *Load) one(due time.Time, c *connection) *connection {
 		c = nil
 	}
 	if c == nil {
-		dialer := net.Dialer{Timeout: l.o.Timeout}
-		raw, err := dialer.DialContext(context.Background(), "tcp", l.target.Host)
-		if err != nil {
+		var err error
+		if c, err = l.connect(); err != nil {
 			l.fail(due, "connecting: "+errorName(err), err.Error())
 			return nil
 		}
-		c = &connection{Conn: raw, reader: bufio.NewReader(raw)}
+	}
+	if c.http2 != nil {
+		return l.oneHTTP2(due, c, number)
 	}
 	_ = c.SetDeadline(time.Now().Add(l.o.Timeout))
 	request, method := l.request(number)
@@ -342,12 +361,49 @@ func (l *Load) one(due time.Time, c *connection) *connection {
 	return c
 }
 
+// connect opens a connection for a worker.
+func (l *Load) connect() (*connection, error) {
+	if l.o.HTTP2 {
+		return l.connectHTTP2()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), l.o.Timeout)
+	defer cancel()
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.target.Host)
+	if err != nil {
+		return nil, err
+	}
+	if l.target.Scheme == "http" {
+		return &connection{Conn: raw, tcp: raw, reader: bufio.NewReader(raw)}, nil
+	}
+	secured := tls.Client(raw, l.tlsConfig())
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return &connection{Conn: secured, tcp: raw, reader: bufio.NewReader(secured)}, nil
+}
+
+// tlsConfig is the load's, with the server name that it asks for.
+func (l *Load) tlsConfig() *tls.Config {
+	config := l.o.TLS.Clone()
+	if config.ServerName == "" {
+		config.ServerName = l.o.Host
+		if host, _, err := net.SplitHostPort(l.o.Host); err == nil {
+			config.ServerName = host
+		}
+	}
+	return config
+}
+
 // gone says whether the peer has closed the connection, without waiting.
 func (c *connection) gone() bool {
+	if c.http2 != nil {
+		return c.http2.Available() == 0
+	}
 	if c.reader.Buffered() > 0 {
 		return true // an answer to nothing
 	}
-	tcp, ok := c.Conn.(*net.TCPConn)
+	tcp, ok := c.tcp.(*net.TCPConn)
 	if !ok {
 		return false
 	}
@@ -365,26 +421,33 @@ func (c *connection) gone() bool {
 	return gone || err != nil
 }
 
-func (l *Load) request(n int64) (text []byte, method string) {
+// next is the n-th request, with what Next leaves empty.
+func (l *Load) next(n int64) LoadRequest {
 	r := LoadRequest{}
 	if l.o.Next != nil {
 		r = l.o.Next(n)
 	}
-	method = cmp.Or(r.Method, l.o.Method)
-	body := r.Body
-	if body == nil {
-		body = l.o.Body
+	r.Method = cmp.Or(r.Method, l.o.Method)
+	r.Path = cmp.Or(r.Path, l.target.RequestURI())
+	r.Host = cmp.Or(r.Host, l.o.Host)
+	if r.Body == nil {
+		r.Body = l.o.Body
 	}
+	return r
+}
+
+func (l *Load) request(n int64) (text []byte, method string) {
+	r := l.next(n)
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", method, cmp.Or(r.Path, l.target.RequestURI()), cmp.Or(r.Host, l.o.Host))
+	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.Path, r.Host)
 	_ = l.o.Header.Write(&b)
 	_ = r.Header.Write(&b)
-	if len(body) > 0 || method == http.MethodPost || method == http.MethodPut || method == http.MethodPatch {
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	if len(r.Body) > 0 || r.Method == http.MethodPost || r.Method == http.MethodPut || r.Method == http.MethodPatch {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(r.Body))
 	}
 	b.WriteString("\r\n")
-	b.Write(body)
-	return b.Bytes(), method
+	b.Write(r.Body)
+	return b.Bytes(), r.Method
 }
 
 func (l *Load) fail(due time.Time, cause, example string) {

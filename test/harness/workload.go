@@ -27,13 +27,15 @@ import (
 
 // Backend is what the workloads answer on every path but /healthz: who answers,
 // and what it was asked. /slow?ms= answers late, /status?code= with that status,
-// and /healthz "ok", or 503 after [Workload.SetHealthy] has said so.
+// and /healthz "ok", or 503 after [Workload.SetHealthy] has said so. Those in Go
+// take websockets on /websocket; see [DialWebsocket].
 type Backend struct {
 	Platform string            `json:"platform"`
 	ID       string            `json:"id"`
 	Zone     string            `json:"zone"`
 	PID      int               `json:"pid"`
 	Runtime  string            `json:"runtime"`
+	Remote   string            `json:"remote"` // whom it takes for its client: an IP address
 	Method   string            `json:"method"`
 	Path     string            `json:"path"`
 	Body     int               `json:"body"` // its length
@@ -66,6 +68,9 @@ type WorkloadOptions struct {
 	// Workers is how many requests PHP works on at a time; 4 if zero. (nginx
 	// takes as many as come and queues them for php-fpm; `php -S` does not queue.)
 	Workers int
+	// RealIPFrom are the ranges (CIDR) whose X-Forwarded-For nginx believes
+	// (set_real_ip_from), so that PHP's REMOTE_ADDR is the first address before them.
+	RealIPFrom []string
 	// KeepAlive is how long nginx keeps an idle connection: its own default, 75 s,
 	// if zero.
 	KeepAlive time.Duration
@@ -294,7 +299,13 @@ catch_workers_output = yes
 	if keepAlive == 0 {
 		keepAlive = 75 * time.Second
 	}
-	listen := w.address
+	listen, realIP := w.address, ""
+	for _, from := range w.o.RealIPFrom {
+		realIP += "set_real_ip_from " + from + "; "
+	}
+	if realIP != "" {
+		realIP += "real_ip_header X-Forwarded-For; real_ip_recursive on;"
+	}
 	nginx := w.write(t, "nginx.conf", []byte(fmt.Sprintf(`daemon off;
 worker_processes 1;
 pid %[1]s/nginx.pid;
@@ -310,6 +321,7 @@ http {
   proxy_temp_path %[1]s/proxy;
   scgi_temp_path %[1]s/scgi;
   uwsgi_temp_path %[1]s/uwsgi;
+  %[7]s
   server {
     listen %[2]s;
     location / {
@@ -326,7 +338,7 @@ http {
     }
   }
 }
-`, w.dir, listen, socket, keepAlive.Milliseconds(), nginxUser(), script)))
+`, w.dir, listen, socket, keepAlive.Milliseconds(), nginxUser(), script, realIP)))
 
 	// Both masters end their workers when they are asked to end, not when they are killed.
 	php := Start(t, Command{
@@ -446,6 +458,10 @@ func (w *Workload) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(out, "ok\n")
 		return
 	}
+	if r.URL.Path == websocketPath && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		w.serveWebsocket(out, r)
+		return
+	}
 	body, _ := io.Copy(io.Discard, r.Body)
 	number := func(name string, otherwise int) int {
 		if n, err := strconv.Atoi(r.URL.Query().Get(name)); err == nil {
@@ -474,10 +490,11 @@ func (w *Workload) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	case "/status":
 		out.WriteHeader(min(max(number("code", 200), 200), 599))
 	}
+	remote, _, _ := net.SplitHostPort(r.RemoteAddr)
 	w.served.Add(1)
 	_ = json.NewEncoder(out).Encode(Backend{
 		Platform: w.o.Platform, ID: w.o.ID, Zone: w.o.Zone, PID: os.Getpid(), Runtime: runtime.Version(),
-		Method: r.Method, Path: r.URL.Path, Body: int(body), Headers: headers,
+		Remote: remote, Method: r.Method, Path: r.URL.Path, Body: int(body), Headers: headers,
 	})
 }
 

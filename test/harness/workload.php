@@ -36,6 +36,7 @@ echo json_encode([
     'zone' => getenv('WORKLOAD_ZONE'),
     'pid' => getmypid(),
     'runtime' => 'php ' . PHP_VERSION . ' ' . PHP_SAPI,
+    'remote' => $_SERVER['REMOTE_ADDR'] ?? '',
     'method' => $_SERVER['REQUEST_METHOD'],
     'path' => $path,
     'body' => strlen(file_get_contents('php://input')),
