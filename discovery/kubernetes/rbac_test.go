@@ -15,13 +15,13 @@ import (
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
-// clusterRole returns the rights that the manifests give in the whole cluster,
-// as "group/resource verb".
-func clusterRole(t *testing.T) map[string]bool {
+// clusterRole returns the rights that the ClusterRole in a manifest gives, as
+// "group/resource verb".
+func clusterRole(t *testing.T, file string) map[string]bool {
 	t.Helper()
 	root, err := harness.Root()
 	require.NoError(t, err)
-	text, err := os.ReadFile(filepath.Join(root, "manifests", "install", "rbac.yaml")) //nolint:gosec // the repository's own
+	text, err := os.ReadFile(filepath.Join(root, "manifests", "install", file)) //nolint:gosec // the repository's own
 	require.NoError(t, err)
 	out := make(map[string]bool)
 	for document := range strings.SplitSeq(string(text), "\n---\n") {
@@ -47,11 +47,15 @@ func clusterRole(t *testing.T) map[string]bool {
 // nothing needs is too much.
 func TestRBACOfKinds(t *testing.T) {
 	t.Parallel()
-	rights := clusterRole(t)
+	rights := clusterRole(t, "rbac.yaml")
 	policies := policyKinds()
 	for _, k := range objects.Kinds() {
-		if k.Name == "Secret" {
-			continue // by a role of their own
+		if k.Name == "Secret" { // by a role of their own, which nothing binds in the whole cluster
+			for right := range rights {
+				require.False(t, strings.HasPrefix(right, "/secrets "), right)
+			}
+			require.Equal(t, map[string]bool{"/secrets list": true, "/secrets watch": true}, clusterRole(t, "gateway-secrets.yaml"))
+			continue
 		}
 		group, _, found := strings.Cut(k.APIVersion, "/")
 		if !found {

@@ -253,7 +253,7 @@ func odd() []verdict {
 
 func verdicts() []verdict {
 	var out []verdict
-	for _, of := range [][]verdict{trafficShifts(), trafficPolicies(), externalServices(), meshes(), routes(), odd()} {
+	for _, of := range [][]verdict{trafficShifts(), trafficPolicies(), externalServices(), meshes(), routes(), gatewayClasses(), gateways(), gatewayPolicies(), certificates(), namespaces(), odd()} {
 		out = append(out, of...)
 	}
 	return out
