@@ -137,13 +137,13 @@ func namespaceLabels(r catalog.Reader, namespace string) labels.Set {
 	return out
 }
 
-// routeHostnames returns the host names of a route that are names, in lower case, and
+// routeHostnames returns the host names of a route that are right, sorted, and
 // whether it gives any at all: one that gives wrong names only has none, not all.
 func routeHostnames(o *discovery.Object) (names []string, given bool) {
 	all := hostnamesOf(o)
 	for _, h := range all {
-		if name, ok := normalHostname(string(h)); ok {
-			names = append(names, name)
+		if isRouteHostname(string(h)) {
+			names = append(names, string(h))
 		}
 	}
 	slices.Sort(names)

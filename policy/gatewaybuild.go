@@ -1,10 +1,303 @@
 package policy
 
 import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
 // BuildGateway returns what a Gateway means, nil for one that does not exist,
-// that is of another controller's class, or that has no right listener.
-func BuildGateway(catalog.Reader, discovery.Key) *Gateway { return nil }
+// that is of another controller's class, or that has no right listener. It
+// reads what its routes read, and the rows of kinds Gateway, GatewayClass,
+// GatewayPolicy, TrafficPolicy, Mesh, Secret, Namespace and ReferenceGrant.
+func BuildGateway(r catalog.Reader, key discovery.Key) *Gateway {
+	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: kindGateway, Key: key}.String())
+	if !ok {
+		return nil
+	}
+	g := readGateway(r, o)
+	if g == nil || !g.accepted() {
+		return nil
+	}
+	b := &gatewayBuilder{r: r, gateway: g, routes: gatewayRoutes(r, g)}
+	m := &Gateway{Key: key, Certificates: g.certificates, Provenance: []discovery.ObjectRef{o.Ref()}}
+	if g.class != nil {
+		m.Provenance = append(m.Provenance, g.class.Ref())
+	}
+	var policies []discovery.ObjectRef
+	for _, listeners := range g.ports() {
+		p := b.port(listeners)
+		for _, ref := range p.Settings.From {
+			policies = append(policies, ref)
+		}
+		m.Ports = append(m.Ports, p)
+	}
+	m.Provenance = append(m.Provenance, sortedRefs(policies)...)
+	return m
+}
+
+// ports returns the listeners that are in force by their ports, the ports by
+// number and the listeners of each by how specific their names are.
+func (m *gatewayMeaning) ports() [][]*listenerMeaning {
+	by := make(map[uint16][]*listenerMeaning)
+	for _, l := range m.listeners {
+		if l.inForce() {
+			by[l.port] = append(by[l.port], l)
+		}
+	}
+	var out [][]*listenerMeaning
+	for _, number := range slices.Sorted(maps.Keys(by)) {
+		slices.SortFunc(by[number], func(a, b *listenerMeaning) int { return compareHostnames(a.hostname, b.hostname) })
+		out = append(out, by[number])
+	}
+	return out
+}
+
+// gatewayBuilder makes the model of a Gateway.
+type gatewayBuilder struct {
+	r       catalog.Reader
+	gateway *gatewayMeaning
+	routes  []*gatewayRoute
+}
+
+// port returns a port with its listeners, which are in the order of the model.
+func (b *gatewayBuilder) port(listeners []*listenerMeaning) GatewayPort {
+	p := GatewayPort{Number: listeners[0].port}
+	p.Protocol, _ = listeners[0].listenerProtocol()
+	for _, l := range listeners {
+		out := GatewayListener{
+			Name: l.name, Hostname: l.hostname, Terminates: l.terminates, Certificates: l.certificates, IsHTTP: l.isHTTP(),
+		}
+		owned := ownership{l, listeners}
+		if out.IsHTTP {
+			out.Hosts = b.hosts(l, owned)
+			if p.Protocol == ListenTLS {
+				out.Hosts = append(out.Hosts, owned.misdirected()...)
+			}
+			slices.SortFunc(out.Hosts, func(a, b GatewayHost) int { return cmp.Compare(a.Domain, b.Domain) })
+		} else {
+			out.TCP, out.Provenance = b.connections(l, owned)
+		}
+		p.Listeners = append(p.Listeners, out)
+	}
+	return p
+}
+
+// ownership knows which names a listener leaves to others of its port.
+type ownership struct {
+	self *listenerMeaning
+	port []*listenerMeaning
+}
+
+// has reports whether a name that the listener and a route have in common is
+// the listener's: no more specific one takes it in (GatewaySpec.listeners,
+// "General Listener behavior").
+func (o ownership) has(name string) bool {
+	return !slices.ContainsFunc(o.port, func(other *listenerMeaning) bool {
+		return other != o.self && covers(o.self.hostname, other.hostname) && covers(other.hostname, name)
+	})
+}
+
+// misdirected returns the hosts of the port's other listeners.
+func (o ownership) misdirected() []GatewayHost {
+	var out []GatewayHost
+	for _, other := range o.port {
+		if other != o.self {
+			out = append(out, GatewayHost{Domain: domainOf(other.hostname), Misdirected: true})
+		}
+	}
+	return out
+}
+
+// domainOf returns a host name as the domain of a host.
+func domainOf(hostname string) string { return cmp.Or(hostname, "*") }
+
+// heldRoute is a route that holds at a listener.
+type heldRoute struct {
+	*gatewayRoute
+	// from is where its rules come from, and rules are they, with their settings.
+	rules []rankedRule
+	used  []discovery.ObjectRef
+}
+
+// hosts returns what a listener does with requests: a host for every name that
+// routes have there, and for the listener's own.
+//
+// A request goes by the rules of every route one of whose names takes it in,
+// those of the more specific name first (spec of HTTPRouteSpec.hostnames). A host
+// with a name therefore has the rules of the less specific names too, after its own.
+func (b *gatewayBuilder) hosts(l *listenerMeaning, owned ownership) []GatewayHost {
+	at := map[string][]*heldRoute{l.hostname: nil}
+	for _, a := range b.routes {
+		if names := a.at(l); len(names) > 0 && a.meaning().holds() {
+			held := b.hold(a, l)
+			for _, name := range names {
+				at[name] = append(at[name], held)
+			}
+		}
+	}
+	var out []GatewayHost
+	for _, name := range slices.Sorted(maps.Keys(at)) {
+		if name == l.hostname || owned.has(name) {
+			out = append(out, GatewayHost{Domain: domainOf(name), HTTPRoutes: mergeHost(name, at)})
+		}
+	}
+	return out
+}
+
+// hold reads the rules of a route with what policies say of them at a listener.
+func (b *gatewayBuilder) hold(a *gatewayRoute, l *listenerMeaning) *heldRoute {
+	m := a.meaning()
+	out := &heldRoute{gatewayRoute: a, rules: slices.Clone(m.http), used: slices.Clone(m.used)}
+	settings := make(map[string]Settings)
+	for i := range out.rules {
+		rule := &out.rules[i]
+		s, ok := settings[rule.Name]
+		if !ok {
+			s = ruleListenerSettings(b.r, a.object, rule.Name, b.gateway.object.Key, l.name)
+			settings[rule.Name] = s
+			for _, ref := range s.From {
+				out.used = append(out.used, ref)
+			}
+		}
+		rule.Settings = s
+		if rule.Sessions() != nil {
+			rule.Backends = withoutFailover(rule.Backends)
+		}
+	}
+	return out
+}
+
+// mergeHost merges the rules of all routes that have a name at a listener, or
+// a wildcard of it. at has the routes by the names that they have there.
+func mergeHost(name string, at map[string][]*heldRoute) HTTPRoutes {
+	var routes []*heldRoute
+	for _, wider := range widening(name) {
+		for _, a := range at[wider] {
+			if !slices.Contains(routes, a) {
+				routes = append(routes, a)
+			}
+		}
+	}
+	// Of two names that a listener narrows to the same one, the one that the
+	// route gives counts. The sort is stable, and routes come by age.
+	rank := func(a *heldRoute) int { return specificity(name, a.hostnames) }
+	slices.SortStableFunc(routes, func(a, b *heldRoute) int {
+		return cmp.Or(cmp.Compare(rank(b), rank(a)), compareAge(a.object, b.object))
+	})
+	var out HTTPRoutes
+	var from provenance
+	for rest := routes; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && rank(rest[n]) == rank(rest[0]) {
+			n++
+		}
+		var rules []*rankedRule
+		for _, a := range rest[:n] {
+			from.routes = append(from.routes, a.object.Ref())
+			from.used = append(from.used, a.used...)
+			for i := range a.rules {
+				rules = append(rules, &a.rules[i])
+			}
+		}
+		sortRules(rules)
+		for _, rule := range rules {
+			out.Rules = append(out.Rules, rule.Rule)
+		}
+		rest = rest[n:]
+	}
+	out.Provenance = from.list()
+	return out
+}
+
+// widening returns a host name and every wildcard that takes it in, down to "".
+func widening(name string) []string {
+	out := []string{name}
+	if name == "" {
+		return out
+	}
+	for rest, more := strings.TrimPrefix(name, "*."), true; more; {
+		if _, rest, more = strings.Cut(rest, "."); more {
+			out = append(out, "*."+rest)
+		}
+	}
+	return append(out, "")
+}
+
+// exactName is more than the length of any wildcard.
+const exactName = 1 << 10
+
+// specificity says how specific the best of a route's names is that takes in a
+// name: exact ones before wildcards, longer ones before shorter ones, none at last.
+func specificity(name string, hostnames []string) int {
+	best := 0
+	for _, h := range hostnames {
+		switch {
+		case !covers(h, name):
+		case h[0] == '*':
+			best = max(best, len(h))
+		default:
+			return exactName
+		}
+	}
+	return best
+}
+
+// connections returns what a listener does with connections: those of the names
+// that TLSRoutes give go there, all others by the oldest TCPRoute.
+func (b *gatewayBuilder) connections(l *listenerMeaning, owned ownership) ([]TCPRule, []discovery.ObjectRef) {
+	var out []TCPRule
+	var from provenance
+	var named []serverNames
+	var all *gatewayRoute
+	for _, a := range b.routes {
+		names := a.at(l)
+		if len(names) == 0 || len(a.meaning().tcp) == 0 {
+			continue
+		}
+		switch a.object.Kind {
+		case "TLSRoute":
+			if names = slices.DeleteFunc(names, func(name string) bool { return !owned.has(name) }); len(names) > 0 {
+				named = append(named, serverNames{a.meaning().tcp[0], names})
+				from.add(a)
+			}
+		case "TCPRoute":
+			if all == nil { // a connection says nothing that rules could tell apart
+				all = a
+				from.add(a)
+			}
+		}
+	}
+	out = mergeServerNames(named)
+	if all != nil {
+		out = append(out, all.meaning().tcp[0])
+	}
+	for i := range out {
+		rule := &out[i]
+		for _, a := range b.routes {
+			if a.object.Ref() == rule.Route {
+				rule.Settings = ruleListenerSettings(b.r, a.object, rule.Name, b.gateway.object.Key, l.name)
+				from.settings(rule.Settings)
+			}
+		}
+	}
+	return out, from.list()
+}
+
+// add notes a route and what it refers to.
+func (p *provenance) add(a *gatewayRoute) {
+	p.routes = append(p.routes, a.object.Ref())
+	p.used = append(p.used, a.meaning().used...)
+}
+
+// ruleListenerSettings returns the sections that are effective for a rule of a
+// route ("" for one without a name) that is attached to a listener of a Gateway.
+func ruleListenerSettings(r catalog.Reader, route *discovery.Object, rule string, gateway discovery.Key, listener string) Settings {
+	sources := levels(r, route.Name(), rule)
+	sources = append(sources, levels(r, discovery.ObjectName{Kind: kindGateway, Key: gateway}, listener)...)
+	return effective(append(sources, meshDefaults(r)...), requests)
+}

@@ -203,23 +203,21 @@ func (m *gatewayMeaning) readHostname(l *listenerMeaning, name *gatewayv1.Hostna
 	if name == nil || *name == "" {
 		return
 	}
-	host, ok := normalHostname(string(*name))
-	if !ok {
+	if !isRouteHostname(string(*name)) {
 		m.unsupported(l, ".hostname", fmt.Sprintf("%q is not a host name", *name), "write, for example, www.example.com or *.example.com")
 		return
 	}
-	l.hostname = host
+	l.hostname = string(*name)
 }
 
-// normalHostname returns a name of the Gateway API in lower case: an exact one
-// or one that begins with "*.", but no IP address.
-func normalHostname(name string) (string, bool) {
-	name = strings.ToLower(name)
+// isRouteHostname reports whether a name is a Hostname of the Gateway API: exact
+// or beginning with "*.", in lower case, and no IP address.
+func isRouteHostname(name string) bool {
 	rest, wildcard := strings.CutPrefix(name, "*.")
 	last := rest[strings.LastIndexByte(rest, '.')+1:]
 	// A top-level domain is never a number (RFC 3696, section 2): this is an address.
 	numeric := last != "" && strings.Trim(last, "0123456789") == ""
-	return name, isHostname(rest) && !(numeric && !wildcard)
+	return isHostname(rest) && (wildcard || !numeric)
 }
 
 func (m *gatewayMeaning) readTLSMode(l *listenerMeaning, in *gatewayv1.Listener) {

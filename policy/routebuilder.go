@@ -117,7 +117,7 @@ func (b *routeBuilder) uses(ref discovery.ObjectRef) { b.used = append(b.used, r
 func (b *routeBuilder) hostnames(names []gatewayv1.Hostname) {
 	if b.parent.Kind == kindGateway {
 		for i, name := range names {
-			if _, ok := normalHostname(string(name)); !ok {
+			if !isRouteHostname(string(name)) {
 				b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, fmt.Sprintf("spec.hostnames[%d]", i),
 					fmt.Sprintf("%q is not a host name", name), "write, for example, www.example.com or *.example.com")
 			}

@@ -16,13 +16,12 @@ func (b *routeBuilder) tlsRoute(s *gatewayv1.TLSRouteSpec) {
 	b.countConnectionRules(len(s.Rules))
 	var names []string
 	for i, h := range s.Hostnames {
-		name, ok := normalHostname(string(h))
-		if !ok {
+		if !isRouteHostname(string(h)) {
 			b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, fmt.Sprintf("spec.hostnames[%d]", i),
 				fmt.Sprintf("%q is not a host name", h), "write, for example, db.example.com or *.example.com")
 			continue
 		}
-		names = append(names, name)
+		names = append(names, string(h))
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
@@ -35,18 +34,34 @@ func (b *routeBuilder) tlsRoute(s *gatewayv1.TLSRouteSpec) {
 	}
 }
 
-// tlsRules merges TLSRoutes. A name that several have belongs to the first of
-// them. The more specific names come first: exact before wildcards, long
-// before short. So a route whose names are not neighbours in this order stands several times.
+// tlsRules merges TLSRoutes.
 func tlsRules(routes []*attachment) []TCPRule {
+	named := make([]serverNames, len(routes))
+	for i, a := range routes {
+		rule := a.meaning().tcp[0]
+		named[i] = serverNames{rule, rule.ServerNames}
+	}
+	return mergeServerNames(named)
+}
+
+// serverNames are the names whose connections a rule of a TLSRoute takes.
+type serverNames struct {
+	rule  TCPRule
+	names []string
+}
+
+// mergeServerNames merges rules in the order of who wins a tie. A name that several have belongs to the first of
+// them. The more specific names come first: exact before wildcards, long
+// before short. So a rule whose names are not neighbours in this order stands several times.
+func mergeServerNames(rules []serverNames) []TCPRule {
 	type named struct {
-		name  string
-		route int
+		name string
+		rule int
 	}
 	var names []named
 	taken := make(map[string]bool)
-	for i, a := range routes {
-		for _, name := range a.meaning().tcp[0].ServerNames {
+	for i := range rules {
+		for _, name := range rules[i].names {
 			if !taken[name] {
 				taken[name] = true
 				names = append(names, named{name, i})
@@ -59,11 +74,11 @@ func tlsRules(routes []*attachment) []TCPRule {
 	var out []TCPRule
 	last := -1
 	for _, n := range names {
-		if n.route != last {
-			rule := routes[n.route].meaning().tcp[0]
+		if n.rule != last {
+			rule := rules[n.rule].rule
 			rule.ServerNames = nil
 			out = append(out, rule)
-			last = n.route
+			last = n.rule
 		}
 		rule := &out[len(out)-1]
 		rule.ServerNames = append(rule.ServerNames, n.name)

@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"slices"
 
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Unit is what is compiled at once: a Service, an ExternalService, or the
-// parts of the mesh that belong to neither, as kind "Mesh".
+// Unit is what is compiled at once: a Service, an ExternalService, a Gateway, or
+// the parts of the mesh that belong to none, as kind "Mesh".
 type Unit = discovery.ObjectName
 
 // MeshUnit is the unit of what belongs to no Service.
@@ -19,7 +21,7 @@ func MeshUnit() Unit { return Unit{Kind: "Mesh", Key: discovery.Key{Name: v1alph
 func serviceUnit(k discovery.Key) Unit { return Unit{Kind: "Service", Key: k} }
 
 // Touched yields the units whose meaning a changed row may change: the inverse
-// of what BuildService, BuildExternal and BuildMesh read. It may yield a unit several
+// of what BuildService, BuildExternal, BuildGateway and BuildMesh read. It may yield a unit several
 // times and one that does not exist. r is the state after the change; before
 // and after are the row, nil where it is new or deleted.
 //
@@ -79,6 +81,24 @@ func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 		for e := range catalog.Objects.By(r, catalog.ByKind, "ExternalService") {
 			yield(e.Name())
 		}
+		for g := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+			yield(g.Name())
+		}
+	case kindGateway:
+		yield(o.Name())
+	case kindGatewayClass, kindSecret:
+		for g := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
+			if g.Kind == kindGateway {
+				yield(g.Name())
+			}
+		}
+	case kindNamespace:
+		// Its labels decide whose routes a listener with a selector lets in.
+		for g := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+			if selectsNamespaces(g) {
+				yield(g.Name())
+			}
+		}
 	case "ExternalService":
 		yield(o.Name())
 		for _, host := range o.Hosts {
@@ -88,12 +108,17 @@ func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 		}
 		Referrers(r, o.Name(), yield)
 	case "ReferenceGrant":
-		// Rare, and it may concern every route that refers into its namespace.
+		// Rare, and it may concern every route and Gateway that refers into its namespace.
 		for _, kind := range routeKinds {
 			for route := range catalog.Objects.By(r, catalog.ByKind, kind) {
 				if route.Namespace != o.Namespace && slices.ContainsFunc(route.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace }) {
 					touchedByRefs(r, route, yield)
 				}
+			}
+		}
+		for g := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+			if g.Namespace != o.Namespace && slices.ContainsFunc(g.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace }) {
+				yield(g.Name())
 			}
 		}
 	case "ConfigMap":
@@ -111,7 +136,7 @@ var routeKinds = []string{"HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"}
 func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 	for _, ref := range o.Refs {
 		switch ref.Kind {
-		case "Service", "ExternalService":
+		case "Service", "ExternalService", kindGateway:
 			yield(ref)
 		case "InstanceGroup":
 			if g, ok := catalog.InstanceGroups.Get(r, ref.Key.String()); ok {
@@ -125,8 +150,8 @@ func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 	}
 }
 
-// Referrers yields the Services that routes send to what is named, or to a
-// part of it: what names an InstanceGroup reads the ports of its Service.
+// Referrers yields the Services and Gateways whose routes send to what is named,
+// or to a part of it: what names an InstanceGroup reads the ports of its Service.
 func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(Unit)) {
 	if name.Kind == "Service" {
 		for g := range catalog.InstanceGroups.By(r, catalog.ByService, name.Key.String()) {
@@ -138,6 +163,14 @@ func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(Unit)) {
 			touchedByRefs(r, o, yield)
 		}
 	}
+}
+
+// selectsNamespaces reports whether a listener of a Gateway lets in routes by the labels of their namespaces.
+func selectsNamespaces(o *discovery.Object) bool {
+	g, ok := o.Spec.(*gatewayv1.Gateway)
+	return ok && slices.ContainsFunc(g.Spec.Listeners, func(l gatewayv1.Listener) bool {
+		return l.AllowedRoutes != nil && l.AllowedRoutes.Namespaces != nil && l.AllowedRoutes.Namespaces.Selector != nil
+	})
 }
 
 // Shape returns a comparable text of what routes of other Services read of a
