@@ -35,7 +35,9 @@ type evaluation struct {
 	reader   catalog.Reader
 	req      Request
 	services map[discovery.Key]*policy.Service
-	out      *Explanation
+	// secure is true for a client of a Gateway that makes TLS.
+	secure bool
+	out    *Explanation
 }
 
 func (e *evaluation) evaluate() {
@@ -85,11 +87,15 @@ func (e *evaluation) service(k discovery.Key) *policy.Service {
 
 // servicePort evaluates a request to an HTTP port of a Service.
 func (e *evaluation) servicePort(h *hostFound) {
-	routes := h.routes
-	if routes == nil {
+	if h.routes == nil {
 		e.defaultRoute(h)
 		return
 	}
+	e.rules(h.routes, fmt.Sprintf("attached to port %d of Service %s", h.port.Number, h.Service))
+}
+
+// rules evaluates a request that routes are to take, which where says the place of.
+func (e *evaluation) rules(routes *policy.HTTPRoutes, where string) {
 	var chosen *policy.Rule
 	for i := range routes.Rules {
 		rule := &routes.Rules[i]
@@ -104,8 +110,10 @@ func (e *evaluation) servicePort(h *hostFound) {
 		}
 	}
 	if chosen == nil {
-		e.out.Answer = e.answer(404, fmt.Sprintf("none of the %d matches of the routes attached to port %d of Service %s matches the request",
-			len(routes.Rules), h.port.Number, h.Service))
+		e.out.Answer = e.answer(404, fmt.Sprintf("none of the %d matches of the routes %s matches the request", len(routes.Rules), where))
+		if len(routes.Rules) == 0 {
+			e.out.Answer.Because = "there is no rule " + where
+		}
 		return
 	}
 	rule := ruleOf(chosen)
@@ -174,6 +182,9 @@ func (e *evaluation) apply(rule *policy.Rule) {
 	if f.Redirect != nil {
 		out.Timeouts, out.Retry, out.SessionPersistence = nil, nil, nil
 		status, location := e.redirect(rule, e.out.VirtualHost.Port)
+		if e.out.Gateway != nil {
+			status, location = e.redirectOutside(rule, e.out.VirtualHost.Port)
+		}
 		out.Answer = e.answer(status, "the rule's RequestRedirect filter")
 		out.Answer.Location = location
 		e.decorate(&f.Response)

@@ -14,6 +14,8 @@ import (
 type Explanation struct {
 	From    Workload `json:"from"`
 	Request Message  `json:"request"`
+	// Gateway that the request comes in at, nil for a request of a workload.
+	Gateway *Gateway `json:"gateway,omitempty"`
 	// VirtualHost is who the request's host means.
 	VirtualHost *VirtualHost `json:"virtualHost,omitempty"`
 	// Rule is the match of the rule that the request takes; absent for the
@@ -59,10 +61,12 @@ type VirtualHost struct {
 	// Service or ExternalService is "namespace/name"; both are empty for a host that nobody has.
 	Service         string `json:"service,omitempty"`
 	ExternalService string `json:"externalService,omitempty"`
-	Port            uint16 `json:"port,omitempty"`
-	Protocol        string `json:"protocol,omitempty"`
+	// Host is the name that a listener of a Gateway has routes for, with a wildcard where they have one; "*" for any.
+	Host     string `json:"host,omitempty"`
+	Port     uint16 `json:"port,omitempty"`
+	Protocol string `json:"protocol,omitempty"`
 	// Routes says whose routes hold: producer (of the Service's namespace), consumer (of the
-	// caller's), or default for none.
+	// caller's), gateway for those at a listener, or default for none.
 	Routes string `json:"routes,omitempty"`
 	// Because says why it is this one, or none.
 	Because string `json:"because"`
@@ -101,6 +105,7 @@ type OtherRule struct {
 
 // Answer is what the mesh itself answers.
 type Answer struct {
+	// Status is 0 where the connection is closed without an answer.
 	Status int `json:"status"`
 	// GRPCStatus is the code that a caller who speaks gRPC gets.
 	GRPCStatus *int   `json:"grpcStatus,omitempty"`
@@ -110,7 +115,7 @@ type Answer struct {
 
 // Error reports whether the answer is a failure to the caller.
 func (a *Answer) Error() bool {
-	return a.Status >= 400 || (a.GRPCStatus != nil && *a.GRPCStatus != 0)
+	return a.Status == 0 || a.Status >= 400 || (a.GRPCStatus != nil && *a.GRPCStatus != 0)
 }
 
 // Fails reports whether the mesh answers the request with an error, whichever
@@ -264,9 +269,14 @@ type Policy struct {
 
 // Envoy names resources and parts of them.
 type Envoy struct {
-	// Listener is "" where the caller's proxy is not known.
-	Listener    string `json:"listener,omitempty"`
-	RouteConfig string `json:"routeConfig"`
+	// Listener is "" where the caller's proxy is not known. Listeners are those of
+	// a Gateway's proxies, each once.
+	Listener  string   `json:"listener,omitempty"`
+	Listeners []string `json:"listeners,omitempty"`
+	// Certificates that the listener offers to clients, by name.
+	Certificates []string `json:"certificates,omitempty"`
+	// RouteConfig is "" where no request is looked at.
+	RouteConfig string `json:"routeConfig,omitempty"`
 	VirtualHost string `json:"virtualHost,omitempty"`
 	// Routes of the virtual host that the request takes: one.
 	Routes []string `json:"routes,omitempty"`

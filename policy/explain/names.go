@@ -77,3 +77,13 @@ func clusterName(b *policy.Backend, t policy.Target) (named, own, standby string
 	}
 	return own, own, ""
 }
+
+// gatewayRouteConfig returns the route configuration of a port, or of a
+// listener of a port with TLS.
+func gatewayRouteConfig(gateway discovery.Key, p *policy.GatewayPort, l *policy.GatewayListener) string {
+	name := fmt.Sprintf("gateway.%s.%s.%d", gateway.Namespace, gateway.Name, p.Number)
+	if p.Protocol == policy.ListenTLS {
+		name += "." + l.Name
+	}
+	return name
+}

@@ -3,8 +3,12 @@ package explain
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/causeway-mesh/causeway/discovery"
 )
 
 // Workload is who asks. What the mesh does depends on no more of it than this.
@@ -36,22 +40,84 @@ type Request struct {
 	Headers []Header
 }
 
+// GatewayRequest is an HTTP request as it comes in at a Gateway from outside.
+// Its From is the Gateway's own proxy.
+type GatewayRequest struct {
+	Request
+	Gateway discovery.Key
+	// Port that the client calls.
+	Port uint16
+	// Secure is true for https, and ServerName what the client then asks for (SNI), in lower case.
+	Secure     bool
+	ServerName string
+	// Client is the address that the Gateway is called from; the zero value for one that is not known.
+	Client netip.Addr
+}
+
 // ParseRequest makes a request of what a caller would write: a URL and
 // headers. A header Host replaces the URL's own.
 func ParseRequest(from Workload, method, url string, headers []Header) (Request, error) {
-	req := Request{From: from, Method: method}
-	if !isToken(method) {
-		return req, fmt.Errorf("%q is not a method, such as GET or POST", method)
-	}
 	scheme, rest, ok := strings.Cut(url, "://")
 	switch {
 	case !ok:
 		rest = url
 	case strings.EqualFold(scheme, "https"):
-		return req, fmt.Errorf("%s: the mesh cannot look into TLS that the workload makes itself: "+
+		return Request{}, fmt.Errorf("%s: the mesh cannot look into TLS that the workload makes itself: "+
 			"ask for http:// and let the mesh make TLS to the target (ExternalService, BackendTLSPolicy)", url)
 	case !strings.EqualFold(scheme, "http"):
-		return req, fmt.Errorf("%s: scheme %q is not http", url, scheme)
+		return Request{}, fmt.Errorf("%s: scheme %q is not http", url, scheme)
+	}
+	req, err := parseRequest(method, url, rest, headers)
+	req.From = from
+	return req, err
+}
+
+// ParseGatewayRequest is ParseRequest for a client of a Gateway: the scheme and
+// the port of the URL say which listeners could take the request. The server
+// name is the URL's host unless one is given.
+func ParseGatewayRequest(gateway discovery.Key, method, url, serverName string, headers []Header) (GatewayRequest, error) {
+	out := GatewayRequest{Gateway: gateway, Port: 80}
+	scheme, rest, ok := strings.Cut(url, "://")
+	switch {
+	case ok && strings.EqualFold(scheme, "https"):
+		out.Secure, out.Port = true, 443
+	case !ok || !strings.EqualFold(scheme, "http"):
+		return out, fmt.Errorf("%s: write http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH", url)
+	}
+	host, err := parseRequest(method, url, rest, nil)
+	if err != nil {
+		return out, err
+	}
+	name, port := splitHost(host.Host)
+	if port != "" {
+		n, err := strconv.ParseUint(port[1:], 10, 16)
+		if err != nil || n == 0 {
+			return out, fmt.Errorf("%s: %q is not a port", url, port[1:])
+		}
+		out.Port = uint16(n)
+	}
+	if out.Request, err = parseRequest(method, url, rest, headers); err != nil {
+		return out, err
+	}
+	switch {
+	case serverName != "" && !out.Secure:
+		return out, fmt.Errorf("%s: only https has a server name (SNI)", url)
+	case serverName != "":
+		out.ServerName = strings.ToLower(strings.TrimSuffix(serverName, "."))
+	case out.Secure:
+		// A client does not send an address as a server name (RFC 6066, section 3).
+		if _, err := netip.ParseAddr(name); err != nil {
+			out.ServerName = strings.ToLower(strings.TrimSuffix(name, "."))
+		}
+	}
+	return out, nil
+}
+
+// parseRequest reads a URL without its scheme, and headers.
+func parseRequest(method, url, rest string, headers []Header) (Request, error) {
+	req := Request{Method: method}
+	if !isToken(method) {
+		return req, fmt.Errorf("%q is not a method, such as GET or POST", method)
 	}
 	rest, _, _ = strings.Cut(rest, "#") // clients keep the fragment to themselves
 	end := strings.IndexAny(rest, "/?")

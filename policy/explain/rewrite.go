@@ -99,3 +99,26 @@ func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, locat
 	}
 	return int(r.Status), scheme + "://" + host + own + editPath(e.req.Path, r.Path, &rule.Match.Path)
 }
+
+// redirectOutside is redirect for clients of a Gateway, where a request's own
+// port says nothing: the listener's does, unless the filter names a scheme.
+func (e *evaluation) redirectOutside(rule *policy.Rule, listener uint16) (status int, location string) {
+	r := rule.Filters.Redirect
+	implied := map[string]uint16{"http": 80, "https": 443}
+	scheme, host, port := r.Scheme, r.Host, r.Port
+	if port == 0 {
+		if port = listener; scheme != "" {
+			port = implied[scheme]
+		}
+	}
+	if scheme == "" {
+		scheme = schemeOf(e.secure)
+	}
+	if host == "" {
+		host = e.req.Host
+	}
+	if port != implied[scheme] {
+		host += ":" + strconv.Itoa(int(port))
+	}
+	return int(r.Status), scheme + "://" + host + editPath(e.req.Path, r.Path, &rule.Match.Path)
+}

@@ -1,0 +1,74 @@
+package explain
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// unknownPeer stands for an address that was not stated: one that RFC 5737
+// keeps for examples.
+func unknownPeer() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
+
+// client says what is believed of what a request claims about its way, and
+// makes of its headers what rules and backends see. What clients may not say
+// is taken out, so that a rule cannot be reached by a header that is forged.
+func (e *evaluation) client(s *policy.GatewaySettings, peer netip.Addr) {
+	if !peer.IsValid() {
+		peer = unknownPeer()
+	}
+	peer = peer.Unmap()
+	hops := s.TrustedHops()
+	claimed, proto := e.req.header("x-forwarded-for"), e.req.header("x-forwarded-proto")
+	out := &Client{Peer: peer.String(), TrustedHops: hops, Address: peer.String(), ForwardedFor: peer.String(), ForwardedProto: schemeOf(e.secure)}
+	switch {
+	case hops == 0 && claimed != "":
+		out.Because = "nothing stands in front that adds to X-Forwarded-For (GatewayPolicy spec.inFront), so what the request says of it is dropped"
+	case hops == 0:
+		out.Because = "nothing stands in front that adds to X-Forwarded-For (GatewayPolicy spec.inFront)"
+	default:
+		var entries []string
+		for entry := range strings.SplitSeq(claimed, ",") {
+			if entry = strings.TrimSpace(entry); entry != "" {
+				entries = append(entries, entry)
+			}
+		}
+		out.Because = fmt.Sprintf("X-Forwarded-For has fewer than %d entries, so the request went round what stands in front", hops)
+		if n := len(entries) - int(hops); n >= 0 {
+			out.Because = fmt.Sprintf("entry %d from the right of X-Forwarded-For was written by the first of %d hops", hops, hops)
+			if a, err := netip.ParseAddr(entries[n]); err == nil {
+				out.Address = a.Unmap().String()
+			} else {
+				out.Because = fmt.Sprintf("entry %d from the right of X-Forwarded-For is no address", hops)
+			}
+		}
+		if claimed != "" {
+			out.ForwardedFor = claimed + "," + peer.String()
+		}
+		if proto != "" {
+			out.ForwardedProto = proto
+		}
+	}
+	e.out.Gateway.Client = out
+	var kept []Header
+	for _, h := range e.req.Headers {
+		if !e.internal(h.Name, hops > 0) {
+			kept = append(kept, h)
+		}
+	}
+	e.req.Headers = append(kept, Header{"x-forwarded-for", out.ForwardedFor}, Header{"x-forwarded-proto", out.ForwardedProto})
+}
+
+// internal reports whether clients of a Gateway may not say a header, or not
+// all of it.
+func (e *evaluation) internal(name string, trusted bool) bool {
+	switch name = strings.ToLower(name); name {
+	case "x-forwarded-for", "x-forwarded-proto":
+		return true // written anew
+	case "x-forwarded-host", "x-forwarded-port", "x-real-ip", "forwarded", requestID:
+		return !trusted
+	}
+	return strings.HasPrefix(name, "x-envoy-")
+}

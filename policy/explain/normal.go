@@ -1,0 +1,119 @@
+package explain
+
+import (
+	"slices"
+	"strings"
+)
+
+// admit does with a request what an edge proxy does before it looks for a
+// route: what two readers could understand in two ways is refused, and the path
+// is brought into its normal form (RFC 3986, section 6.2.2), so that nobody goes
+// round a rule by another spelling. It reports whether the request goes on.
+func (e *evaluation) admit() bool {
+	if !validPath(e.req.Path) {
+		e.out.Answer = e.answer(400, "a path starts with / and has no fragment (#), no space and no control character")
+		return false
+	}
+	if i := slices.IndexFunc(e.req.Headers, func(h Header) bool { return strings.Contains(h.Name, "_") }); i >= 0 {
+		e.out.Answer = e.answer(400, "header "+e.req.Headers[i].Name+" has an underscore, which PHP cannot tell from a hyphen")
+		return false
+	}
+	path, query, hasQuery := strings.Cut(e.req.Path, "?")
+	path = mergeSlashes(normalPath(path))
+	plain := unescapeSlashes(path)
+	if hasQuery {
+		plain += "?" + query
+		path += "?" + query
+	}
+	if plain == path {
+		e.req.Path = path
+		return true
+	}
+	if isGRPC(&e.req) {
+		e.out.Answer = e.answer(400, "the path has an escaped slash, and who speaks gRPC cannot be redirected")
+		return false
+	}
+	e.out.Answer = e.answer(307, "the path has an escaped slash: the client is sent to the path without")
+	e.out.Answer.Location = plain
+	return false
+}
+
+// normalPath resolves dots and backslashes, and decodes what needs no escape.
+func normalPath(path string) string {
+	var decoded strings.Builder
+	for i := 0; i < len(path); i++ {
+		c := path[i]
+		switch {
+		case c == '\\':
+			decoded.WriteByte('/')
+		case c == '%' && i+2 < len(path) && isHex(path[i+1]) && isHex(path[i+2]):
+			if b := unhex(path[i+1])<<4 | unhex(path[i+2]); isUnreserved(b) {
+				decoded.WriteByte(b)
+			} else {
+				decoded.WriteString(path[i : i+3])
+			}
+			i += 2
+		default:
+			decoded.WriteByte(c)
+		}
+	}
+	var out []string
+	elements := strings.Split(decoded.String()[1:], "/")
+	for i, element := range elements {
+		last := i == len(elements)-1
+		switch element {
+		case ".":
+			if last {
+				out = append(out, "")
+			}
+		case "..":
+			if len(out) > 0 {
+				out = out[:len(out)-1]
+			}
+			if last {
+				out = append(out, "")
+			}
+		default:
+			out = append(out, element)
+		}
+	}
+	return "/" + strings.Join(out, "/")
+}
+
+func mergeSlashes(path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	return path
+}
+
+// unescapeSlashes decodes the slashes of both kinds that are escaped.
+func unescapeSlashes(path string) string {
+	return strings.NewReplacer("%2F", "/", "%2f", "/", "%5C", `\`, "%5c", `\`).Replace(path)
+}
+
+func isHex(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+func unhex(c byte) byte {
+	switch {
+	case c <= '9':
+		return c - '0'
+	case c <= 'F':
+		return c - 'A' + 10
+	}
+	return c - 'a' + 10
+}
+
+func isUnreserved(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte("-._~", c) >= 0
+}
+
+// withoutPort returns a host without its port and without the dot at the end.
+func withoutPort(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	return strings.TrimSuffix(host, ".")
+}
