@@ -43,11 +43,12 @@ func startPlane(t *testing.T) *plane {
 	p := &plane{catalog: catalog.New(), store: snapshot.New(), registry: registry}
 	p.engine = engine.New(p.catalog, p.store, log, registry)
 	p.server = server.New(p.store, server.Options{
-		Logger: log, Metrics: server.NewMetrics(registry),
+		Logger: log, Metrics: server.NewMetrics(registry), TrustPlaintext: true,
 		Identify: func(n *corev3.Node) (server.Node, error) {
 			node, err := bootstrap.ParseNode(n)
 			return server.Node{
-				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Zone: node.Zone, Declared: node.Declared, Envoy: node.Envoy != "",
+				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Workload: node.Workload, Zone: node.Zone,
+				Declared: node.Declared, Envoy: node.Envoy != "",
 			}, err
 		},
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return p.engine.Declare(ctx, n.Declared) },
