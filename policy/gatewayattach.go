@@ -33,6 +33,8 @@ type gatewayAttachment struct {
 	// listener is no fault of its routes. refused says why there are none.
 	at      []attachedListener
 	refused *Finding
+	// notes are warnings about what the route does not get although it is attached.
+	notes []Finding
 }
 
 // attachedListener is a listener that a route attaches to.
@@ -244,6 +246,7 @@ func gatewayRoutes(r catalog.Reader, g *gatewayMeaning) []*gatewayRoute {
 	}
 	slices.SortFunc(out, func(a, b *gatewayRoute) int { return compareAge(a.object, b.object) })
 	keepKindsApart(out)
+	noteOvertaken(out)
 	return out
 }
 
@@ -280,11 +283,17 @@ func keepKindsApart(routes []*gatewayRoute) {
 				}
 				return winner != nil
 			})
-			if len(lost) > 0 && len(at.at) == 0 {
-				at.refused = &Finding{
-					Reason: routeConflicted, Message: strings.Join(lost, "; "),
-					Remedy: "give HTTPRoutes and GRPCRoutes different host names, or put the rules into one of them",
-				}
+			if len(lost) == 0 {
+				continue
+			}
+			conflict := Finding{
+				Reason: routeConflicted, Message: strings.Join(lost, "; "),
+				Remedy: "give HTTPRoutes and GRPCRoutes different host names, or put the rules into one of them",
+			}
+			if len(at.at) == 0 {
+				at.refused = &conflict
+			} else {
+				at.notes = append(at.notes, conflict)
 			}
 		}
 	}
@@ -310,4 +319,46 @@ func otherKind(older []*gatewayRoute, a *gatewayRoute, l attachedListener) *gate
 		}
 	}
 	return nil
+}
+
+// noteOvertaken tells of listeners where an older TCPRoute takes every
+// connection, or an older TLSRoute those of a name. The younger is attached
+// nevertheless: it is in force as soon as the other goes.
+func noteOvertaken(routes []*gatewayRoute) {
+	for i, a := range routes {
+		if a.object.Kind != "TCPRoute" && a.object.Kind != "TLSRoute" {
+			continue // the rules of others merge
+		}
+		for j := range a.attachments {
+			at := &a.attachments[j]
+			for _, l := range at.at {
+				if winner, names := overtaker(routes[:i], a, l); winner != nil {
+					what := "all connections to listener " + l.name
+					if a.object.Kind == "TLSRoute" {
+						what = fmt.Sprintf("connections to listener %s for %s", l.name, shortList(names))
+					}
+					at.notes = append(at.notes, Finding{
+						Reason: routeConflicted, Message: fmt.Sprintf("%s go by %s, which is older", what, winner.object.Name()),
+						Remedy: "remove one of the two, or have them differ in what they take",
+					})
+				}
+			}
+		}
+	}
+}
+
+// overtaker returns the first of older routes of the same kind about connections
+// that takes some of a route's at a listener, with the names it takes.
+func overtaker(older []*gatewayRoute, a *gatewayRoute, l attachedListener) (*gatewayRoute, []string) {
+	for _, b := range older {
+		if b.object.Kind != a.object.Kind || !b.meaning().holds() {
+			continue
+		}
+		theirs := b.at(l.listenerMeaning)
+		names := slices.DeleteFunc(slices.Clone(l.hostnames), func(name string) bool { return !slices.Contains(theirs, name) })
+		if len(names) > 0 {
+			return b, names
+		}
+	}
+	return nil, nil
 }
