@@ -30,11 +30,18 @@ type stateView struct {
 }
 
 // objectRow is a row whose spec is decoded by its kind.
-type objectRow struct{ discovery.Object }
+type objectRow struct {
+	discovery.Object
+	// KeyFits is true for a Secret whose key fits its chain: the key itself is not told.
+	KeyFits bool `json:"keyFits,omitempty"`
+}
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *objectRow) UnmarshalJSON(data []byte) error {
-	var kind struct{ Kind string }
+	var kind struct {
+		Kind    string
+		KeyFits bool `json:"keyFits"`
+	}
 	if err := json.Unmarshal(data, &kind); err != nil {
 		return fmt.Errorf("an object of the state: %w", err)
 	}
@@ -45,7 +52,10 @@ func (o *objectRow) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &row); err != nil {
 		return fmt.Errorf("an object of the state: %s: %w", kind.Kind, err)
 	}
-	o.Object = row
+	o.Object, o.KeyFits = row, kind.KeyFits
+	if s, ok := row.Spec.(*corev1.Secret); ok && o.KeyFits {
+		return standIn(s)
+	}
 	return nil
 }
 
@@ -74,6 +84,16 @@ func newSpec(kind string) any {
 		return &v1alpha1.Mesh{}
 	case "ConfigMap":
 		return &corev1.ConfigMap{}
+	case "GatewayClass":
+		return &gatewayv1.GatewayClass{}
+	case "Gateway":
+		return &gatewayv1.Gateway{}
+	case "GatewayPolicy":
+		return &v1alpha1.GatewayPolicy{}
+	case "Secret":
+		return &corev1.Secret{}
+	case "Namespace":
+		return &corev1.Namespace{}
 	}
 	return nil
 }
@@ -88,7 +108,7 @@ func viewState(r catalog.Reader) *stateView {
 		Sources:        slices.Collect(catalog.Sources.All(r)),
 	}
 	for o := range catalog.Objects.All(r) {
-		v.Objects = append(v.Objects, objectRow{*o})
+		v.Objects = append(v.Objects, withheld(o))
 	}
 	return v
 }

@@ -2,6 +2,7 @@ package diff
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -12,8 +13,8 @@ import (
 // Prune says what becomes of objects that a directory lacks.
 type Prune string
 
-// The ways to prune. Services, ConfigMaps and EndpointSlices, which other tools
-// often write, are pruned only where the directory has any of their kind.
+// The ways to prune. Services, ConfigMaps, EndpointSlices, Secrets, Namespaces and
+// GatewayClasses, which other tools often write, are pruned only where the directory has any of their kind.
 const (
 	// PruneNone: nothing is deleted, as with `kubectl apply`.
 	PruneNone Prune = "none"
@@ -109,7 +110,7 @@ func (d *desired) survey() {
 
 // stays reports whether an object stays that the directory lacks.
 func (d *desired) stays(kind, namespace string) bool {
-	others := kind == "Service" || kind == "ConfigMap" || kind == "EndpointSlice"
+	others := slices.Contains([]string{"Service", "ConfigMap", "EndpointSlice", "Secret", "Namespace", "GatewayClass"}, kind)
 	switch d.prune {
 	case PruneNone:
 		return true

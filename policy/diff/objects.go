@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 )
@@ -116,7 +118,14 @@ func written(r catalog.Reader) map[string][]byte {
 		put("InstanceGroup "+g.Key.String(), g.Object.Spec)
 	}
 	for o := range catalog.Objects.All(r) {
-		put(o.Name().String(), specOf(o.Spec))
+		switch spec := o.Spec.(type) {
+		case *corev1.Secret:
+			put(o.Name().String(), Fingerprint(spec))
+		case *corev1.Namespace:
+			put(o.Name().String(), spec.Labels)
+		default:
+			put(o.Name().String(), specOf(o.Spec))
+		}
 	}
 	return out
 }

@@ -145,7 +145,9 @@ func (e *evaluation) gateway(m *policy.Gateway, req *GatewayRequest) {
 }
 
 // closed is the end of a connection without any answer.
-func closed(format string, args ...any) *Answer { return &Answer{Because: fmt.Sprintf(format, args...)} }
+func closed(format string, args ...any) *Answer {
+	return &Answer{Because: fmt.Sprintf(format, args...)}
+}
 
 func gatewayPolicies(s *policy.GatewaySettings) []Policy {
 	sections := map[string]any{

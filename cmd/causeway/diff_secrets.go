@@ -1,0 +1,75 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/diff"
+)
+
+// withheld returns an object as the admin API may tell it: of a Secret its
+// chain, which every client of a Gateway is shown, and never its key.
+func withheld(o *discovery.Object) objectRow {
+	row := objectRow{Object: *o}
+	if o.Kind != "Secret" {
+		return row
+	}
+	row.Spec = nil
+	if s, ok := o.Spec.(*corev1.Secret); ok {
+		chain := s.Data[corev1.TLSCertKey]
+		_, err := tls.X509KeyPair(chain, s.Data[corev1.TLSPrivateKeyKey])
+		row.KeyFits = err == nil
+		out := &corev1.Secret{TypeMeta: s.TypeMeta, Type: s.Type}
+		out.Name, out.Namespace = s.Name, s.Namespace
+		if row.KeyFits { // what is no certificate could be anything, a key too
+			out.Data = map[string][]byte{corev1.TLSCertKey: chain}
+		}
+		row.Spec = out
+	}
+	return row
+}
+
+// standIn gives a Secret whose key was withheld another pair for the same names
+// and times, so that it means the same to what refers to it. The fingerprint of the
+// true chain stays with it.
+func standIn(s *corev1.Secret) error {
+	fingerprint := diff.Fingerprint(s)
+	block, _ := pem.Decode(s.Data[corev1.TLSCertKey])
+	if block == nil {
+		return fmt.Errorf("Secret %s/%s: its chain is not PEM", s.Namespace, s.Name)
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("Secret %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("a key in place of the one of Secret %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: leaf.SerialNumber, Subject: leaf.Subject, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+		DNSNames: leaf.DNSNames, IPAddresses: leaf.IPAddresses, KeyUsage: leaf.KeyUsage, ExtKeyUsage: leaf.ExtKeyUsage,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		return fmt.Errorf("a certificate in place of the one of Secret %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return fmt.Errorf("a key in place of the one of Secret %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	s.Data = map[string][]byte{
+		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		diff.FingerprintKey:     []byte(fingerprint),
+	}
+	return nil
+}
