@@ -50,7 +50,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		return nil, err
 	}
 	s.newShifts(nil)
-	policies := kubernetes.NewPolicyStatus(client, policyStatus, s.programmed, s.registry)
+	policies := kubernetes.NewPolicyStatus(client, policyStatus, s.programmed, s.unheard, s.registry)
 	s.required = kubernetes.Scopes()
 	pins := client.Records("causeway-pins")
 	s.pinStore = pins

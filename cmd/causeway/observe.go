@@ -90,6 +90,16 @@ func (s *serve) observe() observe.Local {
 	return out
 }
 
+// unheard says of a port of a Gateway that none of its proxies listens there,
+// because their hosts were told so. Without any proxy that is not worth saying.
+func (s *serve) unheard(gateway discovery.Key, port uint16) (string, bool) {
+	g, ok := s.observer.Gateway(gateway)
+	if !ok || g.Proxies == 0 || g.On(port) > 0 {
+		return "", false
+	}
+	return fmt.Sprintf("none of the Gateway's %d proxies listens for port %d: give theirs `causeway bootstrap` a --gateway-listen for it", g.Proxies, port), true
+}
+
 // gatewayListens returns on which of its Gateway's ports a proxy listens.
 func gatewayListens(declared []string) observe.GatewayListens {
 	var out observe.GatewayListens

@@ -18,6 +18,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
@@ -128,7 +129,7 @@ func TestGatewayStatus(t *testing.T) {
 			out := *c
 			out.Type, out.ObservedGeneration = "Programmed", ref.Generation
 			return out, true
-		}, registry)
+		}, nil, registry)
 		return &writer{p, registry, run(t, func(ctx context.Context) error { return p.Run(ctx, r.catalog) })}
 	}
 	w := start()
@@ -343,4 +344,30 @@ func TestMergeGatewayProperties(t *testing.T) {
 		said, _ = digest(ours(Status{Gateway: &foreign}))
 		require.Equal(t, wantSaid, said, "seed %d", seed)
 	}
+}
+
+// What no proxy listens for is not in force, whatever the proxies have acknowledged.
+func TestListenersThatNobodyListensFor(t *testing.T) {
+	accepted := func() []metav1.Condition {
+		return []metav1.Condition{{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: "Accepted"}}
+	}
+	row := &discovery.Object{Kind: "Gateway", Key: discovery.Key{Namespace: "web", Name: "edge"}, Generation: 3, Spec: &gatewayv1.Gateway{
+		Spec: gatewayv1.GatewaySpec{Listeners: []gatewayv1.Listener{{Name: "http", Port: 80}, {Name: "https", Port: 443}}},
+	}}
+	want := &gatewayv1.GatewayStatus{Conditions: accepted(), Listeners: []gatewayv1.ListenerStatus{
+		{Name: "http", Conditions: accepted()}, {Name: "https", Conditions: accepted()},
+	}}
+	p := &PolicyStatus{unheard: func(gateway discovery.Key, port uint16) (string, bool) {
+		require.Equal(t, row.Key, gateway)
+		return "nobody listens", port == 443
+	}}
+	programmed := &metav1.Condition{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionTrue, Reason: "Programmed", ObservedGeneration: 3}
+	got := mergeGateway(nil, p.heard(row, want), programmed, metav1.Time{})
+	of := func(conditions []metav1.Condition) string {
+		c := apimeta.FindStatusCondition(conditions, v1alpha1.ConditionProgrammed)
+		return string(c.Status) + " " + c.Reason
+	}
+	require.Equal(t, []string{"True Programmed", "True Programmed", "False Pending"},
+		[]string{of(got.Conditions), of(got.Listeners[0].Conditions), of(got.Listeners[1].Conditions)})
+	require.Len(t, want.Listeners[1].Conditions, 1, "what is shared is not changed")
 }

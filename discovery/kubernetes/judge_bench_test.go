@@ -61,7 +61,7 @@ func benchmarkJudge(b *testing.B, services, routes, policies int) {
 	require.NoError(b, err)
 	c := &Client{observed: newObservations()}
 	t := &statusTerm{
-		PolicyStatus: NewPolicyStatus(c, policyStatus, nil, prometheus.NewRegistry()), cat: cat,
+		PolicyStatus: NewPolicyStatus(c, policyStatus, nil, nil, prometheus.NewRegistry()), cat: cat,
 		kinds: make(map[string]objects.Kind), objects: make(map[discovery.ObjectName]*statement), work: make(chan struct{}, 1),
 	}
 	for _, k := range policyKinds() {

@@ -68,6 +68,7 @@ type PolicyStatus struct {
 	client     *Client
 	of         func(catalog.Reader, *discovery.Object) (Status, bool)
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool)
+	unheard    func(gateway discovery.Key, port uint16) (string, bool)
 	rate       float32
 
 	writes   *prometheus.CounterVec
@@ -83,14 +84,17 @@ type PolicyStatus struct {
 // object, or false while nothing is known of it: then what its status says
 // stays. It is called for every object once a second, and may be nil where
 // nobody knows.
+//
+// unheard says of a port of a Gateway why nothing can be in force there while no
+// proxy listens on it, or false if one does, or if that is not known. It may be nil.
 func NewPolicyStatus(c *Client, of func(catalog.Reader, *discovery.Object) (Status, bool),
-	programmed func(discovery.ObjectRef) (metav1.Condition, bool), reg prometheus.Registerer,
+	programmed func(discovery.ObjectRef) (metav1.Condition, bool), unheard func(gateway discovery.Key, port uint16) (string, bool), reg prometheus.Registerer,
 ) *PolicyStatus {
 	if programmed == nil {
 		programmed = func(discovery.ObjectRef) (metav1.Condition, bool) { return metav1.Condition{}, false }
 	}
 	p := &PolicyStatus{
-		client: c, of: of, programmed: programmed, rate: writeRate,
+		client: c, of: of, programmed: programmed, unheard: unheard, rate: writeRate,
 		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_status_writes_total",
 			Help: "Attempts to write the status of a route or policy, by kind and result: written, unchanged, conflict, gone or error.",
@@ -360,7 +364,7 @@ func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 		if !known {
 			says = nil
 		}
-		if sameGateway(have.gateway, mergeGateway(have.gateway, s.status.Gateway, says, metav1.Time{})) {
+		if sameGateway(have.gateway, mergeGateway(have.gateway, t.heard(s.row, s.status.Gateway), says, metav1.Time{})) {
 			return false
 		}
 	} else if have.said == s.said && have.programmed == programmed {
@@ -502,6 +506,7 @@ func (t *statusTerm) apply(ctx context.Context, name discovery.ObjectName, s *st
 	t.mu.Lock()
 	row, want, said := s.row, s.status, s.said
 	t.mu.Unlock()
+	want.Gateway = t.heard(row, want.Gateway)
 	for try := 1; ; try++ {
 		result, err = t.tryApply(ctx, name, s, row, want, said)
 		if apierrors.IsNotFound(err) {

@@ -43,7 +43,7 @@ func startPolicyStatus(t *testing.T, r *replica, programmed func(discovery.Objec
 func startPolicyStatusAt(t *testing.T, r *replica, programmed func(discovery.ObjectRef) (metav1.Condition, bool), rate float32) *writer {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	p := NewPolicyStatus(r.Client, policyStatus, programmed, registry)
+	p := NewPolicyStatus(r.Client, policyStatus, programmed, nil, registry)
 	p.rate = rate
 	return &writer{p, registry, run(t, func(ctx context.Context) error { return p.Run(ctx, r.catalog) })}
 }
