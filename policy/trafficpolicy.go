@@ -113,9 +113,12 @@ var targetGroups = map[string]string{
 	kindService:         "",
 	kindInstanceGroup:   v1alpha1.Group,
 	kindExternalService: v1alpha1.Group,
-	"HTTPRoute":         "gateway.networking.k8s.io",
-	"GRPCRoute":         "gateway.networking.k8s.io",
+	"HTTPRoute":         gatewayGroup,
+	"GRPCRoute":         gatewayGroup,
+	kindGateway:         gatewayGroup,
 }
+
+const gatewayGroup = "gateway.networking.k8s.io"
 
 func rightGroup(ref v1alpha1.TargetReference) bool {
 	group, ok := targetGroups[ref.Kind]

@@ -98,9 +98,6 @@ func (t *policyTarget) refuse(field, reason, message, remedy string) {
 func (t *policyTarget) found() bool {
 	group, ok := targetGroups[t.ref.Kind]
 	switch {
-	case t.ref.Kind == "Gateway":
-		t.refuse(t.field+".kind", ReasonUnsupported, "callers in the mesh pass no Gateway", "target the Services or routes behind it")
-		return false
 	case !ok:
 		kinds := slices.Sorted(maps.Keys(targetGroups))
 		t.refuse(t.field+".kind", ReasonUnsupported, fmt.Sprintf("a TrafficPolicy cannot be about a %s", t.ref.Kind), "write "+orList(kinds))
@@ -132,6 +129,11 @@ func (t *policyTarget) missing() (problem, remedy string) {
 		}
 	default:
 		o, ok := catalog.Objects.Get(t.r, t.name.String())
+		if ok && o.Kind == kindGateway {
+			if foreign := foreignGateway(t.r, o); foreign != "" {
+				return foreign, "target a Gateway of a class of this controller"
+			}
+		}
 		if ok && section != "" && !slices.Contains(sectionNames(o), section) {
 			return fmt.Sprintf("%s has no %s named %q", t.name, partOf(t.ref.Kind), section), "correct sectionName, or name the " + partOf(t.ref.Kind)
 		}
@@ -143,8 +145,11 @@ func (t *policyTarget) missing() (problem, remedy string) {
 }
 
 func partOf(kind string) string {
-	if kind == kindExternalService {
+	switch kind {
+	case kindExternalService:
 		return "port"
+	case kindGateway:
+		return "listener"
 	}
 	return "rule"
 }
@@ -170,6 +175,10 @@ func sectionNames(o *discovery.Object) []string {
 		for i := range spec.Spec.Ports {
 			out = append(out, spec.Spec.Ports[i].Name)
 		}
+	case *gatewayv1.Gateway:
+		for i := range spec.Spec.Listeners {
+			out = append(out, string(spec.Spec.Listeners[i].Name))
+		}
 	}
 	return out
 }
@@ -179,7 +188,7 @@ func (t *policyTarget) sides() side {
 	switch t.ref.Kind {
 	case kindInstanceGroup:
 		return clusters
-	case "HTTPRoute", "GRPCRoute":
+	case "HTTPRoute", "GRPCRoute", kindGateway:
 		return requests
 	}
 	return requests | clusters
@@ -282,7 +291,7 @@ func (t *policyTarget) judgePorts() {
 	if !slices.ContainsFunc(protocols, func(p Protocol) bool { return p != TCP }) {
 		t.judgeTCP()
 	}
-	if h := t.own.settings.HealthCheck; h != nil && h.GRPC != nil && slices.ContainsFunc(protocols, func(p Protocol) bool { return p != HTTP2 }) {
+	if h := t.own.settings.HealthCheck; h != nil && h.GRPC != nil && t.sides()&clusters != 0 && slices.ContainsFunc(protocols, func(p Protocol) bool { return p != HTTP2 }) {
 		t.refuse("spec.healthCheck.grpc", ReasonUnsupported,
 			fmt.Sprintf("it has no effect on ports of %s that do not speak HTTP/2", t.text()),
 			"give sectionName the port that speaks gRPC, or correct its protocol")
@@ -300,7 +309,7 @@ func (t *policyTarget) judgeTCP() {
 	if timeout := t.own.settings.Timeout; timeout != nil && timeout.Request != nil {
 		fields = append(fields, "timeout.request")
 	}
-	if p := t.own.settings.ConnectionPool; p != nil {
+	if p := t.own.settings.ConnectionPool; p != nil && t.sides()&clusters != 0 {
 		for _, f := range []struct {
 			name  string
 			given bool
@@ -349,6 +358,20 @@ func (t *policyTarget) protocols() []Protocol {
 				if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
 					out = append(out, externalProtocol(p.Protocol))
 				}
+			}
+		}
+	case kindGateway:
+		if g := gatewayOf(t.r, t.name.Key); g != nil {
+			for _, l := range g.listeners {
+				if t.ref.SectionName != "" && t.ref.SectionName != l.name {
+					continue
+				}
+				// Which version of HTTP clients choose makes no difference to what acts there.
+				protocol := TCP
+				if l.isHTTP() {
+					protocol = HTTP2
+				}
+				out = append(out, protocol)
 			}
 		}
 	}
