@@ -1,0 +1,62 @@
+package e2e
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// A TrafficShift whose users all come through an edge: no sidecar reports
+// anything, and the guard sees a bad release nevertheless.
+func TestEdgeGuard(t *testing.T) {
+	t.Parallel()
+	b := startBoth(t, harness.GoProcess, "php")
+	d := newDirectory(t)
+	d.write("mesh.yaml", b.yaml("php")+`---
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficShift
+metadata: {name: php, namespace: web}
+spec:
+  serviceRef: {name: php}
+  steps: [{percent: "50", hold: 30s}, {percent: "100", hold: 2s}]
+  guard: {successRate: {atLeast: "99"}, minRequests: 50, window: 4s}
+  capacity: {keepSourcePercent: 0}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: web}
+spec:
+  gatewayClassName: causeway
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: edge, namespace: web}
+spec:
+  parentRefs: [{name: edge}]
+  hostnames: [shop.example.com]
+  rules: [{backendRefs: [{name: php, port: 80}]}]
+`)
+	g := &guarded{T: t, pods: b.pods, instances: b.instances}
+	g.plane = startReplica(t, "causeway", b.moto.Env(), "--config", d.path, "--state-dir", t.TempDir(), "--ec2-interval", "1s")
+	g.plane.waitReady()
+	e := startEdge(t, edgeOptions{namespace: "web", gateway: "edge", id: "i-edge", zone: b.moto.Zones()[0], servers: []string{g.plane.xds}})
+	question{address: e.at(edgePlain), host: "shop.example.com"}.wait(t, "the edge answers", isOK)
+	g.load = harness.StartLoad(t, harness.LoadOptions{
+		URL: "http://" + e.at(edgePlain) + "/", Host: "shop.example.com", Rate: 150,
+		// What the release fails is its own failure.
+		Accept: func(status int) bool { return status < 400 || status == http.StatusInternalServerError },
+	})
+	g.half(harness.Fault{Percent: 40, Code: http.StatusInternalServerError}, g.pods...)
+	s := g.wait("rolled back", rolledBack)
+	t.Log(s.History[0].Reason)
+	g.load.Stop().RequireNoFailures(t)
+
+	// It is well again, and goes on when somebody says so.
+	for _, w := range g.pods {
+		w.SetFault(t, harness.Fault{})
+	}
+	g.wait("still rolled back", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Phase == v1alpha1.ShiftRolledBack && s.Percent == "0" })
+}
