@@ -19,8 +19,13 @@ func describeRequest(t *table, e *explain.Explanation) {
 	if len(e.From.OtherZones) > 0 {
 		from += fmt.Sprintf(" (it is in %s too: choose with --zone)", strings.Join(e.From.OtherZones, ", "))
 	}
-	t.row("Request:", fmt.Sprintf("%s http://%s%s", e.Request.Method, e.Request.Host, e.Request.Path))
-	t.row("From:", from)
+	if g := e.Gateway; g != nil {
+		t.row("Request:", fmt.Sprintf("%s %s://%s%s", e.Request.Method, g.Scheme, e.Request.Host, e.Request.Path))
+		describeGateway(t, g, from)
+	} else {
+		t.row("Request:", fmt.Sprintf("%s http://%s%s", e.Request.Method, e.Request.Host, e.Request.Path))
+		t.row("From:", from)
+	}
 	if v := e.VirtualHost; v != nil && (e.Answer == nil || e.Answer.Because != v.Because) {
 		describeHost(t, v)
 	}
@@ -38,6 +43,7 @@ func describeRequest(t *table, e *explain.Explanation) {
 	describeForwarded(t, e)
 	describeBackends(t, e)
 	describeLimits(t, e)
+	describeListeners(t, e.Gateway)
 	describeRules(t, "Matches too, but comes later:", e.Lost)
 	describeRules(t, "Does not match:", e.Unmatched)
 	describeEnvoy(t, &e.Envoy)
@@ -58,6 +64,8 @@ func describeHost(t *table, v *explain.VirtualHost) {
 	switch {
 	case v.Service != "":
 		t.row("Target:", fmt.Sprintf("Service %s, port %d (%s)", v.Service, v.Port, v.Protocol))
+	case v.Host != "":
+		t.row("Host:", v.Host)
 	case v.ExternalService != "":
 		t.row("Target:", fmt.Sprintf("ExternalService %s, port %d (%s)", v.ExternalService, v.Port, v.Protocol))
 	}
@@ -78,6 +86,8 @@ func whatHappens(e *explain.Explanation) string {
 		return "a backend answers"
 	case e.Answer == nil:
 		return fmt.Sprintf("one of %d backends answers", len(e.Backends))
+	case e.Answer.Status == 0:
+		return "the connection is closed without an answer"
 	case e.Answer.Location != "":
 		return fmt.Sprintf("the mesh answers %d with location %s", e.Answer.Status, e.Answer.Location)
 	}
@@ -85,7 +95,10 @@ func whatHappens(e *explain.Explanation) string {
 }
 
 func statusText(a *explain.Answer) string {
-	if a.GRPCStatus != nil {
+	switch {
+	case a.Status == 0:
+		return "by closing the connection"
+	case a.GRPCStatus != nil:
 		return fmt.Sprintf("%d with grpc-status %d", a.Status, *a.GRPCStatus)
 	}
 	return strconv.Itoa(a.Status)
@@ -324,7 +337,15 @@ func describeEnvoy(t *table, e *explain.Envoy) {
 	if e.Listener != "" {
 		t.row("  Listener:", e.Listener)
 	}
-	t.row("  Route configuration:", e.RouteConfig)
+	for _, name := range e.Listeners {
+		t.row("  Listener:", name)
+	}
+	for _, name := range e.Certificates {
+		t.row("  Certificate:", name)
+	}
+	if e.RouteConfig != "" {
+		t.row("  Route configuration:", e.RouteConfig)
+	}
 	if e.VirtualHost != "" {
 		t.row("  Virtual host:", e.VirtualHost)
 	}

@@ -13,8 +13,7 @@ func explainRequestCommand() *cobra.Command {
 	var (
 		output         outputFlag
 		state          stateFlags
-		from, zone     string
-		headers        []string
+		question       asked
 		outputProblems = func() error {
 			switch output.format {
 			case "table", "json", "yaml":
@@ -24,7 +23,7 @@ func explainRequestCommand() *cobra.Command {
 		}
 	)
 	c := &cobra.Command{
-		Use:   "request --from WORKLOAD METHOD URL",
+		Use:   "request {--from WORKLOAD | --gateway NAMESPACE/NAME} METHOD URL",
 		Short: "What the mesh does with a request: rule, backends, endpoints, policies, and why",
 		Long: `Say what the mesh does with a request that a workload sends: whom its host
 means, which rule of which route it takes and why the others lost, what the
@@ -34,11 +33,16 @@ endpoints answer, by zone and health. Nothing is sent.
 WORKLOAD is NAMESPACE/NAME of a workload or of a Service whose pods or instances
 ask, or a proxy's node id ('causeway proxies' lists them).
 
+With --gateway the request comes in at a Gateway from outside. The URL's scheme
+and port say which listeners could take it, its host is also the server name of
+TLS, and -H 'Host: ...' asks for another host than that.
+
   causeway explain request --from web/cron GET http://php-web.web/cart?id=1 -H 'version: v2'
   causeway explain request --from web/cron GET http://php-web/ --config manifests/examples -o yaml
+  causeway explain request --gateway edge/public GET https://shop.example.com/cart --client 203.0.113.7
 
 Exit status: 0 a backend answers, or the mesh redirects; 3 the mesh itself
-answers with an error (4xx, 5xx); 2 wrong input; 1 it could not be found out.`,
+answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it could not be found out.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return wrongInput("give a method and a URL: causeway explain request --from NAMESPACE/NAME GET http://SERVICE.NAMESPACE/PATH")
@@ -49,14 +53,11 @@ answers with an error (4xx, 5xx); 2 wrong input; 1 it could not be found out.`,
 			if err := outputProblems(); err != nil {
 				return err
 			}
-			req, err := parseRequest(args[0], args[1], headers)
-			if err != nil {
+			question.Method, question.URL = args[0], args[1]
+			if err := question.check(); err != nil {
 				return err
 			}
-			if from == "" {
-				return wrongInput("--from: say who asks, as NAMESPACE/NAME of a workload or Service, or as a proxy's node id")
-			}
-			e, err := state.explainRequest(cmd, req, from, zone, args, headers)
+			e, err := state.explainRequest(cmd, &question)
 			if err != nil {
 				return err
 			}
@@ -70,58 +71,44 @@ answers with an error (4xx, 5xx); 2 wrong input; 1 it could not be found out.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&from, "from", "", "who asks: NAMESPACE/NAME of a workload or Service, or a proxy's node id")
-	f.StringVar(&zone, "zone", "", "the availability zone to ask from, where the workload is in several")
-	f.StringArrayVarP(&headers, "header", "H", nil, "a header of the request, as 'Name: value'; repeat for several")
+	f.StringVar(&question.From, "from", "", "who asks: NAMESPACE/NAME of a workload or Service, or a proxy's node id")
+	f.StringVar(&question.Gateway, "gateway", "", "NAMESPACE/NAME of the Gateway at which the request comes in from outside, instead of --from")
+	f.StringVar(&question.ServerName, "sni", "", "with --gateway, the server name of the client's TLS (default: the URL's host)")
+	f.StringVar(&question.Client, "client", "", "with --gateway, the address that the Gateway is called from")
+	f.StringVar(&question.Zone, "zone", "", "the availability zone to ask from, where the workload or the Gateway's proxies are in several")
+	f.StringArrayVarP(&question.Headers, "header", "H", nil, "a header of the request, as 'Name: value'; repeat for several")
 	state.add(c)
 	output.add(c)
 	return c
 }
 
-// parseRequest reads what was asked; who asks is not known yet.
-func parseRequest(method, target string, lines []string) (explain.Request, error) {
-	var headers []explain.Header
-	for _, line := range lines {
-		h, err := explain.ParseHeader(line)
-		if err != nil {
-			return explain.Request{}, wrongInput("-H %q: %v", line, err)
-		}
-		headers = append(headers, h)
-	}
-	req, err := explain.ParseRequest(explain.Workload{}, method, target, headers)
-	if err != nil {
-		return explain.Request{}, inputError{err.Error()}
-	}
-	return req, nil
-}
-
-func (s *stateFlags) explainRequest(cmd *cobra.Command, req explain.Request, from, zone string, args, headers []string) (*explain.Explanation, error) {
+func (s *stateFlags) explainRequest(cmd *cobra.Command, a *asked) (*explain.Explanation, error) {
 	if s.config == "" {
 		var e explain.Explanation
-		query := url.Values{"from": {from}, "zone": {zone}, "method": args[:1], "url": args[1:], "header": headers}
+		query := url.Values{
+			"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "zone": {a.Zone},
+			"method": {a.Method}, "url": {a.URL}, "header": a.Headers,
+		}
 		return &e, asInput(s.admin.do(cmd.Context(), http.MethodGet, "/v1/explain/request", query, &e))
 	}
 	r, err := s.load(cmd)
 	if err != nil {
 		return nil, err
 	}
-	if req.From, err = findWorkload(r, nil, from, zone); err != nil {
-		return nil, err
-	}
-	return explain.Evaluate(r, req), nil
+	return a.answer(r, nil)
 }
 
 // explainRequest serves GET /v1/explain/request.
 func (s *serve) explainRequest(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	req, err := parseRequest(q.Get("method"), q.Get("url"), q["header"])
-	reader := s.catalog.Read()
-	if err == nil {
-		req.From, err = findWorkload(reader, s.xds.Proxies(), q.Get("from"), q.Get("zone"))
+	a := &asked{
+		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), Zone: q.Get("zone"),
+		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"],
 	}
+	e, err := a.answer(s.catalog.Read(), s.xds.Proxies())
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	writeJSON(w, explain.Evaluate(reader, req))
+	writeJSON(w, e)
 }
