@@ -49,6 +49,8 @@ type kindSource struct {
 // crdState is what a CRD's metadata says.
 type crdState struct {
 	installed bool
+	// generation changes with the schema.
+	generation int64
 	// channel and bundle of the Gateway API that the CRD is from, "" for other CRDs.
 	channel, bundle string
 }
@@ -84,6 +86,8 @@ func (k *kindSource) lookAgain() {
 func (k *kindSource) follow(ctx context.Context) error {
 	reading, stop := "", func() {}
 	defer func() { stop() }()
+	var schemaRead int64        // the CRD's generation that is read, 0 while it is not known
+	var reread <-chan time.Time // when to read again after a change of it
 	began, pause := time.Now(), lookFirst
 	failed := false
 	for {
@@ -98,6 +102,17 @@ func (k *kindSource) follow(ctx context.Context) error {
 			k.status.attempted(ctx, err)
 		case version != "" && version == reading:
 			settled = true
+			if crd != nil && crd.generation != schemaRead {
+				// What a watch that began under the old schema has told may lack what
+				// only the new one has, and a watch does not tell it again. For a
+				// moment the API server goes on with the old one.
+				if schemaRead != 0 {
+					stop()
+					stop = k.read(ctx, version)
+					reread = time.After(lookGrace)
+				}
+				schemaRead = crd.generation
+			}
 		case version != "":
 			stop()
 			stop, reading = k.read(ctx, version), version
@@ -126,11 +141,18 @@ func (k *kindSource) follow(ctx context.Context) error {
 			timer = time.After(pause)
 			pause *= 2
 		}
-		// What can happen: the CRD changed or the reading failed, it is time to look again, the end.
+		// What can happen: the CRD changed or the reading failed, it is time to
+		// look or to read again, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer:
+		case <-reread:
+			if reading != "" {
+				stop()
+				stop = k.read(ctx, reading)
+			}
+			reread = nil
 		case <-k.look:
 			pause = lookFirst
 		}
@@ -272,8 +294,11 @@ func (s *crdStore) Add(o any) error { return s.Update(o) }
 
 // Update implements cache.ReflectorStore.
 func (s *crdStore) Update(o any) error {
-	a := o.(*metav1.PartialObjectMetadata).Annotations
-	s.set(crdState{installed: true, channel: a[channelAnnotation], bundle: a[bundleAnnotation]})
+	crd := o.(*metav1.PartialObjectMetadata)
+	s.set(crdState{
+		installed: true, generation: crd.Generation,
+		channel: crd.Annotations[channelAnnotation], bundle: crd.Annotations[bundleAnnotation],
+	})
 	return nil
 }
 

@@ -373,6 +373,16 @@ spec:
     sessionPersistence: {type: Cookie, cookie: {name: id}}
 `
 
+const scopedGateway = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: scoped, namespace: web}
+spec:
+  gatewayClassName: causeway
+  defaultScope: All
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+`
+
 // The standard channel drops experimental fields. The object says which, until
 // the other channel is installed under it and it is applied again.
 func TestChannelUpgrade(t *testing.T) {
@@ -384,7 +394,9 @@ func TestChannelUpgrade(t *testing.T) {
 	startPolicyStatus(t, r, nil)
 	r.waitNote(t, "kubernetes/httproutes", "standard channel")
 	kubectlApply(t, kube, stickyRoute)
+	kubectlApply(t, kube, scopedGateway)
 	kubectlApply(t, kube, everyKind[0].text)
+	require.Equal(t, []string{"spec.defaultScope"}, r.waitRow(t, "Gateway web/scoped", "comes", there).Pruned)
 	row := r.waitRow(t, "HTTPRoute web/sticky", "comes", there)
 	require.Equal(t, []string{"spec.rules[0].sessionPersistence"}, row.Pruned)
 	waitCondition(t, kube, "HTTPRoute", "web", "sticky", "Accepted", metav1.ConditionTrue, "spec.rules[0].sessionPersistence")
@@ -407,6 +419,14 @@ func TestChannelUpgrade(t *testing.T) {
 		return nil
 	})
 	require.NotNil(t, row.Spec.(*gatewayv1.HTTPRoute).Spec.Rules[0].SessionPersistence) //nolint:staticcheck // deprecated, and served
+	harness.Eventually(t, time.Minute, "Gateway web/scoped is whole", func() error {
+		kubectlApply(t, kube, scopedGateway)
+		time.Sleep(500 * time.Millisecond)
+		if o, ok := catalog.Objects.Get(r.catalog.Read(), "Gateway web/scoped"); !ok || len(o.Pruned) > 0 {
+			return fmt.Errorf("the row is %+v", o)
+		}
+		return nil
+	})
 	b, _ := feed.Take()
 	for _, c := range b.Changes {
 		before, was := c.Before.(*discovery.Object)
