@@ -80,7 +80,7 @@ Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
 			if err != nil {
 				return err
 			}
-			v, err := compareStates(now.Read(), dir.Read(), how)
+			v, err := compareStates(now.Read(), dir.Read(), how, proxies)
 			if err != nil {
 				return err
 			}
@@ -102,12 +102,12 @@ Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
 }
 
 // compareStates compares the state now with what it becomes by a directory.
-func compareStates(now, dir catalog.Reader, prune diff.Prune) (*diffView, error) {
+func compareStates(now, dir catalog.Reader, prune diff.Prune, proxies []server.ProxyStatus) (*diffView, error) {
 	after, err := diff.Desired(now, dir, prune)
 	if err != nil {
 		return nil, err
 	}
-	return &diffView{Diff: diff.Compare(now, after.Read()), Resources: diffResources(now, after.Read())}, nil
+	return &diffView{Diff: diff.Compare(now, after.Read()), Resources: diffResources(now, after.Read(), proxies)}, nil
 }
 
 // loadWhole reads a directory that has no mistakes: a file that has one is
@@ -137,7 +137,7 @@ func (v *diffView) describe(t *table) {
 	if len(v.Risks) > 0 {
 		line("Risks:")
 		for _, r := range v.Risks {
-			line("  ! %s: %s: %s", r.Code, place(r.Target, r.Port, r.Callers), r.Message)
+			line("  ! %s: %s: %s", r.Code, place(r.Target, r.Port, r.Callers, r.Host), r.Message)
 		}
 		line(" ")
 	}
@@ -177,7 +177,7 @@ func (v *diffView) describe(t *table) {
 func (v *diffView) describeChanges(line func(string, ...any)) {
 	last := ""
 	for _, c := range v.Changes {
-		if where := place(c.Target, c.Port, c.Callers); where != last {
+		if where := place(c.Target, c.Port, c.Callers, c.Host); where != last {
 			if last != "" {
 				line(" ")
 			}
@@ -222,20 +222,29 @@ func (v *diffView) describeResources(line func(string, ...any)) {
 	}
 	line("Proxies: %d of %d would be sent something", n, v.Connected)
 	for _, p := range v.Proxies {
+		of := p.Role + " of namespace " + p.Namespace
+		if p.Gateway != "" {
+			of = "of Gateway " + p.Gateway
+		}
 		zone := p.Zone
 		if zone == "" {
 			zone = "an unknown zone"
 		}
-		line("  %d %s of namespace %s in %s: %d resources, %d bytes each", p.Proxies, p.Role, p.Namespace, zone, p.Resources, p.Bytes)
+		line("  %d %s in %s: %d resources, %d bytes each", p.Proxies, of, zone, p.Resources, p.Bytes)
 	}
 }
 
-func place(target string, port uint16, callers string) string {
+func place(target string, port uint16, callers, host string) string {
 	if port != 0 {
 		target += fmt.Sprintf(" port %d", port)
 	}
 	if callers != "" {
 		target += ", callers of namespace " + callers
+	}
+	if listener, domain, ok := strings.Cut(host, "/"); ok {
+		target += fmt.Sprintf(", listener %s, host %s", listener, domain)
+	} else if host != "" {
+		target += ", listener " + host
 	}
 	return target
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
@@ -22,7 +23,7 @@ type resourceChange struct {
 	Name   string      `json:"name"`
 	// SeenBy says which proxies get it.
 	SeenBy string `json:"seenBy"`
-	// Bytes that a proxy gets, the most of all variants; 0 for one that is removed.
+	// Bytes that a proxy gets, the most of all variants; 0 for one that is removed, and for secrets.
 	Bytes int `json:"bytes"`
 
 	before, after *resource.Resource
@@ -32,12 +33,17 @@ type resourceChange struct {
 type proxyView struct {
 	Role      string `json:"role"`
 	Namespace string `json:"namespace"`
-	Zone      string `json:"zone,omitempty"`
+	// Gateway that the proxies are of, "" for those of the role sidecar.
+	Gateway string `json:"gateway,omitempty"`
+	Zone    string `json:"zone,omitempty"`
 	// Proxies that are connected.
 	Proxies int `json:"proxies"`
 	// Resources that each of them would be sent anew, or lose.
 	Resources int `json:"resources"`
 	Bytes     int `json:"bytes"`
+
+	// listeners that the proxies declare, each in a line of its own.
+	listeners string
 }
 
 type resourceID struct {
@@ -46,8 +52,9 @@ type resourceID struct {
 }
 
 // compileAll compiles everything that does not depend on which proxies are
-// connected. Listeners that proxies declare follow the Services that they lead to.
-func compileAll(r catalog.Reader) map[resourceID]*resource.Resource {
+// connected, and the listeners of Gateways that they have declared. Those that
+// sidecars declare follow the Services that they lead to.
+func compileAll(r catalog.Reader, listeners map[discovery.Key][]string) map[resourceID]*resource.Resource {
 	compiler := compile.New()
 	out := make(map[resourceID]*resource.Resource)
 	add := func(resources []resource.Resource) {
@@ -65,13 +72,59 @@ func compileAll(r catalog.Reader) map[resourceID]*resource.Resource {
 			add(compiler.External(m))
 		}
 	}
+	for o := range catalog.Objects.By(r, catalog.ByKind, "Gateway") {
+		if m := policy.BuildGateway(r, o.Key); m != nil {
+			add(compileGateway(r, compiler, m, listeners[o.Key]))
+		}
+	}
 	add(compiler.Mesh(policy.BuildMesh(r)))
 	return out
 }
 
+// compileGateway compiles a Gateway and the listeners that its proxies have declared.
+func compileGateway(r catalog.Reader, compiler *compile.Compiler, m *policy.Gateway, listeners []string) []resource.Resource {
+	out := append(compiler.Gateway(m), discreet(r, m, compiler.Certificates(m))...)
+	for _, text := range listeners {
+		if d, err := compile.ParseDeclaration(text); err == nil {
+			out = append(out, compiler.GatewayListeners(d, m)...)
+		}
+	}
+	return out
+}
+
+// discreet returns the secrets of a Gateway with a fingerprint in place of what
+// is in them: which certificate it is counts, and its key is not to be looked at.
+func discreet(r catalog.Reader, m *policy.Gateway, secrets []resource.Resource) []resource.Resource {
+	texts := make(map[string]string, len(m.Certificates))
+	for i := range m.Certificates {
+		texts[m.Certificates[i].Name] = diff.CertificateText(r, &m.Certificates[i])
+	}
+	out := make([]resource.Resource, 0, len(secrets))
+	for _, s := range secrets {
+		name := strings.TrimPrefix(s.Name, "certificate/"+m.Key.String()+"/")
+		s.Body, s.ByZone, s.ByNamespace = resource.Parts{[]byte(texts[name])}, nil, nil
+		out = append(out, s)
+	}
+	return out
+}
+
+// declared returns what proxies ask for in their node metadata of each Gateway.
+func declared(proxies []server.ProxyStatus) map[discovery.Key][]string {
+	out := make(map[discovery.Key][]string)
+	for i := range proxies {
+		for _, text := range proxies[i].Listeners {
+			if d, err := compile.ParseDeclaration(text); err == nil && d.IsGateway() && !slices.Contains(out[d.Gateway], text) {
+				out[d.Gateway] = append(out[d.Gateway], text)
+			}
+		}
+	}
+	return out
+}
+
 // diffResources compares what is compiled from two states, by type and name.
-func diffResources(before, after catalog.Reader) []resourceChange {
-	old, now := compileAll(before), compileAll(after)
+func diffResources(before, after catalog.Reader, proxies []server.ProxyStatus) []resourceChange {
+	listeners := declared(proxies)
+	old, now := compileAll(before, listeners), compileAll(after, listeners)
 	ids := maps.Clone(old)
 	maps.Copy(ids, now)
 	out := []resourceChange{}
@@ -90,7 +143,7 @@ func diffResources(before, after catalog.Reader) []resourceChange {
 			continue
 		}
 		c.SeenBy = seenBy(cmp.Or(c.after, c.before))
-		if c.after != nil {
+		if c.after != nil && id.kind != resource.Secret {
 			c.Bytes = c.after.Body.Len()
 			for _, variants := range []map[string]resource.Parts{c.after.ByZone, c.after.ByNamespace} {
 				for _, v := range variants {
@@ -112,7 +165,9 @@ func sameResource(a, b *resource.Resource) bool {
 // bodyFor is what a proxy gets of a resource, nil for nothing.
 func bodyFor(r *resource.Resource, v *proxyView) []byte {
 	if r == nil || r.Visible.Role != "" && string(r.Visible.Role) != v.Role ||
-		r.Visible.Namespace != "" && r.Visible.Namespace != v.Namespace || r.Visible.Declared != "" {
+		r.Visible.Namespace != "" && r.Visible.Namespace != v.Namespace ||
+		r.Visible.Gateway != "" && r.Visible.Gateway != v.Gateway ||
+		r.Visible.Declared != "" && !strings.Contains(v.listeners, "\n"+r.Visible.Declared+"\n") {
 		return nil
 	}
 	if body, ok := r.ByNamespace[v.Namespace]; ok {
@@ -129,9 +184,13 @@ func touched(changes []resourceChange, proxies []server.ProxyStatus) []proxyView
 	views := make(map[proxyView]int)
 	for i := range proxies {
 		p := &proxies[i]
-		_, rest, _ := strings.Cut(p.ID, "~")
-		namespace, _, _ := strings.Cut(rest, "~")
-		views[proxyView{Role: string(p.Role), Namespace: namespace, Zone: p.Zone}]++
+		parts := append(strings.Split(p.ID, "~"), "", "", "")
+		v := proxyView{Role: string(p.Role), Namespace: parts[1], Zone: p.Zone}
+		if p.Role == resource.Gateway {
+			v.Gateway = parts[1] + "/" + parts[2]
+			v.listeners = "\n" + strings.Join(p.Listeners, "\n") + "\n"
+		}
+		views[v]++
 	}
 	out := []proxyView{}
 	for v, n := range views {
@@ -140,7 +199,9 @@ func touched(changes []resourceChange, proxies []server.ProxyStatus) []proxyView
 			before, after := bodyFor(changes[i].before, &v), bodyFor(changes[i].after, &v)
 			if !bytes.Equal(before, after) {
 				v.Resources++
-				v.Bytes += len(after)
+				if changes[i].Type != resource.Secret.String() {
+					v.Bytes += len(after)
+				}
 			}
 		}
 		if v.Resources > 0 {
@@ -148,7 +209,7 @@ func touched(changes []resourceChange, proxies []server.ProxyStatus) []proxyView
 		}
 	}
 	slices.SortFunc(out, func(a, b proxyView) int {
-		return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Zone, b.Zone))
+		return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Gateway, b.Gateway), cmp.Compare(a.Zone, b.Zone))
 	})
 	return out
 }

@@ -73,7 +73,7 @@ func TestStateRoundTrip(t *testing.T) {
 			again, err := v.catalog()
 			require.NoError(t, err)
 			require.True(t, diff.Compare(cat.Read(), again.Read()).Empty())
-			require.Empty(t, diffResources(cat.Read(), again.Read()))
+			require.Empty(t, diffResources(cat.Read(), again.Read(), nil))
 			out, err := execute(t, "diff", examples+e.Name(), "--admin", admin(t, examples+e.Name()))
 			require.NoError(t, err, out)
 			require.Contains(t, out, "no change")

@@ -102,7 +102,7 @@ Exit status: 0 found, 2 wrong input (no such kind or object), 1 it could not be 
 }
 
 // shortKinds are the short names of kinds, as kubectl has them.
-var shortKinds = map[string]string{"svc": "Service", "cm": "ConfigMap", "ig": "InstanceGroup", "tp": "TrafficPolicy", "shift": "TrafficShift", "xs": "ExternalService", "refgrant": "ReferenceGrant", "btlspolicy": "BackendTLSPolicy"}
+var shortKinds = map[string]string{"svc": "Service", "cm": "ConfigMap", "ig": "InstanceGroup", "tp": "TrafficPolicy", "shift": "TrafficShift", "xs": "ExternalService", "refgrant": "ReferenceGrant", "gc": "GatewayClass", "gtw": "Gateway", "gwp": "GatewayPolicy", "btlspolicy": "BackendTLSPolicy"}
 
 // parseObject reads KIND/NAME.
 func parseObject(text, namespace string) (discovery.ObjectName, error) {
@@ -138,24 +138,26 @@ func (s *stateFlags) explainObject(cmd *cobra.Command, name discovery.ObjectName
 	if err != nil {
 		return nil, err
 	}
-	return viewObject(r, name)
+	return viewObject(r, name, nil)
 }
 
 // explainObject serves GET /v1/explain/object.
 func (s *serve) explainObject(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	name := discovery.ObjectName{Kind: q.Get("kind"), Key: discovery.Key{Namespace: q.Get("namespace"), Name: q.Get("name")}}
-	v, err := viewObject(s.catalog.Read(), name)
+	proxies := s.xds.Proxies()
+	v, err := viewObject(s.catalog.Read(), name, declared(proxies))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	}
-	v.inForce(name, s.engine.Applied(), s.xds.Progress(), s.xds.Proxies())
+	v.inForce(name, s.engine.Applied(), s.xds.Progress(), proxies)
 	writeJSON(w, v)
 }
 
 // viewObject finds out what an object causes, by compiling what it touches.
-func viewObject(r catalog.Reader, name discovery.ObjectName) (*objectView, error) {
+// listeners are those that proxies of Gateways have declared.
+func viewObject(r catalog.Reader, name discovery.ObjectName, listeners map[discovery.Key][]string) (*objectView, error) {
 	row, ref := findObject(r, name)
 	if row == nil {
 		return nil, wrongInput("there is no %s%s", name, sameName(r, name))
@@ -174,6 +176,11 @@ func viewObject(r catalog.Reader, name discovery.ObjectName) (*objectView, error
 			if m := policy.BuildExternal(r, u.Key); m != nil {
 				compiled = compiler.External(m)
 				v.Effects = append(v.Effects, externalEffects(m, ref)...)
+			}
+		case "Gateway":
+			if m := policy.BuildGateway(r, u.Key); m != nil {
+				compiled = compileGateway(r, compiler, m, listeners[u.Key])
+				v.Effects = append(v.Effects, gatewayEffects(r, m, ref)...)
 			}
 		case "Mesh":
 			compiled = compiler.Mesh(policy.BuildMesh(r))
@@ -258,8 +265,14 @@ func named(provenance []discovery.ObjectRef, ref discovery.ObjectRef) bool {
 
 func seenBy(r *resource.Resource) string {
 	s := "all proxies"
-	if r.Visible.Role != "" {
+	switch {
+	case r.Visible.Gateway != "":
+		s = "every proxy of Gateway " + r.Visible.Gateway
+	case r.Visible.Role != "":
 		s = "every " + string(r.Visible.Role)
+	}
+	if r.Visible.Declared != "" {
+		s += " that declares " + r.Visible.Declared
 	}
 	if r.Visible.Namespace != "" {
 		s += " of namespace " + r.Visible.Namespace
@@ -317,7 +330,7 @@ func (v *objectView) inForce(name discovery.ObjectName, applied []engine.Applied
 	i := slices.IndexFunc(applied, func(a engine.Applied) bool { return a.Object == name })
 	index := uint64(0)
 	switch {
-	case name.Kind == "Service" || name.Kind == "ConfigMap" || name.Kind == "ReferenceGrant":
+	case slices.Contains([]string{"Service", "ConfigMap", "ReferenceGrant", "GatewayClass", "Secret"}, name.Kind):
 		// They have no Programmed condition, and no generation is followed.
 	case i < 0:
 		v.State = "not compiled yet"
@@ -336,12 +349,19 @@ func (v *objectView) inForce(name discovery.ObjectName, applied []engine.Applied
 		p := &proxies[k]
 		at, ok := acknowledged[p.ID]
 		if !ok || !slices.ContainsFunc(v.Resources, func(r resourceView) bool {
-			return (r.visible.Role == "" || r.visible.Role == at.Role) && (r.visible.Namespace == "" || r.visible.Namespace == at.Namespace)
+			return visibleTo(&r.visible, &at)
 		}) {
 			continue
 		}
 		v.Proxies = append(v.Proxies, objectProxy{p.ID, v.stateOn(p, at.Acknowledged, index)})
 	}
+}
+
+// visibleTo reports whether a proxy sees a resource.
+func visibleTo(v *resource.Visibility, p *server.Progress) bool {
+	return (v.Role == "" || v.Role == p.Role) && (v.Namespace == "" || v.Namespace == p.Namespace) &&
+		(v.Gateway == "" || p.Role == resource.Gateway && v.Gateway == p.Namespace+"/"+p.Workload) &&
+		(v.Declared == "" || slices.Contains(p.Declared, v.Declared))
 }
 
 // stateOn says whether the object is in force on a proxy that has acknowledged

@@ -29,14 +29,14 @@ func proxiesCommand() *cobra.Command {
 				return err
 			}
 			return output.print(cmd, proxies, func(t *table) {
-				t.row("PROXY", "SERVICE", "ZONE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "LDS", "RDS", "VHDS")
+				t.row("PROXY", "SERVICE", "ZONE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
 				for _, p := range proxies {
 					cells := []string{p.ID, p.Service, p.Zone, p.Version, time.Since(p.Connected).Round(time.Second).String(), stateOf(&p)}
 					byType := make(map[string]server.TypeStatus)
 					for _, s := range p.Types {
 						byType[s.Type] = s
 					}
-					for _, name := range []string{"CDS", "EDS", "LDS", "RDS", "VHDS"} {
+					for _, name := range []string{"CDS", "EDS", "SDS", "LDS", "RDS", "VHDS"} {
 						cells = append(cells, typeState(byType[name]))
 					}
 					t.row(cells...)

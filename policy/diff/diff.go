@@ -56,13 +56,15 @@ type ObjectChange struct {
 // Change is one thing that the mesh would do differently.
 type Change struct {
 	Action Action `json:"action"`
-	// Target is the Service, the ExternalService or the Mesh that it is about, as "Kind namespace/name".
+	// Target is the Service, the ExternalService, the Gateway or the Mesh that it is about, as "Kind namespace/name".
 	Target string `json:"target"`
 	// Port of the target, 0 for all of it.
 	Port uint16 `json:"port,omitempty"`
 	// Callers is the namespace whose callers have routes of their own
 	// (consumer routes), "" for all others.
 	Callers string `json:"callers,omitempty"`
+	// Host is where at a Gateway's port it is: "listener/domain", or the listener for connections.
+	Host string `json:"host,omitempty"`
 	// Object and Rule are the route and the rule of it, "rules[0].matches[1]", "" for what is no rule's.
 	Object string `json:"object,omitempty"`
 	Rule   string `json:"rule,omitempty"`
@@ -94,6 +96,7 @@ func Compare(before, after catalog.Reader) *Diff {
 	}}
 	c.services()
 	c.externals()
+	c.gateways()
 	c.mesh()
 	c.groupsDeleted()
 	c.shiftsDeleted()
@@ -112,10 +115,10 @@ func (c *comparison) sort() {
 	d := c.d
 	slices.SortStableFunc(d.Objects, func(a, b ObjectChange) int { return strings.Compare(a.Object, b.Object) })
 	slices.SortStableFunc(d.Changes, func(a, b Change) int {
-		return cmp.Or(strings.Compare(a.Target, b.Target), cmp.Compare(a.Port, b.Port), strings.Compare(a.Callers, b.Callers))
+		return cmp.Or(strings.Compare(a.Target, b.Target), cmp.Compare(a.Port, b.Port), strings.Compare(a.Callers, b.Callers), strings.Compare(a.Host, b.Host))
 	})
 	slices.SortFunc(d.Risks, func(a, b Risk) int {
-		return cmp.Or(strings.Compare(a.Target, b.Target), cmp.Compare(a.Port, b.Port), strings.Compare(a.Callers, b.Callers),
+		return cmp.Or(strings.Compare(a.Target, b.Target), cmp.Compare(a.Port, b.Port), strings.Compare(a.Callers, b.Callers), strings.Compare(a.Host, b.Host),
 			strings.Compare(string(a.Code), string(b.Code)), strings.Compare(a.Message, b.Message))
 	})
 	d.Risks = slices.Compact(d.Risks)

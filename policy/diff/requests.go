@@ -161,7 +161,7 @@ func (s *serviceComparison) requestRisks(at Change, before, after []policy.Rule)
 	}
 	if catchesAll(before) && !catchesAll(after) {
 		s.risk(Risk{
-			Target: at.Target, Port: at.Port, Callers: at.Callers, Code: DefaultRouteLost,
+			Target: at.Target, Port: at.Port, Callers: at.Callers, Host: at.Host, Code: DefaultRouteLost,
 			Message: "every request had a route; now those that no rule takes are answered 404",
 		})
 	}

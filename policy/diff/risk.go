@@ -12,10 +12,11 @@ import (
 
 // Risk is a change that a person should look at before they go on.
 type Risk struct {
-	// Target, Port and Callers as in Change.
+	// Target, Port, Callers and Host as in Change.
 	Target  string   `json:"target"`
 	Port    uint16   `json:"port,omitempty"`
 	Callers string   `json:"callers,omitempty"`
+	Host    string   `json:"host,omitempty"`
 	Code    RiskCode `json:"code"`
 	Message string   `json:"message"`
 }
@@ -46,6 +47,10 @@ const (
 	// ServiceRemoved: a Service or one of its ports that answered is gone.
 	ServiceRemoved RiskCode = "ServiceRemoved"
 	ObjectInvalid  RiskCode = "ObjectInvalid"
+	// ListenerRemoved: a listener of a Gateway that answered is gone, moves to another port or becomes invalid.
+	ListenerRemoved RiskCode = "ListenerRemoved"
+	// ClientAddress: another address is taken for that of a Gateway's clients.
+	ClientAddress RiskCode = "ClientAddress"
 )
 
 func (c *comparison) risk(r Risk) { c.d.Risks = append(c.d.Risks, r) }
@@ -56,7 +61,7 @@ func riskAt(at Change, code RiskCode, format string, args ...any) Risk {
 	if at.Rule != "" {
 		where += " " + at.Rule
 	}
-	return Risk{Target: at.Target, Port: at.Port, Callers: at.Callers, Code: code, Message: where + ": " + fmt.Sprintf(format, args...)}
+	return Risk{Target: at.Target, Port: at.Port, Callers: at.Callers, Host: at.Host, Code: code, Message: where + ": " + fmt.Sprintf(format, args...)}
 }
 
 const half = policy.ShareTotal / 2

@@ -181,29 +181,43 @@ func (s *serviceComparison) rules(m *policy.Service, p *policy.Port, callers str
 	if p == nil {
 		return nil
 	}
-	var out []ruleView
-	times := make(map[string]int)
-	add := func(route discovery.ObjectRef, name, match string, facts []fact, backends []policy.Backend) {
-		key := route.String() + " " + match
-		times[key]++
-		out = append(out, ruleView{route, name, fmt.Sprintf("%s %d", key, times[key]), facts, backends})
-	}
 	if p.Protocol == policy.TCP {
-		rules := tcpRules(m, p, callers)
-		for i := range rules {
-			r := &rules[i]
-			facts := tcpRuleFacts(r)
-			add(r.Route, ruleName(r.Route, r.Index, -1, r.Name), facts[0].value, facts, r.Backends)
-		}
-		return out
+		return tcpViews(tcpRules(m, p, callers))
 	}
-	rules := httpRules(m, p, callers)
+	return httpViews(httpRules(m, p, callers))
+}
+
+// viewer makes views, whose keys tell those apart that match the same.
+type viewer struct {
+	out   []ruleView
+	times map[string]int
+}
+
+func (v *viewer) add(route discovery.ObjectRef, name string, facts []fact, backends []policy.Backend) {
+	if v.times == nil {
+		v.times = make(map[string]int)
+	}
+	key := route.String() + " " + facts[0].value
+	v.times[key]++
+	v.out = append(v.out, ruleView{route, name, fmt.Sprintf("%s %d", key, v.times[key]), facts, backends})
+}
+
+func tcpViews(rules []policy.TCPRule) []ruleView {
+	var v viewer
 	for i := range rules {
 		r := &rules[i]
-		facts := ruleFacts(r)
-		add(r.Route, ruleName(r.Route, r.Index, r.MatchIndex, r.Name), facts[0].value, facts, r.Backends)
+		v.add(r.Route, ruleName(r.Route, r.Index, -1, r.Name), tcpRuleFacts(r), r.Backends)
 	}
-	return out
+	return v.out
+}
+
+func httpViews(rules []policy.Rule) []ruleView {
+	var v viewer
+	for i := range rules {
+		r := &rules[i]
+		v.add(r.Route, ruleName(r.Route, r.Index, r.MatchIndex, r.Name), ruleFacts(r), r.Backends)
+	}
+	return v.out
 }
 
 func ruleName(route discovery.ObjectRef, index, match int, name string) string {
