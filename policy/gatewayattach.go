@@ -321,8 +321,8 @@ func otherKind(older []*gatewayRoute, a *gatewayRoute, l attachedListener) *gate
 	return nil
 }
 
-// noteOvertaken tells of listeners where an older TCPRoute takes every
-// connection, or an older TLSRoute those of a name. The younger is attached
+// noteOvertaken tells of listeners where another TCPRoute takes every
+// connection, or another TLSRoute those of a name. Such a route is attached
 // nevertheless: it is in force as soon as the other goes.
 func noteOvertaken(routes []*gatewayRoute) {
 	for i, a := range routes {
@@ -332,30 +332,39 @@ func noteOvertaken(routes []*gatewayRoute) {
 		for j := range a.attachments {
 			at := &a.attachments[j]
 			for _, l := range at.at {
-				if winner, names := overtaker(routes[:i], a, l); winner != nil {
-					what := "all connections to listener " + l.name
-					if a.object.Kind == "TLSRoute" {
-						what = fmt.Sprintf("connections to listener %s for %s", l.name, shortList(names))
-					}
-					at.notes = append(at.notes, Finding{
-						Reason: routeConflicted, Message: fmt.Sprintf("%s go by %s, which is older", what, winner.object.Name()),
-						Remedy: "remove one of the two, or have them differ in what they take",
-					})
+				winner, names := overtaker(routes, i, l)
+				if winner == nil {
+					continue
 				}
+				what := "all connections to listener " + l.name
+				if a.object.Kind == "TLSRoute" {
+					what = fmt.Sprintf("connections to listener %s for %s", l.name, shortList(names))
+				}
+				at.notes = append(at.notes, Finding{
+					Reason: routeConflicted, Message: fmt.Sprintf("%s go by %s", what, winner.object.Name()),
+					Remedy: "remove one of the two, or have them differ in what they take",
+				})
 			}
 		}
 	}
 }
 
-// overtaker returns the first of older routes of the same kind about connections
-// that takes some of a route's at a listener, with the names it takes.
-func overtaker(older []*gatewayRoute, a *gatewayRoute, l attachedListener) (*gatewayRoute, []string) {
-	for _, b := range older {
-		if b.object.Kind != a.object.Kind || !b.meaning().holds() {
+// overtaker returns the first route that takes what the one at an index would
+// have of a listener, and the names it takes: its own name is more specific, or
+// as specific and it is older.
+func overtaker(routes []*gatewayRoute, index int, l attachedListener) (winner *gatewayRoute, names []string) {
+	a := routes[index]
+	for i, b := range routes {
+		if i == index || b.object.Kind != a.object.Kind || !b.meaning().holds() {
 			continue
 		}
 		theirs := b.at(l.listenerMeaning)
-		names := slices.DeleteFunc(slices.Clone(l.hostnames), func(name string) bool { return !slices.Contains(theirs, name) })
+		for _, name := range l.hostnames {
+			c := specificity(name, b.hostnames) - specificity(name, a.hostnames)
+			if slices.Contains(theirs, name) && (c > 0 || c == 0 && i < index) {
+				names = append(names, name)
+			}
+		}
 		if len(names) > 0 {
 			return b, names
 		}

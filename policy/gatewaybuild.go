@@ -68,6 +68,11 @@ type gatewayBuilder struct {
 func (b *gatewayBuilder) port(listeners []*listenerMeaning) GatewayPort {
 	p := GatewayPort{Number: listeners[0].port}
 	p.Protocol, _ = listeners[0].listenerProtocol()
+	names := make([]string, len(listeners))
+	for i, l := range listeners {
+		names[i] = l.name
+	}
+	p.Settings = gatewaySettings(b.r, b.gateway.object.Key, names)
 	for _, l := range listeners {
 		out := GatewayListener{
 			Name: l.name, Hostname: l.hostname, Terminates: l.terminates, Certificates: l.certificates, IsHTTP: l.isHTTP(),
@@ -261,8 +266,13 @@ func (b *gatewayBuilder) connections(l *listenerMeaning, owned ownership) ([]TCP
 		}
 		switch a.object.Kind {
 		case "TLSRoute":
-			if names = slices.DeleteFunc(names, func(name string) bool { return !owned.has(name) }); len(names) > 0 {
-				named = append(named, serverNames{a.meaning().tcp[0], names})
+			taken := false
+			for _, name := range names {
+				if owned.has(name) {
+					named, taken = append(named, serverNames{a.meaning().tcp[0], []string{name}, specificity(name, a.hostnames)}), true
+				}
+			}
+			if taken {
 				from.add(a)
 			}
 		case "TCPRoute":
@@ -272,6 +282,7 @@ func (b *gatewayBuilder) connections(l *listenerMeaning, owned ownership) ([]TCP
 			}
 		}
 	}
+	slices.SortStableFunc(named, func(a, b serverNames) int { return cmp.Compare(b.specificity, a.specificity) })
 	out = mergeServerNames(named)
 	if all != nil {
 		out = append(out, all.meaning().tcp[0])

@@ -39,7 +39,7 @@ func tlsRules(routes []*attachment) []TCPRule {
 	named := make([]serverNames, len(routes))
 	for i, a := range routes {
 		rule := a.meaning().tcp[0]
-		named[i] = serverNames{rule, rule.ServerNames}
+		named[i] = serverNames{rule: rule, names: rule.ServerNames}
 	}
 	return mergeServerNames(named)
 }
@@ -48,11 +48,13 @@ func tlsRules(routes []*attachment) []TCPRule {
 type serverNames struct {
 	rule  TCPRule
 	names []string
+	// specificity of the name that the route gives, where a listener narrows it.
+	specificity int
 }
 
-// mergeServerNames merges rules in the order of who wins a tie. A name that several have belongs to the first of
-// them. The more specific names come first: exact before wildcards, long
-// before short. So a rule whose names are not neighbours in this order stands several times.
+// mergeServerNames merges rules in the order of who wins a tie. A name that
+// several have belongs to the first of them. The more specific names come
+// first: exact before wildcards, long before short. So a rule whose names are not neighbours in this order stands several times.
 func mergeServerNames(rules []serverNames) []TCPRule {
 	type named struct {
 		name string
@@ -72,13 +74,10 @@ func mergeServerNames(rules []serverNames) []TCPRule {
 		return cmp.Or(compareNames(a.name, b.name), cmp.Compare(a.name, b.name))
 	})
 	var out []TCPRule
-	last := -1
 	for _, n := range names {
-		if n.rule != last {
-			rule := rules[n.rule].rule
+		if rule := rules[n.rule].rule; len(out) == 0 || out[len(out)-1].Route != rule.Route {
 			rule.ServerNames = nil
 			out = append(out, rule)
-			last = n.rule
 		}
 		rule := &out[len(out)-1]
 		rule.ServerNames = append(rule.ServerNames, n.name)
