@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"cmp"
 	"encoding/json"
+	"hash/fnv"
 	"slices"
 	"strings"
 
@@ -251,6 +252,24 @@ func digestTexts(s Status) []string {
 		add(c)
 	}
 	return out
+}
+
+// digestProgrammed returns a digest of Programmed wherever it must stand in a
+// status: of all of them in a Gateway's. While nothing is known of it, it is
+// that of what the status says.
+func digestProgrammed(want Status, programmed *metav1.Condition, says uint64) uint64 {
+	switch {
+	case want.Gateway != nil:
+		h := fnv.New64a()
+		conditionSets(Status{Gateway: mergeGateway(nil, want.Gateway, programmed, metav1.Time{})}, func(where string, conditions []metav1.Condition) {
+			text, _ := json.Marshal(apimeta.FindStatusCondition(conditions, v1alpha1.ConditionProgrammed)) // of plain fields; it cannot fail
+			_, _ = h.Write(append([]byte(where), text...))                                                 // never fails
+		})
+		return h.Sum64()
+	case programmed != nil:
+		return digestCondition(programmed)
+	}
+	return says
 }
 
 // conditionSets calls see with the conditions of a Gateway, of its listeners

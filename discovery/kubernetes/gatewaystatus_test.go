@@ -119,6 +119,7 @@ func TestGatewayStatus(t *testing.T) {
 	kube.ApplyYAML(t, statusGateway)
 	kube.ApplyYAML(t, strings.NewReplacer("name: edge", "name: other", "gatewayClassName: causeway", "gatewayClassName: another").Replace(statusGateway))
 	var programmed atomic.Pointer[metav1.Condition]
+	var deaf atomic.Int32 // the port that no proxy listens on
 	start := func() *writer {
 		registry := prometheus.NewRegistry()
 		p := NewPolicyStatus(r.Client, judged, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
@@ -129,7 +130,7 @@ func TestGatewayStatus(t *testing.T) {
 			out := *c
 			out.Type, out.ObservedGeneration = "Programmed", ref.Generation
 			return out, true
-		}, nil, registry)
+		}, func(_ discovery.Key, port uint16) (string, bool) { return "nobody listens", int32(port) == deaf.Load() }, registry)
 		return &writer{p, registry, run(t, func(ctx context.Context) error { return p.Run(ctx, r.catalog) })}
 	}
 	w := start()
@@ -236,6 +237,16 @@ func TestGatewayStatus(t *testing.T) {
 	require.Equal(t, turnedAt, apimeta.FindStatusCondition(got.Status.Conditions, "Accepted").LastTransitionTime)
 	require.NotEmpty(t, says(got.Status.Conditions, "example.com/Checked"))
 	require.LessOrEqual(t, w.count(t, "causeway_status_writes_total", "written"), 3)
+
+	// Whether anybody listens for a port is no part of what the Gateway says.
+	for _, c := range []struct {
+		port int32
+		want string
+	}{{80, "False/Pending@2"}, {0, "True/Programmed@2"}, {80, "False/Pending@2"}, {0, "True/Programmed@2"}} {
+		deaf.Store(c.port)
+		wait(fmt.Sprintf("port %d is deaf", c.port), func(*gatewayv1.Gateway) bool { return listener("zz", "Programmed") == c.want })
+		require.Equal(t, "True/Programmed@2", listener("bb", "Programmed"))
+	}
 
 	// Somebody else who changes what we say is overruled, not fought.
 	patchStatus(t, kube, "Gateway", "web", "edge", "another", `{"status":{"addresses":[{"type":"IPAddress","value":"192.0.2.1"}]}}`)

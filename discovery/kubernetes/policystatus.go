@@ -354,17 +354,15 @@ func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 	if !ok || have.uid != uidOf(s.row) {
 		return false // gone, or another one by now, of which a row will come
 	}
-	programmed := have.programmed
-	c, known := t.condition(s.row, s.status)
-	if known {
-		programmed = digestCondition(&c)
+	want := s.status
+	want.Gateway = t.heard(s.row, want.Gateway)
+	var c *metav1.Condition
+	if known, ok := t.condition(s.row, want); ok {
+		c = &known
 	}
-	if have.gateway != nil && s.status.Gateway != nil {
-		says := &c
-		if !known {
-			says = nil
-		}
-		if sameGateway(have.gateway, mergeGateway(have.gateway, t.heard(s.row, s.status.Gateway), says, metav1.Time{})) {
+	programmed := digestProgrammed(want, c, have.programmed)
+	if have.gateway != nil && want.Gateway != nil {
+		if sameGateway(have.gateway, mergeGateway(have.gateway, want.Gateway, c, metav1.Time{})) {
 			return false
 		}
 	} else if have.said == s.said && have.programmed == programmed {
@@ -541,7 +539,7 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 	}
 	next := merge(have, want, programmed, metav1.Now().Rfc3339Copy())
 	if sameStatus(have, next) {
-		t.settle(name, s, current, said, programmed)
+		t.settle(name, s, current, said, want, programmed)
 		return resultUnchanged, nil
 	}
 	t.quarrel(name, s, current, said)
@@ -557,19 +555,16 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 		return resultError, err
 	}
 	s.wrote = said
-	t.settle(name, s, written, said, programmed)
+	t.settle(name, s, written, said, want, programmed)
 	t.announce(kind, current, have, next)
 	return resultWritten, nil
 }
 
 // settle notes that a version of an object says what it must.
-func (t *statusTerm) settle(name discovery.ObjectName, s *statement, o metav1.Object, said uint64, programmed *metav1.Condition) {
+func (t *statusTerm) settle(name discovery.ObjectName, s *statement, o metav1.Object, said uint64, want Status, programmed *metav1.Condition) {
 	now := observe(o)
 	t.client.observed.put(name, now)
-	done := settlement{now.version, said, now.programmed}
-	if programmed != nil {
-		done.programmed = digestCondition(programmed)
-	}
+	done := settlement{now.version, said, digestProgrammed(want, programmed, now.programmed)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.settled = done
