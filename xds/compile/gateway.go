@@ -1,17 +1,102 @@
 package compile
 
 import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
+// gatewayRouteName returns the name of the route configuration of a port, or of
+// a listener of a port with TLS. A listener's name follows a tilde, which no name in
+// Kubernetes has: Gateways and listeners may have dots in theirs.
+func gatewayRouteName(gateway discovery.Key, p *policy.GatewayPort, l *policy.GatewayListener) string {
+	name := fmt.Sprintf("gateway.%s.%s.%d", gateway.Namespace, gateway.Name, p.Number)
+	if p.Protocol == policy.ListenTLS {
+		name += "~" + l.Name
+	}
+	return name
+}
+
+// ofGateway limits a resource to a Gateway's proxies.
+func ofGateway(m *policy.Gateway) resource.Visibility {
+	return resource.Visibility{Role: resource.Gateway, Gateway: m.Key.String()}
+}
+
 // Gateway returns the route configurations and virtual hosts of a Gateway,
 // which only its proxies see, sorted by type and name.
-func (c *Compiler) Gateway(*policy.Gateway) []resource.Resource { return nil }
+func (c *Compiler) Gateway(m *policy.Gateway) []resource.Resource {
+	var out []resource.Resource
+	known := make(map[string]bool)
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		for j := range p.Listeners {
+			l := &p.Listeners[j]
+			if !l.IsHTTP {
+				continue
+			}
+			name := gatewayRouteName(m.Key, p, l)
+			if !known[name] {
+				known[name] = true
+				out = append(out, routeConfiguration(m, name))
+			}
+			for k := range l.Hosts {
+				out = append(out, c.gatewayHost(m, p, name, &l.Hosts[k]))
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b resource.Resource) int {
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
+	})
+	return out
+}
 
-// Certificates returns the secrets of a Gateway, which only its proxies see.
-func (c *Compiler) Certificates(*policy.Gateway) []resource.Resource { return nil }
+func routeConfiguration(m *policy.Gateway, name string) resource.Resource {
+	return resource.Resource{
+		Type: resource.Route, Name: name, Visible: ofGateway(m), Provenance: m.Provenance,
+		Body: resource.Parts{marshal(&routev3.RouteConfiguration{
+			Name: name, Vhds: &routev3.Vhds{ConfigSource: adsSource()}, ValidateClusters: wrapperspb.Bool(false),
+			// A request's Host may name the port; whether it does makes no difference.
+			IgnorePortInHostMatching: true,
+		})},
+	}
+}
 
-// GatewayListeners returns the listeners of a declaration: one for every port
-// of the Gateway that it is about and that there is.
-func (c *Compiler) GatewayListeners(Declaration, *policy.Gateway) []resource.Resource { return nil }
+// gatewayHost returns the virtual host of a domain.
+func (c *Compiler) gatewayHost(m *policy.Gateway, p *policy.GatewayPort, route string, in *policy.GatewayHost) resource.Resource {
+	h := &host{name: route + "/" + in.Domain, port: p.Number, domains: []string{in.Domain}, provenance: m.Provenance}
+	if in.Misdirected {
+		return resource.Resource{
+			Type: resource.VirtualHost, Name: h.name, Visible: ofGateway(m), Provenance: m.Provenance,
+			Body: resource.Parts{marshal(misdirected(h))},
+		}
+	}
+	r := h.of(c, &in.HTTPRoutes)
+	r.Visible = ofGateway(m)
+	return r
+}
+
+// misdirected tells a client that reuses a connection for another listener's
+// name to open one for it.
+func misdirected(h *host) *routev3.VirtualHost {
+	return &routev3.VirtualHost{Name: h.name, Domains: h.domains, Routes: []*routev3.Route{{
+		Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
+			Status: http.StatusMisdirectedRequest,
+			Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{
+				InlineString: "causeway: this connection is for another host\n",
+			}},
+		}},
+	}}}
+}
+
+func portText(port uint16) string { return strconv.Itoa(int(port)) }

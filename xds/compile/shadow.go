@@ -105,7 +105,7 @@ func shadowWay(m *policy.Service, p *policy.Port, to discovery.Platform) resourc
 	setHTTPOptions(c, httpOptions(policy.HTTP2))
 	return resource.Resource{
 		Type: resource.Cluster, Name: name, Body: resource.Parts{marshal(c)}, Provenance: m.Provenance,
-		Visible: resource.Visibility{Role: resource.Sidecar, Declared: InternalListeners},
+		Visible: resource.Visibility{Declared: InternalListeners},
 	}
 }
 
@@ -159,6 +159,6 @@ func shadowListener(m *policy.Service, p *policy.Port, to discovery.Platform) re
 	})
 	return resource.Resource{
 		Type: resource.Listener, Name: name, Body: resource.Parts{body}, Needs: []string{direct}, Provenance: m.Provenance,
-		Visible: resource.Visibility{Role: resource.Sidecar, Declared: InternalListeners},
+		Visible: resource.Visibility{Declared: InternalListeners},
 	}
 }

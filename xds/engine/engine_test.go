@@ -48,6 +48,9 @@ func contents(store *snapshot.Store) map[string]string {
 				out[fmt.Sprintf("%s/%s/%s/%s", ns, zone, r.Type, r.Name)] = fmt.Sprint(r.Version, r.Provenance)
 			}
 		}
+		for _, r := range store.Resources(edgeView(ns, declared...)) {
+			out[fmt.Sprintf("%s/edge/%s/%s", ns, r.Type, r.Name)] = fmt.Sprint(r.Version, r.Provenance)
+		}
 	}
 	return out
 }
@@ -129,6 +132,7 @@ func mutateShift(r *rand.Rand, tx *catalog.Tx, service discovery.Key) {
 // The oracle of incremental compilation: after any history the snapshot is
 // what a new engine makes of the catalog from scratch.
 func TestIncrementalEqualsFromScratch(t *testing.T) {
+	certificates := newPairs(t)
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
@@ -141,9 +145,12 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 				var revision uint64
 				for range 1 + r.IntN(5) {
 					revision, err = cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-						if r.IntN(3) == 0 {
+						switch r.IntN(5) {
+						case 0, 1:
 							mutate(r, tx)
-						} else {
+						case 2:
+							mutateEdge(r, tx, certificates)
+						default:
 							mutateObject(r, tx)
 						}
 						return nil
@@ -157,7 +164,8 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 	}
 }
 
-var declared = []string{"http/127.0.0.1:15001", "tcp/127.0.0.1:3306=a/s0:3306"}
+// Sorted, as those of a node are.
+var declared = []string{"gateway/127.0.0.1=a/g0", "gateway/127.0.0.2:8443=b/g0:443", "http/127.0.0.1:15001", "tcp/127.0.0.1:3306=a/s0:3306"}
 
 // fromScratch compiles everything that is in the catalog.
 func fromScratch(r catalog.Reader) *snapshot.Store {
@@ -174,10 +182,22 @@ func fromScratch(r catalog.Reader) *snapshot.Store {
 			updates = append(updates, snapshot.Update{Unit: o.Name().String(), Resources: c.External(m)})
 		}
 	}
+	for o := range catalog.Objects.By(r, catalog.ByKind, "Gateway") {
+		if m := policy.BuildGateway(r, o.Key); m != nil {
+			updates = append(updates,
+				snapshot.Update{Unit: certificatesUnit(o.Key), Resources: c.Certificates(m)}, snapshot.Update{Unit: o.Name().String(), Resources: c.Gateway(m)})
+		}
+	}
 	for _, text := range declared {
 		d, err := compile.ParseDeclaration(text)
 		if err != nil {
 			panic(err)
+		}
+		if d.IsGateway() {
+			if m := policy.BuildGateway(r, d.Gateway); m != nil {
+				updates = append(updates, snapshot.Update{Unit: text, Resources: c.GatewayListeners(d, m)})
+			}
+			continue
 		}
 		var m *policy.Service
 		if d.IsTCP() {

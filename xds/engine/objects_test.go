@@ -50,10 +50,21 @@ func mutateObject(r *rand.Rand, tx *catalog.Tx) {
 func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Object {
 	service := func() string { return fmt.Sprintf("s%d", r.IntN(2)) }
 	namespace := func() *gatewayv1.Namespace { return new(gatewayv1.Namespace(pick(r, "a", "b"))) }
-	parents := gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{
-		Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Namespace: namespace(), Name: gatewayv1.ObjectName(service()),
-		Port: pick(r, nil, nil, new(gatewayv1.PortNumber(80)), new(gatewayv1.PortNumber(3306))),
-	}}}
+	parents := gatewayv1.CommonRouteSpec{}
+	if r.IntN(3) > 0 {
+		parents.ParentRefs = append(parents.ParentRefs, gatewayv1.ParentReference{
+			Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Namespace: namespace(), Name: gatewayv1.ObjectName(service()),
+			Port: pick(r, nil, nil, new(gatewayv1.PortNumber(80)), new(gatewayv1.PortNumber(3306))),
+		})
+	}
+	if r.IntN(3) > 0 {
+		parents.ParentRefs = append(parents.ParentRefs, gatewayv1.ParentReference{
+			Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")), Namespace: namespace(),
+			Name: gatewayv1.ObjectName(fmt.Sprintf("g%d", r.IntN(2))), SectionName: pick(r, nil, nil, new(gatewayv1.SectionName("l0"))),
+			Port: pick(r, nil, nil, new(gatewayv1.PortNumber(443))),
+		})
+	}
+	names := pick(r, nil, nil, []gatewayv1.Hostname{"shop.example.com"}, []gatewayv1.Hostname{"*.example.com", "other.example.com"})
 	backend := func() gatewayv1.BackendRef {
 		ref := gatewayv1.BackendRef{Weight: new(r.Int32N(4))}
 		ref.Namespace, ref.Port = namespace(), new(pick(r, gatewayv1.PortNumber(80), 9000, 3306))
@@ -88,13 +99,13 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 				Type: gatewayv1.HTTPRouteFilterRequestMirror, RequestMirror: &gatewayv1.HTTPRequestMirrorFilter{BackendRef: backend().BackendObjectReference},
 			}}
 		}
-		return &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: gatewayv1.HTTPRouteSpec{CommonRouteSpec: parents, Rules: []gatewayv1.HTTPRouteRule{rule}}}
+		return &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: gatewayv1.HTTPRouteSpec{CommonRouteSpec: parents, Hostnames: names, Rules: []gatewayv1.HTTPRouteRule{rule}}}
 	case "GRPCRoute":
 		rule := gatewayv1.GRPCRouteRule{}
 		for _, b := range backends {
 			rule.BackendRefs = append(rule.BackendRefs, gatewayv1.GRPCBackendRef{BackendRef: b})
 		}
-		return &gatewayv1.GRPCRoute{ObjectMeta: meta, Spec: gatewayv1.GRPCRouteSpec{CommonRouteSpec: parents, Rules: []gatewayv1.GRPCRouteRule{rule}}}
+		return &gatewayv1.GRPCRoute{ObjectMeta: meta, Spec: gatewayv1.GRPCRouteSpec{CommonRouteSpec: parents, Hostnames: names, Rules: []gatewayv1.GRPCRouteRule{rule}}}
 	case "TCPRoute":
 		return &gatewayv1.TCPRoute{ObjectMeta: meta, Spec: gatewayv1.TCPRouteSpec{
 			CommonRouteSpec: parents, Rules: []gatewayv1.TCPRouteRule{{BackendRefs: backends}},
@@ -105,14 +116,15 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 		}}
 	case "ReferenceGrant":
 		return &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: gatewayv1.ReferenceGrantSpec{
-			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick(r, gatewayv1.Kind("HTTPRoute"), "HTTPRoute", "TCPRoute"), Namespace: *namespace()}},
-			To:   []gatewayv1.ReferenceGrantTo{{Group: pick(r, gatewayv1.Group(""), v1alpha1.Group), Kind: pick(r, gatewayv1.Kind("Service"), "InstanceGroup", "ExternalService")}},
+			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick(r, gatewayv1.Kind("HTTPRoute"), "HTTPRoute", "TCPRoute", "Gateway"), Namespace: *namespace()}},
+			To:   []gatewayv1.ReferenceGrantTo{{Group: pick(r, gatewayv1.Group(""), v1alpha1.Group), Kind: pick(r, gatewayv1.Kind("Service"), "InstanceGroup", "ExternalService", "Secret")}},
 		}}
 	case "TrafficPolicy":
 		target := pick(r, v1alpha1.TargetReference{Kind: "Service", Name: service()},
 			v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: "InstanceGroup", Name: service() + "-ec2"},
 			v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: "ExternalService", Name: fmt.Sprintf("E%d", r.IntN(2))},
-			v1alpha1.TargetReference{Group: gatewayv1.GroupName, Kind: "HTTPRoute", Name: fmt.Sprintf("H%d", r.IntN(2)), SectionName: pick(r, "", "rule")})
+			v1alpha1.TargetReference{Group: gatewayv1.GroupName, Kind: "HTTPRoute", Name: fmt.Sprintf("H%d", r.IntN(2)), SectionName: pick(r, "", "rule")},
+			v1alpha1.TargetReference{Group: gatewayv1.GroupName, Kind: "Gateway", Name: fmt.Sprintf("g%d", r.IntN(2)), SectionName: pick(r, "", "l0")})
 		return &v1alpha1.TrafficPolicy{ObjectMeta: meta, Spec: v1alpha1.TrafficPolicySpec{
 			TargetRefs: []v1alpha1.TargetReference{target}, TrafficSettings: settings,
 		}}
