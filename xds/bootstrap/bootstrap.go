@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -46,6 +47,9 @@ type Options struct {
 	HTTPListen string
 	// TCPListen are TCP listeners, "address:port=namespace/service:port".
 	TCPListen []string
+	// GatewayListen is where a proxy of the role gateway, whose workload is its Gateway's name,
+	// serves it: "address" for every port by its own number, or "address:port=number" for one.
+	GatewayListen []string
 	// AdminListen is Envoy's admin address, loopback only; "" for none.
 	AdminListen string
 	// SystemCAs is the file with the CA certificates that the host trusts, for
@@ -169,10 +173,27 @@ func (o *Options) declarations() ([]any, error) {
 			return nil, err
 		}
 	}
+	for _, l := range o.GatewayListen {
+		if err := o.gatewayDeclaration(l, add); err != nil {
+			return nil, err
+		}
+	}
 	if len(out) > maxListeners {
 		return nil, fmt.Errorf("--tcp-listen: more than %d listeners", maxListeners)
 	}
 	return out, nil
+}
+
+// gatewayDeclaration adds what a --gateway-listen declares.
+func (o *Options) gatewayDeclaration(text string, add func(flag, text string) error) error {
+	if o.Role != resource.Gateway {
+		return fmt.Errorf("--gateway-listen: only a proxy of the role %s serves a Gateway: give --role %s", resource.Gateway, resource.Gateway)
+	}
+	gateway := o.Namespace + "/" + o.Workload
+	if address, port, one := strings.Cut(text, "="); one {
+		return add("--gateway-listen", "gateway/"+address+"="+gateway+":"+port)
+	}
+	return add("--gateway-listen", "gateway/"+text+"="+gateway)
 }
 
 // id returns the node id.
