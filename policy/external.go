@@ -274,6 +274,12 @@ func validateObject(r catalog.Reader, o *discovery.Object) []Finding {
 		return validateBackendTLS(r, o)
 	case kindTrafficShift:
 		return validateTrafficShift(r, o)
+	case kindGatewayPolicy:
+		return validateGatewayPolicy(r, o)
+	case kindGateway:
+		return validateGateway(r, o)
+	case kindGatewayClass:
+		return validateGatewayClass(o)
 	}
 	return nil
 }

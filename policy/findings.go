@@ -27,6 +27,14 @@ const (
 	ReasonOverlap         = "Overlapping"
 	ReasonShadowed        = "Shadowed"
 	ReasonNoEndpoints     = "NoEndpoints"
+	// ReasonNotServed: a listener that no connection is taken on.
+	ReasonNotServed = "NotServed"
+	// ReasonNoRoutes: a listener that no route is attached to.
+	ReasonNoRoutes = "NoRoutes"
+	// ReasonTimeoutOrder: who sends requests keeps idle connections for longer than who gets them.
+	ReasonTimeoutOrder = "TimeoutOrder"
+	// ReasonLoop: a redirect that leads back to itself.
+	ReasonLoop = "RedirectLoop"
 	// ReasonSuperseded: a home annotation that a completed TrafficShift has overtaken.
 	ReasonSuperseded = "Superseded"
 	// ReasonShifted: a TrafficShift says what part of the traffic there is.

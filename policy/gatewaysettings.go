@@ -140,17 +140,19 @@ func gatewayPolicies(r catalog.Reader, gateway discovery.Key) []*discovery.Objec
 // gatewaySources returns policies in the order of precedence: those about any
 // of the listeners, then those about the whole Gateway.
 func gatewaySources(policies []*discovery.Object, gateway string, listeners []string) []gatewaySource {
+	return append(
+		gatewayLevel(policies, gateway, func(section string) bool { return section != "" && slices.Contains(listeners, section) }),
+		gatewayLevel(policies, gateway, func(section string) bool { return section == "" })...)
+}
+
+// gatewayLevel returns those of the policies that are about a part of a Gateway.
+func gatewayLevel(policies []*discovery.Object, gateway string, about func(section string) bool) []gatewaySource {
 	var out []gatewaySource
-	for _, about := range []func(section string) bool{
-		func(section string) bool { return section != "" && slices.Contains(listeners, section) },
-		func(section string) bool { return section == "" },
-	} {
-		for _, o := range policies {
-			if slices.ContainsFunc(o.Spec.(*v1alpha1.GatewayPolicy).Spec.TargetRefs, func(t v1alpha1.GatewayTarget) bool {
-				return isGatewayTarget(t) && t.Name == gateway && about(t.SectionName)
-			}) {
-				out = append(out, newGatewaySource(o))
-			}
+	for _, o := range policies {
+		if slices.ContainsFunc(o.Spec.(*v1alpha1.GatewayPolicy).Spec.TargetRefs, func(t v1alpha1.GatewayTarget) bool {
+			return isGatewayTarget(t) && t.Name == gateway && about(t.SectionName)
+		}) {
+			out = append(out, newGatewaySource(o))
 		}
 	}
 	return out

@@ -12,19 +12,20 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
-// validateRoutes returns every finding about routes at Services: what their
+// validateRoutes returns every finding about routes: what their
 // conditions say, rules that no request can reach, and backends without endpoints.
 func validateRoutes(r catalog.Reader) []Finding {
-	v := routeValidator{r: r, services: make(map[discovery.Key]*Service), told: make(map[Finding]bool)}
+	v := routeValidator{r: r, judge: NewJudge(r), services: make(map[discovery.Key]*Service), told: make(map[Finding]bool)}
 	// A directory of configuration has no endpoints; that says nothing of the live state.
 	for range catalog.Endpoints.All(r) {
 		v.live = true
 		break
 	}
-	parents := make(map[discovery.Key]bool)
+	parents := make(map[discovery.ObjectName]bool)
 	for _, kind := range routeKinds {
 		for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
-			for _, verdict := range judge(r, o) {
+			v.missingGateways(o)
+			for _, verdict := range v.judge.judge(o) {
 				parents[verdict.parent] = true
 				for _, f := range verdict.all() {
 					v.tell(f)
@@ -33,8 +34,10 @@ func validateRoutes(r catalog.Reader) []Finding {
 			}
 		}
 	}
-	for key := range parents {
-		if m := v.service(key); m != nil {
+	for parent := range parents {
+		if parent.Kind == kindGateway {
+			v.shadowedAtGateway(parent.Key)
+		} else if m := v.service(parent.Key); m != nil {
 			v.shadowed(m)
 		}
 	}
@@ -44,6 +47,7 @@ func validateRoutes(r catalog.Reader) []Finding {
 // routeValidator gathers findings, each once, although a route may have several parents.
 type routeValidator struct {
 	r        catalog.Reader
+	judge    *Judge
 	live     bool
 	services map[discovery.Key]*Service
 	told     map[Finding]bool
@@ -138,36 +142,103 @@ func (v *routeValidator) shadowed(m *Service) {
 		}
 		for _, routes := range sides {
 			if routes != nil {
-				v.shadowedIn(m.Key, p.Number, routes.Rules)
+				shadows := newShadows()
+				shadows.add(routes.Rules)
+				v.tellShadowed(shadows, fmt.Sprintf("port %d of Service %s", p.Number, m.Key))
 			}
 		}
 	}
 }
 
-func (v *routeValidator) shadowedIn(parent discovery.Key, port uint16, rules []Rule) {
-	type id struct {
-		route discovery.ObjectName
-		index int
+// shadowedAtGateway tells of rules that no request to a Gateway can reach at
+// any of its hosts. A rule may stand at several.
+func (v *routeValidator) shadowedAtGateway(key discovery.Key) {
+	m := BuildGateway(v.r, key)
+	if m == nil {
+		return
 	}
-	by := make(map[id]*Rule)
-	reached := make(map[id]bool)
-	var order []id
-	c := covering{compiled: make(map[string]*regexp.Regexp)}
+	shadows := newShadows()
+	for i := range m.Ports {
+		for j := range m.Ports[i].Listeners {
+			hosts := m.Ports[i].Listeners[j].Hosts
+			for k := range hosts {
+				shadows.add(hosts[k].Rules)
+			}
+		}
+	}
+	v.tellShadowed(shadows, "Gateway "+key.String())
+}
+
+// missingGateways warns of parents that do not exist: the route waits for them,
+// and no status tells.
+func (v *routeValidator) missingGateways(o *discovery.Object) {
+	spec := commonSpec(o)
+	if spec == nil {
+		return
+	}
+	for i := range spec.ParentRefs {
+		key, ok := parentGateway(o, &spec.ParentRefs[i])
+		if !ok {
+			continue
+		}
+		if _, ok := catalog.Objects.Get(v.r, discovery.ObjectName{Kind: kindGateway, Key: key}.String()); !ok {
+			v.tell(Finding{
+				Severity: Warning, Object: o.Ref(), Field: fmt.Sprintf("spec.parentRefs[%d].name", i),
+				Condition: string(gatewayv1.RouteConditionAccepted), Reason: string(gatewayv1.RouteReasonNoMatchingParent),
+				Message: fmt.Sprintf("there is no Gateway %s, so nothing comes in by it", key), Remedy: "create it or correct the name",
+			})
+		}
+	}
+}
+
+// ruleID is a rule of a route.
+type ruleID struct {
+	route discovery.ObjectName
+	index int
+}
+
+// shadows finds rules that are reached in none of the lists that they stand in.
+type shadows struct {
+	covering covering
+	// by is the first rule that takes all that a match of the rule matches.
+	by      map[ruleID]*Rule
+	ref     map[ruleID]discovery.ObjectRef
+	reached map[ruleID]bool
+	order   []ruleID
+}
+
+func newShadows() *shadows {
+	return &shadows{
+		covering: covering{compiled: make(map[string]*regexp.Regexp)},
+		by:       make(map[ruleID]*Rule), ref: make(map[ruleID]discovery.ObjectRef), reached: make(map[ruleID]bool),
+	}
+}
+
+// add looks at rules that are tried one after the other.
+func (s *shadows) add(rules []Rule) {
 	for i := range rules {
-		rule := id{discovery.ObjectName{Kind: rules[i].Route.Kind, Key: rules[i].Route.Key}, rules[i].Index}
-		if _, ok := by[rule]; !ok && !reached[rule] {
-			order = append(order, rule)
+		rule := ruleID{discovery.ObjectName{Kind: rules[i].Route.Kind, Key: rules[i].Route.Key}, rules[i].Index}
+		if s.reached[rule] {
+			continue
 		}
-		earlier := slices.IndexFunc(rules[:i], func(r Rule) bool { return c.covers(&r.Match, &rules[i].Match) })
+		if _, ok := s.ref[rule]; !ok {
+			s.ref[rule] = rules[i].Route
+			s.order = append(s.order, rule)
+		}
+		earlier := slices.IndexFunc(rules[:i], func(r Rule) bool { return s.covering.covers(&r.Match, &rules[i].Match) })
 		if earlier < 0 {
-			reached[rule] = true
-		} else if by[rule] == nil {
-			by[rule] = &rules[earlier]
+			s.reached[rule] = true
+		} else if s.by[rule] == nil {
+			s.by[rule] = &rules[earlier]
 		}
 	}
-	for _, rule := range order {
-		winner := by[rule]
-		if reached[rule] || winner == nil {
+}
+
+// tellShadowed tells of the rules that no request to a place reaches.
+func (v *routeValidator) tellShadowed(s *shadows, place string) {
+	for _, rule := range s.order {
+		winner := s.by[rule]
+		if s.reached[rule] || winner == nil {
 			continue
 		}
 		where := fmt.Sprintf("%s of %s", ruleField(winner.Index), winner.Route)
@@ -175,11 +246,9 @@ func (v *routeValidator) shadowedIn(parent discovery.Key, port uint16, rules []R
 			where = ruleField(winner.Index)
 		}
 		v.tell(Finding{
-			Severity: Warning, Object: rules[slices.IndexFunc(rules, func(r Rule) bool {
-				return r.Route.Kind == rule.route.Kind && r.Route.Key == rule.route.Key
-			})].Route,
+			Severity: Warning, Object: s.ref[rule],
 			Field: ruleField(rule.index), Condition: string(gatewayv1.RouteConditionAccepted), Reason: ReasonShadowed,
-			Message: fmt.Sprintf("no request to port %d of Service %s reaches the rule, because %s takes all that it matches", port, parent, where),
+			Message: fmt.Sprintf("no request to %s reaches the rule, because %s takes all that it matches", place, where),
 			Remedy:  "remove one of the two, or make its matches more specific",
 		})
 	}

@@ -18,10 +18,11 @@ import (
 // from all its ports (GEP-1294, "Route types").
 const routeConflicted = "Conflicted"
 
-// routeParents returns the status of a route at each of its parents that are Services.
-func routeParents(r catalog.Reader, o *discovery.Object) []gatewayv1.RouteParentStatus {
+// routeParents returns the status of a route at each of its parents that are
+// Services, or Gateways of ours.
+func (j *Judge) routeParents(o *discovery.Object) []gatewayv1.RouteParentStatus {
 	var out []gatewayv1.RouteParentStatus
-	for _, v := range judge(r, o) {
+	for _, v := range j.judge(o) {
 		out = append(out, gatewayv1.RouteParentStatus{
 			ParentRef: *v.ref.DeepCopy(), ControllerName: v1alpha1.ControllerName, Conditions: v.conditions(o.Generation),
 		})
@@ -32,38 +33,56 @@ func routeParents(r catalog.Reader, o *discovery.Object) []gatewayv1.RouteParent
 // verdict is how a route fares at one of its parents.
 type verdict struct {
 	ref    *gatewayv1.ParentReference
-	parent discovery.Key
-	// ports that the route attaches to and holds at, refused why it holds at none.
-	ports   []uint16
+	parent discovery.ObjectName
+	// where says what of the parent the route attaches to and holds at, "" for
+	// nothing, and refused why that is so.
+	where   string
 	refused *Finding
 	// notes are warnings about the parent, such as ports that it does not hold at.
 	notes []Finding
 	*meaning
 }
 
-// judge returns a verdict for every parentRef of a route that names a Service, in their order.
-func judge(r catalog.Reader, o *discovery.Object) []verdict {
+// judge returns a verdict for every parentRef of a route that names a Service
+// or a Gateway of ours, in their order. Of a Gateway that does not exist nobody
+// knows whose it would be.
+func (j *Judge) judge(o *discovery.Object) []verdict {
 	spec := commonSpec(o)
 	if spec == nil {
 		return nil
 	}
 	var out []verdict
+	named := make(map[discovery.Key]int)
 	for i := range spec.ParentRefs {
 		ref := &spec.ParentRefs[i]
-		parent, ok := parentService(o, ref)
-		if !ok {
+		v := verdict{ref: ref}
+		if parent, ok := parentService(o, ref); ok {
+			v.parent = discovery.ObjectName{Kind: kindService, Key: parent}
+			v.meaning, v.refused = attachAt(j.r, o, &v)
+		} else if parent, ok := parentGateway(o, ref); ok {
+			g := j.gateway(parent)
+			if g == nil {
+				continue
+			}
+			v.parent = discovery.ObjectName{Kind: kindGateway, Key: parent}
+			v.meaning, v.refused = j.attachAtGateway(o, g, named[parent], &v)
+			named[parent]++
+		} else {
 			continue
 		}
-		v := verdict{ref: ref, parent: parent}
-		v.meaning, v.refused = attachAt(r, o, &v)
 		if v.refused != nil {
-			v.refused.Severity, v.refused.Object, v.refused.Condition = Error, o.Ref(), v1alpha1.ConditionAccepted
-			v.refused.Field = parentField(i, ref, v.refused)
+			// A route may be refused at several parents for one reason.
+			refused := *v.refused
+			refused.Severity, refused.Object, refused.Condition = Error, o.Ref(), v1alpha1.ConditionAccepted
+			refused.Field = parentField(i, ref, v.refused)
+			v.refused = &refused
 		}
-		for j := range v.notes {
-			n := &v.notes[j]
+		for k := range v.notes {
+			n := &v.notes[k]
 			n.Severity, n.Object, n.Condition = Warning, o.Ref(), v1alpha1.ConditionAccepted
-			n.Field = "spec.parentRefs[" + strconv.Itoa(i) + "]"
+			if n.Field == "" {
+				n.Field = "spec.parentRefs[" + strconv.Itoa(i) + "]"
+			}
 		}
 		out = append(out, v)
 	}
@@ -74,7 +93,9 @@ func judge(r catalog.Reader, o *discovery.Object) []verdict {
 func parentField(index int, ref *gatewayv1.ParentReference, f *Finding) string {
 	field := "spec.parentRefs[" + strconv.Itoa(index) + "]"
 	switch {
-	case f.Reason == routeConflicted, f.Reason == ReasonUnsupported:
+	case f.Reason == string(gatewayv1.RouteReasonNoMatchingListenerHostname):
+		return "spec.hostnames"
+	case f.Reason == routeConflicted, f.Reason == ReasonUnsupported, f.Reason == string(gatewayv1.RouteReasonNotAllowedByListeners):
 	case f.Field != "":
 		return field + "." + f.Field
 	case ref.Port != nil:
@@ -85,37 +106,45 @@ func parentField(index int, ref *gatewayv1.ParentReference, f *Finding) string {
 	return field
 }
 
-// attachAt finds the ports of a parent that the route holds at, or why there are none.
+// attachAt finds the ports of a Service that the route holds at, or why there are none.
 func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*meaning, *Finding) {
-	ports, _ := shapeOf(r, v.parent)
+	parent := v.parent.Key
+	ports, _ := shapeOf(r, parent)
 	if len(ports) == 0 {
-		message := fmt.Sprintf("there is no Service %s", v.parent)
-		if _, ok := catalog.Services.Get(r, v.parent.String()); ok {
-			message = fmt.Sprintf("Service %s has no TCP port that the mesh carries", v.parent)
+		message := fmt.Sprintf("there is no Service %s", parent)
+		if _, ok := catalog.Services.Get(r, parent.String()); ok {
+			message = fmt.Sprintf("Service %s has no TCP port that the mesh carries", parent)
 		}
-		return readRoute(r, o, v.parent), &Finding{
+		return readRoute(r, o, parent), &Finding{
 			Field: "name", Reason: string(gatewayv1.RouteReasonNoMatchingParent),
 			Message: message, Remedy: "create it or correct the name",
 		}
 	}
 	named, refused := parentPorts(o, v.ref, ports)
-	all := attachments(r, v.parent, ports)
+	all := attachments(r, parent, ports)
 	self := slices.IndexFunc(all, func(a *attachment) bool { return a.object.Name() == o.Name() })
 	if self < 0 {
-		return readRoute(r, o, v.parent), refused
+		return readRoute(r, o, parent), refused
 	}
 	m := all[self].meaning()
 	if refused != nil || !m.holds() {
 		return m, refused
 	}
-	var lost []string
+	var held, lost []string
 	for _, port := range named {
 		if winner := rival(all, all[self], port); winner != nil {
 			lost = append(lost, fmt.Sprintf("port %d belongs to %s, because %s", port, winner.object.Name(), whyWins(winner.object, o)))
 			continue
 		}
-		v.ports = append(v.ports, port)
+		held = append(held, strconv.Itoa(int(port)))
 		v.notes = append(v.notes, overtaken(all, all[self], port)...)
+	}
+	switch len(held) {
+	case 0:
+	case 1:
+		v.where = fmt.Sprintf("port %s of Service %s", held[0], parent)
+	default:
+		v.where = fmt.Sprintf("ports %s of Service %s", strings.Join(held, ", "), parent)
 	}
 	if len(lost) == 0 {
 		return m, nil
@@ -124,7 +153,7 @@ func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*meaning, *Fin
 		Reason: routeConflicted, Message: strings.Join(lost, "; "),
 		Remedy: "attach the routes to different ports, or use one kind of route",
 	}
-	if len(v.ports) == 0 {
+	if len(held) == 0 {
 		return m, &conflict
 	}
 	v.notes = append(v.notes, conflict)
@@ -246,18 +275,10 @@ func (v *verdict) conditions(generation int64) []metav1.Condition {
 
 // attached says where the route is in force, "" if nowhere.
 func (v *verdict) attached() string {
-	if v.refused != nil || !v.holds() {
+	if v.refused != nil || !v.holds() || v.where == "" {
 		return ""
 	}
-	numbers := make([]string, len(v.ports))
-	for i, p := range v.ports {
-		numbers[i] = strconv.Itoa(int(p))
-	}
-	word := "port"
-	if len(numbers) > 1 {
-		word = "ports"
-	}
-	return fmt.Sprintf("attached to %s %s of Service %s", word, strings.Join(numbers, ", "), v.parent)
+	return "attached to " + v.where
 }
 
 // droppedRules says which rules do not work. The specification has the message begin with "Dropped Rule".

@@ -306,8 +306,8 @@ func TestTrafficPolicyFindings(t *testing.T) {
 		"a kind that cannot be a target": {
 			[]*discovery.Object{traffic("p", 1, timeout(0, 5), "Deployment/php", "Gateway/edge")},
 			[]string{
-				"[UnsupportedValue] error: TrafficPolicy web/p: spec.targetRefs[0].kind: a TrafficPolicy cannot be about a Deployment: write ExternalService, GRPCRoute, HTTPRoute, InstanceGroup or Service",
-				"[UnsupportedValue] error: TrafficPolicy web/p: spec.targetRefs[1].kind: callers in the mesh pass no Gateway: target the Services or routes behind it",
+				"[UnsupportedValue] error: TrafficPolicy web/p: spec.targetRefs[0].kind: a TrafficPolicy cannot be about a Deployment: write ExternalService, GRPCRoute, Gateway, HTTPRoute, InstanceGroup or Service",
+				"[TargetNotFound] error: TrafficPolicy web/p: spec.targetRefs[1]: there is no Gateway web/edge: create it or correct the name",
 			},
 		},
 		"a cluster's section on a route": {

@@ -1,0 +1,202 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// attachAtGateway finds the listeners of a Gateway that the nth of a route's
+// parentRefs to it attaches it to, or why there are none.
+func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, v *verdict) (*meaning, *Finding) {
+	position, ok := g.at[o.Name()]
+	if !ok { // a row that is not of this snapshot
+		read := readRouteAt(j.r, o, v.parent)
+		return read, attachToGateway(j.r, g.gatewayMeaning, o, v.ref).refused
+	}
+	self := g.routes[position]
+	at := &self.attachments[nth]
+	m := self.meaning()
+	if at.refused != nil || !m.holds() {
+		return m, at.refused
+	}
+	listeners := make([]*listenerMeaning, len(at.at))
+	for i := range at.at {
+		listeners[i] = at.at[i].listenerMeaning
+	}
+	v.where = fmt.Sprintf("listener %s of Gateway %s", g.describe(listeners), g.object.Key)
+	if lost := j.lostToOtherKind(g, position, at); lost != nil {
+		v.notes = append(v.notes, *lost)
+	}
+	if !slices.ContainsFunc(listeners, g.serves) {
+		v.notes = append(v.notes, Finding{
+			Reason: ReasonNotServed, Message: fmt.Sprintf("nothing comes in: %s is not served", v.where),
+			Remedy: "see what the status of the Gateway says of it",
+		})
+		return m, nil
+	}
+	for i := range at.at {
+		if l := at.at[i]; g.serves(l.listenerMeaning) {
+			v.notes = append(v.notes, g.overtaken(position, l)...)
+			v.notes = append(v.notes, g.isolated(self, l)...)
+		}
+	}
+	v.notes = append(v.notes, j.redirectLoops(o, g, listeners, m)...)
+	return m, nil
+}
+
+// lostToOtherKind says which listeners an older route of the other kind about
+// requests keeps a parentRef from that holds at others, nil for none.
+func (j *Judge) lostToOtherKind(g *judgedGateway, position int, at *gatewayAttachment) *Finding {
+	self := g.routes[position]
+	if k := self.object.Kind; k != "HTTPRoute" && k != "GRPCRoute" {
+		return nil
+	}
+	var lost []string
+	for _, l := range attachToGateway(j.r, g.gatewayMeaning, self.object, at.ref).at {
+		if slices.ContainsFunc(at.at, func(kept attachedListener) bool { return kept.listenerMeaning == l.listenerMeaning }) {
+			continue
+		}
+		if winner := otherKind(g.routes[:position], self, l); winner != nil {
+			lost = append(lost, fmt.Sprintf("listener %s has %s, which is older, with a host name of it", l.name, winner.object.Name()))
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return &Finding{
+		Reason: routeConflicted, Message: strings.Join(lost, "; "),
+		Remedy: "give HTTPRoutes and GRPCRoutes different host names, or put the rules into one of them",
+	}
+}
+
+// overtaken says what of a route about connections never gets any at a
+// listener, because an older route of its kind takes them. Such a route is
+// accepted nevertheless: it is in force as soon as the other goes.
+func (g *judgedGateway) overtaken(position int, l attachedListener) []Finding {
+	self := g.routes[position]
+	if k := self.object.Kind; k != "TCPRoute" && k != "TLSRoute" {
+		return nil // the rules of others merge
+	}
+	var out []Finding
+	for _, a := range g.routes[:position] {
+		theirs := a.at(l.listenerMeaning)
+		if a.object.Kind != self.object.Kind || len(theirs) == 0 || len(a.meaning().tcp) == 0 {
+			continue
+		}
+		if self.object.Kind == "TCPRoute" {
+			return append(out, Finding{
+				Reason:  routeConflicted,
+				Message: fmt.Sprintf("all connections to listener %s go by %s, which is older, so it gets none", l.name, a.object.Name()),
+				Remedy:  "remove one of the two, or attach them to different listeners",
+			})
+		}
+		var names []string
+		for _, name := range l.hostnames {
+			if slices.Contains(theirs, name) {
+				names = append(names, nameText(name))
+			}
+		}
+		if len(names) > 0 {
+			out = append(out, Finding{
+				Reason:  routeConflicted,
+				Message: fmt.Sprintf("connections to listener %s for %s go by %s, which is older", l.name, shortList(names), a.object.Name()),
+				Remedy:  "name each host in one TLSRoute",
+			})
+		}
+	}
+	return out
+}
+
+// isolated says which host names of a route come in at a more specific listener
+// of the port that the route is not attached to: a request belongs to one
+// listener (GatewaySpec.listeners).
+func (g *judgedGateway) isolated(self *gatewayRoute, l attachedListener) []Finding {
+	port := g.served[l.port]
+	owned := ownership{l.listenerMeaning, port}
+	lost := make(map[*listenerMeaning][]string)
+	for _, name := range l.hostnames {
+		if owned.has(name) {
+			continue
+		}
+		i := slices.IndexFunc(port, func(other *listenerMeaning) bool {
+			return other != l.listenerMeaning && covers(l.hostname, other.hostname) && covers(other.hostname, name)
+		})
+		if owner := port[i]; len(self.at(owner)) == 0 {
+			lost[owner] = append(lost[owner], nameText(name))
+		}
+	}
+	var out []Finding
+	for _, owner := range port {
+		if names := lost[owner]; len(names) > 0 {
+			out = append(out, Finding{
+				Reason:  ReasonShadowed,
+				Message: fmt.Sprintf("what is for %s comes in at listener %s, which is more specific, and not at %s", shortList(names), owner.name, l.name),
+				Remedy:  fmt.Sprintf("attach the route to listener %s too", owner.name),
+			})
+		}
+	}
+	return out
+}
+
+// nameText returns a host name as a message tells it.
+func nameText(name string) string {
+	if name == "" {
+		return "any host"
+	}
+	return name
+}
+
+// forwardedProto is the header in which what stands in front says how the
+// client came in.
+const forwardedProto = "x-forwarded-proto"
+
+// redirectLoops warns of rules that send clients to https by what comes in on a
+// port without TLS, behind something that may have ended TLS already: the
+// client did come by https, and is sent there again.
+func (j *Judge) redirectLoops(o *discovery.Object, g *judgedGateway, listeners []*listenerMeaning, m *meaning) []Finding {
+	var behind string
+	for _, l := range listeners {
+		if l.protocol != gatewayv1.HTTPProtocolType || !g.serves(l) {
+			continue
+		}
+		if s := g.settingsOf(j.r, l.port); s.TrustedHops() > 0 {
+			behind = fmt.Sprintf("%s, behind which listener %s stands (%s)", hopsText(s.InFront), l.name, s.From["inFront"])
+			break
+		}
+	}
+	if behind == "" {
+		return nil
+	}
+	var out []Finding
+	told := make(map[int]bool)
+	for i := range m.http {
+		rule := &m.http[i]
+		to := rule.Filters.Redirect
+		if to == nil || to.Scheme != "https" || to.Host != "" || told[rule.Index] ||
+			slices.ContainsFunc(rule.Match.Headers, func(h ValueMatch) bool { return h.Name == forwardedProto }) {
+			continue
+		}
+		told[rule.Index] = true
+		out = append(out, Finding{
+			Field: ruleField(rule.Index), Condition: v1alpha1.ConditionAccepted, Reason: ReasonLoop,
+			Message: fmt.Sprintf("it redirects to https whoever came by https already, if TLS ends at %s: they are redirected for ever", behind),
+			Remedy:  "add a match on the header X-Forwarded-Proto: http to the rule",
+		})
+	}
+	return out
+}
+
+// hopsText names what stands in front, the nearest to the client first.
+func hopsText(hops []v1alpha1.Hop) string {
+	out := make([]string, len(hops))
+	for i := range hops {
+		out[i] = string(hops[i].Kind)
+	}
+	return strings.Join(out, ", ")
+}
