@@ -41,13 +41,10 @@ type serviceShape struct {
 	shift *Shift
 }
 
-// shapeOf returns the same, read once for all rules of a route.
+// shapeOf returns the same, read once for all rules of a route, and for all routes of a Gateway.
 func (b *routeBuilder) shapeOf(key discovery.Key) serviceShape {
 	s, ok := b.shapes[key]
 	if !ok {
-		if b.shapes == nil {
-			b.shapes = make(map[discovery.Key]serviceShape)
-		}
 		s.ports, s.shift = shapeOf(b.r, key)
 		b.shapes[key] = s
 	}

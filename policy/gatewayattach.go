@@ -190,13 +190,14 @@ type gatewayRoute struct {
 
 	reader  catalog.Reader
 	gateway discovery.Key
+	shapes  map[discovery.Key]serviceShape // of all routes of the Gateway
 	read    *meaning
 }
 
 // meaning returns what the route says at the Gateway, read once.
 func (a *gatewayRoute) meaning() *meaning {
 	if a.read == nil {
-		a.read = readRouteAt(a.reader, a.object, discovery.ObjectName{Kind: kindGateway, Key: a.gateway})
+		a.read = readRouteWith(a.reader, a.object, discovery.ObjectName{Kind: kindGateway, Key: a.gateway}, a.shapes)
 	}
 	return a.read
 }
@@ -228,12 +229,13 @@ func (a *gatewayRoute) at(l *listenerMeaning) []string {
 // taken off that listener, and refused as Conflicted where none is left.
 func gatewayRoutes(r catalog.Reader, g *gatewayMeaning) []*gatewayRoute {
 	var out []*gatewayRoute
+	shapes := make(map[discovery.Key]serviceShape)
 	for o := range catalog.Objects.By(r, catalog.ByRef, g.object.Name().String()) {
 		spec := commonSpec(o)
 		if spec == nil {
 			continue
 		}
-		a := &gatewayRoute{object: o, reader: r, gateway: g.object.Key}
+		a := &gatewayRoute{object: o, reader: r, gateway: g.object.Key, shapes: shapes}
 		for i := range spec.ParentRefs {
 			if key, ok := parentGateway(o, &spec.ParentRefs[i]); ok && key == g.object.Key {
 				a.attachments = append(a.attachments, attachToGateway(r, g, o, &spec.ParentRefs[i]))

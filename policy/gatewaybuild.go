@@ -23,7 +23,7 @@ func BuildGateway(r catalog.Reader, key discovery.Key) *Gateway {
 	if g == nil || !g.accepted() {
 		return nil
 	}
-	b := &gatewayBuilder{r: r, gateway: g, routes: gatewayRoutes(r, g)}
+	b := &gatewayBuilder{r: r, gateway: g, routes: gatewayRoutes(r, g), policies: make(map[string][]source)}
 	m := &Gateway{Key: key, Certificates: g.certificates, Provenance: []discovery.ObjectRef{o.Ref()}}
 	if g.class != nil {
 		m.Provenance = append(m.Provenance, g.class.Ref())
@@ -62,6 +62,8 @@ type gatewayBuilder struct {
 	r       catalog.Reader
 	gateway *gatewayMeaning
 	routes  []*gatewayRoute
+	// policies about the Gateway and the Mesh, by the names of listeners.
+	policies map[string][]source
 }
 
 // port returns a port with its listeners, which are in the order of the model.
@@ -163,7 +165,7 @@ func (b *gatewayBuilder) hold(a *gatewayRoute, l *listenerMeaning) *heldRoute {
 		rule := &out.rules[i]
 		s, ok := settings[rule.Name]
 		if !ok {
-			s = ruleListenerSettings(b.r, a.object, rule.Name, b.gateway.object.Key, l.name)
+			s = b.settings(a.object, rule.Name, l.name)
 			settings[rule.Name] = s
 			for _, ref := range s.From {
 				out.used = append(out.used, ref)
@@ -291,7 +293,7 @@ func (b *gatewayBuilder) connections(l *listenerMeaning, owned ownership) ([]TCP
 		rule := &out[i]
 		for _, a := range b.routes {
 			if a.object.Ref() == rule.Route {
-				rule.Settings = ruleListenerSettings(b.r, a.object, rule.Name, b.gateway.object.Key, l.name)
+				rule.Settings = b.settings(a.object, rule.Name, l.name)
 				from.settings(rule.Settings)
 			}
 		}
@@ -305,10 +307,13 @@ func (p *provenance) add(a *gatewayRoute) {
 	p.used = append(p.used, a.meaning().used...)
 }
 
-// ruleListenerSettings returns the sections that are effective for a rule of a
-// route ("" for one without a name) that is attached to a listener of a Gateway.
-func ruleListenerSettings(r catalog.Reader, route *discovery.Object, rule string, gateway discovery.Key, listener string) Settings {
-	sources := levels(r, route.Name(), rule)
-	sources = append(sources, levels(r, discovery.ObjectName{Kind: kindGateway, Key: gateway}, listener)...)
-	return effective(append(sources, meshDefaults(r)...), requests)
+// settings returns the sections that are effective for a rule of a route (""
+// for one without a name) that is attached to a listener.
+func (b *gatewayBuilder) settings(route *discovery.Object, rule, listener string) Settings {
+	above, ok := b.policies[listener]
+	if !ok {
+		above = append(levels(b.r, b.gateway.object.Name(), listener), meshDefaults(b.r)...)
+		b.policies[listener] = above
+	}
+	return effective(append(levels(b.r, route.Name(), rule), above...), requests)
 }

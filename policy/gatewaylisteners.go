@@ -147,6 +147,7 @@ func readListeners(r catalog.Reader, o *discovery.Object) *gatewayMeaning {
 		m.listeners = append(m.listeners, m.readListener(i, &m.spec.Listeners[i]))
 	}
 	m.findConflicts()
+	m.findOverlaps()
 	return m
 }
 
@@ -350,6 +351,7 @@ func (m *gatewayMeaning) checkGateway() {
 			fmt.Sprintf("kind %q of group %q is no parameter of a Gateway", i.ParametersRef.Kind, i.ParametersRef.Group),
 			"remove it, and attach a GatewayPolicy")
 	}
+	m.checkAddresses()
 	if t := m.spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
 		find(Warning, ReasonUnsupported, "spec.tls.backend.clientCertificateRef",
 			"backends are shown no certificate of the Gateway", "remove it")
@@ -397,6 +399,27 @@ func (m *gatewayMeaning) findConflicts() {
 			m.find(l, Error, gatewayv1.ListenerConditionConflicted, gatewayv1.ListenerReasonHostnameConflict, ".hostname",
 				fmt.Sprintf("port %d and the host name are also those of %s", l.port, shortList(hosts)),
 				"give each its own host name, or another port")
+		}
+	}
+}
+
+// findOverlaps notes listeners of a port that terminate TLS for names that
+// another one terminates too: a client may reuse a connection for a name of the other
+// one, and is told to open another (spec of ListenerConditionOverlappingTLSConfig).
+func (m *gatewayMeaning) findOverlaps() {
+	for _, l := range m.listeners {
+		var names []string
+		for _, other := range m.listeners {
+			if other != l && other.terminates && l.terminates && other.port == l.port {
+				if _, ok := intersect(other.hostname, l.hostname); ok {
+					names = append(names, fmt.Sprintf("%s (%s)", other.name, cmp.Or(other.hostname, "any name")))
+				}
+			}
+		}
+		if len(names) > 0 {
+			m.find(l, Warning, gatewayv1.ListenerConditionOverlappingTLSConfig, gatewayv1.ListenerReasonOverlappingHostnames, ".hostname",
+				fmt.Sprintf("its names overlap with those of %s: who reuses a connection for a name of another listener is answered 421 and opens one for it", shortList(names)),
+				"nothing, or give the listeners separate names or ports, which saves clients that second connection")
 		}
 	}
 }

@@ -91,7 +91,7 @@ func randomGateway(rnd *rand.Rand, key discovery.Key, listeners int) *discovery.
 // randomEdgeRoute returns a route at Gateways, and perhaps at a Service.
 func randomEdgeRoute(rnd *rand.Rand) *discovery.Object {
 	o := randomRoute(rnd, discovery.Key{Namespace: pick(rnd, worldNamespaces...), Name: pick(rnd, worldNames...)})
-	o.Key.Name = fmt.Sprintf("e%d", rnd.IntN(6))
+	o.Key.Name = fmt.Sprintf("e%d", rnd.IntN(12))
 	spec := commonSpec(o)
 	if rnd.IntN(4) > 0 {
 		spec.ParentRefs = nil
@@ -343,12 +343,13 @@ func wantedRules(routes []*gatewayRoute, l *listenerMeaning, name string) []stri
 // request finds the listener and the rules that the specification's words say.
 func TestGatewaysByTheSpecification(t *testing.T) {
 	asked, ruled, misdirected := 0, 0, 0
-	for seed := range uint64(400) {
+	for seed := range uint64(600) {
 		rnd := rand.New(rand.NewPCG(seed, 8))
 		cat := catalog.New()
 		_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 			for range 20 {
 				putRandomEdgeRow(t, rnd, tx)
+				putOrDelete(tx, randomEdgeRoute(rnd), false)
 				putOrDelete(tx, randomEdgeRoute(rnd), false)
 			}
 			for _, namespace := range worldNamespaces {

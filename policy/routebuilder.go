@@ -63,7 +63,13 @@ func readRoute(r catalog.Reader, o *discovery.Object, parent discovery.Key) *mea
 
 // readRouteAt returns what a route says at one of its parents: a Service or a Gateway.
 func readRouteAt(r catalog.Reader, o *discovery.Object, parent discovery.ObjectName) *meaning {
-	b := &routeBuilder{r: r, route: o, parent: parent}
+	return readRouteWith(r, o, parent, make(map[discovery.Key]serviceShape))
+}
+
+// readRouteWith is readRouteAt with the shapes of Services that are read
+// already: the routes of a Gateway mostly send to the same ones.
+func readRouteWith(r catalog.Reader, o *discovery.Object, parent discovery.ObjectName, shapes map[discovery.Key]serviceShape) *meaning {
+	b := &routeBuilder{r: r, route: o, parent: parent, shapes: shapes}
 	switch s := o.Spec.(type) {
 	case *gatewayv1.HTTPRoute:
 		b.httpRoute(&s.Spec)
