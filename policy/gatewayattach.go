@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -130,9 +131,7 @@ func namespaceLabels(r catalog.Reader, namespace string) labels.Set {
 	out := labels.Set{}
 	if o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: kindNamespace, Key: discovery.Key{Name: namespace}}.String()); ok {
 		if ns, ok := o.Spec.(*corev1.Namespace); ok {
-			for k, v := range ns.Labels {
-				out[k] = v
-			}
+			maps.Copy(out, ns.Labels)
 		}
 	}
 	out[corev1.LabelMetadataName] = namespace
@@ -200,11 +199,6 @@ func (a *gatewayRoute) meaning() *meaning {
 		a.read = readRouteWith(a.reader, a.object, discovery.ObjectName{Kind: kindGateway, Key: a.gateway}, a.shapes)
 	}
 	return a.read
-}
-
-// accepted reports whether the condition Accepted of the route is True at one parentRef at least.
-func (a *gatewayRoute) accepted() bool {
-	return a.meaning().works() && slices.ContainsFunc(a.attachments, func(at gatewayAttachment) bool { return at.refused == nil })
 }
 
 // at returns the names that the route has at a listener, sorted, each once; none if it is not attached there.

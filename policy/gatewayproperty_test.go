@@ -135,8 +135,9 @@ func randomEdgeRoute(rnd *rand.Rand) *discovery.Object {
 	return o
 }
 
-// putRandomEdgeRow creates, replaces or deletes a row that Gateways read.
-func putRandomEdgeRow(tb testing.TB, rnd *rand.Rand, tx *catalog.Tx) {
+// putRandomEdgeRow creates, replaces or deletes a row that Gateways read; a
+// Secret has one of the given certificates with its key.
+func putRandomEdgeRow(rnd *rand.Rand, tx *catalog.Tx, pairs []map[string][]byte) {
 	namespace := pick(rnd, worldNamespaces...)
 	key := discovery.Key{Namespace: namespace, Name: "edge"}
 	remove := rnd.IntN(5) == 0
@@ -148,7 +149,7 @@ func putRandomEdgeRow(tb testing.TB, rnd *rand.Rand, tx *catalog.Tx) {
 			ControllerName: gatewayv1.GatewayController(pick(rnd, v1alpha1.ControllerName, v1alpha1.ControllerName, "example.com/other")),
 		}}, "test"), remove || rnd.IntN(2) == 0)
 	case 3:
-		good := tlsPair(tb, "foo.example.com")
+		good := pick(rnd, pairs...)
 		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: pick(rnd, "good", "other")}, Type: corev1.SecretTypeTLS, Data: good}
 		if rnd.IntN(3) == 0 {
 			s.Name, s.Data = "bad", map[string][]byte{corev1.TLSCertKey: []byte("x"), corev1.TLSPrivateKeyKey: good[corev1.TLSPrivateKeyKey]}
@@ -196,12 +197,13 @@ func edgeModels(r catalog.Reader) map[discovery.Key]*Gateway {
 // for Services whose shape changed, Referrers must yield that Gateway.
 func TestWhatAGatewayReadsTouchesIt(t *testing.T) {
 	changed := 0
+	pairs := []map[string][]byte{tlsPair(t, "foo.example.com"), tlsPair(t, "*.com")}
 	for seed := range uint64(16) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		cat := catalog.New()
 		feed := cat.Subscribe()
 		write := func() []catalog.Change {
-			_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error { putRandomEdgeRow(t, rnd, tx); return nil })
+			_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error { putRandomEdgeRow(rnd, tx, pairs); return nil })
 			require.NoError(t, err)
 			batch, _ := feed.Take()
 			return batch.Changes
@@ -343,12 +345,13 @@ func wantedRules(routes []*gatewayRoute, l *listenerMeaning, name string) []stri
 // request finds the listener and the rules that the specification's words say.
 func TestGatewaysByTheSpecification(t *testing.T) {
 	asked, ruled, misdirected := 0, 0, 0
+	pairs := []map[string][]byte{tlsPair(t, "foo.example.com"), tlsPair(t, "*.com")}
 	for seed := range uint64(600) {
 		rnd := rand.New(rand.NewPCG(seed, 8))
 		cat := catalog.New()
 		_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 			for range 20 {
-				putRandomEdgeRow(t, rnd, tx)
+				putRandomEdgeRow(rnd, tx, pairs)
 				putOrDelete(tx, randomEdgeRoute(rnd), false)
 				putOrDelete(tx, randomEdgeRoute(rnd), false)
 			}
