@@ -66,6 +66,7 @@ On an EC2 host, as user data or from a unit file:
 	f.StringSliceVar(&o.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")
 	f.StringSliceVar(&o.GatewayListen, "gateway-listen", nil,
 		"with --role gateway: ADDRESS for every port of the Gateway, or ADDRESS:PORT=NUMBER for one; repeat for several")
+	f.StringVar(&o.HealthListen, "health-listen", "", "with --role gateway: ADDRESS:PORT where load balancers ask for "+bootstrap.HealthPath)
 	f.StringVar(&o.AdminListen, "admin-listen", "127.0.0.1:15000", "Envoy's admin interface, loopback only; empty for none")
 	f.StringVar(&o.SystemCAs, "system-cas", systemCAs(), "file with the CA certificates that this host trusts, for TLS to targets outside the mesh; empty for none")
 	f.StringVar(&tls.CA, "tls-ca", "", "file with the CA of the control plane's certificate")

@@ -11,6 +11,7 @@ import (
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	metricsv3 "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	overloadv3 "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
 	internallistenerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
@@ -50,6 +51,9 @@ type Options struct {
 	// GatewayListen is where a proxy of the role gateway, whose workload is its Gateway's name,
 	// serves it: "address" for every port by its own number, or "address:port=number" for one.
 	GatewayListen []string
+	// HealthListen is where a proxy of the role gateway answers load balancers
+	// ("address:port", HealthPath); "" for nowhere.
+	HealthListen string
 	// AdminListen is Envoy's admin address, loopback only; "" for none.
 	AdminListen string
 	// SystemCAs is the file with the CA certificates that the host trusts, for
@@ -250,6 +254,13 @@ func (o *Options) bootstrap(secrets string) (*bootstrapv3.Bootstrap, error) {
 		StatsConfig:         statsConfig(),
 		OverloadManager:     limits,
 		BootstrapExtensions: []*corev3.TypedExtensionConfig{internal},
+	}
+	if o.HealthListen != "" {
+		health, err := o.healthListener()
+		if err != nil {
+			return nil, err
+		}
+		b.StaticResources.Listeners = []*listenerv3.Listener{health}
 	}
 	if o.AdminListen != "" {
 		a := netip.MustParseAddrPort(o.AdminListen) // checked

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/config/rbac/v3"
@@ -20,7 +21,9 @@ import (
 	connectionlimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	networkrbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/rbac/v3"
+	earlymutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -227,12 +230,35 @@ func edgeHTTP(m *policy.Gateway, p *policy.GatewayPort, l *policy.GatewayListene
 		MergeSlashes:                 true,
 		PathWithEscapedSlashesAction: hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
 		PreserveExternalRequestId:    hops > 0,
-		StripTrailingHostDot:         true,
-		UpgradeConfigs:               []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket", Filters: withoutBuffer(filters)}},
-		LocalReplyConfig:             localReplies(),
-		AccessLog:                    []*accesslogv3.AccessLog{outcomesLog()},
+		// No address is Envoy's "internal" one, whose x-envoy-* headers it would obey.
+		InternalAddressConfig:         &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{distrust(hops > 0)},
+		StripTrailingHostDot:          true,
+		UpgradeConfigs:                []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket", Filters: withoutBuffer(filters)}},
+		LocalReplyConfig:              localReplies(),
+		AccessLog:                     []*accesslogv3.AccessLog{outcomesLog()},
 	}
 	return append(edgeGuards(p), &listenerv3.Filter{Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)})
+}
+
+// distrust takes out of a request, before anything reads it, what clients may not
+// say: Envoy's own headers and, where nothing in front is trusted to have written them, those
+// that tell of the way that the request came.
+func distrust(trusted bool) *corev3.TypedExtensionConfig {
+	mutations := []*mutationv3.HeaderMutation{{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+		RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "x-envoy-"},
+		}},
+	}}}
+	if !trusted {
+		for _, name := range []string{"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-real-ip", "forwarded", "x-request-id"} {
+			mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
+		}
+	}
+	return &corev3.TypedExtensionConfig{
+		Name:        "envoy.http.early_header_mutation.header_mutation",
+		TypedConfig: toAny(&earlymutationv3.HeaderMutation{Mutations: mutations}),
+	}
 }
 
 func or[T any](p *T, otherwise T) T {
