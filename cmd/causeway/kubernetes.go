@@ -94,10 +94,13 @@ func (s *serve) kubernetes() ([]component, error) {
 	}...), nil
 }
 
-// policyStatus returns what the status of a route or policy must say.
-func policyStatus(r catalog.Reader, o *discovery.Object) (kubernetes.Status, bool) {
-	status, ok := policy.StatusOf(r, o)
-	return kubernetes.Status(status), ok
+// policyStatus returns what the status of routes, policies and Gateways of a snapshot must say.
+func policyStatus(r catalog.Reader) func(*discovery.Object) (kubernetes.Status, bool) {
+	judge := policy.NewJudge(r)
+	return func(o *discovery.Object) (kubernetes.Status, bool) {
+		status, ok := judge.StatusOf(o)
+		return kubernetes.Status(status), ok
+	}
 }
 
 func (s *serve) restConfig() (*rest.Config, error) {

@@ -28,7 +28,7 @@ func gatewayCondition(kind string, status metav1.ConditionStatus, reason, messag
 
 // judged is a verdict over a Gateway: its listener on an odd port is conflicted,
 // any other one is right.
-func judged(_ catalog.Reader, o *discovery.Object) (Status, bool) {
+func judged(o *discovery.Object) (Status, bool) {
 	switch spec := o.Spec.(type) {
 	case *gatewayv1.GatewayClass:
 		if spec.Spec.ControllerName != "mesh.causeway.dev/controller" {
@@ -122,7 +122,7 @@ func TestGatewayStatus(t *testing.T) {
 	var deaf atomic.Int32 // the port that no proxy listens on
 	start := func() *writer {
 		registry := prometheus.NewRegistry()
-		p := NewPolicyStatus(r.Client, judged, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
+		p := NewPolicyStatus(r.Client, func(catalog.Reader) func(*discovery.Object) (Status, bool) { return judged }, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
 			c := programmed.Load()
 			if c == nil {
 				return metav1.Condition{}, false

@@ -66,7 +66,7 @@ const (
 // GatewayClasses, and Events about what turned bad.
 type PolicyStatus struct {
 	client     *Client
-	of         func(catalog.Reader, *discovery.Object) (Status, bool)
+	of         func(catalog.Reader) func(*discovery.Object) (Status, bool)
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool)
 	unheard    func(gateway discovery.Key, port uint16) (string, bool)
 	rate       float32
@@ -79,15 +79,15 @@ type PolicyStatus struct {
 
 // NewPolicyStatus returns a writer of status.
 //
-// of returns what a row's status must say, without times and Programmed, and
-// whether its kind has one. programmed returns the condition Programmed of an
+// of returns, for a snapshot, what a row's status must say, without times and
+// Programmed, and whether its kind has one. programmed returns the condition Programmed of an
 // object, or false while nothing is known of it: then what its status says
 // stays. It is called for every object once a second, and may be nil where
 // nobody knows.
 //
 // unheard says of a port of a Gateway why nothing can be in force there while no
 // proxy listens on it, or false if one does, or if that is not known. It may be nil.
-func NewPolicyStatus(c *Client, of func(catalog.Reader, *discovery.Object) (Status, bool),
+func NewPolicyStatus(c *Client, of func(catalog.Reader) func(*discovery.Object) (Status, bool),
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool), unheard func(gateway discovery.Key, port uint16) (string, bool), reg prometheus.Registerer,
 ) *PolicyStatus {
 	if programmed == nil {
@@ -235,9 +235,10 @@ func (t *statusTerm) judge(ctx context.Context) error {
 			// Who has edited these waits for the answer; what their edit means
 			// for others may come later.
 			r := t.cat.Read()
+			of := t.of(r)
 			for name := range edited {
 				if o, ok := catalog.Objects.Get(r, name.String()); ok {
-					t.renewOne(r, o)
+					t.renewOne(of, o)
 				}
 			}
 			clear(edited)
@@ -285,8 +286,9 @@ func (t *statusTerm) statement(o *discovery.Object) *statement {
 // renew finds out what every status must say.
 func (t *statusTerm) renew(r catalog.Reader) {
 	there := make(map[discovery.ObjectName]struct{})
+	of := t.of(r)
 	for o := range catalog.Objects.All(r) {
-		if t.renewOne(r, o) {
+		if t.renewOne(of, o) {
 			there[o.Name()] = struct{}{}
 		}
 	}
@@ -300,8 +302,8 @@ func (t *statusTerm) renew(r catalog.Reader) {
 }
 
 // renewOne finds out what the status of one object must say, and whether it has any.
-func (t *statusTerm) renewOne(r catalog.Reader, o *discovery.Object) bool {
-	want, ok := t.of(r, o)
+func (t *statusTerm) renewOne(of func(*discovery.Object) (Status, bool), o *discovery.Object) bool {
+	want, ok := of(o)
 	if _, known := t.kinds[o.Kind]; !ok || !known {
 		return false
 	}

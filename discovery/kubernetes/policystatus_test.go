@@ -30,9 +30,12 @@ type writer struct {
 	stop     func()
 }
 
-func policyStatus(r catalog.Reader, o *discovery.Object) (Status, bool) {
-	s, ok := policy.StatusOf(r, o)
-	return Status(s), ok
+func policyStatus(r catalog.Reader) func(*discovery.Object) (Status, bool) {
+	judge := policy.NewJudge(r)
+	return func(o *discovery.Object) (Status, bool) {
+		s, ok := judge.StatusOf(o)
+		return Status(s), ok
+	}
 }
 
 func startPolicyStatus(t *testing.T, r *replica, programmed func(discovery.ObjectRef) (metav1.Condition, bool)) *writer {
