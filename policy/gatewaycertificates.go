@@ -13,6 +13,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -28,6 +29,61 @@ type certificateReader struct {
 	r    catalog.Reader
 	m    *gatewayMeaning
 	read map[string]*readCertificate
+}
+
+// readCertificates reads the certificates of all listeners of a Gateway.
+func readCertificates(r catalog.Reader, m *gatewayMeaning) *certificateReader {
+	c := &certificateReader{r: r, m: m, read: make(map[string]*readCertificate)}
+	for i, l := range m.listeners {
+		c.listener(l, &m.spec.Listeners[i])
+	}
+	return c
+}
+
+// renewalNotice is how long before its end a certificate is told of: who renews
+// certificates by a machine does it 30 days before, so that something is wrong then.
+const renewalNotice = 14 * 24 * time.Hour
+
+// Expirations returns a warning for every certificate in the Secrets of Gateways that
+// is not valid at a time, or will not be for much longer. They are
+// apart from Validate, whose findings change with objects only.
+func Expirations(r catalog.Reader, now time.Time) []Finding {
+	var out []Finding
+	told := make(map[string]bool)
+	for o := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+		m := readListeners(r, o)
+		if m == nil {
+			continue
+		}
+		c := readCertificates(r, m)
+		for _, name := range slices.Sorted(maps.Keys(c.read)) {
+			cert := c.read[name]
+			if cert.leaf == nil || told[name] {
+				continue
+			}
+			told[name] = true
+			if message := expiration(cert.leaf, now); message != "" {
+				out = append(out, Finding{
+					Severity: Warning, Object: cert.Object, Field: "data[" + corev1.TLSCertKey + "]",
+					Message: message, Remedy: "renew it: the gateways take it up at once",
+				})
+			}
+		}
+	}
+	return out
+}
+
+// expiration says what is wrong with the time of a certificate, "" for nothing.
+func expiration(leaf *x509.Certificate, now time.Time) string {
+	switch {
+	case now.Before(leaf.NotBefore):
+		return "its certificate is not valid before " + leaf.NotBefore.UTC().Format(time.RFC3339)
+	case now.After(leaf.NotAfter):
+		return "its certificate has not been valid since " + leaf.NotAfter.UTC().Format(time.RFC3339)
+	case now.Add(renewalNotice).After(leaf.NotAfter):
+		return "its certificate is not valid after " + leaf.NotAfter.UTC().Format(time.RFC3339)
+	}
+	return ""
 }
 
 // readCertificate is a certificate with what its chain says.

@@ -205,3 +205,17 @@ func TestCertificatesOfListeners(t *testing.T) {
 		})
 	}
 }
+
+func TestExpirations(t *testing.T) {
+	gateway := httpsGateway("a.com", nil, secretRef("web/a"), secretRef("web/gone"))
+	again := *gateway
+	again.Key.Name = "twice"
+	r := (&routeRows{objects: []*discovery.Object{gateway, &again, secretRow("web/a", tlsPair(t, "a.com")), secretRow("web/unused", tlsPair(t, "a.com"))}}).reader(t)
+	for days, want := range map[int]string{-1: "is not valid before", 0: "is not valid after", 1: "has not been valid since"} {
+		found := Expirations(r, time.Now().AddDate(0, 0, days))
+		require.Len(t, found, 1)
+		require.Equal(t, "Secret web/a", found[0].Object.String())
+		require.Contains(t, found[0].Message, want)
+	}
+	require.Empty(t, expiration(&x509.Certificate{NotAfter: time.Now().AddDate(0, 1, 0)}, time.Now()))
+}

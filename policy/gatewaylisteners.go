@@ -158,11 +158,7 @@ func readGateway(r catalog.Reader, o *discovery.Object) *gatewayMeaning {
 		return nil
 	}
 	m.checkGateway()
-	c := certificateReader{r: r, m: m, read: make(map[string]*readCertificate)}
-	for i, l := range m.listeners {
-		c.listener(l, &m.spec.Listeners[i])
-	}
-	m.certificates = c.list()
+	m.certificates = readCertificates(r, m).list()
 	return m
 }
 

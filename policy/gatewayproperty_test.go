@@ -198,7 +198,7 @@ func edgeModels(r catalog.Reader) map[discovery.Key]*Gateway {
 func TestWhatAGatewayReadsTouchesIt(t *testing.T) {
 	changed := 0
 	pairs := []map[string][]byte{tlsPair(t, "foo.example.com"), tlsPair(t, "*.com")}
-	for seed := range uint64(16) {
+	for seed := range uint64(8) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		cat := catalog.New()
 		feed := cat.Subscribe()
@@ -346,7 +346,7 @@ func wantedRules(routes []*gatewayRoute, l *listenerMeaning, name string) []stri
 func TestGatewaysByTheSpecification(t *testing.T) {
 	asked, ruled, misdirected := 0, 0, 0
 	pairs := []map[string][]byte{tlsPair(t, "foo.example.com"), tlsPair(t, "*.com")}
-	for seed := range uint64(600) {
+	for seed := range uint64(400) {
 		rnd := rand.New(rand.NewPCG(seed, 8))
 		cat := catalog.New()
 		_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
