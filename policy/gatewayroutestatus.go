@@ -30,9 +30,7 @@ func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, 
 		listeners[i] = at.at[i].listenerMeaning
 	}
 	v.where = fmt.Sprintf("listener %s of Gateway %s", g.describe(listeners), g.object.Key)
-	if lost := j.lostToOtherKind(g, position, at); lost != nil {
-		v.notes = append(v.notes, *lost)
-	}
+	v.notes = slices.Clone(at.notes)
 	if !slices.ContainsFunc(listeners, g.serves) {
 		v.notes = append(v.notes, Finding{
 			Reason: ReasonNotServed, Message: fmt.Sprintf("nothing comes in: %s is not served", v.where),
@@ -42,75 +40,11 @@ func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, 
 	}
 	for i := range at.at {
 		if l := at.at[i]; g.serves(l.listenerMeaning) {
-			v.notes = append(v.notes, g.overtaken(position, l)...)
 			v.notes = append(v.notes, g.isolated(self, l)...)
 		}
 	}
 	v.notes = append(v.notes, j.redirectLoops(o, g, listeners, m)...)
 	return m, nil
-}
-
-// lostToOtherKind says which listeners an older route of the other kind about
-// requests keeps a parentRef from that holds at others, nil for none.
-func (j *Judge) lostToOtherKind(g *judgedGateway, position int, at *gatewayAttachment) *Finding {
-	self := g.routes[position]
-	if k := self.object.Kind; k != "HTTPRoute" && k != "GRPCRoute" {
-		return nil
-	}
-	var lost []string
-	for _, l := range attachToGateway(j.r, g.gatewayMeaning, self.object, at.ref).at {
-		if slices.ContainsFunc(at.at, func(kept attachedListener) bool { return kept.listenerMeaning == l.listenerMeaning }) {
-			continue
-		}
-		if winner := otherKind(g.routes[:position], self, l); winner != nil {
-			lost = append(lost, fmt.Sprintf("listener %s has %s, which is older, with a host name of it", l.name, winner.object.Name()))
-		}
-	}
-	if len(lost) == 0 {
-		return nil
-	}
-	return &Finding{
-		Reason: routeConflicted, Message: strings.Join(lost, "; "),
-		Remedy: "give HTTPRoutes and GRPCRoutes different host names, or put the rules into one of them",
-	}
-}
-
-// overtaken says what of a route about connections never gets any at a
-// listener, because an older route of its kind takes them. Such a route is
-// accepted nevertheless: it is in force as soon as the other goes.
-func (g *judgedGateway) overtaken(position int, l attachedListener) []Finding {
-	self := g.routes[position]
-	if k := self.object.Kind; k != "TCPRoute" && k != "TLSRoute" {
-		return nil // the rules of others merge
-	}
-	var out []Finding
-	for _, a := range g.routes[:position] {
-		theirs := a.at(l.listenerMeaning)
-		if a.object.Kind != self.object.Kind || len(theirs) == 0 || len(a.meaning().tcp) == 0 {
-			continue
-		}
-		if self.object.Kind == "TCPRoute" {
-			return append(out, Finding{
-				Reason:  routeConflicted,
-				Message: fmt.Sprintf("all connections to listener %s go by %s, which is older, so it gets none", l.name, a.object.Name()),
-				Remedy:  "remove one of the two, or attach them to different listeners",
-			})
-		}
-		var names []string
-		for _, name := range l.hostnames {
-			if slices.Contains(theirs, name) {
-				names = append(names, nameText(name))
-			}
-		}
-		if len(names) > 0 {
-			out = append(out, Finding{
-				Reason:  routeConflicted,
-				Message: fmt.Sprintf("connections to listener %s for %s go by %s, which is older", l.name, shortList(names), a.object.Name()),
-				Remedy:  "name each host in one TLSRoute",
-			})
-		}
-	}
-	return out
 }
 
 // isolated says which host names of a route come in at a more specific listener

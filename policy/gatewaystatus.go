@@ -43,7 +43,7 @@ func (j *Judge) gatewayStatus(o *discovery.Object) *gatewayv1.GatewayStatus {
 	case !slices.ContainsFunc(g.listeners, g.servable):
 		out.Conditions = append(out.Conditions, metav1.Condition{
 			Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, Reason: string(gatewayv1.GatewayReasonInvalid),
-			Message: "no listener can be served: see what their conditions say",
+			Message: "no listener has all that it needs: see what their conditions say",
 		})
 	case unusable != nil:
 		out.Conditions = append(out.Conditions, metav1.Condition{
@@ -161,30 +161,17 @@ func (g *judgedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerSta
 		add(gatewayv1.ListenerConditionProgrammed, metav1.ConditionFalse, gatewayv1.ListenerReasonInvalid,
 			"none of its certificates can be used, so that it is served with what was last known of them only: see what ResolvedRefs says")
 	}
-	if others := g.overlapping(l); len(others) > 0 {
-		add(gatewayv1.ListenerConditionOverlappingTLSConfig, metav1.ConditionTrue, gatewayv1.ListenerReasonOverlappingHostnames,
-			fmt.Sprintf("its host name overlaps with that of listener %s: a client that reuses a connection for a name of the other is answered 421 and opens another one",
-				shortList(others)))
+	// The condition is there only where it is True.
+	if i := slices.IndexFunc(l.findings, isOverlap); i >= 0 {
+		add(gatewayv1.ListenerConditionOverlappingTLSConfig, metav1.ConditionTrue, gatewayv1.ListenerConditionReason(l.findings[i].Reason), messageOf("", l.findings[i:i+1]))
 	}
 	return out
 }
 
-// overlapping returns the listeners with TLS of the same port whose host name
-// has names in common with that of a listener.
-func (g *judgedGateway) overlapping(l *listenerMeaning) []string {
-	if !l.terminates || !l.valid() {
-		return nil
-	}
-	var out []string
-	for _, other := range g.listeners {
-		if other == l || other.port != l.port || !other.terminates || !other.valid() {
-			continue
-		}
-		if _, ok := intersect(l.hostname, other.hostname); ok {
-			out = append(out, other.name)
-		}
-	}
-	return out
+// isOverlap reports whether a finding is about names that listeners have in
+// common. That is no mistake, so it is a matter of their status alone.
+func isOverlap(f Finding) bool {
+	return f.Condition == string(gatewayv1.ListenerConditionOverlappingTLSConfig)
 }
 
 // checkAddresses finds addresses of kinds that nobody here can assign.
@@ -331,7 +318,7 @@ func validateGateway(r catalog.Reader, o *discovery.Object) []Finding {
 		}
 	}
 	for _, l := range g.listeners {
-		out = append(out, l.findings...)
+		out = append(out, slices.DeleteFunc(slices.Clone(l.findings), isOverlap)...)
 		if g.serves(l) && attachedRoutes(g.routes, l) == 0 {
 			happens := "is closed"
 			if l.isHTTP() {
