@@ -9,9 +9,11 @@ import (
 // ejection, checks, balancing.
 //
 // Sections are effective one by one. For each, the most specific target wins
-// (a rule of a route, the route, the InstanceGroup, the Service, the Mesh's
-// defaults), then the oldest policy, then the first by name; a policy that
-// lost a section says so in its condition Accepted. What a section says of
+// (a rule of a route, the route, then for what comes in at a Gateway its
+// listener and the Gateway, for callers in the mesh the InstanceGroup and the
+// Service, and at last the Mesh's defaults), then the oldest policy, then the
+// first by name; a policy that lost a section says so in its condition
+// Accepted. What a section says of
 // requests and what it says of clusters are effective independently: the
 // timeout.request of a rule does not take away the timeout.connect of its Service.
 //
@@ -65,13 +67,15 @@ type TrafficPolicySpec struct {
 // +kubebuilder:validation:XValidation:rule="self.kind == 'Service' ? size(self.group) == 0 : self.kind in ['InstanceGroup', 'ExternalService'] ? self.group == 'mesh.causeway.dev' : !(self.kind in ['HTTPRoute', 'GRPCRoute', 'Gateway']) || self.group == 'gateway.networking.k8s.io'",message="this is not the group of the kind: write none for a Service, mesh.causeway.dev for an InstanceGroup or ExternalService, gateway.networking.k8s.io for the rest"
 type TargetReference struct {
 	// Group of the target: "" for a Service, mesh.causeway.dev for an
-	// InstanceGroup or ExternalService, gateway.networking.k8s.io for a route or Gateway.
+	// InstanceGroup or ExternalService, gateway.networking.k8s.io for a route or a Gateway.
 	// +optional
 	// +kubebuilder:default=""
 	// +kubebuilder:validation:MaxLength=253
 	Group string `json:"group"`
 	// Kind of the target: Service, InstanceGroup, ExternalService, HTTPRoute,
-	// GRPCRoute or Gateway. A policy about a Gateway has no effect yet, and says so.
+	// GRPCRoute or Gateway. About a Gateway, what is said of requests holds for
+	// all that routes take there; what is said of clusters has no effect, since
+	// callers in the mesh share them.
 	// +kubebuilder:validation:Enum=Service;InstanceGroup;ExternalService;HTTPRoute;GRPCRoute;Gateway
 	Kind string `json:"kind"`
 	// Name of the target.
