@@ -165,10 +165,11 @@ func (g *gatewayComparison) host(at Change, listener, domain string, before, aft
 		return // a listener that goes is told as such
 	}
 	if after == nil {
-		if after = g.instead(now, domain); after == nil || len(after.Rules) == 0 {
-			g.risk(Risk{Target: g.target, Port: at.Port, Host: at.Host, Code: HostLost, Message: "requests to " + domain + " are answered 404"})
-			return
-		}
+		after = g.instead(now, domain)
+	}
+	if after == nil || len(after.Rules) == 0 {
+		g.risk(Risk{Target: g.target, Port: at.Port, Host: at.Host, Code: HostLost, Message: "requests to " + domain + " are answered 404"})
+		return
 	}
 	g.requestRisks(at, old, after.Rules)
 }

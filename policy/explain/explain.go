@@ -182,9 +182,6 @@ func (e *evaluation) apply(rule *policy.Rule) {
 	if f.Redirect != nil {
 		out.Timeouts, out.Retry, out.SessionPersistence = nil, nil, nil
 		status, location := e.redirect(rule, e.out.VirtualHost.Port)
-		if e.out.Gateway != nil {
-			status, location = e.redirectOutside(rule, e.out.VirtualHost.Port)
-		}
 		out.Answer = e.answer(status, "the rule's RequestRedirect filter")
 		out.Answer.Location = location
 		e.decorate(&f.Response)

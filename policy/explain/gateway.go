@@ -256,7 +256,7 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 	}
 	name, _ := splitHost(strings.ToLower(e.req.Host))
 	name = strings.TrimSuffix(name, ".")
-	e.req.Host = withoutPort(e.req.Host)
+	e.req.Host = withoutDot(e.req.Host)
 	e.client(&p.Settings, req.Client)
 	if l == nil {
 		if l = e.listener(p, name, "the host"); l == nil {
@@ -269,7 +269,7 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 	for _, c := range l.Certificates {
 		e.out.Envoy.Certificates = append(e.out.Envoy.Certificates, fmt.Sprintf("certificate/%s/%s", m.Key, c))
 	}
-	if h := p.Settings.HealthCheck; h != nil && e.req.pathOnly() == h.Path {
+	if h := p.Settings.HealthCheck; h != nil && e.req.Path == h.Path {
 		e.out.Answer = e.answer(200, "the gateway answers health checks at "+h.Path+" itself (503 while it drains)")
 		return
 	}

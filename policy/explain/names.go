@@ -83,7 +83,7 @@ func clusterName(b *policy.Backend, t policy.Target) (named, own, standby string
 func gatewayRouteConfig(gateway discovery.Key, p *policy.GatewayPort, l *policy.GatewayListener) string {
 	name := fmt.Sprintf("gateway.%s.%s.%d", gateway.Namespace, gateway.Name, p.Number)
 	if p.Protocol == policy.ListenTLS {
-		name += "." + l.Name
+		name += "~" + l.Name
 	}
 	return name
 }

@@ -19,14 +19,14 @@ func (e *evaluation) admit() bool {
 		return false
 	}
 	path, query, hasQuery := strings.Cut(e.req.Path, "?")
-	path = mergeSlashes(normalPath(path))
 	plain := unescapeSlashes(path)
+	escaped := plain != path
+	plain = mergeSlashes(normalPath(plain))
 	if hasQuery {
 		plain += "?" + query
-		path += "?" + query
 	}
-	if plain == path {
-		e.req.Path = path
+	if !escaped {
+		e.req.Path = plain
 		return true
 	}
 	if isGRPC(&e.req) {
@@ -80,7 +80,12 @@ func normalPath(path string) string {
 	return "/" + strings.Join(out, "/")
 }
 
+// mergeSlashes leaves one of several slashes in a row. Of a path of nothing
+// but slashes the proxy keeps two, the first and the last.
 func mergeSlashes(path string) string {
+	if strings.Trim(path, "/") == "" && path != "/" {
+		return "//"
+	}
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
 	}
@@ -108,12 +113,4 @@ func unhex(c byte) byte {
 
 func isUnreserved(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.IndexByte("-._~", c) >= 0
-}
-
-// withoutPort returns a host without its port and without the dot at the end.
-func withoutPort(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		host = host[:i]
-	}
-	return strings.TrimSuffix(host, ".")
 }

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +74,7 @@ func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, locat
 	r := rule.Filters.Redirect
 	scheme := r.Scheme
 	if scheme == "" {
-		scheme = "http" // callers speak it to their proxy
+		scheme = schemeOf(e.secure) // workloads speak http to their proxy
 	}
 	host, own := e.req.Host, ""
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
@@ -82,7 +83,8 @@ func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, locat
 	if scheme == "https" && own == ":80" {
 		own = ""
 	}
-	implied := map[string]uint16{"http": 80, "https": 443}[scheme]
+	// Where the filter names no scheme, the proxy leaves out the port of http only.
+	implied := map[string]uint16{"http": 80, "https": 443}[cmp.Or(r.Scheme, "http")]
 	kept := r.Host == "" && port != 80 // the request's own port has to go
 	switch {
 	case r.Port != 0 && (r.Port != implied || kept):
@@ -98,27 +100,4 @@ func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, locat
 		host = r.Host
 	}
 	return int(r.Status), scheme + "://" + host + own + editPath(e.req.Path, r.Path, &rule.Match.Path)
-}
-
-// redirectOutside is redirect for clients of a Gateway, where a request's own
-// port says nothing: the listener's does, unless the filter names a scheme.
-func (e *evaluation) redirectOutside(rule *policy.Rule, listener uint16) (status int, location string) {
-	r := rule.Filters.Redirect
-	implied := map[string]uint16{"http": 80, "https": 443}
-	scheme, host, port := r.Scheme, r.Host, r.Port
-	if port == 0 {
-		if port = listener; scheme != "" {
-			port = implied[scheme]
-		}
-	}
-	if scheme == "" {
-		scheme = schemeOf(e.secure)
-	}
-	if host == "" {
-		host = e.req.Host
-	}
-	if port != implied[scheme] {
-		host += ":" + strconv.Itoa(int(port))
-	}
-	return int(r.Status), scheme + "://" + host + editPath(e.req.Path, r.Path, &rule.Match.Path)
 }
