@@ -157,7 +157,7 @@ func TestGatewayStatus(t *testing.T) {
 	require.Equal(t, "edge.example.com", got.Status.Addresses[0].Value)
 	require.Equal(t, "Unknown/Pending@0", says(got.Status.Conditions, "Programmed"), "as the CRD has it, while nothing is known")
 	require.Equal(t, "True/Accepted@1", listener("zz", "Accepted"))
-	require.Equal(t, "", listener("zz", "Programmed"))
+	require.Empty(t, listener("zz", "Programmed"))
 	require.Equal(t, "True/HostnameConflict@1", listener("aa", "Conflicted"))
 	require.Equal(t, "False/Invalid@1", listener("aa", "Programmed"))
 
