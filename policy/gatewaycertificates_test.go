@@ -219,3 +219,15 @@ func TestExpirations(t *testing.T) {
 	}
 	require.Empty(t, expiration(&x509.Certificate{NotAfter: time.Now().AddDate(0, 1, 0)}, time.Now()))
 }
+
+// A grant decides about Secrets of its namespace that Gateways of others name.
+func TestGrantsOfSecretsTouchGateways(t *testing.T) {
+	gateway := httpsGateway("a.com", nil, secretRef("certs/shared"))
+	r := (&routeRows{objects: []*discovery.Object{gateway}}).reader(t)
+	for namespace, want := range map[string]bool{"certs": true, "web": false, "other": false} {
+		grant := &discovery.Object{Kind: "ReferenceGrant", Key: discovery.Key{Namespace: namespace, Name: "g"}, Spec: &gatewayv1.ReferenceGrant{}}
+		touched := false
+		Touched(r, nil, grant, func(u Unit) { touched = touched || u == GatewayUnit(gateway.Key) })
+		require.Equal(t, want, touched, namespace)
+	}
+}
