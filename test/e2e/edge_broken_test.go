@@ -94,6 +94,21 @@ func startEdgeCluster(t *testing.T, gateway string) *edgeCluster {
 	for _, file := range []string{"namespace", "rbac"} {
 		c.kube.Apply(t, filepath.Join(root, "manifests", "install", file+".yaml"))
 	}
+	// Certificates are read where somebody lets the control plane do so.
+	for _, namespace := range []string{"web", "other"} {
+		c.kube.ApplyYAML(t, fmt.Sprintf(`
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: certificates, namespace: %[1]s}
+rules: [{apiGroups: [""], resources: [secrets], verbs: [get, list, watch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: certificates, namespace: %[1]s}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: certificates}
+subjects: [{kind: ServiceAccount, name: causeway, namespace: causeway-system}]
+`, namespace))
+	}
 	address := harness.Addresses(t, 1)[0]
 	harness.StartWorkload(t, harness.WorkloadOptions{Kind: harness.GoProcess, Address: address, Port: instancePort, ID: "back", Platform: "pods"})
 	c.kube.ApplyYAML(t, podYAML("web", "back", 80, instancePort, "", address, "a")+podYAML("other", "hidden", 80, instancePort, "", address, "a")+`---

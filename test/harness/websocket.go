@@ -3,7 +3,6 @@ package harness
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,8 +18,8 @@ const websocketPath = "/websocket"
 func (w *Workload) serveWebsocket(out http.ResponseWriter, r *http.Request) {
 	// A handshake of its own, so that no Origin is asked for.
 	websocket.Server{Handler: func(c *websocket.Conn) {
-		if websocket.Message.Send(c, w.o.ID) == nil {
-			_, _ = io.Copy(c, c)
+		message := w.o.ID
+		for websocket.Message.Send(c, message) == nil && websocket.Message.Receive(c, &message) == nil {
 		}
 	}}.ServeHTTP(out, r)
 }
