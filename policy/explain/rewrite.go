@@ -75,6 +75,9 @@ func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, locat
 	scheme := r.Scheme
 	if scheme == "" {
 		scheme = schemeOf(e.secure) // workloads speak http to their proxy
+		if g := e.out.Gateway; g != nil {
+			scheme = g.Client.ForwardedProto
+		}
 	}
 	host, own := e.req.Host, ""
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
