@@ -201,11 +201,6 @@ func (a *gatewayRoute) meaning() *meaning {
 	return a.read
 }
 
-// accepted reports whether the condition Accepted of the route is True at one parentRef at least.
-func (a *gatewayRoute) accepted() bool {
-	return a.meaning().works() && slices.ContainsFunc(a.attachments, func(at gatewayAttachment) bool { return at.refused == nil })
-}
-
 // at returns the names that the route has at a listener, sorted, each once; none if it is not attached there.
 func (a *gatewayRoute) at(l *listenerMeaning) []string {
 	var out []string
