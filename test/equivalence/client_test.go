@@ -2,6 +2,7 @@ package equivalence
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -58,8 +59,12 @@ type observed struct {
 // cleaning anything up as net/http would.
 type client struct {
 	address string
-	conn    net.Conn
-	reader  *bufio.Reader
+	// tls is what the client makes TLS with, nil for none.
+	tls *tls.Config
+	// shown is the name in the certificate that the client was last shown.
+	shown  string
+	conn   net.Conn
+	reader *bufio.Reader
 }
 
 func (c *client) close() {
@@ -81,10 +86,9 @@ func (c *client) do(r request) (observed, error) {
 
 func (c *client) try(r request) (out observed, err error) {
 	if c.conn == nil {
-		if c.conn, err = net.DialTimeout("tcp", c.address, 5*time.Second); err != nil {
+		if err := c.dial(); err != nil {
 			return out, err
 		}
-		c.reader = bufio.NewReader(c.conn)
 	}
 	if err := c.conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return out, err

@@ -111,7 +111,10 @@ func (m *mesh) check(c *routeCase, r request) (why, outcome string) {
 
 // unnamed says which of the names of Envoy's resources there is none of, "" if all are there.
 func (m *mesh) unnamed(e *explain.Envoy) string {
-	names := []string{"RDS " + e.RouteConfig}
+	var names []string
+	if e.RouteConfig != "" {
+		names = append(names, "RDS "+e.RouteConfig)
+	}
 	if e.VirtualHost != "" {
 		names = append(names, "VHDS "+e.VirtualHost)
 	}
