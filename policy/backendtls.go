@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -349,29 +351,89 @@ func validateBackendTLS(r catalog.Reader, o *discovery.Object) []Finding {
 	return out
 }
 
-// backendTLSAncestors returns the status of a BackendTLSPolicy for each Service
-// that it targets. In a mesh the Service is what callers go to, as a Gateway is elsewhere.
-func backendTLSAncestors(r catalog.Reader, o *discovery.Object) []gatewayv1.PolicyAncestorStatus {
+// maxAncestors is how many ancestors a policy's status has room for.
+const maxAncestors = 16
+
+// backendTLSAncestors returns the status of a BackendTLSPolicy for each Gateway
+// of ours through which its Services are reached, and for each Service itself:
+// in a mesh that is what callers go to, as a Gateway is elsewhere.
+func (j *Judge) backendTLSAncestors(o *discovery.Object) []gatewayv1.PolicyAncestorStatus {
+	targets := backendTLSTargets(j.r, o)
 	var out []gatewayv1.PolicyAncestorStatus
-	for _, t := range backendTLSTargets(r, o) {
-		group, kind := gatewayv1.Group(t.group), gatewayv1.Kind(t.kind)
-		namespace := gatewayv1.Namespace(t.service.Namespace)
-		a := gatewayv1.PolicyAncestorStatus{
-			ControllerName: v1alpha1.ControllerName,
-			AncestorRef:    gatewayv1.ParentReference{Group: &group, Kind: &kind, Namespace: &namespace, Name: gatewayv1.ObjectName(t.service.Name)},
-			Conditions: []metav1.Condition{
-				condition(v1alpha1.ConditionAccepted, ReasonAccepted, "callers speak TLS to the target as the policy says", t.findings),
-				condition(v1alpha1.ConditionResolvedRefs, ReasonResolvedRefs, "the CA certificates exist", t.findings),
-			},
+	add := func(group, kind string, key discovery.Key, section string, findings []Finding) {
+		if len(out) == maxAncestors {
+			return
 		}
-		if t.section != "" {
-			section := gatewayv1.SectionName(t.section)
-			a.AncestorRef.SectionName = &section
+		ref := gatewayv1.ParentReference{
+			Group: new(gatewayv1.Group(group)), Kind: new(gatewayv1.Kind(kind)),
+			Namespace: new(gatewayv1.Namespace(key.Namespace)), Name: gatewayv1.ObjectName(key.Name),
+		}
+		if section != "" {
+			ref.SectionName = new(gatewayv1.SectionName(section))
+		}
+		a := gatewayv1.PolicyAncestorStatus{
+			ControllerName: v1alpha1.ControllerName, AncestorRef: ref,
+			Conditions: []metav1.Condition{
+				condition(v1alpha1.ConditionAccepted, ReasonAccepted, "callers speak TLS to the target as the policy says", findings),
+				condition(v1alpha1.ConditionResolvedRefs, ReasonResolvedRefs, "the CA certificates exist", findings),
+			},
 		}
 		for i := range a.Conditions {
 			a.Conditions[i].ObservedGeneration = o.Generation
 		}
 		out = append(out, a)
 	}
+	through := make(map[discovery.Key][]Finding)
+	for _, t := range targets {
+		if t.group != "" {
+			continue
+		}
+		for _, gateway := range j.gatewaysTo(t.service) {
+			for _, f := range t.findings {
+				if !slices.Contains(through[gateway], f) {
+					through[gateway] = append(through[gateway], f)
+				}
+			}
+			if through[gateway] == nil {
+				through[gateway] = []Finding{}
+			}
+		}
+	}
+	for _, gateway := range slices.SortedFunc(maps.Keys(through), compareKeys) {
+		add(gatewayGroup, kindGateway, gateway, "", through[gateway])
+	}
+	for _, t := range targets {
+		add(t.group, t.kind, t.service, t.section, t.findings)
+	}
 	return out
+}
+
+// gatewaysTo returns the Gateways of ours with a route that sends to a Service.
+func (j *Judge) gatewaysTo(service discovery.Key) []discovery.Key {
+	var out []discovery.Key
+	name := discovery.ObjectName{Kind: kindService, Key: service}
+	for route := range catalog.Objects.By(j.r, catalog.ByRef, name.String()) {
+		spec := commonSpec(route)
+		if spec == nil || !slices.ContainsFunc(backendRefs(route), func(ref *gatewayv1.BackendObjectReference) bool { return backendName(route, ref) == name }) {
+			continue
+		}
+		for i := range spec.ParentRefs {
+			key, ok := parentGateway(route, &spec.ParentRefs[i])
+			if !ok || slices.Contains(out, key) {
+				continue
+			}
+			g := j.gateway(key)
+			if g == nil {
+				continue
+			}
+			if at, ok := g.at[route.Name()]; ok && slices.ContainsFunc(g.listeners, func(l *listenerMeaning) bool { return len(g.routes[at].at(l)) > 0 }) {
+				out = append(out, key)
+			}
+		}
+	}
+	return out
+}
+
+func compareKeys(a, b discovery.Key) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 }

@@ -50,7 +50,7 @@ func (j *Judge) StatusOf(o *discovery.Object) (Status, bool) {
 	case "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute":
 		return Status{Parents: j.routeParents(o)}, true
 	case kindBackendTLS:
-		return Status{Ancestors: backendTLSAncestors(j.r, o)}, true
+		return Status{Ancestors: j.backendTLSAncestors(o)}, true
 	case kindTrafficShift:
 		return Status{Conditions: shiftConditions(j.r, o)}, true
 	case kindTrafficPolicy, kindExternalService, kindMesh:
