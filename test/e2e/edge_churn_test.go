@@ -334,6 +334,13 @@ spec: {ports: [{name: http, port: 80}]}
 		time.Sleep(time.Duration(c.IntN(12)) * time.Millisecond)
 	}
 	t.Logf("%d changes in %s: %v", total, time.Since(began).Round(time.Second), changes)
+	// The edge has followed to the end: what comes last is in force.
+	const last = "last.example.com"
+	c.rotate(last)
+	c.route(last)
+	c.listeners["last"] = "{name: last, port: 8443, protocol: HTTPS, hostname: last.example.com, tls: {certificateRefs: [{name: last-example-com}]}}"
+	c.gateway()
+	question{address: e.at(edgeTLS), host: last, tls: c.client()}.wait(t, "the last listener answers", isOK)
 	harness.Eventually(t, rotationLimit, "the last certificates are seen", func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -344,7 +351,8 @@ spec: {ports: [{name: http, port: 80}]}
 		}
 		return nil
 	})
-	for host, r := range c.rotation {
+	for _, host := range hosts {
+		r := c.rotation[host]
 		t.Logf("%d certificates of %s", r.count, host)
 		require.Greater(t, r.count, 5, host)
 	}
