@@ -2,6 +2,7 @@ package policy
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -120,6 +121,31 @@ func (s *GatewaySettings) TrustedHops() uint32 {
 		}
 	}
 	return n
+}
+
+// ForgedHeaders returns the names, in lower case, of headers about a request's
+// way that no hop in front writes anew, so that they are the client's own word and
+// are taken out. What an HTTP proxy of another kind than AWS's writes is not
+// known: behind one, all are let through.
+//
+// Proxy is one of them always: CGI, and with it PHP, makes the environment
+// variable HTTP_PROXY of it (CVE-2016-5385).
+func (s *GatewaySettings) ForgedHeaders() []string {
+	out := []string{"proxy"}
+	has := func(kind v1alpha1.HopKind) bool {
+		return slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == kind })
+	}
+	if has(v1alpha1.HopProxy) {
+		return out
+	}
+	out = append(out, "forwarded", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl", "x-real-ip")
+	if !has(v1alpha1.HopALB) {
+		out = append(out, "x-forwarded-port")
+	}
+	if s.TrustedHops() == 0 {
+		out = append(out, "x-forwarded-for", "x-forwarded-proto")
+	}
+	return out
 }
 
 // PROXY reports whether connections begin with a header of the PROXY protocol.

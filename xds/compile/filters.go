@@ -96,25 +96,25 @@ func rewritePath(to *routev3.RouteAction, edit *policy.PathEdit, match *policy.P
 }
 
 // redirect returns the action of a redirecting rule. Without a stated port that
-// of the stated scheme counts (spec of HTTPRequestRedirectFilter), but Envoy
-// keeps the request's own, which is there for every Service port but 80; if it
-// replaces that, it writes the new one even where the scheme implies it.
-func redirect(r *policy.Redirect, match *policy.PathMatch, port uint16) *routev3.RedirectAction {
+// of the stated scheme counts, else that of the parent (spec of
+// HTTPRequestRedirectFilter), but Envoy keeps the request's own, which is there
+// for every port that the parent's scheme does not imply; if it replaces that, it
+// writes the new one even where the scheme implies it.
+func redirect(r *policy.Redirect, match *policy.PathMatch, at parent) *routev3.RedirectAction {
 	out := &routev3.RedirectAction{HostRedirect: r.Host, PortRedirect: uint32(r.Port), ResponseCode: redirectCode(r.Status)}
 	if r.Scheme != "" {
 		out.SchemeRewriteSpecifier = &routev3.RedirectAction_SchemeRedirect{SchemeRedirect: r.Scheme}
 	}
-	// Callers speak http to their proxy.
-	wellKnown := map[string]uint32{"http": 80, "https": 443}[cmp.Or(r.Scheme, "http")]
-	ownPort := r.Host == "" && port != 80
+	implied, own := wellKnownPort(cmp.Or(r.Scheme, at.scheme)), at.port != wellKnownPort(at.scheme)
+	ownPort := r.Host == "" && own
 	switch {
-	case uint32(r.Port) == wellKnown && !ownPort:
+	case r.Port == implied && !ownPort:
 		out.PortRedirect = 0
 	case r.Port != 0:
 	case r.Scheme != "" && ownPort:
-		out.PortRedirect = wellKnown
-	case r.Scheme == "" && r.Host != "" && port != 80:
-		out.PortRedirect = uint32(port)
+		out.PortRedirect = uint32(implied)
+	case r.Scheme == "" && r.Host != "" && own:
+		out.PortRedirect = uint32(at.port)
 	}
 	e := editPath(r.Path, match)
 	switch {
@@ -127,6 +127,17 @@ func redirect(r *policy.Redirect, match *policy.PathMatch, port uint16) *routev3
 		out.PathRewriteSpecifier = &routev3.RedirectAction_RegexRewrite{RegexRewrite: e.substitute()}
 	}
 	return out
+}
+
+// wellKnownPort is the port that a scheme implies, 0 for none.
+func wellKnownPort(scheme string) uint16 {
+	switch scheme {
+	case "http":
+		return 80
+	case "https":
+		return 443
+	}
+	return 0
 }
 
 func redirectCode(status uint16) routev3.RedirectAction_RedirectResponseCode {

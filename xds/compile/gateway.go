@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -73,7 +72,11 @@ func routeConfiguration(m *policy.Gateway, name string) resource.Resource {
 
 // gatewayHost returns the virtual host of a domain.
 func (c *Compiler) gatewayHost(m *policy.Gateway, p *policy.GatewayPort, route string, in *policy.GatewayHost) resource.Resource {
-	h := &host{name: route + "/" + in.Domain, port: p.Number, domains: []string{in.Domain}, provenance: m.Provenance}
+	at := parent{port: p.Number, scheme: "http", buffered: p.Settings.Limits != nil && p.Settings.Limits.BodyBytes != nil}
+	if p.Protocol == policy.ListenTLS {
+		at.scheme = "https"
+	}
+	h := &host{name: route + "/" + in.Domain, at: at, domains: []string{in.Domain}, provenance: m.Provenance}
 	if in.Misdirected {
 		return resource.Resource{
 			Type: resource.VirtualHost, Name: h.name, Visible: ofGateway(m), Provenance: m.Provenance,
@@ -98,5 +101,3 @@ func misdirected(h *host) *routev3.VirtualHost {
 		}},
 	}}}
 }
-
-func portText(port uint16) string { return strconv.Itoa(int(port)) }

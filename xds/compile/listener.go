@@ -55,7 +55,7 @@ func httpListener(d Declaration) resource.Resource {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: RouteName, ConfigSource: adsSource(),
 		}},
-		HttpFilters:         httpFilters(),
+		HttpFilters:         httpFilters(&routerv3.Router{}),
 		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, HeaderKeyFormat: asWritten()},
 		// The callers are the host's own processes: what they say of a client's
 		// address is passed on, not added to.
@@ -66,7 +66,7 @@ func httpListener(d Declaration) resource.Resource {
 		StreamIdleTimeout:          durationpb.New(streamIdle),
 		// Tunnels lead nowhere but where the mesh lets callers go to any host.
 		UpgradeConfigs:   []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: connectUpgrade}},
-		LocalReplyConfig: localReplies(),
+		LocalReplyConfig: &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{noRoute("no Service of the mesh")}},
 		AccessLog:        []*accesslogv3.AccessLog{outcomesLog()},
 	}
 	r := declared(d)
@@ -77,20 +77,21 @@ func httpListener(d Declaration) resource.Resource {
 	return r
 }
 
-// localReplies makes the answer to a host that no Service has say so.
-func localReplies() *hcmv3.LocalReplyConfig {
-	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+// noRoute makes the answer to a host, or a path of it, that nothing answers to say so.
+func noRoute(nothing string) *hcmv3.ResponseMapper {
+	return &hcmv3.ResponseMapper{
 		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
 			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},
 		}},
-		BodyFormatOverride: &corev3.SubstitutionFormatString{
-			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: &corev3.DataSource{
-				Specifier: &corev3.DataSource_InlineString{
-					InlineString: "causeway: no Service of the mesh answers to the host \"%REQ(:AUTHORITY)%\"\n",
-				},
-			}},
-		},
-	}}}
+		BodyFormatOverride: bodyFormat("causeway: " + nothing + " answers to the host \"%REQ(:AUTHORITY)%\"\n"),
+	}
+}
+
+// bodyFormat is a body in Envoy's format of access logs.
+func bodyFormat(text string) *corev3.SubstitutionFormatString {
+	return &corev3.SubstitutionFormatString{Format: &corev3.SubstitutionFormatString_TextFormatSource{
+		TextFormatSource: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: text}},
+	}}
 }
 
 // Names of the filters that routes configure.
@@ -105,24 +106,19 @@ const (
 // httpFilters is the chain that every request passes. All that routes may ask
 // for stands there from the start and does nothing by itself, so that no edit
 // of a policy changes a listener, which would drain its connections.
-func httpFilters() []*hcmv3.HttpFilter {
-	var out []*hcmv3.HttpFilter
-	for _, f := range []struct {
-		name   string
-		config proto.Message
-	}{
-		{corsFilter, &corsv3.Cors{}},
-		{faultFilter, &faultv3.HTTPFault{}},
-		{sessionFilter, &sessionv3.StatefulSession{}},
-		{"envoy.filters.http.dynamic_forward_proxy", egressFilter()},
-		{egressGuardFilter, &rbacfilterv3.RBAC{}},
-		{"envoy.filters.http.router", &routerv3.Router{}},
-	} {
-		out = append(out, &hcmv3.HttpFilter{
-			Name: f.name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(f.config)},
-		})
+func httpFilters(router *routerv3.Router) []*hcmv3.HttpFilter {
+	return []*hcmv3.HttpFilter{
+		httpFilter(corsFilter, &corsv3.Cors{}),
+		httpFilter(faultFilter, &faultv3.HTTPFault{}),
+		httpFilter(sessionFilter, &sessionv3.StatefulSession{}),
+		httpFilter("envoy.filters.http.dynamic_forward_proxy", egressFilter()),
+		httpFilter(egressGuardFilter, &rbacfilterv3.RBAC{}),
+		httpFilter("envoy.filters.http.router", router),
 	}
-	return out
+}
+
+func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: toAny(config)}}
 }
 
 // declared is the listener of a declaration, without its message.

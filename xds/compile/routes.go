@@ -43,14 +43,14 @@ func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Re
 // host is a virtual host to be.
 type host struct {
 	name       string
-	port       uint16
+	at         parent
 	domains    []string
 	fallback   policy.Rule // where no route is attached
 	provenance []discovery.ObjectRef
 }
 
 func (c *Compiler) serviceHost(m *policy.Service, p *policy.Port, name string, hosts []string) *host {
-	return &host{name, p.Number, domains(hosts, p.Number, p.DefaultHTTP), defaultRule(m, p), m.Provenance}
+	return &host{name, servicePort(p.Number), domains(hosts, p.Number, p.DefaultHTTP), defaultRule(m, p), m.Provenance}
 }
 
 // of returns the virtual host with what routes make of it.
@@ -95,7 +95,7 @@ func (h *host) body(c *Compiler, routes *policy.HTTPRoutes) (body []byte, shape 
 
 func (h *host) virtualHost(c *Compiler, rules []policy.Rule) *routev3.VirtualHost {
 	return &routev3.VirtualHost{
-		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(rules, h.port),
+		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(rules, h.at),
 		RequestBodyBufferLimit: wrapperspb.UInt64(retryBody),
 	}
 }
@@ -181,7 +181,7 @@ func (c *Compiler) externalHosts(m *policy.External) []resource.Resource {
 			continue
 		}
 		h := &host{
-			name: externalHostName(m.Key, p.Number), port: p.Number, domains: domains(m.Hosts, p.Number, p.DefaultHTTP), provenance: m.Provenance,
+			name: externalHostName(m.Key, p.Number), at: servicePort(p.Number), domains: domains(m.Hosts, p.Number, p.DefaultHTTP), provenance: m.Provenance,
 			fallback: policy.Rule{
 				Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
 				Backends: []policy.Backend{{

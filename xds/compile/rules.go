@@ -23,11 +23,29 @@ const invalidCluster = "invalid-backend"
 // safeSuffix marks the half of a rule's match that safe methods take.
 const safeSuffix = "-safe"
 
-// ruleRoutes returns the routes of rules about a port in their order.
-func (c *Compiler) ruleRoutes(rules []policy.Rule, port uint16) []*routev3.Route {
+// parent is what routes are attached to, as far as it makes a difference to
+// what they become: a port of a Service, or of a Gateway.
+type parent struct {
+	port uint16
+	// scheme that callers speak there.
+	scheme string
+	// buffered is true if requests are held until they are whole.
+	buffered bool
+}
+
+// servicePort is the parent of routes of the mesh, whose callers speak http to their proxy.
+func servicePort(number uint16) parent { return parent{port: number, scheme: "http"} }
+
+// ruleRoutes returns the routes of rules in their order.
+func (c *Compiler) ruleRoutes(rules []policy.Rule, at parent) []*routev3.Route {
 	out := make([]*routev3.Route, 0, 2*len(rules))
 	for i := range rules {
-		out = append(out, c.ruleRoute(&rules[i], port)...)
+		for _, r := range c.ruleRoute(&rules[i], at) {
+			if at.buffered && rules[i].GRPC {
+				unbuffered(r)
+			}
+			out = append(out, r)
+		}
 	}
 	return out
 }
@@ -57,14 +75,14 @@ func ruleName(r *policy.Rule) string {
 
 // ruleRoute returns the routes of one match: where requests are sent on, one
 // for each variant of them.
-func (c *Compiler) ruleRoute(r *policy.Rule, port uint16) []*routev3.Route {
+func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 	name := ruleName(r)
 	switch {
 	case r.Filters.Failed != "":
 		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), r.Filters.Failed)}
 	case r.Filters.Redirect != nil:
 		out := c.route(r, name, routeMatch(&r.Match, nil))
-		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Filters.Redirect, &r.Match.Path, port)}
+		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Filters.Redirect, &r.Match.Path, at)}
 		return []*routev3.Route{out}
 	case len(r.Backends) == 0:
 		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), "the rule names no backend with a weight above 0")}

@@ -37,7 +37,7 @@ func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Reso
 			rules, from = routes.Rules, routes.Provenance
 		}
 		r.Provenance = union(r.Provenance, from, m.Provenance)
-		inspectors, chains := filterChains(rules, needs)
+		inspectors, chains := filterChains(rules, callersTCP(), needs)
 		return resource.Parts{listenerBody(d, inspectors, chains)}
 	}
 	r.Body = body(p.TCP)
@@ -54,40 +54,56 @@ func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Reso
 // filterChains returns where connections go. Those that no rule takes are
 // closed: there is no filter chain for them. Envoy itself takes the most
 // specific name that fits.
-func filterChains(rules []policy.TCPRule, needs map[string]struct{}) (inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) {
+func filterChains(rules []policy.TCPRule, from tcpClients, needs map[string]struct{}) (inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) {
 	for i := range rules {
 		r := &rules[i]
 		chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
-			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(r, needs)),
+			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(r, from, needs)),
 		}}}
 		if len(r.ServerNames) > 0 {
 			chain.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: r.ServerNames}
 			if inspectors == nil {
-				inspectors = []*listenerv3.ListenerFilter{{
-					Name:       "envoy.filters.listener.tls_inspector",
-					ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: toAny(&tlsinspectorv3.TlsInspector{})},
-				}}
+				inspectors = []*listenerv3.ListenerFilter{tlsInspector()}
 			}
 		}
 		chains = append(chains, chain)
 	}
 	if len(chains) == 0 {
 		// A listener must have a chain; this one leads nowhere.
-		return nil, []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
-			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(&policy.TCPRule{}, needs)),
-		}}}}
+		return nil, []*listenerv3.FilterChain{nowhere(from)}
 	}
 	return inspectors, chains
 }
 
+// nowhere is a chain whose connections are closed.
+func nowhere(from tcpClients) *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
+		Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(&policy.TCPRule{}, from, nil)),
+	}}}
+}
+
+func tlsInspector() *listenerv3.ListenerFilter {
+	return listenerFilterOf("envoy.filters.listener.tls_inspector", &tlsinspectorv3.TlsInspector{})
+}
+
+// tcpClients is what differs between those whose connections are passed on.
+type tcpClients struct {
+	statPrefix string
+	// idle is how long a connection may stand still, 0 for ever.
+	idle *durationpb.Duration
+}
+
+// callersTCP are the host's own processes: database connections of a pool may
+// be idle for hours.
+func callersTCP() tcpClients { return tcpClients{"egress_tcp", durationpb.New(0)} }
+
 // tcpProxy returns where the connections of a rule go. Envoy refuses a weight
 // of 0 here: a backing without a share is left out. The part of a backend that
 // cannot be one goes to a cluster that is not there, which closes the connection.
-func tcpProxy(r *policy.TCPRule, needs map[string]struct{}) *tcpv3.TcpProxy {
+func tcpProxy(r *policy.TCPRule, from tcpClients, needs map[string]struct{}) *tcpv3.TcpProxy {
 	out := &tcpv3.TcpProxy{
-		StatPrefix: "egress_tcp",
-		// Database connections of a pool may be idle for hours.
-		IdleTimeout: durationpb.New(0),
+		StatPrefix:  from.statPrefix,
+		IdleTimeout: from.idle,
 		// Nothing was sent while there is no connection, so another endpoint may be tried.
 		MaxConnectAttempts: wrapperspb.UInt32(connectAttempts),
 	}

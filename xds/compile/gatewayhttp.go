@@ -1,0 +1,176 @@
+package compile
+
+import (
+	"slices"
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	bufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/buffer/v3"
+	answermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	healthv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	requestmutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// What clients may do at most where no GatewayPolicy says otherwise (Envoy:
+// "Configuring Envoy as an edge proxy").
+const (
+	requestHeadersTimeout = 10 * time.Second
+	clientRequestTimeout  = 5 * time.Minute
+	requestHeaderBytes    = 60 << 10
+	requestHeaders        = 100
+	concurrentStreams     = 100
+	streamWindow          = 64 << 10
+	connectionWindow      = 1 << 20
+)
+
+// serverName is what answers say of who gave them: not what is behind, nor of which version.
+const serverName = "causeway"
+
+// http returns the filters of a listener whose clients send requests.
+func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
+	s := &e.port.Settings
+	limits, timeout := v1alpha1.ClientLimits{}, v1alpha1.ClientTimeout{}
+	if s.Limits != nil {
+		limits = *s.Limits
+	}
+	if s.Timeout != nil {
+		timeout = *s.Timeout
+	}
+	hops := s.TrustedHops()
+	filters := edgeFilters(s)
+	hcm := &hcmv3.HttpConnectionManager{
+		CodecType:  hcmv3.HttpConnectionManager_AUTO,
+		StatPrefix: "gateway_http",
+		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
+			RouteConfigName: gatewayRouteName(e.gateway.Key, e.port, l), ConfigSource: adsSource(),
+		}},
+		HttpFilters: filters,
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout:     durationpb.New(s.Idle()),
+			MaxHeadersCount: limitOr(limits.Headers, requestHeaders),
+			// PHP cannot tell X_User from X-User.
+			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
+		},
+		// HTTP/1.0 has no Host and no chunks; load balancers do not speak it to what is behind them.
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: hops == 0, HeaderKeyFormat: asWritten()},
+		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
+			MaxConcurrentStreams:        limitOr(limits.ConcurrentStreams, concurrentStreams),
+			InitialStreamWindowSize:     wrapperspb.UInt32(streamWindow),
+			InitialConnectionWindowSize: wrapperspb.UInt32(connectionWindow),
+		},
+		MaxRequestHeadersKb:   wrapperspb.UInt32((limitOr(limits.HeaderBytes, requestHeaderBytes).GetValue() + 1023) / 1024),
+		RequestHeadersTimeout: durationOr(timeout.RequestHeaders, requestHeadersTimeout),
+		RequestTimeout:        durationOr(timeout.Request, clientRequestTimeout),
+		StreamIdleTimeout:     durationOr(timeout.StreamIdle, streamIdle),
+
+		// Whose word is taken for the client's address, scheme and request id.
+		UseRemoteAddress:          wrapperspb.Bool(true),
+		XffNumTrustedHops:         hops,
+		PreserveExternalRequestId: hops > 0,
+		// A private address is not a reason to be trusted: a load balancer has one.
+		InternalAddressConfig:         &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{forgedHeaders(s)},
+		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_OVERWRITE,
+		ServerName:                    serverName,
+		NormalizePath:                 wrapperspb.Bool(true),
+		MergeSlashes:                  true,
+		PathWithEscapedSlashesAction:  hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
+		StripTrailingHostDot:          true,
+		UpgradeConfigs:                []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket", Filters: withoutBuffer(filters)}},
+		LocalReplyConfig:              edgeReplies(),
+		AccessLog:                     []*accesslogv3.AccessLog{outcomesLog()},
+	}
+	return []*listenerv3.Filter{{Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)}}
+}
+
+func limitOr(limit *int32, otherwise uint32) *wrapperspb.UInt32Value {
+	if limit != nil {
+		otherwise = uint32(*limit) //nolint:gosec // at least 1
+	}
+	return wrapperspb.UInt32(otherwise)
+}
+
+// forgedHeaders takes out of requests, before anything reads them, what no
+// client may say and nothing in front has written.
+func forgedHeaders(s *policy.GatewaySettings) *corev3.TypedExtensionConfig {
+	mutations := []*mutationv3.HeaderMutation{removeEnvoys()}
+	for _, name := range s.ForgedHeaders() {
+		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
+	}
+	return &corev3.TypedExtensionConfig{
+		Name: "envoy.http.early_header_mutation.header_mutation", TypedConfig: toAny(&requestmutationv3.HeaderMutation{Mutations: mutations}),
+	}
+}
+
+// removeEnvoys removes the headers by which Envoys talk to each other.
+func removeEnvoys() *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_RemoveOnMatch_{
+		RemoveOnMatch: &mutationv3.HeaderMutation_RemoveOnMatch{KeyMatcher: &matcherv3.StringMatcher{
+			MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: "x-envoy-"},
+		}},
+	}}
+}
+
+// edgeReplies are the bodies of answers that the proxy gives itself. Envoy's own
+// tell of addresses and clusters; the request's id leads who may know to the log.
+func edgeReplies() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
+		noRoute("no route of the Gateway"),
+		{
+			Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
+				StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{
+					Op: accesslogv3.ComparisonFilter_GE, Value: &corev3.RuntimeUInt32{DefaultValue: 500, RuntimeKey: "causeway.failed_status"},
+				}},
+			}},
+			BodyFormatOverride: bodyFormat("causeway: request %REQ(X-REQUEST-ID)% could not be answered\n"),
+		},
+	}}
+}
+
+// bufferFilter holds requests until they are whole.
+const bufferFilter = "envoy.filters.http.buffer"
+
+// edgeFilters is the chain that every request at the edge passes.
+func edgeFilters(s *policy.GatewaySettings) []*hcmv3.HttpFilter {
+	// Answers pass the filters from the last to the first: what any of them, or a
+	// proxy behind, has added for other Envoys goes no further.
+	out := []*hcmv3.HttpFilter{httpFilter("envoy.filters.http.header_mutation", &answermutationv3.HeaderMutation{
+		Mutations: &answermutationv3.Mutations{ResponseMutations: []*mutationv3.HeaderMutation{removeEnvoys()}},
+	})}
+	if h := s.HealthCheck; h != nil {
+		out = append(out, httpFilter("envoy.filters.http.health_check", &healthv3.HealthCheck{
+			PassThroughMode: wrapperspb.Bool(false), Headers: []*routev3.HeaderMatcher{headerMatcher(":path", exactly(h.Path))},
+		}))
+	}
+	if l := s.Limits; l != nil && l.BodyBytes != nil {
+		out = append(out, httpFilter(bufferFilter, &bufferv3.Buffer{MaxRequestBytes: limitOr(l.BodyBytes, 0)}))
+	}
+	return append(out, httpFilters(&routerv3.Router{SuppressEnvoyHeaders: true})...)
+}
+
+// withoutBuffer returns the chain for what is never whole.
+func withoutBuffer(filters []*hcmv3.HttpFilter) []*hcmv3.HttpFilter {
+	return slices.DeleteFunc(slices.Clone(filters), func(f *hcmv3.HttpFilter) bool { return f.GetName() == bufferFilter })
+}
+
+// unbuffered lets the requests of a route stream: those of gRPC are messages,
+// which may go on for as long as the connection, and whose size both ends limit.
+func unbuffered(r *routev3.Route) {
+	if r.TypedPerFilterConfig == nil {
+		r.TypedPerFilterConfig = make(map[string]*anypb.Any)
+	}
+	r.TypedPerFilterConfig[bufferFilter] = toAny(&bufferv3.BufferPerRoute{Override: &bufferv3.BufferPerRoute_Disabled{Disabled: true}})
+}

@@ -1,0 +1,98 @@
+package compile
+
+import (
+	"path"
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// Certificates returns the secrets of a Gateway, which only its proxies see, and
+// those with a key only if they have proven who they are.
+func (c *Compiler) Certificates(m *policy.Gateway) []resource.Resource {
+	var out []resource.Resource
+	for i := range m.Certificates {
+		cert := &m.Certificates[i]
+		if !usable(cert) {
+			continue
+		}
+		name := certificateName(m.Key, cert.Name)
+		visible := ofGateway(m)
+		secret := &tlsv3.TlsCertificate{}
+		if cert.ChainFile != "" {
+			secret.CertificateChain, secret.PrivateKey = fileSource(cert.ChainFile), fileSource(cert.KeyFile)
+			// Where a directory is swapped for another one, as Kubernetes and
+			// certificate agents do, chain and key change at once and neither file is
+			// moved. Envoy watches one directory; of two it watches the files.
+			if dir := path.Dir(cert.ChainFile); dir == path.Dir(cert.KeyFile) {
+				secret.WatchedDirectory = &corev3.WatchedDirectory{Path: dir}
+			}
+		} else {
+			visible.Authenticated = true
+			secret.CertificateChain, secret.PrivateKey = inlineSource(cert.Chain), inlineSource(cert.Key)
+		}
+		out = append(out, resource.Resource{
+			Type: resource.Secret, Name: name, Visible: visible, Provenance: []discovery.ObjectRef{cert.Object},
+			Body: resource.Parts{marshal(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: secret}})},
+		})
+	}
+	return out
+}
+
+// usable reports whether there is a chain with a key.
+func usable(cert *policy.Certificate) bool {
+	return cert.ChainFile != "" || len(cert.Chain) > 0 && len(cert.Key) > 0
+}
+
+// tls returns the context in which a listener ends TLS, nil if none of its
+// certificates can be used: Envoy would wait for it, and with it for the whole port.
+//
+// Session tickets are Envoy's own: each proxy encrypts them with keys that it
+// has made itself, renews and never stores. At another proxy of the Gateway, or
+// after a restart, a ticket is not understood and the handshake is a whole
+// one, which costs a round trip and some CPU and fails nothing. Keys that all
+// proxies share would have to be distributed and rotated as carefully as private
+// keys, because who has one reads what was recorded under it.
+func (e *edge) tls(l *policy.GatewayListener) *corev3.TransportSocket {
+	common := &tlsv3.CommonTlsContext{TlsParams: &tlsv3.TlsParameters{
+		TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_2, TlsMaximumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,
+	}}
+	if l.IsHTTP {
+		common.AlpnProtocols = []string{"h2", "http/1.1"}
+	}
+	if t := e.port.Settings.TLS; t != nil {
+		if t.MinVersion == v1alpha1.TLS13 {
+			common.TlsParams.TlsMinimumProtocolVersion = tlsv3.TlsParameters_TLSv1_3
+		}
+		common.TlsParams.CipherSuites = t.CipherSuites
+	}
+	for _, name := range l.Certificates {
+		if slices.ContainsFunc(e.gateway.Certificates, func(c policy.Certificate) bool { return c.Name == name && usable(&c) }) {
+			common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, &tlsv3.SdsSecretConfig{
+				Name: certificateName(e.gateway.Key, name), SdsConfig: adsSource(),
+			})
+		}
+	}
+	if len(common.GetTlsCertificateSdsSecretConfigs()) == 0 {
+		return nil
+	}
+	return namedSocket("envoy.transport_sockets.tls", &tlsv3.DownstreamTlsContext{CommonTlsContext: common})
+}
+
+func certificateName(gateway discovery.Key, certificate string) string {
+	return "certificate/" + gateway.String() + "/" + certificate
+}
+
+func inlineSource(data []byte) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineBytes{InlineBytes: data}}
+}
+
+func fileSource(path string) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_Filename{Filename: path}}
+}
