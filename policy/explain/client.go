@@ -58,7 +58,8 @@ func (e *evaluation) client(s *policy.GatewaySettings, peer netip.Addr) {
 			kept = append(kept, h)
 		}
 	}
-	e.req.Headers = append(kept, Header{"x-forwarded-for", out.ForwardedFor}, Header{"x-forwarded-proto", out.ForwardedProto})
+	kept = append(kept, Header{"x-forwarded-for", out.ForwardedFor}, Header{"x-forwarded-proto", out.ForwardedProto})
+	e.req.Headers = kept
 }
 
 // internal reports whether clients of a Gateway may not say a header, or not

@@ -137,10 +137,10 @@ func (e *evaluation) gateway(m *policy.Gateway, req *GatewayRequest) {
 		} else if l.IsHTTP {
 			e.requestAt(m, port, l, req)
 		} else {
-			e.connection(m, port, l)
+			e.connection(m, l)
 		}
 	case policy.ListenTCP:
-		e.connection(m, port, e.listener(port, "", "the port"))
+		e.connection(m, e.listener(port, "", "the port"))
 	}
 }
 
@@ -301,7 +301,7 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 }
 
 // connection evaluates a connection whose bytes are passed on.
-func (e *evaluation) connection(m *policy.Gateway, p *policy.GatewayPort, l *policy.GatewayListener) {
+func (e *evaluation) connection(m *policy.Gateway, l *policy.GatewayListener) {
 	name := e.out.Gateway.ServerName
 	var chosen *policy.TCPRule
 	domain := ""
