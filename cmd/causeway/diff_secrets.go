@@ -44,11 +44,11 @@ func standIn(s *corev1.Secret) error {
 	fingerprint := diff.Fingerprint(s)
 	block, _ := pem.Decode(s.Data[corev1.TLSCertKey])
 	if block == nil {
-		return fmt.Errorf("Secret %s/%s: its chain is not PEM", s.Namespace, s.Name)
+		return fmt.Errorf("the chain of Secret %s/%s: it is not PEM", s.Namespace, s.Name)
 	}
 	leaf, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return fmt.Errorf("Secret %s/%s: %w", s.Namespace, s.Name, err)
+		return fmt.Errorf("the chain of Secret %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
