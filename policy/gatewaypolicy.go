@@ -313,9 +313,12 @@ const nginxIdle = 75 * time.Second
 
 // checkUpstreamIdle warns of a policy with which callers, gateways among them,
 // keep idle connections for longer than most servers do.
-func checkUpstreamIdle(t *v1alpha1.TrafficSettings, add func(Finding)) {
+func checkUpstreamIdle(t *v1alpha1.TrafficPolicySpec, add func(Finding)) {
 	p := t.ConnectionPool
-	if p == nil || p.IdleTimeout == nil || p.IdleTimeout.Duration > 0 && p.IdleTimeout.Duration < nginxIdle {
+	ofClusters := slices.ContainsFunc(t.TargetRefs, func(ref v1alpha1.TargetReference) bool {
+		return ref.Kind == kindService || ref.Kind == kindInstanceGroup || ref.Kind == kindExternalService
+	})
+	if !ofClusters || p == nil || p.IdleTimeout == nil || p.IdleTimeout.Duration > 0 && p.IdleTimeout.Duration < nginxIdle {
 		return
 	}
 	kept := "for " + plain(p.IdleTimeout.Duration)

@@ -31,6 +31,7 @@ func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, 
 	}
 	v.where = fmt.Sprintf("listener %s of Gateway %s", g.describe(listeners), g.object.Key)
 	v.notes = slices.Clone(at.notes)
+	conflicted := slices.ContainsFunc(v.notes, func(n Finding) bool { return n.Reason == routeConflicted })
 	if !slices.ContainsFunc(listeners, g.serves) {
 		v.notes = append(v.notes, Finding{
 			Reason: ReasonNotServed, Message: fmt.Sprintf("nothing comes in: %s is not served", v.where),
@@ -39,7 +40,8 @@ func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, 
 		return m, nil
 	}
 	for i := range at.at {
-		if l := at.at[i]; g.serves(l.listenerMeaning) {
+		// Who lost a listener to another route need not be told to attach to it.
+		if l := at.at[i]; !conflicted && g.serves(l.listenerMeaning) {
 			v.notes = append(v.notes, g.isolated(self, l)...)
 		}
 	}

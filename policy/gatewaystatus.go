@@ -105,7 +105,7 @@ func (g *judgedGateway) resolvedCondition() metav1.Condition {
 	}
 	if len(wrong) > 0 {
 		out.Status, out.Reason = metav1.ConditionFalse, string(gatewayv1.GatewayReasonListenersNotResolved)
-		out.Message = fmt.Sprintf("of listener %s not everything can be had: see what its conditions say", shortList(wrong))
+		out.Message = fmt.Sprintf("not everything that listener %s names can be had: see what its conditions say", strings.Join(wrong, " and listener "))
 	}
 	return out
 }
@@ -227,6 +227,9 @@ func (m *gatewayMeaning) addresses() (out []gatewayv1.GatewayStatusAddress, unus
 					fmt.Sprintf("give the value, or annotate the Gateway with %s", v1alpha1.AddressesAnnotation))
 			}
 			continue
+		}
+		if kind != gatewayv1.IPAddressType && kind != gatewayv1.HostnameAddressType {
+			continue // for which the Gateway is not accepted
 		}
 		if kind == gatewayv1.IPAddressType && !usableAddress(value) || kind == gatewayv1.HostnameAddressType && !isRouteHostname(value) {
 			refuse(i, gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("%q is not an address that clients could connect to", value), "correct it")

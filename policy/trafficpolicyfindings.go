@@ -20,7 +20,7 @@ func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []Finding {
 	for _, m := range mistakes(&spec.TrafficSettings) {
 		add(invalidSection(m))
 	}
-	checkUpstreamIdle(&spec.TrafficSettings, add)
+	checkUpstreamIdle(spec, add)
 	own := newSource(o.Ref(), &spec.TrafficSettings)
 	var fates fates
 	for i, ref := range spec.TargetRefs {
