@@ -463,3 +463,26 @@ func TestStageRandomHistories(t *testing.T) {
 		}
 	}
 }
+
+// A canary drops the hosts of a route configuration that it has not asked for
+// yet, and accepts them all the same: when it asks, they must come again, also
+// while they are on trial.
+func TestHostsOnTrialComeAgainWithTheirRoute(t *testing.T) {
+	s, _ := stagedStore(t)
+	now := time.Unix(1000, 0)
+	apply(s, "u", hosts("one")...)
+	a := newTester(t, s, "a", View{})
+	require.NoError(t, a.sub.Add(resource.VirtualHost, []string{"*"}, nil))
+	settleAll(t, now, a)
+	apply(s, "edge", res(resource.Listener, "l", "1"), res(resource.Route, "edge", "1"), res(resource.VirtualHost, "edge/h", "1"))
+	first := a.receive(now)
+	require.NotEmpty(t, first)
+	require.NoError(t, a.sub.Add(resource.Route, []string{"edge"}, nil))
+	var order []string
+	for _, b := range a.receive(now) {
+		for _, name := range a.sub.Names(b.Type, b.IDs) {
+			order = append(order, b.Type.String()+" "+name)
+		}
+	}
+	require.Equal(t, []string{"RDS edge", "VHDS edge/h"}, order)
+}

@@ -214,7 +214,7 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		s.wildcard[t].set(sub.slot)
 		sub.first[t] = sub.first[t] || len(known) == 0
 		for id, e := range s.tables[t].entries {
-			if e != nil && e.frame != nil && sub.follows(t, uint32(id), e) { //nolint:gosec // an id
+			if e != nil && e.at(sub).frame != nil && sub.follows(t, uint32(id), e) { //nolint:gosec // an id
 				sub.dirty[t].set(uint32(id)) //nolint:gosec // an id
 			}
 		}
@@ -245,7 +245,7 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 func (sub *Subscriber) resendHosts(routes []string, known []Known) {
 	s := sub.store
 	for id, e := range s.tables[resource.VirtualHost].entries {
-		if e == nil || e.frame == nil || !sub.follows(resource.VirtualHost, uint32(id), e) { //nolint:gosec // an id
+		if e == nil || e.at(sub).frame == nil || !sub.follows(resource.VirtualHost, uint32(id), e) { //nolint:gosec // an id
 			continue
 		}
 		config, _, _ := strings.Cut(e.name, "/")
