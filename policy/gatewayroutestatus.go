@@ -45,7 +45,7 @@ func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, 
 			v.notes = append(v.notes, g.isolated(self, l)...)
 		}
 	}
-	v.notes = append(v.notes, j.redirectLoops(o, g, listeners, m)...)
+	v.notes = append(v.notes, j.redirectLoops(g, listeners, m)...)
 	return m, nil
 }
 
@@ -95,7 +95,7 @@ const forwardedProto = "x-forwarded-proto"
 // redirectLoops warns of rules that send clients to https by what comes in on a
 // port without TLS, behind something that may have ended TLS already: the
 // client did come by https, and is sent there again.
-func (j *Judge) redirectLoops(o *discovery.Object, g *judgedGateway, listeners []*listenerMeaning, m *meaning) []Finding {
+func (j *Judge) redirectLoops(g *judgedGateway, listeners []*listenerMeaning, m *meaning) []Finding {
 	var behind string
 	for _, l := range listeners {
 		if l.protocol != gatewayv1.HTTPProtocolType || !g.serves(l) {

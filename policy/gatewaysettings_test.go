@@ -54,27 +54,32 @@ func TestGatewaySettings(t *testing.T) {
 		"a listener of the port before the whole, however old": {
 			[]*discovery.Object{gatewayPolicy("a", 9, headersMost(10), ""), gatewayPolicy("b", 1, headersMost(20), "other")},
 			[]string{"http", "other"},
-			map[string]string{"limits": "b"}, 20,
+			map[string]string{"limits": "b"},
+			20,
 		},
 		"the oldest": {
 			[]*discovery.Object{gatewayPolicy("a", 1, headersMost(10), ""), gatewayPolicy("b", 2, headersMost(20), "")},
 			[]string{"http"},
-			map[string]string{"limits": "b"}, 20,
+			map[string]string{"limits": "b"},
+			20,
 		},
 		"the first by name": {
 			[]*discovery.Object{gatewayPolicy("b", 1, headersMost(10), ""), gatewayPolicy("a", 1, headersMost(20), "")},
 			[]string{"http"},
-			map[string]string{"limits": "a"}, 20,
+			map[string]string{"limits": "a"},
+			20,
 		},
 		"section by section": {
 			[]*discovery.Object{gatewayPolicy("a", 9, headersMost(10), ""), gatewayPolicy("b", 1, clientIdle(time.Minute), "http")},
 			[]string{"http"},
-			map[string]string{"limits": "a", "timeout": "b"}, 10,
+			map[string]string{"limits": "a", "timeout": "b"},
+			10,
 		},
 		"a mistake has no effect, and is in nobody's way": {
 			[]*discovery.Object{gatewayPolicy("a", 9, headersMost(0), "http"), gatewayPolicy("b", 1, headersMost(20), "")},
 			[]string{"http"},
-			map[string]string{"limits": "b"}, 20,
+			map[string]string{"limits": "b"},
+			20,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -111,7 +111,9 @@ func judgeGateway(r catalog.Reader, o *discovery.Object) *judgedGateway {
 }
 
 // serves reports whether a listener takes any connections.
-func (g *judgedGateway) serves(l *listenerMeaning) bool { return len(g.served[l.port]) > 0 && l.inForce() }
+func (g *judgedGateway) serves(l *listenerMeaning) bool {
+	return len(g.served[l.port]) > 0 && l.inForce()
+}
 
 // settingsOf returns the sections of GatewayPolicies that are effective for a port.
 func (g *judgedGateway) settingsOf(r catalog.Reader, port uint16) *GatewaySettings {
