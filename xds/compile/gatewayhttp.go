@@ -77,11 +77,10 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 		StreamIdleTimeout:     durationOr(timeout.StreamIdle, streamIdle),
 
 		// Whose word is taken for the client's address, scheme and request id.
-		UseRemoteAddress:          wrapperspb.Bool(true),
-		XffNumTrustedHops:         hops,
-		PreserveExternalRequestId: hops > 0,
-		// A private address is not a reason to be trusted: a load balancer has one.
-		InternalAddressConfig:         &hcmv3.HttpConnectionManager_InternalAddressConfig{},
+		UseRemoteAddress:              wrapperspb.Bool(true),
+		XffNumTrustedHops:             hops,
+		PreserveExternalRequestId:     hops > 0,
+		InternalAddressConfig:         nobodyInternal(),
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{forgedHeaders(s)},
 		ServerHeaderTransformation:    hcmv3.HttpConnectionManager_OVERWRITE,
 		ServerName:                    serverName,
@@ -94,6 +93,15 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 		AccessLog:                     []*accesslogv3.AccessLog{outcomesLog()},
 	}
 	return []*listenerv3.Filter{{Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)}}
+}
+
+// nobodyInternal keeps Envoy from trusting clients with private addresses, which
+// whoever reaches the gateway from within the VPC has. Without a range Envoy
+// takes its own; nobody connects from the one that is for broadcasts.
+func nobodyInternal() *hcmv3.HttpConnectionManager_InternalAddressConfig {
+	return &hcmv3.HttpConnectionManager_InternalAddressConfig{
+		CidrRanges: []*corev3.CidrRange{{AddressPrefix: "255.255.255.255", PrefixLen: wrapperspb.UInt32(32)}},
+	}
 }
 
 func limitOr(limit *int32, otherwise uint32) *wrapperspb.UInt32Value {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -15,6 +16,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	internallistenerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/bootstrap/internal_listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -40,7 +42,13 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 		b.BootstrapExtensions = []*corev3.TypedExtensionConfig{{Name: "envoy.bootstrap.internal_listener", TypedConfig: config}}
 	}
 	assignments := make(map[string]*endpointv3.ClusterLoadAssignment)
-	routes := &routev3.RouteConfiguration{}
+	routes := make(map[string]*routev3.RouteConfiguration)
+	configuration := func(name string) *routev3.RouteConfiguration {
+		if routes[name] == nil {
+			routes[name] = &routev3.RouteConfiguration{Name: name}
+		}
+		return routes[name]
+	}
 	for _, r := range resources {
 		switch r.Type {
 		case resource.Endpoint:
@@ -51,12 +59,18 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 			if r.Visible.Namespace == "" || r.Visible.Namespace == namespace {
 				host := &routev3.VirtualHost{}
 				unmarshal(t, inNamespace(r, namespace), host)
-				routes.VirtualHosts = append(routes.VirtualHosts, host)
+				c := configuration(r.Name[:strings.LastIndexByte(r.Name, '/')])
+				c.VirtualHosts = append(c.VirtualHosts, host)
 			}
 		case resource.Route:
-			hosts := routes.GetVirtualHosts()
-			unmarshal(t, r.Body, routes)
-			routes.VirtualHosts, routes.Vhds = hosts, nil
+			c := configuration(r.Name)
+			hosts := c.GetVirtualHosts()
+			unmarshal(t, r.Body, c)
+			c.VirtualHosts, c.Vhds = hosts, nil
+		case resource.Secret:
+			secret := &tlsv3.Secret{}
+			unmarshal(t, r.Body, secret)
+			b.StaticResources.Secrets = append(b.StaticResources.Secrets, secret)
 		case resource.Cluster, resource.Listener:
 		}
 	}
@@ -85,19 +99,48 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 		case resource.Listener:
 			l := &listenerv3.Listener{}
 			unmarshal(t, inNamespace(r, namespace), l)
-			config := l.GetFilterChains()[0].GetFilters()[0].GetTypedConfig()
-			if hcm := (&hcmv3.HttpConnectionManager{}); config.MessageIs(hcm) && l.GetInternalListener() == nil {
-				require.NoError(t, config.UnmarshalTo(hcm))
-				hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
-				require.NoError(t, config.MarshalFrom(hcm))
+			for _, chain := range l.GetFilterChains() {
+				inlineRoutes(t, chain, configuration)
+				inlineSecrets(t, chain)
 			}
 			b.StaticResources.Listeners = append(b.StaticResources.Listeners, l)
-		case resource.Endpoint, resource.VirtualHost, resource.Route:
+		case resource.Endpoint, resource.VirtualHost, resource.Route, resource.Secret:
 		}
 	}
 	out, err := protojson.Marshal(b)
 	require.NoError(t, err)
 	return out
+}
+
+// inlineRoutes puts the route configuration that a chain asks for into it.
+func inlineRoutes(t *testing.T, chain *listenerv3.FilterChain, configuration func(string) *routev3.RouteConfiguration) {
+	t.Helper()
+	filters := chain.GetFilters()
+	config := filters[len(filters)-1].GetTypedConfig()
+	hcm := &hcmv3.HttpConnectionManager{}
+	if !config.MessageIs(hcm) {
+		return
+	}
+	require.NoError(t, config.UnmarshalTo(hcm))
+	if hcm.GetRds() != nil {
+		hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: configuration(hcm.GetRds().GetRouteConfigName())}
+		require.NoError(t, config.MarshalFrom(hcm))
+	}
+}
+
+// inlineSecrets has a chain take its certificates from the bootstrap.
+func inlineSecrets(t *testing.T, chain *listenerv3.FilterChain) {
+	t.Helper()
+	config := chain.GetTransportSocket().GetTypedConfig()
+	if config == nil {
+		return
+	}
+	context := &tlsv3.DownstreamTlsContext{}
+	require.NoError(t, config.UnmarshalTo(context))
+	for _, s := range context.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
+		s.SdsConfig = nil
+	}
+	require.NoError(t, config.MarshalFrom(context))
 }
 
 // inNamespace returns the bytes that a proxy in a namespace gets.
