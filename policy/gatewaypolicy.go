@@ -231,9 +231,8 @@ func hopIdle(h *v1alpha1.Hop) time.Duration {
 // shorter than that of what comes next, up to the gateway, and the gateway's to its upstreams
 // shorter than theirs (checkUpstreamIdle).
 //
-// An NLB passes connections on: it is not who sends. One that comes before a
-// shorter gateway closes nothing too early, but what sends through it must give
-// up before it does, because it forgets connections without telling anybody.
+// An NLB passes connections on: it is not who sends. But what sends through it
+// must give up before it does, because it forgets connections without telling anybody.
 func (v *gatewayPolicyValidator) order(g *gatewayMeaning, about []*listenerMeaning) {
 	for _, l := range about {
 		key := policyPort{g.object.Key.Name, l.port}
@@ -256,8 +255,12 @@ func (v *gatewayPolicyValidator) order(g *gatewayMeaning, about []*listenerMeani
 			v.orderOfHops(s.InFront)
 		}
 		_, stated := s.From["timeout"]
-		if isHTTP && len(s.InFront) > 0 && (ofTimeout || own && !stated) {
+		switch {
+		case len(s.InFront) == 0:
+		case isHTTP && (ofTimeout || own && !stated):
 			v.orderAtGateway(&s, l, ofTimeout)
+		case !isHTTP && own:
+			v.orderOfConnections(&s, g.object.Key, l.port)
 		}
 	}
 }
@@ -305,6 +308,42 @@ func (v *gatewayPolicyValidator) orderAtGateway(s *GatewaySettings, l *listenerM
 				fmt.Sprintf("set timeout.idle to more than %s", plain(sender)))
 		}
 		return
+	}
+}
+
+// orderOfConnections warns of connections that may be idle for longer than an NLB
+// remembers them: it tells neither side that it forgot them, and answers
+// what is sent later with a reset.
+func (v *gatewayPolicyValidator) orderOfConnections(s *GatewaySettings, gateway discovery.Key, port uint16) {
+	i := slices.IndexFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == v1alpha1.HopNLB })
+	m := BuildGateway(v.r, gateway)
+	if i < 0 || m == nil {
+		return
+	}
+	remembers := hopIdle(&s.InFront[i])
+	for k := range m.Ports {
+		if m.Ports[k].Number != port {
+			continue
+		}
+		for _, l := range m.Ports[k].Listeners {
+			for _, rule := range l.TCP {
+				idle := time.Duration(0)
+				if t := rule.Settings.Timeout; t != nil && t.Idle != nil {
+					idle = t.Idle.Duration
+				}
+				if idle > 0 && idle < remembers {
+					continue
+				}
+				kept := "for ever"
+				if idle > 0 {
+					kept = "for " + plain(idle)
+				}
+				v.warn(fmt.Sprintf("spec.inFront[%d].idleTimeout", i), ReasonTimeoutOrder,
+					fmt.Sprintf("the NLB forgets connections to port %d that are idle for %s, and resets what is sent then, but %s keeps them %s", port, plain(remembers), rule.Route, kept),
+					fmt.Sprintf("set timeout.idle of a TrafficPolicy about the Gateway to less than %s, or have clients send TCP keep-alives more often", plain(remembers)))
+				return
+			}
+		}
 	}
 }
 

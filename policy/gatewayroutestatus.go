@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -88,23 +87,33 @@ func nameText(name string) string {
 	return name
 }
 
-// forwardedProto is the header in which what stands in front says how the
-// client came in.
-const forwardedProto = "x-forwarded-proto"
+// The headers in which what stands in front says how a client came in. An ALB
+// writes the first one anew, so that behind CloudFront it says how CloudFront
+// came; CloudFront says in the second one, if it is told to send it, how the client did.
+const (
+	forwardedProto           = "x-forwarded-proto"
+	cloudFrontForwardedProto = "cloudfront-forwarded-proto"
+)
 
 // redirectLoops warns of rules that send clients to https by what comes in on a
 // port without TLS, behind something that may have ended TLS already: the
 // client did come by https, and is sent there again.
 func (j *Judge) redirectLoops(g *judgedGateway, listeners []*listenerMeaning, m *meaning) []Finding {
 	var behind string
+	remedy := "add a match on the header X-Forwarded-Proto: http to the rule"
 	for _, l := range listeners {
 		if l.protocol != gatewayv1.HTTPProtocolType || !g.serves(l) {
 			continue
 		}
-		if s := g.settingsOf(j.r, l.port); s.TrustedHops() > 0 {
-			behind = fmt.Sprintf("%s, behind which listener %s stands (%s)", hopsText(s.InFront), l.name, s.From["inFront"])
-			break
+		s := g.settingsOf(j.r, l.port)
+		if s.TrustedHops() == 0 {
+			continue
 		}
+		behind = fmt.Sprintf("%s, behind which listener %s stands (%s)", hopsText(s.InFront), l.name, s.From["inFront"])
+		if slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == v1alpha1.HopCloudFront }) {
+			remedy = "have CloudFront redirect to HTTPS instead (its viewer protocol policy), or send CloudFront-Forwarded-Proto and add a match on that header: http"
+		}
+		break
 	}
 	if behind == "" {
 		return nil
@@ -115,14 +124,14 @@ func (j *Judge) redirectLoops(g *judgedGateway, listeners []*listenerMeaning, m 
 		rule := &m.http[i]
 		to := rule.Filters.Redirect
 		if to == nil || to.Scheme != "https" || to.Host != "" || told[rule.Index] ||
-			slices.ContainsFunc(rule.Match.Headers, func(h ValueMatch) bool { return h.Name == forwardedProto }) {
+			slices.ContainsFunc(rule.Match.Headers, func(h ValueMatch) bool { return h.Name == forwardedProto || h.Name == cloudFrontForwardedProto }) {
 			continue
 		}
 		told[rule.Index] = true
 		out = append(out, Finding{
 			Field: ruleField(rule.Index), Condition: v1alpha1.ConditionAccepted, Reason: ReasonLoop,
 			Message: fmt.Sprintf("it redirects to https whoever came by https already, if TLS ends at %s: they are redirected for ever", behind),
-			Remedy:  "add a match on the header X-Forwarded-Proto: http to the rule",
+			Remedy:  remedy,
 		})
 	}
 	return out
@@ -134,5 +143,5 @@ func hopsText(hops []v1alpha1.Hop) string {
 	for i := range hops {
 		out[i] = string(hops[i].Kind)
 	}
-	return strings.Join(out, ", ")
+	return orList(out)
 }
