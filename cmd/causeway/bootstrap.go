@@ -32,7 +32,15 @@ On an EC2 host, as user data or from a unit file:
     --server causeway.internal:18000 \
     --tls-ca /etc/causeway/ca.crt --tls-server-name causeway.internal \
     --tls-cert /etc/causeway/tls.crt --tls-key /etc/causeway/tls.key \
-    --tcp-listen 127.0.0.1:3306=data/mysql:3306 > /etc/envoy/envoy.yaml`,
+    --tcp-listen 127.0.0.1:3306=data/mysql:3306 > /etc/envoy/envoy.yaml
+
+For an edge, an Envoy that serves a Gateway, --workload is the Gateway's name. It
+serves every port of it at its own number on an address, or those that are named:
+
+  causeway bootstrap --role gateway --namespace web --workload edge \
+    --id "$(ec2-metadata --instance-id)" --server causeway.internal:18000 ... \
+    --gateway-listen 0.0.0.0:8080=80 --gateway-listen 0.0.0.0:8443=443 \
+    --health-listen 0.0.0.0:8081`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Role = resource.Role(role)

@@ -142,6 +142,7 @@ func (o *Options) check() error {
 	if _, err := o.declarations(); err != nil {
 		errs = append(errs, err)
 	}
+	errs = append(errs, o.checkGateway()...)
 	if t := o.TLS; t != nil && (t.CA == "" || t.ServerName == "" || t.Cert == "" || t.Key == "") {
 		errs = append(errs, errors.New("--tls-ca, --tls-server-name, --tls-cert and --tls-key go together"))
 	}
@@ -188,11 +189,36 @@ func (o *Options) declarations() ([]any, error) {
 	return out, nil
 }
 
+// checkGateway finds what only a proxy of a Gateway has, and what it must have.
+func (o *Options) checkGateway() []error {
+	var errs []error
+	every, one := false, false
+	for _, l := range o.GatewayListen {
+		port := strings.Contains(l, "=")
+		every, one = every || !port, one || port
+	}
+	switch {
+	case o.Role != resource.Gateway && len(o.GatewayListen) > 0:
+		errs = append(errs, fmt.Errorf("--gateway-listen: a %s serves no Gateway: give --role %s", o.Role, resource.Gateway))
+	case o.Role == resource.Gateway && len(o.GatewayListen) == 0:
+		errs = append(errs, errors.New("--gateway-listen: a proxy of a Gateway needs to know where to listen: give an ADDRESS, or ADDRESS:PORT=NUMBER for each port"))
+	case every && one:
+		errs = append(errs, errors.New("--gateway-listen: give an ADDRESS for every port, or ADDRESS:PORT=NUMBER for each, not both"))
+	}
+	if o.HealthListen == "" {
+		return errs
+	}
+	if o.Role != resource.Gateway {
+		errs = append(errs, fmt.Errorf("--health-listen: load balancers do not check a %s", o.Role))
+	}
+	if a, err := netip.ParseAddrPort(o.HealthListen); err != nil || a.Port() == 0 || a.Addr().Zone() != "" {
+		errs = append(errs, fmt.Errorf("--health-listen: %q is not ADDRESS:PORT", o.HealthListen))
+	}
+	return errs
+}
+
 // gatewayDeclaration adds what a --gateway-listen declares.
 func (o *Options) gatewayDeclaration(text string, add func(flag, text string) error) error {
-	if o.Role != resource.Gateway {
-		return fmt.Errorf("--gateway-listen: only a proxy of the role %s serves a Gateway: give --role %s", resource.Gateway, resource.Gateway)
-	}
 	gateway := o.Namespace + "/" + o.Workload
 	if address, port, one := strings.Cut(text, "="); one {
 		return add("--gateway-listen", "gateway/"+address+"="+gateway+":"+port)

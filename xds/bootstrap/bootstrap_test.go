@@ -39,6 +39,15 @@ func options() bootstrap.Options {
 	}
 }
 
+// edge is a proxy of a Gateway web/edge.
+func edge() bootstrap.Options {
+	o := options()
+	o.Role, o.Workload, o.HTTPListen = resource.Gateway, "edge", ""
+	o.GatewayListen = []string{"0.0.0.0:8080=80", "[::]:8443=443"}
+	o.HealthListen = "0.0.0.0:8081"
+	return o
+}
+
 func full() bootstrap.Options {
 	o := options()
 	o.Service = "php"
@@ -59,10 +68,8 @@ func TestGolden(t *testing.T) {
 	authority.Issue(t, harness.CertificateOptions{Name: "proxy"}).Write(t, dir, "proxy")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "ca.crt"), authority.CertPEM, 0o600))
 
-	gateway := options()
-	gateway.Role, gateway.HTTPListen = resource.Gateway, ""
 	got := make(map[string][]byte)
-	for name, o := range map[string]bootstrap.Options{"sidecar": options(), "gateway": gateway, "full": full()} {
+	for name, o := range map[string]bootstrap.Options{"sidecar": options(), "gateway": edge(), "full": full()} {
 		text, err := bootstrap.Generate(o)
 		require.NoError(t, err)
 		got[name+".yaml"] = text
@@ -124,6 +131,14 @@ func TestErrors(t *testing.T) {
 			}
 		}, "more than 64 listeners"},
 		{func(o *bootstrap.Options) { o.TLS = &bootstrap.TLS{CA: "ca.crt"} }, "go together"},
+		{func(o *bootstrap.Options) { o.GatewayListen = []string{"0.0.0.0"} }, "--gateway-listen: a sidecar serves no Gateway: give --role gateway"},
+		{func(o *bootstrap.Options) { o.HealthListen = "0.0.0.0:8081" }, "--health-listen: load balancers do not check a sidecar"},
+		{func(o *bootstrap.Options) { *o = edge(); o.GatewayListen = nil }, "--gateway-listen: a proxy of a Gateway needs to know where to listen"},
+		{func(o *bootstrap.Options) { *o = edge(); o.GatewayListen = []string{"0.0.0.0", "0.0.0.0:8443=443"} }, "not both"},
+		{func(o *bootstrap.Options) { *o = edge(); o.GatewayListen = []string{"0.0.0.0:80=80", "0.0.0.0:80=443"} }, "0.0.0.0:80 is used twice"},
+		{func(o *bootstrap.Options) { *o = edge(); o.GatewayListen = []string{"0.0.0.0:8443"} }, "--gateway-listen: "},
+		{func(o *bootstrap.Options) { *o = edge(); o.GatewayListen = []string{"eth0"} }, "--gateway-listen: "},
+		{func(o *bootstrap.Options) { *o = edge(); o.HealthListen = "8081" }, "--health-listen: \"8081\" is not ADDRESS:PORT"},
 	} {
 		o := options()
 		tc.change(&o)
@@ -162,6 +177,15 @@ func TestNodeRoundTrip(t *testing.T) {
 	}, got)
 }
 
+func TestGatewayNodeRoundTrip(t *testing.T) {
+	text, err := bootstrap.Generate(edge())
+	require.NoError(t, err)
+	got, err := bootstrap.ParseNode(node(t, text))
+	require.NoError(t, err)
+	require.Equal(t, resource.Gateway, got.Role)
+	require.Equal(t, []string{"gateway/0.0.0.0:8080=web/edge:80", "gateway/[::]:8443=web/edge:443", compile.InternalListeners}, got.Declared)
+}
+
 func TestParseNodeErrors(t *testing.T) {
 	for _, tc := range []struct {
 		id   string
@@ -176,6 +200,10 @@ func TestParseNodeErrors(t *testing.T) {
 		{id: "sidecar~a~b~" + strings.Repeat("c", 512), want: "at most 512 bytes"},
 		{id: "sidecar~a~b~c\n", want: "cannot be printed"},
 		{id: "sidecar~a~b~c", list: []any{"http/10.0.0.1:80"}, want: "not a loopback address"},
+		{id: "sidecar~a~b~c", list: []any{"gateway/0.0.0.0=a/b"}, want: "only proxies whose id begins with gateway~a~b~ are of the Gateway a/b"},
+		{id: "gateway~a~b~c", list: []any{"gateway/0.0.0.0=a/other"}, want: "only proxies whose id begins with gateway~a~other~"},
+		{id: "gateway~a~b~c", list: []any{"gateway/0.0.0.0:443=b/b:443"}, want: "only proxies whose id begins with gateway~b~b~"},
+		{id: "gateway~a~b~c", list: []any{"gateway/0.0.0.0:0=a/b:443"}, want: "an address with a port"},
 		{id: "sidecar~a~b~c", list: []any{4.0}, want: "causeway.dev/listeners"},
 		{id: "sidecar~a~b~c", list: slices.Repeat([]any{"http/127.0.0.1:80"}, 65), want: "at most 64 listeners"},
 	} {
@@ -194,6 +222,9 @@ func FuzzParseNode(f *testing.F) {
 		{Id: "sidecar~web~php-web~i-1", Cluster: "web/php-web", Locality: &corev3.Locality{Zone: "a"}, UserAgentName: "envoy"},
 		{Id: "gateway~a~b~c", Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 			"causeway.dev/listeners": structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue("http/127.0.0.1:015001")}}),
+		}}},
+		{Id: "gateway~a~b~c", Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
+			"causeway.dev/listeners": structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue("gateway/[::]:8443=a/b:443")}}),
 		}}},
 	} {
 		raw, err := proto.Marshal(n)

@@ -3,6 +3,7 @@ package bootstrap_test
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -85,6 +86,41 @@ func TestEnvoyWaitsForControlPlane(t *testing.T) {
 	case <-time.After(8 * time.Second):
 		t.Fatal("the proxy did not come back within 8 s")
 	}
+}
+
+// A load balancer finds nobody at an edge that does not know yet what to serve,
+// and is told when one is to go.
+func TestEnvoyTellsLoadBalancers(t *testing.T) {
+	t.Parallel()
+	o := edge()
+	o.GatewayListen, o.HealthListen, o.Servers = []string{"127.0.0.1"}, harness.FreeAddress(t), []string{harness.FreeAddress(t)}
+	text, err := bootstrap.Generate(o)
+	require.NoError(t, err)
+	envoy := harness.StartEnvoy(t, text, harness.EnvoyOptions{NoWait: true})
+	envoy.WaitStat(t, 10*time.Second, "cluster.causeway_xds.upstream_cx_connect_fail", 3)
+	_, err = (&net.Dialer{}).DialContext(t.Context(), "tcp", o.HealthListen)
+	require.Error(t, err)
+
+	// The same with nothing to wait for.
+	b := parse(t, text)
+	b.DynamicResources = nil
+	text, err = protojson.Marshal(b)
+	require.NoError(t, err)
+	o.HealthListen = b.GetStaticResources().GetListeners()[0].GetAddress().GetSocketAddress().GetAddress()
+	envoy.Stop()
+	envoy = harness.StartEnvoy(t, text, harness.EnvoyOptions{})
+	port := b.GetStaticResources().GetListeners()[0].GetAddress().GetSocketAddress().GetPortValue()
+	ask := func(path string) int {
+		resp, err := http.Get(fmt.Sprintf("http://%s:%d%s", o.HealthListen, port, path)) //nolint:noctx // to this host
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	require.Equal(t, []int{200, 404}, []int{ask(bootstrap.HealthPath), ask("/other")})
+	resp, err := http.Post("http://"+envoy.AdminAddress()+"/healthcheck/fail", "", nil) //nolint:noctx // to this host
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 503, ask(bootstrap.HealthPath))
 }
 
 // A certificate that is renewed is taken up without a restart.

@@ -24,10 +24,7 @@ const HealthPath = "/healthz"
 // listeners only when its first configuration is complete, so that nobody is sent
 // to a proxy that has none.
 func (o *Options) healthListener() (*listenerv3.Listener, error) {
-	at, err := netip.ParseAddrPort(o.HealthListen)
-	if err != nil || at.Port() == 0 || at.Addr().Zone() != "" {
-		return nil, fmt.Errorf("--health-listen: %q is not ADDRESS:PORT", o.HealthListen)
-	}
+	at := netip.MustParseAddrPort(o.HealthListen) // checked
 	check, err := anypb.New(&healthv3.HealthCheck{
 		PassThroughMode: wrapperspb.Bool(false),
 		Headers: []*routev3.HeaderMatcher{{

@@ -12,6 +12,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -80,6 +81,9 @@ func ParseNode(n *corev3.Node) (Node, error) {
 	}
 	for _, l := range listeners {
 		d, err := compile.ParseDeclaration(l.GetStringValue())
+		if err == nil {
+			err = out.mayDeclare(d)
+		}
 		if err != nil {
 			return Node{}, fmt.Errorf("%s: %w", listenersField, err)
 		}
@@ -91,6 +95,19 @@ func ParseNode(n *corev3.Node) (Node, error) {
 	slices.Sort(out.Declared)
 	out.Declared = slices.Compact(out.Declared)
 	return out, nil
+}
+
+// mayDeclare refuses listeners of a Gateway that the node is no proxy of: they
+// may be reached from elsewhere, and come with its certificates.
+func (n *Node) mayDeclare(d compile.Declaration) error {
+	if !d.IsGateway() {
+		return nil
+	}
+	if own := (discovery.Key{Namespace: n.Namespace, Name: n.Workload}); n.Role != resource.Gateway || d.Gateway != own {
+		return fmt.Errorf("%s: only proxies whose id begins with %s~%s~%s~ are of the Gateway %s",
+			d, resource.Gateway, d.Gateway.Namespace, d.Gateway.Name, d.Gateway)
+	}
+	return nil
 }
 
 // checkPart checks a part of a node id.
