@@ -14,9 +14,11 @@ import (
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -45,7 +47,7 @@ const (
 )
 
 // wanted are the sections that -update writes, in this order.
-var wanted = []string{"clusters.yaml", "endpoints.yaml", "zones.yaml", "virtualhosts.yaml", "routes.yaml", "listeners.yaml"}
+var wanted = []string{"clusters.yaml", "endpoints.yaml", "zones.yaml", "virtualhosts.yaml", "routes.yaml", "secrets.yaml", "listeners.yaml"}
 
 // objectSet is the input of a case.
 type objectSet struct {
@@ -69,6 +71,8 @@ func TestGolden(t *testing.T) {
 				sections[f.Name] = string(f.Data)
 			}
 			in := parse(t, sections[objectsFile])
+			ca := harness.NewAuthority(t, "ca")
+			in.certify(t, ca)
 			resources := compileAll(t, in, sections)
 			got := render(t, resources)
 			if *update {
@@ -87,7 +91,7 @@ func TestGolden(t *testing.T) {
 				}
 			}
 			for _, zone := range zonesOf(resources) {
-				harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), harness.NewAuthority(t, "ca").CertPEM))
+				harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), ca.CertPEM))
 			}
 			for _, namespace := range namespacesOf(resources) {
 				harness.ValidateEnvoy(t, static(t, resources, namespace, "", ""))
@@ -125,6 +129,19 @@ func parse(t *testing.T, text string) objectSet {
 		}
 	}
 	return out
+}
+
+// certify gives the Secrets of a case certificates for the names of which its
+// annotation tells: a key has no place in a file of a repository.
+func (in *objectSet) certify(t *testing.T, ca *harness.Authority) {
+	t.Helper()
+	for _, o := range in.others {
+		if secret, ok := o.Spec.(*corev1.Secret); ok && len(secret.Data) > 0 {
+			host := string(secret.Data[corev1.TLSCertKey])
+			c := ca.Issue(t, harness.CertificateOptions{Name: host, Hosts: []string{host}})
+			secret.Data = map[string][]byte{corev1.TLSCertKey: c.CertPEM, corev1.TLSPrivateKeyKey: c.KeyPEM}
+		}
+	}
 }
 
 // object reads an object as the file source does: what an API server would
@@ -220,9 +237,21 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 		out = append(out, c.External(m)...)
 	}
 	out = append(out, c.Mesh(policy.BuildMesh(cat.Read()))...)
+	gateways := make(map[discovery.Key]*policy.Gateway)
+	for o := range catalog.Objects.By(cat.Read(), catalog.ByKind, "Gateway") {
+		m := policy.BuildGateway(cat.Read(), o.Key)
+		require.NotNil(t, m)
+		gateways[o.Key] = m
+		out = append(out, c.Gateway(m)...)
+		out = append(out, c.Certificates(m)...)
+	}
 	for line := range strings.Lines(sections[listenersFile]) {
 		d, err := compile.ParseDeclaration(strings.TrimSpace(line))
 		require.NoError(t, err)
+		if d.IsGateway() {
+			out = append(out, c.GatewayListeners(d, gateways[d.Gateway])...)
+			continue
+		}
 		out = append(out, c.Listener(d, models[d.Service])...)
 	}
 	return out
@@ -260,9 +289,20 @@ func render(t *testing.T, resources []resource.Resource) map[string]string {
 			m, section = &routev3.RouteConfiguration{}, "routes.yaml"
 		case resource.Listener:
 			m, section = &listenerv3.Listener{}, "listeners.yaml"
+		case resource.Secret:
+			m, section = &tlsv3.Secret{}, "secrets.yaml"
 		}
 		unmarshal(t, r.Body, m)
+		if secret, ok := m.(*tlsv3.Secret); ok {
+			withoutKey(secret)
+		}
 		var notes []string
+		if r.Visible.Gateway != "" {
+			notes = append(notes, "visible to proxies of "+r.Visible.Gateway)
+		}
+		if r.Visible.Authenticated {
+			notes = append(notes, "and only to those that have proven who they are")
+		}
 		if r.Visible.Namespace != "" {
 			notes = append(notes, "visible in namespace "+r.Visible.Namespace)
 		}
@@ -280,6 +320,16 @@ func render(t *testing.T, resources []resource.Resource) map[string]string {
 		}
 	}
 	return out
+}
+
+// withoutKey takes out what is another one in every run.
+func withoutKey(secret *tlsv3.Secret) {
+	c := secret.GetTlsCertificate()
+	for _, source := range []*corev3.DataSource{c.GetCertificateChain(), c.GetPrivateKey()} {
+		if len(source.GetInlineBytes()) > 0 {
+			source.Specifier = &corev3.DataSource_InlineString{InlineString: "as in the Secret"}
+		}
+	}
 }
 
 // weights writes the weights and priorities of the variant for callers in a

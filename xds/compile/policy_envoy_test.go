@@ -126,9 +126,10 @@ func withSystemCAs(t *testing.T, bootstrap, cas []byte) []byte {
 	var config map[string]any
 	require.NoError(t, json.Unmarshal(bootstrap, &config))
 	static := config["staticResources"].(map[string]any)
-	static["secrets"] = []any{map[string]any{
+	secrets, _ := static["secrets"].([]any)
+	static["secrets"] = append(secrets, map[string]any{
 		"name": compile.SystemCAs, "validationContext": map[string]any{"trustedCa": map[string]any{"filename": file}},
-	}}
+	})
 	out, err := json.Marshal(config)
 	require.NoError(t, err)
 	return out

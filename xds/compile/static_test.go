@@ -23,6 +23,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -70,6 +71,7 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 		case resource.Secret:
 			secret := &tlsv3.Secret{}
 			unmarshal(t, r.Body, secret)
+			onThisHost(t, secret)
 			b.StaticResources.Secrets = append(b.StaticResources.Secrets, secret)
 		case resource.Cluster, resource.Listener:
 		}
@@ -125,6 +127,20 @@ func inlineRoutes(t *testing.T, chain *listenerv3.FilterChain, configuration fun
 	if hcm.GetRds() != nil {
 		hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: configuration(hcm.GetRds().GetRouteConfigName())}
 		require.NoError(t, config.MarshalFrom(hcm))
+	}
+}
+
+// onThisHost puts a certificate in the place of files that only a proxy's host has.
+func onThisHost(t *testing.T, secret *tlsv3.Secret) {
+	t.Helper()
+	c := secret.GetTlsCertificate()
+	if file := c.GetCertificateChain().GetFilename(); file != "" {
+		if _, err := os.Stat(file); err != nil {
+			pair := harness.NewAuthority(t, "ca").Issue(t, harness.CertificateOptions{Name: "file"})
+			c.CertificateChain.Specifier = &corev3.DataSource_InlineBytes{InlineBytes: pair.CertPEM}
+			c.PrivateKey.Specifier = &corev3.DataSource_InlineBytes{InlineBytes: pair.KeyPEM}
+			c.WatchedDirectory = nil
+		}
 	}
 }
 
