@@ -24,6 +24,7 @@ const (
 func drainCommand() *cobra.Command {
 	d := drain{client: &http.Client{Timeout: envoyAnswers}}
 	var wait, timeout time.Duration
+	onSignal := false
 	c := &cobra.Command{
 		Use:   "drain",
 		Short: "Take a Gateway's Envoy on this host out of service without losing a request",
@@ -40,19 +41,28 @@ Envoy itself keeps running: who started it ends it. The exit code is 1 if connec
 were still open in the end, for example idle TCP connections or websockets.
 
 systemd:  ExecStop=/usr/local/bin/causeway drain --wait 20s --timeout 60s
-Pod:      lifecycle: {preStop: {exec: {command: [/causeway/causeway, drain, --wait, 20s]}}}`,
+Pod:      causeway drain --on-signal as the container beside Envoy, and Envoy as a
+          sidecar container, which Kubernetes ends after it (manifests/install/edge.yaml)`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if wait < 0 || timeout <= 0 {
 				return errors.New("--wait and --timeout: give durations such as 20s")
 			}
 			d.out = cmd.OutOrStdout()
-			return d.run(cmd.Context(), wait, timeout)
+			ctx := cmd.Context()
+			if onSignal {
+				<-ctx.Done()
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), wait+timeout+envoyAnswers)
+				defer cancel()
+			}
+			return d.run(ctx, wait, timeout)
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&d.admin, "admin", "127.0.0.1:15000", "the Envoy's admin interface (--admin-listen of causeway bootstrap)")
 	f.DurationVar(&wait, "wait", 20*time.Second, "how long load balancers need to see that the health check fails")
+	f.BoolVar(&onSignal, "on-signal", false, "wait for SIGTERM first")
 	f.DurationVar(&timeout, "timeout", 60*time.Second, "how long connections have after that to end")
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -97,7 +98,7 @@ func validateDir(dir string) ([]validation, error) {
 		})
 	}
 	r := cat.Read()
-	for _, f := range append(policy.Validate(r), diff.Uncovered(r)...) {
+	for _, f := range slices.Concat(policy.Validate(r), policy.Expirations(r, time.Now()), diff.Uncovered(r)) {
 		results = append(results, validation{
 			f.Severity.String(), loaded.Origin(f.Object), f.Object.String(), f.Field, f.Reason, f.Message, f.Remedy,
 		})

@@ -59,6 +59,8 @@ func TestExamplesApply(t *testing.T) {
 	for _, namespace := range []string{"web", "shop", "pay", "data", "batch"} {
 		kube.Namespace(t, namespace)
 	}
+	kube.Apply(t, filepath.Join(root(t), "manifests", "install", "gatewayclass.yaml"))
+	kube.Apply(t, filepath.Join(root(t), "manifests", "install", "edge.yaml"))
 	for _, o := range kube.Apply(t, filepath.Join(root(t), "manifests", "examples")) {
 		require.NotEmpty(t, o.GetUID())
 	}
