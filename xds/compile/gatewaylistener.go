@@ -2,6 +2,7 @@ package compile
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"time"
@@ -136,10 +137,10 @@ func (e *edge) listenerChains(l *policy.GatewayListener) (chains []*listenerv3.F
 		own := false
 		for i, chain := range chains {
 			chain.Name = l.Name + "/" + strconv.Itoa(i)
-			if chain.FilterChainMatch == nil && e.port.Protocol == policy.ListenTLS {
+			if chain.GetFilterChainMatch() == nil && e.port.Protocol == policy.ListenTLS {
 				chain.FilterChainMatch = serverNames(l.Hostname)
 			}
-			own = own || chain.FilterChainMatch == nil || slices.Contains(chain.FilterChainMatch.GetServerNames(), l.Hostname)
+			own = own || chain.GetFilterChainMatch() == nil || slices.Contains(chain.GetFilterChainMatch().GetServerNames(), l.Hostname)
 		}
 		if !own && l.Hostname != "" {
 			// As above: what no route takes of the listener's names is nobody's.
@@ -174,11 +175,18 @@ func (e *edge) clientsTCP() tcpClients {
 // many at a time. Where they come from is the address of who has connected,
 // not what the PROXY protocol says, and it is looked at before TLS.
 func (e *edge) guard(chain *listenerv3.FilterChain) {
+	match := chain.GetFilterChainMatch()
+	known := make(map[netip.Prefix]bool)
 	for _, prefix := range e.port.Settings.AllowedFrom() {
-		if chain.FilterChainMatch == nil {
-			chain.FilterChainMatch = &listenerv3.FilterChainMatch{}
+		if known[prefix] { // for Envoy a chain that overlaps with itself
+			continue
 		}
-		chain.FilterChainMatch.DirectSourcePrefixRanges = append(chain.FilterChainMatch.DirectSourcePrefixRanges, &corev3.CidrRange{
+		known[prefix] = true
+		if match == nil {
+			match = &listenerv3.FilterChainMatch{}
+			chain.FilterChainMatch = match
+		}
+		match.DirectSourcePrefixRanges = append(match.DirectSourcePrefixRanges, &corev3.CidrRange{
 			AddressPrefix: prefix.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(prefix.Bits())), //nolint:gosec // 0 to 128
 		})
 	}
@@ -187,7 +195,7 @@ func (e *edge) guard(chain *listenerv3.FilterChain) {
 		limit := &connectionlimitv3.ConnectionLimit{
 			StatPrefix: "gateway", MaxConnections: wrapperspb.UInt64(uint64(*l.Connections)), //nolint:gosec // at least 1
 		}
-		chain.Filters = slices.Insert(chain.Filters, 0, &listenerv3.Filter{
+		chain.Filters = slices.Insert(chain.GetFilters(), 0, &listenerv3.Filter{
 			Name: "envoy.filters.network.connection_limit", ConfigType: listenerFilter(limit),
 		})
 	}
