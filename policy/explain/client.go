@@ -3,6 +3,7 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/causeway-mesh/causeway/policy"
@@ -54,7 +55,7 @@ func (e *evaluation) client(s *policy.GatewaySettings, peer netip.Addr) {
 	e.out.Gateway.Client = out
 	var kept []Header
 	for _, h := range e.req.Headers {
-		if !e.internal(h.Name, hops > 0) {
+		if !internal(h.Name, s) {
 			kept = append(kept, h)
 		}
 	}
@@ -64,12 +65,14 @@ func (e *evaluation) client(s *policy.GatewaySettings, peer netip.Addr) {
 
 // internal reports whether clients of a Gateway may not say a header, or not
 // all of it.
-func (e *evaluation) internal(name string, trusted bool) bool {
-	switch name = strings.ToLower(name); name {
-	case "x-forwarded-for", "x-forwarded-proto":
+func internal(name string, s *policy.GatewaySettings) bool {
+	switch name = strings.ToLower(name); {
+	case name == "x-forwarded-for" || name == "x-forwarded-proto":
 		return true // written anew
-	case "x-forwarded-host", "x-forwarded-port", "x-real-ip", "forwarded", requestID:
-		return !trusted
+	case name == requestID:
+		return s.TrustedHops() == 0
+	case slices.Contains(s.ForgedHeaders(), name):
+		return true
 	}
 	return strings.HasPrefix(name, "x-envoy-")
 }

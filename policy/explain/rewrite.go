@@ -86,13 +86,13 @@ func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, locat
 	if scheme == "https" && own == ":80" {
 		own = ""
 	}
-	// Where the filter names no scheme, the proxy leaves out the port of http only.
-	implied := map[string]uint16{"http": 80, "https": 443}[cmp.Or(r.Scheme, "http")]
-	kept := r.Host == "" && port != 80 // the request's own port has to go
+	wellKnown := map[string]uint16{"http": 80, "https": 443}
+	implied, unusual := wellKnown[cmp.Or(r.Scheme, schemeOf(e.secure))], port != wellKnown[schemeOf(e.secure)]
+	kept := r.Host == "" && unusual // the request's own port has to go
 	switch {
 	case r.Port != 0 && (r.Port != implied || kept):
 		own = ":" + strconv.Itoa(int(r.Port))
-	case r.Host != "" && r.Scheme == "" && r.Port == 0 && port != 80:
+	case r.Host != "" && r.Scheme == "" && r.Port == 0 && unusual:
 		own = ":" + strconv.Itoa(int(port))
 	case r.Host != "":
 		own = ""
