@@ -72,18 +72,17 @@ func rewrite(m Message, f *policy.Filters, match *policy.PathMatch) Message {
 // the proxy can: not where it takes the place of the request's own.
 func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, location string) {
 	r := rule.Filters.Redirect
-	scheme := r.Scheme
-	if scheme == "" {
-		scheme = schemeOf(e.secure) // workloads speak http to their proxy
-		if g := e.out.Gateway; g != nil {
-			scheme = g.Client.ForwardedProto
-		}
+	asked := schemeOf(e.secure) // workloads speak http to their proxy
+	if g := e.out.Gateway; g != nil {
+		asked = g.Client.ForwardedProto
 	}
+	scheme := cmp.Or(r.Scheme, asked)
 	host, own := e.req.Host, ""
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
 		host, own = host[:i], host[i:]
 	}
-	if scheme == "https" && own == ":80" {
+	// The port that the scheme of the request implies goes with it.
+	if asked == "http" && scheme == "https" && own == ":80" || asked == "https" && scheme == "http" && own == ":443" {
 		own = ""
 	}
 	wellKnown := map[string]uint16{"http": 80, "https": 443}
