@@ -199,7 +199,8 @@ type ClientLimits struct {
 	// +kubebuilder:validation:Maximum=10000
 	ConcurrentStreams *int32 `json:"concurrentStreams,omitempty"`
 	// Connections is how many connections each proxy of the gateway has open on
-	// a port; further ones are closed at once. Default: no limit but the proxy's own.
+	// a port, with TLS for each of the port's listeners; further ones are closed
+	// at once. Default: no limit but the proxy's own.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	Connections *int32 `json:"connections,omitempty"`

@@ -98,7 +98,7 @@ func startEdge(t *testing.T) *edge {
 	}
 	config, err := bootstrap.Generate(bootstrap.Options{
 		Role: resource.Gateway, Namespace: gatewayNamespace, Workload: gatewayName, Instance: "i-1", Zone: callerZone,
-		Servers: []string{l.Addr().String()},
+		Servers: []string{l.Addr().String()}, GatewayListen: []string{"127.0.0.1"},
 	})
 	require.NoError(t, err)
 	var document map[string]any
