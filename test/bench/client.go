@@ -130,6 +130,9 @@ func (c *client) begin() error {
 		if t == resource.VirtualHost && c.fleet.world {
 			break
 		}
+		if t == resource.Secret {
+			continue // a sidecar asks for no certificate
+		}
 		names := c.fleet.scopeOf(t)
 		if t == resource.Endpoint {
 			names = c.fleet.knownNames(c.zone, t)
@@ -209,6 +212,9 @@ func (c *client) proceed(t resource.Type) error {
 		return c.request(resource.Endpoint, names)
 	case resource.Endpoint, resource.Listener, resource.Route:
 		next := t + 1
+		if next == resource.Secret {
+			next++
+		}
 		if c.started[next] || (next == resource.VirtualHost && c.fleet.world) {
 			return nil
 		}
