@@ -182,11 +182,8 @@ func fromScratch(r catalog.Reader) *snapshot.Store {
 			updates = append(updates, snapshot.Update{Unit: o.Name().String(), Resources: c.External(m)})
 		}
 	}
-	// Who starts knows no certificate that was good once.
-	none := certificates{}
 	for o := range catalog.Objects.By(r, catalog.ByKind, "Gateway") {
 		if m := policy.BuildGateway(r, o.Key); m != nil {
-			none.keep(m)
 			updates = append(updates,
 				snapshot.Update{Unit: certificatesUnit(o.Key), Resources: c.Certificates(m)}, snapshot.Update{Unit: o.Name().String(), Resources: c.Gateway(m)})
 		}
@@ -198,8 +195,7 @@ func fromScratch(r catalog.Reader) *snapshot.Store {
 		}
 		if d.IsGateway() {
 			if m := policy.BuildGateway(r, d.Gateway); m != nil {
-				none.keep(m)
-				updates = append(updates, snapshot.Update{Unit: text, Resources: c.GatewayListeners(d, m)})
+					updates = append(updates, snapshot.Update{Unit: text, Resources: c.GatewayListeners(d, m)})
 			}
 			continue
 		}

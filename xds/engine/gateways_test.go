@@ -2,11 +2,15 @@ package engine
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 	"time"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -15,6 +19,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
@@ -173,4 +178,42 @@ func TestLastGoodCertificateStays(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, e.Await(t.Context(), cat.Read().Revision()))
 	require.Equal(t, renewed, versions(), "a Secret deleted by mistake")
+}
+
+// The names of a listener whose certificate was never good are nobody's: they
+// do not fall to a listener of the port that is less specific.
+func TestNamesOfBrokenListenersStayClosed(t *testing.T) {
+	certificates := newPairs(t)
+	listener := func(name, host, secret string) gatewayv1.Listener {
+		return gatewayv1.Listener{
+			Name: gatewayv1.SectionName(name), Port: 443, Protocol: gatewayv1.HTTPSProtocolType, Hostname: new(gatewayv1.Hostname(host)),
+			TLS: &gatewayv1.ListenerTLSConfig{CertificateRefs: []gatewayv1.SecretObjectReference{{Name: gatewayv1.ObjectName(secret)}}},
+		}
+	}
+	cat := catalog.New()
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.Objects.Put(tx, objects.Object(&gatewayv1.Gateway{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "g0"}, Spec: gatewayv1.GatewaySpec{
+				GatewayClassName: "causeway", Listeners: []gatewayv1.Listener{listener("any", "*.example.com", "tls"), listener("shop", "shop.example.com", "missing")},
+			},
+		}, "test"))
+		catalog.Objects.Put(tx, objects.Object(&corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tls"}, Type: corev1.SecretTypeTLS,
+			Data: map[string][]byte{corev1.TLSCertKey: certificates[0].chain, corev1.TLSPrivateKeyKey: certificates[0].key},
+		}, "test"))
+		return nil
+	})
+	require.NoError(t, err)
+	e := New(cat, snapshot.New(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	d, err := compile.ParseDeclaration("gateway/127.0.0.1=a/g0")
+	require.NoError(t, err)
+	resources := e.compiler.GatewayListeners(d, e.buildGateway(cat.Read(), d.Gateway))
+	require.Len(t, resources, 1)
+	var l listenerv3.Listener
+	require.NoError(t, proto.Unmarshal(resources[0].Body.Bytes(), &l))
+	chains := make(map[string]string)
+	for _, c := range l.GetFilterChains() {
+		chains[c.GetFilterChainMatch().GetServerNames()[0]] = c.GetName()
+	}
+	require.Equal(t, map[string]string{"shop.example.com": "shop/closed", "*.example.com": "any"}, chains)
 }
