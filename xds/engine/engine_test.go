@@ -195,7 +195,7 @@ func fromScratch(r catalog.Reader) *snapshot.Store {
 		}
 		if d.IsGateway() {
 			if m := policy.BuildGateway(r, d.Gateway); m != nil {
-					updates = append(updates, snapshot.Update{Unit: text, Resources: c.GatewayListeners(d, m)})
+				updates = append(updates, snapshot.Update{Unit: text, Resources: c.GatewayListeners(d, m)})
 			}
 			continue
 		}
