@@ -146,7 +146,7 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding 
 		p := &m.Ports[i]
 		for j := range p.Backings {
 			b, other := &p.Backings[j], p.backing(p.Backings[j].Platform.Other())
-			if p.Shares[j] == 0 || b.Usable() || !known(r, m.Key, b.Platform) {
+			if p.Shares[j] == 0 || b.Usable() || !Known(r, m.Key, b.Platform) {
 				continue
 			}
 			if other == nil || !other.Usable() {
@@ -154,7 +154,7 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding 
 				// figures to tell: an empty Service is normal while it is set up.
 				continue
 			}
-			unmapped := b.Platform == discovery.Instances && !mapsPort(r, m, p)
+			unmapped := b.Platform == discovery.Instances && !MapsPort(r, m, p)
 			if unmapped && m.Shift != nil {
 				// A port that only pods have is no failure of the instances, and
 				// nothing that a shift should wait for.
@@ -207,10 +207,10 @@ func percentText(share uint32) string {
 	return strconv.FormatFloat(float64(share)*100/ShareTotal, 'f', -1, 64) + "%"
 }
 
-// known reports whether what a Service has on a platform has been read: an
+// Known reports whether what a Service has on a platform has been read: an
 // InstanceGroup's instances come from another source than the group itself,
 // and not known yet is no failover.
-func known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
+func Known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
 	if p == discovery.Pods {
 		return true
 	}
@@ -228,7 +228,9 @@ func known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
 	return true
 }
 
-func mapsPort(r catalog.Reader, m *Service, p *Port) bool {
+// MapsPort reports whether an InstanceGroup maps a port of a Service, or there is none at all: a port
+// that only pods have is nothing that instances fail at.
+func MapsPort(r catalog.Reader, m *Service, p *Port) bool {
 	groups := slices.Collect(catalog.InstanceGroups.By(r, catalog.ByService, m.Key.String()))
 	return len(groups) == 0 || onInstances(groups, nil, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1)
 }

@@ -115,10 +115,10 @@ func (v *routeValidator) usable(b *Backend) (string, bool) {
 	if b.Kind == InstanceGroupBackend {
 		g := slices.IndexFunc(p.Groups, func(g Group) bool { return g.Name == b.Group })
 		return "InstanceGroup " + b.Namespace + "/" + b.Group,
-			g < 0 || !known(v.r, b.Key, discovery.Instances) || (&Backing{Zones: p.Groups[g].Zones}).Usable()
+			g < 0 || !Known(v.r, b.Key, discovery.Instances) || (&Backing{Zones: p.Groups[g].Zones}).Usable()
 	}
 	for j := range p.Backings {
-		if p.Backings[j].Usable() || !known(v.r, b.Key, p.Backings[j].Platform) {
+		if p.Backings[j].Usable() || !Known(v.r, b.Key, p.Backings[j].Platform) {
 			return "", true
 		}
 	}

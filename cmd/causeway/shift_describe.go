@@ -44,6 +44,9 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 	if a := st.Analysis; a != nil && a.Verdict != "" {
 		fmt.Fprintf(&b, "  guard      %s: %s\n", a.Verdict, a.Reason)
 	}
+	if a := st.Analysis; a != nil && a.LeftOut != "" && !strings.Contains(a.Reason, a.LeftOut) {
+		fmt.Fprintf(&b, "  left out   %s\n", a.LeftOut)
+	}
 	if st.Budget != nil {
 		fmt.Fprintf(&b, "  budget     %s %% of what %s %% over %s allows is left; burn rate %s\n",
 			st.Budget.Remaining, st.Budget.Objective, periodOf(s), st.Budget.BurnRate)
@@ -100,14 +103,18 @@ func bar(percent float64) string {
 func formatPercent(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) }
 
 func figuresText(f *v1alpha1.ShiftFigures) string {
+	stoodIn := ""
+	if f != nil && f.StoodIn > 0 {
+		stoodIn = fmt.Sprintf("; answered %d for the other side", f.StoodIn)
+	}
 	if f == nil || f.Requests == 0 {
-		return "no requests"
+		return "no requests" + stoodIn
 	}
 	out := fmt.Sprintf("%d requests, %s %% good", f.Requests, f.SuccessRate)
 	if f.P99 != "" {
 		out += fmt.Sprintf(", p50 %s, p99 %s", f.P50, f.P99)
 	}
-	return out
+	return out + stoodIn
 }
 
 func comparison(a *v1alpha1.ShiftAnalysis) string {

@@ -108,7 +108,7 @@ func (o *planOptions) input(ctx context.Context, source *shiftSource, s *v1alpha
 		requests := int64(0)
 		for _, f := range []*v1alpha1.ShiftFigures{a.Pods, a.Instances} {
 			if f != nil {
-				requests += f.Requests
+				requests += f.Requests + f.StoodIn
 			}
 		}
 		in.Demand.Now, in.Demand.Measured = float64(requests)/s.Spec.Guard.Window.Seconds(), s.Spec.Guard.Window.Duration

@@ -227,8 +227,8 @@ func (b *Book) spend(service discovery.Key, now, before *Counts) {
 	if before == nil || restarted(now, before) {
 		before = &Counts{}
 	}
-	s.requests = plus(s.requests, since(now.Requests, before.Requests))
-	s.failed = plus(s.failed, since(now.Failed(), before.Failed()))
+	s.requests = plus(s.requests, since(now.Requests, before.Requests)+since(now.FailedOver, before.FailedOver))
+	s.failed = plus(s.failed, since(now.Failed(), before.Failed())+since(now.FailedOverFailures, before.FailedOverFailures))
 }
 
 // sweep forgets what is older than any window, and Services and reporters that

@@ -15,7 +15,8 @@ import (
 type Key struct {
 	Service discovery.Key
 	Port    uint16
-	// Platform that the share or the cohort chose, whichever answered in the end.
+	// Platform that the share or the cohort chose. What the other one answered in its
+	// stead is in Counts.FailedOver.
 	Platform discovery.Platform
 }
 
@@ -51,13 +52,16 @@ func (c Cause) String() string {
 // Counts is how requests ended. A request that the caller itself gave up (DC) is
 // in Abandoned and nowhere else.
 type Counts struct {
-	// Requests that ended, failures among them. For TCP: connections.
+	// Requests that this backing answered or should have, failures among them. For TCP:
+	// connections. Those that the other backing answered are in FailedOver and in nothing
+	// else: they say nothing about this one.
 	Requests uint64
 	Failures [Causes]uint64
 	// Abandoned by their callers.
 	Abandoned uint64
-	// FailedOver were answered by the other backing.
-	FailedOver uint64
+	// FailedOver were meant for this backing and answered by the other one, and
+	// FailedOverFailures of them failed there.
+	FailedOver, FailedOverFailures uint64
 	// Latency from the request's first byte to the answer's last one, in microseconds, of
 	// all requests that are not abandoned.
 	Latency Histogram
@@ -78,10 +82,13 @@ func (c *Counts) Failed() uint64 {
 	return n
 }
 
+// Meant returns how many requests were meant for the backing, whichever answered them.
+func (c *Counts) Meant() uint64 { return plus(plus(c.Requests, c.Abandoned), c.FailedOver) }
+
 // Changed reports whether anything was counted since before, nil for nothing.
 func (c *Counts) Changed(before *Counts) bool {
 	return before == nil || c.Requests != before.Requests || c.Abandoned != before.Abandoned ||
-		c.FailedOver != before.FailedOver || c.Failures != before.Failures
+		c.FailedOver != before.FailedOver || c.FailedOverFailures != before.FailedOverFailures || c.Failures != before.Failures
 }
 
 // Pairs compares answers that callers got with the mirrored ones to the same

@@ -127,7 +127,7 @@ func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Total
 			counts.Endpoints[all.endpoints[i].id] = all.endpoints[i].EndpointCounts
 		}
 		counts.Latency = t.sum(parts, func(p *part) *Histogram { return &p.counts.Latency })
-		if counts.Requests > 0 || counts.Abandoned > 0 {
+		if counts.Meant() > 0 {
 			out.Outcomes[key] = counts
 		}
 		if pairs.Compared > 0 {
@@ -177,7 +177,8 @@ func (p *part) addCounts(now, before *Counts) {
 	}
 	d := Counts{
 		Requests: since(now.Requests, before.Requests), Abandoned: since(now.Abandoned, before.Abandoned),
-		FailedOver: since(now.FailedOver, before.FailedOver), Latency: now.Latency.Clone(),
+		FailedOver: since(now.FailedOver, before.FailedOver), FailedOverFailures: since(now.FailedOverFailures, before.FailedOverFailures),
+		Latency: now.Latency.Clone(),
 	}
 	for i := range d.Failures {
 		d.Failures[i] = since(now.Failures[i], before.Failures[i])
@@ -247,7 +248,7 @@ func (p *part) merge(other *part) {
 
 // restarted reports whether counts began anew.
 func restarted(now, before *Counts) bool {
-	return now.Requests < before.Requests || now.Abandoned < before.Abandoned
+	return now.Requests < before.Requests || now.Abandoned < before.Abandoned || now.FailedOver < before.FailedOver
 }
 
 // since returns by how much a count has grown. A lower one began anew.
@@ -280,7 +281,7 @@ func (c *Counts) merge(other *Counts) {
 
 func (c *Counts) addScalars(other *Counts) {
 	c.Requests, c.Abandoned = plus(c.Requests, other.Requests), plus(c.Abandoned, other.Abandoned)
-	c.FailedOver = plus(c.FailedOver, other.FailedOver)
+	c.FailedOver, c.FailedOverFailures = plus(c.FailedOver, other.FailedOver), plus(c.FailedOverFailures, other.FailedOverFailures)
 	for i := range c.Failures {
 		c.Failures[i] = plus(c.Failures[i], other.Failures[i])
 	}

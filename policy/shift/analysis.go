@@ -27,8 +27,8 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 		}
 	}
 	a := &v1alpha1.ShiftAnalysis{
-		Time: &metav1.Time{Time: now}, Instances: figures(&o.Instances.Counts, o.TCP), Pods: figures(&o.Pods.Counts, o.TCP),
-		Verdict: string(v.Result), Reason: v.Reason,
+		Time: &metav1.Time{Time: now}, Instances: figures(&o.Instances, &o.Pods, o.TCP), Pods: figures(&o.Pods, &o.Instances, o.TCP),
+		Verdict: string(v.Result), Reason: v.Reason, LeftOut: leftOutText(o),
 	}
 	if s := o.Shadow; s != nil {
 		a.Shadow = &v1alpha1.ShiftComparison{
@@ -41,8 +41,8 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 	return a
 }
 
-func figures(c *outcome.Counts, tcp bool) *v1alpha1.ShiftFigures {
-	f := &v1alpha1.ShiftFigures{Requests: int64(c.Requests)}
+func figures(c, other *Side, tcp bool) *v1alpha1.ShiftFigures {
+	f := &v1alpha1.ShiftFigures{Requests: int64(c.Requests), StoodIn: int64(other.FailedOver)}
 	if c.Requests > 0 {
 		f.SuccessRate = successPercent(c.Failed(), c.Requests)
 		if !tcp {

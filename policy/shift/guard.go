@@ -74,6 +74,8 @@ const (
 //   - Slow answers fail only while they go on: a target that is slow until it is warm would be
 //     so after every rollback, and no shift would ever come through.
 //   - A pass needs a whole window at the present share.
+//   - What one side answers while it stands in for the other is no comparison: it is left out,
+//     and a whole window without that must follow.
 //
 // b is the error budget, nil if the spec has none. While the target gets neither
 // traffic nor mirrored requests there is nothing to judge it by: then metrics
@@ -83,12 +85,12 @@ func Judge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation, b 
 	checks := []func() Verdict{j.metrics, j.errorBudget}
 	if o.Shadow != nil {
 		checks = append([]func() Verdict{
-			j.mirrorFailures, j.mirrorStatus, j.mirrorLatency, j.mirrorSize, j.reporters, j.mirrorRequests,
+			j.standIn, j.mirrorFailures, j.mirrorStatus, j.mirrorLatency, j.mirrorSize, j.reporters, j.mirrorRequests,
 		}, checks...)
 	}
 	if j.share > 0 {
 		checks = append([]func() Verdict{
-			j.silence, j.failover, j.successRate, j.errors, j.abandoned, j.latency, j.latencyIncrease,
+			j.silence, j.failover, j.standIn, j.successRate, j.errors, j.abandoned, j.latency, j.latencyIncrease,
 			j.reporters, j.whole, j.requests, j.retries,
 		}, checks...)
 	}

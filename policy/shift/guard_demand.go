@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 )
 
@@ -19,9 +20,10 @@ func (j *judge) silence() Verdict {
 	if answer := j.source.Latency.Quantile(.5); answer > float64(j.o.Stable.Microseconds())/4 || j.o.Covered < j.o.Window {
 		return content
 	}
-	seen, heard := j.target.Requests, j.target.Requests+j.target.Abandoned
+	// What the target answered in the source's stead has reached it too.
+	seen, heard := j.target.Requests+j.source.FailedOver, j.target.meant()
 	if j.source.Abandoned > j.source.Requests {
-		seen = heard // here callers always leave before the end
+		seen += j.target.Abandoned // here callers always leave before the end
 	}
 	if sent := float64(j.target.Load) / attempts; float64(seen) < sent/bunch && poissonLowerTail(seen, sent) < silentTail {
 		return fail(figure, "load reports count %s %s to %s, of which %s answered", thousands(j.target.Load), j.unit, j.targetName, none(seen))
@@ -30,7 +32,7 @@ func (j *judge) silence() Verdict {
 	if others == 0 || j.o.Stable < j.o.Window {
 		return content
 	}
-	expected := float64(j.source.Requests) * float64(j.share) / others
+	expected := float64(j.source.meant()) * float64(j.share) / others
 	if poissonLowerTail(heard, expected/bunch) < silentTail {
 		return fail(figure, "%s %s were expected at %s by their share of what %s get, of which %s seen: "+
 			"either no proxy sends them or no user of the cohort is there",
@@ -43,7 +45,7 @@ func (j *judge) silence() Verdict {
 // had to answer because the target had no usable endpoint.
 func (j *judge) failover() Verdict {
 	const figure = "failover"
-	n, gone := j.target.Requests, j.target.FailedOver
+	n, gone := j.target.meant(), j.target.FailedOver
 	reason := fmt.Sprintf("%s had to answer %s of %s %s meant for %s, which had no usable endpoint",
 		j.sourceName, thousands(gone), thousands(n), j.unit, j.targetName)
 	switch allowed, _ := j.allowed(); {
@@ -53,6 +55,44 @@ func (j *judge) failover() Verdict {
 		return Verdict{Hold, figure, reason}
 	}
 	return content
+}
+
+// standIn holds until one side has stood in for the other in no part of the window.
+func (j *judge) standIn() Verdict {
+	s := j.o.StandIn
+	if s == nil {
+		return content
+	}
+	text := leftOutText(j.o)
+	if text != "" {
+		text += "; "
+	}
+	if s.Now {
+		return hold("standIn", "%s%s stand in for %s now, which is no comparison", text, backingName(s.By), backingName(s.By.Other()))
+	}
+	return hold("standIn", "%sa whole window of %s without that is needed", text, hours(j.o.Window))
+}
+
+// leftOutText says how many requests of a window were left out of the comparison and why, "" for none.
+func leftOutText(o *Observation) string {
+	if o.LeftOut == 0 {
+		return ""
+	}
+	by := discovery.Pods
+	switch {
+	case o.StandIn != nil:
+		by = o.StandIn.By
+	case o.Pods.FailedOver > o.Instances.FailedOver:
+		by = discovery.Instances
+	}
+	unit := "request"
+	if o.TCP {
+		unit = "connection"
+	}
+	if o.LeftOut > 1 {
+		unit += "s"
+	}
+	return fmt.Sprintf("%s %s left out: %s stood in for %s", thousands(o.LeftOut), unit, backingName(by), backingName(by.Other()))
 }
 
 // reporters holds while proxies are known to ask but do not say what they got.
@@ -76,7 +116,7 @@ func (j *judge) whole() Verdict {
 
 // requests holds until the target answered enough of them.
 func (j *judge) requests() Verdict {
-	n := j.target.Requests - min(j.target.FailedOver, j.target.Requests)
+	n := j.target.Requests
 	if n >= j.minRequests {
 		return content
 	}
@@ -90,12 +130,14 @@ func (j *judge) retries() Verdict {
 	if j.o.Window < loadWindow {
 		return content
 	}
-	perRequest := func(s *Side) float64 { return float64(s.Load) / float64(max(1, s.Requests+s.Abandoned)) }
+	perRequest := func(s, other *Side) float64 {
+		return float64(s.Load) / float64(max(1, s.Requests+s.Abandoned+other.FailedOver))
+	}
 	most := amplification
 	if j.source.Requests >= j.minRequests {
-		most = max(most, amplification*perRequest(j.source))
+		most = max(most, amplification*perRequest(j.source, j.target))
 	}
-	if got := perRequest(j.target); got > most {
+	if got := perRequest(j.target, j.source); got > most {
 		return hold("retries", "%s take %.1f attempts for each request (at most %.1f): retries hide failures", j.targetName, got, most)
 	}
 	return content

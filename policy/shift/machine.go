@@ -175,6 +175,8 @@ func (m *machine) judge() {
 	}
 	reason := m.verdictText()
 	switch {
+	case m.in.SourceGone != "":
+		m.wait(reasonGuardFailed, fmt.Sprintf("the guard fails, but there is nothing to go back to: %s; the guard says: %s", m.in.SourceGone, reason))
 	case m.in.Locked:
 		m.wait(reasonGuardFailed, fmt.Sprintf("the guard fails, but the way back is held back because %s: %s", m.frozenText(), reason))
 	case m.spec.OnFailure == v1alpha1.HoldStep:

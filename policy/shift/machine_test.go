@@ -173,6 +173,21 @@ func TestWaiting(t *testing.T) {
 			l.in.Object.Spec.OnFailure = v1alpha1.HoldStep
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
 		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails and onFailure is HoldStep: 97 % of 99.9 %"},
+		"a source without endpoints is nothing to go back to": {2, func(l *lab) {
+			l.in.FailedOver, l.in.FailedOverReason = true, "the instances have a share and no usable endpoint on port 80: the pods answer for them"
+			l.in.SourceGone = "the instances have no usable endpoint"
+			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
+		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
+			"the guard says: 97 % of 99.9 %; a side stands in for the other: the instances have a share and no usable endpoint on port 80: the pods answer for them"},
+		"nor is it a step down": {2, func(l *lab) {
+			l.in.Object.Spec.OnFailure, l.in.SourceGone = v1alpha1.PreviousStep, "the instances have no usable endpoint"
+			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
+		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
+			"the guard says: 97 % of 99.9 %"},
+		"not read yet": {
+			2, func(l *lab) { l.in.Unread = "the instances of the Service are not read yet" },
+			v1alpha1.ShiftShifting, reasonObserving, "the instances of the Service are not read yet",
+		},
 		"the way back is locked": {
 			2, func(l *lab) {
 				l.in.Locked = true

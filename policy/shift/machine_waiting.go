@@ -52,6 +52,9 @@ func (m *machine) block() {
 			m.in.Target, m.share, m.name(), m.s.Direction))
 	}
 	m.stops()
+	if m.in.Unread != "" {
+		m.wait(reasonObserving, m.in.Unread)
+	}
 	if m.in.FailedOver {
 		m.wait(reasonFailedOver, "a side stands in for the other: "+m.in.FailedOverReason)
 	}

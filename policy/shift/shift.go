@@ -18,7 +18,12 @@ import (
 
 // Side is what callers got of one backing over the guard's window, all ports together.
 type Side struct {
+	// Counts of what may be judged: nothing of the time of StandIn. FailedOver, which is
+	// what the other side answered instead of this one, is of the whole window.
 	outcome.Counts
+	// Meant is how many requests were meant for this side in the whole window, whichever
+	// side answered them; 0 if nothing is left out.
+	Meant uint64
 	// Load is the number of requests by load reports.
 	Load uint64
 	// Recent is the part of Counts that came in Observation.Recent.
@@ -26,6 +31,9 @@ type Side struct {
 	// Usable is how many endpoints get new requests, Known how many there are.
 	Usable, Known int
 }
+
+// meant returns how many requests were meant for this side in the whole window.
+func (s *Side) meant() uint64 { return max(s.Meant, s.Counts.Meant()) }
 
 // Observation is what was seen of a Service over a window that ends now.
 type Observation struct {
@@ -50,11 +58,24 @@ type Observation struct {
 	// (at most five) whose load reports count requests while their outcomes do not arrive.
 	Proxies int
 	Silent  []string
+	// StandIn is there while one side stands in for the other, and until that is no longer a
+	// part of the window; then Covered ends where it did.
+	StandIn *StandIn
+	// LeftOut is how many requests of the window are left out of all comparison.
+	LeftOut uint64
 	// TCP is true if the Service has no HTTP port: then requests are
 	// connections and there is no latency.
 	TCP bool
 	// Metrics are the answers of the spec's metrics, in its order.
 	Metrics []Metric
+}
+
+// StandIn says that one side answers, or has answered, most requests meant for the other.
+type StandIn struct {
+	// By is the side that answers.
+	By discovery.Platform
+	// Now is true while it goes on.
+	Now bool
 }
 
 // Metric is an answer of another system.
@@ -139,6 +160,12 @@ type Input struct {
 	// FailedOver is true while a backing that has a share has no usable endpoint, and FailedOverReason says which.
 	FailedOver       bool
 	FailedOverReason string
+	// Unread says what of the Service's endpoints has not been read yet, "" for nothing: the shift waits
+	// for it, and nobody need hear of that.
+	Unread string
+	// SourceGone says that the side that traffic comes from has no usable endpoint, "" if it has: then
+	// nothing is gained by going back.
+	SourceGone string
 	// Seen is for how long this leader has led and seen, by a clock that does not jump and from the
 	// last jump of the wall clock on: a step is not ended before a whole window.
 	Seen time.Duration

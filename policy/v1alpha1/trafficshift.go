@@ -609,6 +609,10 @@ type ShiftAnalysis struct {
 	// Shadow is the comparison of answers with mirrored ones.
 	// +optional
 	Shadow *ShiftComparison `json:"shadow,omitempty"`
+	// LeftOut says how many requests of the window are in no comparison because one backing stood in for
+	// the other.
+	// +optional
+	LeftOut string `json:"leftOut,omitempty"`
 	// Verdict is Pass, Hold or Fail.
 	// +optional
 	Verdict string `json:"verdict,omitempty"`
@@ -619,8 +623,11 @@ type ShiftAnalysis struct {
 
 // ShiftFigures are what callers got of one backing.
 type ShiftFigures struct {
-	// Requests that callers sent to it; connections where no port is HTTP.
+	// Requests that were meant for it and that it answered; connections where no port is HTTP.
 	Requests int64 `json:"requests"`
+	// StoodIn is how many requests it answered instead of the other backing. They are in no other figure.
+	// +optional
+	StoodIn int64 `json:"stoodIn,omitempty"`
 	// SuccessRate in percent.
 	// +optional
 	SuccessRate string `json:"successRate,omitempty"`

@@ -173,7 +173,7 @@ func clamp(n uint64) uint64 { return min(n, maxCount) }
 func countsTo(key outcome.Key, c *outcome.Counts) *observev1.Counts {
 	out := &observev1.Counts{
 		Backing: backingTo(key), Requests: c.Requests, Failures: slices.Clone(c.Failures[:]), Abandoned: c.Abandoned,
-		FailedOver: c.FailedOver, Latency: histogramTo(&c.Latency),
+		FailedOver: c.FailedOver, FailedOverFailures: c.FailedOverFailures, Latency: histogramTo(&c.Latency),
 	}
 	for _, id := range slices.Sorted(maps.Keys(c.Endpoints)) {
 		if len(out.GetEndpoints()) == maxEndpoints {
@@ -190,7 +190,7 @@ func countsTo(key outcome.Key, c *outcome.Counts) *observev1.Counts {
 func countsFrom(c *observev1.Counts) *outcome.Counts {
 	out := &outcome.Counts{
 		Requests: clamp(c.GetRequests()), Abandoned: clamp(c.GetAbandoned()), FailedOver: clamp(c.GetFailedOver()),
-		Latency: histogramFrom(c.GetLatency()),
+		FailedOverFailures: clamp(c.GetFailedOverFailures()), Latency: histogramFrom(c.GetLatency()),
 	}
 	for i, n := range c.GetFailures() {
 		if i < int(outcome.Causes) {

@@ -234,7 +234,7 @@ func randomReport(r *rand.Rand, services int) outcome.Report {
 	}
 	for i := range services {
 		key := outcome.Key{Service: discovery.Key{Namespace: "web", Name: fmt.Sprint("s", i)}, Port: uint16(r.IntN(3)), Platform: discovery.Platform(r.IntN(2))}
-		c := &outcome.Counts{Requests: r.Uint64N(1000), Abandoned: r.Uint64N(9), FailedOver: r.Uint64N(9), Latency: histogram(), Endpoints: make(map[string]outcome.EndpointCounts)}
+		c := &outcome.Counts{Requests: r.Uint64N(1000), Abandoned: r.Uint64N(9), FailedOver: 9 + r.Uint64N(9), FailedOverFailures: r.Uint64N(9), Latency: histogram(), Endpoints: make(map[string]outcome.EndpointCounts)}
 		for f := range c.Failures {
 			c.Failures[f] = r.Uint64N(5)
 		}

@@ -291,12 +291,12 @@ func (p *plane) counted(t *testing.T, k outcome.Key, requests uint64) outcome.Co
 		if c := got[k]; c != nil {
 			out = *c
 		}
-		if out.Requests+out.Abandoned < requests {
+		if out.Meant() < requests {
 			return fmt.Errorf("so far %+v", out)
 		}
 		return nil
 	})
-	require.Equal(t, requests, out.Requests+out.Abandoned, "%+v", out)
+	require.Equal(t, requests, out.Meant(), "%+v", out)
 	return out
 }
 

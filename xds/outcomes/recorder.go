@@ -286,7 +286,8 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 		return
 	}
 	b.count(t, v, e.GetCommonProperties(), took, timed)
-	if !v.abandoned && copied(e.GetCommonProperties().GetRouteName()) {
+	if !v.abandoned && copied(e.GetCommonProperties().GetRouteName()) && !failedOver(t, e.GetCommonProperties(), v) {
+		// What the backing that is mirrored to has answered itself is no comparison.
 		b.pair(t, e, v, took)
 	}
 }
@@ -299,6 +300,14 @@ func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, 
 	if c == nil {
 		return
 	}
+	if failedOver(t, common, v) {
+		// The other backing had it: of this one it says only that it could not have it.
+		c.FailedOver++
+		if v.failed {
+			c.FailedOverFailures++
+		}
+		return
+	}
 	if v.abandoned {
 		c.Abandoned++
 		return
@@ -309,9 +318,6 @@ func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, 
 	}
 	if timed {
 		c.Latency.Add(took, 1)
-	}
-	if failedOver(t, common, v) {
-		c.FailedOver++
 	}
 	address, ok := addressOf(common.GetUpstreamRemoteAddress())
 	if !ok {

@@ -157,6 +157,36 @@ func TestClusterless(t *testing.T) {
 	}
 }
 
+// What the other backing answered is counted there, and says nothing about the one that
+// it was meant for.
+func TestFailedOver(t *testing.T) {
+	t.Parallel()
+	r, _ := newRecorder()
+	other := func(id string, status uint32, flags *accesslogv3.ResponseFlags) *accesslogv3.HTTPAccessLogEntry {
+		e := entry("web/php:80/instances+pods", id, status)
+		e.CommonProperties.UpstreamCluster, e.CommonProperties.ResponseFlags = "web/php:80/pods", flags
+		return e
+	}
+	r.LogHTTP("n", outcomesLog, list(
+		other("1", 200, nil), other("2", 500, nil), other("3", 0, &accesslogv3.ResponseFlags{DownstreamConnectionTermination: true}),
+		other("4", 503, &accesslogv3.ResponseFlags{UpstreamConnectionFailure: true}),
+	))
+	got := r.Snapshot().Totals.Outcomes
+	require.Len(t, got, 1)
+	c := got[outcome.Key{Service: php, Port: 80, Platform: discovery.Instances}]
+	require.EqualValues(t, 3, c.FailedOver)
+	require.EqualValues(t, 1, c.FailedOverFailures)
+	require.EqualValues(t, 1, c.Requests, "nobody answered this one")
+	require.EqualValues(t, 1, c.Failures[outcome.ConnectFailure])
+	require.EqualValues(t, 1, c.Latency.Total())
+	require.Zero(t, c.Abandoned)
+	require.EqualValues(t, 4, c.Meant())
+
+	// Pods stood in for instances: their answer and their own mirrored one are no pair.
+	r.LogHTTP("n", shadowLog, list(entry("web/php:80/pods", "1", 200)))
+	require.Empty(t, r.Snapshot().Totals.Pairs)
+}
+
 func TestPairs(t *testing.T) {
 	t.Parallel()
 	r, c := newRecorder()
@@ -304,7 +334,8 @@ func FuzzEntries(f *testing.F) {
 		}
 		for k, c := range r.Snapshot().Totals.Outcomes {
 			require.Equal(t, "web", k.Service.Namespace)
-			require.LessOrEqual(t, c.Requests+c.Abandoned, n)
+			require.LessOrEqual(t, c.Meant(), n)
+			require.LessOrEqual(t, c.FailedOverFailures, c.FailedOver)
 			require.LessOrEqual(t, c.Failed(), c.Requests)
 			require.LessOrEqual(t, c.Latency.Total(), c.Requests)
 		}

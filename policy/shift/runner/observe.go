@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -44,11 +43,14 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	}
 	in.TargetIsHome = model.Home == in.Target
 	fleet := r.fleet(reader, object, model)
-	o := r.observe(object, model, m, now)
-	in.Seen = min(in.Seen, o.Covered)
+	window := object.Spec.Guard.Window.Duration
+	w, _ := r.opts.Outcomes.Window(service, window) // what is not known is not covered
+	stands := r.standing(reader, object, model, m, now)
+	o := r.observe(object, model, m, stands, &w, now)
+	in.Seen = min(in.Seen, w.Covered)
 	in.InstancesInService = fleet.InstancesInService
-	in.FailedOver, in.FailedOverReason = failedOver(model)
-	demand := m.demand(o, now)
+	in.FailedOver, in.FailedOverReason, in.SourceGone, in.Unread = stands.text != "", stands.text, stands.gone[in.Target.Other()], stands.unread
+	demand := m.demand(&w, min(window, w.Covered), window, now)
 	in.Room = func(p v1alpha1.Percent) shift.Room {
 		return shift.RoomFor(object.Spec.Capacity, object.Spec.Direction, int(object.Status.SourceInstances), fleet, demand, p)
 	}
@@ -78,20 +80,23 @@ func minus(a, b uint64) uint64 { return a - min(a, b) }
 
 // demand returns how much callers ask of a Service, now and at the peak that
 // this term has seen within a day.
-func (m *memory) demand(o *shift.Observation, now time.Time) shift.Demand {
-	if o.Covered <= 0 || o.Window <= 0 {
+func (m *memory) demand(w *outcome.Window, covered, length time.Duration, now time.Time) shift.Demand {
+	if covered <= 0 || length <= 0 {
 		return shift.Demand{}
 	}
-	rate := float64(o.Pods.Requests+o.Instances.Requests) / o.Covered.Seconds()
+	rate := 0.0
+	for _, c := range w.Outcomes {
+		rate += float64(c.Requests+c.FailedOver) / covered.Seconds()
+	}
 	hour := now.Unix() / 3600
-	if o.Covered == o.Window { // a part of a window may be a burst
+	if covered == length { // a part of a window may be a burst
 		slot := &m.peaks[hour%int64(len(m.peaks))]
 		if slot.hour != hour {
 			*slot = peak{hour: hour}
 		}
 		slot.rate = max(slot.rate, rate)
 	}
-	d := shift.Demand{Now: rate, Measured: o.Covered}
+	d := shift.Demand{Now: rate, Measured: covered}
 	for _, p := range m.peaks {
 		if hour-p.hour < int64(len(m.peaks)) {
 			d.Peak = max(d.Peak, p.rate)
@@ -201,22 +206,27 @@ func (r *Runner) unsettled(service discovery.Key, target discovery.Platform) str
 	return fmt.Sprintf("%s still answered %d requests in the last %s", target, counts.Requests, settling)
 }
 
-// observe returns what callers got of a Service over the guard's window.
-func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *shift.Observation {
+// observe returns what callers got of a Service over the guard's window, whole.
+func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m *memory, stands *standing, whole *outcome.Window, now time.Time) *shift.Observation {
 	window := object.Spec.Guard.Window.Duration
-	w, _ := r.opts.Outcomes.Window(model.Key, window) // what is not known is not covered
+	w := r.comparable(model.Key, stands, whole, window)
 	o := &shift.Observation{
 		Window: window, Covered: min(window, w.Covered), Stable: min(window, now.Sub(m.since)),
 		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods)},
 		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances)},
-		Proxies:   w.Proxies, Silent: append(w.Missing, w.Silent...), TCP: true,
-		Metrics: r.answers.of(object),
+		Proxies:   whole.Proxies, Silent: append(whole.Missing, whole.Silent...), TCP: true,
+		Metrics: r.answers.of(object), StandIn: stands.in(window),
 	}
-	if now.Sub(m.shadowed) < window+loadLag {
-		// Load reports do not tell copies from requests.
+	for p, side := range map[discovery.Platform]*shift.Side{discovery.Pods: &o.Pods, discovery.Instances: &o.Instances} {
+		all := whole.Counts(p)
+		side.Meant, side.FailedOver = all.Meant(), all.FailedOver
+		o.LeftOut += all.Meant() - min(all.Meant(), side.Requests+side.Abandoned)
+	}
+	if now.Sub(m.shadowed) < window+loadLag || stands.since < window+loadLag {
+		// Load reports do not tell copies from requests, nor when they were.
 		o.Pods.Load, o.Instances.Load = 0, 0
 	}
-	if recent, ok := r.opts.Outcomes.Window(model.Key, window/4); ok {
+	if recent, ok := r.opts.Outcomes.Window(model.Key, min(window/4, stands.since)); ok {
 		o.Recent = window / 4
 		o.Pods.Recent, o.Instances.Recent = recent.Counts(discovery.Pods), recent.Counts(discovery.Instances)
 	}
@@ -250,26 +260,6 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 		}
 	}
 	return o
-}
-
-// failedOver says whether a backing that has a share has no usable endpoint.
-func failedOver(model *policy.Service) (yes bool, reason string) {
-	var ports []string
-	platform := discovery.Pods
-	for i := range model.Ports {
-		p := &model.Ports[i]
-		for j := range p.Backings {
-			if p.Shares[j] > 0 && !p.Backings[j].Usable() {
-				platform = p.Backings[j].Platform
-				ports = append(ports, fmt.Sprint(p.Number))
-			}
-		}
-	}
-	if len(ports) == 0 {
-		return false, ""
-	}
-	return true, fmt.Sprintf("the %s have a share and no usable endpoint on port %s: the %s answer for them",
-		platform, strings.Join(ports, ", "), platform.Other())
 }
 
 // fleet returns what stands behind a Service.

@@ -119,6 +119,13 @@ type memory struct {
 	since   time.Time
 	// shadowed is when requests were last seen to be copied, as far as is known.
 	shadowed time.Time
+	// first is when this term first saw the shift, and usable the sides that it has seen with a
+	// usable endpoint.
+	first  time.Time
+	usable map[discovery.Platform]bool
+	// stoodIn is when one side was last seen to stand in for the other, zero for never, and by which one that was.
+	stoodIn   time.Time
+	stoodInBy discovery.Platform
 	// written is the version that the last status was computed from, and when: until a newer one
 	// is seen, a decision would be made of old news.
 	written   string
@@ -332,7 +339,7 @@ func (r *Runner) remember(o *discovery.Object, object *v1alpha1.TrafficShift, no
 	defer r.mu.Unlock()
 	m := r.known[o.Key]
 	if m == nil || m.uid != string(object.UID) {
-		m = &memory{uid: string(object.UID), since: now, shadowed: now, percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
+		m = &memory{uid: string(object.UID), since: now, shadowed: now, first: now, usable: make(map[discovery.Platform]bool), percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
 		// What was counted before belongs to whoever led then.
 		m.spent.requests, m.spent.failed, _ = r.opts.Outcomes.Spent(discovery.Key{Namespace: o.Namespace, Name: object.Spec.ServiceRef.Name})
 		r.known[o.Key] = m

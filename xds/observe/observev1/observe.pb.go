@@ -1081,12 +1081,14 @@ type Counts struct {
 	Failures []uint64 `protobuf:"varint,3,rep,packed,name=failures,proto3" json:"failures,omitempty"`
 	// Requests that their callers gave up, which are counted nowhere else.
 	Abandoned uint64 `protobuf:"varint,4,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
-	// Requests that the other backing answered.
-	FailedOver    uint64            `protobuf:"varint,5,opt,name=failed_over,json=failedOver,proto3" json:"failed_over,omitempty"`
-	Latency       *Histogram        `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
-	Endpoints     []*EndpointCounts `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Requests that the other backing answered, which are counted nowhere else, and
+	// how many of them failed there.
+	FailedOver         uint64            `protobuf:"varint,5,opt,name=failed_over,json=failedOver,proto3" json:"failed_over,omitempty"`
+	FailedOverFailures uint64            `protobuf:"varint,9,opt,name=failed_over_failures,json=failedOverFailures,proto3" json:"failed_over_failures,omitempty"`
+	Latency            *Histogram        `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
+	Endpoints          []*EndpointCounts `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Counts) Reset() {
@@ -1150,6 +1152,13 @@ func (x *Counts) GetAbandoned() uint64 {
 func (x *Counts) GetFailedOver() uint64 {
 	if x != nil {
 		return x.FailedOver
+	}
+	return 0
+}
+
+func (x *Counts) GetFailedOverFailures() uint64 {
+	if x != nil {
+		return x.FailedOverFailures
 	}
 	return 0
 }
@@ -1567,14 +1576,15 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x129\n" +
-	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xb4\x02\n" +
+	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xe6\x02\n" +
 	"\x06Counts\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
 	"\bfailures\x18\x03 \x03(\x04R\bfailures\x12\x1c\n" +
 	"\tabandoned\x18\x04 \x01(\x04R\tabandoned\x12\x1f\n" +
 	"\vfailed_over\x18\x05 \x01(\x04R\n" +
-	"failedOver\x128\n" +
+	"failedOver\x120\n" +
+	"\x14failed_over_failures\x18\t \x01(\x04R\x12failedOverFailures\x128\n" +
 	"\alatency\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\alatency\x12A\n" +
 	"\tendpoints\x18\a \x03(\v2#.causeway.observe.v1.EndpointCountsR\tendpoints\"=\n" +
 	"\tHistogram\x12\x18\n" +
