@@ -24,6 +24,18 @@ func (j *judge) metrics() Verdict {
 	return worst
 }
 
+// FailureThreshold returns how many samples of a metric in a row must be out of bounds for a failure.
+func FailureThreshold(m *v1alpha1.ShiftMetric) int {
+	if m.FailureThreshold > 0 {
+		return int(m.FailureThreshold)
+	}
+	return defaultFailureThreshold
+}
+
+// defaultFailureThreshold lets one odd sample, as any system has them, pass by.
+const defaultFailureThreshold = 2
+
+// metric judges by several samples in a row.
 func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
 	figure := "metrics/" + m.Name
 	at := slices.IndexFunc(j.o.Metrics, func(answer Metric) bool { return answer.Name == m.Name })
@@ -40,10 +52,10 @@ func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
 	for _, bound := range []struct {
 		field string
 		text  v1alpha1.SignedDecimal
-		out   func(bound float64) bool
+		out   func(value, bound float64) bool
 	}{
-		{"atLeast", m.AtLeast, func(bound float64) bool { return value < bound }},
-		{"atMost", m.AtMost, func(bound float64) bool { return value > bound }},
+		{"atLeast", m.AtLeast, func(value, bound float64) bool { return value < bound }},
+		{"atMost", m.AtMost, func(value, bound float64) bool { return value > bound }},
 	} {
 		if bound.text == "" {
 			continue
@@ -52,9 +64,24 @@ func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
 		switch {
 		case !ok:
 			return hold(figure, "%s %q of metric %s is not a number", bound.field, bound.text, m.Name)
-		case bound.out(limit):
-			return fail(figure, "metric %s is %s (%s %s)", m.Name, strconv.FormatFloat(value, 'g', 6, 64), bound.field, bound.text)
+		case !bound.out(value, limit):
+			continue
 		}
+		inARow := 1
+		for _, before := range j.o.Metrics[at].Before {
+			if !bound.out(before, limit) {
+				break
+			}
+			inARow++
+		}
+		reason := fmt.Sprintf("metric %s is %s (%s %s)", m.Name, strconv.FormatFloat(value, 'g', 6, 64), bound.field, bound.text)
+		if needed := FailureThreshold(m); inARow < needed {
+			return hold(figure, "%s in %d of the %d samples in a row that it takes to fail (failureThreshold)", reason, inARow, needed)
+		}
+		if inARow > 1 {
+			reason += fmt.Sprintf(" in %d samples in a row", inARow)
+		}
+		return Verdict{Fail, figure, reason}
 	}
 	return content
 }

@@ -178,12 +178,15 @@ var scenarios = []scenario{
 	{name: "metric provider down", guard: withMetric, observe: func(_ int, o *Observation) {
 		o.Metrics = []Metric{{Name: "checkout-errors", Error: "Get http://prometheus.monitoring:9090: connection refused"}}
 	}, want: Hold, at: 150, figure: "metrics/checkout-errors", says: "connection refused"},
-	{name: "metric out of bound", from: 130, guard: withMetric, observe: func(t int, o *Observation) {
-		o.Metrics = []Metric{{Name: "checkout-errors", Value: .001}}
+	{name: "metric out of bound for two samples", from: 145, guard: withMetric, observe: func(t int, o *Observation) {
+		o.Metrics = []Metric{{Name: "checkout-errors", Value: .001, Before: []float64{.001}}}
 		if t >= 130 {
 			o.Metrics[0].Value = .02
 		}
-	}, want: Fail, within: 1, figure: "metrics/checkout-errors", says: "is 0.02 (atMost 0.01)"},
+		if t >= 145 {
+			o.Metrics[0].Before[0] = .02
+		}
+	}, want: Fail, within: 1, figure: "metrics/checkout-errors", says: "is 0.02 (atMost 0.01) in 2 samples in a row"},
 	{name: "shadow good", shadow: pairs(0, 0, 0, 50), want: Pass, at: 120, figure: "shadow"},
 	{name: "shadow: 3 % mirrored answers are 5xx", shadow: pairs(.03, .03, 0, 50), want: Fail, within: 60, figure: "shadow"},
 	{name: "shadow: logins redirect", shadow: pairs(0, .1, 0, 50), want: Fail, within: 60, figure: "shadowStatus"},

@@ -268,12 +268,32 @@ func TestJudge(t *testing.T) {
 			o.Metrics = []Metric{{Name: "checkout", Value: math.NaN()}}
 		}},
 		{
-			name: "a failing metric beats one without an answer", want: Fail, figure: "metrics/orders", reason: "metric orders is -3.5 (atLeast -2)",
+			name: "a failing metric beats one without an answer", want: Fail, figure: "metrics/orders", reason: "metric orders is -3.5 (atLeast -2) in 2 samples in a row",
 			change: func(g *v1alpha1.ShiftGuard, o *Observation) {
 				g.Metrics = []v1alpha1.ShiftMetric{{Name: "checkout", AtMost: "0.01"}, {Name: "orders", AtLeast: "-2"}}
-				o.Metrics = []Metric{{Name: "checkout", Error: "connection refused"}, {Name: "orders", Value: -3.5}}
+				o.Metrics = []Metric{{Name: "checkout", Error: "connection refused"}, {Name: "orders", Value: -3.5, Before: []float64{-2.5}}}
 			},
 		},
+		{
+			name: "one odd sample of a metric", want: Hold, figure: "metrics/orders",
+			reason: "metric orders is -3.5 (atLeast -2) in 1 of the 2 samples in a row that it takes to fail (failureThreshold)",
+			change: func(g *v1alpha1.ShiftGuard, o *Observation) {
+				g.Metrics = []v1alpha1.ShiftMetric{{Name: "orders", AtLeast: "-2"}}
+				o.Metrics = []Metric{{Name: "orders", Value: -3.5, Before: []float64{4, -3, -3}}}
+			},
+		},
+		{
+			name: "two odd samples of three that are wanted", want: Hold, figure: "metrics/orders",
+			reason: "metric orders is 9 (atMost 2) in 2 of the 3 samples in a row that it takes to fail (failureThreshold)",
+			change: func(g *v1alpha1.ShiftGuard, o *Observation) {
+				g.Metrics = []v1alpha1.ShiftMetric{{Name: "orders", AtLeast: "-2", AtMost: "2", FailureThreshold: 3}}
+				o.Metrics = []Metric{{Name: "orders", Value: 9, Before: []float64{8, -9, 9}}}
+			},
+		},
+		{name: "one sample is enough where one is stated", want: Fail, figure: "metrics/orders", reason: "metric orders is 9 (atMost 2)", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
+			g.Metrics = []v1alpha1.ShiftMetric{{Name: "orders", AtMost: "2", FailureThreshold: 1}}
+			o.Metrics = []Metric{{Name: "orders", Value: 9}}
+		}},
 		{name: "idle", want: Pass, figure: FigureIdle, change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.SharePods, o.Pods = 0, Side{} }},
 		{name: "idle with a metric out of bound", want: Hold, figure: "metrics/checkout", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
 			o.SharePods, o.Pods = 0, Side{}

@@ -82,6 +82,8 @@ type StandIn struct {
 type Metric struct {
 	Name  string
 	Value float64
+	// Before are the samples before Value, the newest first.
+	Before []float64
 	// Error is why there is no value, "" if there is one.
 	Error string
 }

@@ -292,7 +292,7 @@ type ShiftMetric struct {
 	// Prometheus is asked for an instant vector with one element or a scalar.
 	// +optional
 	Prometheus *PrometheusMetric `json:"prometheus,omitempty"`
-	// Datadog is asked for a timeseries, of which the newest point counts.
+	// Datadog is asked for a timeseries, of which the newest finished point counts.
 	// +optional
 	Datadog *DatadogMetric `json:"datadog,omitempty"`
 	// NewRelic is asked for a NRQL query with one figure.
@@ -304,6 +304,12 @@ type ShiftMetric struct {
 	// AtMost is how great the figure may be, a decimal number.
 	// +optional
 	AtMost SignedDecimal `json:"atMost,omitempty"`
+	// FailureThreshold is how many samples in a row must be out of bounds before the guard fails; fewer
+	// hold. A sample is taken every half window, at most every 15s. Default: 2.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10
+	FailureThreshold int32 `json:"failureThreshold,omitempty"`
 	// Timeout of a query, from 100ms to 1m. Default: 10s.
 	// +optional
 	// +kubebuilder:validation:Type=string

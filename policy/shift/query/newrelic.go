@@ -19,7 +19,7 @@ import (
 
 // nrqlQuery asks NerdGraph, New Relic's GraphQL API, for the results of a NRQL
 // query. The query is a variable, so that nothing in it is read as GraphQL.
-const nrqlQuery = `query($account: Int!, $nrql: Nrql!, $timeout: Seconds) { actor { account(id: $account) { nrql(query: $nrql, timeout: $timeout) { results } } } }`
+const nrqlQuery = `query($account: Int!, $nrql: Nrql!, $timeout: Seconds) { actor { account(id: $account) { nrql(query: $nrql, timeout: $timeout) { results metadata { messages } } } } }`
 
 // Shortest timeout of NRQL queries that NerdGraph takes.
 const nrqlShortest = 5 * time.Second
@@ -29,7 +29,11 @@ type newRelicAnswer struct {
 	Data struct {
 		Actor struct {
 			Account *struct {
-				NRQL *struct{ Results []map[string]any }
+				NRQL *struct {
+					Results []map[string]any
+					// Messages are there where the results are not all of the data.
+					Metadata struct{ Messages []string }
+				}
 			}
 		}
 	}
@@ -101,6 +105,9 @@ func (a *Asker) newRelic(ctx context.Context, m *v1alpha1.NewRelicMetric, timeou
 	account := said.Data.Actor.Account
 	if account == nil || account.NRQL == nil {
 		return 0, fmt.Errorf("New Relic answers nothing of account %d: see that the key may read it", m.AccountID) //nolint:staticcheck // a name
+	}
+	if messages := account.NRQL.Metadata.Messages; len(messages) > 0 {
+		return 0, fmt.Errorf("New Relic says that its answer may not be whole: %s", messages[0]) //nolint:staticcheck // a name
 	}
 	return figure(account.NRQL.Results)
 }

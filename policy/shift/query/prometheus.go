@@ -20,6 +20,10 @@ type prometheusAnswer struct {
 	Status    string
 	ErrorType string
 	Error     string
+	// Warnings are there when a part of the data could not be read (Thanos, Mimir, remote read), and
+	// IsPartial is true (VictoriaMetrics).
+	Warnings  []string
+	IsPartial bool
 	Data      struct {
 		ResultType string
 		Result     json.RawMessage
@@ -67,6 +71,12 @@ func (a *Asker) prometheus(ctx context.Context, m *v1alpha1.PrometheusMetric, ti
 	}
 	if said.Status != "success" {
 		return 0, fmt.Errorf("Prometheus answers an error: %s: %s", said.ErrorType, said.Error) //nolint:staticcheck // a name
+	}
+	if len(said.Warnings) > 0 {
+		return 0, fmt.Errorf("Prometheus warns that its answer may not be whole: %s", said.Warnings[0]) //nolint:staticcheck // a name
+	}
+	if said.IsPartial {
+		return 0, errors.New("Prometheus says that its answer is partial: see that all of its storage nodes answer") //nolint:staticcheck // a name
 	}
 	return instant(said.Data.ResultType, said.Data.Result)
 }

@@ -56,7 +56,8 @@ func TestPrometheus(t *testing.T) {
 	ask := func(query string, credentials map[string][]byte) (float64, error) {
 		m := metricOf("prometheus", "http://"+address)
 		m.Prometheus.Query = query
-		return asker.Ask(t.Context(), m, credentials)
+		value, _, err := asker.Ask(t.Context(), m, credentials)
+		return value, err
 	}
 	harness.Eventually(t, 60*time.Second, "a scrape of the target", func() error {
 		_, err := ask(`sum(shop_requests_total)`, user)
@@ -90,14 +91,14 @@ func TestPrometheus(t *testing.T) {
 	_, err = ask("vector(1)", map[string][]byte{"username": []byte("causeway"), "password": []byte("wrong password")})
 	require.EqualError(t, err, "Prometheus refuses the credentials (HTTP 401): see that they are right and may query")
 	m := &v1alpha1.ShiftMetric{Name: "anonymous", Prometheus: &v1alpha1.PrometheusMetric{Address: "http://" + address, Query: "vector(1)"}}
-	_, err = asker.Ask(t.Context(), m, nil)
+	_, _, err = asker.Ask(t.Context(), m, nil)
 	require.ErrorContains(t, err, "HTTP 401")
 
 	// An address that is not Prometheus' API, and a port that nobody listens on.
 	m.Prometheus.Address = target.URL
-	_, err = asker.Ask(t.Context(), m, nil)
+	_, _, err = asker.Ask(t.Context(), m, nil)
 	require.ErrorContains(t, err, "in place of JSON")
 	m.Prometheus.Address = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(harness.FreePort(t)))
-	_, err = asker.Ask(t.Context(), m, nil)
+	_, _, err = asker.Ask(t.Context(), m, nil)
 	require.ErrorContains(t, err, "connection refused")
 }

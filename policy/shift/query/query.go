@@ -83,14 +83,15 @@ func New(o Options) *Asker {
 }
 
 // Ask asks for the figure of a metric and waits for it, at most for the metric's
-// timeout. Credentials are by the keys that the metric's type states. An error is
+// timeout. of is of when the figure is: the same one asked for again is of the same time.
+// An answer of which the provider says that it is not whole is none. Credentials are by the keys that the metric's type states. An error is
 // one line that names the provider and what to do, without any credential.
-func (a *Asker) Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials map[string][]byte) (float64, error) {
+func (a *Asker) Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials map[string][]byte) (value float64, of time.Time, err error) {
 	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-ctx.Done():
-		return 0, fmt.Errorf("metric %s was not asked for: %w", m.Name, ctx.Err())
+		return 0, of, fmt.Errorf("metric %s was not asked for: %w", m.Name, ctx.Err())
 	}
 	timeout := m.Timeout.Duration
 	if timeout <= 0 {
@@ -100,32 +101,31 @@ func (a *Asker) Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials ma
 	defer cancel()
 
 	var provider string
-	var value float64
-	var err error
+	of = a.now()
 	switch {
 	case m.Prometheus != nil:
 		provider = providerPrometheus
 		value, err = a.prometheus(bounded, m.Prometheus, timeout, credentials)
 	case m.Datadog != nil:
 		provider = providerDatadog
-		value, err = a.datadog(bounded, m.Datadog, credentials)
+		value, of, err = a.datadog(bounded, m.Datadog, credentials)
 	case m.NewRelic != nil:
 		provider = providerNewRelic
 		value, err = a.newRelic(bounded, m.NewRelic, timeout, credentials)
 	default:
-		return 0, fmt.Errorf("metric %s names no provider: give one of prometheus, datadog and newRelic", m.Name)
+		return 0, of, fmt.Errorf("metric %s names no provider: give one of prometheus, datadog and newRelic", m.Name)
 	}
 	if err == nil && (math.IsNaN(value) || math.IsInf(value, 0)) {
 		err = fmt.Errorf("the answer is %v, which is no figure: see that the query divides by something, for example with clamp_min()", value)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return 0, fmt.Errorf("metric %s was not asked for: %w", m.Name, ctx.Err())
+			return 0, of, fmt.Errorf("metric %s was not asked for: %w", m.Name, ctx.Err())
 		}
 		a.errors.WithLabelValues(provider).Inc()
-		return 0, errors.New(outbound.Redact(err.Error(), credentials))
+		return 0, of, errors.New(outbound.Redact(err.Error(), credentials))
 	}
-	return value, nil
+	return value, of, nil
 }
 
 // credential returns the value of a key, without the line break that files end with.

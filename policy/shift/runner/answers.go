@@ -16,12 +16,15 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// How often other systems are asked: four times in a window, at most.
+// How often other systems are asked: twice in a window, at most. What they know is some seconds apart
+// itself, and samples that are closer together than that are one and the same odd sample.
 const (
-	askMost  = 10 * time.Second
+	askMost  = 15 * time.Second
 	askLeast = time.Second
 	// stale is how many pauses old an answer may be.
 	stale = 4
+	// forgotten is after how long without a question older samples are in no row with newer ones.
+	forgotten = 5 * time.Minute
 )
 
 // answers are what other systems last said about shifts. They are asked in the
@@ -41,17 +44,27 @@ type question struct {
 
 type answer struct {
 	metric v1alpha1.ShiftMetric // that was asked
-	value  float64
-	err    error
-	at     time.Time
-	asking bool
+	// samples, the newest first. The same figure asked for twice is one sample.
+	samples []sample
+	err     error
+	at      time.Time
+	asking  bool
 }
+
+// sample is a figure and of when it is.
+type sample struct {
+	value float64
+	of    time.Time
+}
+
+// maxSamples is how many samples can matter (failureThreshold).
+const maxSamples = 10
 
 func newAnswers(r *Runner) *answers { return &answers{runner: r, answers: make(map[question]answer)} }
 
 // pauseOf returns how often a shift's metrics are asked for.
 func pauseOf(object *v1alpha1.TrafficShift) time.Duration {
-	return min(max(object.Spec.Guard.Window.Duration/4, askLeast), askMost)
+	return min(max(object.Spec.Guard.Window.Duration/2, askLeast), askMost)
 }
 
 // of returns the answers to a shift's metrics, in their order.
@@ -63,7 +76,14 @@ func (a *answers) of(object *v1alpha1.TrafficShift) []shift.Metric {
 	for i := range object.Spec.Guard.Metrics {
 		m := &object.Spec.Guard.Metrics[i]
 		got, ok := a.answers[question{discovery.Key{Namespace: object.Namespace, Name: object.Name}, m.Name}]
-		result := shift.Metric{Name: m.Name, Value: got.value}
+		result := shift.Metric{Name: m.Name}
+		for i, s := range got.samples {
+			if i == 0 {
+				result.Value = s.value
+			} else {
+				result.Before = append(result.Before, s.value)
+			}
+		}
 		switch {
 		case !ok || got.at.IsZero() || !sameMetric(&got.metric, m):
 			result.Error = "it was not asked for yet"
@@ -137,17 +157,28 @@ func (a *answers) due() []asked {
 
 func (a *answers) ask(ctx context.Context, q *asked) {
 	got := answer{metric: q.metric}
+	var s sample
 	if ref := credentialsOf(&q.metric); ref != nil {
 		var credentials map[string][]byte
 		if credentials, got.err = a.runner.store.Credentials(ctx, q.shift.Namespace, *ref); got.err == nil {
-			got.value, got.err = a.runner.opts.Asker.Ask(ctx, &q.metric, credentials)
+			s.value, s.of, got.err = a.runner.opts.Asker.Ask(ctx, &q.metric, credentials)
 		}
 	} else {
-		got.value, got.err = a.runner.opts.Asker.Ask(ctx, &q.metric, nil)
+		s.value, s.of, got.err = a.runner.opts.Asker.Ask(ctx, &q.metric, nil)
 	}
 	got.at = a.runner.opts.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if last := a.answers[q.question]; sameMetric(&last.metric, &q.metric) && got.at.Sub(last.at) < forgotten {
+		got.samples = last.samples // an answer that is missing does not make odd samples even
+	}
+	switch {
+	case got.err != nil:
+	case len(got.samples) > 0 && got.samples[0].of.Equal(s.of):
+		got.samples = append([]sample{s}, got.samples[1:]...)
+	default:
+		got.samples = append([]sample{s}, got.samples[:min(len(got.samples), maxSamples-1)]...)
+	}
 	a.answers[q.question] = got
 }
 

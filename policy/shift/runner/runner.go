@@ -61,7 +61,8 @@ type Outcomes interface {
 
 // Asker asks other systems for a figure.
 type Asker interface {
-	Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials map[string][]byte) (float64, error)
+	// Ask also returns of when the figure is; a figure of the same time is the same one.
+	Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials map[string][]byte) (value float64, of time.Time, err error)
 }
 
 // Sender sends a notice to who wants it, without waiting for them.

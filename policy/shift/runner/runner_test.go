@@ -98,8 +98,8 @@ func (b *book) Autoscaler(context.Context, string, string) (discovery.Autoscaler
 func (b *book) Terminating(context.Context, string) (bool, error)  { return false, nil }
 func (b *book) SetFreeze(context.Context, *discovery.Freeze) error { return nil }
 func (b *book) Send(notify.Notice, ...notify.Target)               { b.note("sent") }
-func (b *book) Ask(context.Context, *v1alpha1.ShiftMetric, map[string][]byte) (float64, error) {
-	return 0, nil
+func (b *book) Ask(context.Context, *v1alpha1.ShiftMetric, map[string][]byte) (float64, time.Time, error) {
+	return 0, time.Now(), nil
 }
 
 // callers get good answers from both sides, by the share of the target.
