@@ -44,7 +44,14 @@ func (s *serve) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Proxies()) })
 	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.observer.View()) })
 	mux.HandleFunc("GET /v1/endpoints", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, serviceViews(s.catalog.Read(), r.URL.Query().Get("service")))
+		views := serviceViews(s.catalog.Read(), r.URL.Query().Get("service"))
+		for i := range views {
+			v := &views[i]
+			if u := s.store.Units([]string{"service/" + v.Service})[0]; len(u.HeldFor) > 0 {
+				v.Findings = append(v.Findings, "Service "+v.Service+": "+heldText(u.HeldFor))
+			}
+		}
+		writeJSON(w, views)
 	})
 	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, viewState(s.catalog.Read())) })
 	mux.HandleFunc("GET /v1/sources", func(w http.ResponseWriter, _ *http.Request) {

@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // objectView is what an object causes.
@@ -30,6 +31,7 @@ type objectView struct {
 	Effects []string `json:"effects,omitempty"`
 	// Resources of Envoy that the object has a part in.
 	Resources []resourceView `json:"resources,omitempty"`
+	units     []string       // of the snapshot, where proxies may have them as they were
 	// State of the object's newest generation: "in force", "tried by canaries",
 	// "held back" or "not compiled yet"; "" without a control plane.
 	State string `json:"state,omitempty"`
@@ -338,6 +340,9 @@ func (v *objectView) inForce(name discovery.ObjectName, applied []engine.Applied
 		v.State = "held back: a proxy has rejected what it causes, the last good configuration stays"
 	case applied[i].Staged:
 		v.State = "tried by one proxy of each class first"
+	case len(applied[i].HeldFor) > 0:
+		v.State = "in force, but " + heldText(applied[i].HeldFor)
+		v.units, index = applied[i].Units, applied[i].Index
 	default:
 		v.State, index = "in force", applied[i].Index
 	}
@@ -355,6 +360,19 @@ func (v *objectView) inForce(name discovery.ObjectName, applied []engine.Applied
 		}
 		v.Proxies = append(v.Proxies, objectProxy{p.ID, v.stateOn(p, at.Acknowledged, index)})
 	}
+}
+
+// heldText says for whom something is held back.
+func heldText(classes []snapshot.Class) string {
+	var names []string
+	for i, c := range classes {
+		if i == 3 {
+			names = append(names, fmt.Sprintf("%d more", len(classes)-i))
+			break
+		}
+		names = append(names, c.String())
+	}
+	return "held back for " + strings.Join(names, ", ") + ", because one of them rejected it: they keep the last good configuration"
 }
 
 // visibleTo reports whether a proxy sees a resource.
@@ -375,7 +393,9 @@ func (v *objectView) stateOn(p *server.ProxyStatus, acknowledged, index uint64) 
 		}
 	}
 	switch {
-	case v.State != "" && v.State != "in force":
+	case slices.ContainsFunc(p.HeldBack, func(unit string) bool { return slices.Contains(v.units, unit) }):
+		return "held back: a proxy like it has rejected what it causes, and it has the last good configuration"
+	case v.State != "" && !strings.HasPrefix(v.State, "in force"):
 		return v.State
 	case index > acknowledged || (index == 0 && !p.InSync):
 		return "sent, not acknowledged yet"

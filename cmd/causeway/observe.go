@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // newObserver sets up what tells whether objects are in force. replica and
@@ -61,7 +62,7 @@ func (s *serve) observe() observe.Local {
 	}
 	for i := range applied {
 		a := &applied[i]
-		out.Objects[i] = observe.Object{Name: a.Object, Generation: a.Generation, Index: a.Index, Held: a.Pinned, Since: a.Since}
+		out.Objects[i] = observe.Object{Name: a.Object, Generation: a.Generation, Index: a.Index, Held: a.Pinned || len(a.HeldFor) > 0, Since: a.Since}
 	}
 	rejections := s.store.Rejections()
 	if len(rejections) > 0 {
@@ -69,8 +70,8 @@ func (s *serve) observe() observe.Local {
 		for _, p := range s.store.Pins() {
 			for i := range p.Good {
 				for _, ref := range p.Good[i].Provenance {
-					if !slices.Contains(good[p.Unit], ref) {
-						good[p.Unit] = append(good[p.Unit], ref)
+					if key := p.Key(); !slices.Contains(good[key], ref) {
+						good[key] = append(good[key], ref)
 					}
 				}
 			}
@@ -81,7 +82,7 @@ func (s *serve) observe() observe.Local {
 				Resource: r.Type.String() + " " + r.Name, Node: r.Node, Error: r.Error, Objects: r.Provenance, Held: r.Pinned, Since: r.Since,
 			}
 			if r.Pinned {
-				o.Good = good[r.Unit]
+				o.Good = good[(&snapshot.Pin{Unit: r.Unit, Class: r.Class}).Key()]
 			}
 			out.Rejections = append(out.Rejections, o)
 		}

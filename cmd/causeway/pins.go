@@ -64,7 +64,7 @@ func (s *serve) keepPins(ctx context.Context) error {
 				s.log.Error("cannot store what a proxy refused", "unit", p.Unit, "error", err)
 				continue
 			}
-			now[pinKey(p.Unit)] = data
+			now[pinKey(p.Key())] = data
 		}
 		err := s.pinStore.Change(ctx, func(records map[string][]byte) {
 			for key := range stored {
@@ -113,7 +113,7 @@ func (s *serve) decodePins(records map[string][]byte) []snapshot.Pin {
 	return out
 }
 
-// pinKey is a unit's name as a key of a ConfigMap.
+// pinKey makes of a pin's key one of a ConfigMap.
 func pinKey(unit string) string {
 	h := fnv.New128a()
 	_, _ = io.WriteString(h, unit) // never fails

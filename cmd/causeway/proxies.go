@@ -48,6 +48,12 @@ func proxiesCommand() *cobra.Command {
 						}
 					}
 				}
+				for _, p := range proxies {
+					if len(p.HeldBack) > 0 {
+						t.row(fmt.Sprintf("\n%s has the last good configuration of %s: a proxy like it refused what is new",
+							p.ID, joinOr(p.HeldBack, "")))
+					}
+				}
 				printProgrammed(t, &programmed)
 			})
 		},
@@ -61,6 +67,8 @@ func stateOf(p *server.ProxyStatus) string {
 	switch {
 	case !p.StalledSince.IsZero():
 		return "stalled for " + time.Since(p.StalledSince).Round(time.Second).String()
+	case p.InSync && len(p.HeldBack) > 0:
+		return fmt.Sprintf("%d held back", len(p.HeldBack))
 	case p.InSync:
 		return "in sync"
 	case p.Pending > 0:

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -19,6 +20,11 @@ type Applied struct {
 	// acknowledged Index have the generation.
 	Index                  uint64
 	Staged, Pinned, Frozen bool
+	// HeldFor are those for whom it is held back, because one of them refused it.
+	// For the others it is in force at Index.
+	HeldFor []snapshot.Class
+	// Units of the snapshot that the object has a part in.
+	Units []string
 	// Since is when the generation was compiled.
 	Since time.Time
 }
@@ -88,10 +94,15 @@ func (e *Engine) Applied() []Applied {
 	defer e.mu.Unlock()
 	out := make([]Applied, 0, len(e.objects))
 	for _, o := range e.objects {
-		a := Applied{Object: o.name, Generation: o.generation, Since: o.since}
+		a := Applied{Units: o.units, Object: o.name, Generation: o.generation, Since: o.since}
 		states := e.store.Units(o.units)
 		for _, u := range states {
 			a.Staged, a.Pinned, a.Frozen = a.Staged || u.Staged, a.Pinned || u.Pinned, a.Frozen || u.Frozen
+			for _, class := range u.HeldFor {
+				if !slices.Contains(a.HeldFor, class) {
+					a.HeldFor = append(a.HeldFor, class)
+				}
+			}
 		}
 		if a.Pinned || a.Frozen {
 			o.index = 0 // what mends it must reach the proxies anew
@@ -100,6 +111,9 @@ func (e *Engine) Applied() []Applied {
 			o.index = settledAt(o.floor, states)
 		}
 		a.Index = o.index
+		if len(a.HeldFor) > 0 {
+			o.index = 0 // what mends it must reach those proxies anew
+		}
 		out = append(out, a)
 	}
 	return out

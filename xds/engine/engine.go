@@ -163,7 +163,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer feed.Close()
 	e.apply(time.Now(), e.compileUnits(e.catalog.Read(), []policy.Unit{policy.MeshUnit()}))
 	window, quiet := settle, time.Time{}
-	timer, stages := time.NewTimer(0), time.NewTimer(0)
+	timer, stages := time.NewTimer(0), time.NewTimer(lookAgain)
 	<-timer.C
 	for {
 		// What can happen: rows changed, a proxy declares listeners or takes
@@ -200,6 +200,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
+// lookAgain is how often at least it is looked whether something is due: proxies
+// come and go, and judge, without the engine.
+const lookAgain = 15 * time.Second
+
 // expire ends the stages that are due and sets the timer for the next.
 func (e *Engine) expire(stages *time.Timer) {
 	due := e.store.Due()
@@ -207,11 +211,11 @@ func (e *Engine) expire(stages *time.Timer) {
 		e.store.Expire(now)
 		due = e.store.Due()
 	}
-	if due.IsZero() {
-		stages.Stop()
-		return
+	wait := lookAgain
+	if !due.IsZero() {
+		wait = min(wait, time.Until(due))
 	}
-	stages.Reset(time.Until(due))
+	stages.Reset(wait)
 }
 
 // settle waits for the end of a window; proxies that connect are not kept waiting.

@@ -177,9 +177,9 @@ func (j *judgement) verdict() (status metav1.ConditionStatus, reason, message st
 }
 
 func (r *Refusal) text() (reason, message string) {
-	after := "; proxies that refuse it are without it"
+	after := "; proxies that refuse it are without it, the others have it"
 	if r.Held {
-		after = "; the last good configuration stays in force"
+		after = "; the last good configuration stays in force for proxies like it"
 	}
 	if r.Resource == "" {
 		return ReasonHeldBack, "held back with the last good configuration, because a proxy refused what it is part of: see `causeway proxies`"

@@ -25,8 +25,10 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -44,6 +46,9 @@ type Node struct {
 	Declared                  []string
 	// Authenticated is true if the connection has proven who the node is; the server sets it.
 	Authenticated bool
+	// Identity is what the connection has proven of who the node is; Authorize
+	// sets it, and it is "" where nothing is proven.
+	Identity string
 	// Version is the Envoy's own, for example "1.40.0".
 	Version string
 	// Envoy is true if the client says it is an Envoy, false for others that speak xDS.
@@ -52,7 +57,7 @@ type Node struct {
 
 // View returns what decides which resources the node sees.
 func (n *Node) View() snapshot.View {
-	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Workload: n.Workload, Zone: n.Zone, Declared: n.Declared, Build: n.Version, Authenticated: n.Authenticated}
+	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Workload: n.Workload, Zone: n.Zone, Declared: n.Declared, Build: n.Version, Identity: n.Identity, Node: n.ID, Authenticated: n.Authenticated}
 }
 
 // Options are what the server needs from outside.
@@ -185,6 +190,9 @@ type ProxyStatus struct {
 	// Pending counts changes not sent yet, Held those that wait for other resources.
 	Pending int `json:"pending"`
 	Held    int `json:"held"`
+	// HeldBack are the units of configuration, such as "service/web/shop", that the
+	// proxy has as they were, because a proxy of its class refused what they are.
+	HeldBack []string `json:"heldBack,omitempty"`
 	// StalledSince is when the proxy stopped reading, zero if it reads.
 	StalledSince time.Time    `json:"stalledSince,omitzero"`
 	Types        []TypeStatus `json:"types"`
@@ -231,6 +239,25 @@ func (s *Server) Progress() []Progress {
 		out = append(out, st.progress())
 	}
 	return out
+}
+
+// Reauthorize asks Authorize anew for every stream of resources that is open and ends those
+// that it refuses now.
+func (s *Server) Reauthorize() {
+	if s.opts.Authorize == nil {
+		return
+	}
+	s.mu.Lock()
+	streams := slices.Collect(maps.Values(s.streams))
+	s.mu.Unlock()
+	for _, st := range streams {
+		node := st.node
+		if err := s.opts.Authorize(st.ctx, &node); err != nil {
+			s.opts.Metrics.refused.WithLabelValues("unauthorized").Inc()
+			s.opts.Logger.Warn("cut off a proxy: not authorized any more", "node", node.ID, "peer", st.peer, "error", err)
+			st.end(status.Errorf(codes.PermissionDenied, "node %s: %v", node.ID, err))
+		}
+	}
 }
 
 // Connected returns how many streams are open.

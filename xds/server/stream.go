@@ -122,8 +122,12 @@ type stream struct {
 	since    time.Time
 	sub      *snapshot.Subscriber
 	log      *slog.Logger
+	ctx      context.Context //nolint:containedctx // whose peer is asked for again when the rules change
+	// ending has the error with which the server ends the stream of itself.
+	ending chan error
 
 	mu      sync.Mutex
+	over    bool // nothing that is received counts any more
 	types   [resource.Types]typeState
 	nonce   uint64
 	sending time.Time // when the send that is under way began, zero if none is
@@ -168,7 +172,7 @@ func run(s *Server, g interface {
 	st := &stream{
 		server: s, protocol: p, node: node, peer: peerOf(g.Context()), since: time.Now(),
 		sub: s.store.Subscribe(node.View(), p.mode(&node)),
-		log: s.opts.Logger.With("node", node.ID),
+		log: s.opts.Logger.With("node", node.ID), ctx: g.Context(), ending: make(chan error, 1),
 	}
 	defer st.sub.Close()
 	defer s.add(st)()
@@ -183,10 +187,27 @@ func run(s *Server, g interface {
 		// It fails only when the stream is at its end, which receive sees too.
 		_ = st.send(ctx, g.SendMsg)
 	}()
-	err = st.receive(&first, recv)
+	received := make(chan error, 1)
+	go func() { received <- st.receive(&first, recv) }()
+	select {
+	case err = <-received:
+	case err = <-st.ending:
+		// What the receiver is still given ends with this call.
+		st.mu.Lock()
+		st.over = true
+		st.mu.Unlock()
+	}
 	cancel()
 	<-sender
 	return ended(err)
+}
+
+// end ends the stream with an error. Only the first counts.
+func (st *stream) end(err error) {
+	select {
+	case st.ending <- err:
+	default:
+	}
 }
 
 // ended turns the ways in which a client may simply go away into success.
@@ -226,6 +247,9 @@ func (st *stream) handle(r *request) error {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if st.over {
+		return nil
+	}
 	if r.nonce != "" {
 		st.judge(t, r)
 	}
@@ -489,12 +513,12 @@ func (st *stream) progress() Progress {
 }
 
 func (st *stream) status() ProxyStatus {
-	lag := st.sub.Lag()
+	lag, heldBack := st.sub.Lag(), st.sub.Held()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	p := ProxyStatus{
 		ID: st.node.ID, Role: st.node.Role, Service: st.node.Service, Zone: st.node.Zone, Version: st.node.Version,
-		Protocol: st.protocol.name(), Peer: st.peer, Listeners: st.node.Declared, Connected: st.since, Pending: lag.Pending, Held: lag.Held,
+		Protocol: st.protocol.name(), Peer: st.peer, Listeners: st.node.Declared, Connected: st.since, Pending: lag.Pending, Held: lag.Held, HeldBack: heldBack,
 	}
 	if !st.sending.IsZero() && time.Since(st.sending) > stalledAfter {
 		p.StalledSince = st.sending

@@ -1,19 +1,21 @@
 package snapshot
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // Silence is how long a stage waits for its canaries before the change goes to
 // everyone: a proxy that says nothing must not hold up the mesh.
 const Silence = 500 * time.Millisecond
+
+// searchTime is how many times as long a stage waits at most for a canary that
+// refuses, until it is known what.
+const searchTime = 10
 
 // stage is a changed unit that is tried with one proxy of each class before
 // everyone gets it.
@@ -23,12 +25,23 @@ type stage struct {
 	refs []ref
 	// canaries are the slots of those who get it first.
 	canaries bitset
-	// tried says of each trial whether the canary has accepted it.
-	tried map[trial]bool
+	// tried says of each trial what the canary has made of it.
+	tried map[trial]finding
 	open  int // trials without a verdict
 	cause time.Time
 	due   time.Time
+	last  time.Time // which due never passes
 }
+
+// finding is what a canary has made of a trial.
+type finding uint8
+
+const (
+	untold finding = iota
+	accepted
+	refused
+	unasked // an end is not judged
+)
 
 // trial is a resource that a canary tries.
 type trial struct {
@@ -48,41 +61,9 @@ const (
 	StageWithdrawn StageOutcome = "withdrawn"
 )
 
-// Pin is a unit that is held at its last good configuration, because a proxy
-// rejected what it should become, or because of a freeze. It is stored, so that
-// every replica and every restart serves the same.
-type Pin struct {
-	Unit string `json:"unit"`
-	// Rejected are the resources that were refused.
-	Rejected []Rejection `json:"rejected,omitempty"`
-	// Frozen is when the freeze began that holds the unit, zero where none does.
-	Frozen time.Time `json:"frozen,omitzero"`
-	// Good is the configuration that holds instead. Its endpoints count only
-	// where nothing newer is known of them.
-	Good []resource.Resource `json:"good"`
-}
-
-// Rejection is a resource that a proxy refused.
-type Rejection struct {
-	Type resource.Type `json:"type"`
-	Name string        `json:"name"`
-	Unit string        `json:"unit"`
-	// Versions of the refused content, and of its variants.
-	Versions []string `json:"versions"`
-	// Error is the proxy's own text, Node the proxy.
-	Error string    `json:"error"`
-	Node  string    `json:"node"`
-	Since time.Time `json:"since"`
-	// Provenance lists the objects, with the generations that were refused.
-	Provenance []discovery.ObjectRef `json:"provenance"`
-	// Pinned is true where the unit's last good configuration holds instead.
-	// Otherwise there was none, and those who refuse it are without it.
-	Pinned bool `json:"pinned"`
-}
-
 // Stage turns staging on: from now on a changed configuration goes to one proxy
-// of each class (role and build, and namespace where that makes a difference) first,
-// and on its acknowledgement, or after silence, to the rest. onPins is called
+// of each Class first, and on its acknowledgement, or after silence, to the rest.
+// A class whose canary refuses it is held at what it had (hold). onPins is called
 // after pins came or went, outcome for each stage that ended; neither may call
 // back into the store.
 func (s *Store) Stage(silence time.Duration, onPins func(), outcome func(StageOutcome)) {
@@ -91,7 +72,7 @@ func (s *Store) Stage(silence time.Duration, onPins func(), outcome func(StageOu
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.silence, s.onPins, s.outcome = silence, onPins, outcome
-	s.staged, s.suspects = make(map[*stage]struct{}), make(map[ref]Rejection)
+	s.staged, s.complaints = make(map[*stage]struct{}), make(map[ref][]complaint)
 }
 
 // worthStaging reports whether a unit's changes must be tried first. mu must be held.
@@ -131,7 +112,10 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 	st := u.stage
 	fresh := st == nil
 	if fresh {
-		st = &stage{unit: p.unit, tried: make(map[trial]bool), cause: cause, due: time.Now().Add(s.silence)}
+		now := time.Now()
+		st = &stage{
+			unit: p.unit, tried: make(map[trial]finding), cause: cause, due: now.Add(s.silence), last: now.Add(searchTime * s.silence),
+		}
 		u.stage = st
 		s.staged[st] = struct{}{}
 	}
@@ -151,7 +135,7 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 			if !slices.Contains(st.refs, c.ref) {
 				st.refs = append(st.refs, c.ref)
 			}
-			s.recruit(st, c.ref, e)
+			s.recruit(u, c.ref, e)
 		}
 	}
 	s.force(cause, direct, wake)
@@ -163,11 +147,11 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 			if !st.canaries.has(sub.slot) || (tries && !changed[r]) {
 				return
 			}
-			if tries && !old {
+			if tries && old == untold {
 				st.open--
 			}
-			// An end is not judged.
-			if st.tried[key] = e.next.frame == nil; !st.tried[key] {
+			if st.tried[key] = unasked; e.next.frame != nil {
+				st.tried[key] = untold
 				st.open++
 			}
 			sub.mark(r, cause)
@@ -196,10 +180,20 @@ func (s *Store) drop(st *stage, r ref, e *entry) {
 }
 
 func (st *stage) forget(t trial) {
-	if !st.tried[t] {
+	if v, tries := st.tried[t]; tries && v == untold {
 		st.open--
 	}
 	delete(st.tried, t)
+}
+
+// judged notes what a canary has made of a trial.
+func (st *stage) judged(t trial, v finding) (news bool) {
+	if old, tries := st.tried[t]; !tries || old != untold {
+		return false
+	}
+	st.tried[t] = v
+	st.open--
+	return true
 }
 
 // withdraw ends the trial of a resource: its canaries get what is in force. mu must be held.
@@ -213,29 +207,29 @@ func (s *Store) withdraw(st *stage, r ref, e *entry, wake *bitset) {
 	s.drop(st, r, e)
 }
 
-// class is what proxies have in common that judge a configuration alike.
-type class struct {
-	role  resource.Role
-	build string
-	frame *Frame
-}
-
 // recruit makes the first subscriber of each class that follows a resource a
-// canary, unless one of the class is. A state-of-the-world stream is none: it
+// canary, unless one of the class is; where a resource has variants, the first of each
+// that the class gets. A class for which the unit is held tries
+// later (retry). A state-of-the-world stream is no canary: it
 // judges whole route configurations. mu must be held.
-func (s *Store) recruit(st *stage, r ref, e *entry) {
+func (s *Store) recruit(u *unit, r ref, e *entry) {
 	if e.next.frame == nil {
 		return
 	}
-	first := make(map[class]*Subscriber)
+	type kind struct {
+		class *class
+		frame *Frame
+	}
+	st := u.stage
+	first := make(map[kind]*Subscriber)
 	s.followers(r, e, e.visible, func(sub *Subscriber) {
-		if sub.mode.StateOfTheWorld || !sub.view.sees(e.next.visible) {
+		if sub.mode.StateOfTheWorld || u.holds[sub.class] != nil || !sub.view.sees(e.next.visible) {
 			return
 		}
-		c := class{sub.view.Role, sub.view.Build, e.next.frameFor(&sub.view)}
-		have := first[c]
+		k := kind{sub.class, e.next.frameFor(&sub.view)}
+		have := first[k]
 		if have == nil || (st.canaries.has(sub.slot) && !st.canaries.has(have.slot)) {
-			first[c] = sub
+			first[k] = sub
 		}
 	})
 	for _, sub := range first {
@@ -253,8 +247,10 @@ func (s *Store) pass(st *stage, wake *bitset) {
 		before, next := e.visible, e.next
 		e.next, e.stage = nil, nil
 		s.replace(r.t, e, next)
-		for t, accepted := range st.tried {
-			e.accepted = e.accepted || (t.ref == r && accepted)
+		for t, v := range st.tried {
+			if t.ref == r && v == accepted {
+				e.accepted.set(s.streams[t.slot].class.id)
+			}
 		}
 		s.markChanged(r, e, before, st.cause, wake, func(slot uint32) bool {
 			// A canary has it, or is still marked for it.
@@ -262,7 +258,16 @@ func (s *Store) pass(st *stage, wake *bitset) {
 			return tries
 		})
 	}
+	u := s.units[st.unit]
 	s.end(st)
+	if u == nil {
+		return
+	}
+	for _, h := range u.sortedHolds() {
+		if h.wanting {
+			s.retry(h, wake)
+		}
+	}
 }
 
 // end forgets a stage. mu must be held.
@@ -274,8 +279,13 @@ func (s *Store) end(st *stage) {
 	}
 	u.stage, u.changed = nil, s.index
 	u.refs = slices.DeleteFunc(u.refs, func(r ref) bool { return s.tables[r.t].entries[r.id].frame == nil })
-	if len(u.refs) == 0 {
-		delete(s.units, st.unit)
+	s.discard(st.unit, u)
+}
+
+// discard forgets a unit that is nothing any more. mu must be held.
+func (s *Store) discard(name string, u *unit) {
+	if len(u.refs) == 0 && u.stage == nil && len(u.holds) == 0 {
+		delete(s.units, name)
 	}
 }
 
@@ -289,10 +299,23 @@ func (s *Store) Due() time.Time {
 			due = st.due
 		}
 	}
+	for h := range s.holds {
+		if at := h.next(); !at.IsZero() && (due.IsZero() || at.Before(due)) {
+			due = at
+		}
+	}
+	for _, list := range s.complaints {
+		for i := range list {
+			if at := list[i].ends(); !at.IsZero() && (due.IsZero() || at.Before(due)) {
+				due = at
+			}
+		}
+	}
 	return due
 }
 
-// Expire gives what canaries have not judged in time to everyone.
+// Expire gives what canaries have not judged in time to everyone, and ends the
+// say of those who have left for good.
 func (s *Store) Expire(now time.Time) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
@@ -304,6 +327,7 @@ func (s *Store) Expire(now time.Time) {
 			s.outcome(StageSilent)
 		}
 	}
+	s.expireHolds(now, &wake)
 	subs := s.at(wake)
 	s.mu.Unlock()
 	wakeAll(subs)
@@ -321,6 +345,11 @@ func (s *Store) leave(slot uint32) {
 			}
 		}
 	}
+	for h := range s.holds {
+		if h.phase == trying && h.canary == slot {
+			h.canary = nobody
+		}
+	}
 }
 
 // Accept notes that a client acknowledged a response with these resources.
@@ -335,21 +364,21 @@ func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 	var wake bitset
 	judged := make(map[*stage]struct{})
 	for i, id := range ids {
-		e := s.tables[t].entries[id]
+		e, r := s.tables[t].entries[id], ref{t, id}
 		if e == nil {
 			continue
 		}
-		if e.frame != nil && e.frameFor(&sub.view) == frames[i] {
-			e.accepted = true
-			delete(s.suspects, ref{t, id})
+		if e.frame != nil && e.at(sub) == &e.content && e.frameFor(&sub.view) == frames[i] {
+			e.accepted.set(sub.class.id)
+			s.settleComplaints(r, sub.class)
+			if h := e.held[sub.class]; h != nil {
+				s.retried(h.hold, r, &wake)
+			}
 		}
-		key := trial{sub.slot, ref{t, id}}
 		if e.next == nil || e.next.frame == nil || e.next.frameFor(&sub.view) != frames[i] {
 			continue
 		}
-		if accepted, tries := e.stage.tried[key]; tries && !accepted {
-			e.stage.tried[key] = true
-			e.stage.open--
+		if e.stage.judged(trial{sub.slot, r}, accepted) {
 			judged[e.stage] = struct{}{}
 		}
 	}
@@ -374,7 +403,7 @@ func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32) bool {
 		return false
 	}
 	for _, id := range ids {
-		if e := s.tables[t].entries[id]; e != nil && (e.next != nil || !e.accepted) {
+		if e := s.tables[t].entries[id]; e != nil && (e.next != nil || e.held != nil || !e.accepted.has(sub.class.id)) {
 			return true
 		}
 	}
@@ -386,10 +415,11 @@ func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32) bool {
 // or none while that cannot be told; then the rest is to be sent again in smaller
 // responses.
 //
-// What is at fault is pinned at its last good content for everyone, together
-// with the rest of its unit; unless another proxy has accepted it: then it is
-// this proxy's matter. Where there is nothing good to go back to it stays, and
-// is sent alone, so that no other resource is refused with it.
+// What is at fault is held at its last good content, together with the rest of
+// its unit, for the subscriber's class and for nobody else; unless another proxy
+// of the class has accepted it: then it is this proxy's matter. Where there is
+// nothing good to go back to, only who refuses it is without it, and it is sent to its
+// class alone, so that no other resource is refused with it.
 func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, node, message string) (culprits []uint32) {
 	s := sub.store
 	s.apply.Lock()
@@ -397,20 +427,29 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 	s.mu.Lock()
 	culprits = sub.culprits(t, ids, message)
 	var wake bitset
-	pinned := false
-	if s.silence > 0 && t == resource.Secret {
-		s.complain(t, culprits, frames, ids, &sub.view, node, message)
-	}
-	if s.silence > 0 && t.Configuration() {
-		for i, id := range ids {
-			if slices.Contains(culprits, id) {
-				pinned = s.quarantine(sub, ref{t, id}, frames[i], node, message, &wake) || pinned
-			}
+	says := verdict{node, message}
+	for i, id := range ids {
+		if s.silence == 0 || !slices.Contains(culprits, id) {
+			continue
 		}
+		switch e := s.tables[t].entries[id]; {
+		case e == nil:
+		case t == resource.Secret:
+			// Who refuses a certificate goes on with the one that it had.
+			if e.frame != nil && e.frameFor(&sub.view) == frames[i] {
+				s.complain(sub, ref{t, id}, &e.content, says)
+			}
+		case t.Configuration():
+			s.refuse(sub, ref{t, id}, frames[i], says, &wake)
+		}
+	}
+	if len(culprits) == 0 {
 		for _, id := range ids {
 			// A stage must not take the time of a search for silence.
-			if e := s.tables[t].entries[id]; e != nil && e.next != nil {
-				e.stage.due = time.Now().Add(s.silence)
+			if e := s.tables[t].entries[id]; e != nil && e.next != nil && e.stage.canaries.has(sub.slot) {
+				if due := time.Now().Add(s.silence); due.Before(e.stage.last) {
+					e.stage.due = due
+				}
 			}
 		}
 	}
@@ -424,21 +463,11 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 	subs := s.at(wake)
 	s.mu.Unlock()
 	wakeAll(subs)
-	if pinned {
-		s.onPins()
-	}
 	return culprits
 }
 
-// complain notes certificates that a proxy refused: it goes on with those that
-// it had, and nothing that others get depends on it. mu must be held.
-func (s *Store) complain(t resource.Type, culprits []uint32, frames []*Frame, ids []uint32, v *View, node, message string) {
-	for i, id := range ids {
-		if e := s.tables[t].entries[id]; e != nil && slices.Contains(culprits, id) && e.frame != nil && e.frameFor(v) == frames[i] {
-			s.suspects[ref{t, id}] = rejection(t, e.name, &e.content, node, message)
-		}
-	}
-}
+// verdict is what a proxy says of what it refuses.
+type verdict struct{ node, message string }
 
 // culprits finds the resources that a rejection is about: the only one, or
 // those that Envoy names ("name: reason"). mu must be held.
@@ -450,295 +479,6 @@ func (sub *Subscriber) culprits(t resource.Type, ids []uint32, message string) [
 	for _, id := range ids {
 		if e := sub.store.tables[t].entries[id]; e != nil && strings.Contains(message, " "+e.name+": ") {
 			out = append(out, id)
-		}
-	}
-	return out
-}
-
-// quarantine pins a unit because of one of its resources. mu must be held.
-func (s *Store) quarantine(sub *Subscriber, r ref, refused *Frame, node, message string, wake *bitset) bool {
-	e := s.tables[r.t].entries[r.id]
-	if e == nil {
-		return false
-	}
-	if e.next != nil && e.next.frame != nil && e.next.frameFor(&sub.view) == refused {
-		st := e.stage
-		s.pin(st.unit, r, e.next, node, message, func(e *entry) *content { return &e.content })
-		for _, r := range slices.Clone(st.refs) {
-			s.withdraw(st, r, s.tables[r.t].entries[r.id], wake)
-		}
-		s.end(st)
-		s.outcome(StageRejected)
-		return true
-	}
-	if e.frame == nil || e.accepted || e.next != nil || e.frameFor(&sub.view) != refused {
-		return false
-	}
-	// It came into force without a canary that judges like this proxy.
-	since, bad := e.changed, e.content
-	u := s.units[bad.unit]
-	if e.before == nil || u == nil || slices.Equal(e.before.versions(), bad.versions()) {
-		s.suspects[r] = rejection(r.t, e.name, &bad, node, message)
-		return false
-	}
-	former := func(e *entry) *content {
-		if e.changed != since {
-			return &e.content
-		}
-		return e.before // nil: there was nothing
-	}
-	s.pin(bad.unit, r, &bad, node, message, former)
-	s.index++
-	for _, r := range slices.Clone(u.refs) {
-		e := s.tables[r.t].entries[r.id]
-		if !r.t.Configuration() || e.changed != since {
-			continue
-		}
-		next := former(e)
-		if next == nil {
-			next = &content{visible: e.visible}
-		}
-		s.force(time.Now(), []change{{r, next}}, wake)
-		e.before = nil // what was refused is no way back
-	}
-	u.refs = slices.DeleteFunc(u.refs, func(r ref) bool { return s.tables[r.t].entries[r.id].gone() })
-	u.changed = s.index
-	s.outcome(StageRejected)
-	return true
-}
-
-// pin records a refused resource and what holds instead. good returns what
-// each of the unit's entries is to be. mu must be held.
-func (s *Store) pin(unit string, r ref, bad *content, node, message string, good func(*entry) *content) {
-	p := &Pin{Unit: unit}
-	if old := s.pins[unit]; old != nil {
-		p.Rejected, p.Frozen = slices.Clone(old.Rejected), old.Frozen
-	}
-	p.Rejected = append(p.Rejected, rejection(r.t, s.tables[r.t].entries[r.id].name, bad, node, message))
-	if len(p.Rejected) > maxRejections {
-		p.Rejected = p.Rejected[1:]
-	}
-	for _, r := range s.units[unit].refs {
-		e := s.tables[r.t].entries[r.id]
-		c := &e.content
-		if r.t.Configuration() {
-			c = good(e)
-		}
-		if c != nil && c.frame != nil {
-			p.Good = append(p.Good, c.resource(r.t, e.name))
-		}
-	}
-	s.pins[unit] = p
-}
-
-func rejection(t resource.Type, name string, bad *content, node, message string) Rejection {
-	return Rejection{
-		Type: t, Name: name, Unit: bad.unit, Versions: bad.versions(), Error: message, Node: node,
-		Since: time.Now().UTC(), Provenance: bad.provenance,
-	}
-}
-
-// maxRejections bounds how many refused contents of a unit are remembered.
-const maxRejections = 8
-
-func (c *content) versions() []string {
-	out := []string{c.frame.Version}
-	for _, key := range slices.Sorted(maps.Keys(c.variants)) {
-		out = append(out, c.variants[key].Version)
-	}
-	return out
-}
-
-// resource is the inverse of nextContent.
-func (c *content) resource(t resource.Type, name string) resource.Resource {
-	r := resource.Resource{
-		Type: t, Name: name, Body: c.frame.body(), Shape: c.shape, Visible: c.visible, Needs: c.needs, EDS: c.eds,
-		Provenance: c.provenance,
-	}
-	if len(c.variants) > 0 {
-		variants := make(map[string]resource.Parts, len(c.variants))
-		for key, f := range c.variants {
-			variants[key] = f.body()
-		}
-		if c.byNamespace {
-			r.ByNamespace = variants
-		} else {
-			r.ByZone = variants
-		}
-	}
-	return r
-}
-
-// pinned returns what an update makes of a unit: its resources or, while they
-// contain what was refused or are frozen, the last good ones with the update's endpoints.
-// apply must be held.
-func (s *Store) pinned(up *Update) []resource.Resource {
-	s.mu.RLock()
-	had := s.pins[up.Unit]
-	s.mu.RUnlock()
-	p := s.hold(had, up)
-	if p != had {
-		s.mu.Lock()
-		if p == nil {
-			delete(s.pins, up.Unit)
-		} else {
-			s.pins[up.Unit] = p
-		}
-		s.mu.Unlock()
-		s.pinsChanged()
-	}
-	if p == nil {
-		return up.Resources
-	}
-	return s.goodWith(p, up)
-}
-
-func (s *Store) pinsChanged() {
-	if s.onPins != nil {
-		s.onPins()
-	}
-}
-
-// goodWith returns a pin's resources with an update's endpoints.
-func (s *Store) goodWith(p *Pin, up *Update) []resource.Resource {
-	var out []resource.Resource
-	clusters := make(map[string]resource.Visibility)
-	for i := range p.Good {
-		g := &p.Good[i]
-		if g.Type != resource.Endpoint {
-			out = append(out, *g)
-		}
-		if g.Type == resource.Cluster && g.EDS {
-			clusters[g.Name] = g.Visible
-		}
-	}
-	known := make(map[string]bool)
-	for i := range up.Resources {
-		r := up.Resources[i]
-		if visible, ok := clusters[r.Name]; ok && r.Type == resource.Endpoint {
-			r.Visible = visible
-			out = append(out, r)
-			known[r.Name] = true
-		}
-	}
-	// A cluster that the update no longer has keeps its endpoints.
-	for i := range p.Good {
-		g := &p.Good[i]
-		if g.Type != resource.Endpoint || known[g.Name] {
-			continue
-		}
-		if _, e := s.lookup(resource.Endpoint, g.Name); e != nil && e.frame != nil {
-			out = append(out, e.content.resource(resource.Endpoint, g.Name))
-		} else {
-			out = append(out, *g)
-		}
-	}
-	return out
-}
-
-// refuses reports whether any of the resources was rejected.
-func (p *Pin) refuses(resources []resource.Resource) bool {
-	for i := range resources {
-		r := &resources[i]
-		for j := range p.Rejected {
-			bad := &p.Rejected[j]
-			if bad.Type != r.Type || bad.Name != r.Name {
-				continue
-			}
-			if slices.Equal(bad.Versions, resourceVersions(r)) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// resourceVersions returns the versions that a resource's content would have.
-func resourceVersions(r *resource.Resource) []string {
-	out := []string{contentVersion(r.Body)}
-	variants := r.ByZone
-	if len(r.ByNamespace) > 0 {
-		variants = r.ByNamespace
-	}
-	for _, key := range slices.Sorted(maps.Keys(variants)) {
-		out = append(out, contentVersion(variants[key]))
-	}
-	return out
-}
-
-// Pins returns the units that are held at their last good configuration, by name.
-func (s *Store) Pins() []Pin {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := make([]Pin, 0, len(s.pins))
-	for _, p := range s.pins {
-		out = append(out, *p)
-	}
-	slices.SortFunc(out, func(a, b Pin) int { return cmp.Compare(a.Unit, b.Unit) })
-	return out
-}
-
-// Rejections returns what proxies refused and what is not mended since, by type and name.
-func (s *Store) Rejections() []Rejection {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var out []Rejection
-	for _, p := range s.pins {
-		for _, r := range p.Rejected {
-			r.Pinned = true
-			out = append(out, r)
-		}
-	}
-	for _, r := range s.suspects {
-		out = append(out, r)
-	}
-	slices.SortFunc(out, func(a, b Rejection) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name), a.Since.Compare(b.Since))
-	})
-	return out
-}
-
-// SetPins adds pins that another replica or an earlier run has stored. They
-// hold from the next Apply of their units on. Those of a freeze that is over
-// are left out.
-func (s *Store) SetPins(pins []Pin) {
-	s.apply.Lock()
-	defer s.apply.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := range pins {
-		if f := pins[i].Frozen; !f.IsZero() && s.freeze.known && !f.Equal(s.freeze.since) {
-			if len(pins[i].Rejected) == 0 {
-				continue
-			}
-			pins[i].Frozen = time.Time{}
-		}
-		if s.pins[pins[i].Unit] == nil {
-			s.pins[pins[i].Unit] = &pins[i]
-		}
-	}
-}
-
-// UnitState says how far a unit's newest content has come.
-type UnitState struct {
-	// Changed is the index at which it last changed for everyone.
-	Changed uint64
-	// Staged is true while canaries judge it, Pinned while it is held back
-	// because a proxy refused it, Frozen while a freeze holds it back.
-	Staged, Pinned, Frozen bool
-}
-
-// Units returns the state of units.
-func (s *Store) Units(names []string) []UnitState {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := make([]UnitState, len(names))
-	for i, name := range names {
-		if u := s.units[name]; u != nil {
-			out[i] = UnitState{Changed: u.changed, Staged: u.stage != nil}
-		}
-		if p := s.pins[name]; p != nil {
-			out[i].Pinned, out[i].Frozen = len(p.Rejected) > 0, !p.Frozen.IsZero()
 		}
 	}
 	return out

@@ -33,13 +33,18 @@ type Store struct {
 	// silence is how long a stage waits for its canaries, 0 for no staging.
 	silence time.Duration
 	staged  map[*stage]struct{}
-	// suspects are resources that a proxy refused, nobody accepted and
-	// nothing can be put in place of.
-	suspects map[ref]Rejection
-	pins     map[string]*Pin // by unit
-	freeze   freeze          // written with apply held
-	onPins   func()
-	outcome  func(StageOutcome)
+	// complaints are of resources that a proxy refused, none of its class
+	// accepted and nothing can be put in place of.
+	complaints map[ref][]complaint
+	holds      map[*hold]struct{}
+	classes    map[Class]*class
+	// ids of classes: the next one, those to be used again, and those that will be.
+	nextClass            uint32
+	freeClasses, retired []uint32
+	pins                 map[string]*Pin // of everyone, by unit
+	freeze               freeze          // written with apply held
+	onPins               func()
+	outcome              func(StageOutcome)
 }
 
 // Counters count the work of Apply since the store was made.
@@ -75,6 +80,8 @@ type content struct {
 	needs       []string
 	eds         bool
 	provenance  []discovery.ObjectRef
+	// disputed is true once a proxy has refused it.
+	disputed bool
 }
 
 func (c *content) frameFor(v *View) *Frame {
@@ -106,8 +113,10 @@ type entry struct {
 	// before is what was in force before, for the way back; nil where nothing
 	// was, and for what is no configuration.
 	before *content
-	// accepted is true once a proxy has acknowledged what is in force.
-	accepted bool
+	// accepted are the classes one of whose proxies has acknowledged what is in force.
+	accepted bitset
+	// held is what classes have in place of what is in force, because it was refused.
+	held map[*class]*heldContent
 	// next is what a stage tries with its canaries, nil while there is no stage.
 	next  *content
 	stage *stage
@@ -125,14 +134,25 @@ func (e *entry) newest() *content {
 
 // at returns what the name means for a subscriber.
 func (e *entry) at(sub *Subscriber) *content {
+	if h := e.held[sub.class]; h != nil && !h.hold.frees(sub) {
+		return h.content
+	}
 	if e.next != nil && e.stage.canaries.has(sub.slot) {
 		return e.next
 	}
 	return &e.content
 }
 
+// forClass returns what the name means for a class's proxies, but for its canaries.
+func (e *entry) forClass(c *class) *content {
+	if h := e.held[c]; h != nil && h.hold.phase != freed {
+		return h.content
+	}
+	return &e.content
+}
+
 // gone reports whether the name is not and will not be a resource.
-func (e *entry) gone() bool { return e.frame == nil && e.next == nil }
+func (e *entry) gone() bool { return e.frame == nil && e.next == nil && e.held == nil }
 
 // unit is what is known of resources that were compiled together.
 type unit struct {
@@ -141,11 +161,16 @@ type unit struct {
 	// changed is the index at which any of them last changed for all.
 	changed uint64
 	stage   *stage
+	// holds keep it as it was for those who refuse what it is.
+	holds map[*class]*hold
 }
 
 // New returns an empty store.
 func New() *Store {
-	s := &Store{units: make(map[string]*unit), pins: make(map[string]*Pin)}
+	s := &Store{
+		units: make(map[string]*unit), pins: make(map[string]*Pin), classes: make(map[Class]*class),
+		holds: make(map[*hold]struct{}), complaints: make(map[ref][]complaint),
+	}
 	for t := range s.tables {
 		s.tables[t].ids = make(map[string]uint32)
 	}
@@ -174,6 +199,7 @@ type plan struct {
 	unit string
 	// refs are all resources that the unit has from now on.
 	refs             []ref
+	resources        []resource.Resource
 	changes, removed []change
 	staged           bool
 }
@@ -206,10 +232,12 @@ func (s *Store) Apply(cause time.Time, updates []Update) (changed, woken int) {
 	}
 	s.counters.Encoded += encoded
 	s.index++
+	index := s.index
 	var wake bitset
 	// Removals first: a resource may move from one unit to another, whichever is named first.
 	for i := range plans {
 		p := &plans[i]
+		s.settleFreed(p, &wake)
 		if p.staged = s.worthStaging(p); !p.staged {
 			changed += s.force(cause, p.removed, &wake)
 		}
@@ -222,14 +250,18 @@ func (s *Store) Apply(cause time.Time, updates []Update) (changed, woken int) {
 			changed += s.force(cause, p.changes, &wake)
 		}
 		s.note(p)
+		s.renew(p, &wake)
 	}
+	concerned := s.at(wake)
 	if changed == 0 {
-		s.index--
+		if s.index == index {
+			s.index--
+		}
 		s.mu.Unlock()
-		return 0, 0
+		wakeAll(concerned)
+		return 0, len(concerned)
 	}
 	s.collect()
-	concerned := s.at(wake)
 	s.mu.Unlock()
 	wakeAll(concerned)
 	return changed, len(concerned)
@@ -243,7 +275,7 @@ type renewal struct {
 
 // plan finds out what becomes of a unit. Only apply needs to be held.
 func (s *Store) plan(name string, resources []resource.Resource) (p plan, renewed []renewal, encoded uint64) {
-	p = plan{unit: name, refs: make([]ref, 0, len(resources))}
+	p = plan{unit: name, refs: make([]ref, 0, len(resources)), resources: resources}
 	for i := range resources {
 		r := &resources[i]
 		id, old := s.lookup(r.Type, r.Name)
@@ -292,9 +324,7 @@ func (s *Store) note(p *plan) {
 		}
 	}
 	u.refs = p.refs
-	if len(u.refs) == 0 && u.stage == nil {
-		delete(s.units, p.unit)
-	}
+	s.discard(p.unit, u)
 }
 
 // at returns the subscribers in slots. mu must be held.
@@ -328,13 +358,20 @@ func (s *Store) force(cause time.Time, changes []change, wake *bitset) int {
 // replace brings a content into force. mu must be held.
 func (s *Store) replace(t resource.Type, e *entry, next *content) {
 	was := e.content
-	e.before = nil
-	if t.Configuration() && was.frame != nil {
+	switch {
+	case !t.Configuration(), was.frame == nil:
+		e.before = nil
+	case !was.disputed, !e.accepted.empty():
 		e.before = &was
+	default:
+		// What was refused and nobody took is no way back; what was before it is.
 	}
-	e.changed, e.accepted = s.index, false
-	if id, ok := s.tables[t].ids[e.name]; ok {
-		delete(s.suspects, ref{t, id})
+	e.changed, e.accepted = s.index, nil
+	if id, ok := s.tables[t].ids[e.name]; ok && len(s.complaints) > 0 {
+		s.keepComplaints(ref{t, id}, func(c *complaint) bool { return next.frame != nil && slices.Equal(c.Versions, next.versions()) })
+	}
+	if t == resource.Endpoint {
+		defer func() { s.holdEndpoints(e, &was) }()
 	}
 	if next.frame == nil {
 		s.counters.Removed++
@@ -434,6 +471,9 @@ func (s *Store) internLocked(rt resource.Type, name string) uint32 {
 // resource was until now: those who lose sight of it must hear of it as well.
 func (s *Store) markChanged(r ref, e *entry, before resource.Visibility, cause time.Time, wake *bitset, spare func(slot uint32) bool) {
 	s.followers(r, e, before, func(sub *Subscriber) {
+		if h := e.held[sub.class]; h != nil && r.t.Configuration() && !h.hold.frees(sub) {
+			return // to its class nothing has changed
+		}
 		if spare == nil || !spare(sub.slot) {
 			sub.mark(r, cause)
 			wake.set(sub.slot)
@@ -524,18 +564,24 @@ type Info struct {
 	Provenance []discovery.ObjectRef
 }
 
-// Resources lists what a proxy with this view sees, by type and name.
+// Resources lists what a proxy with this view has, by type and name: also where
+// its class is held at something else than what is in force.
 func (s *Store) Resources(v View) []Info {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var out []Info
+	class := s.classes[v.Class()]
 	for t := range s.tables {
 		for _, e := range s.tables[t].entries {
-			if e == nil || e.frame == nil || !v.sees(e.visible) {
+			if e == nil {
 				continue
 			}
-			f := e.frameFor(&v)
-			out = append(out, Info{resource.Type(t), e.name, f.Version, f.Size, e.provenance}) //nolint:gosec // t < Types
+			c := e.forClass(class)
+			if c.frame == nil || !v.sees(c.visible) {
+				continue
+			}
+			f := c.frameFor(&v)
+			out = append(out, Info{resource.Type(t), e.name, f.Version, f.Size, c.provenance}) //nolint:gosec // t < Types
 		}
 	}
 	slices.SortFunc(out, func(a, b Info) int {

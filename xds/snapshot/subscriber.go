@@ -48,6 +48,7 @@ type Subscriber struct {
 	slot  uint32
 	view  View
 	mode  Mode
+	class *class
 	wake  chan struct{}
 	// closed is true once the slot is free for another.
 	closed bool
@@ -84,14 +85,17 @@ func (s *Store) Subscribe(v View, m Mode) *Subscriber {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sub.joined = s.index
+	sub.class = s.classOf(v.Class())
+	sub.class.streams++
 	if n := len(s.free); n > 0 {
 		sub.slot = s.free[n-1]
 		s.free = s.free[:n-1]
 		s.streams[sub.slot] = sub
-		return sub
+	} else {
+		sub.slot = uint32(len(s.streams)) //nolint:gosec // far below 2^32
+		s.streams = append(s.streams, sub)
 	}
-	sub.slot = uint32(len(s.streams)) //nolint:gosec // far below 2^32
-	s.streams = append(s.streams, sub)
+	s.arrive(sub)
 	return sub
 }
 
@@ -117,6 +121,8 @@ func (sub *Subscriber) Close() {
 	s.leave(sub.slot)
 	s.streams[sub.slot] = nil
 	s.free = append(s.free, sub.slot)
+	sub.class.streams--
+	s.depart(sub)
 	if alone {
 		s.collect()
 	}
@@ -131,6 +137,22 @@ func (sub *Subscriber) Wake() {
 	case sub.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Held returns the units that the subscriber's class has otherwise than others,
+// because one of the class has refused what they are, sorted.
+func (sub *Subscriber) Held() []string {
+	s := sub.store
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []string
+	for h := range sub.class.holds {
+		if !h.frees(sub) {
+			out = append(out, h.unit)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // View returns the subscriber's view.
@@ -230,7 +252,9 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		if current && !(t == resource.Endpoint && (sub.isWarming(e.name) || blind)) {
 			sub.dirty[t].clear(id)
 			sub.due[t].clear(id)
-			e.accepted = e.accepted || c == &e.content // in its former life
+			if c == &e.content { // in its former life
+				e.accepted.set(sub.class.id)
+			}
 		} else {
 			sub.dirty[t].set(id)
 		}
@@ -399,17 +423,17 @@ func (sub *Subscriber) Collect(in Settled) (batches []Batch, again time.Time) {
 	return append(batches, removals...), again
 }
 
-// apart takes resources that some proxy has refused out of a batch: each goes
-// alone, because others that come with it may be refused too.
+// apart takes resources that a proxy of the class has refused out of a batch: each
+// goes alone, because others that come with it may be refused too.
 func (sub *Subscriber) apart(b Batch) []Batch {
 	s := sub.store
-	if len(s.suspects) == 0 || len(b.IDs) < 2 || sub.mode.StateOfTheWorld {
+	if len(s.complaints) == 0 || len(b.IDs) < 2 || sub.mode.StateOfTheWorld {
 		return []Batch{b}
 	}
 	out := []Batch{b}
 	frames, ids := b.Frames[:0:0], b.IDs[:0:0]
 	for i, id := range b.IDs {
-		if _, suspect := s.suspects[ref{b.Type, id}]; suspect {
+		if s.complains(ref{b.Type, id}, sub.class) {
 			out = append(out, Batch{Type: b.Type, Frames: b.Frames[i : i+1], IDs: b.IDs[i : i+1], Cause: b.Cause, Index: b.Index})
 			continue
 		}

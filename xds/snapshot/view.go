@@ -17,8 +17,9 @@ type View struct {
 	// Zone is the proxy's availability zone.
 	Zone string
 	// Build is the proxy's version: another one may judge a configuration
-	// differently. It does not decide what is seen.
-	Build string
+	// differently. Identity is what the connection has proven of who the proxy is, "" for
+	// nothing, and Node its own name. They do not decide what is seen.
+	Build, Identity, Node string
 	// Declared lists the listeners that the proxy asks for, sorted.
 	Declared []string
 }

@@ -1,0 +1,114 @@
+package snapshot
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// Class is what proxies have in common that judge a configuration alike: what one
+// of them says of it counts for the others, and for nobody else. Namespace and
+// Identity are part of it because a proxy's role and build are its own claims: a
+// proxy that claims a build of its own must not matter to anybody.
+type Class struct {
+	Role      resource.Role `json:"role,omitempty"`
+	Build     string        `json:"build,omitempty"`
+	Namespace string        `json:"namespace,omitempty"`
+	Identity  string        `json:"identity,omitempty"`
+}
+
+// String describes the class for people, for example "sidecars 1.40.0 of namespace web".
+func (c Class) String() string {
+	out := "proxies"
+	if c.Role != "" {
+		out = string(c.Role) + "s"
+	}
+	if c.Build != "" {
+		out += " " + c.Build
+	}
+	if c.Namespace != "" {
+		out += " of namespace " + c.Namespace
+	}
+	if c.Identity != "" {
+		out += fmt.Sprintf(" (%s)", c.Identity)
+	}
+	return out
+}
+
+func (c Class) compare(o Class) int {
+	return cmp.Or(cmp.Compare(c.Role, o.Role), cmp.Compare(c.Namespace, o.Namespace), cmp.Compare(c.Identity, o.Identity),
+		cmp.Compare(c.Build, o.Build))
+}
+
+// Class returns what the proxy is one of.
+func (v *View) Class() Class {
+	return Class{Role: v.Role, Build: v.Build, Namespace: v.Namespace, Identity: v.Identity}
+}
+
+// class is a Class of which there are subscribers, or for which something is held.
+type class struct {
+	Class
+	// id is the class's place in entry.accepted.
+	id      uint32
+	streams int
+	holds   map[*hold]struct{}
+}
+
+// retireMost is how many ids of classes that are no more wait for others before
+// they are taken out of all entries and used again.
+const retireMost = 64
+
+// classOf returns a class, which it makes if need be. mu must be held.
+func (s *Store) classOf(c Class) *class {
+	if known := s.classes[c]; known != nil {
+		return known
+	}
+	made := &class{Class: c, holds: make(map[*hold]struct{})}
+	if n := len(s.freeClasses); n > 0 {
+		made.id = s.freeClasses[n-1]
+		s.freeClasses = s.freeClasses[:n-1]
+	} else {
+		made.id = s.nextClass
+		s.nextClass++
+	}
+	s.classes[c] = made
+	return made
+}
+
+// dismiss forgets a class that is nobody's any more. mu must be held.
+func (s *Store) dismiss(c *class) {
+	if c.streams > 0 || len(c.holds) > 0 || s.classes[c.Class] != c {
+		return
+	}
+	delete(s.classes, c.Class)
+	s.retired = append(s.retired, c.id)
+	if len(s.retired) < retireMost {
+		return
+	}
+	for t := range s.tables {
+		for _, e := range s.tables[t].entries {
+			if e == nil || e.accepted == nil {
+				continue
+			}
+			for _, id := range s.retired {
+				e.accepted.clear(id)
+			}
+		}
+	}
+	s.freeClasses = append(s.freeClasses, s.retired...)
+	s.retired = nil
+}
+
+// present reports whether a proxy has a stream. mu must be held.
+func (s *Store) present(c *class, node string) bool {
+	if c.streams == 0 {
+		return false
+	}
+	for _, sub := range s.streams {
+		if sub != nil && sub.class == c && sub.view.Node == node {
+			return true
+		}
+	}
+	return false
+}
