@@ -7,9 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/causeway-mesh/causeway/xds/resource"
-	"github.com/causeway-mesh/causeway/xds/server"
 )
 
 // execute runs a command line and returns what it printed and its error.
@@ -69,47 +66,4 @@ func TestValidate(t *testing.T) {
 	out, err = execute(t, "validate", dir, "-o", "json")
 	require.ErrorIs(t, err, errFindings)
 	require.Contains(t, out, `"severity": "error"`)
-}
-
-// A certificate may be the proxies that a rule names and no others.
-func TestClientRules(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "rules.yaml")
-	load := func(text string) (*clientRules, error) {
-		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-		return loadClientRules(file)
-	}
-	for _, c := range []struct{ text, want string }{
-		{"clients: []", "clients is empty"},
-		{"clients: [{name: a}]", "clients[0].namespaces is empty"},
-		{"clients: [{name: '[', namespaces: [a]}]", "is not a pattern"},
-		{"clientz: []", "unknown field"},
-	} {
-		_, err := load(c.text)
-		require.ErrorContains(t, err, c.want, c.text)
-	}
-	rules, err := load(`
-clients:
-- {name: "spiffe://prod/ns/web/sa/*", namespaces: [web]}
-- {name: edge.example.org, namespaces: ["*"], roles: [gateway]}
-`)
-	require.NoError(t, err)
-	const web = "spiffe://prod/ns/web/sa/php-web"
-	for _, c := range []struct {
-		names     []string
-		namespace string
-		role      resource.Role
-		ok        bool
-	}{
-		{[]string{web}, "web", resource.Sidecar, true},
-		{[]string{"", web}, "web", resource.Sidecar, true},
-		{[]string{web}, "payments", resource.Sidecar, false},
-		{[]string{web}, "web", resource.Gateway, false},
-		{[]string{web + "/deeper"}, "web", resource.Sidecar, false},
-		{[]string{"edge.example.org"}, "anything", resource.Gateway, true},
-		{[]string{"edge.example.org"}, "anything", resource.Sidecar, false},
-		{nil, "web", resource.Sidecar, false},
-	} {
-		err := rules.check(c.names, &server.Node{Namespace: c.namespace, Role: c.role})
-		require.Equal(t, c.ok, err == nil, "%+v: %v", c, err)
-	}
 }

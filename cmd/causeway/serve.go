@@ -112,6 +112,7 @@ type serve struct {
 	engine   *engine.Engine
 	xds      *server.Server
 	certs    *certificates
+	rules    *loadedRules
 	// required are the sources without which nothing may be served.
 	required []string
 	serving  atomic.Bool
@@ -184,12 +185,22 @@ func (s *serve) secure(xds *server.Options) error {
 	if s.certs, err = newCertificates(o.tlsCert, o.tlsKey, o.clientCA, s.log, s.registry); err != nil {
 		return err
 	}
-	rules, err := loadClientRules(o.rules)
-	if err != nil {
+	if s.rules, err = newClientRules(o.rules, s.log); err != nil {
 		return err
 	}
-	xds.Credentials, xds.Authorize = s.certs.credentials(), rules.authorize
+	xds.Credentials, xds.Authorize = s.certs.credentials(), s.rules.authorize
 	return nil
+}
+
+// runCertificates has changed certificates and client rules used. A proxy whose
+// certificate no rule admits any more is cut off.
+func (s *serve) runCertificates(ctx context.Context) error {
+	return every(ctx, reloadEvery, func() {
+		s.certs.look()
+		if s.rules.look() {
+			s.xds.Reauthorize()
+		}
+	})
 }
 
 func isLoopback(listen string) bool {
@@ -232,7 +243,7 @@ func (s *serve) run(ctx context.Context) error {
 	}
 	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"pins", s.keepPins}})
 	if s.certs != nil {
-		components = append(components, component{"certificates", s.certs.run})
+		components = append(components, component{"certificates", s.runCertificates})
 	}
 	var sources []component
 	if s.opts.config != "" {

@@ -43,7 +43,7 @@ endpoints: [{addresses: [%s]}]
 `, instancePort, address))
 	rules := write("rules.yaml", `
 clients:
-- {name: "spiffe://example.org/ns/web/sa/*", namespaces: [web]}
+- {uri: "spiffe://example.org/ns/web/sa/*", namespaces: [web]}
 `)
 	ca := harness.NewAuthority(t, "causeway-ca")
 	issue := func(name string, o harness.CertificateOptions) (cert, key string) {
