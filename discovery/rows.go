@@ -52,9 +52,14 @@ type Service struct {
 	Key
 	// ClusterIPs are the Service's virtual addresses, none for a headless one.
 	ClusterIPs []string
-	Ports      []ServicePort
+	// IPv6 says of each of the Service's spec.ipFamilies, in their order, whether
+	// it is IPv6. None: they are those of the cluster IPs.
+	IPv6  []bool
+	Ports []ServicePort
 	// Home is the value of the annotation mesh.causeway.dev/home: "Instances", "Pods", "" or a mistake.
 	Home string
+	// Failover is the value of the annotation mesh.causeway.dev/failover: "OtherBacking", "None", "" or a mistake.
+	Failover string
 	// ExternalName is set for a Service of that type, which has no backings.
 	ExternalName string
 	Created      time.Time

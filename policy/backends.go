@@ -440,5 +440,5 @@ func groupZones(r catalog.Reader, m *Service, p *Port, group string) []Zone {
 			sets = append(sets, s)
 		}
 	}
-	return zones(sets, discovery.Instances, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1, prefersIPv6(svc))
+	return zones(sets, discovery.Instances, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1, familiesOf(svc))
 }

@@ -80,7 +80,7 @@ func servingCondition(r catalog.Reader, g *discovery.InstanceGroup, findings []F
 		for _, f := range failed {
 			messages = append(messages, f.Object.String()+": "+f.text())
 		}
-		c.Reason, c.Message = ReasonFailedOver, strings.Join(messages, "; ")
+		c.Reason, c.Message = failed[0].Reason, strings.Join(messages, "; ")
 		if slices.ContainsFunc(m.Ports, func(p Port) bool {
 			b := p.backing(discovery.Instances)
 			return b != nil && !b.Usable() && onInstances > 0

@@ -39,6 +39,10 @@ const (
 	ReasonSuperseded = "Superseded"
 	// ReasonShifted: a TrafficShift says what part of the traffic there is.
 	ReasonShifted = "Shifted"
+	// ReasonNoFailover: the backings of a port do not stand in for each other.
+	ReasonNoFailover = "NoFailover"
+	// ReasonPortByPosition: a port has another name than the Service's only one, and means that.
+	ReasonPortByPosition = "OnlyPort"
 )
 
 // ConditionFailedOver is True on a Service whose traffic is answered by the
@@ -113,9 +117,11 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 		}
 	}
 	m := BuildService(r, svc.Key)
+	out = append(out, failoverFindings(r, obj, svc, m)...)
 	if m == nil {
 		return append(out, notCarried(obj, svc))
 	}
+	out = append(out, familyFindings(r, obj, svc)...)
 	return append(out, failovers(r, obj, m)...)
 }
 
@@ -160,6 +166,10 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding 
 				// nothing that a shift should wait for.
 				continue
 			}
+			if !p.Failover {
+				out = append(out, refuses(obj, m, p, b.Platform, p.Shares[j]))
+				continue
+			}
 			f := failedOver(m, p, b.Platform, p.Shares[j], unmapped)
 			f.Object = obj
 			out = append(out, f)
@@ -186,10 +196,27 @@ func failedOver(m *Service, p *Port, b discovery.Platform, share uint32, unmappe
 	return f
 }
 
+// refuses says that a backing of a port does not answer for its share, and that
+// the other one is not asked.
+func refuses(obj discovery.ObjectRef, m *Service, p *Port, b discovery.Platform, share uint32) Finding {
+	return Finding{
+		Severity: Warning, Object: obj, Field: "spec.ports", Condition: ConditionFailedOver, Reason: ReasonNoFailover,
+		Message: fmt.Sprintf("port %d: the %s have %s of the traffic and no usable endpoint, so it is refused; the %s do not stand in (%s)",
+			p.Number, b, percentText(share), b.Other(), p.FailoverBecause),
+		Remedy: fmt.Sprintf("bring the %s back", b),
+	}
+}
+
 // FailedOver counts the backings of a Service's ports that have a share of the
 // traffic and no usable endpoint, so that the other one answers for them.
 func FailedOver(r catalog.Reader, service discovery.Key) int {
-	return len(failovers(r, discovery.ObjectRef{}, BuildService(r, service)))
+	n := 0
+	for _, f := range failovers(r, discovery.ObjectRef{}, BuildService(r, service)) {
+		if f.Reason == ReasonFailedOver {
+			n++
+		}
+	}
+	return n
 }
 
 // backing returns the backing of a port on a platform, nil for none.
@@ -257,9 +284,15 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 	}
 	ports := servicePorts(svc)
 	for i, p := range g.Object.Spec.Ports {
-		if slices.ContainsFunc(ports, func(sp discovery.ServicePort) bool {
-			return samePort(p.Name, len(g.Object.Spec.Ports) == 1, sp, len(ports) == 1)
-		}) {
+		if slices.ContainsFunc(ports, func(sp discovery.ServicePort) bool { return sp.Name == p.Name }) {
+			continue
+		}
+		if len(ports) == 1 && len(g.Object.Spec.Ports) == 1 {
+			if p.Name != "" && ports[0].Name != "" {
+				out = add(out, Warning, "spec.ports[0].name", v1alpha1.ConditionResolvedRefs, ReasonPortByPosition,
+					fmt.Sprintf("Service %s has no port named %q; its only port %q is meant, because there is but one on each side", key, p.Name, ports[0].Name),
+					fmt.Sprintf("write %q", ports[0].Name))
+			}
 			continue
 		}
 		remedy := "give the Service a TCP port of that name"
@@ -328,6 +361,38 @@ func overlap(r catalog.Reader, a, b *discovery.InstanceGroup) string {
 		}
 	}
 	return ""
+}
+
+// familyFindings says where a Service's address families leave no endpoint of its pods.
+func familyFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.Service) []Finding {
+	f := familiesOf(svc)
+	if !f.single {
+		return nil
+	}
+	own, other := "IPv4", "IPv6"
+	if f.ipv6 {
+		own, other = other, own
+	}
+	left := 0
+	for s := range catalog.Endpoints.By(r, catalog.ByService, svc.Key.String()) {
+		for i := range s.Endpoints {
+			switch {
+			case s.Platform != discovery.Pods:
+			case isIPv6(s.Endpoints[i].Address) == f.ipv6:
+				return nil
+			default:
+				left++
+			}
+		}
+	}
+	if left == 0 {
+		return nil
+	}
+	return []Finding{{
+		Severity: Warning, Object: obj, Field: "spec.ipFamilies", Condition: v1alpha1.ConditionAccepted, Reason: ReasonNoEndpoints,
+		Message: fmt.Sprintf("all %d endpoints of its pods have %s addresses and the Service is %s alone, so none is used", left, other, own),
+		Remedy:  fmt.Sprintf("add %s to spec.ipFamilies, or publish %s addresses", other, own),
+	}}
 }
 
 func portNames(ports []discovery.ServicePort) string {

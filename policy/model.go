@@ -53,6 +53,10 @@ type Port struct {
 	Shares []uint32
 	// Failover is true if a backing with no usable endpoint hands its share to the other one.
 	Failover bool
+	// FailoverBecause says what made it so, FailoverStated whether somebody has
+	// stated it, and not only the kind of the port.
+	FailoverBecause string
+	FailoverStated  bool
 	// HTTP is what routes of the Service's own namespace (producer routes)
 	// make of an HTTP port, nil for none attached: then every request goes to the Service itself.
 	HTTP *HTTPRoutes
@@ -133,7 +137,7 @@ type Backing struct {
 type Zone struct {
 	// Name of the availability zone, "" for endpoints whose zone is unknown.
 	Name string
-	// Endpoints sorted by ID, then address; no two with the same ID.
+	// Endpoints sorted by ID, then port; no two with the same ID and port, nor with the same address and port.
 	Endpoints []Endpoint
 }
 

@@ -38,6 +38,12 @@ func protocolNamed(name string) (proto Protocol, known bool) {
 		"memcached", "memcache", "zookeeper", "hbase", "smtp", "ldap":
 		return TCP, true
 	}
+	if other, ok := storeNames[name]; ok {
+		name = other
+	}
+	if _, ok := stores[name]; ok && name != "etcd" && name != "clickhouse" { // both speak HTTP too
+		return TCP, true
+	}
 	return TCP, false
 }
 

@@ -2,9 +2,7 @@ package policy
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -41,12 +39,12 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		m.Provenance = append(m.Provenance, m.Shift.ref())
 	}
 	ports := servicePorts(svc)
-	ipv6 := prefersIPv6(svc)
+	families := familiesOf(svc)
 	for _, p := range ports {
 		only := len(ports) == 1
 		port := shapePort(p, only, &d, groups, sets)
 		for i := range port.Backings {
-			port.Backings[i].Zones = zones(sets, port.Backings[i].Platform, p, only, ipv6)
+			port.Backings[i].Zones = zones(sets, port.Backings[i].Platform, p, only, families)
 		}
 		m.Ports = append(m.Ports, port)
 	}
@@ -59,7 +57,8 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 // shapePort returns a port with the backings that it has and their shares,
 // without endpoints.
 func shapePort(p discovery.ServicePort, only bool, d *division, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) Port {
-	port := Port{Number: p.Port, Name: p.Name, Protocol: ProtocolOf(p), Failover: true, Backings: []Backing{{Platform: discovery.Pods}}}
+	port := Port{Number: p.Port, Name: p.Name, Protocol: ProtocolOf(p), Backings: []Backing{{Platform: discovery.Pods}}}
+	port.Failover, port.FailoverStated, port.FailoverBecause = d.failover(p)
 	// The home keeps its backing and its share even when its InstanceGroup
 	// is deleted or maps another port: the home does not change by that,
 	// and failover hands the share on. So do both backings while a shift is
@@ -146,134 +145,8 @@ func markDefault(ports []Port) {
 	}
 }
 
-// prefersIPv6 reports whether a Service's endpoints are reached over IPv6: the
-// family of its first cluster IP, as kube-proxy has it; IPv4 without one.
-func prefersIPv6(s *discovery.Service) bool {
-	if len(s.ClusterIPs) == 0 {
-		return false
-	}
-	a, err := netip.ParseAddr(s.ClusterIPs[0])
-	return err == nil && a.Is6()
-}
-
-// zones gathers a backing's endpoints of a port from all sets.
-func zones(sets []*discovery.EndpointSet, platform discovery.Platform, p discovery.ServicePort, only, ipv6 bool) []Zone {
-	type candidate struct {
-		Endpoint
-		zone      string
-		preferred bool // of the preferred address family
-	}
-	total := 0
-	for _, s := range sets {
-		if s.Platform == platform {
-			total += len(s.Endpoints)
-		}
-	}
-	if total == 0 {
-		return nil
-	}
-	gathered := make([]candidate, 0, total)
-	for _, s := range sets {
-		if s.Platform != platform {
-			continue
-		}
-		number, ok := portOf(s, p, only)
-		if !ok {
-			continue
-		}
-		for i := range s.Endpoints {
-			e := &s.Endpoints[i]
-			// Kubernetes decides with its own probes whether a pod is ready. An
-			// instance that fails a check stays known: if all do, Envoy had
-			// better try them than refuse.
-			if platform == discovery.Pods && e.Health == discovery.Unhealthy {
-				continue
-			}
-			gathered = append(gathered, candidate{
-				Endpoint: Endpoint{
-					ID: e.ID, Address: e.Address, Port: number, Weight: max(e.Weight, 1),
-					Health: e.Health, Reason: e.Reason, Spot: e.Spot,
-				},
-				zone: e.Zone, preferred: isIPv6(e.Address) == ipv6,
-			})
-		}
-	}
-	all := make([]*candidate, len(gathered))
-	for i := range gathered {
-		all[i] = &gathered[i]
-	}
-	// The same endpoint may be in several slices: while slices are rebalanced
-	// (Kubernetes documents that consumers must deduplicate) and once per
-	// address family. Nothing says which copy is newer. The preferred family
-	// wins, then what is most usable, as with kube-proxy: a copy that is stale
-	// says "ready" at worst, which retries cover, while a wrong "draining"
-	// would take capacity away. The rest of the order makes the choice total.
-	slices.SortFunc(all, func(a, b *candidate) int {
-		if c := strings.Compare(a.ID, b.ID); c != 0 {
-			return c
-		}
-		return cmp.Or(
-			compareBool(b.preferred, a.preferred),
-			cmp.Compare(a.rank(), b.rank()),
-			cmp.Compare(a.Address, b.Address),
-			cmp.Compare(a.Port, b.Port),
-			cmp.Compare(a.zone, b.zone),
-			cmp.Compare(a.Weight, b.Weight),
-			compareBool(a.Spot, b.Spot),
-			cmp.Compare(a.Reason, b.Reason),
-		)
-	})
-	all = slices.CompactFunc(all, func(a, b *candidate) bool { return a.ID == b.ID })
-	slices.SortStableFunc(all, func(a, b *candidate) int { return strings.Compare(a.zone, b.zone) })
-	var out []Zone
-	for first := 0; first < len(all); {
-		last := first + 1
-		for last < len(all) && all[last].zone == all[first].zone {
-			last++
-		}
-		z := Zone{Name: all[first].zone, Endpoints: make([]Endpoint, 0, last-first)}
-		for _, c := range all[first:last] {
-			z.Endpoints = append(z.Endpoints, c.Endpoint)
-		}
-		out = append(out, z)
-		first = last
-	}
-	return out
-}
-
-// rank orders states by how usable they are.
-func (e *Endpoint) rank() int {
-	switch e.Health {
-	case discovery.Healthy:
-		return 0
-	case discovery.Draining:
-		return 1
-	case discovery.Unhealthy:
-	}
-	return 2
-}
-
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return 1
-	}
-	return -1
-}
-
-func isIPv6(address string) bool {
-	for i := range len(address) {
-		if address[i] == ':' {
-			return true
-		}
-	}
-	return false
-}
-
 // portOf returns where a set's endpoints listen for a Service's port: the port
-// of the same name. The only port of a Service may be named on one side only.
+// of the same name, or else the only one that there is on each side.
 func portOf(s *discovery.EndpointSet, p discovery.ServicePort, only bool) (uint16, bool) {
 	for _, sp := range s.Ports {
 		if samePort(sp.Name, len(s.Ports) == 1, p, only) {
@@ -284,19 +157,10 @@ func portOf(s *discovery.EndpointSet, p discovery.ServicePort, only bool) (uint1
 }
 
 // samePort reports whether name, on an endpoint's side, means the port p of a
-// Service. sole and only say whether each is the only port of its side.
+// Service. sole and only say whether each is the only port of its side: then
+// there is nothing else that either could mean, whatever they are called. A
+// Service, its slices and its InstanceGroup are renamed one after the other, and
+// no traffic may move meanwhile.
 func samePort(name string, sole bool, p discovery.ServicePort, only bool) bool {
-	return name == p.Name || (sole && only && (name == "" || p.Name == ""))
-}
-
-// Usable reports whether a backing has an endpoint that gets new requests.
-func (b *Backing) Usable() bool {
-	for _, z := range b.Zones {
-		for i := range z.Endpoints {
-			if z.Endpoints[i].Health == discovery.Healthy {
-				return true
-			}
-		}
-	}
-	return false
+	return name == p.Name || sole && only
 }

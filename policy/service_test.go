@@ -19,6 +19,9 @@ var (
 	maps8080 = v1alpha1.InstancePort{Name: "http", Port: 8080}
 )
 
+// at is what tells endpoints of a port apart.
+func (e *Endpoint) at() string { return fmt.Sprintf("%s:%d", e.Address, e.Port) }
+
 // endpointsOf lists "id address:port HEALTH" of a backing, zone by zone.
 func endpointsOf(b Backing) []string {
 	var out []string
@@ -98,7 +101,7 @@ func TestBackingsAndShares(t *testing.T) {
 		},
 		"a group for another port does not back this one": {
 			rows{
-				services: []*discovery.Service{service(http80)},
+				services: []*discovery.Service{service(http80, discovery.ServicePort{Name: "admin2", Port: 81})},
 				groups:   []*discovery.InstanceGroup{group("ec2", v1alpha1.InstancePort{Name: "admin", Port: 81})},
 				homes:    []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
@@ -125,7 +128,7 @@ func TestBackingsAndShares(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := BuildService(c.rows.reader(t), web)
-			require.Len(t, m.Ports, 1)
+			require.NotEmpty(t, m.Ports)
 			var got []discovery.Platform
 			for _, b := range m.Ports[0].Backings {
 				got = append(got, b.Platform)
@@ -168,7 +171,7 @@ func TestEndpointsOfAPort(t *testing.T) {
 			[]string{"z: web/a 10.0.0.1:8080 HEALTHY"},
 		},
 		"of two families the Service's own": {
-			service(http80),
+			&discovery.Service{Key: web, IPv6: []bool{false, true}, Ports: []discovery.ServicePort{http80}},
 			[]*discovery.EndpointSet{
 				slice("s6", at8080, pod("a", "fd00::1", "z", discovery.Healthy), pod("b", "fd00::2", "z", discovery.Healthy)),
 				slice("s4", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy)),
@@ -193,8 +196,15 @@ func TestEndpointsOfAPort(t *testing.T) {
 			[]*discovery.EndpointSet{slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy))},
 			[]string{"z: web/a 10.0.0.1:8080 HEALTHY"},
 		},
-		"two names that differ are two ports": {
+		"the only port on each side is the same, whatever it is called": {
 			service(http80),
+			[]*discovery.EndpointSet{
+				slice("s1", discovery.EndpointPort{Name: "web", Port: 9100}, pod("a", "10.0.0.1", "z", discovery.Healthy)),
+			},
+			[]string{"z: web/a 10.0.0.1:9100 HEALTHY"},
+		},
+		"of several ports a name that differs is another one": {
+			service(http80, discovery.ServicePort{Name: "admin", Port: 81}),
 			[]*discovery.EndpointSet{
 				slice("s1", discovery.EndpointPort{Name: "metrics", Port: 9100}, pod("a", "10.0.0.1", "z", discovery.Healthy)),
 			},
@@ -208,11 +218,78 @@ func TestEndpointsOfAPort(t *testing.T) {
 			},
 			[]string{"z: web/a 10.0.0.1:8080 HEALTHY", "z: web/b 10.0.0.2:8081 HEALTHY"},
 		},
+		"of two with one address and port the ready one": {
+			service(http80),
+			[]*discovery.EndpointSet{slice("s1", at8080,
+				pod("a", "10.0.0.1", "z1", discovery.Draining), pod("b", "10.0.0.1", "z2", discovery.Healthy), pod("c", "10.0.0.2", "z1", discovery.Healthy))},
+			[]string{"z1: web/c 10.0.0.2:8080 HEALTHY", "z2: web/b 10.0.0.1:8080 HEALTHY"},
+		},
+		"two ports of one address are two endpoints": {
+			service(http80),
+			[]*discovery.EndpointSet{
+				slice("s1", at8080, discovery.Endpoint{ID: "10.0.0.1", Address: "10.0.0.1", Zone: "z"}),
+				slice("s2", discovery.EndpointPort{Name: "http", Port: 8081}, discovery.Endpoint{ID: "10.0.0.1", Address: "10.0.0.1", Zone: "z"}),
+			},
+			[]string{"z: 10.0.0.1 10.0.0.1:8080 HEALTHY", "z: 10.0.0.1 10.0.0.1:8081 HEALTHY"},
+		},
+		"a Service of one family takes no endpoint of the other": {
+			&discovery.Service{Key: web, ClusterIPs: []string{"10.96.0.1"}, Ports: []discovery.ServicePort{http80}},
+			[]*discovery.EndpointSet{
+				slice("s6", at8080, pod("a", "fd00::1", "z", discovery.Healthy), pod("b", "fd00::2", "z", discovery.Healthy)),
+				slice("s4", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy)),
+			},
+			[]string{"z: web/a 10.0.0.1:8080 HEALTHY"},
+		},
+		"so says a headless one": {
+			&discovery.Service{Key: web, IPv6: []bool{true}, Ports: []discovery.ServicePort{http80}},
+			[]*discovery.EndpointSet{
+				slice("s6", at8080, pod("a", "fd00::1", "z", discovery.Healthy)),
+				slice("s4", at8080, pod("b", "10.0.0.1", "z", discovery.Healthy)),
+			},
+			[]string{"z: web/a fd00::1:8080 HEALTHY"},
+		},
+		"of two families without names the first": {
+			&discovery.Service{Key: web, IPv6: []bool{false, true}, Ports: []discovery.ServicePort{http80}},
+			[]*discovery.EndpointSet{
+				slice("s6", at8080, discovery.Endpoint{ID: "fd00::1", Address: "fd00::1", Zone: "z"}),
+				slice("s4", at8080, discovery.Endpoint{ID: "10.0.0.1", Address: "10.0.0.1", Zone: "z"}),
+			},
+			[]string{"z: 10.0.0.1 10.0.0.1:8080 HEALTHY"},
+		},
+		"the second family where the first has none": {
+			&discovery.Service{Key: web, IPv6: []bool{false, true}, Ports: []discovery.ServicePort{http80}},
+			[]*discovery.EndpointSet{slice("s6", at8080, discovery.Endpoint{ID: "fd00::1", Address: "fd00::1", Zone: "z"})},
+			[]string{"z: fd00::1 fd00::1:8080 HEALTHY"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := BuildService(rows{services: []*discovery.Service{c.service}, sets: c.sets}.reader(t), web)
 			require.Equal(t, c.want, endpointsOf(m.Ports[0].Backings[0]))
 		})
+	}
+}
+
+// A Service, its slices and its InstanceGroup are renamed one after the other.
+// None of the states between may move traffic.
+func TestRenamingTheOnlyPortMovesNothing(t *testing.T) {
+	for n := range 8 {
+		name := func(bit int, old, now string) string {
+			if n&(1<<bit) == 0 {
+				return old
+			}
+			return now
+		}
+		m := BuildService(rows{
+			services: []*discovery.Service{withHome(service(discovery.ServicePort{Name: name(0, "web", "http-web"), Port: 80}), HomeInstances)},
+			groups:   []*discovery.InstanceGroup{group("ec2", v1alpha1.InstancePort{Name: name(1, "web", "http-web"), Port: 8080})},
+			sets: []*discovery.EndpointSet{
+				published("ec2", discovery.EndpointPort{Name: name(1, "web", "http-web"), Port: 8080}, instance("i-1", "10.1.0.1", "z", discovery.Healthy)),
+				slice("s1", discovery.EndpointPort{Name: name(2, "web", "http-web"), Port: 8080}, pod("a", "10.0.0.1", "z", discovery.Healthy)),
+			},
+		}.reader(t), web)
+		for _, b := range m.Ports[0].Backings {
+			require.True(t, b.Usable(), "%d: %s", n, b.Platform)
+		}
 	}
 }
 
@@ -323,8 +400,8 @@ func TestBuildServiceIgnoresOrder(t *testing.T) {
 				for _, z := range b.Zones {
 					require.NotEmpty(t, z.Endpoints)
 					for _, e := range z.Endpoints {
-						require.False(t, ids[e.ID], "%s twice", e.ID)
-						ids[e.ID] = true
+						require.False(t, ids[e.at()], "%s twice", e.at())
+						ids[e.at()] = true
 					}
 				}
 			}

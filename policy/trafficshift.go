@@ -41,12 +41,14 @@ type division struct {
 	// makes of the Service, nil once it has completed.
 	object *discovery.Object
 	shift  *Shift
+	// stated is what the Service's annotation says of failover.
+	stated string
 }
 
 // divisionOf returns how the traffic of a Service is divided: all of it is at
 // home, unless a TrafficShift says otherwise.
 func divisionOf(r catalog.Reader, svc *discovery.Service) division {
-	var d division
+	d := division{stated: svc.Failover}
 	d.home, d.because = HomeOf(r, svc)
 	d.pods = sideShare(d.home, ShareTotal)
 	shifts := shiftsOf(r, svc.Key)

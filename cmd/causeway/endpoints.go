@@ -36,7 +36,16 @@ type serviceView struct {
 	Shift     string         `json:"shift,omitempty"`
 	Cohort    string         `json:"cohort,omitempty"`
 	Findings  []string       `json:"findings,omitempty"`
+	// Failover says of each port that has two backings whether they stand in for each other.
+	Failover  []failoverView `json:"failover,omitempty"`
 	Endpoints []endpointView `json:"endpoints"`
+}
+
+// failoverView is whether the backings of a port stand in for each other, and why.
+type failoverView struct {
+	Port     uint16 `json:"port"`
+	Failover bool   `json:"failover"`
+	Because  string `json:"because"`
 }
 
 // serviceViews returns the Services of the catalog, or the one that is named.
@@ -68,6 +77,9 @@ func serviceViews(r catalog.Reader, only string) []serviceView {
 		}
 		for i := range m.Ports {
 			p := &m.Ports[i]
+			if len(p.Backings) > 1 {
+				v.Failover = append(v.Failover, failoverView{p.Number, p.Failover, p.FailoverBecause})
+			}
 			for j, b := range p.Backings {
 				for _, z := range b.Zones {
 					for _, e := range z.Endpoints {
@@ -124,6 +136,13 @@ func endpointsCommand() *cobra.Command {
 							cohort = "cohorts by " + s.Cohort
 						}
 						t.row(fmt.Sprintf("  shifted by TrafficShift %s, %s", s.Shift, cohort))
+					}
+					for _, f := range s.Failover {
+						mode := "to the other backing"
+						if !f.Failover {
+							mode = "none"
+						}
+						t.row(fmt.Sprintf("  port %d failover: %s (%s)", f.Port, mode, f.Because))
 					}
 					for _, f := range s.Findings {
 						t.row("  " + f)

@@ -24,6 +24,7 @@ func Service(s *corev1.Service, scope string) *discovery.Service {
 		Scope:      scope,
 		Key:        discovery.Key{Namespace: intern(s.Namespace), Name: s.Name},
 		Home:       s.Annotations[v1alpha1.HomeAnnotation],
+		Failover:   s.Annotations[v1alpha1.FailoverAnnotation],
 		Created:    s.CreationTimestamp.Time,
 		Generation: s.Generation,
 	}
@@ -39,6 +40,9 @@ func Service(s *corev1.Service, scope string) *discovery.Service {
 		if ip != corev1.ClusterIPNone {
 			out.ClusterIPs = append(out.ClusterIPs, ip)
 		}
+	}
+	for _, f := range s.Spec.IPFamilies {
+		out.IPv6 = append(out.IPv6, f == corev1.IPv6Protocol)
 	}
 	for _, p := range s.Spec.Ports {
 		if p.Protocol != corev1.ProtocolTCP && p.Protocol != "" {

@@ -13,6 +13,9 @@ const (
 	ControllerName = Group + "/controller"
 	// HomeAnnotation on a Service states its home backing: "Instances" or "Pods".
 	HomeAnnotation = Group + "/home"
+	// FailoverAnnotation on a Service says whether the backing that is not the
+	// home answers while the other one cannot: "OtherBacking" or "None".
+	FailoverAnnotation = Group + "/failover"
 	// AllowDeleteAnnotation ("true") lets an InstanceGroup that carries traffic be deleted.
 	AllowDeleteAnnotation = Group + "/allow-delete"
 	// InstanceGroupLabel on an EndpointSlice names the InstanceGroup, in the

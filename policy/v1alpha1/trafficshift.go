@@ -72,6 +72,14 @@ type TrafficShiftSpec struct {
 	// +optional
 	// +kubebuilder:default=RollBack
 	OnFailure ShiftFailureAction `json:"onFailure,omitempty"`
+	// Failover says what happens while a backing that has a share of the traffic
+	// has no usable endpoint: OtherBacking lets the other one answer, None
+	// refuses. It counts for as long as the TrafficShift is there, before the
+	// Service's annotation mesh.causeway.dev/failover. Default: the annotation's,
+	// else None for TCP ports, whose other side may have other data, and
+	// OtherBacking for HTTP.
+	// +optional
+	Failover FailoverMode `json:"failover,omitempty"`
 	// Paused holds the shift at the share that it has. The guard goes on.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
@@ -86,6 +94,17 @@ type TrafficShiftSpec struct {
 	// +listMapKey=name
 	Notifications []ShiftNotification `json:"notifications,omitempty"`
 }
+
+// FailoverMode says whether a Service's backings stand in for each other.
+//
+// +kubebuilder:validation:Enum=OtherBacking;None
+type FailoverMode string
+
+// The modes of failover.
+const (
+	FailoverOtherBacking FailoverMode = "OtherBacking"
+	FailoverNone         FailoverMode = "None"
+)
 
 // ShiftDirection says from where to where traffic moves.
 //

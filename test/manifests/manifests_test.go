@@ -163,7 +163,7 @@ func TestDocumentedMistakes(t *testing.T) {
 		},
 		"port": {
 			right: "{name: http, port: 80} # the Service's", wrong: "{name: web, port: 80} #", doc: "concepts.md",
-			message: `spec.ports[0].name: Service web/php-web has no port named "web": name one of its ports: "http"`,
+			message: `spec.ports[0].name: Service web/php-web has no port named "web"; its only port "http" is meant, because there is but one on each side: write "http"`,
 		},
 		"home": {
 			right: "home: Instances}", wrong: "home: Pods}", doc: "concepts.md",

@@ -40,6 +40,11 @@ func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 		if b.TLS != nil && b.TLS.Failed != "" {
 			continue
 		}
+		// Not even as the last resort: Envoy tries what is draining when nothing
+		// else is there. Connections that are open there stay until they end.
+		if p.Shares[i] == 0 && !p.Failover {
+			continue
+		}
 		bodies, capacity := make([][]byte, len(b.Zones)), make([]uint64, len(b.Zones))
 		for j := range b.Zones {
 			bodies[j], capacity[j] = zoneBody(&b.Zones[j], b.Platform.String())
