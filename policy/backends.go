@@ -16,15 +16,15 @@ import (
 // shift that is under way. It returns none for a Service that does not exist
 // or that the mesh does not carry. What it says is what BuildService says, at a
 // fraction of the price.
-func shapeOf(r catalog.Reader, key discovery.Key) ([]Port, *Shift) {
+func shapeOf(r catalog.Reader, key discovery.Key) serviceShape {
 	svc, ok := catalog.Services.Get(r, key.String())
 	if !ok {
-		return nil, nil
+		return serviceShape{}
 	}
 	groups := slices.Collect(catalog.InstanceGroups.By(r, catalog.ByService, key.String()))
 	sets := slices.Collect(catalog.Endpoints.By(r, catalog.ByService, key.String()))
 	if svc.ExternalName != "" && len(groups) == 0 && len(sets) == 0 {
-		return nil, nil
+		return serviceShape{}
 	}
 	d := divisionOf(r, svc)
 	ports := servicePorts(svc)
@@ -32,20 +32,22 @@ func shapeOf(r catalog.Reader, key discovery.Key) ([]Port, *Shift) {
 	for _, p := range ports {
 		out = append(out, shapePort(p, len(ports) == 1, &d, groups, sets))
 	}
-	return out, d.shift
+	return serviceShape{out, d.shift, d.object != nil}
 }
 
 // serviceShape is what shapeOf returns.
 type serviceShape struct {
 	ports []Port
 	shift *Shift
+	// reported is Service.Reported.
+	reported bool
 }
 
 // shapeOf returns the same, read once for all rules of a route, and for all routes of a Gateway.
 func (b *routeBuilder) shapeOf(key discovery.Key) serviceShape {
 	s, ok := b.shapes[key]
 	if !ok {
-		s.ports, s.shift = shapeOf(b.r, key)
+		s = shapeOf(b.r, key)
 		b.shapes[key] = s
 	}
 	return s
@@ -196,7 +198,7 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 	}
 	out := Backend{
 		Kind: ServiceBackend, Key: to.Key, Port: p.Number, Protocol: p.Protocol,
-		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.shift,
+		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.shift, Reported: shape.reported,
 	}
 	for i := range p.Backings {
 		out.Targets = append(out.Targets, Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})

@@ -34,6 +34,9 @@ type Service struct {
 	// Shift is the TrafficShift that is in charge of the Service's shares, nil
 	// while there is none that is under way.
 	Shift *Shift
+	// Reported is true while proxies say how requests to the Service ended: as long as there
+	// is a TrafficShift of it, after its end too, because its status still has figures.
+	Reported bool
 	// Provenance lists the objects that the Service's clusters and defaults
 	// come from: the Service first, then its InstanceGroups by name, then
 	// policies. Those of attached routes stand with the routes.

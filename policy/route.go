@@ -192,6 +192,8 @@ type Backend struct {
 	Targets []Target
 	// Shift of the Service, nil for other kinds and where none is under way.
 	Shift *Shift
+	// Reported is Service.Reported, false for other kinds.
+	Reported bool
 	// Failover is true if the Service's backings stand in for each other. They
 	// do not where a rule keeps sessions, which are at endpoints of one backing.
 	Failover bool

@@ -228,13 +228,14 @@ func TestShapeIsWhatBuildServiceSays(t *testing.T) {
 		r := in.reader(t)
 		want := BuildService(r, web)
 		got := &Service{Key: web}
-		got.Ports, got.Shift = shapeOf(r, web)
+		shape := shapeOf(r, web)
+		got.Ports, got.Shift, got.Reported = shape.ports, shape.shift, shape.reported
 		require.Equal(t, want.Shape(), got.Shape(), "seed %d", seed)
 	}
-	ports, _ := shapeOf((&rows{}).reader(t), web)
+	ports := shapeOf((&rows{}).reader(t), web).ports
 	require.Empty(t, ports)
 	alias := &discovery.Service{Key: web, ExternalName: "www.example.com", Ports: []discovery.ServicePort{{Port: 80}}}
-	ports, _ = shapeOf((&rows{services: []*discovery.Service{alias}}).reader(t), web)
+	ports = shapeOf((&rows{services: []*discovery.Service{alias}}).reader(t), web).ports
 	require.Empty(t, ports)
 }
 

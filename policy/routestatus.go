@@ -109,7 +109,7 @@ func parentField(index int, ref *gatewayv1.ParentReference, f *Finding) string {
 // attachAt finds the ports of a Service that the route holds at, or why there are none.
 func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*meaning, *Finding) {
 	parent := v.parent.Key
-	ports, _ := shapeOf(r, parent)
+	ports := shapeOf(r, parent).ports
 	if len(ports) == 0 {
 		message := fmt.Sprintf("there is no Service %s", parent)
 		if _, ok := catalog.Services.Get(r, parent.String()); ok {

@@ -34,7 +34,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		return nil
 	}
 	d := divisionOf(r, svc)
-	m.Home, m.HomeBecause, m.Shift = d.home, d.because, d.shift
+	m.Home, m.HomeBecause, m.Shift, m.Reported = d.home, d.because, d.shift, d.object != nil
 	if m.Shift != nil {
 		m.Provenance = append(m.Provenance, m.Shift.ref())
 	}

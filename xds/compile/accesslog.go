@@ -96,10 +96,10 @@ func logConnections(p *tcpv3.TcpProxy) {
 	}}
 }
 
-// shiftedCluster marks the cluster of a TCP port while its Service is being shifted. A
+// shiftedCluster marks the cluster of a TCP port while its Service has a TrafficShift. A
 // change of a cluster closes no connection, as one of a listener does.
 func shiftedCluster(m *policy.Service, p *policy.Port, cluster resource.Resource) resource.Resource {
-	if m.Shift == nil {
+	if !m.Reported {
 		return cluster
 	}
 	mark := marshal(&clusterv3.Cluster{Metadata: shiftMark(&policy.Backend{Key: m.Key, Port: p.Number})})

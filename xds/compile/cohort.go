@@ -39,11 +39,11 @@ const (
 	cookieLong = `.{16}.*`
 )
 
-// shiftOf returns the first backend of a rule whose Service is being shifted,
-// nil for none.
-func shiftOf(r *policy.Rule) *policy.Backend {
+// reported returns the first backend of a rule to whose Service proxies report how requests
+// ended, nil for none.
+func reported(r *policy.Rule) *policy.Backend {
 	for i := range r.Backends {
-		if r.Backends[i].Shift != nil {
+		if r.Backends[i].Reported {
 			return &r.Backends[i]
 		}
 	}

@@ -43,6 +43,7 @@ const (
 // shifted returns the model of a Service whose traffic is being shifted.
 func shifted(m *policy.Service, cohort *policy.Cohort) *policy.Service {
 	p := &m.Ports[0]
+	m.Reported = true
 	m.Shift = &policy.Shift{
 		Object: discovery.ObjectName{Kind: "TrafficShift", Key: m.Key}, Pods: p.Shares[0], Cohort: cohort,
 	}

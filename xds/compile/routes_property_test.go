@@ -422,6 +422,7 @@ func TestShapeIsAllButWeights(t *testing.T) {
 	shift := func(pods uint32, shadow *policy.Shadow) func(*policy.Rule) {
 		return func(r *policy.Rule) {
 			b := to(a)
+			b.Reported = true
 			b.Shift = &policy.Shift{Object: discovery.ObjectName{Kind: "TrafficShift", Key: a.Key}, Pods: pods, Cohort: &policy.Cohort{Cookie: "causeway", TTL: time.Hour}, Shadow: shadow}
 			b.Targets = []policy.Target{{Platform: discovery.Pods, Share: pods}, {Platform: discovery.Instances, Share: policy.ShareTotal - pods}}
 			r.Backends, r.Filters.Mirrors = []policy.Backend{b}, nil

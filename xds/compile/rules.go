@@ -54,7 +54,7 @@ func (c *Compiler) ruleRoutes(rules []policy.Rule, at parent) []*routev3.Route {
 func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
 	b := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil, Shift: m.Shift,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil, Shift: m.Shift, Reported: m.Reported,
 	}
 	for i := range p.Backings {
 		b.Targets = append(b.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
@@ -94,7 +94,7 @@ func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 		if v.keyless {
 			keyless(to, cohortOf(r))
 		}
-		if b := shiftOf(r); b != nil {
+		if b := reported(r); b != nil {
 			to.Metadata = shiftMark(b)
 		}
 		out = append(out, to)

@@ -88,8 +88,8 @@ func (c *Catalog) service(key discovery.Key) *service {
 		return s
 	}
 	s.read, s.revision = now, r.Revision()
-	_, shift := policy.ShiftOf(r, key)
-	s.shifted = shift != nil
+	object, _ := policy.ShiftOf(r, key)
+	s.shifted = object != nil // after its end too, until it is deleted
 	if !s.shifted {
 		s.endpoints = nil
 		return s

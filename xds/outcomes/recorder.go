@@ -42,7 +42,7 @@ const shiftGap = 2 * time.Minute
 
 // Options of a Recorder. All functions are called often, by many goroutines.
 type Options struct {
-	// Shifted says whether a Service has a TrafficShift that is under way.
+	// Shifted says whether a Service has a TrafficShift, be it under way or over.
 	Shifted func(discovery.Key) bool
 	// Lookup returns the id and the platform of the endpoint of a Service's
 	// port at an address, false if it is not known.
