@@ -20,8 +20,8 @@ type ShiftEvent struct {
 // Autoscaler is a HorizontalPodAutoscaler.
 type Autoscaler struct {
 	Name string
-	// Current is how many replicas there are, Maximum how many there may be.
-	Current, Maximum int
+	// Current is how many replicas there are, Minimum and Maximum how few and how many there may be.
+	Current, Minimum, Maximum int
 	// Limited is true if it wants more replicas than it may have (condition
 	// ScalingLimited, reason TooManyReplicas).
 	Limited bool
@@ -30,10 +30,14 @@ type Autoscaler struct {
 // ScalingGroup is an EC2 Auto Scaling group.
 type ScalingGroup struct {
 	Name string
-	// Minimum, Desired and Maximum are the group's sizes, in instances unless the
-	// group weighs their types; InService is how many of its instances are in the
-	// lifecycle state InService.
+	// Minimum, Desired and Maximum are the group's sizes, in Unit; InService is how many of
+	// its instances are in the lifecycle state InService.
 	Minimum, Desired, Maximum, InService int
+	// Unit of the sizes where instances count by their weights, vCPUs or memory: "capacity
+	// units", "vCPUs", "MiB". "" where each counts for one. Units is what the instances in
+	// service count for together, and Largest the most that one of them does.
+	Unit           string
+	Units, Largest int
 	// Zones is how many availability zones it spans, 0 if that is not known.
 	Zones int
 }

@@ -37,7 +37,9 @@ type instance struct {
 type autoScalingGroup struct {
 	minimum, desired, maximum int32
 	zones                     int
-	members                   map[string]member // by instance id
+	// unit of the sizes, "" where each instance counts for one.
+	unit    string
+	members map[string]member // by instance id
 }
 
 // member is an instance as its auto scaling group sees it.
@@ -213,5 +215,32 @@ func (a *answer) addGroup(in *autoscalingtypes.AutoScalingGroup) {
 		g.members[id] = m
 		a.memberOf[id] = name
 	}
+	g.unit = unitOf(in)
 	a.groups[name] = g
 }
+
+// unitOf returns in what the sizes of an auto scaling group are counted, "" for instances.
+func unitOf(in *autoscalingtypes.AutoScalingGroup) string {
+	switch aws.ToString(in.DesiredCapacityType) {
+	case "vcpu":
+		return "vCPUs"
+	case "memory-mib":
+		return "MiB"
+	}
+	for n := range in.Instances {
+		if aws.ToString(in.Instances[n].WeightedCapacity) != "" {
+			return weightedUnit
+		}
+	}
+	if p := in.MixedInstancesPolicy; p != nil && p.LaunchTemplate != nil {
+		for n := range p.LaunchTemplate.Overrides {
+			if aws.ToString(p.LaunchTemplate.Overrides[n].WeightedCapacity) != "" {
+				return weightedUnit
+			}
+		}
+	}
+	return ""
+}
+
+// weightedUnit is what a group counts whose instances have weights.
+const weightedUnit = "capacity units"

@@ -3,6 +3,7 @@ package ec2
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -106,9 +107,28 @@ func (g *autoScalingGroup) sizes(name string) discovery.ScalingGroup {
 	for _, m := range g.members {
 		if m.lifecycle == autoscalingtypes.LifecycleStateInService {
 			out.InService++
+			out.Units += int(m.capacity)
+			out.Largest = max(out.Largest, int(m.capacity))
 		}
 	}
+	if out.Unit = g.unit; out.Unit == "" {
+		out.Units, out.Largest = 0, 0
+	}
+	if g.unit != "" && g.unit != weightedUnit && out.Units == out.InService && out.InService > 0 && out.Desired > out.InService {
+		// The answer gives no weights, as of attributes: those there are stand for what is desired.
+		out.Units = out.Desired
+		out.Largest = (out.Desired + out.InService - 1) / out.InService
+	}
 	return out
+}
+
+// desiredInstances returns for how many instances like those in service the desired capacity stands.
+func (g *autoScalingGroup) desiredInstances() int32 {
+	s := g.sizes("")
+	if s.Unit == "" || s.Units == 0 {
+		return g.desired
+	}
+	return int32(math.Round(float64(s.Desired) * float64(s.InService) / float64(s.Units))) //nolint:gosec // fewer than what is desired
 }
 
 // scalingError says what is missing of the auto scaling groups, "" if nothing is.
@@ -176,7 +196,7 @@ func desired(a *answer, names map[string]struct{}, instances int) int32 {
 	sum, found := int32(0), false
 	for name := range names {
 		if g, ok := a.groups[name]; ok {
-			sum += g.desired
+			sum += g.desiredInstances()
 			found = true
 		}
 	}

@@ -1,9 +1,11 @@
 package ec2
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	autoscalingtypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
 	"github.com/stretchr/testify/require"
 
@@ -91,4 +93,46 @@ func TestConfirmations(t *testing.T) {
 	require.NotContains(t, confirmations(spec, v, before, a, nil, nil), "i-7")
 	tags := &v1alpha1.InstanceGroupSpec{Selector: v1alpha1.InstanceSelector{Tags: map[string]string{"Role": "php-web"}}}
 	require.NotContains(t, confirmations(tags, v, before, a, nil, nil), "i-7", "there is no second source")
+}
+
+// A group whose instances have weights counts its sizes in capacity units, and its instances are
+// fewer than those.
+func TestWeightedGroup(t *testing.T) {
+	in := &autoscalingtypes.AutoScalingGroup{
+		AutoScalingGroupName: aws.String("php-web"), MinSize: aws.Int32(8), DesiredCapacity: aws.Int32(80), MaxSize: aws.Int32(160),
+		AvailabilityZones: []string{"ap-northeast-1a"},
+	}
+	for n := range 10 {
+		in.Instances = append(in.Instances, autoscalingtypes.Instance{
+			InstanceId: aws.String(fmt.Sprintf("i-%d", n)), LifecycleState: autoscalingtypes.LifecycleStateInService, WeightedCapacity: aws.String("8"),
+		})
+	}
+	read := func() *answer {
+		a := &answer{instances: make(map[string]*instance), groups: make(map[string]*autoScalingGroup), memberOf: make(map[string]string)}
+		a.addGroup(in)
+		return a
+	}
+	want := discovery.ScalingGroup{
+		Name: "php-web", Minimum: 8, Desired: 80, Maximum: 160, InService: 10, Zones: 1, Unit: "capacity units", Units: 80, Largest: 8,
+	}
+	require.Equal(t, want, read().groups["php-web"].sizes("php-web"))
+	require.Equal(t, int32(10), read().groups["php-web"].desiredInstances())
+
+	// Attributes: the group counts vCPUs, and the answer need not say what each instance counts for.
+	in.DesiredCapacityType = aws.String("vcpu")
+	for n := range in.Instances {
+		in.Instances[n].WeightedCapacity = nil
+	}
+	want.Unit = "vCPUs"
+	require.Equal(t, want, read().groups["php-web"].sizes("php-web"))
+	require.Equal(t, int32(10), read().groups["php-web"].desiredInstances())
+
+	// No instance is there yet: what the sizes mean is in the launch template.
+	in.DesiredCapacityType, in.Instances = nil, nil
+	in.MixedInstancesPolicy = &autoscalingtypes.MixedInstancesPolicy{LaunchTemplate: &autoscalingtypes.LaunchTemplate{
+		Overrides: []autoscalingtypes.LaunchTemplateOverrides{{WeightedCapacity: aws.String("4")}},
+	}}
+	require.Equal(t, "capacity units", read().groups["php-web"].sizes("php-web").Unit)
+	in.MixedInstancesPolicy = nil
+	require.Empty(t, read().groups["php-web"].sizes("php-web").Unit)
 }

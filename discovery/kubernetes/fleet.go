@@ -75,7 +75,7 @@ func (c *Client) readAutoscaler(ctx context.Context, key discovery.Key) knownAut
 	default:
 		out.there = true
 		out.autoscaler = discovery.Autoscaler{
-			Name: h.Name, Current: int(h.Status.CurrentReplicas), Maximum: int(h.Spec.MaxReplicas), Limited: limited(h),
+			Name: h.Name, Current: int(h.Status.CurrentReplicas), Minimum: int(minReplicas(h)), Maximum: int(h.Spec.MaxReplicas), Limited: limited(h),
 		}
 	}
 	return out
@@ -126,4 +126,12 @@ func (s *Shifts) Credentials(ctx context.Context, namespace string, ref v1alpha1
 		return nil, fmt.Errorf("credentials: Secret %s/%s: %w", namespace, ref.SecretName, err)
 	}
 	return secret.Data, nil
+}
+
+// minReplicas of an autoscaler; the API server fills them in.
+func minReplicas(h *autoscalingv2.HorizontalPodAutoscaler) int32 {
+	if h.Spec.MinReplicas == nil {
+		return 1
+	}
+	return *h.Spec.MinReplicas
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -48,12 +50,13 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 		proven = fmt.Sprintf("as if the %d of the start carried the peak", p.SourceAtStart)
 	}
 	instances := 0
-	for _, g := range groups {
-		instances += g.Desired
+	for i := range groups {
+		instances += groups[i].instances()
 	}
 	out := make([]string, 0, len(groups))
-	for _, g := range groups {
-		name := fmt.Sprintf("ASG %s: %d desired, ", g.Name, g.Desired)
+	for i := range groups {
+		g := &groups[i]
+		name := fmt.Sprintf("ASG %s: %s, ", g.Name, g.desiredText())
 		switch {
 		case remaining == 0 && p.Completed:
 			out = append(out, name+"it gets no traffic and could be scaled in to 0 once nobody wants the way back"+minimum(g, 0))
@@ -62,12 +65,12 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 			out = append(out, name+"what an instance can carry is not measured yet")
 			continue
 		}
-		part := float64(g.Desired) / float64(max(1, instances))
+		part := float64(g.instances()) / float64(max(1, instances))
 		load := demand.peak() * remaining * part
 		carry, reason := 0, "it gets no traffic"
 		if remaining > 0 {
 			carry = max(int(math.Ceil(load*headroom/proof)), max(1, g.Zones))
-			reason = fmt.Sprintf("%d would carry today's peak of the remaining share (%s %% of %s requests/s", carry,
+			reason = fmt.Sprintf("%s would carry today's peak of the remaining share (%s %% of %s requests/s", g.text(carry),
 				percent(remaining*part), perSecond(demand.peak()))
 			reason += fmt.Sprintf(", at %s per instance %s, with %.0f %% headroom%s)", perSecond(proof), proven, 100*(headroom-1), zones(g))
 		}
@@ -76,12 +79,12 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 			keep = int(math.Ceil(float64(keepSource(spec, p.SourceAtStart)) * part))
 		}
 		text := name + reason
-		switch lowest := max(carry, keep); {
-		case keep > carry && keep >= g.Desired:
-			text += fmt.Sprintf("; keepSourcePercent %d keeps %d of them until the shift is complete", keepPercent(spec), keep)
+		switch lowest := g.size(max(carry, keep)); {
+		case keep > carry && lowest >= g.Desired:
+			text += fmt.Sprintf("; keepSourcePercent %d keeps %s of them until the shift is complete", keepPercent(spec), g.text(keep))
 		case keep > carry:
-			text += fmt.Sprintf("; scale in to %d at most until the shift is complete (keepSourcePercent %d)", keep, keepPercent(spec)) + minimum(g, keep)
-		case carry > g.Desired:
+			text += fmt.Sprintf("; scale in to %s at most until the shift is complete (keepSourcePercent %d)", g.text(keep), keepPercent(spec)) + minimum(g, lowest)
+		case lowest >= g.Desired:
 			text += ": do not scale in"
 		default:
 			text += minimum(g, lowest)
@@ -91,7 +94,49 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 	return out
 }
 
-func zones(g ScalingGroup) string {
+// instances returns how many instances the desired size stands for.
+func (g *ScalingGroup) instances() int {
+	switch {
+	case g.Unit == "":
+		return g.Desired
+	case g.Units == 0 || g.InService == 0:
+		return g.InService
+	}
+	return int(math.Round(float64(g.Desired) * float64(g.InService) / float64(g.Units)))
+}
+
+// size returns the group's size for a number of instances like those in service: in
+// capacity units where these have weights.
+func (g *ScalingGroup) size(instances int) int {
+	switch {
+	case g.Unit == "" || instances == 0:
+		return instances
+	case g.InService == 0:
+		return instances * max(1, g.Largest)
+	}
+	size := int(math.Ceil(float64(instances) * float64(g.Units) / float64(g.InService)))
+	if instances <= g.Zones {
+		size = max(size, instances*g.Largest) // one for each zone, whichever it is
+	}
+	return size
+}
+
+// text writes a number of instances as the group counts them.
+func (g *ScalingGroup) text(instances int) string {
+	if g.Unit == "" {
+		return strconv.Itoa(instances)
+	}
+	return fmt.Sprintf("%d %s (%s)", g.size(instances), g.Unit, counted(instances, "instance"))
+}
+
+func (g *ScalingGroup) desiredText() string {
+	if g.Unit == "" {
+		return fmt.Sprintf("%d desired", g.Desired)
+	}
+	return fmt.Sprintf("%d %s desired (%s in service)", g.Desired, g.Unit, counted(g.InService, "instance"))
+}
+
+func zones(g *ScalingGroup) string {
 	if g.Zones < 2 {
 		return ""
 	}
@@ -99,9 +144,9 @@ func zones(g ScalingGroup) string {
 }
 
 // minimum says that a group's minimum is in the way of a size.
-func minimum(g ScalingGroup, size int) string {
+func minimum(g *ScalingGroup, size int) string {
 	if g.Minimum <= size || g.Desired <= size {
 		return ""
 	}
-	return fmt.Sprintf("; its minimum of %d is in the way", g.Minimum)
+	return fmt.Sprintf("; its minimum of %s is in the way", strings.TrimSuffix(fmt.Sprintf("%d %s", g.Minimum, g.Unit), " "))
 }

@@ -68,6 +68,34 @@ func TestAdvise(t *testing.T) {
 					"with 30 % headroom); its minimum of 5 is in the way",
 			},
 		},
+		{
+			name: "weighted, the way back is kept", progress: Progress{SharePods: 500_000, SourceAtStart: 10}, demand: Demand{Now: 300, Peak: 400, Measured: 24 * time.Hour},
+			fleet: Fleet{Groups: []ScalingGroup{{Name: "php", Desired: 80, Maximum: 160, InService: 10, Unit: "capacity units", Units: 80, Largest: 8}}}, want: []string{
+				"ASG php: 80 capacity units desired (10 instances in service), 56 capacity units (7 instances) would carry today's peak of the remaining share (50 % of 400 requests/s, " +
+					"at 40 per instance as if the 10 of the start carried the peak, with 30 % headroom); keepSourcePercent 100 keeps 80 capacity units (10 instances) of them until the shift is complete",
+			},
+		},
+		{
+			name: "weighted, half of the way back is kept", keep: &half, progress: Progress{SharePods: 1_000_000, SourceAtStart: 10}, demand: day,
+			fleet: Fleet{Groups: []ScalingGroup{{Name: "php", Minimum: 60, Desired: 80, InService: 10, Unit: "capacity units", Units: 80, Largest: 8}}}, want: []string{
+				"ASG php: 80 capacity units desired (10 instances in service), it gets no traffic; scale in to 40 capacity units (5 instances) at most until the shift is complete " +
+					"(keepSourcePercent 50); its minimum of 60 capacity units is in the way",
+			},
+		},
+		{
+			name: "weighted and not, side by side", keep: &none, progress: Progress{SharePods: 500_000, SourceAtStart: 12}, demand: day,
+			fleet: Fleet{Groups: []ScalingGroup{{Name: "a", Desired: 6, InService: 6}, {Name: "b", Desired: 24, InService: 6, Unit: "vCPUs", Units: 24, Largest: 4}}}, want: []string{
+				"ASG a: 6 desired, 4 would carry today's peak of the remaining share (25 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, with 30 % headroom)",
+				"ASG b: 24 vCPUs desired (6 instances in service), 16 vCPUs (4 instances) would carry today's peak of the remaining share (25 % of 480 requests/s, " +
+					"at 40 per instance as if the 12 of the start carried the peak, with 30 % headroom)",
+			},
+		},
+		{
+			name: "weighted and complete", progress: Progress{SharePods: 1_000_000, SourceAtStart: 10, Completed: true}, demand: day,
+			fleet: Fleet{Groups: []ScalingGroup{{Name: "php", Desired: 80, InService: 10, Unit: "capacity units", Units: 80, Largest: 8}}}, want: []string{
+				"ASG php: 80 capacity units desired (10 instances in service), it gets no traffic and could be scaled in to 0 once nobody wants the way back",
+			},
+		},
 		{name: "not measured", progress: Progress{SourceAtStart: 12}, fleet: one, want: []string{"ASG php-web: 12 desired, what an instance can carry is not measured yet"}},
 		{name: "not known", fleet: Fleet{Groups: one.Groups, Error: "autoscaling: AccessDenied"}, demand: day, want: []string{"no advice: autoscaling: AccessDenied"}},
 		{name: "no groups", demand: day},

@@ -68,12 +68,24 @@ func RoomFor(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, so
 	if fleet.ReadyPods < needed {
 		short = append(short, fmt.Sprintf("needs %s%s, has %d", counted(needed, "ready pod"), because, fleet.ReadyPods))
 	}
+	// Where somebody has stated what a pod can carry, that decides, and an autoscaler whose
+	// number is fixed says nothing by being at it.
+	scaler := ""
 	if a := fleet.Autoscaler; a != nil && (a.Limited || a.Maximum > 0 && a.Current >= a.Maximum) {
 		wants := "is at"
 		if a.Limited {
 			wants = "wants more than"
 		}
-		short = append(short, fmt.Sprintf("HorizontalPodAutoscaler %s %s its maximum of %s: raise maxReplicas", a.Name, wants, counted(a.Maximum, "replica")))
+		scaler = fmt.Sprintf("HorizontalPodAutoscaler %s %s its maximum of %s", a.Name, wants, counted(a.Maximum, "replica"))
+		stated := spec.MaxRequestsPerSecondPerPod > 0 && demand.Measured > 0
+		switch fixed := a.Minimum >= a.Maximum && a.Maximum > 0; {
+		case stated && len(short) > 0 && fixed:
+			short = append(short, scaler+", which is its minimum too: raise maxReplicas")
+		case stated && len(short) > 0:
+			short = append(short, scaler+": raise maxReplicas")
+		case !stated && !fixed:
+			short = append(short, scaler+": raise maxReplicas, or state what a pod carries in capacity.maxRequestsPerSecondPerPod")
+		}
 	}
 	if keep := keepSource(spec, sourceAtStart); fleet.InstancesInService < keep {
 		short = append(short, fmt.Sprintf("needs %s in service for the way back (%d %% of the %d that there were), has %d",
@@ -82,7 +94,11 @@ func RoomFor(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, so
 	if len(short) > 0 {
 		return Room{Reason: strings.Join(short, "; ")}
 	}
-	return Room{OK: true, Reason: fmt.Sprintf("%s, each with up to %s requests/s", counted(fleet.ReadyPods, "ready pod"), perSecond(load/float64(fleet.ReadyPods)))}
+	enough := fmt.Sprintf("%s, each with up to %s requests/s", counted(fleet.ReadyPods, "ready pod"), perSecond(load/float64(fleet.ReadyPods)))
+	if scaler != "" {
+		enough += "; no more will come: " + scaler
+	}
+	return Room{OK: true, Reason: enough}
 }
 
 func keepPercent(spec *v1alpha1.ShiftCapacity) int {

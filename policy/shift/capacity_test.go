@@ -45,11 +45,31 @@ func TestRoomFor(t *testing.T) {
 		},
 		{
 			name: "autoscaler at its maximum", fleet: Fleet{ReadyPods: 9, Autoscaler: &Autoscaler{Name: "php-web", Current: 9, Maximum: 9}}, percent: "10",
-			reason: "HorizontalPodAutoscaler php-web is at its maximum of 9 replicas: raise maxReplicas",
+			reason: "HorizontalPodAutoscaler php-web is at its maximum of 9 replicas: raise maxReplicas, or state what a pod carries in capacity.maxRequestsPerSecondPerPod",
 		},
 		{
 			name: "autoscaler that wants more", fleet: Fleet{ReadyPods: 8, Autoscaler: &Autoscaler{Name: "php-web", Current: 8, Maximum: 9, Limited: true}}, percent: "10",
-			reason: "HorizontalPodAutoscaler php-web wants more than its maximum of 9 replicas: raise maxReplicas",
+			reason: "HorizontalPodAutoscaler php-web wants more than its maximum of 9 replicas: raise maxReplicas, or state what a pod carries in capacity.maxRequestsPerSecondPerPod",
+		},
+		{
+			name: "autoscaler at its maximum, and the stated capacity suffices", spec: &v1alpha1.ShiftCapacity{MaxRequestsPerSecondPerPod: 100},
+			fleet: Fleet{ReadyPods: 9, Autoscaler: &Autoscaler{Name: "php-web", Current: 9, Minimum: 2, Maximum: 9}}, demand: measured, percent: "100",
+			ok: true, reason: "9 ready pods, each with up to 71 requests/s; no more will come: HorizontalPodAutoscaler php-web is at its maximum of 9 replicas",
+		},
+		{
+			name: "autoscaler at its maximum, and the stated capacity does not suffice", spec: &v1alpha1.ShiftCapacity{MaxRequestsPerSecondPerPod: 50},
+			fleet: Fleet{ReadyPods: 9, Autoscaler: &Autoscaler{Name: "php-web", Current: 9, Minimum: 2, Maximum: 9}}, demand: measured, percent: "100",
+			reason: "needs 13 ready pods for 100 % of 640 requests/s at 50 per pod, has 9; HorizontalPodAutoscaler php-web is at its maximum of 9 replicas: raise maxReplicas",
+		},
+		{
+			name: "autoscaler that is fixed", fleet: Fleet{ReadyPods: 6, Autoscaler: &Autoscaler{Name: "php-web", Current: 6, Minimum: 6, Maximum: 6}},
+			demand: measured, percent: "100", ok: true,
+			reason: "6 ready pods, each with up to 110 requests/s; no more will come: HorizontalPodAutoscaler php-web is at its maximum of 6 replicas",
+		},
+		{
+			name: "autoscaler that is fixed and wants more", fleet: Fleet{ReadyPods: 6, Autoscaler: &Autoscaler{Name: "php-web", Current: 6, Minimum: 6, Maximum: 6, Limited: true}},
+			demand: measured, percent: "100", ok: true,
+			reason: "6 ready pods, each with up to 110 requests/s; no more will come: HorizontalPodAutoscaler php-web wants more than its maximum of 6 replicas",
 		},
 		{
 			name: "autoscaler with room", fleet: Fleet{ReadyPods: 8, Autoscaler: &Autoscaler{Name: "php-web", Current: 8, Maximum: 9}}, percent: "10",

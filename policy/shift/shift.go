@@ -129,8 +129,8 @@ type Fleet struct {
 
 // Autoscaler is a HorizontalPodAutoscaler.
 type Autoscaler struct {
-	Name             string
-	Current, Maximum int
+	Name                      string
+	Current, Minimum, Maximum int
 	// Limited is true if it wants more replicas than it may have (condition
 	// ScalingLimited, reason TooManyReplicas).
 	Limited bool
@@ -139,8 +139,13 @@ type Autoscaler struct {
 // ScalingGroup is an auto scaling group.
 type ScalingGroup struct {
 	Name string
-	// Minimum, Desired and Maximum sizes, and how many instances are in service.
+	// Minimum, Desired and Maximum sizes, in Unit, and how many instances are in service.
 	Minimum, Desired, Maximum, InService int
+	// Unit of the sizes where instances count by their weights, for example "capacity units",
+	// "" where each counts for one. Units is what those in service count for together, and
+	// Largest the most that one of them does.
+	Unit           string
+	Units, Largest int
 	// Zones is how many availability zones it spans, 0 if that is not known.
 	Zones int
 }

@@ -218,7 +218,8 @@ type InstanceGroupStatus struct {
 
 // InstanceCounts counts the instances of a group.
 type InstanceCounts struct {
-	// Desired capacity of the group's auto scaling groups, or the number of instances found where there is none.
+	// Desired capacity of the group's auto scaling groups in instances, also where these count by
+	// weights, or the number of instances found where there is no group.
 	Desired int32 `json:"desired"`
 	// Ready instances get requests.
 	Ready int32 `json:"ready"`

@@ -99,7 +99,7 @@ func (s *scalers) read(ctx context.Context, key discovery.Key) {
 	case err != nil:
 		got.problem = "HorizontalPodAutoscaler " + key.String() + " cannot be read: " + err.Error()
 	case ok:
-		got.found = &shift.Autoscaler{Name: key.Name, Current: a.Current, Maximum: a.Maximum, Limited: a.Limited}
+		got.found = &shift.Autoscaler{Name: key.Name, Current: a.Current, Minimum: a.Minimum, Maximum: a.Maximum, Limited: a.Limited}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
