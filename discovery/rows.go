@@ -274,16 +274,6 @@ type ShiftState struct {
 	Status  *v1alpha1.TrafficShiftStatus
 }
 
-// Freeze is an order that nothing may move for the time of an incident. There
-// is at most one row.
-type Freeze struct {
-	Scope string
-	// Config is true if besides the steps of shifts all configuration but endpoints is frozen.
-	Config     bool
-	By, Reason string
-	Since      time.Time
-}
-
 // SourceStatus is a source's freshness.
 type SourceStatus struct {
 	// Name is the source's, for example "kubernetes/services" or "ec2/123456789012/ap-northeast-1".

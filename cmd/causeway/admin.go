@@ -70,6 +70,7 @@ func (s *serve) adminHandler() http.Handler {
 		writeJSON(w, viewShifts(s.catalog.Read(), r.URL.Query().Get("shift")))
 	})
 	mux.HandleFunc("POST /v1/shifts/command", s.shiftCommandHandler)
+	mux.HandleFunc("DELETE /v1/shifts/command", s.shiftWithdrawHandler)
 	mux.HandleFunc("POST /v1/freeze", s.freezeHandler)
 	mux.HandleFunc("GET /v1/rejections", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.store.Rejections()) })
 	mux.HandleFunc("GET /v1/explain/request", s.explainRequest)

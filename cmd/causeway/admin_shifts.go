@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -57,24 +58,42 @@ func (s *serve) shiftCommandHandler(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, struct{}{})
 }
 
+// shiftWithdrawHandler takes a command back that was not carried out yet.
+func (s *serve) shiftWithdrawHandler(w http.ResponseWriter, r *http.Request) {
+	key, err := shiftKey(r.URL.Query().Get("shift"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.shifts.Withdraw(key, r.URL.Query().Get("id"))
+	writeJSON(w, struct{}{})
+}
+
 // freezeHandler freezes or lifts a freeze, where there is no Kubernetes.
 func (s *serve) freezeHandler(w http.ResponseWriter, r *http.Request) {
 	if s.opts.config == "" {
 		http.Error(w, "this control plane keeps a freeze in Kubernetes, where the API server knows who may do this: give --kubeconfig or --context", http.StatusForbidden)
 		return
 	}
-	var f *discovery.Freeze
-	if r.URL.Query().Get("lift") == "" {
-		f = &discovery.Freeze{}
-		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand)).Decode(f); err != nil {
-			http.Error(w, "the freeze cannot be read: "+err.Error(), http.StatusBadRequest)
-			return
-		}
+	var request freezeRequest
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand)).Decode(&request); err != nil {
+		http.Error(w, "the freeze cannot be read: "+err.Error(), http.StatusBadRequest)
+		return
 	}
-	if err := s.shiftStore.SetFreeze(r.Context(), f); err != nil {
+	var refused error
+	after, err := s.shiftStore.ChangeFreeze(r.Context(), func(f *discovery.Freeze) (*discovery.Freeze, error) {
+		f, refused = request.change(f, time.Now())
+		return f, refused
+	})
+	switch {
+	case refused != nil:
+		http.Error(w, refused.Error(), http.StatusConflict)
+		return
+	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	s.log.Info("frozen or unfrozen by hand", "frozen", f != nil)
-	writeJSON(w, struct{}{})
+	s.log.Info("frozen or unfrozen by hand", "by", request.By, "lift", request.Lift, "owner", request.Owner, "config", request.Config,
+		"reason", request.Reason, "frozen", after != nil)
+	writeJSON(w, freezeAnswer{after})
 }

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -10,11 +14,96 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
+// freezeRequest is what somebody wants to be frozen or no longer frozen.
+type freezeRequest struct {
+	// By is who asks, and Formerly another name that an earlier release knew them by.
+	By       string `json:"by"`
+	Formerly string `json:"formerly,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	// Config freezes all configuration but endpoints too.
+	Config bool `json:"config,omitempty"`
+	// Lift ends a freeze: that of Owner, "" for one's own.
+	Lift  bool   `json:"lift,omitempty"`
+	Owner string `json:"owner,omitempty"`
+}
+
+// freezeAnswer is what is frozen then.
+type freezeAnswer struct {
+	Freeze *discovery.Freeze `json:"freeze,omitempty"`
+}
+
+// change returns what the request makes of a freeze, nil for none.
+func (r *freezeRequest) change(f *discovery.Freeze, now time.Time) (*discovery.Freeze, error) {
+	switch {
+	case r.By == "":
+		return nil, errors.New("a freeze has an owner: let causeway freeze or causeway unfreeze ask")
+	case !r.Lift:
+		scope := ""
+		if f != nil {
+			scope = f.Scope
+		}
+		return f.With(scope, discovery.FreezeOrder{Config: r.Config, By: r.By, Reason: r.Reason, Since: now}), nil
+	case r.Owner != "" && r.Owner != r.By && r.Reason == "":
+		return nil, fmt.Errorf("this is the freeze of %s: say why it is lifted, with --reason", r.Owner)
+	case f == nil:
+		return nil, nil //nolint:nilnil // nothing was frozen, and nothing is
+	}
+	owners := []string{r.Owner}
+	if r.Owner == "" {
+		owners = []string{r.By, r.Formerly}
+	}
+	lifted := false
+	for _, owner := range owners {
+		next, ok := f.Without(owner)
+		lifted = lifted || ok
+		if f = next; f == nil {
+			return nil, nil //nolint:nilnil // that was the last one
+		}
+	}
+	if !lifted {
+		who := r.By + " has"
+		if r.Owner != "" {
+			who = r.Owner + " has"
+		}
+		return nil, fmt.Errorf("%s frozen nothing, and this stays:\n%s\n%s", who, freezeText(f), remedyOf(f))
+	}
+	return f, nil
+}
+
+// remedyOf says how to lift what others have frozen.
+func remedyOf(f *discovery.Freeze) string {
+	return fmt.Sprintf("to lift another's: causeway unfreeze --owner %s --reason \"...\"", f.Orders[0].By)
+}
+
+// freezeSource is where freezes are kept: behind the admin API, or in a cluster.
+type freezeSource struct {
+	admin      adminFlag
+	kubernetes kubernetesFlag
+}
+
+func (s *freezeSource) add(c *cobra.Command) {
+	s.admin.add(c)
+	s.kubernetes.add(c)
+}
+
+// ask has the request carried out and returns what is frozen then.
+func (s *freezeSource) ask(ctx context.Context, r *freezeRequest) (*discovery.Freeze, error) {
+	r.By = actor()
+	if s.kubernetes.given() {
+		return s.kubernetes.freeze(ctx, r)
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("freeze: %w", err)
+	}
+	var out freezeAnswer
+	err = s.admin.send(ctx, http.MethodPost, "/v1/freeze", url.Values{}, body, &out)
+	return out.Freeze, err
+}
+
 func freezeCommand() *cobra.Command {
-	var admin adminFlag
-	var kubernetes kubernetesFlag
-	var config bool
-	var reason string
+	var source freezeSource
+	var r freezeRequest
 	c := &cobra.Command{
 		Use:   "freeze",
 		Short: "Stop all shifts where they are, for the time of an incident",
@@ -22,50 +111,53 @@ func freezeCommand() *cobra.Command {
 bad is taken back all the same.
 
 With --config nothing at all is pushed to proxies but endpoints: no edit of a
-route or a policy takes effect, no share changes, not even back.`,
+route or a policy takes effect, no share changes, not even back.
+
+A freeze has an owner: it lasts until the one who ordered it runs causeway
+unfreeze, whoever else freezes or unfreezes meanwhile.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f := &discovery.Freeze{Config: config, By: actor(), Reason: reason, Since: time.Now().UTC().Truncate(time.Second)}
-			var err error
-			if kubernetes.given() {
-				err = kubernetes.freeze(cmd.Context(), f)
-			} else {
-				err = admin.post(cmd.Context(), "/v1/freeze", url.Values{}, f)
-			}
+			f, err := source.ask(cmd.Context(), &r)
 			if err == nil {
 				fmt.Fprintln(cmd.OutOrStdout(), freezeText(f))
 			}
 			return err
 		},
 	}
-	c.Flags().BoolVar(&config, "config", false, "freeze all configuration but endpoints too")
-	c.Flags().StringVar(&reason, "reason", "", "why, for everyone who meets the freeze")
-	admin.add(c)
-	kubernetes.add(c)
+	c.Flags().BoolVar(&r.Config, "config", false, "freeze all configuration but endpoints too")
+	c.Flags().StringVar(&r.Reason, "reason", "", "why, for everyone who meets the freeze")
+	source.add(c)
 	return c
 }
 
 func unfreezeCommand() *cobra.Command {
-	var admin adminFlag
-	var kubernetes kubernetesFlag
+	var source freezeSource
+	r := freezeRequest{Lift: true}
 	c := &cobra.Command{
 		Use:   "unfreeze",
-		Short: "Let shifts and configuration go on after causeway freeze",
-		Args:  cobra.NoArgs,
+		Short: "Lift your causeway freeze; what others have frozen stays so",
+		Long: `Lift your causeway freeze. What others have frozen stays so, and is told; with
+--owner and --reason theirs is lifted instead.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if kubernetes.given() {
-				err = kubernetes.freeze(cmd.Context(), nil)
-			} else {
-				err = admin.post(cmd.Context(), "/v1/freeze", url.Values{"lift": {"true"}}, nil)
+			f, err := source.ask(cmd.Context(), &r)
+			if err != nil {
+				return err
 			}
-			if err == nil {
+			if f == nil {
 				fmt.Fprintln(cmd.OutOrStdout(), "nothing is frozen")
+				return nil
 			}
-			return err
+			whose := "yours is lifted"
+			if r.Owner != "" {
+				whose = "that of " + r.Owner + " is lifted"
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s; this stays:\n%s\n%s\n", whose, freezeText(f), remedyOf(f))
+			return nil
 		},
 	}
-	admin.add(c)
-	kubernetes.add(c)
+	c.Flags().StringVar(&r.Owner, "owner", "", "lift the freeze of this owner instead of your own; needs --reason")
+	c.Flags().StringVar(&r.Reason, "reason", "", "why another's freeze is lifted, for the log")
+	source.add(c)
 	return c
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -33,7 +34,8 @@ back where shifts are in Kubernetes, with your own rights there (docs/migration.
 	c.AddCommand(shiftStatusCommand(), shiftWatchCommand(), shiftPlanCommand(),
 		shiftActionCommand(v1alpha1.ActionPromote, "End the wait of the current step, or start a shift anew that was rolled back",
 			`End the wait of the current step, or start a shift anew that was rolled back.
-The guard must be content all the same.`),
+The guard must be content all the same: until it is, the promotion waits, and an
+edit of the steps or the guard makes it void. status.commandResult says so.`),
 		shiftActionCommand(v1alpha1.ActionPause, "Hold a shift at the share that it has", ""),
 		shiftActionCommand(v1alpha1.ActionResume, "Let a paused shift go on", ""),
 		shiftActionCommand(v1alpha1.ActionRollback, "Take the traffic back at once", ""))
@@ -224,27 +226,63 @@ const commandPatience = 15 * time.Second
 
 // await says what came of a command.
 func (s *shiftSource) await(cmd *cobra.Command, name string, command *v1alpha1.ShiftCommand) error {
-	end := time.Now().Add(commandPatience)
+	ctx := cmd.Context()
+	end := time.After(commandPatience)
 	for {
-		now, view, err := s.one(cmd.Context(), name)
+		now, view, err := s.one(ctx, name)
 		if err == nil && now.Status.Command == command.ID {
-			text := describeShift(now, view, time.Now(), 1)
-			if refused := refusalOf(now, command); refused != "" {
-				fmt.Fprint(cmd.OutOrStdout(), text)
-				return fmt.Errorf("%s %s was refused: %s", command.Action, name, refused)
-			}
-			fmt.Fprint(cmd.OutOrStdout(), text)
-			return nil
-		}
-		if time.Now().After(end) {
-			return errors.Join(err, fmt.Errorf("the command stands, but no leader has carried it out within %s: see causeway shift status %s", commandPatience, name))
+			return answer(cmd, now, view, command)
 		}
 		select {
-		case <-cmd.Context().Done():
-			return cmd.Context().Err()
+		case <-ctx.Done():
+		case <-end:
 		case <-time.After(200 * time.Millisecond):
+			continue
 		}
+		return errors.Join(err, s.giveUp(context.WithoutCancel(ctx), cmd, name, command))
 	}
+}
+
+// answer says what came of a command that was carried out or refused.
+func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *shiftView, command *v1alpha1.ShiftCommand) error {
+	out, name := cmd.OutOrStdout(), s.Namespace+"/"+s.Name
+	result := s.Status.CommandResult
+	if result == nil {
+		result = &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandDone} // an older leader says no more
+	}
+	switch result.Result {
+	case v1alpha1.CommandRefused, v1alpha1.CommandVoid:
+		fmt.Fprint(out, describeShift(s, view, time.Now(), 1))
+		return fmt.Errorf("%s %s was refused: %s", command.Action, name, result.Message)
+	case v1alpha1.CommandWaits:
+		fmt.Fprintf(out, "%s %s: noted, and it waits: %s\n", command.Action, name, result.Message)
+	case v1alpha1.CommandDone:
+		fmt.Fprintf(out, "%s %s: done\n", command.Action, name)
+	}
+	fmt.Fprint(out, describeShift(s, view, time.Now(), 1))
+	return nil
+}
+
+// giveUp takes a command back that nobody has carried out: it must not be carried out when
+// whoever gave it no longer looks.
+func (s *shiftSource) giveUp(ctx context.Context, cmd *cobra.Command, name string, command *v1alpha1.ShiftCommand) error {
+	key, err := shiftKey(name)
+	if err != nil {
+		return err
+	}
+	if s.kubernetes.given() {
+		err = s.kubernetes.withdraw(ctx, key, command)
+	} else {
+		err = s.admin.do(ctx, http.MethodDelete, "/v1/shifts/command", url.Values{"shift": {name}, "id": {command.ID}}, &struct{}{})
+	}
+	// It may have been carried out at the last moment.
+	if now, view, e := s.one(ctx, name); e == nil && now.Status.Command == command.ID {
+		return answer(cmd, now, view, command)
+	}
+	if err != nil {
+		return fmt.Errorf("no leader has answered the command, and it cannot be taken back: it counts for %s at most: %w", shift.CommandLife, err)
+	}
+	return fmt.Errorf("no leader has answered the command within %s: it was taken back, and nothing has changed: look with causeway shift status %s", commandPatience, name)
 }
 
 // actor is who gives a command, where no API server knows better.

@@ -19,7 +19,7 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 	st := &s.Status
 	fmt.Fprintf(&b, "%s/%s: Service %s, %s: %s at %s %%, step %s\n", s.Namespace, s.Name, s.Spec.ServiceRef.Name, direction(s), phaseOf(s), percentOf(s), stepOf(s))
 	if view != nil && view.Freeze != nil {
-		fmt.Fprintf(&b, "  %s\n", freezeText(view.Freeze))
+		fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(freezeText(view.Freeze), "\n", "\n  "))
 	}
 	target, source := "pods", "instances"
 	if s.Spec.Direction == v1alpha1.PodsToInstances {
@@ -218,16 +218,24 @@ func nextStep(s *v1alpha1.TrafficShift) string {
 	return text
 }
 
+// freezeText says what is frozen, with a line for each who ordered it.
 func freezeText(f *discovery.Freeze) string {
-	what := "all steps are frozen"
-	if f.Config {
-		what = "all steps and all configuration but endpoints are frozen"
+	orders := f.Orders
+	if len(orders) == 0 { // an older control plane answers
+		orders = []discovery.FreezeOrder{{Config: f.Config, By: f.By, Reason: f.Reason, Since: f.Since}}
 	}
-	text := fmt.Sprintf("%s by %s since %s", what, f.By, f.Since.Local().Format(time.DateTime))
-	if f.Reason != "" {
-		text += ": " + f.Reason
+	lines := make([]string, len(orders))
+	for i, o := range orders {
+		what := "all steps are frozen"
+		if o.Config {
+			what = "all steps and all configuration but endpoints are frozen"
+		}
+		lines[i] = fmt.Sprintf("%s by %s since %s", what, o.By, o.Since.Local().Format(time.DateTime))
+		if o.Reason != "" {
+			lines[i] += ": " + o.Reason
+		}
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 func shorten(s string, n int) string {
@@ -235,18 +243,4 @@ func shorten(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n-3], "") + "..."
-}
-
-// refusalOf returns why a command was not carried out, "" if it was.
-func refusalOf(s *v1alpha1.TrafficShift, c *v1alpha1.ShiftCommand) string {
-	for i := range s.Status.History {
-		if h := &s.Status.History[i]; h.Event == v1alpha1.EventCommand {
-			reason, _ := strings.CutPrefix(h.Reason, string(c.Action)+" refused: ")
-			if reason == h.Reason {
-				return ""
-			}
-			return reason
-		}
-	}
-	return ""
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -108,15 +110,14 @@ func (k *kubernetesFlag) command(ctx context.Context, key discovery.Key, c *v1al
 	if err != nil {
 		return err
 	}
-	typed, err := clientkubernetes.NewForConfig(config)
+	who, now, err := whoAmI(ctx, config)
 	if err != nil {
-		return fmt.Errorf("--kubeconfig: %w", err)
+		return err
 	}
-	who, err := typed.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("who am I: %w", err)
+	c.Actor = who
+	if !now.IsZero() {
+		c.Time = now // a command counts for minutes, and the clock here may be wrong by more
 	}
-	c.Actor = who.Status.UserInfo.Username
 	text, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("command: %w", err)
@@ -131,15 +132,55 @@ func (k *kubernetesFlag) command(ctx context.Context, key discovery.Key, c *v1al
 	return nil
 }
 
-// freeze records or lifts (nil) a freeze.
-func (k *kubernetesFlag) freeze(ctx context.Context, f *discovery.Freeze) error {
-	config, err := k.config()
+// withdraw takes a command off a shift, if it is still the one there.
+func (k *kubernetesFlag) withdraw(ctx context.Context, key discovery.Key, c *v1alpha1.ShiftCommand) error {
+	client, _, err := k.shiftsOf(key.Namespace)
 	if err != nil {
 		return err
+	}
+	text, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	path := "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.CommandAnnotation, "/", "~1")
+	patch, err := json.Marshal([]map[string]string{{"op": "test", "path": path, "value": string(text)}, {"op": "remove", "path": path}})
+	if err != nil {
+		return fmt.Errorf("command: %w", err)
+	}
+	if _, err := client.Patch(ctx, key.Name, types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "causeway-cli"}); err != nil {
+		return fmt.Errorf("take %s %s back: %w", c.Action, key, err)
+	}
+	return nil
+}
+
+// whoAmI returns the name that the API server knows the user by, and what time it is there,
+// zero if it does not say.
+func whoAmI(ctx context.Context, config *rest.Config) (string, metav1.Time, error) {
+	typed, err := clientkubernetes.NewForConfig(config)
+	if err != nil {
+		return "", metav1.Time{}, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	who, err := typed.AuthenticationV1().SelfSubjectReviews().Create(ctx, &authenticationv1.SelfSubjectReview{}, metav1.CreateOptions{})
+	if err != nil {
+		return "", metav1.Time{}, fmt.Errorf("who am I: %w", err)
+	}
+	return who.Status.UserInfo.Username, who.CreationTimestamp, nil
+}
+
+// freeze changes what is frozen, on behalf of who asks, and returns what is then. Earlier
+// releases knew the owner by the name of the host's user: that is the same person's.
+func (k *kubernetesFlag) freeze(ctx context.Context, r *freezeRequest) (*discovery.Freeze, error) {
+	config, err := k.config()
+	if err != nil {
+		return nil, err
 	}
 	store, err := kubernetes.NewClient(config, k.namespace, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return store.SetFreeze(ctx, f)
+	r.Formerly = r.By
+	if r.By, _, err = whoAmI(ctx, config); err != nil {
+		return nil, err
+	}
+	return store.ChangeFreeze(ctx, func(f *discovery.Freeze) (*discovery.Freeze, error) { return r.change(f, time.Now()) })
 }

@@ -48,16 +48,33 @@ func TestDescribeShift(t *testing.T) {
 	require.Contains(t, describeShift(s, nil, start, 0), "causeway shift promote web/php-web")
 }
 
-// A refused command is told apart from one that was carried out.
-func TestRefusedCommand(t *testing.T) {
+// A command that was refused, that waits, and that was carried out are told apart.
+func TestAnswerOfACommand(t *testing.T) {
 	t.Parallel()
-	s := &v1alpha1.TrafficShift{}
-	c := &v1alpha1.ShiftCommand{Action: v1alpha1.ActionPromote}
-	require.Empty(t, refusalOf(s, c))
-	s.Status.History = []v1alpha1.ShiftHistory{{Event: v1alpha1.EventCommand, Reason: "promote refused: the guard fails"}}
-	require.Equal(t, "the guard fails", refusalOf(s, c))
-	s.Status.History[0].Reason = "promote: half of it is good"
-	require.Empty(t, refusalOf(s, c))
+	for _, c := range []struct {
+		result *v1alpha1.ShiftCommandResult
+		out    string
+		err    string
+	}{
+		{result: nil, out: "promote web/php: done\n"},
+		{result: &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandDone}, out: "promote web/php: done\n"},
+		{result: &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandWaits, Message: "the guard: few requests"}, out: "promote web/php: noted, and it waits: the guard: few requests\n"},
+		{result: &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandRefused, Message: "the guard fails"}, err: "promote web/php was refused: the guard fails"},
+	} {
+		s := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php"}}
+		s.Spec.Steps = []v1alpha1.ShiftStep{{Percent: "100"}}
+		s.Status.CommandResult = c.result
+		var out bytes.Buffer
+		cmd := shiftCommand()
+		cmd.SetOut(&out)
+		err := answer(cmd, s, nil, &v1alpha1.ShiftCommand{Action: v1alpha1.ActionPromote})
+		if c.err != "" {
+			require.EqualError(t, err, c.err)
+			continue
+		}
+		require.NoError(t, err)
+		require.Contains(t, out.String(), c.out)
+	}
 }
 
 // A plan of a file needs no control plane.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
@@ -23,33 +22,42 @@ const (
 	freezeKey  = "freeze"
 )
 
-// freezeRecord is a freeze, as JSON in the ConfigMap.
-type freezeRecord struct {
-	Config bool      `json:"config"`
-	By     string    `json:"by"`
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
+// ChangeFreeze records what a change makes of the freeze, nil for none.
+func (s *Shifts) ChangeFreeze(ctx context.Context, change func(*discovery.Freeze) (*discovery.Freeze, error)) (*discovery.Freeze, error) {
+	return s.client.ChangeFreeze(ctx, change)
 }
 
-// SetFreeze records a freeze, or lifts it (nil).
-func (s *Shifts) SetFreeze(ctx context.Context, f *discovery.Freeze) error {
-	return s.client.SetFreeze(ctx, f)
-}
-
-// SetFreeze records a freeze, or lifts it (nil). Every replica follows.
-func (c *Client) SetFreeze(ctx context.Context, f *discovery.Freeze) error {
-	var text []byte
-	if f != nil {
-		var err error
-		if text, err = json.Marshal(freezeRecord{f.Config, f.By, f.Reason, f.Since.UTC().Truncate(time.Second)}); err != nil {
-			return fmt.Errorf("freeze: %w", err)
+// ChangeFreeze records what a change makes of the freeze, nil for none, and returns it. Every
+// replica follows. The change is asked again if somebody else was faster; its error changes nothing.
+func (c *Client) ChangeFreeze(ctx context.Context, change func(*discovery.Freeze) (*discovery.Freeze, error)) (*discovery.Freeze, error) {
+	var after *discovery.Freeze
+	var refused error
+	err := c.Records(freezeName).Change(ctx, func(records map[string][]byte) {
+		if after, refused = change(c.freezeOf(records)); refused != nil {
+			return
 		}
-	}
-	return c.Records(freezeName).Change(ctx, func(records map[string][]byte) {
 		delete(records, freezeKey)
-		if text != nil {
+		if after == nil {
+			return
+		}
+		var text []byte
+		if text, refused = json.Marshal(after.Record()); refused == nil {
 			records[freezeKey] = text
 		}
+	})
+	switch {
+	case refused != nil:
+		return nil, refused
+	case err != nil:
+		return nil, fmt.Errorf("freeze: %w", err)
+	}
+	return after, nil
+}
+
+// freezeOf returns the freeze that a ConfigMap's data holds, nil for none.
+func (c *Client) freezeOf(records map[string][]byte) *discovery.Freeze {
+	return freezeIn(&corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: freezeName}, BinaryData: records,
 	})
 }
 
@@ -76,15 +84,11 @@ func freezeIn(m *corev1.ConfigMap) *discovery.Freeze {
 	if !ok {
 		return nil
 	}
-	var rec freezeRecord
+	var rec *discovery.FreezeRecord
 	if err := json.Unmarshal(text, &rec); err != nil {
-		return &discovery.Freeze{
-			Scope: ScopeFreeze, Config: true, By: "causeway", Since: m.CreationTimestamp.UTC(),
-			Reason: fmt.Sprintf("the record of a freeze in ConfigMap %s/%s cannot be read (%v); if nothing is to be frozen: causeway unfreeze",
-				m.Namespace, m.Name, err),
-		}
+		return discovery.UnreadableFreeze(ScopeFreeze, fmt.Sprintf("the record of a freeze in ConfigMap %s/%s", m.Namespace, m.Name), err, m.CreationTimestamp.Time)
 	}
-	return &discovery.Freeze{Scope: ScopeFreeze, Config: rec.Config, By: rec.By, Reason: rec.Reason, Since: rec.Since}
+	return rec.Freeze(ScopeFreeze)
 }
 
 // Freeze returns the freeze that is recorded, nil for none.
@@ -93,7 +97,5 @@ func (c *Client) Freeze(ctx context.Context) (*discovery.Freeze, error) {
 	if err != nil {
 		return nil, err
 	}
-	return freezeIn(&corev1.ConfigMap{
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.Namespace, Name: freezeName}, BinaryData: records,
-	}), nil
+	return c.freezeOf(records), nil
 }

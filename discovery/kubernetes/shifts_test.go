@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -290,7 +291,7 @@ func TestFreeze(t *testing.T) {
 		for _, r := range []*replica{one, two} {
 			harness.Eventually(t, 20*time.Second, "every replica has heard", func() error {
 				got, ok := catalog.Freezes.Get(r.catalog.Read(), catalog.FreezeID)
-				if ok != (want != nil) || ok && *got != *want {
+				if ok != (want != nil) || ok && !assert.ObjectsAreEqual(want, got) {
 					return fmt.Errorf("%+v", got)
 				}
 				return nil
@@ -298,9 +299,19 @@ func TestFreeze(t *testing.T) {
 		}
 	}
 	frozen(nil)
-	f := discovery.Freeze{Config: true, By: "sre", Reason: "an incident", Since: time.Unix(1_800_000_000, 5).UTC()}
-	require.NoError(t, one.SetFreeze(t.Context(), &f))
-	f.Scope, f.Since = ScopeFreeze, time.Unix(1_800_000_000, 0).UTC()
+	order := discovery.FreezeOrder{Config: true, By: "sre", Reason: "an incident", Since: time.Unix(1_800_000_000, 5).UTC()}
+	freeze := func(r *replica, o discovery.FreezeOrder) {
+		t.Helper()
+		_, err := r.ChangeFreeze(t.Context(), func(f *discovery.Freeze) (*discovery.Freeze, error) { return f.With(ScopeFreeze, o), nil })
+		require.NoError(t, err)
+	}
+	lift := func(r *replica, owner string) {
+		t.Helper()
+		_, err := r.ChangeFreeze(t.Context(), func(f *discovery.Freeze) (*discovery.Freeze, error) { f, _ = f.Without(owner); return f, nil })
+		require.NoError(t, err)
+	}
+	freeze(one, order)
+	f := *(*discovery.Freeze)(nil).With(ScopeFreeze, order)
 	frozen(&f)
 
 	late := newReplica(t, kube, nil)
@@ -308,9 +319,19 @@ func TestFreeze(t *testing.T) {
 	require.True(t, ok, "known before a replica is ready")
 	require.Equal(t, f, *got)
 
-	require.NoError(t, two.SetFreeze(t.Context(), nil))
+	// Another owner's freeze, which is of less, lifts nothing, and stays when the first is lifted.
+	other := discovery.FreezeOrder{By: "dba", Since: time.Unix(1_800_000_060, 0).UTC()}
+	freeze(two, other)
+	frozen(f.With(ScopeFreeze, other))
+	lift(one, "sre")
+	frozen((*discovery.Freeze)(nil).With(ScopeFreeze, other))
+	lift(two, "dba")
 	frozen(nil)
-	require.NoError(t, two.SetFreeze(t.Context(), nil), "nothing to lift")
+	lift(two, "dba") // nothing to lift
+
+	refused := errors.New("no")
+	_, err := one.ChangeFreeze(t.Context(), func(*discovery.Freeze) (*discovery.Freeze, error) { return nil, refused })
+	require.ErrorIs(t, err, refused)
 
 	m, err := kube.Client(t).CoreV1().ConfigMaps("causeway-system").Get(t.Context(), freezeName, metav1.GetOptions{})
 	require.NoError(t, err)

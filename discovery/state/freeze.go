@@ -11,27 +11,19 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
-// freezeRecord is the format on disk of a freeze, null for none.
-type freezeRecord struct {
-	Config bool      `json:"config"`
-	By     string    `json:"by"`
-	Reason string    `json:"reason"`
-	Since  time.Time `json:"since"`
-}
-
-// SetFreeze records a freeze, or lifts it (nil). It returns when that is on the disk.
-func (s *Shifts) SetFreeze(_ context.Context, f *discovery.Freeze) error {
+// ChangeFreeze records what a change makes of the freeze, nil for none, and returns it once that
+// is on the disk. An error of the change changes nothing.
+func (s *Shifts) ChangeFreeze(_ context.Context, change func(*discovery.Freeze) (*discovery.Freeze, error)) (*discovery.Freeze, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var row *discovery.Freeze
-	var rec *freezeRecord
-	if f != nil {
-		rec = &freezeRecord{f.Config, f.By, f.Reason, f.Since.UTC().Truncate(time.Second)}
-		row = rec.row()
+	row, _ := catalog.Freezes.Get(s.cat.Read(), catalog.FreezeID)
+	row, err := change(row)
+	if err != nil {
+		return nil, err
 	}
 	if s.dir != nil {
-		if err := s.dir.write(freezeFile, rec); err != nil {
-			return fmt.Errorf("freeze: %w", err)
+		if err := s.dir.write(freezeFile, row.Record()); err != nil {
+			return nil, fmt.Errorf("freeze: %w", err)
 		}
 	}
 	s.write(func(tx *catalog.Tx) {
@@ -39,13 +31,11 @@ func (s *Shifts) SetFreeze(_ context.Context, f *discovery.Freeze) error {
 			catalog.Freezes.Delete(tx, catalog.FreezeID)
 			return
 		}
-		catalog.Freezes.Put(tx, row)
+		own := *row
+		own.Scope = Scope
+		catalog.Freezes.Put(tx, &own)
 	})
-	return nil
-}
-
-func (rec *freezeRecord) row() *discovery.Freeze {
-	return &discovery.Freeze{Scope: Scope, Config: rec.Config, By: rec.By, Reason: rec.Reason, Since: rec.Since}
+	return row, nil
 }
 
 // readFreeze returns the freeze that is stored, nil for none. The generation
@@ -56,19 +46,14 @@ func (s *Shifts) readFreeze() (*discovery.Freeze, error) {
 	s.dir.mu.Lock()
 	defer s.dir.mu.Unlock()
 	path := s.dir.file(freezeFile)
-	rec, raw, err := load[*freezeRecord](path, freezeFile)
+	rec, raw, err := load[*discovery.FreezeRecord](path, freezeFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
-		return &discovery.Freeze{
-			Scope: Scope, Config: true, By: "causeway", Since: time.Now().UTC().Truncate(time.Second),
-			Reason: fmt.Sprintf("the record of a freeze cannot be read (%v); if nothing is to be frozen: causeway unfreeze", err),
-		}, fmt.Errorf("everything is frozen until causeway unfreeze: %w", err)
+		return discovery.UnreadableFreeze(Scope, "the record of a freeze", err, time.Time{}),
+			fmt.Errorf("everything is frozen until causeway unfreeze --owner causeway: %w", err)
 	}
 	s.dir.written[freezeFile] = raw
-	if rec == nil {
-		return nil, nil
-	}
-	return rec.row(), nil
+	return rec.Freeze(Scope), nil
 }

@@ -288,7 +288,7 @@ func TestShiftsOnAFullDisk(t *testing.T) {
 	}
 	require.ErrorIs(t, full(func() error { return r.move(php, "50") }), syscall.EFBIG)
 	require.Equal(t, before, r.state(php))
-	require.ErrorIs(t, full(func() error { return r.SetFreeze(t.Context(), &discovery.Freeze{By: "sre"}) }), syscall.EFBIG)
+	require.ErrorIs(t, full(func() error { return freeze(t, r.Shifts, discovery.FreezeOrder{By: "sre"}) }), syscall.EFBIG)
 	_, frozen := catalog.Freezes.Get(r.cat.Read(), catalog.FreezeID)
 	require.False(t, frozen)
 	home := discovery.Home{Key: web, Platform: discovery.Pods, Because: "a shift"}
@@ -403,14 +403,19 @@ func TestFreezeSurvives(t *testing.T) {
 		r = startShifts(t, path)
 	}
 	require.Nil(t, frozen())
-	require.NoError(t, r.SetFreeze(t.Context(), nil))
-	f := discovery.Freeze{Config: true, By: "sre", Reason: "an incident", Since: time.Unix(1_800_000_000, 7)}
-	require.NoError(t, r.SetFreeze(t.Context(), &f))
-	want := f
-	want.Scope, want.Since = Scope, time.Unix(1_800_000_000, 0).UTC()
-	require.Equal(t, &want, frozen())
+	require.NoError(t, unfreeze(t, r.Shifts, "sre"))
+	order := discovery.FreezeOrder{Config: true, By: "sre", Reason: "an incident", Since: time.Unix(1_800_000_000, 7)}
+	require.NoError(t, freeze(t, r.Shifts, order))
+	want := (*discovery.Freeze)(nil).With(Scope, order)
+	require.Equal(t, want, frozen())
 	restart()
-	require.Equal(t, &want, frozen())
+	require.Equal(t, want, frozen())
+	other := discovery.FreezeOrder{By: "dba", Since: time.Unix(1_800_000_060, 0)}
+	require.NoError(t, freeze(t, r.Shifts, other))
+	restart()
+	require.Equal(t, want.With(Scope, other), frozen(), "the second one lifts nothing")
+	require.NoError(t, unfreeze(t, r.Shifts, "dba"))
+	require.Equal(t, want, frozen())
 
 	// The generation before says that nothing is frozen, which counts for nothing.
 	name := filepath.Join(path, freezeFile+extension)
@@ -427,9 +432,29 @@ func TestFreezeSurvives(t *testing.T) {
 		require.Contains(t, row.Reason, name)
 	}
 	r.stop()
-	require.NoError(t, r.SetFreeze(t.Context(), nil))
+	require.NoError(t, unfreeze(t, r.Shifts, "sre"))
 	restart()
 	require.Nil(t, frozen())
+
+	// What a release of before there were owners has stored.
+	order.Since = want.Since
+	require.NoError(t, r.dir.write(freezeFile, order))
+	restart()
+	require.Equal(t, want, frozen())
+	require.NoError(t, unfreeze(t, r.Shifts, "sre"))
+	require.Nil(t, frozen())
+}
+
+func freeze(t *testing.T, s *Shifts, o discovery.FreezeOrder) error {
+	t.Helper()
+	_, err := s.ChangeFreeze(t.Context(), func(f *discovery.Freeze) (*discovery.Freeze, error) { return f.With(Scope, o), nil })
+	return err
+}
+
+func unfreeze(t *testing.T, s *Shifts, owner string) error {
+	t.Helper()
+	_, err := s.ChangeFreeze(t.Context(), func(f *discovery.Freeze) (*discovery.Freeze, error) { f, _ = f.Without(owner); return f, nil })
+	return err
 }
 
 // A home that a shift records is on the disk when the call returns, whatever

@@ -87,6 +87,9 @@ type machine struct {
 	// it was meant for what was there before.
 	anew bool
 
+	// promotion is what was just promoted, nil for nothing.
+	promotion *promotion
+
 	// blockers keep the shift from going on; the first is the most important one.
 	blockers []blocker
 	notices  []Notice
@@ -136,6 +139,7 @@ func (m *machine) goOn() {
 	m.obey()
 	m.judge()
 	m.block()
+	m.answerPromotion()
 	if len(m.blockers) > 0 {
 		return
 	}
@@ -161,7 +165,8 @@ func (m *machine) followPin() {
 		from, _ := ParsePercent(m.s.PinnedFrom)
 		m.s.PinnedFrom = ""
 		// The step begins anew, and an approval is of what its hold has shown.
-		m.s.Approved, m.s.StepStarted, m.anew = nil, stamp(m.now), true
+		m.void("a pin held the share meanwhile, and the step begins anew")
+		m.s.StepStarted, m.anew = stamp(m.now), true
 		m.move(min(m.share, from), v1alpha1.EventStep, actorSpec, "the pin is gone", false)
 	}
 }
@@ -190,6 +195,7 @@ func (m *machine) judge() {
 
 // takeBack returns all traffic at once.
 func (m *machine) takeBack(actor, reason string) {
+	m.void("the traffic was taken back")
 	m.s.Step, m.s.Approved, m.s.RolledBack, m.s.StepStarted = -1, nil, true, stamp(m.now)
 	m.mirror(nil)
 	m.move(0, v1alpha1.EventRollBack, actor, reason, true)
@@ -211,7 +217,8 @@ func (m *machine) stepBack(reason string) {
 	case m.justSteppedBack():
 		m.wait(reasonGuardFailed, fmt.Sprintf("the guard fails; it is asked again at %s, a window after the step down: %s", clockText(m.s.StepStarted.Add(m.window)), reason))
 	default:
-		m.s.Step, m.s.Approved, m.s.StepStarted = int32(to), nil, stamp(m.now)
+		m.void("the guard failed, and it was taken a step back")
+		m.s.Step, m.s.StepStarted = int32(to), stamp(m.now)
 		m.mirror(m.steps[to].shadow)
 		m.move(m.steps[to].share, v1alpha1.EventRollBack, actorGuard, reason, true)
 		m.wait(reasonGuardFailed, "the guard failed: "+reason)
@@ -237,6 +244,11 @@ func (m *machine) begin(number int32) {
 	if m.s.Step < 0 {
 		m.s.SourceInstances = int32(m.in.InstancesInService)
 	}
+	if r := m.s.CommandResult; r != nil && r.Result == v1alpha1.CommandWaits {
+		done := *r
+		done.Result, done.Message = v1alpha1.CommandDone, ""
+		m.s.CommandResult = &done
+	}
 	st := &m.steps[number]
 	m.s.Step, m.s.Approved, m.s.StepStarted = number, nil, stamp(m.now)
 	m.mirror(st.shadow)
@@ -258,6 +270,7 @@ func (m *machine) complete() {
 // stayCompleted keeps what is over as it is. A pin still counts, and while it keeps traffic from home
 // the object is not let go: its deletion ends the pin, which leave has to tell of.
 func (m *machine) stayCompleted() {
+	m.obey()
 	atHome := m.share == Whole
 	switch {
 	case m.pinned && m.share != m.pin:
@@ -275,6 +288,7 @@ func (m *machine) leave() {
 	if m.s.Phase == v1alpha1.ShiftCompleted || m.in.TargetIsHome {
 		home, platform = Whole, m.in.Target
 	}
+	m.obey()
 	// A shift that has not begun has 0 % of nothing: all traffic is at home, wherever that is.
 	begun := m.share > 0 || m.s.Step >= 0 || m.s.RolledBack || m.s.PinnedFrom != ""
 	switch {

@@ -6,6 +6,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -30,8 +34,12 @@ func readCommand(o *v1alpha1.TrafficShift) (*v1alpha1.ShiftCommand, error) {
 	return c, nil
 }
 
-// obey carries out a command that was not carried out yet, or says why not. Its
-// id is written together with what it has changed.
+// CommandLife is for how long after it was given a command may be carried out. What somebody
+// wanted minutes ago is of what they saw then.
+const CommandLife = 2 * time.Minute
+
+// obey carries out a command that was not carried out yet, or says why not: there is no
+// phase in which one stands. Its id is written together with what it has changed.
 func (m *machine) obey() {
 	c, err := readCommand(m.in.Object)
 	if c == nil || c.ID == m.s.Command {
@@ -43,9 +51,13 @@ func (m *machine) obey() {
 	if err != nil {
 		refusal = err.Error()
 	} else {
-		refusal = m.refusal(c)
+		refusal = cmp.Or(m.outdated(c), m.refusal(c))
+	}
+	m.s.CommandResult = &v1alpha1.ShiftCommandResult{
+		Action: c.Action, Actor: actor, Time: metav1.Time{Time: m.now.UTC().Truncate(time.Second)}, Result: v1alpha1.CommandDone,
 	}
 	if refusal != "" {
+		m.s.CommandResult.Result, m.s.CommandResult.Message = v1alpha1.CommandRefused, refusal
 		m.move(m.share, v1alpha1.EventCommand, actor, fmt.Sprintf("%s refused: %s", c.Action, refusal), true)
 		return
 	}
@@ -70,13 +82,76 @@ func (m *machine) obey() {
 			return
 		}
 		step := m.s.Step
-		m.s.Approved = &step
+		m.s.Approved, m.promotion = &step, &promotion{actor, reason}
+		return
 	}
 	m.move(m.share, v1alpha1.EventCommand, actor, reason, false)
 }
 
+// promotion is one that was just given: what it waits for is known later.
+type promotion struct{ actor, reason string }
+
+// answerPromotion says of a promotion that was just given whether the next step begins, or
+// what it waits for.
+func (m *machine) answerPromotion() {
+	if m.promotion == nil {
+		return
+	}
+	reason := m.promotion.reason
+	if len(m.blockers) > 0 {
+		texts := make([]string, len(m.blockers))
+		for i, b := range m.blockers {
+			texts[i] = b.text
+		}
+		waits := strings.Join(texts, "; ")
+		m.s.CommandResult.Result, m.s.CommandResult.Message = v1alpha1.CommandWaits, waits
+		reason += "; it waits for this: " + waits
+	}
+	m.move(m.share, v1alpha1.EventCommand, m.promotion.actor, reason, false)
+}
+
+// void takes back an approval that was given for what is no longer so, and says it: who gave it
+// must look again.
+func (m *machine) void(why string) {
+	if m.s.Approved == nil {
+		return
+	}
+	step := *m.s.Approved
+	m.s.Approved = nil
+	if r := m.s.CommandResult; r != nil && r.Result == v1alpha1.CommandWaits {
+		next := *r
+		next.Result, next.Message = v1alpha1.CommandVoid, why
+		m.s.CommandResult = &next
+	}
+	m.move(m.share, v1alpha1.EventCommand, actorSpec,
+		fmt.Sprintf("the promotion of %s is void: %s; look again, and promote it anew: causeway shift promote %s", stepText(step), why, m.name()), true)
+}
+
+// outdated says that a command is not of now, "" if it is.
+func (m *machine) outdated(c *v1alpha1.ShiftCommand) string {
+	if c.Time.IsZero() {
+		return "it does not say when it was given: send it with `causeway shift`"
+	}
+	switch age := m.now.Sub(c.Time.Time); {
+	case age > CommandLife:
+		return fmt.Sprintf("it was given at %s and counted until %s, and nobody could carry it out by then: look again and send it anew",
+			clockText(c.Time.Time), clockText(c.Time.Add(CommandLife)))
+	case age < -CommandLife:
+		return fmt.Sprintf("it says that it was given at %s, and now it is %s: set the clock right where it comes from, and send it again",
+			clockText(c.Time.Time), clockText(m.now))
+	}
+	return ""
+}
+
 // refusal says why a command cannot be carried out, "" if it can.
 func (m *machine) refusal(c *v1alpha1.ShiftCommand) string {
+	switch {
+	case m.in.Deleting:
+		return "the TrafficShift is being deleted"
+	case m.s.Phase == v1alpha1.ShiftCompleted:
+		return fmt.Sprintf("the shift is complete, and the %s are the home of the Service: to go back, set spec.direction to %s",
+			m.in.Target, opposite(m.s.Direction))
+	}
 	switch c.Action {
 	case v1alpha1.ActionPause:
 		if m.s.Paused {
@@ -140,6 +215,13 @@ func (m *machine) promotionRefusal(c *v1alpha1.ShiftCommand) string {
 		return "the last step is under way, and the shift stays there"
 	}
 	return ""
+}
+
+func opposite(d v1alpha1.ShiftDirection) v1alpha1.ShiftDirection {
+	if d == v1alpha1.PodsToInstances {
+		return v1alpha1.InstancesToPods
+	}
+	return v1alpha1.PodsToInstances
 }
 
 func stepText(position int32) string {

@@ -111,7 +111,9 @@ func (m *machine) edits() {
 	digest := digestOf(m.spec)
 	// A generation that has not changed means that another release digests otherwise.
 	if m.s.SpecDigest != "" && m.s.SpecDigest != digest && (o.Generation == 0 || o.Generation != m.s.ObservedGeneration) {
-		m.s.Approved = nil
+		if !m.in.Deleting {
+			m.void("the spec was edited")
+		}
 		if m.s.RolledBack && !m.in.Deleting {
 			m.restart(m.share, actorSpec, "the spec changed, so the shift begins anew")
 		}
@@ -206,7 +208,8 @@ func (m *machine) locate() {
 			// Shadows load the target: they begin as any step does.
 			m.s.Step = -1
 		}
-		m.s.Approved, m.s.StepStarted, m.anew = nil, stamp(m.now), true
+		m.void("the steps were edited, and another one is under way")
+		m.s.StepStarted, m.anew = stamp(m.now), true
 		m.mirror(nil)
 	}
 	m.copied()
@@ -220,7 +223,8 @@ func (m *machine) copied() {
 		return
 	}
 	m.mirror(nil)
-	m.s.Approved, m.s.StepStarted, m.anew = nil, stamp(m.now), true
+	m.void("what is copied was edited, and the shadow begins anew")
+	m.s.StepStarted, m.anew = stamp(m.now), true
 	for i >= 0 && m.steps[i].share == m.share && m.steps[i].shadow != nil {
 		i--
 	}

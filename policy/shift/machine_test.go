@@ -57,7 +57,7 @@ func (l *lab) at(phase v1alpha1.ShiftPhase, step int32, percent v1alpha1.Percent
 // command says something, and the machine hears it.
 func (l *lab) command(id string, action v1alpha1.ShiftAction, step *int32) Output {
 	l.t.Helper()
-	text, err := json.Marshal(v1alpha1.ShiftCommand{ID: id, Action: action, Step: step, Actor: "ada", Reason: "INC-7"})
+	text, err := json.Marshal(v1alpha1.ShiftCommand{ID: id, Action: action, Step: step, Actor: "ada", Reason: "INC-7", Time: metav1.NewTime(l.now)})
 	require.NoError(l.t, err)
 	l.in.Object.Annotations = map[string]string{v1alpha1.CommandAnnotation: string(text)}
 	return l.after(time.Second)
@@ -368,7 +368,7 @@ func TestPromotionMeetsAnEdit(t *testing.T) {
 			l.edit(c.change)
 			l.command("1", v1alpha1.ActionPromote, c.step)
 			l.at(v1alpha1.ShiftShifting, c.at, "1")
-			require.Equal(t, c.want, l.status().History[0].Reason)
+			require.Contains(t, l.status().History[0].Reason, c.want)
 		})
 	}
 }

@@ -431,7 +431,8 @@ type ShiftCapacity struct {
 	// +kubebuilder:validation:Maximum=100
 	KeepSourcePercent *int32 `json:"keepSourcePercent,omitempty"`
 	// HorizontalPodAutoscaler names the one that scales the pods. A step waits
-	// while it is at its maximum. Default: that of the Service's name, if there is one.
+	// while it is at its maximum, unless the ready pods suffice by
+	// MaxRequestsPerSecondPerPod or its number is fixed. Default: that of the Service's name, if there is one.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
@@ -571,9 +572,12 @@ type TrafficShiftStatus struct {
 	// SourceInstances is how many instances were in service when the shift began.
 	// +optional
 	SourceInstances int32 `json:"sourceInstances,omitempty"`
-	// Command is the id of the last command that was carried out.
+	// Command is the id of the last command that was carried out or refused.
 	// +optional
 	Command string `json:"command,omitempty"`
+	// CommandResult says what came of it.
+	// +optional
+	CommandResult *ShiftCommandResult `json:"commandResult,omitempty"`
 	// Paused by a command, unlike spec.paused.
 	// +optional
 	Paused bool `json:"paused,omitempty"`
@@ -716,8 +720,38 @@ type ShiftHistory struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// ShiftCommandResult says what came of a command.
+type ShiftCommandResult struct {
+	// Action is the command's: promote, pause, resume or rollback.
+	// +optional
+	Action ShiftAction `json:"action,omitempty"`
+	// Actor is who gave it.
+	// +optional
+	Actor string `json:"actor,omitempty"`
+	// Time at which it was answered.
+	// +optional
+	Time metav1.Time `json:"time,omitempty"`
+	// Result is Done, Refused, Waits for a promotion whose step does not end yet, or Void for
+	// one that waited until an edit or a way back took away what it was given for.
+	Result ShiftCommandOutcome `json:"result"`
+	// Message says why it was refused, what it waits for, or what made it void.
+	// +optional
+	Message string `json:"message,omitempty"`
+}
+
+// ShiftCommandOutcome is what came of a command.
+type ShiftCommandOutcome string
+
+// What came of a command.
+const (
+	CommandDone    ShiftCommandOutcome = "Done"
+	CommandRefused ShiftCommandOutcome = "Refused"
+	CommandWaits   ShiftCommandOutcome = "Waits"
+	CommandVoid    ShiftCommandOutcome = "Void"
+)
+
 // ShiftCommand is what a person wants of a shift, in the annotation
-// CommandAnnotation. It is carried out once.
+// CommandAnnotation. It is carried out or refused once, and within two minutes of Time.
 //
 // +kubebuilder:object:generate=false
 type ShiftCommand struct {

@@ -139,15 +139,16 @@ func (r *Runner) notice(now time.Time) {
 func (r *Runner) command(key discovery.Key, object *v1alpha1.TrafficShift) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c, ok := r.commands[key]
-	if !ok {
-		return
+	waiting := r.commands[key]
+	if len(waiting) > 0 && waiting[0].ID == object.Status.Command {
+		waiting = waiting[1:]
+		r.commands[key] = waiting
 	}
-	if c.ID == object.Status.Command {
+	if len(waiting) == 0 {
 		delete(r.commands, key)
 		return
 	}
-	text, err := json.Marshal(c)
+	text, err := json.Marshal(waiting[0])
 	if err != nil {
 		return // it was decoded from JSON
 	}
@@ -178,7 +179,7 @@ func accepted(reader catalog.Reader, object *v1alpha1.TrafficShift) (ok bool, pr
 }
 
 func frozenBy(f *discovery.Freeze) string {
-	text := fmt.Sprintf("frozen by %s since %s", f.By, f.Since.UTC().Format(time.RFC3339))
+	text := fmt.Sprintf("%s since %s", f.By, f.Since.UTC().Format(time.RFC3339))
 	if f.Reason != "" {
 		text += ": " + f.Reason
 	}
@@ -235,8 +236,11 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 			o.Shadow = &outcome.Pairs{}
 		}
 	}
-	if model.Shift != nil {
+	switch {
+	case model.Shift != nil:
 		o.SharePods = model.Shift.Pods
+	case model.Home == discovery.Pods: // it is over, or not in charge: all traffic is at home
+		o.SharePods = policy.ShareTotal
 	}
 	for i := range model.Ports {
 		p := &model.Ports[i]
@@ -291,6 +295,7 @@ func (r *Runner) fleet(reader catalog.Reader, object *v1alpha1.TrafficShift, mod
 		for _, s := range st.ScalingGroups {
 			out.Groups = append(out.Groups, shift.ScalingGroup{
 				Name: s.Name, Minimum: s.Minimum, Desired: s.Desired, Maximum: s.Maximum, InService: s.InService, Zones: s.Zones,
+				Unit: s.Unit, Units: s.Units, Largest: s.Largest,
 			})
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -45,8 +46,8 @@ type Store interface {
 	Autoscaler(ctx context.Context, namespace, name string) (discovery.Autoscaler, bool, error)
 	// Terminating reports whether a namespace is being deleted.
 	Terminating(ctx context.Context, namespace string) (bool, error)
-	// SetFreeze records or lifts (nil) a freeze.
-	SetFreeze(ctx context.Context, f *discovery.Freeze) error
+	// ChangeFreeze records what a change makes of the freeze, nil for none, and returns it.
+	ChangeFreeze(ctx context.Context, change func(*discovery.Freeze) (*discovery.Freeze, error)) (*discovery.Freeze, error)
 }
 
 // Outcomes is what callers got, by time. It knows nothing while this replica does
@@ -103,10 +104,10 @@ type Runner struct {
 	store Store // of this term
 
 	mu       sync.Mutex
-	began    time.Time // of this term, zero while another replica leads
-	jumped   time.Time // when the wall clock last did
-	looked   time.Time // last
-	commands map[discovery.Key]v1alpha1.ShiftCommand
+	began    time.Time                                 // of this term, zero while another replica leads
+	jumped   time.Time                                 // when the wall clock last did
+	looked   time.Time                                 // last
+	commands map[discovery.Key][]v1alpha1.ShiftCommand // in the order in which they came
 	// known is what is remembered of each shift besides its status.
 	known map[discovery.Key]*memory
 }
@@ -148,7 +149,7 @@ func New(o Options) *Runner {
 	}
 	r := &Runner{
 		opts: o, metrics: newMetrics(o.Registry),
-		commands: make(map[discovery.Key]v1alpha1.ShiftCommand), known: make(map[discovery.Key]*memory),
+		commands: make(map[discovery.Key][]v1alpha1.ShiftCommand), known: make(map[discovery.Key]*memory),
 	}
 	r.answers, r.scalers = newAnswers(r), newScalers(r)
 	return r
@@ -238,6 +239,7 @@ func (r *Runner) look(ctx context.Context) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	maps.DeleteFunc(r.commands, func(key discovery.Key, _ []v1alpha1.ShiftCommand) bool { return !seen[key] })
 	for _, key := range slices.Collect(maps.Keys(r.known)) {
 		if !seen[key] {
 			delete(r.known, key)
@@ -441,16 +443,32 @@ func percentText(p v1alpha1.Percent) string {
 // ErrNotLeading is what commands get while another replica leads.
 var ErrNotLeading = errors.New("this replica does not carry shifts out")
 
-// Command gives a shift a command, without Kubernetes: there it is an annotation.
+// maxCommands is how many commands of a shift may be on their way.
+const maxCommands = 16
+
+// Command gives a shift a command, without Kubernetes: there it is an annotation. It counts from now on.
 func (r *Runner) Command(key discovery.Key, c v1alpha1.ShiftCommand) error {
 	if _, ok := catalog.Objects.Get(r.opts.Catalog.Read(), discovery.ObjectName{Kind: kind, Key: key}.String()); !ok {
 		return fmt.Errorf("there is no %s %s", kind, key)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.began.IsZero() {
+	switch {
+	case r.began.IsZero():
 		return ErrNotLeading
+	case c.ID == "":
+		return errors.New("the command has no id")
+	case len(r.commands[key]) >= maxCommands:
+		return fmt.Errorf("%d commands to %s %s are on their way: try again in a moment", maxCommands, kind, key)
 	}
-	r.commands[key] = c
+	c.Time = metav1.NewTime(r.opts.Now()).Rfc3339Copy()
+	r.commands[key] = append(r.commands[key], c)
 	return nil
+}
+
+// Withdraw takes back a command that was not carried out yet.
+func (r *Runner) Withdraw(key discovery.Key, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.commands[key] = slices.DeleteFunc(r.commands[key], func(c v1alpha1.ShiftCommand) bool { return c.ID == id })
 }

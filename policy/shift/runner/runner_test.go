@@ -14,7 +14,9 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -95,9 +97,11 @@ func (b *book) Credentials(context.Context, string, v1alpha1.CredentialsReferenc
 func (b *book) Autoscaler(context.Context, string, string) (discovery.Autoscaler, bool, error) {
 	return discovery.Autoscaler{}, false, nil
 }
-func (b *book) Terminating(context.Context, string) (bool, error)  { return false, nil }
-func (b *book) SetFreeze(context.Context, *discovery.Freeze) error { return nil }
-func (b *book) Send(notify.Notice, ...notify.Target)               { b.note("sent") }
+func (b *book) Terminating(context.Context, string) (bool, error) { return false, nil }
+func (b *book) ChangeFreeze(context.Context, func(*discovery.Freeze) (*discovery.Freeze, error)) (*discovery.Freeze, error) {
+	return nil, nil //nolint:nilnil // no freeze is no error
+}
+func (b *book) Send(notify.Notice, ...notify.Target) { b.note("sent") }
 func (b *book) Ask(context.Context, *v1alpha1.ShiftMetric, map[string][]byte) (float64, time.Time, error) {
 	return 0, time.Now(), nil
 }
@@ -259,4 +263,29 @@ func TestRunnerTakesCommands(t *testing.T) {
 		s, _ := catalog.ShiftStates.Get(c.Read(), "web/php")
 		return s.Status.Command == "1" && s.Status.Phase == v1alpha1.ShiftPaused
 	}, 20*time.Second, 20*time.Millisecond)
+}
+
+// Figures and advice after the end are about pods that have all traffic.
+func TestRunnerSeesTheEnd(t *testing.T) {
+	t.Parallel()
+	r, b, c := world(t, true)
+	until(t, r, b, c, v1alpha1.ShiftCompleted)
+	reader := c.Read()
+	key := discovery.Key{Namespace: "web", Name: "php"}
+	row, ok := catalog.Objects.Get(reader, discovery.ObjectName{Kind: kind, Key: key}.String())
+	require.True(t, ok)
+	object, _ := ObjectOf(reader, row)
+	require.Equal(t, v1alpha1.ShiftCompleted, object.Status.Phase)
+	model := policy.BuildService(reader, key)
+	require.Nil(t, model.Shift)
+	require.True(t, model.Reported, "proxies still report, until the TrafficShift is deleted")
+	o := r.observe(object, model, &memory{}, time.Now())
+	require.Equal(t, uint32(policy.ShareTotal), o.SharePods)
+	o.Covered, o.Stable = o.Window, o.Window
+	v := shift.Judge(&object.Spec.Guard, discovery.Pods, o, nil)
+	require.Equal(t, shift.Pass, v.Result, v.Reason)
+	require.NotEqual(t, shift.FigureIdle, v.Figure)
+	fleet := shift.Fleet{Groups: []shift.ScalingGroup{{Name: "php", Desired: 2}}}
+	require.Equal(t, []string{"ASG php: 2 desired, it gets no traffic and could be scaled in to 0 once nobody wants the way back"},
+		shift.Advise(nil, v1alpha1.InstancesToPods, shift.Progress{SharePods: o.SharePods, SourceAtStart: 2, Completed: true}, fleet, shift.Demand{}))
 }
