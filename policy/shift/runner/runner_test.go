@@ -279,13 +279,8 @@ func TestRunnerSeesTheEnd(t *testing.T) {
 	model := policy.BuildService(reader, key)
 	require.Nil(t, model.Shift)
 	require.True(t, model.Reported, "proxies still report, until the TrafficShift is deleted")
-	o := r.observe(object, model, &memory{}, time.Now())
-	require.Equal(t, uint32(policy.ShareTotal), o.SharePods)
-	o.Covered, o.Stable = o.Window, o.Window
-	v := shift.Judge(&object.Spec.Guard, discovery.Pods, o, nil)
-	require.Equal(t, shift.Pass, v.Result, v.Reason)
-	require.NotEqual(t, shift.FigureIdle, v.Figure)
-	fleet := shift.Fleet{Groups: []shift.ScalingGroup{{Name: "php", Desired: 2}}}
-	require.Equal(t, []string{"ASG php: 2 desired, it gets no traffic and could be scaled in to 0 once nobody wants the way back"},
-		shift.Advise(nil, v1alpha1.InstancesToPods, shift.Progress{SharePods: o.SharePods, SourceAtStart: 2, Completed: true}, fleet, shift.Demand{}))
+	in := r.input(t.Context(), reader, object, r.remember(row, object, time.Now()), time.Now())
+	require.NotEqual(t, shift.FigureIdle, in.Verdict.Figure, in.Verdict.Reason)
+	require.NotContains(t, in.Analysis.Reason, "no traffic")
+	require.Positive(t, in.Analysis.Pods.Requests)
 }
