@@ -148,7 +148,11 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.engine.Stage(snapshot.Silence, s.onPins)
 	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
 	shifted := outcomes.NewCatalog(s.catalog, nil)
-	s.outcomes = outcomes.New(outcomes.Options{Shifted: shifted.Shifted, Lookup: shifted.Lookup})
+	s.outcomes = outcomes.New(outcomes.Options{
+		Shifted: shifted.Shifted, Lookup: shifted.Lookup,
+		// Without certificates only who has a stream of configuration here is believed, and load reports come with that.
+		LoadsHere: o.clientCA == "",
+	})
 	xds := server.Options{
 		Logger: s.log, Outcomes: s.outcomes, Metrics: server.NewMetrics(s.registry), Identify: identify,
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return s.engine.Declare(ctx, n.Declared) },

@@ -68,9 +68,11 @@ type Counts struct {
 	// Endpoints is the part of single endpoints, by their ids; bounded: those
 	// beyond the bound are in the sums alone.
 	Endpoints map[string]EndpointCounts
+	// Callers is the part of single proxies that report, by their ids; bounded as Endpoints are.
+	Callers map[string]EndpointCounts
 }
 
-// EndpointCounts is what one endpoint answered.
+// EndpointCounts is what one endpoint answered, or what one proxy got.
 type EndpointCounts struct{ Requests, Failures uint64 }
 
 // Failed returns the sum of all failures.

@@ -40,10 +40,10 @@ type part struct {
 	port     uint16
 	platform discovery.Platform
 	counts   Counts // without Endpoints
-	// endpoints sorted by id.
-	endpoints []endpoint
-	pairs     Pairs
-	load      uint64
+	// endpoints and callers sorted by id.
+	endpoints, callers []endpoint
+	pairs              Pairs
+	load               uint64
 }
 
 type endpoint struct {
@@ -117,15 +117,13 @@ func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Total
 		all := &part{}
 		for _, p := range parts {
 			all.counts.addScalars(&p.counts)
-			all.addEndpoints(p.endpoints)
+			addEndpoints(&all.endpoints, p.endpoints)
+			addEndpoints(&all.callers, p.callers)
 			all.pairs.addScalars(&p.pairs)
 			all.load = plus(all.load, p.load)
 		}
 		counts, pairs := &all.counts, &all.pairs
-		counts.Endpoints = make(map[string]EndpointCounts, len(all.endpoints))
-		for i := range all.endpoints {
-			counts.Endpoints[all.endpoints[i].id] = all.endpoints[i].EndpointCounts
-		}
+		counts.Endpoints, counts.Callers = byID(all.endpoints), byID(all.callers)
 		counts.Latency = t.sum(parts, func(p *part) *Histogram { return &p.counts.Latency })
 		if counts.Meant() > 0 {
 			out.Outcomes[key] = counts
@@ -186,41 +184,53 @@ func (p *part) addCounts(now, before *Counts) {
 	d.Latency.Sub(before.Latency)
 	p.counts.addScalars(&d)
 	p.counts.Latency.Merge(d.Latency)
-	for id, e := range now.Endpoints {
-		old := before.Endpoints[id]
+	addGrown(&p.endpoints, now.Endpoints, before.Endpoints)
+	addGrown(&p.callers, now.Callers, before.Callers)
+}
+
+// addGrown adds what has grown since before.
+func addGrown(to *[]endpoint, now, before map[string]EndpointCounts) {
+	for id, e := range now {
+		old := before[id]
 		if e.Requests < old.Requests {
 			old = EndpointCounts{}
 		}
-		if e = (EndpointCounts{since(e.Requests, old.Requests), since(e.Failures, old.Failures)}); e != (EndpointCounts{}) {
-			p.addEndpoint(id, e)
+		e = EndpointCounts{since(e.Requests, old.Requests), since(e.Failures, old.Failures)}
+		if e == (EndpointCounts{}) {
+			continue
 		}
-	}
-}
-
-func (p *part) addEndpoint(id string, e EndpointCounts) {
-	i, found := slices.BinarySearchFunc(p.endpoints, id, func(e endpoint, id string) int { return strings.Compare(e.id, id) })
-	switch {
-	case found:
-		p.endpoints[i].add(e)
-	case len(p.endpoints) < maxPartIDs:
-		p.endpoints = slices.Insert(p.endpoints, i, endpoint{id, e})
+		i, found := slices.BinarySearchFunc(*to, id, func(e endpoint, id string) int { return strings.Compare(e.id, id) })
+		switch {
+		case found:
+			(*to)[i].add(e)
+		case len(*to) < maxPartIDs:
+			*to = slices.Insert(*to, i, endpoint{id, e})
+		}
 	}
 }
 
 // addEndpoints adds sorted endpoints, which mostly are the same ones.
-func (p *part) addEndpoints(sorted []endpoint) {
+func addEndpoints(to *[]endpoint, sorted []endpoint) {
 	i := 0
 	for _, e := range sorted {
-		for i < len(p.endpoints) && p.endpoints[i].id < e.id {
+		for i < len(*to) && (*to)[i].id < e.id {
 			i++
 		}
 		switch {
-		case i < len(p.endpoints) && p.endpoints[i].id == e.id:
-			p.endpoints[i].add(e.EndpointCounts)
-		case len(p.endpoints) < maxPartIDs:
-			p.endpoints = slices.Insert(p.endpoints, i, e)
+		case i < len(*to) && (*to)[i].id == e.id:
+			(*to)[i].add(e.EndpointCounts)
+		case len(*to) < maxPartIDs:
+			*to = slices.Insert(*to, i, e)
 		}
 	}
+}
+
+func byID(sorted []endpoint) map[string]EndpointCounts {
+	out := make(map[string]EndpointCounts, len(sorted))
+	for i := range sorted {
+		out[sorted[i].id] = sorted[i].EndpointCounts
+	}
+	return out
 }
 
 // addPairs adds what was compared since before; nil is nothing.
@@ -241,7 +251,8 @@ func (p *part) addPairs(now, before *Pairs) {
 func (p *part) merge(other *part) {
 	p.counts.addScalars(&other.counts)
 	p.counts.Latency.Merge(other.counts.Latency)
-	p.addEndpoints(other.endpoints)
+	addEndpoints(&p.endpoints, other.endpoints)
+	addEndpoints(&p.callers, other.callers)
 	p.pairs.merge(&other.pairs)
 	p.load = plus(p.load, other.load)
 }
@@ -274,8 +285,18 @@ func (e *EndpointCounts) add(other EndpointCounts) {
 func (c *Counts) merge(other *Counts) {
 	c.addScalars(other)
 	c.Latency.Merge(other.Latency)
-	for id, e := range other.Endpoints {
-		c.addEndpoint(id, e)
+	mergeIDs(&c.Endpoints, other.Endpoints)
+	mergeIDs(&c.Callers, other.Callers)
+}
+
+func mergeIDs(to *map[string]EndpointCounts, from map[string]EndpointCounts) {
+	if *to == nil && len(from) > 0 {
+		*to = make(map[string]EndpointCounts, len(from))
+	}
+	for id, e := range from {
+		sum := (*to)[id]
+		sum.add(e)
+		(*to)[id] = sum
 	}
 }
 
@@ -285,15 +306,6 @@ func (c *Counts) addScalars(other *Counts) {
 	for i := range c.Failures {
 		c.Failures[i] = plus(c.Failures[i], other.Failures[i])
 	}
-}
-
-func (c *Counts) addEndpoint(id string, e EndpointCounts) {
-	if c.Endpoints == nil {
-		c.Endpoints = make(map[string]EndpointCounts)
-	}
-	sum := c.Endpoints[id]
-	sum.add(e)
-	c.Endpoints[id] = sum
 }
 
 func (p *Pairs) merge(other *Pairs) {

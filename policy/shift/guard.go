@@ -71,6 +71,7 @@ const (
 //   - Silence where there is demand is a failure, not low traffic: of the whole target it
 //     fails. Single proxies that do not report hold: that is a part of
 //     the evidence that is missing, not a target that is bad.
+//   - What one proxy of several reports neither fails nor passes alone (weigh).
 //   - Slow answers fail only while they go on: a target that is slow until it is warm would be
 //     so after every rollback, and no shift would ever come through.
 //   - A pass needs a whole window at the present share.
@@ -98,7 +99,10 @@ func Judge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation, b 
 	for _, check := range checks {
 		switch v := check(); {
 		case v.Result == Fail && (j.share > 0 || o.Shadow != nil):
-			return v
+			if v = j.weigh(v); v.Result != Hold {
+				return v
+			}
+			worst = v
 		case v.Result != Pass && worst.Result == Pass:
 			v.Result = Hold
 			worst = v
@@ -106,6 +110,7 @@ func Judge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation, b 
 	}
 	if worst.Result == Pass {
 		worst.Figure, worst.Reason = j.summary()
+		worst = j.weigh(worst)
 	}
 	return worst
 }

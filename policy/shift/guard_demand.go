@@ -100,7 +100,7 @@ func (j *judge) reporters() Verdict {
 	if len(j.o.Silent) == 0 {
 		return content
 	}
-	return hold("reporters", "load reports of %s count requests, but what became of them is not reported", strings.Join(j.o.Silent, ", "))
+	return hold("reporters", "access logs and load reports of %s do not fit: not all requests are told of, or more than were sent", strings.Join(j.o.Silent, ", "))
 }
 
 // whole holds until a whole window was seen at the present share.

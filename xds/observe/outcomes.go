@@ -175,12 +175,28 @@ func countsTo(key outcome.Key, c *outcome.Counts) *observev1.Counts {
 		Backing: backingTo(key), Requests: c.Requests, Failures: slices.Clone(c.Failures[:]), Abandoned: c.Abandoned,
 		FailedOver: c.FailedOver, FailedOverFailures: c.FailedOverFailures, Latency: histogramTo(&c.Latency),
 	}
-	for _, id := range slices.Sorted(maps.Keys(c.Endpoints)) {
-		if len(out.GetEndpoints()) == maxEndpoints {
-			break
-		}
-		e := c.Endpoints[id]
-		out.Endpoints = append(out.Endpoints, &observev1.EndpointCounts{Id: truncate(id, maxNode), Requests: e.Requests, Failures: e.Failures})
+	out.Endpoints, out.Callers = byIDTo(c.Endpoints), byIDTo(c.Callers)
+	return out
+}
+
+func byIDTo(counts map[string]outcome.EndpointCounts) []*observev1.EndpointCounts {
+	out := make([]*observev1.EndpointCounts, 0, min(len(counts), maxEndpoints))
+	for _, id := range slices.Sorted(maps.Keys(counts))[:min(len(counts), maxEndpoints)] {
+		e := counts[id]
+		out = append(out, &observev1.EndpointCounts{Id: truncate(id, maxNode), Requests: e.Requests, Failures: e.Failures})
+	}
+	return out
+}
+
+// byIDFrom is the inverse of byIDTo.
+func byIDFrom(in []*observev1.EndpointCounts) map[string]outcome.EndpointCounts {
+	in = in[:min(len(in), maxEndpoints)]
+	if len(in) == 0 {
+		return nil
+	}
+	out := make(map[string]outcome.EndpointCounts, len(in))
+	for _, e := range in {
+		out[truncate(e.GetId(), maxNode)] = outcome.EndpointCounts{Requests: clamp(e.GetRequests()), Failures: clamp(e.GetFailures())}
 	}
 	return out
 }
@@ -199,13 +215,7 @@ func countsFrom(c *observev1.Counts) *outcome.Counts {
 			out.Failures[outcome.Other] = clamp(out.Failures[outcome.Other] + clamp(n))
 		}
 	}
-	endpoints := c.GetEndpoints()[:min(len(c.GetEndpoints()), maxEndpoints)]
-	if len(endpoints) > 0 {
-		out.Endpoints = make(map[string]outcome.EndpointCounts, len(endpoints))
-	}
-	for _, e := range endpoints {
-		out.Endpoints[truncate(e.GetId(), maxNode)] = outcome.EndpointCounts{Requests: clamp(e.GetRequests()), Failures: clamp(e.GetFailures())}
-	}
+	out.Endpoints, out.Callers = byIDFrom(c.GetEndpoints()), byIDFrom(c.GetCallers())
 	return out
 }
 

@@ -30,6 +30,7 @@ const (
 	maxServices  = 1000
 	maxKeys      = 8 * maxServices
 	maxEndpoints = 200 // of a key
+	maxCallers   = 500 // of a key
 	maxNodes     = 20_000
 	// forgetAfter is for how long a Service that is not shifted any more is
 	// remembered: longer than any window, and than it takes to report it.
@@ -47,9 +48,22 @@ type Options struct {
 	// Lookup returns the id and the platform of the endpoint of a Service's
 	// port at an address, false if it is not known.
 	Lookup func(service discovery.Key, port uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool)
+	// LoadsHere is true where a proxy's load reports come to this replica if its logs do: then what a proxy
+	// logs waits for its first load report, which says that it sends anything.
+	LoadsHere bool
 	// Now is the time, time.Now if nil.
 	Now func() time.Time
 }
+
+// Bounds of what a proxy may log beyond what it says to have sent.
+const (
+	// spare is how many entries need no load report: requests that found nobody to be sent to are in none.
+	spare = 20
+	// slack is by how many entries logs may be ahead of load reports, which are rounded to their interval.
+	slack = 100
+	// maxHeld is how many entries wait for a proxy's first load report.
+	maxHeld = 2000
+)
 
 // Recorder counts. It is what xds/server hands reports to.
 type Recorder struct {
@@ -72,6 +86,7 @@ type period struct{ since, last time.Time }
 type node struct {
 	streams  int
 	lastLog  time.Time
+	lastLoad time.Time
 	services map[discovery.Key]*Report
 }
 
@@ -132,7 +147,7 @@ func (r *Recorder) LogHTTP(id, log string, entries []*accesslogv3.HTTPAccessLogE
 		switch {
 		case !ok || t.mirrored || !b.shifted(t.Service):
 		case log == outcomesLog:
-			b.request(t, e)
+			b.weighed(t.Service, func(b *batch) { b.request(t, e) })
 		case t.chosen:
 			b.mirrored(t, e)
 		}
@@ -149,7 +164,7 @@ func (r *Recorder) LogTCP(id, log string, entries []*accesslogv3.TCPAccessLogEnt
 	defer b.end()
 	for _, e := range entries {
 		if t, ok := targetOf(e.GetCommonProperties()); ok && !t.mirrored && b.shifted(t.Service) {
-			b.connection(t, e)
+			b.weighed(t.Service, func(b *batch) { b.connection(t, e) })
 		}
 	}
 }
@@ -158,6 +173,7 @@ func (r *Recorder) LogTCP(id, log string, entries []*accesslogv3.TCPAccessLogEnt
 func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv3.ClusterStats) {
 	b := r.begin(id)
 	defer b.end()
+	defer b.confirm(interval)
 	for _, c := range clusters {
 		t, ok := parseCluster(c.GetClusterName())
 		if !ok || t.mirrored || strings.Contains(c.GetClusterName(), "+") || !b.shifted(t.Service) {
@@ -178,6 +194,7 @@ func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv
 			}
 			if s := b.report(t.Service); s != nil && (issued > 0 || done > 0) {
 				s.Issued += issued
+				s.sent[0] += issued
 				s.LastIssued = b.now
 				due := b.now.Add(-interval - reportSlack)
 				if s.LastLogged.Before(due) && b.shifts[t.Service].since.Before(due) {
@@ -241,7 +258,7 @@ func (b *batch) shifted(service discovery.Key) bool {
 func (b *batch) counts(key outcome.Key) *outcome.Counts {
 	c := b.totals.Outcomes[key]
 	if c == nil && len(b.totals.Outcomes) < maxKeys {
-		c = &outcome.Counts{Endpoints: make(map[string]outcome.EndpointCounts)}
+		c = &outcome.Counts{Endpoints: make(map[string]outcome.EndpointCounts), Callers: make(map[string]outcome.EndpointCounts)}
 		b.totals.Outcomes[key] = c
 	}
 	return c
@@ -261,6 +278,44 @@ func (b *batch) report(service discovery.Key) *Report {
 		b.node.services[service] = s
 	}
 	return s
+}
+
+// weighed counts an entry of a proxy whose logs fit its load reports, and keeps one of a proxy that has not sent
+// any load report yet until it does.
+func (b *batch) weighed(service discovery.Key, count func(*batch)) {
+	s := b.report(service)
+	switch {
+	case s == nil:
+		count(b)
+	case s.doubted:
+		s.answered++
+	case b.opts.LoadsHere && s.Issued == 0:
+		if len(s.held) < maxHeld {
+			s.held = append(s.held, count)
+		}
+	default:
+		count(b)
+	}
+}
+
+// confirm sets what a proxy has logged against the load report that has just come. What it had logged between
+// the two reports before must have been sent by now. After a gap in load reports there is nothing to set it against.
+func (b *batch) confirm(interval time.Duration) {
+	gap := b.now.Sub(b.node.lastLoad) > 2*interval
+	b.node.lastLoad = b.now
+	for _, s := range b.node.services {
+		s.doubted = !gap && s.answeredBefore > s.sent[0]+s.sent[1]+s.sent[2]+slack
+		s.answeredBefore, s.answered = s.answered, 0
+		if gap {
+			s.answeredBefore = 0
+		}
+		s.sent = [3]uint64{0, s.sent[0], s.sent[1]}
+		held := s.held
+		s.held = nil
+		for _, count := range held[:min(uint64(len(held)), s.Issued+spare)] {
+			count(b)
+		}
+	}
 }
 
 func (b *batch) logged(service discovery.Key) {
@@ -285,6 +340,7 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 		b.both(t, v, e.GetCommonProperties())
 		return
 	}
+	b.answered(t.Service, v)
 	b.count(t, v, e.GetCommonProperties(), took, timed)
 	if !v.abandoned && copied(e.GetCommonProperties().GetRouteName()) && !failedOver(t, e.GetCommonProperties(), v) {
 		// What the backing that is mirrored to has answered itself is no comparison.
@@ -293,6 +349,13 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 }
 
 const switchingProtocols = 101
+
+// answered notes an entry that cannot be without a request that was sent.
+func (b *batch) answered(service discovery.Key, v verdict) {
+	if s := b.report(service); s != nil && (!v.failed || v.cause == outcome.ServerError) && !v.abandoned {
+		s.answered++
+	}
+}
 
 // count adds an outcome to a key, and to the endpoint that it came from.
 func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, took uint64, timed bool) {
@@ -319,23 +382,25 @@ func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, 
 	if timed {
 		c.Latency.Add(took, 1)
 	}
-	address, ok := addressOf(common.GetUpstreamRemoteAddress())
-	if !ok {
-		return
+	tally(c.Callers, b.id, maxCallers, v)
+	if address, ok := addressOf(common.GetUpstreamRemoteAddress()); ok {
+		if id, _, ok := b.opts.Lookup(t.Service, t.Port, address); ok {
+			tally(c.Endpoints, id, maxEndpoints, v)
+		}
 	}
-	id, _, ok := b.opts.Lookup(t.Service, t.Port, address)
-	if !ok {
-		return
-	}
-	e, known := c.Endpoints[id]
-	if !known && len(c.Endpoints) >= maxEndpoints {
+}
+
+// tally counts an outcome for one of at most so many ids.
+func tally(counts map[string]outcome.EndpointCounts, id string, most int, v verdict) {
+	e, known := counts[id]
+	if !known && len(counts) >= most {
 		return
 	}
 	e.Requests++
 	if v.failed {
 		e.Failures++
 	}
-	c.Endpoints[id] = e
+	counts[id] = e
 }
 
 // connection counts one that was made when it was made, and one that was not
@@ -468,6 +533,14 @@ type Report struct {
 	LastLogged, LastIssued time.Time
 	// unlogged counts requests that ended, by load reports, since the last log.
 	unlogged uint64
+	// answered counts entries of requests that were sent, by what they say, since the last load report, and
+	// answeredBefore those before it; sent is what the last load reports say, the newest first.
+	answered, answeredBefore uint64
+	sent                     [3]uint64
+	// doubted is true while a proxy has logged more than it has sent: its entries count for nothing.
+	doubted bool
+	// held wait for the first load report.
+	held []func(*batch)
 }
 
 // reportSlack is by how much a log may come later than the load report about
@@ -475,8 +548,8 @@ type Report struct {
 const reportSlack = 10 * time.Second
 
 // Silent reports whether requests ended, by the proxy's load reports, whose
-// outcomes should have come by now and did not.
-func (r *Report) Silent() bool { return r.unlogged > 0 }
+// outcomes should have come by now and did not, or whose outcomes came though they were never sent.
+func (r *Report) Silent() bool { return r.unlogged > 0 || r.doubted }
 
 // Snapshot returns a copy of all that was counted.
 func (r *Recorder) Snapshot() Snapshot {
@@ -489,7 +562,7 @@ func (r *Recorder) Snapshot() Snapshot {
 	}}
 	for k, c := range r.totals.Outcomes {
 		own := *c
-		own.Latency, own.Endpoints = c.Latency.Clone(), maps.Clone(c.Endpoints)
+		own.Latency, own.Endpoints, own.Callers = c.Latency.Clone(), maps.Clone(c.Endpoints), maps.Clone(c.Callers)
 		out.Totals.Outcomes[k] = &own
 	}
 	for k, p := range r.totals.Pairs {
@@ -500,7 +573,9 @@ func (r *Recorder) Snapshot() Snapshot {
 	for id, n := range r.nodes {
 		node := Node{ID: id, LastLog: n.lastLog}
 		for _, s := range n.services {
-			node.Reports = append(node.Reports, *s)
+			report := *s
+			report.held = nil
+			node.Reports = append(node.Reports, report)
 		}
 		slices.SortFunc(node.Reports, func(a, b Report) int { return cmp.Compare(a.Service.String(), b.Service.String()) })
 		out.Nodes = append(out.Nodes, node)

@@ -266,6 +266,7 @@ func TestSnapshotAndSweep(t *testing.T) {
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Requests)
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Latency.Total())
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Endpoints["10.0.0.1:80"].Requests)
+	require.Equal(t, map[string]outcome.EndpointCounts{"n": {Requests: 1}}, first.Totals.Outcomes[key].Callers)
 	require.EqualValues(t, 2, r.Snapshot().Totals.Outcomes[key].Requests)
 	gone()
 	gone()
@@ -307,6 +308,55 @@ func TestSilence(t *testing.T) {
 	require.EqualValues(t, 25, got.Totals.Load[outcome.Key{Service: php, Port: 80, Platform: discovery.Instances}])
 	require.EqualValues(t, 1, got.Nodes[0].Reports[0].Logged)
 	require.EqualValues(t, 25, got.Nodes[0].Reports[0].Issued)
+}
+
+// What a proxy logs counts as far as its load reports bear it out.
+func TestLogsAreBoundedByLoad(t *testing.T) {
+	t.Parallel()
+	const interval = 10 * time.Second
+	r, c := newRecorder()
+	r.opts.LoadsHere = true
+	r.Connected("n")
+	key := outcome.Key{Service: php, Port: 80}
+	log := func(entries int) {
+		for range entries {
+			r.LogHTTP("n", outcomesLog, list(entry("web/php:80/pods", "1", 500)))
+		}
+	}
+	load := func(issued uint64) {
+		c.pass(interval)
+		r.Load("n", interval, list(&endpointv3.ClusterStats{
+			ClusterName: "web/php:80/pods", UpstreamLocalityStats: list(&endpointv3.UpstreamLocalityStats{TotalIssuedRequests: issued, TotalSuccessfulRequests: issued}),
+		}))
+	}
+	counted := func() uint64 {
+		if got := r.Snapshot().Totals.Outcomes[key]; got != nil {
+			return got.Requests
+		}
+		return 0
+	}
+	silent := func() bool { return len(r.Report(1).Silent) > 0 }
+	log(200)
+	require.Zero(t, counted(), "it has not said that it sends anything")
+	load(50)
+	require.EqualValues(t, 50+spare, counted(), "no more than it has sent, and a few that found nobody")
+	log(30)
+	require.EqualValues(t, 80+spare, counted(), "what goes on is counted at once")
+	load(30)
+	require.False(t, silent())
+	// It logs a thousand that it never sends.
+	log(1000)
+	load(10)
+	load(10)
+	require.True(t, silent(), "it is named")
+	at := counted()
+	log(500)
+	require.Equal(t, at, counted(), "and counts for nothing")
+	load(2000)
+	load(10)
+	log(5)
+	require.Equal(t, at+5, counted())
+	require.False(t, silent())
 }
 
 // Whatever a proxy says, nothing breaks and nothing is counted twice.

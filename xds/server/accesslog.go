@@ -40,15 +40,16 @@ func (a als) StreamAccessLogs(g accesslogv3.AccessLogService_StreamAccessLogsSer
 		return status.Errorf(codes.InvalidArgument, "node %s: the name of the access log has more than %d bytes", node.ID, maxLogName)
 	}
 	defer o.connected(node.ID)()
+	from := a.server.reports(g.Context(), &node)
 	for {
 		http, tcp := message.GetHttpLogs().GetLogEntry(), message.GetTcpLogs().GetLogEntry()
 		o.Metrics.logEntries.WithLabelValues("http").Add(float64(len(http)))
 		o.Metrics.logEntries.WithLabelValues("tcp").Add(float64(len(tcp)))
 		if o.Outcomes != nil {
-			if len(http) > 0 {
+			if http = known(from, http); len(http) > 0 {
 				o.Outcomes.LogHTTP(node.ID, log, http)
 			}
-			if len(tcp) > 0 {
+			if tcp = known(from, tcp); len(tcp) > 0 {
 				o.Outcomes.LogTCP(node.ID, log, tcp)
 			}
 		}

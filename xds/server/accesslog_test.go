@@ -14,6 +14,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	datav3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
@@ -83,8 +85,21 @@ func (b *book) within(t *testing.T, what string, is func() bool) {
 
 func startReports(t *testing.T) (*book, *grpc.ClientConn) {
 	t.Helper()
+	return startReportsOf(t, func(_ context.Context, n *server.Node) error {
+		if n.ID == "stranger" {
+			return errors.New("no rule allows it")
+		}
+		return nil
+	})
+}
+
+// startReportsOf serves the cluster web/php:80/pods.
+func startReportsOf(t *testing.T, authorize func(context.Context, *server.Node) error) (*book, *grpc.ClientConn) {
+	t.Helper()
 	b := &book{http: make(map[string]int), tcp: make(map[string]int)}
-	s := server.New(snapshot.New(), server.Options{
+	store := snapshot.New()
+	store.Apply(time.Now(), []snapshot.Update{{Unit: "u", Resources: []resource.Resource{cluster("web/php:80/pods", "x", "none")}}})
+	s := server.New(store, server.Options{
 		Logger: slog.New(slog.DiscardHandler), Metrics: server.NewMetrics(prometheus.NewRegistry()),
 		Identify: func(n *corev3.Node) (server.Node, error) {
 			if n.GetId() == "" {
@@ -92,13 +107,8 @@ func startReports(t *testing.T) (*book, *grpc.ClientConn) {
 			}
 			return server.Node{ID: n.GetId()}, nil
 		},
-		Authorize: func(_ context.Context, n *server.Node) error {
-			if n.ID == "stranger" {
-				return errors.New("no rule allows it")
-			}
-			return nil
-		},
-		Outcomes: b, LoadInterval: 3 * time.Second,
+		Authorize: authorize,
+		Outcomes:  b, LoadInterval: 3 * time.Second,
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -121,13 +131,13 @@ func logMessage(node, log string, http, tcp int) *accesslogv3.StreamAccessLogsMe
 			LogEntry: make([]*datav3.TCPAccessLogEntry, 0),
 		}}
 		for range tcp {
-			m.GetTcpLogs().LogEntry = append(m.GetTcpLogs().LogEntry, &datav3.TCPAccessLogEntry{})
+			m.GetTcpLogs().LogEntry = append(m.GetTcpLogs().LogEntry, &datav3.TCPAccessLogEntry{CommonProperties: &datav3.AccessLogCommon{UpstreamCluster: "web/php:80/pods"}})
 		}
 		return m
 	}
 	entries := &accesslogv3.StreamAccessLogsMessage_HTTPAccessLogEntries{}
 	for range http {
-		entries.LogEntry = append(entries.LogEntry, &datav3.HTTPAccessLogEntry{})
+		entries.LogEntry = append(entries.LogEntry, &datav3.HTTPAccessLogEntry{CommonProperties: &datav3.AccessLogCommon{UpstreamCluster: "web/php:80/pods"}})
 	}
 	m.LogEntries = &accesslogv3.StreamAccessLogsMessage_HttpLogs{HttpLogs: entries}
 	return m
@@ -187,4 +197,58 @@ func TestLoadReportsPassedOn(t *testing.T) {
 	b.within(t, "the report", func() bool {
 		return len(b.loads) == 1 && b.loads[0] == "a web/php:80/pods" && b.interval == 3*time.Second && b.connected == 1
 	})
+}
+
+// A proxy reports about what its own stream of configuration was sent, and about nothing else.
+func TestReportsAreAboutWhatWasSent(t *testing.T) {
+	t.Parallel()
+	b, conn := startReportsOf(t, nil)
+	logs, err := accesslogv3.NewAccessLogServiceClient(conn).StreamAccessLogs(t.Context())
+	require.NoError(t, err)
+	loads, err := lrsv3.NewLoadReportingServiceClient(conn).StreamLoadStats(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, loads.Send(&lrsv3.LoadStatsRequest{Node: &corev3.Node{Id: "a"}}))
+	_, err = loads.Recv()
+	require.NoError(t, err)
+	require.NoError(t, logs.Send(logMessage("a", "requests", 200, 0)))
+	b.within(t, "both streams", func() bool { return b.connected == 2 })
+	require.NoError(t, loads.Send(&lrsv3.LoadStatsRequest{ClusterStats: []*endpointv3.ClusterStats{{ClusterName: "web/php:80/pods"}}}))
+	b.within(t, "the report, of which nothing is left", func() bool { return b.interval != 0 })
+	b.mu.Lock()
+	require.Empty(t, b.http, "it has no stream of configuration")
+	require.Empty(t, b.loads)
+	b.mu.Unlock()
+
+	ads, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, ads.Send(&discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: "a"}, TypeUrl: resource.Cluster.URL(), ResourceNamesSubscribe: []string{"*"},
+	}))
+	answer, err := ads.Recv()
+	require.NoError(t, err)
+	require.NoError(t, ads.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.Cluster.URL(), ResponseNonce: answer.GetNonce()}))
+	harness.Eventually(t, 20*time.Second, "its own entries", func() error {
+		if err := logs.Send(logMessage("", "", 1, 0)); err != nil {
+			return err
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.http["a requests"] == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	b.mu.Lock()
+	counted := b.http["a requests"]
+	b.mu.Unlock()
+	other := logMessage("", "", 50, 0)
+	for _, e := range other.GetHttpLogs().GetLogEntry() {
+		e.CommonProperties.UpstreamCluster = "shop/cart:80/pods"
+	}
+	require.NoError(t, logs.Send(other))
+	require.NoError(t, logs.Send(logMessage("", "", 1000, 0)))
+	b.within(t, "what came after it", func() bool { return b.http["a requests"] >= counted+1000 })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	require.Less(t, b.http["a requests"], counted+1050, "another Service's cluster was not sent")
 }

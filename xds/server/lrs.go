@@ -2,9 +2,11 @@ package server
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -42,6 +44,7 @@ func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer)
 		return ended(err)
 	}
 	defer o.connected(node.ID)()
+	from := l.server.reports(g.Context(), &node)
 	for {
 		report, err := g.Recv()
 		if err != nil {
@@ -56,7 +59,9 @@ func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer)
 			o.Metrics.loadRequests.WithLabelValues("dropped").Add(float64(c.GetTotalDroppedRequests()))
 		}
 		if o.Outcomes != nil {
-			o.Outcomes.Load(node.ID, interval, report.GetClusterStats())
+			o.Outcomes.Load(node.ID, interval, slices.DeleteFunc(report.GetClusterStats(), func(c *endpointv3.ClusterStats) bool {
+				return !from.sent(c.GetClusterName())
+			}))
 		}
 	}
 }

@@ -19,6 +19,8 @@ type Metrics struct {
 	loadReports  prometheus.Counter
 	loadRequests *prometheus.CounterVec
 	logEntries   *prometheus.CounterVec
+	// ignoredEntries are those about clusters that their proxy was not sent.
+	ignoredEntries prometheus.Counter
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -62,12 +64,15 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		logEntries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_als_entries_total", Help: "Access log entries received from proxies, by kind (http, tcp).",
 		}, []string{"kind"}),
+		ignoredEntries: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "causeway_als_ignored_entries_total", Help: "Access log entries about clusters that their proxy was not sent, which count for nothing.",
+		}),
 	}
 	// A first rejection must be an increase, not a new series.
 	for t := range resource.Type(resource.Types) {
 		m.rejected.WithLabelValues(t.String())
 	}
 	r.MustRegister(m.connected, m.refused, m.unknown, m.responses, m.sentBytes, m.acknowledged, m.rejected,
-		m.latency, m.loadReports, m.loadRequests, m.logEntries)
+		m.latency, m.loadReports, m.loadRequests, m.logEntries, m.ignoredEntries)
 	return m
 }

@@ -120,11 +120,13 @@ type Server struct {
 	mu      sync.Mutex
 	next    uint64
 	streams map[uint64]*stream
+	// byNode are the streams of each node.
+	byNode map[string]map[uint64]*stream
 }
 
 // New returns a server of the store's resources.
 func New(store *snapshot.Store, opts Options) *Server {
-	s := &Server{store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream)}
+	s := &Server{store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream), byNode: make(map[string]map[uint64]*stream)}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),
@@ -273,9 +275,16 @@ func (s *Server) add(st *stream) (remove func()) {
 	s.next++
 	id := s.next
 	s.streams[id] = st
+	if s.byNode[st.node.ID] == nil {
+		s.byNode[st.node.ID] = make(map[uint64]*stream)
+	}
+	s.byNode[st.node.ID][id] = st
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.streams, id)
+		if delete(s.byNode[st.node.ID], id); len(s.byNode[st.node.ID]) == 0 {
+			delete(s.byNode, st.node.ID)
+		}
 	}
 }

@@ -119,10 +119,12 @@ type stream struct {
 	protocol protocol
 	node     Node
 	peer     string
-	since    time.Time
-	sub      *snapshot.Subscriber
-	log      *slog.Logger
-	ctx      context.Context //nolint:containedctx // whose peer is asked for again when the rules change
+	// principal is who the connection is by its certificate.
+	principal string
+	since     time.Time
+	sub       *snapshot.Subscriber
+	log       *slog.Logger
+	ctx       context.Context //nolint:containedctx // whose peer is asked for again when the rules change
 	// ending has the error with which the server ends the stream of itself.
 	ending chan error
 
@@ -170,7 +172,7 @@ func run(s *Server, g interface {
 	}
 	node.Authenticated = s.opts.Credentials != nil || s.opts.TrustPlaintext
 	st := &stream{
-		server: s, protocol: p, node: node, peer: peerOf(g.Context()), since: time.Now(),
+		server: s, protocol: p, node: node, peer: peerOf(g.Context()), principal: principalOf(g.Context()), since: time.Now(),
 		sub: s.store.Subscribe(node.View(), p.mode(&node)),
 		log: s.opts.Logger.With("node", node.ID), ctx: g.Context(), ending: make(chan error, 1),
 	}

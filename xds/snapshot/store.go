@@ -593,6 +593,18 @@ func (s *Store) Resources(v View) []Info {
 	return out
 }
 
+// Sees reports whether a proxy with this view sees a resource.
+func (s *Store) Sees(v View, t resource.Type, name string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id, ok := s.tables[t].ids[name]
+	if !ok {
+		return false
+	}
+	e := s.tables[t].entries[id]
+	return e != nil && e.frame != nil && v.sees(e.visible)
+}
+
 // Totals counts the stored resources of each type and their bytes, all zones'
 // variants together, parts that variants share counted once.
 func (s *Store) Totals() (count, bytes [resource.Types]int) {

@@ -353,6 +353,12 @@ func (sub *Subscriber) Has(t resource.Type, id uint32) bool {
 	return sub.sent[t].has(id)
 }
 
+// HasNamed is Has of a resource by its name.
+func (sub *Subscriber) HasNamed(t resource.Type, name string) bool {
+	id, e := sub.store.lookup(t, name)
+	return e != nil && sub.Has(t, id)
+}
+
 // Asked returns how many names of a type the subscriber asked for, and whether
 // it follows the type at large.
 func (sub *Subscriber) Asked(t resource.Type) (names int, large bool) {

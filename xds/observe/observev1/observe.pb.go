@@ -1087,8 +1087,10 @@ type Counts struct {
 	FailedOverFailures uint64            `protobuf:"varint,9,opt,name=failed_over_failures,json=failedOverFailures,proto3" json:"failed_over_failures,omitempty"`
 	Latency            *Histogram        `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
 	Endpoints          []*EndpointCounts `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What single proxies got, by their ids.
+	Callers       []*EndpointCounts `protobuf:"bytes,12,rep,name=callers,proto3" json:"callers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Counts) Reset() {
@@ -1173,6 +1175,13 @@ func (x *Counts) GetLatency() *Histogram {
 func (x *Counts) GetEndpoints() []*EndpointCounts {
 	if x != nil {
 		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *Counts) GetCallers() []*EndpointCounts {
+	if x != nil {
+		return x.Callers
 	}
 	return nil
 }
@@ -1576,7 +1585,7 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x129\n" +
-	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xe6\x02\n" +
+	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xa5\x03\n" +
 	"\x06Counts\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
@@ -1586,7 +1595,8 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"failedOver\x120\n" +
 	"\x14failed_over_failures\x18\t \x01(\x04R\x12failedOverFailures\x128\n" +
 	"\alatency\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\alatency\x12A\n" +
-	"\tendpoints\x18\a \x03(\v2#.causeway.observe.v1.EndpointCountsR\tendpoints\"=\n" +
+	"\tendpoints\x18\a \x03(\v2#.causeway.observe.v1.EndpointCountsR\tendpoints\x12=\n" +
+	"\acallers\x18\f \x03(\v2#.causeway.observe.v1.EndpointCountsR\acallers\"=\n" +
 	"\tHistogram\x12\x18\n" +
 	"\aindexes\x18\x01 \x03(\rR\aindexes\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\"X\n" +
@@ -1679,17 +1689,18 @@ var file_observev1_observe_proto_depIdxs = []int32{
 	13, // 17: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
 	15, // 18: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
 	16, // 19: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
-	13, // 20: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
-	15, // 21: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
-	15, // 22: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
-	13, // 23: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
-	2,  // 24: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
-	4,  // 25: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
-	25, // [25:26] is the sub-list for method output_type
-	24, // [24:25] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	16, // 20: causeway.observe.v1.Counts.callers:type_name -> causeway.observe.v1.EndpointCounts
+	13, // 21: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
+	15, // 22: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
+	15, // 23: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
+	13, // 24: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
+	2,  // 25: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
+	4,  // 26: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
+	26, // [26:27] is the sub-list for method output_type
+	25, // [25:26] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_observev1_observe_proto_init() }

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"crypto/x509"
+	"slices"
+	"strings"
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// reports says which clusters the reports of a stream may be about: those that the same proxy's own stream of
+// configuration was sent. Envoy sends access logs on connections of its worker threads, so a proxy's
+// streams have no connection in common. What they have in common is the node id, and, where clients
+// have certificates, the names in the certificate.
+type reports struct {
+	server    *Server
+	node      *Node
+	principal string
+	// seen are answers of before: a proxy's entries are about few clusters.
+	seen map[string]bool
+	// missed are those that it was not sent when that was last looked up, at missedAt.
+	missed   map[string]bool
+	missedAt time.Time
+}
+
+const (
+	// maxSeen bounds what is remembered of a stream's clusters.
+	maxSeen = 1000
+	// missedFor is for how long a cluster that was not sent is not looked up again.
+	missedFor = time.Second
+)
+
+func (s *Server) reports(ctx context.Context, node *Node) *reports {
+	node.Authenticated = s.opts.Credentials != nil || s.opts.TrustPlaintext
+	return &reports{server: s, node: node, principal: principalOf(ctx), seen: make(map[string]bool)}
+}
+
+// sent reports whether the proxy was sent a cluster. What it was sent once it may report about for as long as
+// the stream lasts: last answers come after a cluster has gone.
+//
+// Replicas share the streams of a proxy. One that has not got its stream of configuration goes by what the
+// proxy sees, if the connection proves whose it is, and believes nobody else.
+func (r *reports) sent(cluster string) bool {
+	if r.seen[cluster] {
+		return true
+	}
+	if now := time.Now(); r.missed == nil || now.Sub(r.missedAt) > missedFor || len(r.missed) > maxSeen {
+		r.missed, r.missedAt = make(map[string]bool), now
+	}
+	if r.missed[cluster] {
+		return false
+	}
+	if !r.look(cluster) {
+		r.missed[cluster] = true
+		return false
+	}
+	if len(r.seen) < maxSeen {
+		r.seen[cluster] = true
+	}
+	return true
+}
+
+func (r *reports) look(cluster string) bool {
+	own, others := false, false
+	for _, st := range r.server.streamsOf(r.node.ID) {
+		if st.principal == r.principal {
+			own = true
+			if st.sub.HasNamed(resource.Cluster, cluster) {
+				return true
+			}
+		} else {
+			others = true
+		}
+	}
+	if own || others || r.server.opts.Authorize == nil {
+		return false
+	}
+	return r.server.store.Sees(r.node.View(), resource.Cluster, cluster)
+}
+
+// Names of the tags of entries (package compile).
+const (
+	clusterTag = "cluster"
+	portTag    = "port"
+)
+
+// about reports whether an entry is about a cluster that the proxy was sent. One that found no cluster is about
+// a port of which it was sent a backing, or is to be.
+func (r *reports) about(c *accesslogv3.AccessLogCommon) bool {
+	name := c.GetCustomTags()[clusterTag]
+	if name == "" || name == "-" {
+		name = c.GetUpstreamCluster()
+	}
+	if name != "" && name != "-" {
+		return r.sent(name)
+	}
+	port := c.GetCustomTags()[portTag]
+	for _, last := range []string{"/pods", "/instances", "/shared"} {
+		if r.sent(port+last) || len(r.server.streamsOf(r.node.ID)) > 0 && r.server.store.Sees(r.node.View(), resource.Cluster, port+last) {
+			return true
+		}
+	}
+	return false
+}
+
+// known returns the entries that are about what the proxy was sent.
+func known[E interface {
+	GetCommonProperties() *accesslogv3.AccessLogCommon
+}](r *reports, entries []E,
+) []E {
+	if !slices.ContainsFunc(entries, func(e E) bool { return !r.about(e.GetCommonProperties()) }) {
+		return entries
+	}
+	var out []E
+	for _, e := range entries {
+		if r.about(e.GetCommonProperties()) {
+			out = append(out, e)
+		}
+	}
+	r.server.opts.Metrics.ignoredEntries.Add(float64(len(entries) - len(out)))
+	return out
+}
+
+// streamsOf returns the streams of configuration of a node.
+func (s *Server) streamsOf(node string) []*stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*stream
+	for _, st := range s.byNode[node] {
+		out = append(out, st)
+	}
+	return out
+}
+
+// principalOf names who a connection is by its certificate, "" for one without.
+func principalOf(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return ""
+	}
+	return namesOf(info.State.VerifiedChains[0][0])
+}
+
+// namesOf joins the names of a certificate, which stay the same when it is renewed.
+func namesOf(cert *x509.Certificate) string {
+	names := append([]string{cert.Subject.CommonName}, cert.DNSNames...)
+	for _, u := range cert.URIs {
+		names = append(names, u.String())
+	}
+	return strings.Join(names, "\n")
+}
