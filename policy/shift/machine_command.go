@@ -202,7 +202,7 @@ func (m *machine) promotionRefusal(c *v1alpha1.ShiftCommand) string {
 	case m.in.Frozen || m.in.Locked:
 		return m.frozenText() + ": `causeway unfreeze` first"
 	case m.in.FailedOver:
-		return "a side stands in for the other: " + m.in.FailedOverReason
+		return "a side does not answer: " + m.in.FailedOverReason
 	case m.in.Verdict.Result == Fail:
 		return "the guard fails: " + m.verdictText()
 	case m.s.RolledBack:

@@ -154,7 +154,7 @@ func TestWaiting(t *testing.T) {
 			2, func(l *lab) {
 				l.in.FailedOver, l.in.FailedOverReason = true, "the pods of port 80 have no usable endpoint"
 			},
-			v1alpha1.ShiftShifting, reasonFailedOver, "a side stands in for the other: the pods of port 80 have no usable endpoint",
+			v1alpha1.ShiftShifting, reasonFailedOver, "a side does not answer: the pods of port 80 have no usable endpoint",
 		},
 		"frozen": {
 			2, func(l *lab) { l.in.Frozen, l.in.FrozenBy = true, "bob (INC-8)" }, v1alpha1.ShiftPaused, reasonFrozen,
@@ -178,7 +178,7 @@ func TestWaiting(t *testing.T) {
 			l.in.SourceGone = "the instances have no usable endpoint"
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
 		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
-			"the guard says: 97 % of 99.9 %; a side stands in for the other: the instances have a share and no usable endpoint on port 80: the pods answer for them"},
+			"the guard says: 97 % of 99.9 %; a side does not answer: the instances have a share and no usable endpoint on port 80: the pods answer for them"},
 		"nor is it a step down": {2, func(l *lab) {
 			l.in.Object.Spec.OnFailure, l.in.SourceGone = v1alpha1.PreviousStep, "the instances have no usable endpoint"
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}

@@ -56,7 +56,7 @@ func (m *machine) block() {
 		m.wait(reasonObserving, m.in.Unread)
 	}
 	if m.in.FailedOver {
-		m.wait(reasonFailedOver, "a side stands in for the other: "+m.in.FailedOverReason)
+		m.wait(reasonFailedOver, "a side does not answer: "+m.in.FailedOverReason)
 	}
 	if m.s.RolledBack || m.pinned || len(m.steps) == 0 {
 		return

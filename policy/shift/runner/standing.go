@@ -54,6 +54,7 @@ func (s *standing) in(window time.Duration) *shift.StandIn {
 func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *standing {
 	s := &standing{gone: make(map[discovery.Platform]string), since: math.MaxInt64}
 	ports, both, mapped := make(map[discovery.Platform][]string), true, make(map[uint16]bool)
+	var alone []string
 	for i := range model.Ports {
 		p := &model.Ports[i]
 		if mapped[p.Number] = policy.MapsPort(reader, model, p); !mapped[p.Number] {
@@ -69,7 +70,11 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 			default:
 				both = both && !p.Backings[len(p.Backings)-1-j].Usable()
 				s.gone[platform] = fmt.Sprintf("the %s have no usable endpoint", platform)
-				if p.Shares[j] > 0 {
+				switch {
+				case p.Shares[j] == 0:
+				case !p.Failover:
+					alone = append(alone, fmt.Sprintf("the %s have a share and no usable endpoint on port %d, and there is no failover: what is meant for them fails", platform, p.Number))
+				default:
 					ports[platform] = append(ports[platform], fmt.Sprint(p.Number))
 				}
 			}
@@ -83,7 +88,10 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 		s.now, s.by = true, platform.Other()
 		s.text = standsText(object, platform, strings.Join(numbers, ", "), both)
 	}
-	if w, ok := r.opts.Outcomes.Window(model.Key, lately); ok && !s.now {
+	if s.text == "" && len(alone) > 0 && s.unread == "" {
+		s.text = strings.Join(alone, "; ")
+	}
+	if w, ok := r.opts.Outcomes.Window(model.Key, lately); ok && s.text == "" {
 		for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
 			failed, meant := uint64(0), uint64(0)
 			for key, c := range w.Outcomes {
