@@ -29,13 +29,13 @@ func decodeStrict(data []byte, into any) []v1alpha1.FieldError {
 	var out []v1alpha1.FieldError
 	for _, err := range strict {
 		e := unknownField("")
-		if m := strictField.FindStringSubmatch(err.Error()); m == nil {
+		switch m := strictField.FindStringSubmatch(err.Error()); {
+		case m == nil:
 			e.Message = err.Error()
-		} else {
-			e.Field = m[2]
-			if m[1] == "duplicate" {
-				e.Message = "it stands twice"
-			}
+		case m[1] == "duplicate":
+			e.Field, e.Message, e.Remedy = m[2], "it stands twice", "remove one"
+		default:
+			e = unknownFieldOf(m[2], reflect.TypeOf(into))
 		}
 		out = append(out, e)
 	}

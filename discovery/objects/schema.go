@@ -91,8 +91,8 @@ func (s *crdSchema) admit(object map[string]any) []v1alpha1.FieldError {
 	}
 	defaulting.PruneNonNullableNullsWithoutDefaults(object, s.structural)
 	defaulting.Default(object, s.structural)
-	mistakes := append(crdvalidation.ValidateCustomResource(nil, object, s.validator),
-		listtype.ValidateListSetsAndMaps(nil, s.structural, object)...)
+	mistakes := slices.DeleteFunc(append(crdvalidation.ValidateCustomResource(nil, object, s.validator),
+		listtype.ValidateListSetsAndMaps(nil, s.structural, object)...), isConsequence)
 	for _, err := range mistakes {
 		out = append(out, schemaError(err))
 	}
@@ -107,6 +107,12 @@ func (s *crdSchema) admit(object map[string]any) []v1alpha1.FieldError {
 		return cmp.Or(strings.Compare(a.Field, b.Field), strings.Compare(a.Message, b.Message))
 	})
 	return out
+}
+
+// isConsequence reports whether a mistake only says that none of several
+// schemas fits, which the mistakes beside it say better.
+func isConsequence(err *field.Error) bool {
+	return strings.Contains(err.Detail, "must validate one and only one schema") || strings.Contains(err.Detail, "must validate at least one schema")
 }
 
 // blocksRules reports whether rules cannot be evaluated over a mistake, as an
@@ -130,6 +136,12 @@ func schemaError(err *field.Error) v1alpha1.FieldError {
 	if detail != "" {
 		out.Remedy = "it " + detail
 	}
+	if pattern, ok := strings.CutPrefix(detail, "should match '"); ok {
+		out.Remedy = inWords(strings.TrimSuffix(pattern, "'"))
+	}
+	if format, ok := strings.CutPrefix(detail, "must be of type "); ok {
+		out.Message, out.Remedy = ofFormat(err.Field, err.BadValue, format)
+	}
 	if strings.HasPrefix(detail, "should have ") { // so many items
 		out.Message = "it has " + shown(err.BadValue)
 	}
@@ -140,7 +152,7 @@ func schemaError(err *field.Error) v1alpha1.FieldError {
 		out.Message, out.Remedy = shown(err.BadValue)+" stands twice", "remove one"
 	case field.ErrorTypeNotSupported:
 		if _, values, ok := strings.Cut(err.Detail, "supported values: "); ok {
-			out.Remedy = "write one of " + strings.ReplaceAll(values, `"`, "")
+			out.Remedy = oneOf(err.BadValue, supported(values))
 		}
 	case field.ErrorTypeTooLong, field.ErrorTypeTooMany:
 		out.Message = "it is too long"
@@ -157,6 +169,8 @@ func ruleError(err *field.Error) v1alpha1.FieldError {
 	}
 	if i := strings.LastIndex(err.Detail, ": "); i >= 0 {
 		out.Message, out.Remedy = err.Detail[:i], err.Detail[i+2:]
+	} else {
+		out.Message, out.Remedy = worded(err.Detail)
 	}
 	if rest, ok := strings.CutPrefix(out.Message, "it "); ok {
 		out.Message = shown(err.BadValue) + " " + rest

@@ -69,7 +69,7 @@ func trafficShifts() []verdict {
 		{step("{percent: '1', hold: -10m}"), `spec.steps[0].hold: "-10m" is out of bounds`},
 		{step("{percent: '1', hold: 2161h}"), `spec.steps[0].hold: "2161h" is out of bounds: write 1s to 2160h`},
 		{step("{percent: '1', approval: true}"), "spec.steps[0].approval: it is true or false: write a string"},
-		{step("{percent: '1', approval: Manual}"), `spec.steps[0].approval: "Manual" is not allowed: write one of Required`},
+		{step("{percent: '1', approval: Manual}"), `spec.steps[0].approval: "Manual" is not allowed: write Required`},
 		{step("{shadow: {methods: [GET]}, hold: 10m}"), "spec.steps[0].shadow.percent: it is missing: write it"},
 		{step("{shadow: '5', hold: 10m}"), "spec.steps[0].shadow: it is a string: write a mapping"},
 		{step("{shadow: {percent: '0'}, hold: 10m}"), `spec.steps[0].shadow.percent: "0" copies nothing: write more than 0`},

@@ -5,10 +5,12 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -28,10 +30,10 @@ func checkNames(namespace string, o metav1.Object, isName func(string) []string)
 		o.SetNamespace(namespace)
 	}
 	if errs := isName(o.GetName()); len(errs) > 0 {
-		out = append(out, v1alpha1.FieldError{Field: "metadata.name", Message: fmt.Sprintf("%q is not a name", o.GetName()), Remedy: errs[0]})
+		out = append(out, v1alpha1.FieldError{Field: "metadata.name", Message: fmt.Sprintf("%q is not a name", o.GetName()), Remedy: nameRemedy(o.GetName(), len(isName("a.a")) == 0)})
 	}
 	if given := o.GetNamespace(); given != "" && (namespace == "" || len(validation.IsDNS1123Label(given)) > 0) {
-		e := v1alpha1.FieldError{Field: "metadata.namespace", Message: fmt.Sprintf("%q is not a namespace", given), Remedy: "write a lower case name"}
+		e := v1alpha1.FieldError{Field: "metadata.namespace", Message: fmt.Sprintf("%q is not a namespace", given), Remedy: nameRemedy(given, false)}
 		if namespace == "" {
 			e.Message, e.Remedy = "objects of this kind are in no namespace", "remove it"
 		}
@@ -40,15 +42,39 @@ func checkNames(namespace string, o metav1.Object, isName func(string) []string)
 	return out
 }
 
+// nameRemedy says what a name may look like, with one that is near to what was written.
+func nameRemedy(written string, dots bool) string {
+	const limit = 63
+	what, keep := "lower case letters, digits and hyphens", "-"
+	if dots {
+		what, keep = "lower case letters, digits, hyphens and dots", "-."
+	} else if len(written) > limit {
+		return fmt.Sprintf("it has %d characters: write at most %d", len(written), limit)
+	}
+	example := strings.Trim(strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9', strings.ContainsRune(keep, r):
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, written), "-.")
+	if example == "" || len(example) > limit {
+		example = "php-web"
+	}
+	return fmt.Sprintf("write %s, for example %s", what, example)
+}
+
 // checkLabels returns the mistakes in an object's labels.
 func checkLabels(labels map[string]string) []v1alpha1.FieldError {
 	var out []v1alpha1.FieldError
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		if errs := validation.IsQualifiedName(key); len(errs) > 0 {
-			out = append(out, v1alpha1.FieldError{Field: "metadata.labels", Message: fmt.Sprintf("%q is not a label's key", key), Remedy: errs[0]})
+			out = append(out, v1alpha1.FieldError{Field: "metadata.labels", Message: fmt.Sprintf("%q is not a label's key", key), Remedy: "write a key like team or example.com/team, with at most 63 characters after the slash"})
 		}
 		if errs := validation.IsValidLabelValue(labels[key]); len(errs) > 0 {
-			out = append(out, v1alpha1.FieldError{Field: "metadata.labels." + key, Message: fmt.Sprintf("%q is not a label's value", labels[key]), Remedy: errs[0]})
+			out = append(out, v1alpha1.FieldError{Field: "metadata.labels." + key, Message: fmt.Sprintf("%q is not a label's value", labels[key]), Remedy: "write at most 63 letters, digits, hyphens, dots and underscores, for example prod"})
 		}
 	}
 	return out
@@ -81,6 +107,7 @@ func checkService(s *corev1.Service) []v1alpha1.FieldError {
 	for i, ip := range s.Spec.ClusterIPs {
 		clusterIP(fmt.Sprintf("spec.clusterIPs[%d]", i), ip)
 	}
+	out = append(out, checkServiceEnums(&s.Spec)...)
 	names := make(map[string]bool)
 	numbers := make(map[string]bool)
 	for i, p := range s.Spec.Ports {
@@ -96,12 +123,70 @@ func checkService(s *corev1.Service) []v1alpha1.FieldError {
 		default:
 			bad(field+".protocol", fmt.Sprintf("%q is not a protocol", p.Protocol), "write TCP, UDP or SCTP")
 		}
+		out = append(out, checkTargetPort(field, &p)...)
 		number := fmt.Sprintf("%d/%s", p.Port, protocol)
 		if numbers[number] {
 			bad(field+".port", number+" stands twice", "list each port once")
 		}
 		numbers[number] = true
 		out = append(out, checkPortName(field+".name", p.Name, len(s.Spec.Ports) > 1, names)...)
+	}
+	return out
+}
+
+// checkServiceEnums returns the fields of a Service that have a value which an
+// API server does not know.
+func checkServiceEnums(s *corev1.ServiceSpec) []v1alpha1.FieldError {
+	var out []v1alpha1.FieldError
+	one := func(field, value string, values ...string) {
+		if value != "" && !slices.Contains(values, value) {
+			out = append(out, v1alpha1.FieldError{Field: field, Message: fmt.Sprintf("%q is not allowed", value), Remedy: oneOf(value, values)})
+		}
+	}
+	one("spec.sessionAffinity", string(s.SessionAffinity), "None", "ClientIP")
+	one("spec.externalTrafficPolicy", string(s.ExternalTrafficPolicy), "Cluster", "Local")
+	if p := s.InternalTrafficPolicy; p != nil {
+		one("spec.internalTrafficPolicy", string(*p), "Cluster", "Local")
+	}
+	if p := s.TrafficDistribution; p != nil {
+		one("spec.trafficDistribution", *p, "PreferClose", "PreferSameZone", "PreferSameNode")
+	}
+	if p := s.IPFamilyPolicy; p != nil {
+		one("spec.ipFamilyPolicy", string(*p), "SingleStack", "PreferDualStack", "RequireDualStack")
+	}
+	for i, f := range s.IPFamilies {
+		one(fmt.Sprintf("spec.ipFamilies[%d]", i), string(f), "IPv4", "IPv6")
+	}
+	if c := s.SessionAffinityConfig; c != nil && c.ClientIP != nil && c.ClientIP.TimeoutSeconds != nil {
+		if n := *c.ClientIP.TimeoutSeconds; n < 1 || n > 86400 {
+			out = append(out, v1alpha1.FieldError{
+				Field: "spec.sessionAffinityConfig.clientIP.timeoutSeconds", Message: fmt.Sprintf("%d is out of bounds", n), Remedy: "write 1 to 86400",
+			})
+		}
+	}
+	return out
+}
+
+// checkTargetPort returns the mistakes in where a port's endpoints listen, as
+// an API server finds them.
+func checkTargetPort(field string, p *corev1.ServicePort) []v1alpha1.FieldError {
+	var out []v1alpha1.FieldError
+	bad := func(field, message, remedy string) {
+		out = append(out, v1alpha1.FieldError{Field: field, Message: message, Remedy: remedy})
+	}
+	switch target := p.TargetPort; {
+	case target.Type == intstr.String && len(validation.IsValidPortName(target.StrVal)) > 0:
+		bad(field+".targetPort", fmt.Sprintf("%q is not the name of a port", target.StrVal), "write a container port's name of at most 15 lower case letters, or its number")
+	case target.Type == intstr.Int && target.IntVal != 0 && (target.IntVal < 1 || target.IntVal > 65535):
+		bad(field+".targetPort", fmt.Sprintf("%d is not a port", target.IntVal), "write 1 to 65535")
+	}
+	if p.NodePort < 0 || p.NodePort > 65535 {
+		bad(field+".nodePort", fmt.Sprintf("%d is not a port", p.NodePort), "leave it out, and one is chosen")
+	}
+	if p.AppProtocol != nil {
+		if len(validation.IsQualifiedName(*p.AppProtocol)) > 0 && *p.AppProtocol != "" {
+			bad(field+".appProtocol", fmt.Sprintf("%q is not the name of a protocol", *p.AppProtocol), "write, for example, http or kubernetes.io/h2c")
+		}
 	}
 	return out
 }

@@ -226,7 +226,7 @@ func routes() []verdict {
 	return append(out, specs(gatewayAPI, "BackendTLSPolicy", "{name: a, namespace: web}", [][2]string{
 		{"{targetRefs: [{group: '', kind: Service, name: a, sectionName: https}], validation: {hostname: a.example.com, wellKnownCACertificates: System}}", ""},
 		{"{targetRefs: [{group: '', kind: Service, name: a}], validation: {hostname: a.example.com, caCertificateRefs: [{group: '', kind: ConfigMap, name: a}], subjectAltNames: [{type: URI, uri: 'spiffe://a/b'}]}}", ""},
-		{"{targetRefs: [{group: '', kind: Service, name: a}], validation: {hostname: a.example.com}}", "spec.validation: exactly one of the fields in [caCertificateRefs wellKnownCACertificates] must be set: correct it"},
+		{"{targetRefs: [{group: '', kind: Service, name: a}], validation: {hostname: a.example.com}}", "spec.validation: exactly one of the fields in [caCertificateRefs wellKnownCACertificates] must be set: write one of them"},
 		{"{targetRefs: [{group: '', kind: Service, name: a}], validation: {hostname: a.example.com, wellKnownCACertificates: Mozilla}}", "spec.validation.wellKnownCACertificates"},
 		{"{targetRefs: [{group: '', kind: Service, name: a}], validation: {hostname: a_b, wellKnownCACertificates: System}}", "spec.validation.hostname"},
 	})...)
