@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -25,18 +27,23 @@ func ProtocolOf(p discovery.ServicePort) Protocol {
 	return HTTP1
 }
 
+// protocols are the names of protocols that have a meaning.
+var protocols = map[string]Protocol{
+	"http": HTTP1, "http1": HTTP1, "kubernetes.io/ws": HTTP1, "ws": HTTP1,
+	"http2": HTTP2, "h2c": HTTP2, "kubernetes.io/h2c": HTTP2, "grpc": HTTP2, "grpc-web": HTTP2,
+	"tcp": TCP, "tls": TCP, "https": TCP, "kubernetes.io/wss": TCP, "wss": TCP, "fastcgi": TCP,
+	"mysql": TCP, "postgres": TCP, "postgresql": TCP, "redis": TCP, "mongo": TCP, "mongodb": TCP, "kafka": TCP, "amqp": TCP,
+	"memcached": TCP, "memcache": TCP, "zookeeper": TCP, "hbase": TCP, "smtp": TCP, "ldap": TCP,
+}
+
+// ProtocolNames returns the names of protocols that have a meaning, sorted.
+func ProtocolNames() []string { return slices.Sorted(maps.Keys(protocols)) }
+
 // protocolNamed returns what a protocol's name means, TCP and false for an
 // unknown one.
 func protocolNamed(name string) (proto Protocol, known bool) {
-	switch name {
-	case "http", "http1", "kubernetes.io/ws", "ws":
-		return HTTP1, true
-	case "http2", "h2c", "kubernetes.io/h2c", "grpc", "grpc-web":
-		return HTTP2, true
-	case "tcp", "tls", "https", "kubernetes.io/wss", "wss", "fastcgi",
-		"mysql", "postgres", "postgresql", "redis", "mongo", "mongodb", "kafka", "amqp",
-		"memcached", "memcache", "zookeeper", "hbase", "smtp", "ldap":
-		return TCP, true
+	if proto, known = protocols[name]; known {
+		return proto, true
 	}
 	if other, ok := storeNames[name]; ok {
 		name = other

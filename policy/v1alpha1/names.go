@@ -1,5 +1,7 @@
 package v1alpha1
 
+import "slices"
+
 // Group is the API group of every kind in this package.
 const Group = "mesh.causeway.dev"
 
@@ -49,3 +51,33 @@ const (
 	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on such a slice.
 	ManagedBy = "causeway.dev"
 )
+
+// metadataNames are the annotations and labels of our group and the kinds that
+// they mean something on.
+var metadataNames = []struct {
+	place, name string
+	kinds       []string
+}{
+	{"annotations", HomeAnnotation, []string{"Service"}},
+	{"annotations", AllowDeleteAnnotation, []string{"InstanceGroup"}},
+	{"annotations", GuardReleaseAnnotation, []string{"InstanceGroup"}},
+	{"annotations", CommandAnnotation, []string{"TrafficShift"}},
+	{"annotations", AddressesAnnotation, []string{"Gateway"}},
+	{"annotations", ReasonsAnnotation, []string{"EndpointSlice"}},
+	{"annotations", WeightAnnotation, []string{"EndpointSlice"}},
+	{"labels", InstanceGroupLabel, []string{"EndpointSlice"}},
+	{"labels", ServiceLabel, []string{"EndpointSlice"}},
+	{"labels", SpotLabel, []string{"EndpointSlice"}},
+}
+
+// MetadataNames returns the names of our group that mean something among the
+// "annotations" or "labels" of a kind, or of any kind for "".
+func MetadataNames(place, kind string) []string {
+	var out []string
+	for _, n := range metadataNames {
+		if n.place == place && (kind == "" || slices.Contains(n.kinds, kind)) {
+			out = append(out, n.name)
+		}
+	}
+	return out
+}
