@@ -230,15 +230,17 @@ spec:
 	out, err := execute(t, "validate", dir)
 	require.NoError(t, err, out)
 	require.Contains(t, out, "answered 404")
-	require.Contains(t, out, "z.yaml:6")
+	require.Contains(t, out, "z.yaml:11")
 	_, err = execute(t, "validate", dir, "--strict")
 	require.ErrorIs(t, err, errFindings)
 	out, err = execute(t, "validate", dir, "-o", "json")
 	require.NoError(t, err)
 	var results []validation
+	out, summary, _ := strings.CutLast(strings.TrimSpace(out), "\n") // to the standard error
+	require.Regexp(t, `^\d+ objects in \d+ files: 0 errors, `, summary)
 	require.NoError(t, json.Unmarshal([]byte(out), &results))
 	require.Contains(t, results, validation{
-		"warning", "z.yaml:6", "HTTPRoute web/lonely", "spec.rules", diff.ReasonUncovered,
+		"warning", "z.yaml:11", "HTTPRoute web/lonely", "spec.rules", diff.ReasonUncovered,
 		"requests to port 80 of Service web/lonely that no rule takes are answered 404",
 		"end the rules with one without matches that sends the rest to the Service itself, if that is not meant",
 	})

@@ -2,6 +2,9 @@ package main
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,16 +12,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/policy/lint"
 )
 
 // validation is one result of `causeway validate`. Its fields stay the same
 // over releases.
 type validation struct {
-	// Severity is "error" or "warning".
+	// Severity is "error", "warning" or "note".
 	Severity string `json:"severity"`
 	// Where is "file:line" below the directory.
 	Where string `json:"where,omitempty"`
@@ -26,50 +31,85 @@ type validation struct {
 	Object string `json:"object,omitempty"`
 	Field  string `json:"field,omitempty"`
 	// Reason is the reason of the condition that the object would have in its
-	// status, or "NotRead" for what would not be read at all.
+	// status, the name of a rule of package lint, "NotRead" for what would not be
+	// read at all, or "PassedOver" for what is none of the mesh's.
 	Reason  string `json:"reason"`
 	Message string `json:"message"`
 	Remedy  string `json:"remedy,omitempty"`
 }
 
-// notRead is the reason of mistakes that keep an object from being read.
-const notRead = "NotRead"
+// Reasons of what is not about an object that was read.
+const (
+	notRead    = "NotRead"
+	passedOver = "PassedOver"
+)
+
+// note is the severity of what is said for information.
+const note = "note"
 
 func validateCommand() *cobra.Command {
 	var output outputFlag
 	var strict bool
 	c := &cobra.Command{
-		Use:   "validate DIR",
-		Short: "Check a directory of objects, offline",
-		Long: `Check a directory of YAML files without a cluster and without AWS: syntax,
-schema, references, conflicts, rules that no request can reach, backends that
-cannot answer, and what is probably not meant.
+		Use:   "validate PATH...",
+		Short: "Check objects in files, offline",
+		Long: `Check YAML files without a cluster and without AWS: syntax, schema, references,
+conflicts, rules that no request can reach, backends that cannot answer, and
+what is probably not meant. Each PATH is a directory, a file, or - for the
+standard input; all are checked together.
+
+Documents of other programs (a Deployment, a kustomization, values of a chart)
+are passed over with a note each.
 
 Exit status: 0 nothing to report or warnings only, 2 mistakes (with --strict
 warnings too), 1 it could not be checked.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  causeway validate config/
+  helm template ./chart | causeway validate -`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("name what to check: a directory, files, or - for the standard input")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			results, err := validateDir(args[0])
+			v, err := validatePaths(args, cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			err = output.print(cmd, results, func(t *table) {
-				if len(results) == 0 {
-					t.row("nothing to report")
-				}
-				for _, r := range results {
-					t.row(r.Severity, r.Where, r.Object, r.text())
+			err = output.print(cmd, v.results, func(t *table) {
+				for i := range v.results {
+					t.row(v.results[i].line())
 				}
 			})
-			if err == nil && slices.ContainsFunc(results, func(r validation) bool { return strict || r.Severity == policy.Error.String() }) {
-				err = errFindings
+			if err != nil {
+				return err
 			}
-			return err
+			summary := cmd.OutOrStdout()
+			if output.format != "table" {
+				summary = cmd.ErrOrStderr() // the results alone are JSON
+			}
+			_, _ = fmt.Fprintln(summary, v.summary())
+			if v.count(policy.Error.String()) > 0 || strict && v.count(policy.Warning.String()) > 0 {
+				return errFindings
+			}
+			return nil
 		},
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "let warnings fail too")
 	output.add(c)
 	return c
+}
+
+// line is the result on one line, as compilers write theirs.
+func (v *validation) line() string {
+	out := v.Severity + ": "
+	if v.Where != "" {
+		out = v.Where + ": " + out
+	}
+	if v.Object != "" {
+		out += v.Object + ": "
+	}
+	return out + v.text()
 }
 
 // text is what is wrong and what to do, after the field.
@@ -84,37 +124,97 @@ func (v *validation) text() string {
 	return out
 }
 
-// validateDir returns what is wrong in a directory, sorted by where it stands.
+// validated is what `causeway validate` found out.
+type validated struct {
+	results []validation
+	// objects and files are how many were read.
+	objects, files int
+}
+
+func (v *validated) count(severity string) int {
+	n := 0
+	for i := range v.results {
+		if v.results[i].Severity == severity {
+			n++
+		}
+	}
+	return n
+}
+
+// summary says what was read and what was found.
+func (v *validated) summary() string {
+	return fmt.Sprintf("%s in %s: %s, %s, %s",
+		plural(v.objects, "objects"), plural(v.files, "files"),
+		plural(v.count(policy.Error.String()), "errors"), plural(v.count(policy.Warning.String()), "warnings"), plural(v.count(note), "notes"))
+}
+
+// validateDir returns what is wrong in a directory, the causes first.
 func validateDir(dir string) ([]validation, error) {
-	cat := catalog.New()
-	loaded, err := file.Load(dir, cat)
+	v, err := validatePaths([]string{dir}, nil)
 	if err != nil {
 		return nil, err
 	}
-	results := []validation{}
+	return v.results, nil
+}
+
+// validatePaths returns what is wrong in files: first what is not read, because
+// other mistakes may come from it, then the rest, each sorted by where it stands.
+func validatePaths(paths []string, stdin io.Reader) (*validated, error) {
+	cat := catalog.New()
+	loaded, err := file.LoadAll(paths, stdin, cat)
+	if err != nil {
+		return nil, err
+	}
+	written := loaded.Written()
+	out := &validated{results: []validation{}, objects: len(written), files: loaded.Files}
 	for _, p := range loaded.Problems {
-		results = append(results, validation{
+		out.results = append(out.results, validation{
 			Severity: policy.Error.String(), Where: p.Where(), Object: p.Object, Reason: notRead, Message: p.Message,
 		})
 	}
+	slices.SortStableFunc(out.results, byWhere)
 	r := cat.Read()
-	for _, f := range slices.Concat(policy.Validate(r), policy.Expirations(r, time.Now()), diff.Uncovered(r)) {
-		results = append(results, validation{
-			f.Severity.String(), loaded.Origin(f.Object), f.Object.String(), f.Field, f.Reason, f.Message, f.Remedy,
+	found := slices.Concat(policy.Validate(r), policy.Expirations(r, time.Now()), diff.Uncovered(r), lint.Check(r, objectsOf(written)))
+	var about []validation
+	for _, f := range lint.Explain(r, found, func(o discovery.ObjectName) string { return loaded.Unread(o) }) {
+		about = append(about, validation{
+			f.Severity.String(), loaded.Line(f.Object, f.Field), f.Object.String(), f.Field, f.Reason, f.Message, f.Remedy,
 		})
 	}
-	slices.SortStableFunc(results, func(a, b validation) int { return compareWhere(a.Where, b.Where) })
-	return results, nil
+	if out.objects == 0 && len(loaded.Problems) == 0 {
+		about = append(about, validation{
+			Severity: policy.Warning.String(), Reason: notRead, Message: "no object was read", Remedy: "check the path, if there should be any",
+		})
+	}
+	slices.SortStableFunc(about, byWhere)
+	out.results = append(out.results, about...)
+	for _, p := range loaded.Passed {
+		severity := note
+		if p.Suspect {
+			severity = policy.Warning.String()
+		}
+		out.results = append(out.results, validation{Severity: severity, Where: p.Where(), Reason: passedOver, Message: "passed over: " + p.What})
+	}
+	return out, nil
 }
 
-// compareWhere orders "file:line" by file, then by line as a number.
-func compareWhere(a, b string) int {
+// objectsOf returns the objects as they are written down, for lint.
+func objectsOf(written []file.Written) []lint.Object {
+	out := make([]lint.Object, len(written))
+	for i, w := range written {
+		out[i] = lint.Object{ObjectName: w.ObjectName, Value: w.Value}
+	}
+	return out
+}
+
+// byWhere orders by "file:line": by file, then by line as a number.
+func byWhere(a, b validation) int {
 	split := func(s string) (file string, line int) {
 		file, number, _ := strings.CutLast(s, ":")
 		line, _ = strconv.Atoi(number) // 0 for what was read from no file
 		return file, line
 	}
-	fileA, lineA := split(a)
-	fileB, lineB := split(b)
+	fileA, lineA := split(a.Where)
+	fileB, lineB := split(b.Where)
 	return cmp.Or(strings.Compare(fileA, fileB), cmp.Compare(lineA, lineB))
 }

@@ -53,6 +53,8 @@ type content struct {
 	// lasting is the file's text without Secrets, which may be stored; nil if
 	// nothing else is in it.
 	lasting []byte
+	// passed are the documents that are none of the mesh's.
+	passed []Passed
 }
 
 // meta is what every object has.
@@ -67,6 +69,18 @@ type meta struct {
 	Items []json.RawMessage `json:"items"`
 }
 
+// name returns the name of an object of a kind.
+func (m *meta) name(kind objects.Kind) discovery.ObjectName {
+	out := discovery.ObjectName{Kind: kind.Name, Key: discovery.Key{Namespace: m.Metadata.Namespace, Name: m.Metadata.Name}}
+	switch {
+	case !kind.Namespaced:
+		out.Namespace = ""
+	case out.Namespace == "":
+		out.Namespace = objects.DefaultNamespace
+	}
+	return out
+}
+
 // decode reads the documents of a file. It goes on after a mistake, so that
 // one reading tells all of them; a file with any is not used, because half of
 // it may be worse than none.
@@ -76,16 +90,13 @@ func decode(name string, data []byte) (content, []Problem) {
 		d.problem(1, "", "the file has more than %d bytes: split it", maxFile)
 		return d.out, d.problems
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors' byte order mark
-	if strings.EqualFold(path.Ext(name), ".json") {
-		if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
+	if isJSON(name) {
+		if err := json.Unmarshal(normal(name, data), new(json.RawMessage)); err != nil {
 			d.problem(jsonLine(data, err), "", "not JSON: %v", err)
 			return d.out, d.problems
 		}
-		// JSON may be indented with tabs, YAML may not. In JSON strings they
-		// are written \t.
-		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
 	}
+	data = normal(name, data)
 	docs := documents(data)
 	var secrets []int
 	for i, doc := range docs {
@@ -105,6 +116,18 @@ func decode(name string, data []byte) (content, []Problem) {
 		d.out.lasting = withoutSecrets(docs, secrets)
 	}
 	return d.out, d.problems
+}
+
+func isJSON(name string) bool { return strings.EqualFold(path.Ext(name), ".json") }
+
+// normal returns a file's text as YAML, without some editors' byte order mark.
+// JSON may be indented with tabs, YAML may not; in JSON strings they are written \t.
+func normal(name string, data []byte) []byte {
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	if isJSON(name) {
+		data = bytes.ReplaceAll(data, []byte("\t"), []byte(" "))
+	}
+	return data
 }
 
 // jsonLine returns the line that a JSON syntax error is on.
@@ -164,18 +187,16 @@ func (d *decoder) object(tree tree, data []byte) {
 	d.secret = d.secret || isSecret(m)
 	kind, known := kindOf(m)
 	if !known {
-		d.problem(tree.at("kind").line(), "", "no kind %q of apiVersion %q is read here: correct it, or move the object elsewhere (read are %s)",
-			m.Kind, m.APIVersion, kindNames())
+		passed, mistake, field := unknownKind(m, tree.keys())
+		if mistake != "" {
+			d.problem(tree.find(field), "", "%s", mistake)
+			return
+		}
+		passed.File, passed.Line = d.file, tree.line()
+		d.out.passed = append(d.out.passed, passed)
 		return
 	}
-	object := discovery.ObjectName{Kind: kind.Name, Key: discovery.Key{Namespace: m.Metadata.Namespace, Name: m.Metadata.Name}}
-	switch {
-	case !kind.Namespaced:
-		object.Namespace = ""
-	case object.Namespace == "":
-		object.Namespace = objects.DefaultNamespace
-	}
-	ref := object.String()
+	ref := m.name(kind).String()
 	if first, dup := d.out.at[ref]; dup {
 		d.problem(tree.line(), ref, "it stands at line %d already: remove one", first)
 		return
@@ -200,17 +221,4 @@ func kindOf(m meta) (objects.Kind, bool) {
 		}
 	}
 	return objects.Kind{}, false
-}
-
-// kindNames lists what is read, by API version.
-func kindNames() string {
-	var out []string
-	for _, k := range objects.Kinds() {
-		if n := len(out); n > 0 && strings.HasPrefix(out[n-1], k.APIVersion+" ") {
-			out[n-1] += ", " + k.Name
-			continue
-		}
-		out = append(out, k.APIVersion+" "+k.Name)
-	}
-	return strings.Join(out, "; ")
 }

@@ -91,12 +91,34 @@ func TestDecode(t *testing.T) {
 		"a key twice":                     {"a.yaml", "---\napiVersion: v1\nkind: Service\nkind: Service\n", nil, []string{`a.yaml:4: not YAML: key "kind" already set in map`}},
 		"not an object":                   {"a.yaml", "\n- 1\n", nil, []string{"a.yaml:2: not an object: write a mapping with apiVersion, kind and metadata"}},
 		"two documents without separator": {"a.yaml", "a: 1\n...\nb: 2\n", nil, []string{`a.yaml:1: something follows the end of the document: separate documents with "---"`}},
-		"an unknown kind": {
-			"a.yaml", "apiVersion: apps/v1\nkind: Deployment\n", nil,
-			[]string{`a.yaml:2: no kind "Deployment" of apiVersion "apps/v1" is read here: correct it, or move the object elsewhere (read are v1 Namespace, Service, ConfigMap, Secret; discovery.k8s.io/v1 EndpointSlice; ` +
-				"gateway.networking.k8s.io/v1 GatewayClass, Gateway, HTTPRoute, GRPCRoute, TCPRoute, TLSRoute, ReferenceGrant, BackendTLSPolicy; " +
-				`mesh.causeway.dev/v1alpha1 InstanceGroup, TrafficShift, TrafficPolicy, GatewayPolicy, ExternalService, Mesh)`},
+		"another program's":               {"a.yaml", serviceYAML + "---\napiVersion: apps/v1\nkind: Deployment\n", []string{"Service web/php-web"}, nil},
+		"a misspelt kind": {
+			"a.yaml", "apiVersion: v1\nkind: Servcie\n", nil, []string{"a.yaml:2: there is no kind Servcie: did you mean Service?"},
 		},
+		"a kind that our group does not have": {
+			"a.yaml", "apiVersion: mesh.causeway.dev/v1alpha1\nkind: Rollout\n", nil,
+			[]string{"a.yaml:2: there is no kind Rollout of mesh.causeway.dev: write one of InstanceGroup, TrafficShift, TrafficPolicy, GatewayPolicy, ExternalService, Mesh"},
+		},
+		"a version that is not served": {
+			"a.yaml", "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: HTTPRoute\n", nil,
+			[]string{"a.yaml:1: there is no HTTPRoute of apiVersion gateway.networking.k8s.io/v1alpha2: write apiVersion: gateway.networking.k8s.io/v1"},
+		},
+		"a misspelt group": {
+			"a.yaml", "apiVersion: gateway.netwroking.k8s.io/v1\nkind: HTTPRoute\n", nil,
+			[]string{"a.yaml:1: there is no HTTPRoute of apiVersion gateway.netwroking.k8s.io/v1: write apiVersion: gateway.networking.k8s.io/v1"},
+		},
+		"no apiVersion": {
+			"a.yaml", "kind: Service\nmetadata: {name: a}\n", nil, []string{"a.yaml:1: apiVersion is missing: for a Service write apiVersion: v1"},
+		},
+		"no kind": {
+			"a.yaml", "apiVersion: discovery.k8s.io/v1\nmetadata: {name: a}\n", nil,
+			[]string{"a.yaml:1: kind is missing: write one of EndpointSlice, or move the document elsewhere"},
+		},
+		"neither": {
+			"a.yaml", "metadata: {name: a}\nspec: {}\n", nil,
+			[]string{"a.yaml:1: apiVersion and kind are missing: write them first, for example apiVersion: v1 and kind: Service"},
+		},
+		"values of a chart": {"values.yaml", "replicas: 3\nimage: {tag: v1}\n", nil, nil},
 		"a route": {
 			"a.yaml", routeYAML, []string{"HTTPRoute web/php-web"}, nil,
 		},
@@ -106,20 +128,20 @@ func TestDecode(t *testing.T) {
 		"an unknown field of a route": {
 			"a.yaml", strings.Replace(routeYAML, "timeouts: {request", "timeouts: {total", 1),
 			[]string{"HTTPRoute web/php-web"},
-			[]string{"a.yaml:9: HTTPRoute web/php-web: spec.rules[0].timeouts.total: there is no such field: correct or remove it"},
+			[]string{"a.yaml:9: HTTPRoute web/php-web: spec.rules[0].timeouts.total: there is no such field: correct or remove it; the fields here are backendRequest, request"},
 		},
 		"what a schema refuses": {
 			"a.yaml", strings.NewReplacer("port: 8080", "port: 80800", "PathPrefix", "Prefix").Replace(routeYAML),
 			[]string{"HTTPRoute web/php-web"},
 			[]string{
 				"a.yaml:10: HTTPRoute web/php-web: spec.rules[0].backendRefs[0].port: 80800 is not allowed: it should be less than or equal to 65535",
-				`a.yaml:8: HTTPRoute web/php-web: spec.rules[0].matches[0].path.type: "Prefix" is not allowed: write one of Exact, PathPrefix, RegularExpression`,
+				`a.yaml:8: HTTPRoute web/php-web: spec.rules[0].matches[0].path.type: "Prefix" is not allowed: write one of Exact, PathPrefix, RegularExpression (did you mean PathPrefix?)`,
 			},
 		},
 		"what a rule of a schema refuses": {
 			"a.yaml", strings.Replace(routeYAML, "request: 5m", "request: 5m, backendRequest: 6m", 1),
 			[]string{"HTTPRoute web/php-web"},
-			[]string{"a.yaml:9: HTTPRoute web/php-web: spec.rules[0].timeouts: backendRequest timeout cannot be longer than request timeout: correct it"},
+			[]string{"a.yaml:9: HTTPRoute web/php-web: spec.rules[0].timeouts: backendRequest timeout cannot be longer than request timeout: shorten it"},
 		},
 		"a Mesh and the same again in a namespace": {
 			"a.yaml", meshYAML + "---\n" + strings.Replace(meshYAML, "name: default", "name: default, namespace: web", 1),
@@ -129,12 +151,12 @@ func TestDecode(t *testing.T) {
 		"an unknown field": {
 			"a.yaml", strings.Replace(serviceYAML, "port: 80", "port: 80, prot: TCP", 1),
 			[]string{"Service web/php-web"},
-			[]string{"a.yaml:6: Service web/php-web: spec.ports[0].prot: there is no such field: correct or remove it"},
+			[]string{"a.yaml:6: Service web/php-web: spec.ports[0].prot: there is no such field: did you mean port?"},
 		},
 		"a field of the wrong case": {
 			"a.yaml", strings.Replace(serviceYAML, "port: 80", "Port: 80", 1),
 			[]string{"Service web/php-web"},
-			[]string{"a.yaml:6: Service web/php-web: spec.ports[0].Port: there is no such field: correct or remove it"},
+			[]string{"a.yaml:6: Service web/php-web: spec.ports[0].Port: there is no such field: did you mean port?"},
 		},
 		"a string for a number, in the second of a list": {
 			"a.yaml", serviceYAML + "  - name: grpc\n    port: \"90\"\n",
@@ -178,7 +200,7 @@ func TestDecode(t *testing.T) {
 			"a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: A}\nspec:\n  ports:\n  - {port: 80}\n  - {port: 80}\n",
 			[]string{"Service default/A"},
 			[]string{
-				`a.yaml:3: Service default/A: metadata.name: "A" is not a name: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')`,
+				`a.yaml:3: Service default/A: metadata.name: "A" is not a name: write lower case letters, digits and hyphens, for example a`,
 				"a.yaml:6: Service default/A: spec.ports[0].name: it is missing, and there is more than one port: give every port its own lower case name",
 				"a.yaml:7: Service default/A: spec.ports[1].port: 80/TCP stands twice: list each port once",
 				"a.yaml:7: Service default/A: spec.ports[1].name: it is missing, and there is more than one port: give every port its own lower case name",

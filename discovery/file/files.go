@@ -21,6 +21,8 @@ type fileState struct {
 	// problems of the newest content; unreadable is why there is none.
 	problems   []Problem
 	unreadable string
+	// passed are the documents of the newest content that are none of the mesh's.
+	passed []Passed
 }
 
 // update takes in what was found and reports whether anything is new.
@@ -70,7 +72,7 @@ func (f *fileState) take(name string, data []byte) {
 		return
 	}
 	good, problems := decode(name, data)
-	f.problems = problems
+	f.problems, f.passed = problems, good.passed
 	if len(problems) == 0 {
 		f.good = good
 	}

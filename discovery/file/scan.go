@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/causeway-mesh/causeway/discovery"
 )
 
 // maxDepth bounds how deep directories are followed.
@@ -26,6 +28,9 @@ type scan struct {
 	files map[string][]byte
 	// unreadable files and directories, by path: what they held is not known.
 	unreadable map[string]error
+	// unread files have other names than configuration; true for those whose
+	// name is nearly one's.
+	unread map[string]bool
 	// dirs are the directories themselves, to be watched.
 	dirs []string
 }
@@ -57,7 +62,7 @@ func read(dir string) (*scan, error) {
 		if err != nil {
 			return nil, err
 		}
-		out := &scan{files: make(map[string][]byte), unreadable: before.unreadable, dirs: before.dirs}
+		out := &scan{files: make(map[string][]byte), unreadable: before.unreadable, unread: before.unread, dirs: before.dirs}
 		for name, info := range before.files {
 			data, err := readFile(filepath.Join(dir, filepath.FromSlash(name)), info)
 			if err != nil {
@@ -102,6 +107,7 @@ func readFile(path string, info fs.FileInfo) ([]byte, error) {
 type listing struct {
 	files      map[string]fs.FileInfo
 	unreadable map[string]error
+	unread     map[string]bool
 	dirs       []string
 }
 
@@ -109,7 +115,7 @@ type listing struct {
 // What begins with a dot is left out: editors' files, and the "..data" that
 // the files of a mounted ConfigMap link to.
 func list(dir string) (*listing, error) {
-	l := &listing{files: make(map[string]fs.FileInfo), unreadable: make(map[string]error)}
+	l := &listing{files: make(map[string]fs.FileInfo), unreadable: make(map[string]error), unread: make(map[string]bool)}
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, err
@@ -151,6 +157,8 @@ func (l *listing) walk(dir, rel string, above []fs.FileInfo) error {
 			}
 		case isConfig(name):
 			l.files[name] = info
+		default:
+			l.unread[name] = nearlyConfig(name)
 		}
 	}
 	return nil
@@ -162,4 +170,20 @@ func isConfig(name string) bool {
 		return true
 	}
 	return false
+}
+
+// nearlyConfig reports whether a name looks like that of a configuration file,
+// misspelt, or with something after it.
+func nearlyConfig(name string) bool {
+	ext := strings.ToLower(strings.TrimRight(filepath.Ext(name), "~0123456789"))
+	if ext == ".toml" || ext == ".jsonl" || ext == ".jsonnet" || ext == ".js" {
+		return false
+	}
+	switch inner := strings.TrimSuffix(name, filepath.Ext(name)); ext {
+	case ".txt", ".bak", ".orig", ".old", ".tmp", ".disabled", ".off", ".save":
+		return isConfig(inner)
+	case "":
+		return false
+	}
+	return discovery.Misspelt(ext[1:], []string{"yaml", "yml", "json"}) != "" || isConfig(ext)
 }

@@ -155,11 +155,22 @@ func (t tree) at(step string) tree {
 	return tree{nil, t.key, t.before}
 }
 
+// keys returns the keys of a mapping.
+func (t tree) keys() []string {
+	var out []string
+	if n := t.resolved(); n != nil && n.Kind == goyaml.MappingNode {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			out = append(out, n.Content[i].Value)
+		}
+	}
+	return out
+}
+
 // find returns the line of a path like spec.ports[0].name, or of as much of
 // it as there is. A key may contain dots itself, as annotations' do.
 func (t tree) find(path string) int {
 	for path != "" {
-		path = strings.TrimLeft(path, ".[]")
+		path = strings.TrimLeft(path, `.[]"`)
 		n := t.resolved()
 		if n == nil {
 			break
@@ -168,7 +179,7 @@ func (t tree) find(path string) int {
 		if n.Kind == goyaml.MappingNode {
 			for i := 0; i+1 < len(n.Content); i += 2 {
 				k := n.Content[i].Value
-				if len(k) > len(step) && (path == k || strings.HasPrefix(path, k+".") || strings.HasPrefix(path, k+"[")) {
+				if len(k) > len(step) && (path == k || strings.HasPrefix(path, k) && strings.ContainsRune(`.["`, rune(path[len(k)]))) {
 					step, rest = k, path[len(k):]
 				}
 			}
@@ -180,7 +191,7 @@ func (t tree) find(path string) int {
 
 // cut splits a path after its first step.
 func cut(path string) (step, rest string) {
-	if i := strings.IndexAny(path, ".[]"); i >= 0 {
+	if i := strings.IndexAny(path, `.[]"`); i >= 0 {
 		return path[:i], path[i:]
 	}
 	return path, ""
