@@ -44,7 +44,7 @@ func startCluster(t *testing.T, kind harness.WorkloadKind) *cluster {
 	require.NoError(t, err)
 	c.kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
 	c.kube.Namespace(t, "web")
-	for _, file := range []string{"namespace", "rbac", "client-rules", "deployment", "service", "pdb", "guard-deletion"} {
+	for _, file := range []string{"namespace", "rbac", "deployment", "service", "pdb", "guard-deletion"} {
 		c.kube.Apply(t, filepath.Join(root, "manifests", "install", file+".yaml"))
 	}
 	c.queue = c.moto.CreateQueue(t, "causeway")

@@ -24,7 +24,7 @@ var errTaken = errors.New("it was taken")
 
 var trafficShifts = schema.GroupVersionResource{Group: v1alpha1.Group, Version: v1alpha1.Version, Resource: "trafficshifts"}
 
-// shiftCluster is a real API server with what `kubectl apply -k manifests`
+// shiftCluster is a real API server with what the kustomization
 // installs about TrafficShifts, and a shift in the namespace web.
 func shiftCluster(t *testing.T) *harness.Kube {
 	t.Helper()
