@@ -187,9 +187,10 @@ type statement struct {
 	settled settlement
 
 	failures int
-	// wrote is the digest that was last written, and when it first had to be
-	// written again because of another writer.
+	// wrote is the digest that was last written, to which object of the name, and when
+	// it first had to be written again because of another writer.
 	wrote     uint64
+	wroteTo   types.UID
 	rewrites  int
 	rewritten time.Time
 }
@@ -556,7 +557,7 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 	if err != nil {
 		return resultError, err
 	}
-	s.wrote = said
+	s.wrote, s.wroteTo = said, current.GetUID()
 	t.settle(name, s, written, said, want, programmed)
 	t.announce(kind, current, have, next)
 	return resultWritten, nil
@@ -576,8 +577,8 @@ func (t *statusTerm) settle(name discovery.ObjectName, s *statement, o metav1.Ob
 // is put right, but less and less often: two who want the last word must not
 // keep the API server busy.
 func (t *statusTerm) quarrel(name discovery.ObjectName, s *statement, current metav1.Object, said uint64) {
-	if is, _ := digest(ours(statusIn(current))); s.wrote != said || is == said {
-		return
+	if is, _ := digest(ours(statusIn(current))); s.wrote != said || is == said || s.wroteTo != current.GetUID() {
+		return // it was deleted and made again, where the object is another one
 	}
 	now := time.Now()
 	if now.Sub(s.rewritten) > quarrelOver {

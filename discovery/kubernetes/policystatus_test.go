@@ -275,6 +275,11 @@ func TestQuarrel(t *testing.T) {
 	r := newReplica(t, kube, nil)
 	w := startPolicyStatus(t, r, nil)
 	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	// An object that is deleted and made again has another's name, and no other writer.
+	deleteObject(t, kube, "HTTPRoute", "web", "a")
+	kube.ApplyYAML(t, everyKind[0].text)
+	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
+	require.Zero(t, w.count(t, "causeway_status_rewrites_total", ""))
 	wrong := `{"status":{"parents":[]}}`
 	patchStatus(t, kube, "HTTPRoute", "web", "a", "meddler", wrong)
 	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
