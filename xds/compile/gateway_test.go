@@ -168,7 +168,7 @@ func TestEdgeKnowsHosts(t *testing.T) {
 	require.Equal(t, "other", e.request(t, 80, "elsewhere.test", "/known").body)
 	a := e.request(t, 80, "elsewhere.test", "/unknown")
 	require.Equal(t, http.StatusNotFound, a.StatusCode)
-	require.Equal(t, "causeway: no route of the Gateway answers to the host \"elsewhere.test\"\n", a.body)
+	require.Equal(t, "causeway: no route of the Gateway answers to the host \"elsewhere.test\", or no rule of its routes matches the request\n", a.body)
 	for _, host := range []string{"shop.example.com", "a.example.com", "elsewhere.test", "dead.example.com", "broken.example.com"} {
 		a := e.request(t, 80, host, "/")
 		for name := range a.Header {

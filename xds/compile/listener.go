@@ -83,7 +83,7 @@ func noRoute(nothing string) *hcmv3.ResponseMapper {
 		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
 			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},
 		}},
-		BodyFormatOverride: bodyFormat("causeway: " + nothing + " answers to the host \"%REQ(:AUTHORITY)%\"\n"),
+		BodyFormatOverride: bodyFormat("causeway: " + nothing + " answers to the host \"%REQ(:AUTHORITY)%\", or no rule of its routes matches the request\n"),
 	}
 }
 
