@@ -26,9 +26,13 @@ SHELL_SCRIPTS = $$(git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\
 ##@ Try it
 
 .PHONY: demo
-demo: build ## A mesh over EC2 and Kubernetes on this machine, with faults and a count of failed requests
+demo: ## A mesh over EC2 and Kubernetes on this machine, with faults and a count of failed requests
+	@echo "demo, part 1 of 3: building causeway (four minutes on two cores where nothing is cached, else seconds)"
+	@$(MAKE) build
+	@echo "demo, part 2 of 3: Envoy, an EC2 API and PHP (a minute the first time)"
 	@$(GET) venv
 	@$(GET) debian || echo "PHP is not there: the demo's built-in HTTP workload takes its place"
+	@echo "demo, part 3 of 3: the migration (a bit over a minute)"
 	bin/causeway demo $(DEMO_FLAGS)
 
 .PHONY: build

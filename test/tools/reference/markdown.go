@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -231,9 +232,13 @@ func bounds(s *schema) string {
 	return strings.Join(out, "; ")
 }
 
+// notForCRDs is what the Gateway API's own generator leaves out of its CRDs.
+var notForCRDs = regexp.MustCompile(`(?s)<gateway:util:excludeFromCRD>.*?</gateway:util:excludeFromCRD>`)
+
 // prose joins the lines of every paragraph and leaves out what the Gateway API
 // says to its implementers.
 func prose(s string) string {
+	s = notForCRDs.ReplaceAllString(s, "")
 	var out []string
 	for paragraph := range strings.SplitSeq(s, "\n\n") {
 		paragraph = strings.Join(strings.Fields(paragraph), " ")
