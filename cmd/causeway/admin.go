@@ -41,6 +41,7 @@ func (s *serve) healthHandler() http.Handler {
 // of its own, which is why it listens on loopback.
 func (s *serve) adminHandler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.status()) })
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Proxies()) })
 	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.observer.View()) })
 	mux.HandleFunc("GET /v1/endpoints", func(w http.ResponseWriter, r *http.Request) {

@@ -15,12 +15,21 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// adminFlag is where the commands find a running control plane.
-type adminFlag struct{ address string }
+// adminFlag is where the commands find a running control plane: at an address, or
+// in a cluster, through a port-forward.
+type adminFlag struct {
+	address string
+	cluster kubernetesFlag
+}
 
 func (a *adminFlag) add(c *cobra.Command) {
-	c.Flags().StringVar(&a.address, "admin", defaultAdminListen,
-		"address of the control plane's admin API (in Kubernetes: kubectl -n causeway-system port-forward deploy/causeway 15080)")
+	a.addAddress(c)
+	a.cluster.add(c)
+}
+
+// addAddress is for commands that themselves ask the cluster's API where one is named.
+func (a *adminFlag) addAddress(c *cobra.Command) {
+	c.Flags().StringVar(&a.address, "admin", defaultAdminListen, "address of the control plane's admin API, where it is on this host")
 }
 
 // adminError is an answer of the admin API that is not 200.
@@ -49,8 +58,16 @@ func (a *adminFlag) post(ctx context.Context, path string, query url.Values, in 
 }
 
 func (a *adminFlag) send(ctx context.Context, method, path string, query url.Values, body []byte, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	if a.cluster.given() {
+		address, end, err := a.cluster.forward(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		a = &adminFlag{address: address}
+	}
 	if _, _, err := net.SplitHostPort(a.address); err != nil {
 		return fmt.Errorf("--admin: %q is not HOST:PORT", a.address)
 	}
@@ -61,7 +78,7 @@ func (a *adminFlag) send(ctx context.Context, method, path string, query url.Val
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("no control plane answers at %s: start 'causeway serve' or name another with --admin: %w", a.address, err)
+		return fmt.Errorf("no control plane answers at %s: start 'causeway serve', name another with --admin, or a cluster with --context: %w", a.address, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

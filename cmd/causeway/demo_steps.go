@@ -44,7 +44,7 @@ const demoAccelerated = "accelerated for the demo: hold 6s (a real one: 10m to 2
 // shiftNow returns the shift as the control plane has it.
 func (d *demo) shiftNow() (*v1alpha1.TrafficShift, *shiftView) {
 	var view shiftView
-	admin := adminFlag{d.addresses.admin}
+	admin := adminFlag{address: d.addresses.admin}
 	if err := admin.do(context.Background(), http.MethodGet, "/v1/shifts", url.Values{}, &view); err != nil || len(view.Shifts) == 0 {
 		return nil, nil
 	}

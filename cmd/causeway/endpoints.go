@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -33,9 +35,9 @@ type serviceView struct {
 	Home      string `json:"home"`
 	HomeCause string `json:"homeBecause"`
 	// Shift is the TrafficShift that is under way, as "namespace/name", with its cohort's key.
-	Shift     string         `json:"shift,omitempty"`
-	Cohort    string         `json:"cohort,omitempty"`
-	Findings  []string       `json:"findings,omitempty"`
+	Shift    string   `json:"shift,omitempty"`
+	Cohort   string   `json:"cohort,omitempty"`
+	Findings []string `json:"findings,omitempty"`
 	// Failover says of each port that has two backings whether they stand in for each other.
 	Failover  []failoverView `json:"failover,omitempty"`
 	Endpoints []endpointView `json:"endpoints"`
@@ -108,6 +110,7 @@ func reason(e policy.Endpoint) string {
 func endpointsCommand() *cobra.Command {
 	var output outputFlag
 	var admin adminFlag
+	var namespace namespaceFlag
 	c := &cobra.Command{
 		Use:   "endpoints [NAMESPACE/SERVICE]",
 		Short: "Who answers for a Service: platform, zone, health and the reason for it",
@@ -115,14 +118,21 @@ func endpointsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
-				query.Set("service", args[0])
+				key, err := namespace.key(args[0], "a Service")
+				if err != nil {
+					return err
+				}
+				query.Set("service", key.String())
 			}
 			var services []serviceView
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/endpoints", query, &services); err != nil {
 				return err
 			}
 			if len(args) == 1 && len(services) == 0 {
-				return fmt.Errorf("there is no Service %s: 'causeway endpoints' lists them all", args[0])
+				return fmt.Errorf("there is no Service %s: 'causeway endpoints' lists them all", query.Get("service"))
+			}
+			if len(args) == 0 && namespace.namespace != "" {
+				services = slices.DeleteFunc(services, func(s serviceView) bool { return !strings.HasPrefix(s.Service, namespace.namespace+"/") })
 			}
 			return output.print(cmd, services, func(t *table) {
 				for i, s := range services {
@@ -159,7 +169,15 @@ func endpointsCommand() *cobra.Command {
 			})
 		},
 	}
+	c.ValidArgsFunction = completer(&namespace, names(&admin, "/v1/endpoints", func(services []serviceView) []discovery.Key {
+		keys := make([]discovery.Key, len(services))
+		for i := range services {
+			keys[i].Namespace, keys[i].Name, _ = strings.Cut(services[i].Service, "/")
+		}
+		return keys
+	}))
 	output.add(c)
 	admin.add(c)
+	namespace.add(c)
 	return c
 }

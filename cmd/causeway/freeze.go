@@ -82,7 +82,7 @@ type freezeSource struct {
 }
 
 func (s *freezeSource) add(c *cobra.Command) {
-	s.admin.add(c)
+	s.admin.addAddress(c)
 	s.kubernetes.add(c)
 }
 

@@ -57,20 +57,28 @@ func root() *cobra.Command {
 		Long: `Causeway lets services on EC2 instances and the same services in Kubernetes
 pods answer under one name, and moves traffic from the first to the second.
 
-First steps, without Kubernetes and without AWS:
+First steps, without Kubernetes and without AWS, in two terminals:
 
-  causeway validate manifests/examples         check a directory of objects
-  causeway serve --config manifests/examples   serve it to Envoys on 127.0.0.1:18000
+  causeway validate manifests/examples/first-steps
+  causeway serve --config manifests/examples/first-steps
+                                     serves Envoys on 127.0.0.1:18000
+
+  python3 -m http.server 8081 --bind 127.0.0.1 &
   causeway bootstrap --namespace web --workload cron --id i-1 > envoy.yaml
-  envoy -c envoy.yaml                          join the mesh
-  causeway proxies                             who is connected and in sync
-  causeway endpoints web/php-web               who answers, and why not
-  causeway explain request --from web/cron GET http://php-web/
-                                               which rule, backend and policies, and why`,
+  envoy -c envoy.yaml &              joins the mesh
+  http_proxy=http://127.0.0.1:15001 curl http://hello.web/
+  causeway status                    all on one screen
+  causeway endpoints web/hello       who answers, and why not
+  causeway explain request --from web/cron GET http://hello.web/
+
+Commands that end with NAMESPACE/NAME also take -n NAMESPACE and NAME. With --context
+or --kubeconfig they find the control plane in that cluster.`,
+		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), drainCommand(), endpointsCommand(), explainCommand(),
-		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), versionCommand())
+		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), versionCommand())
+	c.SetVersionTemplate("causeway {{.Version}}\n")
 	return c
 }

@@ -52,11 +52,26 @@ type shiftView struct {
 type shiftSource struct {
 	admin      adminFlag
 	kubernetes kubernetesFlag
+	namespace  namespaceFlag
 }
 
 func (s *shiftSource) add(c *cobra.Command) {
-	s.admin.add(c)
+	s.admin.addAddress(c)
 	s.kubernetes.add(c)
+	s.namespace.add(c)
+	if c.ValidArgsFunction == nil && strings.Contains(c.Use, "NAMESPACE/NAME") {
+		c.ValidArgsFunction = completer(&s.namespace, func(ctx context.Context) ([]discovery.Key, error) {
+			view, err := s.view(ctx, "")
+			if err != nil {
+				return nil, err
+			}
+			var keys []discovery.Key
+			for i := range view.Shifts {
+				keys = append(keys, discovery.Key{Namespace: view.Shifts[i].Namespace, Name: view.Shifts[i].Name})
+			}
+			return keys, nil
+		})
+	}
 }
 
 // view returns the shifts of a namespace or of all, or the one that is named NAMESPACE/NAME.
@@ -70,9 +85,11 @@ func (s *shiftSource) view(ctx context.Context, name string) (*shiftView, error)
 
 // one returns a shift.
 func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficShift, *shiftView, error) {
-	if _, err := shiftKey(name); err != nil {
+	key, err := s.namespace.key(name, "a TrafficShift")
+	if err != nil {
 		return nil, nil, err
 	}
+	name = key.String()
 	view, err := s.view(ctx, name)
 	if err != nil {
 		return nil, nil, err
@@ -104,23 +121,28 @@ func shiftStatusCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return output.print(cmd, s, func(t *table) { t.text(describeShift(s, view, time.Now(), 20)) })
+				columns, _ := screen(cmd.OutOrStdout())
+				return output.print(cmd, s, func(t *table) { t.text(wrap(describeShift(s, view, time.Now(), 20), columns)) })
 			}
 			view, err := source.view(cmd.Context(), "")
 			if err != nil {
 				return err
 			}
-			return output.print(cmd, view, func(t *table) {
-				t.row("SHIFT", "SERVICE", "PHASE", "PERCENT", "STEP", "VERDICT", "BUDGET LEFT", "WAITS FOR")
+			if n := source.namespace.namespace; n != "" {
+				view.Shifts = slices.DeleteFunc(view.Shifts, func(s v1alpha1.TrafficShift) bool { return s.Namespace != n })
+			}
+			if err := output.print(cmd, view, func(t *table) {
+				t.row("SHIFT", "SERVICE", "PHASE", "PERCENT", "STEP", "VERDICT", "BUDGET LEFT")
 				for i := range view.Shifts {
 					s := &view.Shifts[i]
-					t.row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, phaseOf(s), percentOf(s), stepOf(s),
-						verdictOf(s), budgetOf(s), shorten(s.Status.Waiting, 80))
+					t.row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, phaseOf(s), percentOf(s), stepOf(s), verdictOf(s), budgetOf(s))
 				}
-				if view.Freeze != nil {
-					t.text("\n" + freezeText(view.Freeze))
-				}
-			})
+			}); err != nil || output.format != "table" {
+				return err
+			}
+			columns, _ := screen(cmd.OutOrStdout())
+			_, err = fmt.Fprint(cmd.OutOrStdout(), wrap(describeWaits(view), columns))
+			return err
 		},
 	}
 	source.add(c)
@@ -151,6 +173,10 @@ func shiftWatchCommand() *cobra.Command {
 				}
 				switch {
 				case terminal:
+					// The window may have another size by now. Its last row stays empty: a
+					// line feed there would scroll the title away.
+					columns, rows := screen(cmd.OutOrStdout())
+					text = firstRows(wrap(text, columns), rows-1, "causeway shift status "+args[0])
 					// From the top, without the flicker of clearing everything first.
 					fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
 				case withoutTimes(text) != withoutTimes(last):
@@ -193,7 +219,7 @@ func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.
 		Long:  long,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := shiftKey(args[0])
+			key, err := source.namespace.key(args[0], "a TrafficShift")
 			if err != nil {
 				return err
 			}
@@ -208,12 +234,12 @@ func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.
 			if source.kubernetes.given() {
 				err = source.kubernetes.command(cmd.Context(), key, &command)
 			} else {
-				err = source.admin.post(cmd.Context(), "/v1/shifts/command", url.Values{"shift": {args[0]}}, &command)
+				err = source.admin.post(cmd.Context(), "/v1/shifts/command", url.Values{"shift": {key.String()}}, &command)
 			}
 			if err != nil {
 				return err
 			}
-			return source.await(cmd, args[0], &command)
+			return source.await(cmd, key.String(), &command)
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why, for the history")

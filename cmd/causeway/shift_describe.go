@@ -60,16 +60,16 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 	if next := nextStep(s); next != "" {
 		fmt.Fprintf(&b, "  next       %s\n", next)
 	}
+	for i := range st.Conditions {
+		if c := &st.Conditions[i]; c.Status == "False" {
+			fmt.Fprintf(&b, "  %s=False/%s: %s\n", c.Type, c.Reason, c.Message)
+		}
+	}
 	for i, advice := range st.Advice {
 		fmt.Fprintf(&b, "  %-9s  %s\n", heading("advice", i), advice)
 	}
 	for i, p := range st.Preflight {
 		fmt.Fprintf(&b, "  %-9s  %s\n", heading("preflight", i), p)
-	}
-	for i := range st.Conditions {
-		if c := &st.Conditions[i]; c.Status == "False" {
-			fmt.Fprintf(&b, "  %s=False/%s: %s\n", c.Type, c.Reason, c.Message)
-		}
 	}
 	for i := range st.History[:min(history, len(st.History))] {
 		h := &st.History[i]
@@ -78,6 +78,20 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 			what = string(h.To) + " %"
 		}
 		fmt.Fprintf(&b, "  %-9s  %s  %-14s %-16s %s: %s\n", heading("history", i), h.Time.Local().Format(time.DateTime), what, h.Event, h.Actor, h.Reason)
+	}
+	return b.String()
+}
+
+// describeWaits says what each shift waits for, whole: it may name the command to run.
+func describeWaits(view *shiftView) string {
+	var b strings.Builder
+	for i := range view.Shifts {
+		if s := &view.Shifts[i]; s.Status.Waiting != "" {
+			fmt.Fprintf(&b, "\n%s/%s waits: %s\n", s.Namespace, s.Name, s.Status.Waiting)
+		}
+	}
+	if view.Freeze != nil {
+		fmt.Fprintf(&b, "\n%s\n", freezeText(view.Freeze))
 	}
 	return b.String()
 }
@@ -236,11 +250,4 @@ func freezeText(f *discovery.Freeze) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-func shorten(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n-3], "") + "..."
 }

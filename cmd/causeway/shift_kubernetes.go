@@ -29,9 +29,9 @@ import (
 type kubernetesFlag struct{ kubeconfig, context, namespace string }
 
 func (k *kubernetesFlag) add(c *cobra.Command) {
-	c.Flags().StringVar(&k.kubeconfig, "kubeconfig", "", "kubeconfig file: ask the cluster's API instead of the admin API")
+	c.Flags().StringVar(&k.kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster that the control plane runs in")
 	c.Flags().StringVar(&k.context, "context", "", "context of the kubeconfig file (of KUBECONFIG or ~/.kube/config without --kubeconfig)")
-	c.Flags().StringVar(&k.namespace, "causeway-namespace", "causeway-system", "with --kubeconfig or --context: the control plane's own namespace")
+	c.Flags().StringVar(&k.namespace, "causeway-namespace", "causeway-system", "with --kubeconfig or --context: the namespace that the control plane runs in")
 }
 
 func (k *kubernetesFlag) given() bool { return k.kubeconfig != "" || k.context != "" }

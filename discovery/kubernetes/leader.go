@@ -13,8 +13,8 @@ import (
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
 
-// leaseName is the name of the Lease, in the control plane's namespace.
-const leaseName = "causeway-leader"
+// LeaderLease is the name of the Lease, in the control plane's namespace.
+const LeaderLease = "causeway-leader"
 
 // How fast a leader that died is replaced, and how long one that is cut off
 // from the API server goes on: a lease is given up well before another may
@@ -73,12 +73,12 @@ func (e *Election) term(ctx context.Context, lead func(context.Context) error) e
 	started := false
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: e.client.Namespace, Name: leaseName},
+			LeaseMeta:  metav1.ObjectMeta{Namespace: e.client.Namespace, Name: LeaderLease},
 			Client:     e.client.core.CoordinationV1(),
 			LockConfig: resourcelock.ResourceLockConfig{Identity: e.identity},
 		},
 		LeaseDuration: leaseDuration, RenewDeadline: renewDeadline, RetryPeriod: retryPeriod,
-		ReleaseOnCancel: true, Name: leaseName,
+		ReleaseOnCancel: true, Name: LeaderLease,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				started = true

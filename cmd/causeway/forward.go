@@ -1,0 +1,116 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientkubernetes "k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/portforward"
+	"k8s.io/client-go/transport/spdy"
+
+	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+)
+
+// adminPort is where the replicas of the shipped Deployment serve the admin API.
+const adminPort = 15080
+
+// forward reaches the admin API of the leader, or of another replica that is ready,
+// as `kubectl port-forward` does: the API server decides by the user's own rights. It
+// returns an address on loopback, and a function that ends it.
+func (k *kubernetesFlag) forward(ctx context.Context) (address string, end func(), err error) {
+	config, err := k.config()
+	if err != nil {
+		return "", nil, err
+	}
+	client, err := clientkubernetes.NewForConfig(config)
+	if err != nil {
+		return "", nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	pod, err := k.replica(ctx, client)
+	if err != nil {
+		return "", nil, err
+	}
+	return forwardTo(ctx, config, client, k.namespace, pod)
+}
+
+// replica returns the pod to ask: the leader's where one leads.
+func (k *kubernetesFlag) replica(ctx context.Context, client clientkubernetes.Interface) (string, error) {
+	pods, err := client.CoreV1().Pods(k.namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=causeway"})
+	if err != nil {
+		return "", fmt.Errorf("pods of the control plane in the namespace %s: %w", k.namespace, err)
+	}
+	leader := ""
+	// Who may not read Leases gets any replica.
+	if lease, err := client.CoordinationV1().Leases(k.namespace).Get(ctx, kubernetes.LeaderLease, metav1.GetOptions{}); err == nil && lease.Spec.HolderIdentity != nil {
+		leader = *lease.Spec.HolderIdentity
+	}
+	ready := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool {
+		return p.DeletionTimestamp != nil || !slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		})
+	})
+	if len(ready) == 0 {
+		return "", fmt.Errorf("no pod with app.kubernetes.io/name=causeway in the namespace %s is ready (of %d): name another namespace with --causeway-namespace, or see kubectl -n %s get pods",
+			k.namespace, len(pods.Items), k.namespace)
+	}
+	slices.SortFunc(ready, func(a, b corev1.Pod) int {
+		first := func(p *corev1.Pod) int {
+			if p.Name == leader {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(first(&a), first(&b)), cmp.Compare(a.Name, b.Name))
+	})
+	return ready[0].Name, nil
+}
+
+func forwardTo(ctx context.Context, config *rest.Config, client clientkubernetes.Interface, namespace, pod string) (string, func(), error) {
+	transport, upgrader, err := spdy.RoundTripperFor(config)
+	if err != nil {
+		return "", nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	where := client.CoreV1().RESTClient().Post().Resource("pods").Namespace(namespace).Name(pod).SubResource("portforward").URL()
+	dialer := spdy.NewDialer(upgrader, &http.Client{Transport: transport}, http.MethodPost, where)
+	stop, ready := make(chan struct{}), make(chan struct{})
+	forwarder, err := portforward.NewOnAddresses(dialer, []string{"127.0.0.1"}, []string{"0:" + strconv.Itoa(adminPort)}, stop, ready, io.Discard, io.Discard)
+	if err != nil {
+		return "", nil, fmt.Errorf("port-forward to pod %s/%s: %w", namespace, pod, err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- forwarder.ForwardPorts() }()
+	end := func() {
+		close(stop)
+		<-ended
+	}
+	failed := func(err error) (string, func(), error) {
+		return "", nil, fmt.Errorf("port-forward to pod %s/%s (it takes the right to create pods/portforward there): %w", namespace, pod, err)
+	}
+	select {
+	case err := <-ended:
+		return failed(cmp.Or(err, errors.New("it ended")))
+	case <-ctx.Done():
+		end()
+		return failed(ctx.Err())
+	case <-time.After(10 * time.Second):
+		end()
+		return failed(errors.New("no answer within 10s"))
+	case <-ready:
+	}
+	ports, err := forwarder.GetPorts()
+	if err != nil || len(ports) == 0 {
+		end()
+		return failed(cmp.Or(err, errors.New("no port")))
+	}
+	return "127.0.0.1:" + strconv.Itoa(int(ports[0].Local)), end, nil
+}

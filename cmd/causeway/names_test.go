@@ -1,0 +1,93 @@
+package main
+
+import (
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery/file"
+)
+
+func TestNamespaceFlag(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ namespace, arg, want, err string }{
+		{"", "web/php-web", "web/php-web", ""},
+		{"web", "php-web", "web/php-web", ""},
+		{"web", "web/php-web", "web/php-web", ""},
+		{"shop", "web/php-web", "", "names the namespace web and -n the namespace shop"},
+		{"", "php-web", "", "a Service php-web of which namespace? Write NAMESPACE/php-web, or add -n NAMESPACE"},
+		{"", "/php-web", "", "is not NAMESPACE/NAME of a Service"},
+		{"web", "", "", "is not NAMESPACE/NAME of a Service"},
+		{"", "a/b/c", "", "is not NAMESPACE/NAME of a Service"},
+	} {
+		key, err := (&namespaceFlag{c.namespace}).key(c.arg, "a Service")
+		if c.err != "" {
+			require.ErrorContains(t, err, c.err, c.arg)
+			continue
+		}
+		require.NoError(t, err, c.arg)
+		require.Equal(t, c.want, key.String())
+	}
+}
+
+// liveDir serves the admin API over a directory, without Envoys.
+func liveDir(t *testing.T, dir string) string {
+	t.Helper()
+	s, err := newServe(&serveOptions{config: dir, xdsListen: defaultXDSListen, adminListen: defaultAdminListen, logLevel: "error"})
+	require.NoError(t, err)
+	_, err = file.Load(dir, s.catalog)
+	require.NoError(t, err)
+	require.NoError(t, s.newObserver("here", func() string { return "here" }))
+	s.serving.Store(true)
+	admin := httptest.NewServer(s.adminHandler())
+	t.Cleanup(admin.Close)
+	return strings.TrimPrefix(admin.URL, "http://")
+}
+
+// A shell completes the names that the control plane knows, and nothing where none answers.
+func TestCompletion(t *testing.T) {
+	address := liveDir(t, examples+"shift")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"endpoints", "--admin", address, ""}, "web/php-web\n"},
+		{[]string{"endpoints", "--admin", address, "-n", "web", ""}, "php-web\n"},
+		{[]string{"shift", "watch", "--admin", address, ""}, "web/php-web\n"},
+		{[]string{"shift", "rollback", "--admin", address, "-n", "web", "php"}, "php-web\n"},
+	} {
+		out, err := execute(t, append([]string{"__complete"}, c.args...)...)
+		require.NoError(t, err)
+		require.Contains(t, "\n"+out, "\n"+c.want, "%v", c.args)
+		require.NotContains(t, out, "ERROR")
+	}
+	out, err := execute(t, "__complete", "endpoints", "--admin", "127.0.0.1:1", "")
+	require.NoError(t, err)
+	require.NotContains(t, out, "/")
+}
+
+// What the first screen tells a newcomer to run, works, and in that order.
+func TestFirstSteps(t *testing.T) {
+	out, err := execute(t, "--help")
+	require.NoError(t, err)
+	require.Contains(t, out, "\n  causeway validate manifests/examples/first-steps\n")
+	out, err = execute(t, "validate", examples+"first-steps")
+	require.NoError(t, err, out)
+	address := liveDir(t, examples+"first-steps")
+	out, err = execute(t, "endpoints", "web/hello", "--admin", address)
+	require.NoError(t, err)
+	require.Contains(t, out, "127.0.0.1:8081")
+	out, err = execute(t, "explain", "request", "--config", examples+"first-steps", "--from", "web/cron", "GET", "http://hello.web/")
+	require.NoError(t, err, out)
+	envoy := filepath.Join(t.TempDir(), "envoy.yaml")
+	out, err = execute(t, "bootstrap", "--namespace", "web", "--workload", "cron", "--id", "i-1")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(envoy, []byte(out), 0o600))
+	out, err = execute(t, "--version")
+	require.NoError(t, err)
+	require.Equal(t, "causeway dev\n", out)
+}

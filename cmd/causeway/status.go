@@ -1,0 +1,317 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/xds/observe"
+	"github.com/causeway-mesh/causeway/xds/server"
+)
+
+// statusView is what is asked first in an incident: what this control plane
+// knows, what is not as somebody wants it, who follows, and what is moving.
+type statusView struct {
+	Version string `json:"version"`
+	// Serving is false until everything is known; WaitsFor says what is not.
+	Serving  bool     `json:"serving"`
+	WaitsFor []string `json:"waitsFor,omitempty"`
+	// Leading is false on a replica that another one leads.
+	Leading bool            `json:"leading"`
+	Sources []sourceSummary `json:"sources"`
+	// Objects counts all that was read.
+	Objects  int             `json:"objects"`
+	NotRight []objectTrouble `json:"objectsWithTrouble"`
+	// FailedOver lists Services whose home has no usable endpoint.
+	FailedOver []string `json:"failedOver,omitempty"`
+	// GuardHeld counts instances that the never-empty guard holds, by InstanceGroup.
+	GuardHeld map[string]int `json:"guardHeld,omitempty"`
+	Proxies   proxySummary   `json:"proxies"`
+	Shifts    *shiftView     `json:"shifts"`
+}
+
+// sourceSummary is one source and how fresh it is.
+type sourceSummary struct {
+	Name     string    `json:"name"`
+	State    string    `json:"state"` // ok, failing, or waiting
+	LastSync time.Time `json:"lastSync,omitzero"`
+	Error    string    `json:"error,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Note     string    `json:"note,omitempty"`
+}
+
+// objectTrouble is an object that is not in force, wholly or in part.
+type objectTrouble struct {
+	Object   string `json:"object"`
+	Severity string `json:"severity"` // error, warning, or NotProgrammed
+	Text     string `json:"text"`
+}
+
+// proxySummary counts the connected proxies, and names those that are not in sync.
+type proxySummary struct {
+	Connected int           `json:"connected"`
+	InSync    int           `json:"inSync"`
+	Behind    []proxyBehind `json:"behind,omitempty"`
+}
+
+type proxyBehind struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+	Error string `json:"error,omitempty"`
+}
+
+// status says where everything stands.
+func (s *serve) status() *statusView {
+	r := s.catalog.Read()
+	programmed, shifts := s.observer.View(), viewShifts(r, "")
+	v := &statusView{
+		Version: version, WaitsFor: s.missing(), Serving: s.serving.Load(), Leading: programmed.Leading,
+		NotRight: troubles(policy.Validate(r), &programmed), Proxies: summarizeProxies(s.xds.Proxies()), Shifts: &shifts,
+	}
+	for st := range catalog.Sources.All(r) {
+		v.Sources = append(v.Sources, summarizeSource(st))
+	}
+	told := make(map[discovery.Key]bool)
+	for svc := range catalog.Services.All(r) {
+		v.Objects++
+		if !told[svc.Key] && policy.FailedOver(r, svc.Key) > 0 {
+			v.FailedOver = append(v.FailedOver, svc.Key.String())
+		}
+		told[svc.Key] = true
+	}
+	for range catalog.InstanceGroups.All(r) {
+		v.Objects++
+	}
+	for range catalog.Objects.All(r) {
+		v.Objects++
+	}
+	for st := range catalog.GroupStatuses.All(r) {
+		if st.GuardHeld > 0 {
+			if v.GuardHeld == nil {
+				v.GuardHeld = make(map[string]int)
+			}
+			v.GuardHeld[st.Key.String()] = st.GuardHeld
+		}
+	}
+	return v
+}
+
+func summarizeSource(st *discovery.SourceStatus) sourceSummary {
+	out := sourceSummary{Name: st.Name, State: "ok", LastSync: st.LastSync, Error: st.Error, Since: st.ErrorSince, Note: st.Note}
+	switch {
+	case st.Error != "":
+		out.State = "failing"
+	case !st.Ready():
+		out.State = "waiting"
+	}
+	return out
+}
+
+// troubles joins what policy finds with what proxies have not taken. Errors come first.
+func troubles(findings []policy.Finding, programmed *observe.View) []objectTrouble {
+	out := []objectTrouble{}
+	for _, f := range findings {
+		text := f.Message
+		if f.Field != "" {
+			text = f.Field + ": " + text
+		}
+		if f.Remedy != "" {
+			text += ": " + f.Remedy
+		}
+		out = append(out, objectTrouble{Object: f.Object.String(), Severity: f.Severity.String(), Text: text})
+	}
+	for _, o := range programmed.Objects {
+		if o.Status != metav1.ConditionFalse {
+			continue
+		}
+		ref := discovery.ObjectRef{Kind: o.Kind, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
+		out = append(out, objectTrouble{Object: ref.String(), Severity: "NotProgrammed", Text: o.Reason + ": " + o.Message})
+	}
+	rank := func(t objectTrouble) int {
+		return slices.Index([]string{"error", "NotProgrammed", "warning"}, t.Severity)
+	}
+	slices.SortStableFunc(out, func(a, b objectTrouble) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Object, b.Object))
+	})
+	return out
+}
+
+func summarizeProxies(proxies []server.ProxyStatus) proxySummary {
+	out := proxySummary{Connected: len(proxies)}
+	for i := range proxies {
+		p := &proxies[i]
+		state := stateOf(p)
+		if state == "in sync" {
+			out.InSync++
+			continue
+		}
+		b := proxyBehind{ID: p.ID, State: state}
+		for _, t := range p.Types {
+			if len(t.Rejected) > 0 {
+				b.Error = fmt.Sprintf("%s %s: %s", t.Type, strings.Join(t.Rejected, ", "), t.Error)
+			}
+		}
+		out.Behind = append(out.Behind, b)
+	}
+	return out
+}
+
+// wrong reports whether anything needs somebody to look.
+func (v *statusView) wrong() bool {
+	for _, s := range v.Sources {
+		if s.State != "ok" {
+			return true
+		}
+	}
+	for _, o := range v.NotRight {
+		if o.Severity != policy.Warning.String() {
+			return true
+		}
+	}
+	for i := range v.Shifts.Shifts {
+		switch v.Shifts.Shifts[i].Status.Phase {
+		case v1alpha1.ShiftRollingBack, v1alpha1.ShiftRolledBack:
+			return true
+		}
+	}
+	for _, p := range v.Proxies.Behind {
+		if p.State != "waiting for ACK" && !strings.HasSuffix(p.State, "pending") {
+			return true
+		}
+	}
+	return !v.Serving || len(v.FailedOver) > 0 || len(v.GuardHeld) > 0
+}
+
+func statusCommand() *cobra.Command {
+	var output outputFlag
+	var admin adminFlag
+	var all bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "On one screen: sources, objects not in force, proxies, shifts, freezes",
+		Long: `On one screen: what the control plane reads and how fresh that is, which objects are
+not in force and why, which proxies are behind, what is shifting, what is frozen.
+
+Exit status: 0 if all is well, 2 if something needs a look, 1 if no control plane answers.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var v statusView
+			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/status", url.Values{}, &v); err != nil {
+				return err
+			}
+			columns, rows := screen(cmd.OutOrStdout())
+			if all {
+				rows = 0
+			}
+			if err := output.print(cmd, &v, func(t *table) { t.text(strings.TrimSuffix(fitStatus(&v, time.Now(), columns, rows), "\n")) }); err != nil {
+				return err
+			}
+			if v.wrong() {
+				return errFindings
+			}
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&all, "all", false, "every line, however many a screen has")
+	output.add(c)
+	admin.add(c)
+	return c
+}
+
+// fitStatus is a status with as many entries of each kind of trouble as a screen
+// has room for beside the prompt, and with all of them where there is no screen.
+func fitStatus(v *statusView, now time.Time, columns, rows int) string {
+	most := len(v.Sources) + len(v.NotRight) + len(v.Proxies.Behind) + len(v.Shifts.Shifts)
+	for {
+		text := describeStatus(v, now, most, columns)
+		if rows == 0 || most <= 1 || strings.Count(text, "\n") < rows {
+			return text
+		}
+		most = min(most-1, rows/4)
+	}
+}
+
+// describeStatus is a status for a person to read: a line for what is well, and
+// at most so many entries for each kind of trouble, broken at the width.
+func describeStatus(v *statusView, now time.Time, most, width int) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { b.WriteString(wrap(fmt.Sprintf(format, args...)+"\n", width)) }
+	rest := func(n int, where string) {
+		if n > most {
+			line("           ... and %d more: %s", n-most, where)
+		}
+	}
+	state := "serving"
+	if !v.Serving {
+		state = "not serving yet"
+	}
+	if !v.Leading {
+		state += ", not the leader"
+	}
+	line("causeway   %s, %s", v.Version, state)
+	if len(v.WaitsFor) > 0 {
+		line("           waits for %s", joinOr(v.WaitsFor, "nothing"))
+	}
+	sick := slices.DeleteFunc(slices.Clone(v.Sources), func(s sourceSummary) bool { return s.State == "ok" })
+	line("sources    %d, %s", len(v.Sources), wellOr(len(sick), "not well"))
+	for _, s := range sick[:min(most, len(sick))] {
+		what := s.State
+		if s.Error != "" {
+			what += fmt.Sprintf(" for %s: %s", now.Sub(s.Since).Round(time.Second), s.Error)
+		}
+		line("  %s %s", s.Name, what)
+	}
+	rest(len(sick), "causeway status --all")
+	line("objects    %d, %s", v.Objects, wellOr(len(v.NotRight), "with trouble"))
+	for _, o := range v.NotRight[:min(most, len(v.NotRight))] {
+		line("  %s: %s: %s", o.Severity, o.Object, o.Text)
+	}
+	rest(len(v.NotRight), "causeway status --all")
+	for _, s := range v.FailedOver {
+		line("  failed over: Service %s: causeway endpoints %s", s, s)
+	}
+	for _, g := range slices.Sorted(maps.Keys(v.GuardHeld)) {
+		line("  held: InstanceGroup %s: %d instances that EC2 no longer mentions", g, v.GuardHeld[g])
+	}
+	line("proxies    %d, %d in sync", v.Proxies.Connected, v.Proxies.InSync)
+	for _, p := range v.Proxies.Behind[:min(most, len(v.Proxies.Behind))] {
+		line("  %s %s %s", p.ID, p.State, p.Error)
+	}
+	rest(len(v.Proxies.Behind), "causeway proxies")
+	shifts := slices.DeleteFunc(slices.Clone(v.Shifts.Shifts), func(s v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.ShiftCompleted })
+	line("shifts     %d, %d under way", len(v.Shifts.Shifts), len(shifts))
+	for i := range shifts[:min(most, len(shifts))] {
+		s := &shifts[i]
+		text := fmt.Sprintf("  %s/%s %s %s %%, step %s", s.Namespace, s.Name, phaseOf(s), percentOf(s), stepOf(s))
+		if w := s.Status.Waiting; w != "" {
+			text += ": " + w
+		}
+		line("%s", text)
+	}
+	rest(len(shifts), "causeway shift status")
+	if v.Shifts.Freeze != nil {
+		line("frozen     %s", freezeText(v.Shifts.Freeze))
+	} else {
+		line("frozen     nothing")
+	}
+	return b.String()
+}
+
+func wellOr(n int, what string) string {
+	if n == 0 {
+		return "all well"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// screen returns how many columns and rows a writer shows, 0 and 0 for what is
+// no terminal: a file or a pipe takes lines as long as they are.
+func screen(w io.Writer) (columns, rows int) {
+	f, ok := w.(*os.File)
+	if !ok || !isTerminal(f) {
+		return 0, 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ) //nolint:gosec // a file descriptor is small
+	if err != nil || size.Col == 0 {
+		return 80, 24
+	}
+	return int(size.Col), int(size.Row)
+}
+
+// hanging is the column at which the text of a line such as "  waits      ..." begins.
+const hanging = 13
+
+// wrap breaks lines between words so that none is longer than so many columns.
+// What follows a break stands under the text of its line, right of its heading.
+func wrap(text string, columns int) string {
+	if columns <= hanging+10 {
+		return text
+	}
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		indent := 4
+		if strings.HasPrefix(line, "  ") && len(line) > hanging && strings.TrimRight(line[:hanging], " ") != line[:hanging] {
+			indent = hanging
+		}
+		for utf8.RuneCountInString(line) > columns {
+			head := string([]rune(line)[:columns+1])
+			cut := strings.LastIndexByte(head, ' ')
+			if cut <= indent {
+				break // one word, such as a path, stays whole: it may be copied
+			}
+			b.WriteString(strings.TrimRight(line[:cut], " ") + "\n")
+			line = strings.Repeat(" ", indent) + strings.TrimLeft(line[cut:], " ")
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
+}
+
+// firstRows cuts a text to so many rows, the last of which says what is missing
+// and where it is.
+func firstRows(text string, rows int, where string) string {
+	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+	if rows <= 1 || len(lines) <= rows {
+		return text
+	}
+	more := len(lines) - rows + 1
+	return strings.Join(lines[:rows-1], "") + "  ... " + plural(more, "more lines") + ": " + where + "\n"
+}
