@@ -1,9 +1,26 @@
 package discovery
 
+// CheckPending is the reason of an instance that has not passed a check yet,
+// while others of its backing are there.
+const CheckPending = "CheckPending"
+
+// Published is what callers have of a Service's instances already.
+type Published struct {
+	// Own are the group's endpoints by their ids.
+	Own map[string]Endpoint
+	// Others is true if another InstanceGroup of the Service has a healthy endpoint.
+	Others bool
+}
+
 // PublishInstances turns what EC2 and the checks say about a group into the
 // endpoints that callers get. EC2's word counts first: a draining instance is
 // draining however well it answers. The result shares nothing that is changed.
-func PublishInstances(g *InstanceGroup, set *InstanceSet, checks *HealthSet) *EndpointSet {
+//
+// A newcomer waits for its first passed check as long as others answer: an
+// instance that EC2 calls running is often still starting its server. The first
+// instances of a backing never wait, and neither do those that callers had
+// before the control plane started: of those, what is known is that they were well.
+func PublishInstances(g *InstanceGroup, set *InstanceSet, checks *HealthSet, before Published) *EndpointSet {
 	out := &EndpointSet{
 		Scope:      set.Scope,
 		Key:        set.Key,
@@ -16,13 +33,39 @@ func PublishInstances(g *InstanceGroup, set *InstanceSet, checks *HealthSet) *En
 	for _, p := range g.Object.Spec.Ports {
 		out.Ports = append(out.Ports, EndpointPort{Name: p.Name, Port: uint16(p.Port)}) //nolint:gosec // the API limits it to 65535
 	}
+	others := before.Others
 	for _, e := range set.Endpoints {
 		if checks != nil && e.Health == Healthy {
 			if v, ok := checks.Verdicts[e.ID]; ok && !v.Healthy {
 				e.Health, e.Reason = Unhealthy, v.Reason
 			}
 		}
+		_, waits := before.pending(&e, checks)
+		others = others || e.Health == Healthy && !waits
 		out.Endpoints = append(out.Endpoints, e)
 	}
+	if g.Object.Spec.HealthCheck == nil || !others {
+		return out
+	}
+	for i := range out.Endpoints {
+		e := &out.Endpoints[i]
+		if reason, waits := before.pending(e, checks); waits && e.Health == Healthy {
+			e.Health, e.Reason = Unhealthy, reason
+		}
+	}
 	return out
+}
+
+// pending reports whether an instance is one that callers do not have yet and
+// no check has judged, where there are checks.
+func (p *Published) pending(e *Endpoint, checks *HealthSet) (reason string, waits bool) {
+	if checks == nil {
+		return "", false
+	}
+	if _, judged := checks.Verdicts[e.ID]; judged {
+		return "", false
+	}
+	const text = CheckPending + ": it waits for its first passed check"
+	old, had := p.Own[e.ID]
+	return text, !had || old.Address != e.Address || old.Reason == text
 }

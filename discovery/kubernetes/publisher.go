@@ -150,16 +150,15 @@ func (p *publisher) publish(ctx context.Context, key discovery.Key) error {
 		}
 		return nil
 	}
-	set, ok := catalog.Instances.Get(r, key.String())
-	if !ok {
+	set := catalog.PublishInstances(r, group)
+	if set == nil {
 		return nil
 	}
-	checks, _ := catalog.Checks.Get(r, key.String())
 	have := make([]discoveryv1.EndpointSlice, 0, len(p.published[key]))
 	for _, name := range slices.Sorted(maps.Keys(p.published[key])) {
 		have = append(have, *p.published[key][name])
 	}
-	want := objects.Slices(discovery.PublishInstances(group, set, checks), have, sliceSize)
+	want := objects.Slices(set, have, sliceSize)
 	kept := make(map[string]bool)
 	for i := range want {
 		s := &want[i]

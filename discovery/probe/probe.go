@@ -54,8 +54,9 @@ func New(log *slog.Logger) *Prober {
 }
 
 // Run checks instances until the context ends, and returns its error. An
-// instance that nobody has checked counts as healthy, unless it is published
-// as unhealthy already: then the verdict of the last leader holds until it passes.
+// instance that nobody has checked counts as healthy, unless it is new among
+// others (discovery.PublishInstances) or published as unhealthy already: then
+// the verdict of the last leader holds until it passes.
 func (p *Prober) Run(ctx context.Context, c *catalog.Catalog) error {
 	r := &run{
 		Prober: p, catalog: c, groups: make(map[discovery.Key]*group), heard: make(map[network]time.Time),
@@ -280,7 +281,10 @@ func (r *run) retarget(reader catalog.Reader, key discovery.Key, g, old *group, 
 		if published == nil {
 			published = publishedUnhealthy(reader, key)
 		}
-		t := &target{group: key, id: e.ID, check: work, due: time.Now().Add(rand.N(g.check.Interval.Duration))} //nolint:gosec // nothing secret
+		t := &target{group: key, id: e.ID, check: work, due: time.Now()}
+		if old == nil || len(old.targets) == 0 { // a newcomer waits for its first check, the others do not
+			t.due = t.due.Add(rand.N(g.check.Interval.Duration)) //nolint:gosec // nothing secret
+		}
 		if p, ok := published[e.ID]; ok && p.Address == e.Address {
 			t.checked, t.verdict = true, discovery.Verdict{Reason: p.Reason}
 		}
@@ -306,7 +310,7 @@ func publishedUnhealthy(reader catalog.Reader, key discovery.Key) map[string]dis
 			continue
 		}
 		for _, e := range set.Endpoints {
-			if e.Health == discovery.Unhealthy && strings.HasPrefix(e.Reason, reasonPrefix) {
+			if e.Health == discovery.Unhealthy && strings.HasPrefix(e.Reason, reasonPrefix) && !strings.HasPrefix(e.Reason, discovery.CheckPending) {
 				out[e.ID] = e
 			}
 		}

@@ -42,7 +42,8 @@ func TestJudge(t *testing.T) {
 		{"silence that others do not share", "oSS", "++!"},
 		{"silence of all", "osssss", "++++++"},
 		{"silence of all until others are heard", "osssSs", "++++!!"},
-		{"silence from the start", "ssss", "----"},
+		{"silence of all from the start: nothing to wait for", "ssss", "-+++"},
+		{"silence from the start, until others are heard", "ssSS", "-+!!"},
 		{"silence of all keeps an unhealthy verdict", "oxxsss", "++!!!!"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -288,7 +289,7 @@ func TestRunStartsFromWhatIsPublished(t *testing.T) {
 		})
 		catalog.Checks.Put(tx, &discovery.HealthSet{Scope: Scope, Key: web, Verdicts: map[string]discovery.Verdict{"i-gone": {}}})
 	})
-	want := map[string]discovery.Verdict{"i-a": {Reason: "CheckRefused: x"}}
+	want := map[string]discovery.Verdict{"i-a": {Reason: "CheckRefused: x"}, "i-b": {Healthy: true}}
 	w.await("the verdict of the last leader", func(v map[string]discovery.Verdict) bool { return fmt.Sprint(v) == fmt.Sprint(want) })
 	time.Sleep(300 * time.Millisecond)
 	require.Equal(t, want, w.verdicts(), "silence of all changes nothing")

@@ -41,7 +41,9 @@ func (s *streak) judge(r result, started, heard time.Time, checked bool, before 
 		return discovery.Verdict{Healthy: true}, true
 	case !r.ok && (!checked || before.Healthy) && s.length >= c.UnhealthyThreshold:
 		if r.silent && !heard.After(s.since) {
-			return before, false
+			// A newcomer waits for a verdict. Where checks cannot run there is
+			// none to wait for, and callers have the only say.
+			return discovery.Verdict{Healthy: true}, !checked
 		}
 		return discovery.Verdict{Reason: r.reason}, true
 	}

@@ -155,13 +155,11 @@ func (k *Keeper) publish(cat *catalog.Catalog, cause time.Time) {
 		var sets []*discovery.EndpointSet
 		complete := sourcesRead(tx.Reader)
 		for g := range catalog.InstanceGroups.All(tx.Reader) {
-			instances, ok := catalog.Instances.Get(tx.Reader, g.Key.String())
-			if !ok {
+			set := catalog.PublishInstances(tx.Reader, g)
+			if set == nil {
 				complete = false
 				continue
 			}
-			checks, _ := catalog.Checks.Get(tx.Reader, g.Key.String())
-			set := discovery.PublishInstances(g, instances, checks)
 			set.Scope = PublishedScope
 			sets = append(sets, set)
 		}
