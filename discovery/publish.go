@@ -1,5 +1,7 @@
 package discovery
 
+import "slices"
+
 // CheckPending is the reason of an instance that has not passed a check yet,
 // while others of its backing are there.
 const CheckPending = "CheckPending"
@@ -68,4 +70,30 @@ func (p *Published) pending(e *Endpoint, checks *HealthSet) (reason string, wait
 	const text = CheckPending + ": it waits for its first passed check"
 	old, had := p.Own[e.ID]
 	return text, !had || old.Address != e.Address || old.Reason == text
+}
+
+// HeldPorts returns a group's ports with those that were published for a port of
+// its Service and that its spec does not map any more. An edit of a name is not
+// what moves traffic: the instances are still there, and they go on to answer
+// where they did, until the group maps the port again or the traffic has moved.
+func HeldPorts(ports, before []EndpointPort, svc *Service) []EndpointPort {
+	named := func(ports []EndpointPort, name string) int {
+		return slices.IndexFunc(ports, func(p EndpointPort) bool { return p.Name == name })
+	}
+	if len(svc.Ports) == 1 && len(ports) == 1 {
+		return ports // one on each side is the same
+	}
+	for _, p := range svc.Ports {
+		if p.Name == "" || named(ports, p.Name) >= 0 {
+			continue
+		}
+		i := named(before, p.Name)
+		if i < 0 && p.Was != "" {
+			i = named(before, p.Was)
+		}
+		if i >= 0 {
+			ports = append(ports, EndpointPort{Name: p.Name, Port: before[i].Port})
+		}
+	}
+	return ports
 }

@@ -61,3 +61,32 @@ func TestNewInstancesWaitForTheirFirstCheck(t *testing.T) {
 		})
 	}
 }
+
+// An edit of a name takes no port from the instances that answer for it.
+func TestPortsThatNothingMapsAreHeld(t *testing.T) {
+	port := func(name string, n uint16) EndpointPort { return EndpointPort{Name: name, Port: n} }
+	two := &Service{Ports: []ServicePort{{Name: "http", Port: 80}, {Name: "admin", Port: 81}}}
+	renamed := Renamed(two, &Service{Ports: []ServicePort{{Name: "web", Port: 80}, {Name: "admin", Port: 81}}})
+	require.Equal(t, []ServicePort{{Name: "web", Port: 80, Was: "http"}, {Name: "admin", Port: 81}}, renamed.Ports)
+	require.Equal(t, renamed.Ports, Renamed(renamed, &Service{Ports: []ServicePort{{Name: "web", Port: 80}, {Name: "admin", Port: 81}}}).Ports, "read again")
+	swapped := Renamed(two, &Service{Ports: []ServicePort{{Name: "admin", Port: 80}, {Name: "http", Port: 81}}})
+	require.Empty(t, swapped.Ports[0].Was, "a name that another port has means that one")
+	for name, c := range map[string]struct {
+		svc                 *Service
+		ports, before, want []EndpointPort
+	}{
+		"all is mapped":            {two, []EndpointPort{port("http", 1), port("admin", 2)}, nil, []EndpointPort{port("http", 1), port("admin", 2)}},
+		"never was":                {two, []EndpointPort{port("admin", 2)}, []EndpointPort{port("admin", 2)}, []EndpointPort{port("admin", 2)}},
+		"the group renames it":     {two, []EndpointPort{port("web", 1), port("admin", 2)}, []EndpointPort{port("http", 1), port("admin", 2)}, []EndpointPort{port("web", 1), port("admin", 2), port("http", 1)}},
+		"the group drops it":       {two, []EndpointPort{port("admin", 2)}, []EndpointPort{port("http", 1), port("admin", 2)}, []EndpointPort{port("admin", 2), port("http", 1)}},
+		"it is still held":         {two, []EndpointPort{port("admin", 2)}, []EndpointPort{port("admin", 2), port("http", 1)}, []EndpointPort{port("admin", 2), port("http", 1)}},
+		"the Service renames it":   {renamed, []EndpointPort{port("http", 1), port("admin", 2)}, []EndpointPort{port("http", 1), port("admin", 2)}, []EndpointPort{port("http", 1), port("admin", 2), port("web", 1)}},
+		"the Service drops it":     {&Service{Ports: two.Ports[1:]}, []EndpointPort{port("admin", 2)}, []EndpointPort{port("http", 1), port("admin", 2)}, []EndpointPort{port("admin", 2)}},
+		"the only one of each":     {&Service{Ports: two.Ports[:1]}, []EndpointPort{port("web", 3)}, []EndpointPort{port("http", 1)}, []EndpointPort{port("web", 3)}},
+		"the group gives a number": {two, []EndpointPort{port("http", 9), port("admin", 2)}, []EndpointPort{port("http", 1), port("admin", 2)}, []EndpointPort{port("http", 9), port("admin", 2)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.want, HeldPorts(c.ports, c.before, c.svc))
+		})
+	}
+}

@@ -60,6 +60,10 @@ type Service struct {
 	Home string
 	// Failover is the value of the annotation mesh.causeway.dev/failover: "OtherBacking", "None", "" or a mistake.
 	Failover string
+	// ClientIP is true for spec.sessionAffinity: ClientIP, LocalTraffic for
+	// spec.internalTrafficPolicy: Local; Distribution is spec.trafficDistribution.
+	ClientIP, LocalTraffic bool
+	Distribution           string
 	// ExternalName is set for a Service of that type, which has no backings.
 	ExternalName string
 	Created      time.Time
@@ -71,6 +75,38 @@ type ServicePort struct {
 	Name        string
 	Port        uint16
 	AppProtocol string
+	// Was is the name that the port of this number had before it was renamed,
+	// unless another port has it now. The catalog remembers it, so that slices
+	// and groups that still say it go on to count.
+	Was string
+}
+
+// Renamed returns a Service's row with what its ports were called in the row
+// before it. Only a row whose ports were renamed is copied.
+func Renamed(before, s *Service) *Service {
+	named := make(map[string]bool, len(s.Ports))
+	for _, p := range s.Ports {
+		named[p.Name] = true
+	}
+	out := s
+	for i, p := range s.Ports {
+		for _, old := range before.Ports {
+			was := old.Name
+			if was == p.Name {
+				was = old.Was
+			}
+			if old.Port != p.Port || was == p.Was || named[was] {
+				continue
+			}
+			if out == s {
+				c := *s
+				c.Ports = append([]ServicePort(nil), s.Ports...)
+				out = &c
+			}
+			out.Ports[i].Was = was
+		}
+	}
+	return out
 }
 
 // Health is what a source says about an endpoint.

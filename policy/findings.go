@@ -41,6 +41,8 @@ const (
 	ReasonShifted = "Shifted"
 	// ReasonNoFailover: the backings of a port do not stand in for each other.
 	ReasonNoFailover = "NoFailover"
+	// ReasonPortHeld: a port that nothing maps any more still counts as it did.
+	ReasonPortHeld = "LastKnownGood"
 	// ReasonPortByPosition: a port has another name than the Service's only one, and means that.
 	ReasonPortByPosition = "OnlyPort"
 )
@@ -117,6 +119,8 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 		}
 	}
 	m := BuildService(r, svc.Key)
+	out = append(out, renameFindings(r, obj, svc)...)
+	out = append(out, trafficFindings(obj, svc)...)
 	out = append(out, failoverFindings(r, obj, svc, m)...)
 	if m == nil {
 		return append(out, notCarried(obj, svc))
@@ -295,6 +299,12 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 			}
 			continue
 		}
+		if j := slices.IndexFunc(ports, func(sp discovery.ServicePort) bool { return sp.Was != "" && sp.Was == p.Name }); j >= 0 {
+			out = add(out, Error, fmt.Sprintf("spec.ports[%d].name", i), v1alpha1.ConditionResolvedRefs, ReasonBackendNotFound,
+				fmt.Sprintf("Service %s calls its port %d %q now and not %q; the instances answer for it as before, so that no traffic moves", key, ports[j].Port, ports[j].Name, p.Name),
+				fmt.Sprintf("write %q", ports[j].Name))
+			continue
+		}
 		remedy := "give the Service a TCP port of that name"
 		if len(ports) > 0 {
 			remedy = "name one of its ports: " + portNames(ports)
@@ -302,6 +312,7 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 		out = add(out, Error, fmt.Sprintf("spec.ports[%d].name", i), v1alpha1.ConditionResolvedRefs, ReasonBackendNotFound,
 			fmt.Sprintf("Service %s has no port named %q", key, p.Name), remedy)
 	}
+	out = append(out, heldPorts(r, obj, g, ports)...)
 	m := BuildService(r, key)
 	if home, because := HomeOf(r, svc); home == discovery.Pods && (m == nil || m.Shift == nil) && len(failovers(r, obj, m)) == 0 {
 		out = add(out, Warning, "spec.serviceRef", v1alpha1.ConditionServing, ReasonHomeIsPods,
@@ -361,6 +372,80 @@ func overlap(r catalog.Reader, a, b *discovery.InstanceGroup) string {
 		}
 	}
 	return ""
+}
+
+// renameFindings says which EndpointSlices call a port by the name that it had.
+func renameFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.Service) []Finding {
+	var out []Finding
+	for _, p := range servicePorts(svc) {
+		n := 0
+		for s := range catalog.Endpoints.By(r, catalog.ByService, svc.Key.String()) {
+			if s.Platform != discovery.Pods || p.Was == "" || slices.ContainsFunc(s.Ports, func(e discovery.EndpointPort) bool { return e.Name == p.Name }) {
+				continue
+			}
+			if slices.ContainsFunc(s.Ports, func(e discovery.EndpointPort) bool { return e.Name == p.Was }) {
+				n++
+			}
+		}
+		if n > 0 {
+			out = append(out, Finding{
+				Severity: Warning, Object: obj, Field: "spec.ports", Condition: v1alpha1.ConditionResolvedRefs, Reason: ReasonPortHeld,
+				Message: fmt.Sprintf("%d EndpointSlices call port %d %q, as it was called, and not %q; their endpoints count as before, so that no traffic moves", n, p.Port, p.Was, p.Name),
+				Remedy:  "rename the port in the slices too, before the control plane restarts",
+			})
+		}
+	}
+	return out
+}
+
+// trafficFindings says which wishes of a Service the mesh does not carry out.
+func trafficFindings(obj discovery.ObjectRef, svc *discovery.Service) []Finding {
+	var out []Finding
+	add := func(field, message, remedy string) {
+		out = append(out, Finding{
+			Severity: Warning, Object: obj, Field: field, Condition: v1alpha1.ConditionAccepted, Reason: ReasonUnsupported,
+			Message: message, Remedy: remedy,
+		})
+	}
+	if svc.ClientIP {
+		add("spec.sessionAffinity", "ClientIP has no effect on callers of the mesh: their requests are balanced one by one",
+			"give the Service a TrafficPolicy with sessionPersistence, or with loadBalancer: {algorithm: Maglev, hash: {header: ...}}")
+	}
+	if svc.LocalTraffic {
+		add("spec.internalTrafficPolicy", "Local has no effect on callers of the mesh: endpoints on other nodes answer too",
+			"give it a TrafficPolicy with locality: Strict to stay in the caller's zone while that has endpoints")
+	}
+	if d := svc.Distribution; d == "PreferSameNode" {
+		add("spec.trafficDistribution", d+" means PreferSameZone to callers of the mesh, which prefer their zone as far as its capacity serves it",
+			"write PreferSameZone, or run an instance for each node behind a Service of its own")
+	}
+	return out
+}
+
+// heldPorts says which ports of its Service a group does not map any more
+// although its instances still answer for them.
+func heldPorts(r catalog.Reader, obj discovery.ObjectRef, g *discovery.InstanceGroup, ports []discovery.ServicePort) []Finding {
+	mapped := g.Object.Spec.Ports
+	var out []Finding
+	service := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
+	for s := range catalog.Endpoints.By(r, catalog.ByService, service.String()) {
+		if s.Platform != discovery.Instances || s.Group != g.Name || len(out) > 0 {
+			continue
+		}
+		for _, p := range ports {
+			if slices.ContainsFunc(mapped, func(m v1alpha1.InstancePort) bool { return samePort(m.Name, len(mapped) == 1, p, len(ports) == 1) }) {
+				continue
+			}
+			if number, ok := portOf(s, p, len(ports) == 1); ok {
+				out = append(out, Finding{
+					Severity: Error, Object: obj, Field: "spec.ports", Condition: v1alpha1.ConditionResolvedRefs, Reason: ReasonPortHeld,
+					Message: fmt.Sprintf("port %d (%q) of Service %s is not mapped any more; while instances have traffic they go on to answer at port %d, as last known good", p.Port, p.Name, service, number),
+					Remedy:  fmt.Sprintf("write {name: %s, port: %d}, or move the traffic to the pods first, with a TrafficShift", p.Name, number),
+				})
+			}
+		}
+	}
+	return out
 }
 
 // familyFindings says where a Service's address families leave no endpoint of its pods.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // BuildService returns what a Service means, nil if there is none of this name
@@ -39,6 +40,9 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		m.Provenance = append(m.Provenance, m.Shift.ref())
 	}
 	ports := servicePorts(svc)
+	if d.pods == ShareTotal && d.shift == nil {
+		sets = withoutHeld(groups, sets)
+	}
 	families := familiesOf(svc)
 	for _, p := range ports {
 		only := len(ports) == 1
@@ -148,12 +152,41 @@ func markDefault(ports []Port) {
 // portOf returns where a set's endpoints listen for a Service's port: the port
 // of the same name, or else the only one that there is on each side.
 func portOf(s *discovery.EndpointSet, p discovery.ServicePort, only bool) (uint16, bool) {
-	for _, sp := range s.Ports {
-		if samePort(sp.Name, len(s.Ports) == 1, p, only) {
+	was := -1
+	for i, sp := range s.Ports {
+		if sp.Name == p.Name || len(s.Ports) == 1 && only {
 			return sp.Port, true
 		}
+		if p.Was != "" && sp.Name == p.Was {
+			was = i
+		}
 	}
-	return 0, false
+	if was < 0 {
+		return 0, false
+	}
+	return s.Ports[was].Port, true
+}
+
+// withoutHeld returns sets without the ports that a group's spec does not map. Where
+// pods have all the traffic, nothing is lost by it, and nothing has to be held.
+func withoutHeld(groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) []*discovery.EndpointSet {
+	out := slices.Clone(sets)
+	for i, s := range out {
+		g := slices.IndexFunc(groups, func(g *discovery.InstanceGroup) bool { return s.Platform == discovery.Instances && g.Name == s.Group })
+		if g < 0 {
+			continue
+		}
+		mapped := groups[g].Object.Spec.Ports
+		kept := slices.DeleteFunc(slices.Clone(s.Ports), func(p discovery.EndpointPort) bool {
+			return !slices.ContainsFunc(mapped, func(m v1alpha1.InstancePort) bool { return m.Name == p.Name })
+		})
+		if len(kept) < len(s.Ports) {
+			c := *s
+			c.Ports = kept
+			out[i] = &c
+		}
+	}
+	return out
 }
 
 // samePort reports whether name, on an endpoint's side, means the port p of a
@@ -162,5 +195,5 @@ func portOf(s *discovery.EndpointSet, p discovery.ServicePort, only bool) (uint1
 // Service, its slices and its InstanceGroup are renamed one after the other, and
 // no traffic may move meanwhile.
 func samePort(name string, sole bool, p discovery.ServicePort, only bool) bool {
-	return name == p.Name || sole && only
+	return name == p.Name || sole && only || p.Was != "" && name == p.Was
 }

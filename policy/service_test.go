@@ -293,6 +293,57 @@ func TestRenamingTheOnlyPortMovesNothing(t *testing.T) {
 	}
 }
 
+// Of several ports, one that is renamed goes on to count by the name that it had,
+// and one that an InstanceGroup does not map any more by what is published.
+func TestAnEditOfANameMovesNothing(t *testing.T) {
+	admin := discovery.ServicePort{Name: "admin", Port: 81}
+	in := func(home string, svc discovery.ServicePort, mapped string) (*Service, []string) {
+		ports := []discovery.EndpointPort{{Name: "http", Port: 8080}, {Name: "admin", Port: 8081}}
+		pods := slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy))
+		instances := published("ec2", at8080, instance("i-1", "10.1.0.1", "z", discovery.Healthy))
+		pods.Ports, instances.Ports = ports, ports
+		r := rows{
+			services: []*discovery.Service{withHome(service(svc, admin), home)},
+			groups:   []*discovery.InstanceGroup{group("ec2", v1alpha1.InstancePort{Name: mapped, Port: 8080}, v1alpha1.InstancePort{Name: "admin", Port: 8081})},
+			sets:     []*discovery.EndpointSet{pods, instances},
+		}.reader(t)
+		var findings []string
+		for _, f := range Validate(r) {
+			findings = append(findings, f.String())
+		}
+		return BuildService(r, web), findings
+	}
+	m, findings := in(HomeInstances, discovery.ServicePort{Name: "web", Port: 80, Was: "http"}, "http")
+	require.True(t, m.Ports[0].Backings[0].Usable())
+	require.True(t, m.Ports[0].Backings[1].Usable())
+	require.Equal(t, []string{
+		`error: InstanceGroup web/ec2: spec.ports[0].name: Service web/php-web calls its port 80 "web" now and not "http"; the instances answer for it as before, so that no traffic moves: write "web"`,
+		`warning: Service web/php-web: spec.ports: 1 EndpointSlices call port 80 "http", as it was called, and not "web"; their endpoints count as before, so that no traffic moves: rename the port in the slices too, before the control plane restarts`,
+	}, findings)
+
+	m, findings = in(HomeInstances, http80, "web")
+	require.True(t, m.Ports[0].Backings[1].Usable(), "the group maps it no more")
+	require.Contains(t, findings, `error: InstanceGroup web/ec2: spec.ports: port 80 ("http") of Service web/php-web is not mapped any more; while instances have traffic they go on to answer at port 8080, as last known good: `+
+		`write {name: http, port: 8080}, or move the traffic to the pods first, with a TrafficShift`)
+	m, _ = in(HomePods, http80, "web")
+	require.Len(t, m.Ports[0].Backings, 1, "nothing is held where nothing can be lost")
+}
+
+// What the mesh does not carry out is told.
+func TestWishesOfAServiceThatHaveNoEffect(t *testing.T) {
+	svc := service(http80)
+	svc.ClientIP, svc.LocalTraffic, svc.Distribution = true, true, "PreferSameNode"
+	var fields []string
+	for _, f := range Validate(rows{services: []*discovery.Service{svc}}.reader(t)) {
+		require.Equal(t, Warning, f.Severity)
+		require.NotEmpty(t, f.Remedy)
+		fields = append(fields, f.Field)
+	}
+	require.Equal(t, []string{"spec.internalTrafficPolicy", "spec.sessionAffinity", "spec.trafficDistribution"}, fields)
+	svc.ClientIP, svc.LocalTraffic, svc.Distribution = false, false, "PreferClose"
+	require.Empty(t, Validate(rows{services: []*discovery.Service{svc}}.reader(t)), "callers prefer their zone anyway")
+}
+
 func TestUnhealthyInstancesStayKnown(t *testing.T) {
 	m := BuildService(rows{
 		services: []*discovery.Service{service(http80)},

@@ -11,10 +11,14 @@ func PublishInstances(r Reader, g *discovery.InstanceGroup) *discovery.EndpointS
 	}
 	checks, _ := Checks.Get(r, g.Key.String())
 	before := discovery.Published{Own: make(map[string]discovery.Endpoint)}
+	var ports []discovery.EndpointPort
 	service := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
 	for s := range Endpoints.By(r, ByService, service.String()) {
 		if s.Platform != discovery.Instances {
 			continue
+		}
+		if s.Group == g.Name {
+			ports = s.Ports
 		}
 		for _, e := range s.Endpoints {
 			if s.Group == g.Name {
@@ -24,5 +28,9 @@ func PublishInstances(r Reader, g *discovery.InstanceGroup) *discovery.EndpointS
 			}
 		}
 	}
-	return discovery.PublishInstances(g, set, checks, before)
+	out := discovery.PublishInstances(g, set, checks, before)
+	if svc, ok := Services.Get(r, service.String()); ok {
+		out.Ports = discovery.HeldPorts(out.Ports, ports, svc)
+	}
+	return out
 }

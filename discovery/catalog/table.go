@@ -20,6 +20,8 @@ type Table[T any] struct {
 	indexes map[Index]func(T) string
 	// many are indexes under which a row stands more than once or not at all.
 	many map[Index]func(T) []string
+	// after returns a row with what is remembered of the one that it replaces, nil for nothing.
+	after func(before, row T) T
 }
 
 // Index names a secondary index of a table.
@@ -50,6 +52,7 @@ var (
 		many: map[Index]func(*discovery.Service) []string{
 			ByAddress: func(s *discovery.Service) []string { return s.ClusterIPs },
 		},
+		after: discovery.Renamed,
 	}
 	// Objects are found by discovery.ObjectName.String.
 	Objects = Table[*discovery.Object]{
@@ -202,6 +205,9 @@ func (t Table[T]) iterate(r Reader, index Index, value string) iter.Seq[T] {
 func (t Table[T]) Put(tx *Tx, row T) {
 	old, err := tx.txn.First(t.name, string(byID), t.id(row))
 	tx.fail(err)
+	if old != nil && t.after != nil {
+		row = t.after(old.(T), row)
+	}
 	if old != nil && reflect.DeepEqual(old, any(row)) {
 		return
 	}

@@ -58,6 +58,11 @@ func (c *Client) Publish(ctx context.Context, cat *catalog.Catalog) error {
 						if key, ok := groupOf(row); ok {
 							dirty[key] = struct{}{}
 						}
+						if svc, ok := row.(*discovery.Service); ok { // its ports may have been renamed
+							for g := range catalog.InstanceGroups.By(b.Reader, catalog.ByService, svc.Key.String()) {
+								dirty[g.Key] = struct{}{}
+							}
+						}
 					}
 				}
 			}

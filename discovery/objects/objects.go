@@ -41,6 +41,11 @@ func Service(s *corev1.Service, scope string) *discovery.Service {
 			out.ClusterIPs = append(out.ClusterIPs, ip)
 		}
 	}
+	out.ClientIP = s.Spec.SessionAffinity == corev1.ServiceAffinityClientIP
+	out.LocalTraffic = s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
+	if s.Spec.TrafficDistribution != nil {
+		out.Distribution = *s.Spec.TrafficDistribution
+	}
 	for _, f := range s.Spec.IPFamilies {
 		out.IPv6 = append(out.IPv6, f == corev1.IPv6Protocol)
 	}

@@ -139,7 +139,7 @@ func concerns(b catalog.Batch) (todo concern) {
 		case catalog.Checks.Name():
 			todo.publish = true
 		case catalog.Services.Name():
-			todo.record = true
+			todo.publish, todo.record = true, true
 		case catalog.Homes.Name():
 			todo.record, todo.storeHomes = true, true
 		}
