@@ -47,8 +47,15 @@ func (g *gatewayComparison) compare(before, after *policy.Gateway) {
 		at.Object = g.target
 		g.settingRisks(at, facts, nowFacts)
 		g.trustRisks(at, oldPorts[number], nowPorts[number])
+		if oldPorts[number] != nil && nowPorts[number] != nil && !slices.EqualFunc(facts, nowFacts, sameSetting) {
+			g.risk(Risk{Target: g.target, Port: number, Code: ConnectionsClose, Message: "Envoy replaces the listener: " +
+				"connections that are open on the port close when --drain-time-s is over, websockets too"})
+		}
 	}
 }
+
+// sameSetting reports whether two facts say the same, whoever says it.
+func sameSetting(a, b fact) bool { return a.field == b.field && a.value == b.value }
 
 func portsOfGateway(m *policy.Gateway) []policy.GatewayPort {
 	if m == nil {

@@ -51,6 +51,8 @@ const (
 	ListenerRemoved RiskCode = "ListenerRemoved"
 	// ClientAddress: another address is taken for that of a Gateway's clients.
 	ClientAddress RiskCode = "ClientAddress"
+	// ConnectionsClose: a port's listener is replaced, so connections that are open on it end.
+	ConnectionsClose RiskCode = "ConnectionsClose"
 )
 
 func (c *comparison) risk(r Risk) { c.d.Risks = append(c.d.Risks, r) }
