@@ -270,7 +270,7 @@ func (b *gatewayBuilder) connections(l *listenerMeaning, owned ownership) ([]TCP
 		case "TLSRoute":
 			taken := false
 			for _, name := range names {
-				if owned.has(name) {
+				if name != "" && owned.has(name) { // a route that gives no name takes no connection
 					named, taken = append(named, serverNames{a.meaning().tcp[0], []string{name}, specificity(name, a.hostnames)}), true
 				}
 			}

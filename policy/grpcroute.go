@@ -34,9 +34,7 @@ func (b *routeBuilder) grpcRule(index int, in *gatewayv1.GRPCRouteRule) {
 	}
 	rule.Backends = b.backends(named)
 	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself
-	if !b.endRule(index) {
-		return
-	}
+	b.endRequestRule(&rule)
 	for i := range ranked {
 		match := ranked[i].Match
 		ranked[i].Rule = rule
@@ -59,6 +57,18 @@ func (b *routeBuilder) grpcMatch(field string, in *gatewayv1.GRPCRouteMatch) ran
 	sortValues(out.Match.Headers)
 	out.rank[3] = len(out.Match.Headers)
 	return out
+}
+
+// grpcUnderstood returns a match if it could be understood, else one of all
+// methods, or of those of a service that could.
+func (b *routeBuilder) grpcUnderstood(match PathMatch, service string) PathMatch {
+	switch {
+	case b.wrong == "":
+		return match
+	case service != "" && isGRPCName(service, true):
+		return PathMatch{PathPrefix, "/" + service}
+	}
+	return PathMatch{PathPrefix, "/"}
 }
 
 // grpcName is what one element of the path is compared with where nothing is said of it.
@@ -85,11 +95,11 @@ func (b *routeBuilder) grpcMethod(field string, in *gatewayv1.GRPCMethodMatch) (
 		}
 		switch {
 		case method == "":
-			return PathMatch{PathPrefix, "/" + service}, rank
+			return b.grpcUnderstood(PathMatch{PathPrefix, "/" + service}, service), rank
 		case service == "":
-			return PathMatch{PathRegex, "/" + grpcName + "/" + regexp.QuoteMeta(method)}, rank
+			return b.grpcUnderstood(PathMatch{PathRegex, "/" + grpcName + "/" + regexp.QuoteMeta(method)}, ""), rank
 		}
-		return PathMatch{PathExact, "/" + service + "/" + method}, rank
+		return b.grpcUnderstood(PathMatch{PathExact, "/" + service + "/" + method}, service), rank
 	case gatewayv1.GRPCMethodMatchRegularExpression:
 		rank[0] = rankRegex
 		for i, value := range [2]string{service, method} {
@@ -98,10 +108,10 @@ func (b *routeBuilder) grpcMethod(field string, in *gatewayv1.GRPCMethodMatch) (
 			}
 		}
 		pattern := "/" + grpcElement(service) + "/" + grpcElement(method)
-		if problem := checkRegex(pattern); problem != "" && !b.wrong {
+		if problem := checkRegex(pattern); problem != "" && b.wrong == "" {
 			b.invalid(ReasonUnsupported, field, "service and method together: "+problem, "make them shorter")
 		}
-		return PathMatch{PathRegex, pattern}, rank
+		return b.grpcUnderstood(PathMatch{PathRegex, pattern}, ""), rank
 	default:
 		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a way to compare a method", kind), "give Exact or RegularExpression")
 		return everything, precedence{}

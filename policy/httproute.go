@@ -3,6 +3,8 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -43,13 +45,44 @@ func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
 	b.timeouts(field+".timeouts", in.Timeouts, &rule)
 	rule.Retry = b.retry(field+".retry", in.Retry)
 	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself
-	if !b.endRule(index) {
-		return
-	}
+	b.endRequestRule(&rule)
 	for i := range matches {
 		rule.MatchIndex, rule.Match = i, matches[i]
-		b.http = append(b.http, rankedRule{Rule: rule, rank: httpPrecedence(&matches[i]), object: b.route})
+		ranked := rankedRule{Rule: rule, rank: httpPrecedence(&matches[i]), object: b.route}
+		b.http = append(b.http, ranked)
+		if match := preflight(&rule); match != nil {
+			ranked.Match, ranked.Preflight = *match, true
+			b.http = append(b.http, ranked)
+		}
 	}
+}
+
+// preflight returns the match of the requests by which browsers ask for leave
+// to send those of a rule (Fetch standard, section 3.2.2), nil where the rule's
+// own match takes them: they have the method OPTIONS, and name the method and the headers
+// of what is to come.
+func preflight(rule *Rule) *Match {
+	own := &rule.Match
+	if rule.Filters.CORS == nil || rule.Filters.Redirect != nil || rule.Filters.Failed != "" || len(rule.Backends) == 0 ||
+		own.Method == "OPTIONS" || own.Method == "" && len(own.Headers) == 0 {
+		return nil
+	}
+	method := ValueMatch{Name: "access-control-request-method", Value: own.Method}
+	if own.Method == "" {
+		method.Regex, method.Value = true, ".+"
+	}
+	out := &Match{Path: own.Path, Method: "OPTIONS", Query: own.Query, Headers: []ValueMatch{method}}
+	for _, h := range own.Headers {
+		if h.Name == "origin" || h.Name == "host" {
+			out.Headers = append(out.Headers, h)
+			continue
+		}
+		out.Headers = append(out.Headers, ValueMatch{
+			Name: "access-control-request-headers", Regex: true, Value: `(?i)(?:.*,)? *` + regexp.QuoteMeta(h.Name) + ` *(?:,.*)?`,
+		})
+	}
+	sortValues(out.Headers)
+	return out
 }
 
 // withMatch returns a rule that has a match: without any it matches every request.
@@ -74,6 +107,7 @@ func (b *routeBuilder) httpMatch(field string, in *gatewayv1.HTTPRouteMatch) Mat
 		default:
 			b.invalid(ReasonUnsupported, field+".method", fmt.Sprintf("%q is not a method", out.Method),
 				"give one of GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE and PATCH")
+			out.Method = ""
 		}
 	}
 	for i, h := range in.Headers {
@@ -102,7 +136,8 @@ func sortValues(values []ValueMatch) {
 	slices.SortFunc(values, func(a, b ValueMatch) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// path returns what a path must be like. The path that everything matches is the prefix "/".
+// path returns what a path must be like. The path that everything matches is
+// the prefix "/". Of one that cannot be understood, it returns all that may have been meant.
 func (b *routeBuilder) path(field string, in *gatewayv1.HTTPPathMatch) PathMatch {
 	if in == nil {
 		return PathMatch{PathPrefix, "/"}
@@ -110,27 +145,62 @@ func (b *routeBuilder) path(field string, in *gatewayv1.HTTPPathMatch) PathMatch
 	value := deref(in.Value, "/")
 	switch kind := deref(in.Type, gatewayv1.PathMatchPathPrefix); kind {
 	case gatewayv1.PathMatchExact:
-		b.checkPath(field+".value", value)
+		if !b.checkPath(field+".value", value) {
+			return PathMatch{PathPrefix, readablePath(value)}
+		}
 		return PathMatch{PathExact, value}
 	case gatewayv1.PathMatchPathPrefix:
-		b.checkPath(field+".value", value)
+		if !b.checkPath(field+".value", value) {
+			return PathMatch{PathPrefix, readablePath(value)}
+		}
 		if value = strings.TrimRight(value, "/"); value == "" {
 			value = "/"
 		}
 		return PathMatch{PathPrefix, value}
 	case gatewayv1.PathMatchRegularExpression:
-		b.regex(field+".value", value)
+		if !b.regex(field+".value", value) {
+			return PathMatch{PathRegex, regexp.QuoteMeta(literalPrefix(value)) + ".*"}
+		}
 		return PathMatch{PathRegex, value}
 	default:
 		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a way to compare a path", kind),
 			"give one of Exact, PathPrefix and RegularExpression")
-		return PathMatch{PathPrefix, "/"}
+		return PathMatch{PathPrefix, readablePath(value)}
 	}
 }
 
+// readablePath returns the elements of a path before the first that cannot be understood.
+func readablePath(value string) string {
+	out := ""
+	for element := range strings.SplitSeq(strings.TrimPrefix(path.Clean("/"+value), "/"), "/") {
+		if element == "" || !isPath(element) || strings.Contains(strings.ToLower(element), "%2f") || len(out)+len(element) >= maxPath {
+			break
+		}
+		out += "/" + element
+	}
+	return cmp.Or(out, "/")
+}
+
+// literalPrefix returns what every string begins with that an expression may
+// have been meant to match, "" where nothing is certain.
+func literalPrefix(pattern string) string {
+	if strings.Contains(pattern, "|") {
+		return ""
+	}
+	end := 0
+	for end < len(pattern) && end < maxPath && (isAlphanumeric(pattern[end]) || strings.IndexByte("/-_~!&',;=:@%", pattern[end]) >= 0) {
+		end++
+	}
+	if end > 0 && end < len(pattern) && strings.IndexByte("?*{", pattern[end]) >= 0 {
+		end-- // the last one may not be there
+	}
+	return pattern[:end]
+}
+
 // checkPath checks an exact path or a prefix as the CRD does: a proxy
-// normalises paths, so that one that is not normal would never match.
-func (b *routeBuilder) checkPath(field, value string) {
+// normalises paths, so that one that is not normal would never match. It reports
+// whether the path can be understood.
+func (b *routeBuilder) checkPath(field, value string) bool {
 	problem := ""
 	switch {
 	case !strings.HasPrefix(value, "/"):
@@ -147,6 +217,7 @@ func (b *routeBuilder) checkPath(field, value string) {
 	if problem != "" {
 		b.invalid(ReasonUnsupported, field, fmt.Sprintf("%q %s", value, problem), "write the path as it stands in a request line")
 	}
+	return problem == ""
 }
 
 const maxPath = 1024
@@ -185,32 +256,41 @@ func isToken(s string) bool {
 	return s != "" && len(s) <= 256
 }
 
-func (b *routeBuilder) regex(field, pattern string) {
-	if problem := checkRegex(pattern); problem != "" {
+// regex checks an expression and reports whether Envoy takes it.
+func (b *routeBuilder) regex(field, pattern string) bool {
+	problem := checkRegex(pattern)
+	if problem != "" {
 		b.invalid(ReasonUnsupported, field, fmt.Sprintf("%q is not a regular expression that Envoy takes: %s", pattern, problem),
 			"write it in RE2's syntax, in ASCII")
 	}
+	return problem == ""
 }
 
 // valueMatch is what a header or query parameter must be like, as in the route.
 type valueMatch struct{ name, kind, value string }
 
 // valueMatch appends a match. Of several about the same name the first counts.
+// One whose name cannot be understood is left out, one whose value cannot takes
+// any: the rule is not applied, but what it may have been meant for is its own.
 func (b *routeBuilder) valueMatch(to []ValueMatch, field string, m valueMatch) []ValueMatch {
 	if !isToken(m.name) {
 		b.invalid(ReasonUnsupported, field+".name", fmt.Sprintf("%q is not a name", m.name), "correct it")
+		return to
 	}
-	out := ValueMatch{Name: m.name, Value: m.value}
+	out, anything := ValueMatch{Name: m.name, Value: m.value}, ValueMatch{Name: m.name, Regex: true, Value: ".*"}
 	switch m.kind {
 	case "Exact":
 		if m.value == "" || !isHeaderValue(m.value) {
 			b.invalid(ReasonUnsupported, field+".value", fmt.Sprintf("%q is empty or has control characters", m.value), "correct it")
+			out = anything
 		}
 	case "RegularExpression":
-		out.Regex = true
-		b.regex(field+".value", m.value)
+		if out.Regex = true; !b.regex(field+".value", m.value) {
+			out = anything
+		}
 	default:
 		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a way to compare a value", m.kind), "give Exact or RegularExpression")
+		out = anything
 	}
 	if slices.ContainsFunc(to, func(v ValueMatch) bool { return v.Name == m.name }) {
 		return to

@@ -59,7 +59,7 @@ func sortRules(rules []*rankedRule) {
 				return c
 			}
 		}
-		return cmp.Or(compareAge(a.object, b.object), cmp.Compare(a.Index, b.Index), cmp.Compare(a.MatchIndex, b.MatchIndex))
+		return cmp.Or(compareAge(a.object, b.object), cmp.Compare(a.Index, b.Index), cmp.Compare(a.MatchIndex, b.MatchIndex), compareBool(a.Preflight, b.Preflight))
 	})
 }
 

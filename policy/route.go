@@ -29,8 +29,11 @@ type Rule struct {
 	// Name of the rule, "" if it has none.
 	Name string
 	// GRPC is true for a rule of a GRPCRoute: errors are answered in gRPC's way.
-	GRPC  bool
-	Match Match
+	GRPC bool
+	// Preflight is true for what the rule adds for the sake of its CORS filter:
+	// browsers' requests for leave, which its own match does not take.
+	Preflight bool
+	Match     Match
 	// Filters of the rule; those of a backend stand with it.
 	Filters Filters
 	// Backends in the order of the rule's backendRefs, those with weight 0 left out. With none, and no
@@ -145,8 +148,8 @@ type Filters struct {
 	Path    *PathEdit
 	Mirrors []Mirror
 	CORS    *CORS
-	// Failed is why requests of the rule must be answered 500: a filter that cannot
-	// be applied must not be skipped (spec of HTTPRouteFilter).
+	// Failed is why requests of the rule must be answered 500: what cannot be
+	// applied must not be skipped (spec of HTTPRouteFilter).
 	Failed string
 }
 

@@ -13,24 +13,24 @@ import (
 
 // meaning is what a route says at one of its parents, and what is wrong with it.
 //
-// A rule of which a match, a filter or a value cannot be understood is
-// dropped: guessing could send requests anywhere. The others hold, and the
-// condition PartiallyInvalid names the dropped ones (spec of
-// RouteConditionPartiallyInvalid). A rule whose filter is understood but not to be
-// had, such as one of a foreign kind, or one that authorises, must not be
-// skipped: it stays and its requests are answered 500 (spec of HTTPRouteFilter).
+// A rule of which a match, a filter or a value cannot be understood or had must
+// not be skipped, or its requests would go by a rule after it, which may let in
+// whom this one keeps out. It stays where it stands and its requests are answered 500
+// (spec of HTTPRouteFilter); of a match that cannot be understood, all that it
+// may have meant. Connections are closed. The other rules hold, and the condition
+// PartiallyInvalid names those that fail (spec of RouteConditionPartiallyInvalid).
 type meaning struct {
 	// http has the rules of an HTTPRoute or a GRPCRoute, tcp those of the other kinds.
 	http []rankedRule
 	tcp  []TCPRule
-	// rules is how many the route has; dropped and failing are the indexes of
-	// those that are left out and of those that are there but answer 500.
-	rules int
+	// rules is how many the route has; failing are the indexes of those that
+	// answer 500, or close connections.
+	rules   int
+	failing []int
 	// empty is true for a route about requests that has no rules, as it may:
 	// it matches nothing, so what reaches it is not found.
-	empty            bool
-	dropped, failing []int
-	findings         []Finding
+	empty    bool
+	findings []Finding
 	// used are the objects that the rules refer to.
 	used []discovery.ObjectRef
 }
@@ -39,7 +39,7 @@ type meaning struct {
 func (m *meaning) holds() bool { return m.empty || len(m.http)+len(m.tcp) > 0 }
 
 // works reports whether at least one rule does what it says.
-func (m *meaning) works() bool { return m.empty || len(m.dropped)+len(m.failing) < m.rules }
+func (m *meaning) works() bool { return m.empty || len(m.failing) < m.rules }
 
 // routeBuilder reads a route for one of its parents. It notes mistakes and goes on.
 type routeBuilder struct {
@@ -51,9 +51,10 @@ type routeBuilder struct {
 	shapes map[discovery.Key]serviceShape
 	// names of the rules so far.
 	names map[string]bool
-	// wrong and fails say of the rule that is being read that it must be
-	// dropped, and that it must answer 500.
-	wrong, fails bool
+	// wrong says of the rule that is being read why it cannot be applied, "" if
+	// it can. fails is true where a filter of it says so already.
+	wrong string
+	fails bool
 }
 
 // readRoute returns what a route says at one of the Services that it names as its parents.
@@ -88,22 +89,30 @@ func readRouteWith(r catalog.Reader, o *discovery.Object, parent discovery.Objec
 	return &b.meaning
 }
 
-// endRule notes how the reading of a rule ended and reports whether it stays.
-func (b *routeBuilder) endRule(index int) bool {
+// endRule notes how the reading of a rule ended, and returns why it cannot be
+// applied, "" if it can.
+func (b *routeBuilder) endRule(index int) string {
 	wrong, fails := b.wrong, b.fails
-	b.wrong, b.fails = false, false
-	switch {
-	case wrong:
-		b.dropped = append(b.dropped, index)
-	case fails:
+	b.wrong, b.fails = "", false
+	if wrong != "" || fails {
 		b.failing = append(b.failing, index)
 	}
-	return !wrong
+	return wrong
 }
 
-// invalid notes a mistake for which the rule must be dropped.
+// endRequestRule is endRule for a rule about requests: one that cannot be
+// applied keeps nothing but its place and its answer.
+func (b *routeBuilder) endRequestRule(rule *Rule) {
+	if wrong := b.endRule(rule.Index); wrong != "" {
+		*rule = Rule{Route: rule.Route, Index: rule.Index, Name: rule.Name, GRPC: rule.GRPC, Filters: Filters{Failed: wrong}}
+	}
+}
+
+// invalid notes a mistake for which the rule cannot be applied.
 func (b *routeBuilder) invalid(reason, field, message, remedy string) {
-	b.wrong = true
+	if b.wrong == "" {
+		b.wrong = field + ": " + message
+	}
 	b.find(Error, string(gatewayv1.RouteConditionAccepted), reason, field, message, remedy)
 }
 

@@ -218,7 +218,7 @@ func newShadows() *shadows {
 func (s *shadows) add(rules []Rule) {
 	for i := range rules {
 		rule := ruleID{discovery.ObjectName{Kind: rules[i].Route.Kind, Key: rules[i].Route.Key}, rules[i].Index}
-		if s.reached[rule] {
+		if s.reached[rule] || rules[i].Preflight {
 			continue
 		}
 		if _, ok := s.ref[rule]; !ok {

@@ -258,7 +258,7 @@ func (v *verdict) conditions(generation int64) []metav1.Condition {
 		resolved.Status, resolved.Reason, resolved.Message = metav1.ConditionFalse, reasonOf(refs), messageOf("", refs)
 	}
 	out := []metav1.Condition{accepted, resolved}
-	if accepted.Status == metav1.ConditionTrue && len(v.dropped)+len(v.failing) > 0 {
+	if accepted.Status == metav1.ConditionTrue && len(v.failing) > 0 {
 		wrong := slices.DeleteFunc(slices.Clone(about), func(f Finding) bool { return f.Severity != Error })
 		about = slices.DeleteFunc(about, func(f Finding) bool { return f.Severity == Error })
 		out = append(out, metav1.Condition{
@@ -278,17 +278,25 @@ func (v *verdict) attached() string {
 	if v.refused != nil || !v.holds() || v.where == "" {
 		return ""
 	}
+	if !v.works() {
+		return "attached to " + v.where + ", where it " + v.fails()
+	}
 	return "attached to " + v.where
+}
+
+// fails says what becomes of what a rule that cannot be applied takes.
+func (v *verdict) fails() string {
+	if len(v.tcp) > 0 {
+		return "closes connections"
+	}
+	return "answers 500"
 }
 
 // droppedRules says which rules do not work. The specification has the message begin with "Dropped Rule".
 func (v *verdict) droppedRules() string {
 	var out []string
-	for _, i := range v.dropped {
-		out = append(out, ruleField(i)+" (left out)")
-	}
 	for _, i := range v.failing {
-		out = append(out, ruleField(i)+" (answers 500)")
+		out = append(out, ruleField(i)+" ("+v.fails()+")")
 	}
 	word := "Dropped Rule "
 	if len(out) > 1 {

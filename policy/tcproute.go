@@ -22,9 +22,10 @@ func (b *routeBuilder) connectionRule(index int, name *gatewayv1.SectionName, re
 		named[i] = namedBackend{field: fmt.Sprintf("%s.backendRefs[%d]", field, i), ref: &refs[i]}
 	}
 	rule := TCPRule{Route: b.route.Ref(), Index: index, Name: b.ruleName(index, name), ServerNames: serverNames, Backends: b.backends(named)}
-	if b.endRule(index) {
-		b.tcp = append(b.tcp, rule)
+	if b.endRule(index) != "" {
+		rule.Backends = nil // its connections are closed
 	}
+	b.tcp = append(b.tcp, rule)
 }
 
 // countConnectionRules notes how many rules a route about connections has: one.

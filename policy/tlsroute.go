@@ -25,14 +25,23 @@ func (b *routeBuilder) tlsRoute(s *gatewayv1.TLSRouteSpec) {
 	}
 	slices.Sort(names)
 	names = slices.Compact(names)
+	nameless := len(names) == 0
+	if nameless {
+		names = []string{nobodysName}
+	}
 	for i := range s.Rules {
-		if len(names) == 0 {
+		if nameless {
 			b.invalid(ReasonUnsupported, "spec.hostnames", "no name is left that a client could ask for", "give at least one")
 		}
 		rule := &s.Rules[i]
 		b.connectionRule(i, rule.Name, rule.BackendRefs, names)
 	}
 }
+
+// nobodysName is for a route that no client's name fits: it holds its port, whose
+// connections must not go where they went without it. No host has such a
+// name (RFC 6761, section 6.4).
+const nobodysName = "nobody.invalid"
 
 // tlsRules merges TLSRoutes.
 func tlsRules(routes []*attachment) []TCPRule {

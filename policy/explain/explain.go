@@ -175,7 +175,7 @@ func (e *evaluation) apply(rule *policy.Rule) {
 		return
 	}
 	if f.Failed != "" {
-		out.Answer = e.failed(rule, "a filter of the rule cannot be applied and must not be skipped: "+f.Failed)
+		out.Answer = e.failed(rule, "the rule cannot be applied and must not be skipped: "+f.Failed)
 		e.decorate(&f.Response)
 		return
 	}
