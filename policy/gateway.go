@@ -154,6 +154,26 @@ func (s *GatewaySettings) PROXY() bool {
 	return n > 0 && s.InFront[n-1].ProxyProtocol
 }
 
+// httpsPort is the port that https has of itself.
+const httpsPort = 443
+
+// TLSPorts returns the ports of what stands in front that it takes TLS at and
+// passes on as plain text without saying so in a header: those of an NLB that
+// speaks the PROXY protocol, which tells the port that a client has
+// connected to.
+func (s *GatewaySettings) TLSPorts() []uint32 {
+	if n := len(s.InFront); n > 0 && s.InFront[n-1].Kind == v1alpha1.HopNLB && s.PROXY() {
+		return []uint32{httpsPort}
+	}
+	return nil
+}
+
+// SpeaksHTTP10 reports whether HTTP/1.0 is taken: clients may speak it, and so
+// does nginx to what is behind it unless told otherwise. AWS's load balancers do not.
+func (s *GatewaySettings) SpeaksHTTP10() bool {
+	return s.TrustedHops() == 0 || slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == v1alpha1.HopProxy })
+}
+
 // AllowedFrom returns the ranges that connections may come from, none for any.
 func (s *GatewaySettings) AllowedFrom() []netip.Prefix {
 	var out []netip.Prefix

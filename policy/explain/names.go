@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
@@ -22,6 +23,9 @@ const (
 	// keylessSuffix the requests that get the mesh's own cookie.
 	shadowSuffix  = "-shadow"
 	keylessSuffix = "-keyless"
+	// upgradeSuffix marks the requests for a websocket to a rule that bounds the
+	// time of others.
+	upgradeSuffix = "-upgrade"
 )
 
 func serviceHostName(svc discovery.Key, port uint16, short bool) string {
@@ -54,7 +58,22 @@ func (e *evaluation) routeName(r *policy.Rule) string {
 	if e.getsCookie(r) {
 		name += keylessSuffix
 	}
+	if timed(r) && strings.EqualFold(e.req.header("upgrade"), "websocket") {
+		name += upgradeSuffix
+	}
 	return name
+}
+
+// timed reports whether the time of a rule's requests, or of their attempts, is bounded.
+func timed(r *policy.Rule) bool {
+	request, attempt := r.Request, r.BackendRequest
+	if t := r.Settings.Timeout; request == nil && t != nil && t.Request != nil {
+		request = &t.Request.Duration
+	}
+	if t := r.Settings.Retry; attempt == nil && t != nil && t.PerTry != nil {
+		attempt = &t.PerTry.Duration
+	}
+	return request != nil && *request > 0 || attempt != nil && *attempt > 0
 }
 
 // clusterName returns the name of the cluster that a route names for a target,

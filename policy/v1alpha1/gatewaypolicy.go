@@ -181,7 +181,8 @@ type ClientLimits struct {
 	// +kubebuilder:validation:Minimum=1024
 	// +kubebuilder:validation:Maximum=8388608
 	HeaderBytes *int32 `json:"headerBytes,omitempty"`
-	// Headers is how many headers a request may have. Default: 100.
+	// Headers is how many headers a request may have. Over HTTP/2 browsers send
+	// each cookie as one. Default: 300.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000

@@ -148,7 +148,8 @@ type Timeout struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1ms') && duration(self) <= duration('1h')",message="it is out of bounds: write 1ms to 1h"
 	Connect *metav1.Duration `json:"connect,omitempty"`
-	// Request bounds a whole request with all its retries; 0s is no bound, the default.
+	// Request bounds a whole request with all its retries, from its first byte to
+	// the answer's last one, uploads included and websockets not; 0s is no bound, the default.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	Request *metav1.Duration `json:"request,omitempty"`
@@ -178,7 +179,8 @@ type Retry struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=10
 	Attempts *int32 `json:"attempts,omitempty"`
-	// PerTry bounds each attempt; 0s is no bound, the default.
+	// PerTry bounds each attempt, from the connection on to the answer's last byte,
+	// websockets not included; 0s is no bound, the default.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1ms') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1ms to 8784h, or 0s for none"
 	PerTry *metav1.Duration `json:"perTry,omitempty"`

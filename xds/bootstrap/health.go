@@ -59,7 +59,9 @@ func (o *Options) healthListener() (*listenerv3.Listener, error) {
 			{Name: "envoy.filters.http.health_check", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: check}},
 			{Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: router}},
 		},
-		UseRemoteAddress: wrapperspb.Bool(true),
+		// Some load balancers check over HTTP/1.0, without a Host.
+		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, DefaultHostForHttp_10: "health"},
+		UseRemoteAddress:    wrapperspb.Bool(true),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)

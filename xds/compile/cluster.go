@@ -31,6 +31,10 @@ const (
 	// time costs is a TCP handshake on ports with less than a request in 4 s.
 	http1Idle = 4 * time.Second
 	http2Idle = 10 * time.Minute
+	// responseHeaders is how many headers an answer may have. Their size is what
+	// is bounded; one too many is a broken answer to Envoy, and applications
+	// that set a hundred cookies and headers for debugging work without a proxy.
+	responseHeaders = 1000
 	// lastResort is the panic threshold in percent. With overprovisioning as
 	// high as it is here, Envoy panics only when no endpoint of either backing
 	// is usable, and then tries those that are there: trying beats refusing,
@@ -125,7 +129,7 @@ func retryBudget(stated *v1alpha1.Retry) *clusterv3.CircuitBreakers_Thresholds_R
 }
 
 func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
-	o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{}}
+	o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(responseHeaders)}}
 	explicit := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{}
 	switch p {
 	case policy.HTTP1:

@@ -104,6 +104,8 @@ type variant struct {
 	shadow bool
 	// keyless is true for those that get the mesh's own cookie.
 	keyless bool
+	// upgrade is true for those that ask for a websocket, whose time is not bounded.
+	upgrade bool
 }
 
 // variants returns the parts of a match in the order of their routes.
@@ -127,16 +129,24 @@ func variants(r *policy.Rule) []variant {
 		}
 		out = append(out, variant{})
 	}
-	if !setsCookie(r) {
-		return out
+	if setsCookie(r) {
+		out = split(out, func(v *variant) { v.keyless = true })
 	}
-	split := make([]variant, 0, 2*len(out))
-	for _, v := range out {
+	if timed(r) {
+		out = split(out, func(v *variant) { v.upgrade = true })
+	}
+	return out
+}
+
+// split puts before each variant the part of it that is made of it.
+func split(in []variant, part func(*variant)) []variant {
+	out := make([]variant, 0, 2*len(in))
+	for _, v := range in {
 		first := v
-		first.keyless = true
-		split = append(split, first, v)
+		part(&first)
+		out = append(out, first, v)
 	}
-	return split
+	return out
 }
 
 // having returns those of a list that another one has, or those that it has not.
@@ -172,12 +182,15 @@ func (v *variant) suffix() string {
 	if v.keyless {
 		s += "-keyless"
 	}
+	if v.upgrade {
+		s += "-upgrade"
+	}
 	return s
 }
 
 // keyless narrows a route to the requests that have no cookie yet, and has
 // their answers set it.
-func keyless(out *routev3.Route, c *policy.Cohort) {
+func keyless(out *routev3.Route, c *policy.Cohort, at parent) {
 	without := headerMatcher("cookie", &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{
 		SafeRegex: regex(`(?:.*[;,])? *` + regexp.QuoteMeta(c.Cookie) + `=[^;].*`),
 	}})
@@ -188,11 +201,15 @@ func keyless(out *routev3.Route, c *policy.Cohort) {
 			MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(pattern)},
 		}))
 	}
+	secure := ""
+	if at.scheme == "https" {
+		secure = "; Secure"
+	}
 	out.ResponseHeadersToAdd = append(out.ResponseHeadersToAdd, &corev3.HeaderValueOption{
 		Header: &corev3.HeaderValue{
 			Key: "set-cookie",
-			Value: fmt.Sprintf("%s=%%REQ(%s)%%; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax",
-				strings.ReplaceAll(c.Cookie, "%", "%%"), requestID, int64(c.TTL/time.Second)),
+			Value: fmt.Sprintf("%s=%%REQ(%s)%%; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax%s",
+				strings.ReplaceAll(c.Cookie, "%", "%%"), requestID, int64(c.TTL/time.Second), secure),
 		},
 		AppendAction: corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD,
 	})

@@ -15,7 +15,12 @@ import (
 )
 
 // proxyV1 and proxyV2 are headers of the PROXY protocol for a client at an address.
-func proxyV1(client string) string { return "PROXY TCP4 " + client + " 192.0.2.1 4711 80\r\n" }
+func proxyV1(client string) string { return proxyV1To(client, 80) }
+
+// proxyV1To is proxyV1 for a client that has connected to a port.
+func proxyV1To(client string, port int) string {
+	return fmt.Sprintf("PROXY TCP4 %s 192.0.2.1 4711 %d\r\n", client, port)
+}
 
 func proxyV2(client string) string {
 	out := []byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c")
@@ -67,6 +72,7 @@ func TestEdgeBelievesWhatIsInFront(t *testing.T) {
 		{82, "", "6.6.6.6, 203.0.113.7, 198.18.0.9," + own, "203.0.113.7", "https", "mine"},
 		{83, proxyV1("203.0.113.50"), "203.0.113.50", "203.0.113.50", "http", ""},
 		{83, proxyV2("203.0.113.51"), "203.0.113.51", "203.0.113.51", "http", ""},
+		{83, proxyV1To("203.0.113.54", 443), "203.0.113.54", "203.0.113.54", "https", ""},
 		{84, proxyV1("203.0.113.52"), "6.6.6.6, 203.0.113.7, 198.18.0.9,203.0.113.52", "198.18.0.9", "https", "mine"},
 		{84, proxyV2("203.0.113.53"), "6.6.6.6, 203.0.113.7, 198.18.0.9,203.0.113.53", "198.18.0.9", "https", "mine"},
 	} {

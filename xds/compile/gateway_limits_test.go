@@ -55,8 +55,8 @@ func TestEdgeLimitsRequests(t *testing.T) {
 		port       uint16
 		text       string
 	}{
-		{"90 headers", "200", 80, get(headers(90, 10))},
-		{"110 headers", "431", 80, get(headers(110, 10))},
+		{"290 headers", "200", 80, get(headers(290, 10))},
+		{"310 headers", "431", 80, get(headers(310, 10))},
 		{"50 KiB of headers", "200", 80, get(headers(5, 10<<10))},
 		{"70 KiB of headers", "431", 80, get(headers(7, 10<<10))},
 		{"one header of 70 KiB", "431", 80, get(headers(1, 70<<10))},
@@ -92,7 +92,7 @@ func TestEdgeLimitsRequests(t *testing.T) {
 	}
 	before := b.hits.Load()
 	require.Equal(t, "200", e.stream(t, 80, request(90, 10), nil))
-	require.Contains(t, []string{"431", "closed"}, e.stream(t, 80, request(110, 10), nil))
+	require.Contains(t, []string{"431", "closed"}, e.stream(t, 80, request(310, 10), nil))
 	require.Contains(t, []string{"431", "closed"}, e.stream(t, 80, request(7, 10<<10), nil))
 	large := append(request(0, 0), hpack.HeaderField{Name: "x-a", Value: "b"})
 	large[0].Value = "POST"

@@ -74,7 +74,6 @@ func TestEdgeRefusesSmuggling(t *testing.T) {
 		"NUL in a value":          head + "X-A: b\x00c\r\nContent-Length: 0\r\n\r\n" + smuggled,
 		"NUL in a name":           head + "X\x00A: b\r\nContent-Length: 0\r\n\r\n" + smuggled,
 		"space in a name":         head + "X A: b\r\nContent-Length: 0\r\n\r\n" + smuggled,
-		"underscore":              head + "X_User: admin\r\nContent-Length: 0\r\n\r\n" + smuggled,
 		"chunk size too large":    head + "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\nx\r\n" + chunked,
 		"chunk size negative":     head + "Transfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n" + chunked,
 		"chunk size 0x":           head + "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n" + smuggled,
@@ -172,7 +171,6 @@ func TestEdgeRefusesSmugglingInHTTP2(t *testing.T) {
 		"empty path":            {[]field{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "a.test"}, {Name: ":path", Value: ""}}, nil},
 		"no scheme":             {[]field{{Name: ":method", Value: "GET"}, {Name: ":authority", Value: "a.test"}, {Name: ":path", Value: "/first"}}, nil},
 		"another Host":          {[]field{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":path", Value: "/first"}, {Name: "host", Value: "a.test\r\nx"}}, nil},
-		"underscore":            {get(field{Name: "x_user", Value: "admin"}), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := "/first-" + strings.ReplaceAll(name, " ", "-")

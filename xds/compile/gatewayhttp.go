@@ -30,10 +30,13 @@ const (
 	requestHeadersTimeout = 10 * time.Second
 	clientRequestTimeout  = 5 * time.Minute
 	requestHeaderBytes    = 60 << 10
-	requestHeaders        = 100
-	concurrentStreams     = 100
-	streamWindow          = 64 << 10
-	connectionWindow      = 1 << 20
+	// Over HTTP/2 browsers send each cookie as a header of its own, up to 180 of them for a host.
+	requestHeaders    = 300
+	concurrentStreams = 100
+	// The windows are what a client may send ahead: a stream's lets an upload
+	// run at 20 MB/s over 50 ms, a connection's bounds the memory that one client can fill.
+	streamWindow     = 1 << 20
+	connectionWindow = 2 << 20
 )
 
 // serverName is what answers say of who gave them: not what is behind, nor of which version.
@@ -61,11 +64,11 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:     durationpb.New(s.Idle()),
 			MaxHeadersCount: limitOr(limits.Headers, requestHeaders),
-			// PHP cannot tell X_User from X-User.
-			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_REJECT_REQUEST,
+			// PHP cannot tell X_User from X-User, so the former is taken out, as nginx
+			// does. Refusing the request would be a reset over HTTP/2.
+			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
 		},
-		// HTTP/1.0 has no Host and no chunks; load balancers do not speak it to what is behind them.
-		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: hops == 0, HeaderKeyFormat: asWritten()},
+		HttpProtocolOptions: serverHTTP1(s.SpeaksHTTP10()),
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 			MaxConcurrentStreams:        limitOr(limits.ConcurrentStreams, concurrentStreams),
 			InitialStreamWindowSize:     wrapperspb.UInt32(streamWindow),
@@ -79,6 +82,7 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 		// Whose word is taken for the client's address, scheme and request id.
 		UseRemoteAddress:              wrapperspb.Bool(true),
 		XffNumTrustedHops:             hops,
+		ForwardProtoConfig:            forwardProto(s),
 		PreserveExternalRequestId:     hops > 0,
 		InternalAddressConfig:         nobodyInternal(),
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{forgedHeaders(s)},
@@ -88,11 +92,22 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 		MergeSlashes:                  true,
 		PathWithEscapedSlashesAction:  hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
 		StripTrailingHostDot:          true,
-		UpgradeConfigs:                []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket", Filters: withoutBuffer(filters)}},
+		UpgradeConfigs:                []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: websocket, Filters: withoutBuffer(filters)}},
 		LocalReplyConfig:              edgeReplies(),
 		AccessLog:                     []*accesslogv3.AccessLog{outcomesLog()},
 	}
 	return []*listenerv3.Filter{{Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)}}
+}
+
+// forwardProto has the port that clients of an NLB have connected to, which the
+// PROXY protocol tells, say whether the NLB has ended TLS. It is nil where
+// nothing in front passes TLS on as plain text without a header that tells.
+func forwardProto(s *policy.GatewaySettings) *hcmv3.ForwardProtoConfig {
+	ports := s.TLSPorts()
+	if len(ports) == 0 {
+		return nil
+	}
+	return &hcmv3.ForwardProtoConfig{HttpsDestinationPorts: ports}
 }
 
 // nobodyInternal keeps Envoy from trusting clients with private addresses, which

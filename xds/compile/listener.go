@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
@@ -8,10 +10,12 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	headermutationv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	rbacfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	sessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -56,7 +60,7 @@ func httpListener(d Declaration) resource.Resource {
 			RouteConfigName: RouteName, ConfigSource: adsSource(),
 		}},
 		HttpFilters:         httpFilters(&routerv3.Router{}),
-		HttpProtocolOptions: &corev3.Http1ProtocolOptions{AcceptHttp_10: true, HeaderKeyFormat: asWritten()},
+		HttpProtocolOptions: serverHTTP1(true),
 		// The callers are the host's own processes: what they say of a client's
 		// address is passed on, not added to.
 		UseRemoteAddress:           wrapperspb.Bool(false),
@@ -65,7 +69,7 @@ func httpListener(d Declaration) resource.Resource {
 		StripTrailingHostDot:       true,
 		StreamIdleTimeout:          durationpb.New(streamIdle),
 		// Tunnels lead nowhere but where the mesh lets callers go to any host.
-		UpgradeConfigs:   []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}, {UpgradeType: connectUpgrade}},
+		UpgradeConfigs:   []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: websocket}, {UpgradeType: connectUpgrade}},
 		LocalReplyConfig: &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{noRoute("no Service of the mesh")}},
 		AccessLog:        []*accesslogv3.AccessLog{outcomesLog()},
 	}
@@ -75,6 +79,32 @@ func httpListener(d Declaration) resource.Resource {
 	}})}
 	r.Provenance = []discovery.ObjectRef{{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}}}
 	return r
+}
+
+// serverHTTP1 is how a listener speaks HTTP/1. Who asks for an upgrade that
+// nobody here knows, as some clients do with every request (Upgrade: TLS/1.2), is
+// answered without it (RFC 9110, section 7.8); Envoy's own answer would be 403.
+func serverHTTP1(http10 bool) *corev3.Http1ProtocolOptions {
+	return &corev3.Http1ProtocolOptions{AcceptHttp_10: http10, HeaderKeyFormat: asWritten(), IgnoreHttp_11Upgrade: unlike(websocket)}
+}
+
+// websocket is the upgrade that is known.
+const websocket = "websocket"
+
+// unlike returns matchers of which one at least takes every string but a word in
+// any case. RE2 cannot negate, so each says one way to differ; they are
+// many because Envoy limits the program of one.
+func unlike(word string) []*matcherv3.StringMatcher {
+	patterns := []string{fmt.Sprintf(".{0,%d}", len(word)-1), fmt.Sprintf(".{%d,}", len(word)+1)}
+	for i := range len(word) {
+		letter := word[i : i+1]
+		patterns = append(patterns, strings.Repeat(".", i)+"[^"+letter+strings.ToUpper(letter)+"].*")
+	}
+	var out []*matcherv3.StringMatcher
+	for _, p := range patterns {
+		out = append(out, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_SafeRegex{SafeRegex: regex(p)}})
+	}
+	return out
 }
 
 // noRoute makes the answer to a host, or a path of it, that nothing answers to say so.
@@ -101,6 +131,8 @@ const (
 	sessionFilter = "envoy.filters.http.stateful_session"
 	// egressGuardFilter is an RBAC filter of its own.
 	egressGuardFilter = "causeway.egress_guard"
+	// attemptFilter tells the router how long an attempt may take.
+	attemptFilter = "causeway.attempt_timeout"
 )
 
 // httpFilters is the chain that every request passes. All that routes may ask
@@ -113,6 +145,7 @@ func httpFilters(router *routerv3.Router) []*hcmv3.HttpFilter {
 		httpFilter(sessionFilter, &sessionv3.StatefulSession{}),
 		httpFilter("envoy.filters.http.dynamic_forward_proxy", egressFilter()),
 		httpFilter(egressGuardFilter, &rbacfilterv3.RBAC{}),
+		httpFilter(attemptFilter, &headermutationv3.HeaderMutation{}),
 		httpFilter("envoy.filters.http.router", router),
 	}
 }

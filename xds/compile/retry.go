@@ -88,7 +88,7 @@ func retryMethods(r *policy.Rule) []string {
 // methods that may be sent again; a failure to connect is retried for all.
 func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy {
 	attempts, on, codes, avoid := uint32(retries), defaultRetryOn(), []uint32{503}, true
-	var backoff, perTry time.Duration
+	var backoff time.Duration
 	if t := r.Settings.Retry; t != nil {
 		if t.Attempts != nil {
 			attempts = uint32(*t.Attempts)
@@ -105,9 +105,6 @@ func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy 
 		if t.Backoff != nil {
 			backoff = t.Backoff.Duration
 		}
-		if t.PerTry != nil {
-			perTry = t.PerTry.Duration
-		}
 		avoid = t.AvoidPreviousHosts == nil || *t.AvoidPreviousHosts
 	}
 	if t := r.Retry; t != nil {
@@ -115,9 +112,6 @@ func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy 
 		if t.Backoff > 0 {
 			backoff = t.Backoff
 		}
-	}
-	if r.BackendRequest != nil {
-		perTry = *r.BackendRequest
 	}
 	var terms []string
 	for _, condition := range on {
@@ -129,9 +123,6 @@ func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy 
 	out := &routev3.RetryPolicy{RetryOn: strings.Join(terms, ","), NumRetries: wrapperspb.UInt32(attempts)}
 	if slices.Contains(terms, "retriable-status-codes") {
 		out.RetriableStatusCodes = codes
-	}
-	if perTry > 0 {
-		out.PerTryTimeout = durationpb.New(perTry)
 	}
 	if backoff > 0 {
 		out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{
@@ -148,17 +139,6 @@ func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy 
 		out.RetryPriority = c.otherBacking
 	}
 	return out
-}
-
-// requestTimeout bounds a whole request, 0 for no bound.
-func requestTimeout(r *policy.Rule) time.Duration {
-	if r.Request != nil {
-		return *r.Request
-	}
-	if t := r.Settings.Timeout; t != nil && t.Request != nil {
-		return t.Request.Duration
-	}
-	return 0
 }
 
 func otherHost() []*routev3.RetryPolicy_RetryHostPredicate {

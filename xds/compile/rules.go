@@ -79,20 +79,25 @@ func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 	name := ruleName(r)
 	switch {
 	case r.Filters.Failed != "":
-		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), r.Filters.Failed)}
+		return []*routev3.Route{c.directRoute(r, at, name, r.Filters.Failed)}
 	case r.Filters.Redirect != nil:
-		out := c.route(r, name, routeMatch(&r.Match, nil))
+		out := c.route(r, at, name, routeMatch(&r.Match, nil))
 		out.Action = &routev3.Route_Redirect{Redirect: redirect(r.Filters.Redirect, &r.Match.Path, at)}
 		return []*routev3.Route{out}
 	case len(r.Backends) == 0:
-		return []*routev3.Route{c.directRoute(r, name, failedStatus(r), "the rule names no backend with a weight above 0")}
+		return []*routev3.Route{c.directRoute(r, at, name, "the rule names no backend with a weight above 0")}
 	}
 	var out []*routev3.Route
 	for _, v := range variants(r) {
-		to := c.route(r, name+v.suffix(), routeMatch(&r.Match, v.methods))
+		to := c.route(r, at, name+v.suffix(), routeMatch(&r.Match, v.methods))
 		to.Action = &routev3.Route_Route{Route: c.action(r, &v)}
+		if v.upgrade {
+			to.Match.Headers = append(to.Match.Headers, upgrades())
+		} else if d := attemptTimeout(r); d > 0 {
+			boundAttempts(to, d)
+		}
 		if v.keyless {
-			keyless(to, cohortOf(r))
+			keyless(to, cohortOf(r), at)
 		}
 		if b := reported(r); b != nil {
 			to.Metadata = shiftMark(b)
@@ -111,10 +116,10 @@ func failedStatus(r *policy.Rule) uint32 {
 	return http.StatusInternalServerError
 }
 
-func (c *Compiler) directRoute(r *policy.Rule, name string, status uint32, why string) *routev3.Route {
-	out := c.route(r, name, routeMatch(&r.Match, nil))
+func (c *Compiler) directRoute(r *policy.Rule, at parent, name, why string) *routev3.Route {
+	out := c.route(r, at, name, routeMatch(&r.Match, nil))
 	out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
-		Status: status,
+		Status: failedStatus(r),
 		Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{
 			InlineString: fmt.Sprintf("causeway: %s: %s\n", r.Route.String(), why),
 		}},
@@ -123,8 +128,8 @@ func (c *Compiler) directRoute(r *policy.Rule, name string, status uint32, why s
 }
 
 // route returns what every kind of route of a rule has.
-func (c *Compiler) route(r *policy.Rule, name string, match *routev3.RouteMatch) *routev3.Route {
-	out := &routev3.Route{Name: name, Match: match, TypedPerFilterConfig: perFilter(r)}
+func (c *Compiler) route(r *policy.Rule, at parent, name string, match *routev3.RouteMatch) *routev3.Route {
+	out := &routev3.Route{Name: name, Match: match, TypedPerFilterConfig: perFilter(r, at)}
 	out.RequestHeadersToAdd, out.RequestHeadersToRemove = headerEdits(&r.Filters.Request)
 	out.ResponseHeadersToAdd, out.ResponseHeadersToRemove = headerEdits(&r.Filters.Response)
 	return out
@@ -193,15 +198,11 @@ func regex(pattern string) *matcherv3.RegexMatcher {
 func (c *Compiler) action(r *policy.Rule, v *variant) *routev3.RouteAction {
 	out := &routev3.RouteAction{
 		// A PHP request may take as long as it takes: no timeout unless asked for.
-		Timeout:               durationpb.New(requestTimeout(r)),
+		Timeout:               durationpb.New(0),
+		MaxStreamDuration:     streamDuration(r, v),
 		RetryPolicy:           c.retryPolicy(r, v.again),
 		RequestMirrorPolicies: mirrors(r.Filters.Mirrors),
 		HashPolicy:            hashPolicy(r),
-	}
-	if requestTimeout(r) == 0 {
-		// Callers' grpc-timeout is honoured as it is. Envoy ignores the timeout
-		// of a route that has this, so it stands only where there is none.
-		out.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{GrpcTimeoutHeaderMax: durationpb.New(0)}
 	}
 	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
 		out.IdleTimeout = durationpb.New(t.Idle.Duration)
@@ -284,7 +285,7 @@ func ruleClusters(needs map[string]struct{}, rules []policy.Rule) {
 }
 
 // perFilter returns what a rule says to the filters of the listener's chain.
-func perFilter(r *policy.Rule) map[string]*anypb.Any {
+func perFilter(r *policy.Rule, at parent) map[string]*anypb.Any {
 	out := make(map[string]*anypb.Any)
 	if c := r.Filters.CORS; c != nil {
 		out[corsFilter] = toAny(corsPolicy(c))
@@ -292,7 +293,7 @@ func perFilter(r *policy.Rule) map[string]*anypb.Any {
 	if f := r.Settings.Fault; f != nil {
 		out[faultFilter] = toAny(fault(f))
 	}
-	if s := session(r); s != nil {
+	if s := session(r, at); s != nil {
 		out[sessionFilter] = toAny(s)
 	}
 	if len(out) == 0 {

@@ -22,12 +22,12 @@ import (
 // session returns what keeps a client at the endpoint that answered it first,
 // nil for nothing (GEP-1619). It does not bear on the choice of a backend or
 // backing, which comes before it at every request.
-func session(r *policy.Rule) *sessionv3.StatefulSessionPerRoute {
+func session(r *policy.Rule, at parent) *sessionv3.StatefulSessionPerRoute {
 	s := r.Sessions()
 	if s == nil {
 		return nil
 	}
-	name, state := "envoy.http.stateful_session.cookie", proto.Message(sessionCookie(r, s))
+	name, state := "envoy.http.stateful_session.cookie", proto.Message(sessionCookie(r, s, at))
 	if s.Type != nil && *s.Type == gatewayv1.HeaderBasedSessionPersistence {
 		header := "x-session-endpoint"
 		if s.Header != nil {
@@ -42,8 +42,11 @@ func session(r *policy.Rule) *sessionv3.StatefulSessionPerRoute {
 	}}
 }
 
-func sessionCookie(r *policy.Rule, s *gatewayv1.SessionPersistence) *cookiev3.CookieBasedSessionState {
-	cookie := &httptypev3.Cookie{Name: cookieName(r), Path: "/"}
+func sessionCookie(r *policy.Rule, s *gatewayv1.SessionPersistence, at parent) *cookiev3.CookieBasedSessionState {
+	cookie := &httptypev3.Cookie{Name: cookieName(r), Path: "/", Attributes: []*httptypev3.CookieAttribute{{Name: "SameSite", Value: "Lax"}}}
+	if at.scheme == "https" {
+		cookie.Attributes = append(cookie.Attributes, &httptypev3.CookieAttribute{Name: "Secure"})
+	}
 	if c := s.Cookie; c != nil {
 		if c.Name != nil {
 			cookie.Name = string(*c.Name)

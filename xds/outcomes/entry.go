@@ -40,6 +40,9 @@ func judgeHTTP(e *accesslogv3.HTTPAccessLogEntry) verdict {
 		return failure(c)
 	}
 	r := e.GetResponse()
+	if r.GetResponseCodeDetails() == tookTooLong {
+		return failure(outcome.Timeout)
+	}
 	switch code := r.GetResponseCode().GetValue(); {
 	case code == 0:
 		// The answer never began, and no flag says why.
@@ -58,6 +61,10 @@ func judgeHTTP(e *accesslogv3.HTTPAccessLogEntry) verdict {
 // viaUpstream is what Envoy says of answers that are the application's own
 // (Envoy: response code details).
 const viaUpstream = "via_upstream"
+
+// tookTooLong is what Envoy says of requests that took longer than their route
+// allows, for which it sets no flag.
+const tookTooLong = "max_duration_timeout"
 
 // flagged returns why a request failed by its flags, false if none says that it
 // did. A request that ran out of attempts is judged by how the last one ended.

@@ -1,0 +1,177 @@
+package compile_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// What clients of all ages send, which servers answer as if it was not there.
+func TestEdgeTakesWhatClientsSend(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, "php")
+	seen := b.record()
+	php := pods("php", policy.HTTP1, zone(callerZone, b))
+	front := func(hops ...v1alpha1.Hop) v1alpha1.GatewaySettings { return v1alpha1.GatewaySettings{InFront: hops} }
+	alb, proxy := v1alpha1.Hop{Kind: v1alpha1.HopALB}, v1alpha1.Hop{Kind: v1alpha1.HopProxy}
+	nlb := v1alpha1.Hop{Kind: v1alpha1.HopNLB, ProxyProtocol: true}
+	old := rule(php, func(r *policy.Rule) {
+		r.Match = prefix("/old")
+		r.Filters.Redirect, r.Backends = &policy.Redirect{Status: 301, Path: &policy.PathEdit{Value: "/new"}}, nil
+	})
+	host := answers("*", old, only(php))
+	e := startGateway(t, gateway(plain(80, front(), host), plain(81, front(proxy), host), plain(82, front(alb), host), plain(83, front(nlb), host)), php)
+	get := func(headers string) string {
+		return "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n" + headers + "\r\n"
+	}
+	// Upgrades that are not known are ignored.
+	for _, upgrade := range []string{"TLS/1.2", "HTTP/2.0", "h2c", "websockets", "websocke", "Xebsocket"} {
+		got := e.say(t, 80, "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade, close\r\nUpgrade: "+upgrade+"\r\n\r\n")
+		require.Equal(t, "200", statusOf(got), "%s: %s", upgrade, got)
+		require.Empty(t, seen.one(t).Header.Get("Upgrade"), upgrade)
+	}
+	// A header whose name has an underscore is taken out, in both protocols.
+	require.Equal(t, "200", statusOf(e.say(t, 80, get("X_User: admin\r\nX-Ok: 1\r\n"))))
+	require.Equal(t, "200", e.stream(t, 80, request2(hpack.HeaderField{Name: "x_user", Value: "admin"}, hpack.HeaderField{Name: "x-ok", Value: "1"}), nil))
+	for _, r := range seen.take() {
+		require.Equal(t, "1", r.Header.Get("X-Ok"))
+		for name := range r.Header {
+			require.NotContains(t, name, "_")
+		}
+	}
+	// Browsers send each cookie of HTTP/2 as a header.
+	var cookies []hpack.HeaderField
+	for i := range 180 {
+		cookies = append(cookies, hpack.HeaderField{Name: "cookie", Value: fmt.Sprintf("c%d=v", i)})
+	}
+	require.Equal(t, "200", e.stream(t, 80, request2(cookies...), nil))
+	require.Len(t, seen.one(t).Cookies(), 180)
+	// nginx speaks HTTP/1.0 to what is behind it; an ALB does not.
+	ancient := "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n"
+	require.Equal(t, "200", statusOf(e.say(t, 80, ancient)))
+	require.Equal(t, "200", statusOf(e.say(t, 81, ancient)))
+	require.Equal(t, "426", statusOf(e.say(t, 82, ancient)))
+	// An NLB that has ended TLS tells by the port that the client has connected to.
+	moved := "GET /old HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+	require.Contains(t, e.say(t, 83, proxyV1To("203.0.113.9", 443)+moved), "location: https://a.test/new\r\n")
+	require.Contains(t, e.say(t, 83, proxyV1To("203.0.113.9", 80)+moved), "location: http://a.test/new\r\n")
+}
+
+// request2 is a request of HTTP/2.
+func request2(more ...hpack.HeaderField) []hpack.HeaderField {
+	return append([]hpack.HeaderField{
+		{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "a.test"}, {Name: ":path", Value: "/"},
+	}, more...)
+}
+
+// startBothProtocols starts a backend that speaks HTTP/1.1 and HTTP/2 in the clear.
+func startBothProtocols(t *testing.T, name string, answer http.HandlerFunc) *backend {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Handler: answer, Protocols: protocols, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	return &backend{name: name, listener: listener}
+}
+
+// Slow pages do not take endpoints out of use, however many are asked for at once.
+func TestEnvoyKeepsEndpointsThatAreSlow(t *testing.T) {
+	t.Parallel()
+	const brief = 300 * time.Millisecond
+	for _, protocol := range []policy.Protocol{policy.HTTP1, policy.HTTP2} {
+		t.Run(fmt.Sprint(protocol), func(t *testing.T) {
+			t.Parallel()
+			release := make(chan struct{})
+			slow := startBothProtocols(t, "slow", func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/slow" {
+					select {
+					case <-release:
+					case <-r.Context().Done():
+					}
+				}
+				_, _ = io.WriteString(w, "slow")
+			})
+			s := pods("slow", protocol, zone(callerZone, slow))
+			m := world{services: []*policy.Service{
+				s,
+				routed("request", rule(s, func(r *policy.Rule) { r.Request = new(brief) })),
+				routed("attempt", rule(s, func(r *policy.Rule) { r.BackendRequest, r.Retry = new(brief), &policy.RouteRetry{} })),
+			}}.start(t)
+			t.Cleanup(func() { close(release) })
+			for _, host := range []string{"request", "attempt"} {
+				for _, method := range []string{http.MethodGet, http.MethodPost} {
+					var all sync.WaitGroup
+					for range 8 {
+						all.Go(func() {
+							got, err := m.try(t, method, host+".web/slow")
+							if err != nil || got.StatusCode != http.StatusGatewayTimeout {
+								t.Errorf("%s %s: %v %v", method, host, got.Response, err)
+							}
+						})
+					}
+					all.Wait()
+				}
+			}
+			require.Zero(t, m.stat(t, "cluster.web/slow/80/pods.outlier_detection.ejections_enforced_total"))
+			require.Equal(t, map[string]int{"slow": 1}, m.count(t, 1, http.MethodGet, "slow.web/"))
+		})
+	}
+}
+
+// A websocket lasts, though its rule bounds the time of requests.
+func TestEnvoyTimesNoWebSocket(t *testing.T) {
+	t.Parallel()
+	const brief = 300 * time.Millisecond
+	echo := startRaw(t, "echo", func(conn net.Conn) {
+		buffer := make([]byte, 4096)
+		if _, err := conn.Read(buffer); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(conn, conn)
+	})
+	s := pods("echo", policy.HTTP1, zone(callerZone, echo))
+	m := world{services: []*policy.Service{s, routed("timed", rule(s, func(r *policy.Rule) {
+		r.Request, r.BackendRequest = new(brief), new(brief)
+	}))}}.start(t)
+	head, conn, rest := m.raw(t, "GET / HTTP/1.1\r\nHost: timed.web\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n")
+	require.Contains(t, head, " 101 ")
+	for end := time.Now().Add(3 * brief); time.Now().Before(end); {
+		_, err := io.WriteString(conn, "x")
+		require.NoError(t, err)
+		_, err = rest.ReadByte()
+		require.NoError(t, err, "it was closed")
+	}
+}
+
+// An answer with many headers is one, and is not asked for again.
+func TestEnvoyPassesManyHeaders(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, "b")
+	b.answer(func(w http.ResponseWriter, _ *http.Request) {
+		for i := range 300 {
+			w.Header().Set(fmt.Sprintf("X-%d", i), "v")
+		}
+	})
+	s := pods("b", policy.HTTP1, zone(callerZone, b))
+	m := world{services: []*policy.Service{s}}.start(t)
+	head, _, _ := m.raw(t, "GET / HTTP/1.1\r\nHost: b.web\r\nConnection: close\r\n\r\n")
+	require.Contains(t, head, " 200 ")
+	require.GreaterOrEqual(t, strings.Count(head, "\n"), 300)
+	require.EqualValues(t, 1, b.hits.Load())
+}
