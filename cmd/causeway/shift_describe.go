@@ -43,6 +43,7 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 	}
 	if a := st.Analysis; a != nil && a.Verdict != "" {
 		fmt.Fprintf(&b, "  guard      %s: %s\n", a.Verdict, a.Reason)
+		b.WriteString(pathsText(a, target))
 	}
 	if a := st.Analysis; a != nil && a.LeftOut != "" && !strings.Contains(a.Reason, a.LeftOut) {
 		fmt.Fprintf(&b, "  left out   %s\n", a.LeftOut)
@@ -125,10 +126,48 @@ func figuresText(f *v1alpha1.ShiftFigures) string {
 		return "no requests" + stoodIn
 	}
 	out := fmt.Sprintf("%d requests, %s %% good", f.Requests, f.SuccessRate)
+	if mix := statusesText(f); mix != "" {
+		out += " (" + mix + ")"
+	}
 	if f.P99 != "" {
 		out += fmt.Sprintf(", p50 %s, p99 %s", f.P50, f.P99)
 	}
 	return out + stoodIn
+}
+
+// statusesShown is how many statuses of a side, and how many paths, a line has room for.
+const statusesShown = 3
+
+// statusesText is the commonest statuses of answers.
+func statusesText(f *v1alpha1.ShiftFigures) string {
+	parts := make([]string, 0, statusesShown)
+	for _, s := range f.Statuses[:min(len(f.Statuses), statusesShown)] {
+		parts = append(parts, s.Code+" "+s.Percent+" %")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// pathsText says how both sides answered the paths that differ most, while the guard is not content.
+func pathsText(a *v1alpha1.ShiftAnalysis, target string) string {
+	if a.Verdict == "Pass" {
+		return ""
+	}
+	var b strings.Builder
+	side := func(name string, f *v1alpha1.ShiftFigures) string {
+		if f == nil || f.Requests == 0 {
+			return name + " none"
+		}
+		return fmt.Sprintf("%s %s %% good of %d (%s)", name, f.SuccessRate, f.Requests, statusesText(f))
+	}
+	for i := range a.Paths[:min(len(a.Paths), statusesShown)] {
+		p := &a.Paths[i]
+		sides := []string{side("pods", p.Pods), side("instances", p.Instances)}
+		if target != "pods" {
+			sides[0], sides[1] = sides[1], sides[0]
+		}
+		fmt.Fprintf(&b, "  %-9s  %s: %s\n", heading("paths", i), p.Path, strings.Join(sides, ", "))
+	}
+	return b.String()
 }
 
 func comparison(a *v1alpha1.ShiftAnalysis) string {

@@ -176,7 +176,7 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 	b.hear(r)
 	r.session, r.sequence, r.told = m.Session, m.Sequence, true
 	if r.last.Outcomes == nil {
-		r.last.Totals = Totals{Outcomes: make(map[Key]*Counts), Pairs: make(map[Key]*Pairs), Load: make(map[Key]uint64)}
+		r.last.Totals = NewTotals()
 	}
 	for key, c := range m.Outcomes {
 		if count && c.Changed(r.last.Outcomes[key]) {
@@ -197,7 +197,15 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 		}
 		r.last.Load[key] = n
 	}
+	for key, c := range m.Paths {
+		if before := r.last.Paths[key]; count && c.Changed(before) {
+			s := b.series(key.Service)
+			s.paths.add(b.second(), key.Platform, key.Path, c.since(before))
+		}
+		r.last.Paths[key] = c
+	}
 	if m.Full {
+		forget(r.last.Paths, m.Paths)
 		forget(r.last.Outcomes, m.Outcomes)
 		forget(r.last.Pairs, m.Pairs)
 		forget(r.last.Load, m.Load)
@@ -206,19 +214,24 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 }
 
 // forget deletes what is not there any more.
-func forget[V any](from, there map[Key]V) {
-	maps.DeleteFunc(from, func(k Key, _ V) bool {
+func forget[K comparable, V any](from, there map[K]V) {
+	maps.DeleteFunc(from, func(k K, _ V) bool {
 		_, ok := there[k]
 		return !ok
 	})
 }
 
-func (b *Book) note(key Key, add func(*part)) {
-	s := b.services[key.Service]
+func (b *Book) series(service discovery.Key) *series {
+	s := b.services[service]
 	if s == nil {
 		s = &series{}
-		b.services[key.Service] = s
+		b.services[service] = s
 	}
+	return s
+}
+
+func (b *Book) note(key Key, add func(*part)) {
+	s := b.series(key.Service)
 	add(s.part(b.second(), key.Port, key.Platform))
 }
 
@@ -227,8 +240,9 @@ func (b *Book) spend(service discovery.Key, now, before *Counts) {
 	if before == nil || restarted(now, before) {
 		before = &Counts{}
 	}
-	s.requests = plus(s.requests, since(now.Requests, before.Requests)+since(now.FailedOver, before.FailedOver))
-	s.failed = plus(s.failed, since(now.Failed(), before.Failed())+since(now.FailedOverFailures, before.FailedOverFailures))
+	s.spent.Requests = plus(s.spent.Requests, since(now.Requests, before.Requests)+since(now.FailedOver, before.FailedOver))
+	s.spent.Failed = plus(s.spent.Failed, since(now.Failed(), before.Failed())+since(now.FailedOverFailures, before.FailedOverFailures))
+	s.spent.Codes.Merge(now.Codes.Since(before.Codes))
 }
 
 // sweep forgets what is older than any window, and Services and reporters that
@@ -253,15 +267,22 @@ func (b *Book) sweep() {
 	}
 }
 
-// Spent returns how many requests to a Service have ended since the Book began,
-// on both sides together, and how many of them failed: what an error budget is
-// charged with. Both only grow, until nobody has reported of the Service for an
-// hour.
-func (b *Book) Spent(service discovery.Key) (requests, failed uint64) {
+// Spent is how many requests to a Service have ended, on both sides together, how
+// many of them failed, and with which codes: what an error budget is charged with.
+type Spent struct {
+	Requests, Failed uint64
+	Codes            Codes
+}
+
+// Spent returns what has been spent since the Book began. It only grows, until
+// nobody has reported of the Service for an hour.
+func (b *Book) Spent(service discovery.Key) Spent {
 	if s := b.services[service]; s != nil {
-		return s.requests, s.failed
+		out := s.spent
+		out.Codes = slices.Clone(out.Codes)
+		return out
 	}
-	return 0, 0
+	return Spent{}
 }
 
 // Window is what was told of a Service in a window of time.
@@ -284,9 +305,10 @@ type Window struct {
 // with a full ten: never earlier than it should.
 func (b *Book) Window(service discovery.Key, from, to time.Time) Window {
 	begin, end := from.Sub(b.origin), to.Sub(b.origin)
-	w := Window{Totals: Totals{Outcomes: make(map[Key]*Counts), Pairs: make(map[Key]*Pairs), Load: make(map[Key]uint64)}}
+	w := Window{Totals: NewTotals()}
 	if s := b.services[service]; s != nil {
 		s.sum(service, begin, end, &w.Totals, &b.scratch)
+		s.paths.sum(service, begin, end, w.Totals.Paths)
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.reporters)) {
 		r := b.reporters[name]
@@ -314,6 +336,17 @@ func (w *Window) Counts(p discovery.Platform) Counts {
 	for key, c := range w.Outcomes {
 		if key.Platform == p {
 			out.merge(c)
+		}
+	}
+	return out
+}
+
+// PathsOf returns how the requests of single groups of paths to a backing ended.
+func (w *Window) PathsOf(p discovery.Platform) map[Path]*PathCounts {
+	out := make(map[Path]*PathCounts)
+	for key, c := range w.Paths {
+		if key.Platform == p {
+			out[key.Path] = c
 		}
 	}
 	return out

@@ -81,9 +81,7 @@ func TestFirstMessageIsBaseline(t *testing.T) {
 	a.tells(5.5, 1_000_010, 5001)
 	require.EqualValues(t, 10, requests(b, -100, 6))
 	require.InDelta(t, 1, covered(b, -100, 6), .01)
-	n, failed := b.Spent(php)
-	require.EqualValues(t, 10, n)
-	require.EqualValues(t, 1, failed)
+	require.Equal(t, Spent{Requests: 10, Failed: 1}, b.Spent(php))
 	w := b.Window(php, at(0), at(6))
 	require.EqualValues(t, 10, w.Issued(discovery.Pods))
 	require.EqualValues(t, 10, w.Mirrored(discovery.Pods).Compared)
@@ -221,9 +219,7 @@ func TestClockIsSetBack(t *testing.T) {
 	require.EqualValues(t, 10, requests(b, 11.5, 12))
 	require.EqualValues(t, 30, requests(b, 0, 12))
 	require.InDelta(t, 12, covered(b, 0, 12), 1.1)
-	n, failed := b.Spent(php)
-	require.EqualValues(t, 30, n)
-	require.EqualValues(t, 2, failed)
+	require.Equal(t, Spent{Requests: 30, Failed: 2}, b.Spent(php))
 	a.tells(5000, 40, 2)
 	require.Zero(t, covered(b, 0, 5000), "an hour without a word")
 	require.EqualValues(t, 10, requests(b, 4990, 5000))
@@ -311,7 +307,7 @@ func (m *model) step() {
 			m.deliver(t)
 		}
 	}
-	n, _ := m.book.Spent(php)
+	n := m.book.Spent(php).Requests
 	m.monotone = m.monotone && n >= m.spent
 	m.spent = n
 }
@@ -416,10 +412,10 @@ func TestSumsStayAtTheLargest(t *testing.T) {
 	for s := 2.; s < 400; s += 2 {
 		a.tells(s, math.MaxUint64/2, math.MaxUint64/2)
 		a.tells(s+1, 1, 1)
-		n, failed := b.Spent(php)
-		require.GreaterOrEqual(t, n, last)
-		require.Equal(t, n, failed)
-		last = n
+		spent := b.Spent(php)
+		require.GreaterOrEqual(t, spent.Requests, last)
+		require.Equal(t, spent.Requests, spent.Failed)
+		last = spent.Requests
 	}
 	w := b.Window(php, at(0), at(400))
 	c := w.Counts(discovery.Pods)

@@ -65,6 +65,9 @@ type Counts struct {
 	// Latency from the request's first byte to the answer's last one, in microseconds, of
 	// all requests that are not abandoned.
 	Latency Histogram
+	// Codes of the requests by the status that the application answered. Those that the other
+	// backing answered are not in it, nor are those that older replicas tell of.
+	Codes Codes
 	// Endpoints is the part of single endpoints, by their ids; bounded: those
 	// beyond the bound are in the sums alone.
 	Endpoints map[string]EndpointCounts
@@ -119,4 +122,13 @@ type Totals struct {
 	// retries included, by their load reports (Envoy: LRS, total_issued_requests): another way to
 	// know of demand than the outcomes.
 	Load map[Key]uint64
+	// Paths is how the requests of single groups of paths ended.
+	Paths map[PathKey]*PathCounts
+}
+
+// NewTotals returns totals that have counted nothing.
+func NewTotals() Totals {
+	return Totals{
+		Outcomes: make(map[Key]*Counts), Pairs: make(map[Key]*Pairs), Load: make(map[Key]uint64), Paths: make(map[PathKey]*PathCounts),
+	}
 }

@@ -25,8 +25,9 @@ const (
 type series struct {
 	// old has slots of ten seconds and recent those of one, both in the order of time.
 	old, recent []slot
-	// requests and failed are the sums since the Book began.
-	requests, failed uint64
+	paths       pathSeries
+	// spent is the sum since the Book began.
+	spent Spent
 }
 
 // slot is what was told in the time that begins with a second of the Book's age.
@@ -87,6 +88,7 @@ func (s *series) compact(now int64) {
 		n++
 	}
 	s.recent = slices.Delete(s.recent, 0, n)
+	s.paths.compact(now)
 	n = 0
 	for n < len(s.old) && s.old[n].second < now-int64(kept/time.Second) {
 		n++
@@ -94,7 +96,7 @@ func (s *series) compact(now int64) {
 	s.old = slices.Delete(s.old, 0, n)
 }
 
-func (s *series) empty() bool { return len(s.old)+len(s.recent) == 0 }
+func (s *series) empty() bool { return len(s.old)+len(s.recent) == 0 && s.paths.empty() }
 
 // sum adds up the slots that begin in a window, its end included.
 func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Totals, t *tally) {
@@ -176,7 +178,7 @@ func (p *part) addCounts(now, before *Counts) {
 	d := Counts{
 		Requests: since(now.Requests, before.Requests), Abandoned: since(now.Abandoned, before.Abandoned),
 		FailedOver: since(now.FailedOver, before.FailedOver), FailedOverFailures: since(now.FailedOverFailures, before.FailedOverFailures),
-		Latency: now.Latency.Clone(),
+		Latency: now.Latency.Clone(), Codes: now.Codes.Since(before.Codes),
 	}
 	for i := range d.Failures {
 		d.Failures[i] = since(now.Failures[i], before.Failures[i])
@@ -306,6 +308,7 @@ func (c *Counts) addScalars(other *Counts) {
 	for i := range c.Failures {
 		c.Failures[i] = plus(c.Failures[i], other.Failures[i])
 	}
+	c.Codes.Merge(other.Codes)
 }
 
 func (p *Pairs) merge(other *Pairs) {

@@ -27,7 +27,7 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 		}
 	}
 	a := &v1alpha1.ShiftAnalysis{
-		Time: &metav1.Time{Time: now}, Instances: figures(&o.Instances, &o.Pods, o.TCP), Pods: figures(&o.Pods, &o.Instances, o.TCP),
+		Time: &metav1.Time{Time: now}, Paths: pathFigures(o), Instances: figures(&o.Instances, &o.Pods, o.TCP), Pods: figures(&o.Pods, &o.Instances, o.TCP),
 		Verdict: string(v.Result), Reason: v.Reason, LeftOut: leftOutText(o),
 	}
 	if s := o.Shadow; s != nil {
@@ -45,11 +45,35 @@ func figures(c, other *Side, tcp bool) *v1alpha1.ShiftFigures {
 	f := &v1alpha1.ShiftFigures{Requests: int64(c.Requests), StoodIn: int64(other.FailedOver)}
 	if c.Requests > 0 {
 		f.SuccessRate = successPercent(c.Failed(), c.Requests)
+		f.Statuses = statusParts(c.Codes)
 		if !tcp {
 			f.P50, f.P99 = latency(c.Latency.Quantile(.5)), latency(c.Latency.Quantile(.99))
 		}
 	}
 	return f
+}
+
+// statusesShown is how many statuses of a side stand in a status, the most frequent first.
+const statusesShown = 5
+
+func statusParts(codes outcome.Codes) []v1alpha1.ShiftStatusPart {
+	var out []v1alpha1.ShiftStatusPart
+	n := codes.Total()
+	for _, c := range codes.Commonest() {
+		if len(out) < statusesShown {
+			out = append(out, v1alpha1.ShiftStatusPart{Code: c.Code.String(), Percent: percent(rate(c.N, n))})
+		}
+	}
+	return out
+}
+
+// mixText is the commonest statuses in words: "200 98 %, 404 1.5 %".
+func mixText(codes outcome.Codes) string {
+	var parts []string
+	for _, s := range statusParts(codes)[:min(len(codes), reasonNames)] {
+		parts = append(parts, s.Code+" "+s.Percent+" %")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // successPercent returns a success rate in percent. It has as many nines as

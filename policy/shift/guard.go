@@ -63,6 +63,9 @@ const (
 //     Fisher's exact test against the source. A quantile is tested
 //     by how many values lie above its bound, which is a rate again: two measured quantiles
 //     are both noisy, and their difference has no simple distribution.
+//   - Answers that are no failures are compared by their status, and single paths
+//     by both: a target that answers 404 to all, or fails one path wholly, is
+//     within any bound of the success rate.
 //   - Fewer than minRequests hold, unless the evidence is overwhelming.
 //   - The guard judges the target. Where the source is as bad, as in an outage of a database
 //     that both use, going back would help nobody: it holds. Where the source
@@ -91,7 +94,7 @@ func Judge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation, b 
 	}
 	if j.share > 0 {
 		checks = append([]func() Verdict{
-			j.silence, j.failover, j.standIn, j.successRate, j.errors, j.abandoned, j.latency, j.latencyIncrease,
+			j.silence, j.failover, j.standIn, j.successRate, j.errors, j.statuses, j.paths, j.abandoned, j.latency, j.latencyIncrease,
 			j.reporters, j.whole, j.requests, j.retries,
 		}, checks...)
 	}
@@ -211,7 +214,8 @@ func (j *judge) causes() string {
 	if id := j.culprit(); id != "" {
 		text += "; most on " + j.endpoint + " " + id
 	}
-	return text
+	m := meaningOf(j.guard)
+	return text + j.where(j.target.Paths, func(c outcome.Code) bool { failure, _ := m.of(c); return failure })
 }
 
 // culprit returns the endpoint that has most of the failures and more of them
@@ -247,6 +251,12 @@ func (j *judge) summary() (figure, reason string) {
 		text += fmt.Sprintf(", %s %s", j.quantileName(), latency(j.target.Latency.Quantile(j.quantile())))
 		if l.AtMost != nil {
 			text += fmt.Sprintf(" (bound %s)", l.AtMost.Duration)
+		}
+	}
+	if mix := mixText(j.target.Codes); mix != "" && !j.o.TCP {
+		text += fmt.Sprintf("; statuses %s", mix)
+		if theirs := mixText(j.source.Codes); theirs != "" {
+			text += fmt.Sprintf(" (%s: %s)", j.sourceName, theirs)
 		}
 	}
 	return "successRate", text

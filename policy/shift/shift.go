@@ -24,6 +24,8 @@ type Side struct {
 	// Meant is how many requests were meant for this side in the whole window, whichever
 	// side answered them; 0 if nothing is left out.
 	Meant uint64
+	// Paths is how the requests of single groups of paths ended.
+	Paths map[outcome.Path]*outcome.PathCounts
 	// Load is the number of requests by load reports.
 	Load uint64
 	// Recent is the part of Counts that came in Observation.Recent.
@@ -66,6 +68,9 @@ type Observation struct {
 	// TCP is true if the Service has no HTTP port: then requests are
 	// connections and there is no latency.
 	TCP bool
+	// Cohort is true if requests of one user stay on one side: then they are not
+	// independent of each other.
+	Cohort bool
 	// Metrics are the answers of the spec's metrics, in its order.
 	Metrics []Metric
 }

@@ -3,23 +3,36 @@ package shift
 import (
 	"math"
 	"time"
+
+	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
 // falseAlarmsPerDay is how probable it may be that the guard fails, within a
 // day, a target that is just as good as its bound or as the source.
 const falseAlarmsPerDay = 1e-3
 
-// tests is how many bounds are tested at the same time: success rate, errors,
-// abandoned requests, latency, latency increase, and three windows of the error budget.
-// What is mirrored is tested while nothing else is.
-const tests = 8
+// tests is into how many equal parts the false alarms are divided: success rate, errors,
+// abandoned requests, latency, latency increase, three windows of the error
+// budget, the statuses of all answers, and all that is tested of single paths. What is
+// mirrored is tested while nothing else is.
+const tests = 10
+
+// statusTests is into how many parts that of the statuses is divided: three classes, the
+// commonest codes, and whether the target lets in whom the source does not.
+const statusTests = 3 + commonestCodes + 1
+
+// pathTests is into how many parts that of the paths is divided: for each group of
+// paths, and each rule, its failures and its statuses. There are never more, however
+// few there are: then each is judged more strictly than it had to be.
+const pathTests = 2 * (outcome.MaxPaths + 1) * (1 + statusTests)
 
 // looksPerWindow is what looking all the time costs. The guard looks at a
 // sliding window every half second, and each look is another chance to see what
 // is not there. Looks a moment apart see nearly the same, so a window's worth
 // of them counts as some tens of independent ones, not as 240; how many is measured
-// by TestLooksPerWindow, and this is above it.
-const looksPerWindow = 50
+// by TestLooksPerWindow. They grow with the square of the level's quantile, to 55
+// for a single path and a window of ten seconds, and this is above it.
+const looksPerWindow = 60
 
 // significance returns the p-value below which a test over a window fails. It
 // is Bonferroni's correction over all tests and all looks of a day, which holds whatever

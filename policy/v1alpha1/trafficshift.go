@@ -211,6 +211,15 @@ type ShiftGuard struct {
 	// SuccessRate of the target.
 	// +optional
 	SuccessRate *ShiftSuccessRate `json:"successRate,omitempty"`
+	// StatusCodes says which statuses count as failures and which are fine, and how the
+	// statuses of both sides are compared. Without it they are compared, and those of 500 to
+	// 599 are failures.
+	// +optional
+	StatusCodes *ShiftStatusCodes `json:"statusCodes,omitempty"`
+	// Paths says how single paths are judged. Without it each path that callers ask for
+	// often is compared with the same path of the source.
+	// +optional
+	Paths *ShiftPaths `json:"paths,omitempty"`
 	// ErrorBudget of the whole Service.
 	// +optional
 	ErrorBudget *ShiftErrorBudget `json:"errorBudget,omitempty"`
@@ -246,6 +255,72 @@ type ShiftSuccessRate struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^[0.]*$')",message="it bounds nothing: write more than 0, for example 99.9"
 	AtLeast Percent `json:"atLeast"`
 }
+
+// ShiftStatusCodes says what the statuses of answers mean.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.failures) || !has(self.fine) || !self.failures.exists(c, c in self.fine)",message="a status cannot be a failure and fine: leave it out of one of the two"
+type ShiftStatusCodes struct {
+	// Failures are statuses that count as failures besides those of 500 to 599, for the success
+	// rate and the error budget: "404", "4xx", or a gRPC status as "NOT_FOUND".
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	Failures []ShiftStatusCode `json:"failures,omitempty"`
+	// Fine are statuses that are no failures, and that are not compared. A single status goes
+	// before its class.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	Fine []ShiftStatusCode `json:"fine,omitempty"`
+	// Comparison Disabled does not compare how often the two sides answer with each status.
+	// Default: Enabled.
+	// +optional
+	// +kubebuilder:default=Enabled
+	Comparison ShiftComparisonMode `json:"comparison,omitempty"`
+	// MaxIncrease is by how many percent of all requests a status may be more frequent
+	// on the target than on the source at the same time. Default: 1.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^100')",message="it allows everything: write less than 100, or comparison: Disabled"
+	MaxIncrease Percent `json:"maxIncrease,omitempty"`
+}
+
+// ShiftStatusCode is an HTTP status, a class of them, or a gRPC status.
+//
+// +kubebuilder:validation:MaxLength=32
+// +kubebuilder:validation:XValidation:rule="self.matches('^[1-5]([0-9][0-9]|xx)$') || self in ['CANCELLED', 'UNKNOWN', 'INVALID_ARGUMENT', 'DEADLINE_EXCEEDED', 'NOT_FOUND', 'ALREADY_EXISTS', 'PERMISSION_DENIED', 'RESOURCE_EXHAUSTED', 'FAILED_PRECONDITION', 'ABORTED', 'OUT_OF_RANGE', 'UNIMPLEMENTED', 'INTERNAL', 'UNAVAILABLE', 'DATA_LOSS', 'UNAUTHENTICATED']",message="it is no status: write one as 404, a class as 4xx, or a status of gRPC as NOT_FOUND"
+type ShiftStatusCode string
+
+// ShiftComparisonMode says whether both sides are compared.
+//
+// +kubebuilder:validation:Enum=Enabled;Disabled
+type ShiftComparisonMode string
+
+// Whether both sides are compared.
+const (
+	ComparisonEnabled  ShiftComparisonMode = "Enabled"
+	ComparisonDisabled ShiftComparisonMode = "Disabled"
+)
+
+// ShiftPaths says how single paths are judged.
+type ShiftPaths struct {
+	// Comparison Disabled judges all requests together only. Default: Enabled.
+	// +optional
+	// +kubebuilder:default=Enabled
+	Comparison ShiftComparisonMode `json:"comparison,omitempty"`
+	// Ignored are paths that are not judged on their own, as status.analysis.paths names them:
+	// a "*" for each variable part. A "*" at the end of a longer one stands for all that
+	// follows: "/legacy/*".
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=32
+	Ignored []ShiftPath `json:"ignored,omitempty"`
+}
+
+// ShiftPath is a path, with "*" for its variable parts.
+//
+// +kubebuilder:validation:MaxLength=256
+// +kubebuilder:validation:XValidation:rule="self.startsWith('/') && !self.contains('?')",message="it is no path: write it from its first slash on, without a query, for example /health"
+type ShiftPath string
 
 // ShiftErrorBudget bounds how fast the Service uses up the failures that its
 // objective allows.
@@ -635,6 +710,11 @@ type ShiftAnalysis struct {
 	// Pods' figures.
 	// +optional
 	Pods *ShiftFigures `json:"pods,omitempty"`
+	// Paths that differ most between the two sides, and then those that callers ask for most.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	Paths []ShiftPathFigures `json:"paths,omitempty"`
 	// Shadow is the comparison of answers with mirrored ones.
 	// +optional
 	Shadow *ShiftComparison `json:"shadow,omitempty"`
@@ -660,12 +740,40 @@ type ShiftFigures struct {
 	// SuccessRate in percent.
 	// +optional
 	SuccessRate string `json:"successRate,omitempty"`
+	// Statuses of the answers, the most frequent first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	Statuses []ShiftStatusPart `json:"statuses,omitempty"`
 	// P50 is the median of how long answers took, as a duration.
 	// +optional
 	P50 string `json:"p50,omitempty"`
 	// P99 is what 99 of 100 answers stayed within, as a duration.
 	// +optional
 	P99 string `json:"p99,omitempty"`
+}
+
+// ShiftStatusPart says which part of the answers had a status.
+type ShiftStatusPart struct {
+	// Code is an HTTP status, the name of a gRPC status, or "no answer" of the application.
+	Code string `json:"code"`
+	// Percent of the requests.
+	Percent string `json:"percent"`
+}
+
+// ShiftPathFigures are what callers got of both sides for a group of paths.
+type ShiftPathFigures struct {
+	// Path with "*" for its variable parts; "other" for all that have no group of their own.
+	Path string `json:"path"`
+	// Rule is the rule of the route, as proxies name it.
+	// +optional
+	Rule string `json:"rule,omitempty"`
+	// Instances' figures.
+	// +optional
+	Instances *ShiftFigures `json:"instances,omitempty"`
+	// Pods' figures.
+	// +optional
+	Pods *ShiftFigures `json:"pods,omitempty"`
 }
 
 // ShiftComparison is how mirrored answers compare with those that callers got.

@@ -23,17 +23,21 @@ const (
 	// what is told of one backing.
 	maxBackings  = 20_000
 	maxEndpoints = 1000
+	// maxPaths bounds what a leader keeps of one replica's paths: both backings of a
+	// thousand Services, as many as a replica counts (xds/outcomes).
+	maxPaths = 2 * 1000 * (outcome.MaxPaths + 1)
 	// maxCount is more than anything counts in a replica's life.
 	maxCount = 1 << 48
 )
 
-var errTooManyBackings = fmt.Errorf("a replica may report outcomes of at most %d backings", maxBackings)
+var errTooManyBackings = fmt.Errorf("a replica may report outcomes of at most %d backings and %d paths", maxBackings, maxPaths)
 
 // outcomeMessages returns what a leader that was told before must be told now,
 // in messages of bounded size: all of it if before is nil, nothing if nothing is
 // new. What identifies the snapshot is for the caller to fill in.
 func outcomeMessages(before, now *outcome.Report) []*observev1.Outcomes {
-	full := before == nil || vanished(before.Outcomes, now.Outcomes) || vanished(before.Pairs, now.Pairs) || vanished(before.Load, now.Load)
+	full := before == nil || vanished(before.Outcomes, now.Outcomes) || vanished(before.Pairs, now.Pairs) || vanished(before.Load, now.Load) ||
+		vanished(before.Paths, now.Paths)
 	if full {
 		before = &outcome.Report{}
 	} else if before.Proxies == now.Proxies && maps.EqualFunc(before.Silent, now.Silent, slices.Equal[[]string]) && !grew(before, now) {
@@ -67,6 +71,13 @@ func outcomeMessages(before, now *outcome.Report) []*observev1.Outcomes {
 			last.Pairs = append(last.Pairs, m)
 		}
 	}
+	for _, key := range slices.SortedFunc(maps.Keys(now.Paths), comparePaths) {
+		if p := now.Paths[key]; p.Changed(before.Paths[key]) {
+			m := pathTo(key, p)
+			grow(m)
+			last.Paths = append(last.Paths, m)
+		}
+	}
 	for _, key := range slices.SortedFunc(maps.Keys(now.Load), compareBackings) {
 		if n, ok := before.Load[key]; !ok || n != now.Load[key] {
 			m := &observev1.Load{Backing: backingTo(key), Issued: now.Load[key]}
@@ -83,7 +94,7 @@ func outcomeMessages(before, now *outcome.Report) []*observev1.Outcomes {
 }
 
 // vanished reports whether something is not counted any more.
-func vanished[V any](before, now map[outcome.Key]V) bool {
+func vanished[K comparable, V any](before, now map[K]V) bool {
 	for key := range before {
 		if _, ok := now[key]; !ok {
 			return true
@@ -100,6 +111,11 @@ func grew(before, now *outcome.Report) bool {
 	}
 	for key, p := range now.Pairs {
 		if p.Changed(before.Pairs[key]) {
+			return true
+		}
+	}
+	for key, p := range now.Paths {
+		if p.Changed(before.Paths[key]) {
 			return true
 		}
 	}
@@ -173,7 +189,7 @@ func clamp(n uint64) uint64 { return min(n, maxCount) }
 func countsTo(key outcome.Key, c *outcome.Counts) *observev1.Counts {
 	out := &observev1.Counts{
 		Backing: backingTo(key), Requests: c.Requests, Failures: slices.Clone(c.Failures[:]), Abandoned: c.Abandoned,
-		FailedOver: c.FailedOver, FailedOverFailures: c.FailedOverFailures, Latency: histogramTo(&c.Latency),
+		FailedOver: c.FailedOver, FailedOverFailures: c.FailedOverFailures, Latency: histogramTo(&c.Latency), Codes: codesTo(c.Codes),
 	}
 	out.Endpoints, out.Callers = byIDTo(c.Endpoints), byIDTo(c.Callers)
 	return out
@@ -206,7 +222,7 @@ func byIDFrom(in []*observev1.EndpointCounts) map[string]outcome.EndpointCounts 
 func countsFrom(c *observev1.Counts) *outcome.Counts {
 	out := &outcome.Counts{
 		Requests: clamp(c.GetRequests()), Abandoned: clamp(c.GetAbandoned()), FailedOver: clamp(c.GetFailedOver()),
-		FailedOverFailures: clamp(c.GetFailedOverFailures()), Latency: histogramFrom(c.GetLatency()),
+		FailedOverFailures: clamp(c.GetFailedOverFailures()), Latency: histogramFrom(c.GetLatency()), Codes: codesFrom(c.GetCodes()),
 	}
 	for i, n := range c.GetFailures() {
 		if i < int(outcome.Causes) {
@@ -242,9 +258,7 @@ func collect(into *outcome.Message, o *observev1.Outcomes) (*outcome.Message, er
 		into = &outcome.Message{
 			Sequence: o.GetSnapshot(), Full: o.GetFull(), Age: age(o.GetAgeMilliseconds()),
 			Report: outcome.Report{
-				Totals: outcome.Totals{
-					Outcomes: make(map[outcome.Key]*outcome.Counts), Pairs: make(map[outcome.Key]*outcome.Pairs), Load: make(map[outcome.Key]uint64),
-				},
+				Totals:  outcome.NewTotals(),
 				Proxies: int(o.GetProxies()), Silent: make(map[discovery.Key][]string),
 			},
 		}
@@ -266,10 +280,15 @@ func collect(into *outcome.Message, o *observev1.Outcomes) (*outcome.Message, er
 			into.Load[key] = clamp(l.GetIssued())
 		}
 	}
+	for _, p := range o.GetPaths() {
+		if key, ok := pathFrom(p); ok {
+			into.Paths[key] = pathCountsFrom(p)
+		}
+	}
 	for _, s := range o.GetSilences() {
 		into.Silent[discovery.Key{Namespace: s.GetNamespace(), Name: s.GetService()}] = bounded(s.GetNodes())
 	}
-	if max(len(into.Outcomes), len(into.Pairs), len(into.Load), len(into.Silent)) > maxBackings {
+	if max(len(into.Outcomes), len(into.Pairs), len(into.Load), len(into.Silent)) > maxBackings || len(into.Paths) > maxPaths {
 		return nil, errTooManyBackings
 	}
 	return into, nil
@@ -298,15 +317,14 @@ func (o *Observer) Window(service discovery.Key, length time.Duration) (outcome.
 // leads, on both sides together, and how many of them failed. Both grow for as
 // long as it leads, except that they begin anew with 0 when nobody has reported
 // of the Service for an hour. ok is false while it does not lead.
-func (o *Observer) Spent(service discovery.Key) (requests, failed uint64, ok bool) {
+func (o *Observer) Spent(service discovery.Key) (spent outcome.Spent, ok bool) {
 	t := o.current()
 	if t == nil {
-		return 0, 0, false
+		return outcome.Spent{}, false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	requests, failed = t.book.outcomes.Spent(service)
-	return requests, failed, true
+	return t.book.outcomes.Spent(service), true
 }
 
 // count notes what this replica's own proxies have told.

@@ -80,7 +80,8 @@ func (m *member) totals(requests, failed uint64) {
 	m.until(fmt.Sprintf("%d requests", requests), func(w outcome.Window) bool {
 		c := w.Counts(discovery.Pods)
 		require.LessOrEqual(m.plane.t, c.Requests, requests)
-		n, f, _ := m.Spent(php)
+		spent, _ := m.Spent(php)
+		n, f := spent.Requests, spent.Failed
 		return c.Requests == requests && c.Failures[outcome.Timeout] == failed && n == requests && f == failed &&
 			c.Latency.Total() == requests && c.Endpoints["pod-1"].Requests == requests &&
 			w.Issued(discovery.Pods) == requests && (requests == 0 || w.Mirrored(discovery.Pods).Compared == requests)
@@ -107,7 +108,7 @@ func TestOutcomesReachTheLeader(t *testing.T) {
 	a, b, c := p.elect("a"), p.replicas["b"], p.replicas["c"]
 	_, leads := b.Window(php, time.Minute)
 	require.False(t, leads)
-	_, _, leads = b.Spent(php)
+	_, leads = b.Spent(php)
 	require.False(t, leads)
 	a.covers()
 	a.totals(0, 0)
@@ -218,9 +219,7 @@ func TestOutcomesOfOneReplica(t *testing.T) {
 // randomReport is a report with everything in it.
 func randomReport(r *rand.Rand, services int) outcome.Report {
 	out := outcome.Report{
-		Totals: outcome.Totals{
-			Outcomes: make(map[outcome.Key]*outcome.Counts), Pairs: make(map[outcome.Key]*outcome.Pairs), Load: make(map[outcome.Key]uint64),
-		},
+		Totals:  outcome.NewTotals(),
 		Proxies: r.IntN(10), Silent: make(map[discovery.Key][]string),
 	}
 	histogram := func() (h outcome.Histogram) {
@@ -232,6 +231,12 @@ func randomReport(r *rand.Rand, services int) outcome.Report {
 		}
 		return h
 	}
+	codes := func() (c outcome.Codes) {
+		for _, code := range []outcome.Code{0, 200, 404, 503, outcome.GRPCCode(5)} {
+			c.Add(code, 1+r.Uint64N(99))
+		}
+		return c
+	}
 	for i := range services {
 		key := outcome.Key{Service: discovery.Key{Namespace: "web", Name: fmt.Sprint("s", i)}, Port: uint16(r.IntN(3)), Platform: discovery.Platform(r.IntN(2))}
 		c := &outcome.Counts{Requests: r.Uint64N(1000), Abandoned: r.Uint64N(9), FailedOver: 9 + r.Uint64N(9), FailedOverFailures: r.Uint64N(9), Latency: histogram(), Endpoints: make(map[string]outcome.EndpointCounts)}
@@ -241,7 +246,14 @@ func randomReport(r *rand.Rand, services int) outcome.Report {
 		for e := range 1 + r.IntN(30) {
 			c.Endpoints[fmt.Sprint("i-", e)] = outcome.EndpointCounts{Requests: r.Uint64N(99), Failures: r.Uint64N(9)}
 		}
+		c.Codes = codes()
 		out.Outcomes[key] = c
+		for _, group := range []string{"", "/checkout", "/orders/*"} {
+			out.Paths[outcome.PathKey{Service: key.Service, Platform: key.Platform, Path: outcome.Path{Rule: "default", Group: group}}] = &outcome.PathCounts{
+				Requests: 1 + r.Uint64N(1000), Failures: r.Uint64N(9), Codes: codes(),
+				Endpoints: outcome.Names{{Name: "i-1", N: 1}, {Name: "i-2", N: 2}}, Callers: outcome.Names{{Name: "sidecar~web", N: 3}},
+			}
+		}
 		out.Pairs[key] = &outcome.Pairs{Compared: r.Uint64N(9), StatusDiffers: 1, SizeDiffers: 2, MirrorFailed: 3, Answer: histogram(), Mirror: histogram()}
 		out.Load[key] = r.Uint64N(1000)
 		if i%5 == 0 {
@@ -376,8 +388,7 @@ func TestBookAppliesOutcomes(t *testing.T) {
 		return r
 	}
 	requests := func() uint64 {
-		n, _ := b.outcomes.Spent(php)
-		return n
+		return b.outcomes.Spent(php).Requests
 	}
 	require.Equal(t, missing, tell(5, 2, 1, 10, false, false, 2), "it begins with everything")
 	require.Equal(t, accepted, tell(5, 3, 2, 10, true, true, 2))
@@ -489,7 +500,7 @@ func FuzzOutcomes(f *testing.F) {
 				services[key.Service] = max(services[key.Service], 0)
 			}
 			for service, before := range services {
-				n, _ := b.outcomes.Spent(service)
+				n := b.outcomes.Spent(service).Requests
 				require.GreaterOrEqual(t, n, before)
 				services[service] = n
 				w := b.outcomes.Window(service, at(-10), at(10))

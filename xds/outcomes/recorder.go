@@ -73,6 +73,8 @@ type Recorder struct {
 	totals  outcome.Totals
 	nodes   map[string]*node
 	pending *pending
+	// paths are the groups that were learned of each Service's paths.
+	paths map[discovery.Key]*paths
 	// shifts are the Services that were reported about while they were shifted.
 	shifts map[discovery.Key]period
 	// swept is when forgotten Services were last looked for.
@@ -96,11 +98,9 @@ func New(o Options) *Recorder {
 		o.Now = time.Now
 	}
 	return &Recorder{
-		opts: o,
-		totals: outcome.Totals{
-			Outcomes: make(map[outcome.Key]*outcome.Counts), Pairs: make(map[outcome.Key]*outcome.Pairs), Load: make(map[outcome.Key]uint64),
-		},
-		nodes: make(map[string]*node), pending: newPending(),
+		opts:   o,
+		totals: outcome.NewTotals(),
+		nodes:  make(map[string]*node), pending: newPending(), paths: make(map[discovery.Key]*paths),
 		shifts: make(map[discovery.Key]period), swept: o.Now(),
 	}
 }
@@ -342,6 +342,7 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 	}
 	b.answered(t.Service, v)
 	b.count(t, v, e.GetCommonProperties(), took, timed)
+	b.path(t, v, e)
 	if !v.abandoned && copied(e.GetCommonProperties().GetRouteName()) && !failedOver(t, e.GetCommonProperties(), v) {
 		// What the backing that is mirrored to has answered itself is no comparison.
 		b.pair(t, e, v, took)
@@ -499,12 +500,14 @@ func (r *Recorder) sweep(now time.Time) {
 	}
 	for service := range gone {
 		delete(r.shifts, service)
+		delete(r.paths, service)
 		for _, n := range r.nodes {
 			delete(n.services, service)
 		}
 	}
 	maps.DeleteFunc(r.totals.Outcomes, func(k outcome.Key, _ *outcome.Counts) bool { return gone[k.Service] })
 	maps.DeleteFunc(r.totals.Pairs, func(k outcome.Key, _ *outcome.Pairs) bool { return gone[k.Service] })
+	maps.DeleteFunc(r.totals.Paths, func(k outcome.PathKey, _ *outcome.PathCounts) bool { return gone[k.Service] })
 	maps.DeleteFunc(r.totals.Load, func(k outcome.Key, _ uint64) bool { return gone[k.Service] })
 }
 
@@ -559,10 +562,15 @@ func (r *Recorder) Snapshot() Snapshot {
 		Outcomes: make(map[outcome.Key]*outcome.Counts, len(r.totals.Outcomes)),
 		Pairs:    make(map[outcome.Key]*outcome.Pairs, len(r.totals.Pairs)),
 		Load:     maps.Clone(r.totals.Load),
+		Paths:    make(map[outcome.PathKey]*outcome.PathCounts, len(r.totals.Paths)),
 	}}
+	for k, c := range r.totals.Paths {
+		out.Totals.Paths[k] = c.Clone()
+	}
 	for k, c := range r.totals.Outcomes {
 		own := *c
 		own.Latency, own.Endpoints, own.Callers = c.Latency.Clone(), maps.Clone(c.Endpoints), maps.Clone(c.Callers)
+		own.Codes = slices.Clone(c.Codes)
 		out.Totals.Outcomes[k] = &own
 	}
 	for k, p := range r.totals.Pairs {

@@ -137,9 +137,10 @@ func (m *metrics) happened(key discovery.Key, event v1alpha1.ShiftEvent) {
 // of the shift's Service. The book may begin anew.
 func (m *metrics) spent(key discovery.Key, requests, failed uint64) {
 	last := m.counted[key]
-	if requests < last.requests || failed < last.failed {
+	if requests < last.requests {
 		last = counted{}
 	}
+	failed = max(failed, last.failed) // a guard that takes fewer statuses for failures takes none back
 	m.counted[key] = counted{requests, failed}
 	m.requests.WithLabelValues(key.Namespace, key.Name).Add(float64(requests - last.requests))
 	m.failures.WithLabelValues(key.Namespace, key.Name).Add(float64(failed - last.failed))

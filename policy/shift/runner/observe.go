@@ -55,8 +55,9 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		return shift.RoomFor(object.Spec.Capacity, object.Spec.Direction, int(object.Status.SourceInstances), fleet, demand, p)
 	}
 	var budget *shift.Budget
+	// What a shift without an error budget spends is counted too: metrics have it.
+	m.spending = r.spentOf(object)
 	if e := object.Spec.Guard.ErrorBudget; e != nil {
-		m.spending.requests, m.spending.failed, _ = r.opts.Outcomes.Spent(service)
 		if m.spending.requests < m.spent.requests {
 			m.spent.requests, m.spent.failed = 0, 0 // the counts began anew
 		}
@@ -73,6 +74,13 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		SharePods: o.SharePods, SourceAtStart: int(object.Status.SourceInstances), Completed: object.Status.Phase == v1alpha1.ShiftCompleted,
 	}, fleet, demand)
 	return in
+}
+
+// spentOf returns how many requests to a shift's Service have ended since this replica leads, and how
+// many of them failed by what its guard takes for a failure.
+func (r *Runner) spentOf(object *v1alpha1.TrafficShift) spending {
+	s, _ := r.opts.Outcomes.Spent(discovery.Key{Namespace: object.Namespace, Name: object.Spec.ServiceRef.Name})
+	return spending{s.Requests, shift.Failed(&object.Spec.Guard, s)}
 }
 
 // minus is a-b, at least 0.
@@ -213,10 +221,10 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 	w := r.comparable(model.Key, stands, whole, window)
 	o := &shift.Observation{
 		Window: window, Covered: min(window, w.Covered), Stable: min(window, now.Sub(m.since)),
-		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods)},
-		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances)},
+		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods), Paths: w.PathsOf(discovery.Pods)},
+		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances), Paths: w.PathsOf(discovery.Instances)},
 		Proxies:   whole.Proxies, Silent: append(whole.Missing, whole.Silent...), TCP: true,
-		Metrics: r.answers.of(object), StandIn: stands.in(window),
+		Metrics: r.answers.of(object), StandIn: stands.in(window), Cohort: object.Spec.Cohort != nil,
 	}
 	for p, side := range map[discovery.Platform]*shift.Side{discovery.Pods: &o.Pods, discovery.Instances: &o.Instances} {
 		all := whole.Counts(p)
@@ -242,6 +250,7 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 	case model.Home == discovery.Pods: // it is over, or not in charge: all traffic is at home
 		o.SharePods = policy.ShareTotal
 	}
+	o.Apply(&object.Spec.Guard)
 	for i := range model.Ports {
 		p := &model.Ports[i]
 		o.TCP = o.TCP && p.Protocol == policy.TCP

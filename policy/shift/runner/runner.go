@@ -57,7 +57,7 @@ type Outcomes interface {
 	Window(service discovery.Key, length time.Duration) (outcome.Window, bool)
 	// Spent returns how many requests to a Service have ended since this
 	// replica leads, and how many of them failed.
-	Spent(service discovery.Key) (requests, failed uint64, ok bool)
+	Spent(service discovery.Key) (outcome.Spent, bool)
 }
 
 // Asker asks other systems for a figure.
@@ -136,11 +136,14 @@ type memory struct {
 	protected bool
 	// spent are the requests that are in the error budget of the status, spending
 	// those that will be once the next one is written.
-	spent, spending struct{ requests, failed uint64 }
+	spent, spending spending
 	complained      bool
 	advice          []string
 	peaks           [24]peak // of the last hours
 }
+
+// spending is how many requests were spent.
+type spending struct{ requests, failed uint64 }
 
 // New returns a runner.
 func New(o Options) *Runner {
@@ -344,7 +347,7 @@ func (r *Runner) remember(o *discovery.Object, object *v1alpha1.TrafficShift, no
 	if m == nil || m.uid != string(object.UID) {
 		m = &memory{uid: string(object.UID), since: now, shadowed: now, first: now, usable: make(map[discovery.Platform]bool), percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
 		// What was counted before belongs to whoever led then.
-		m.spent.requests, m.spent.failed, _ = r.opts.Outcomes.Spent(discovery.Key{Namespace: o.Namespace, Name: object.Spec.ServiceRef.Name})
+		m.spent = r.spentOf(object)
 		r.known[o.Key] = m
 	}
 	if m.percent != object.Status.Percent || m.shadow != object.Status.ShadowPercent {

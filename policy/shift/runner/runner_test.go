@@ -129,7 +129,9 @@ func (c *callers) Window(service discovery.Key, length time.Duration) (outcome.W
 	return w, true
 }
 
-func (c *callers) Spent(discovery.Key) (requests, failed uint64, ok bool) { return 0, 0, true }
+func (c *callers) Spent(discovery.Key) (outcome.Spent, bool) {
+	return outcome.Spent{Requests: 2000, Failed: 3, Codes: outcome.Codes{{Code: 200, N: 1990}, {Code: 404, N: 7}, {Code: 500, N: 3}}}, true
+}
 
 // world is a catalog with a Service on both platforms and a shift of it.
 func world(t *testing.T, good bool) (*Runner, *book, *catalog.Catalog) {
@@ -225,6 +227,18 @@ func TestRunnerRollsBack(t *testing.T) {
 	saved := len(b.noted())
 	until(t, r, b, c, v1alpha1.ShiftRolledBack)
 	require.Len(t, b.noted(), saved, "another term has nothing to say: %v", b.noted())
+}
+
+// What a Service has answered is counted whether or not the guard keeps an error
+// budget, by what the guard takes for a failure.
+func TestRunnerCountsWithoutErrorBudget(t *testing.T) {
+	t.Parallel()
+	r, b, c := world(t, true)
+	until(t, r, b, c, v1alpha1.ShiftCompleted)
+	object := &v1alpha1.TrafficShift{Spec: v1alpha1.TrafficShiftSpec{ServiceRef: v1alpha1.ServiceReference{Name: "php"}}}
+	require.Equal(t, spending{2000, 3}, r.spentOf(object))
+	object.Spec.Guard.StatusCodes = &v1alpha1.ShiftStatusCodes{Failures: []v1alpha1.ShiftStatusCode{"404"}}
+	require.Equal(t, spending{2000, 10}, r.spentOf(object))
 }
 
 // Who lost a race neither tells nor acts.

@@ -26,7 +26,7 @@ func (a *answered) Window(_ discovery.Key, length time.Duration) (outcome.Window
 	return outcome.Window{Totals: outcome.Totals{Outcomes: a.outcomes}, Covered: length}, true
 }
 
-func (a *answered) Spent(discovery.Key) (requests, failed uint64, ok bool) { return 0, 0, true }
+func (a *answered) Spent(discovery.Key) (outcome.Spent, bool) { return outcome.Spent{}, true }
 
 // Who answers is known by the endpoints that there are and by what proxies say. What is only not read
 // yet is no failover: the objects of a Service that are applied together are not read together.

@@ -904,7 +904,8 @@ type Outcomes struct {
 	Pairs   []*Pairs  `protobuf:"bytes,7,rep,name=pairs,proto3" json:"pairs,omitempty"`
 	Loads   []*Load   `protobuf:"bytes,8,rep,name=loads,proto3" json:"loads,omitempty"`
 	// All that there are, in whichever snapshot.
-	Silences      []*Silence `protobuf:"bytes,9,rep,name=silences,proto3" json:"silences,omitempty"`
+	Silences      []*Silence    `protobuf:"bytes,9,rep,name=silences,proto3" json:"silences,omitempty"`
+	Paths         []*PathCounts `protobuf:"bytes,10,rep,name=paths,proto3" json:"paths,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1002,6 +1003,13 @@ func (x *Outcomes) GetSilences() []*Silence {
 	return nil
 }
 
+func (x *Outcomes) GetPaths() []*PathCounts {
+	if x != nil {
+		return x.Paths
+	}
+	return nil
+}
+
 // Backing is one of a port of a Service.
 type Backing struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1088,7 +1096,10 @@ type Counts struct {
 	Latency            *Histogram        `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
 	Endpoints          []*EndpointCounts `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// What single proxies got, by their ids.
-	Callers       []*EndpointCounts `protobuf:"bytes,12,rep,name=callers,proto3" json:"callers,omitempty"`
+	Callers []*EndpointCounts `protobuf:"bytes,12,rep,name=callers,proto3" json:"callers,omitempty"`
+	// Requests by the status that the application answered. Replicas that do not
+	// know of them send none.
+	Codes         []*CodeCount `protobuf:"bytes,8,rep,name=codes,proto3" json:"codes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1186,6 +1197,223 @@ func (x *Counts) GetCallers() []*EndpointCounts {
 	return nil
 }
 
+func (x *Counts) GetCodes() []*CodeCount {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+type CodeCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An HTTP status, 1000 and a gRPC status, or 0 for no answer of the application.
+	Code          uint32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Count         uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CodeCount) Reset() {
+	*x = CodeCount{}
+	mi := &file_observev1_observe_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CodeCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CodeCount) ProtoMessage() {}
+
+func (x *CodeCount) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CodeCount.ProtoReflect.Descriptor instead.
+func (*CodeCount) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CodeCount) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *CodeCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type NameCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Count         uint64                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameCount) Reset() {
+	*x = NameCount{}
+	mi := &file_observev1_observe_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameCount) ProtoMessage() {}
+
+func (x *NameCount) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameCount.ProtoReflect.Descriptor instead.
+func (*NameCount) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *NameCount) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *NameCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// PathCounts is how the requests of a group of paths ended.
+type PathCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its port is 0: all ports of the Service are counted together.
+	Backing *Backing `protobuf:"bytes,1,opt,name=backing,proto3" json:"backing,omitempty"`
+	// The name of the route, and the path, whose variable parts are "*"; "" for all others.
+	Rule     string       `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Group    string       `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	Requests uint64       `protobuf:"varint,4,opt,name=requests,proto3" json:"requests,omitempty"`
+	Failures uint64       `protobuf:"varint,5,opt,name=failures,proto3" json:"failures,omitempty"`
+	Codes    []*CodeCount `protobuf:"bytes,6,rep,name=codes,proto3" json:"codes,omitempty"`
+	// Some of the endpoints that answered with failures or unusual statuses, and
+	// some of the proxies that got them.
+	Endpoints     []*NameCount `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Callers       []*NameCount `protobuf:"bytes,8,rep,name=callers,proto3" json:"callers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathCounts) Reset() {
+	*x = PathCounts{}
+	mi := &file_observev1_observe_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathCounts) ProtoMessage() {}
+
+func (x *PathCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathCounts.ProtoReflect.Descriptor instead.
+func (*PathCounts) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PathCounts) GetBacking() *Backing {
+	if x != nil {
+		return x.Backing
+	}
+	return nil
+}
+
+func (x *PathCounts) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *PathCounts) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *PathCounts) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *PathCounts) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *PathCounts) GetCodes() []*CodeCount {
+	if x != nil {
+		return x.Codes
+	}
+	return nil
+}
+
+func (x *PathCounts) GetEndpoints() []*NameCount {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+func (x *PathCounts) GetCallers() []*NameCount {
+	if x != nil {
+		return x.Callers
+	}
+	return nil
+}
+
 // Histogram counts microseconds. Index i and count i belong together. An index
 // below 32 is the value itself; each power of two from there on has 32 indexes.
 type Histogram struct {
@@ -1198,7 +1426,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_observev1_observe_proto_msgTypes[13]
+	mi := &file_observev1_observe_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1210,7 +1438,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[13]
+	mi := &file_observev1_observe_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1223,7 +1451,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{13}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Histogram) GetIndexes() []uint32 {
@@ -1251,7 +1479,7 @@ type EndpointCounts struct {
 
 func (x *EndpointCounts) Reset() {
 	*x = EndpointCounts{}
-	mi := &file_observev1_observe_proto_msgTypes[14]
+	mi := &file_observev1_observe_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1491,7 @@ func (x *EndpointCounts) String() string {
 func (*EndpointCounts) ProtoMessage() {}
 
 func (x *EndpointCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[14]
+	mi := &file_observev1_observe_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1504,7 @@ func (x *EndpointCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointCounts.ProtoReflect.Descriptor instead.
 func (*EndpointCounts) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{14}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EndpointCounts) GetId() string {
@@ -1317,7 +1545,7 @@ type Pairs struct {
 
 func (x *Pairs) Reset() {
 	*x = Pairs{}
-	mi := &file_observev1_observe_proto_msgTypes[15]
+	mi := &file_observev1_observe_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1329,7 +1557,7 @@ func (x *Pairs) String() string {
 func (*Pairs) ProtoMessage() {}
 
 func (x *Pairs) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[15]
+	mi := &file_observev1_observe_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1342,7 +1570,7 @@ func (x *Pairs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pairs.ProtoReflect.Descriptor instead.
 func (*Pairs) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{15}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Pairs) GetBacking() *Backing {
@@ -1405,7 +1633,7 @@ type Load struct {
 
 func (x *Load) Reset() {
 	*x = Load{}
-	mi := &file_observev1_observe_proto_msgTypes[16]
+	mi := &file_observev1_observe_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1645,7 @@ func (x *Load) String() string {
 func (*Load) ProtoMessage() {}
 
 func (x *Load) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[16]
+	mi := &file_observev1_observe_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1658,7 @@ func (x *Load) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Load.ProtoReflect.Descriptor instead.
 func (*Load) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{16}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Load) GetBacking() *Backing {
@@ -1460,7 +1688,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_observev1_observe_proto_msgTypes[17]
+	mi := &file_observev1_observe_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1700,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[17]
+	mi := &file_observev1_observe_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1713,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{17}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Silence) GetNamespace() string {
@@ -1570,7 +1798,7 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\bR\x04held\x12\x18\n" +
-	"\aculprit\x18\x05 \x01(\tR\aculprit\"\xe5\x02\n" +
+	"\aculprit\x18\x05 \x01(\tR\aculprit\"\x9c\x03\n" +
 	"\bOutcomes\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\x04R\bsnapshot\x12\x12\n" +
 	"\x04full\x18\x02 \x01(\bR\x04full\x12\x12\n" +
@@ -1580,12 +1808,14 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x06counts\x18\x06 \x03(\v2\x1b.causeway.observe.v1.CountsR\x06counts\x120\n" +
 	"\x05pairs\x18\a \x03(\v2\x1a.causeway.observe.v1.PairsR\x05pairs\x12/\n" +
 	"\x05loads\x18\b \x03(\v2\x19.causeway.observe.v1.LoadR\x05loads\x128\n" +
-	"\bsilences\x18\t \x03(\v2\x1c.causeway.observe.v1.SilenceR\bsilences\"\x90\x01\n" +
+	"\bsilences\x18\t \x03(\v2\x1c.causeway.observe.v1.SilenceR\bsilences\x125\n" +
+	"\x05paths\x18\n" +
+	" \x03(\v2\x1f.causeway.observe.v1.PathCountsR\x05paths\"\x90\x01\n" +
 	"\aBacking\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x129\n" +
-	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xa5\x03\n" +
+	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xdb\x03\n" +
 	"\x06Counts\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
@@ -1596,7 +1826,24 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x14failed_over_failures\x18\t \x01(\x04R\x12failedOverFailures\x128\n" +
 	"\alatency\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\alatency\x12A\n" +
 	"\tendpoints\x18\a \x03(\v2#.causeway.observe.v1.EndpointCountsR\tendpoints\x12=\n" +
-	"\acallers\x18\f \x03(\v2#.causeway.observe.v1.EndpointCountsR\acallers\"=\n" +
+	"\acallers\x18\f \x03(\v2#.causeway.observe.v1.EndpointCountsR\acallers\x124\n" +
+	"\x05codes\x18\b \x03(\v2\x1e.causeway.observe.v1.CodeCountR\x05codes\"5\n" +
+	"\tCodeCount\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\rR\x04code\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"5\n" +
+	"\tNameCount\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\"\xd4\x02\n" +
+	"\n" +
+	"PathCounts\x126\n" +
+	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x1a\n" +
+	"\brequests\x18\x04 \x01(\x04R\brequests\x12\x1a\n" +
+	"\bfailures\x18\x05 \x01(\x04R\bfailures\x124\n" +
+	"\x05codes\x18\x06 \x03(\v2\x1e.causeway.observe.v1.CodeCountR\x05codes\x12<\n" +
+	"\tendpoints\x18\a \x03(\v2\x1e.causeway.observe.v1.NameCountR\tendpoints\x128\n" +
+	"\acallers\x18\b \x03(\v2\x1e.causeway.observe.v1.NameCountR\acallers\"=\n" +
 	"\tHistogram\x12\x18\n" +
 	"\aindexes\x18\x01 \x03(\rR\aindexes\x12\x16\n" +
 	"\x06counts\x18\x02 \x03(\x04R\x06counts\"X\n" +
@@ -1644,7 +1891,7 @@ func file_observev1_observe_proto_rawDescGZIP() []byte {
 }
 
 var file_observev1_observe_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_observev1_observe_proto_goTypes = []any{
 	(State)(0),             // 0: causeway.observe.v1.State
 	(Platform)(0),          // 1: causeway.observe.v1.Platform
@@ -1661,12 +1908,15 @@ var file_observev1_observe_proto_goTypes = []any{
 	(*Outcomes)(nil),       // 12: causeway.observe.v1.Outcomes
 	(*Backing)(nil),        // 13: causeway.observe.v1.Backing
 	(*Counts)(nil),         // 14: causeway.observe.v1.Counts
-	(*Histogram)(nil),      // 15: causeway.observe.v1.Histogram
-	(*EndpointCounts)(nil), // 16: causeway.observe.v1.EndpointCounts
-	(*Pairs)(nil),          // 17: causeway.observe.v1.Pairs
-	(*Load)(nil),           // 18: causeway.observe.v1.Load
-	(*Silence)(nil),        // 19: causeway.observe.v1.Silence
-	nil,                    // 20: causeway.observe.v1.Gateway.PortsEntry
+	(*CodeCount)(nil),      // 15: causeway.observe.v1.CodeCount
+	(*NameCount)(nil),      // 16: causeway.observe.v1.NameCount
+	(*PathCounts)(nil),     // 17: causeway.observe.v1.PathCounts
+	(*Histogram)(nil),      // 18: causeway.observe.v1.Histogram
+	(*EndpointCounts)(nil), // 19: causeway.observe.v1.EndpointCounts
+	(*Pairs)(nil),          // 20: causeway.observe.v1.Pairs
+	(*Load)(nil),           // 21: causeway.observe.v1.Load
+	(*Silence)(nil),        // 22: causeway.observe.v1.Silence
+	nil,                    // 23: causeway.observe.v1.Gateway.PortsEntry
 }
 var file_observev1_observe_proto_depIdxs = []int32{
 	3,  // 0: causeway.observe.v1.ReportRequest.hello:type_name -> causeway.observe.v1.Hello
@@ -1677,30 +1927,36 @@ var file_observev1_observe_proto_depIdxs = []int32{
 	10, // 5: causeway.observe.v1.Summary.objects:type_name -> causeway.observe.v1.Object
 	9,  // 6: causeway.observe.v1.Summary.removed:type_name -> causeway.observe.v1.Name
 	8,  // 7: causeway.observe.v1.Summary.gateways:type_name -> causeway.observe.v1.Gateway
-	20, // 8: causeway.observe.v1.Gateway.ports:type_name -> causeway.observe.v1.Gateway.PortsEntry
+	23, // 8: causeway.observe.v1.Gateway.ports:type_name -> causeway.observe.v1.Gateway.PortsEntry
 	9,  // 9: causeway.observe.v1.Object.name:type_name -> causeway.observe.v1.Name
 	0,  // 10: causeway.observe.v1.Object.state:type_name -> causeway.observe.v1.State
 	11, // 11: causeway.observe.v1.Object.rejection:type_name -> causeway.observe.v1.Rejection
 	14, // 12: causeway.observe.v1.Outcomes.counts:type_name -> causeway.observe.v1.Counts
-	17, // 13: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
-	18, // 14: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
-	19, // 15: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
-	1,  // 16: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
-	13, // 17: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
-	15, // 18: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
-	16, // 19: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
-	16, // 20: causeway.observe.v1.Counts.callers:type_name -> causeway.observe.v1.EndpointCounts
-	13, // 21: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
-	15, // 22: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
-	15, // 23: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
-	13, // 24: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
-	2,  // 25: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
-	4,  // 26: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
-	26, // [26:27] is the sub-list for method output_type
-	25, // [25:26] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	20, // 13: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
+	21, // 14: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
+	22, // 15: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
+	17, // 16: causeway.observe.v1.Outcomes.paths:type_name -> causeway.observe.v1.PathCounts
+	1,  // 17: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
+	13, // 18: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
+	18, // 19: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
+	19, // 20: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
+	19, // 21: causeway.observe.v1.Counts.callers:type_name -> causeway.observe.v1.EndpointCounts
+	15, // 22: causeway.observe.v1.Counts.codes:type_name -> causeway.observe.v1.CodeCount
+	13, // 23: causeway.observe.v1.PathCounts.backing:type_name -> causeway.observe.v1.Backing
+	15, // 24: causeway.observe.v1.PathCounts.codes:type_name -> causeway.observe.v1.CodeCount
+	16, // 25: causeway.observe.v1.PathCounts.endpoints:type_name -> causeway.observe.v1.NameCount
+	16, // 26: causeway.observe.v1.PathCounts.callers:type_name -> causeway.observe.v1.NameCount
+	13, // 27: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
+	18, // 28: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
+	18, // 29: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
+	13, // 30: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
+	2,  // 31: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
+	4,  // 32: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
+	32, // [32:33] is the sub-list for method output_type
+	31, // [31:32] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_observev1_observe_proto_init() }
@@ -1723,7 +1979,7 @@ func file_observev1_observe_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_observev1_observe_proto_rawDesc), len(file_observev1_observe_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

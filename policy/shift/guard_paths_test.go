@@ -1,0 +1,281 @@
+package shift
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// answers are those of one side to a path, by status.
+type answers map[outcome.Code]uint64
+
+// answered adds answers to a path of the default rule to a side.
+func (s *Side) answered(path string, codes answers) { s.answeredBy("default", path, codes) }
+
+func (s *Side) answeredBy(rule, path string, codes answers) {
+	if s.Paths == nil {
+		s.Paths = make(map[outcome.Path]*outcome.PathCounts)
+	}
+	key := outcome.Path{Rule: rule, Group: path}
+	c := s.Paths[key]
+	if c == nil {
+		c = &outcome.PathCounts{}
+		s.Paths[key] = c
+	}
+	for code, n := range codes {
+		c.Codes.Add(code, n)
+		s.Codes.Add(code, n)
+		c.Requests += n
+		s.Requests += n
+		s.Load += n
+		s.Latency.Add(50_000, n)
+		if code.Failure() {
+			c.Failures += n
+			s.Failures[outcome.ServerError] += n
+		}
+		if !code.Good() {
+			c.Endpoints.Add("web/php-1", n-n/3, outcome.MaxNames)
+			c.Endpoints.Add("web/php-2", n/3, outcome.MaxNames)
+			c.Callers.Add("i-caller", n, outcome.MaxNames)
+		}
+	}
+}
+
+// The comparison of statuses and of paths: what a success rate does not tell.
+func TestJudgeStatusesAndPaths(t *testing.T) {
+	t.Parallel()
+	codes := func(failures, fine []v1alpha1.ShiftStatusCode) func(*v1alpha1.ShiftGuard, *Observation) {
+		return func(g *v1alpha1.ShiftGuard, _ *Observation) {
+			g.StatusCodes = &v1alpha1.ShiftStatusCodes{Failures: failures, Fine: fine}
+		}
+	}
+	notFound, refused := outcome.GRPCCode(5), outcome.GRPCCode(16)
+	for _, c := range []struct {
+		name            string
+		pods, instances map[string]answers
+		change          func(*v1alpha1.ShiftGuard, *Observation)
+		want            Result
+		figure, reason  string
+	}{
+		{name: "the same mix", pods: map[string]answers{"/": {200: 880, 404: 60, 302: 60}}, instances: map[string]answers{"/": {200: 8000, 404: 500, 302: 500}}, want: Pass, figure: "successRate"},
+		{
+			name: "404 to everything", pods: map[string]answers{"/": {404: 600}, "/cart": {404: 281}}, instances: map[string]answers{"/": {200: 6000}, "/cart": {200: 2900, 404: 8}},
+			want: Fail, figure: "statusCodes", reason: "404 is 100 % of the 881 answers of pods, and 0.09 % of the 8,908 of instances; " +
+				"on paths / (600), /cart (281): 404 (881) by pods web/php-1 (588), web/php-2 (293) for caller i-caller (881)",
+		},
+		{name: "a login loop", pods: map[string]answers{"/": {302: 900}}, instances: map[string]answers{"/": {200: 8000, 302: 900}}, want: Fail, figure: "statusCodes", reason: "302 is 100 %"},
+		{name: "401 to a third", pods: map[string]answers{"/": {200: 600, 401: 300}}, instances: map[string]answers{"/": {200: 8900, 401: 20}}, want: Fail, figure: "statusCodes"},
+		{name: "empty answers", pods: map[string]answers{"/": {204: 900}}, instances: map[string]answers{"/": {200: 8900}}, want: Fail, figure: "statusCodes", reason: "204 is 100 % of the 900 good answers of pods"},
+		{name: "browsers have it already", pods: map[string]answers{"/": {200: 900}}, instances: map[string]answers{"/": {200: 6000, 304: 2900, 206: 50}}, want: Pass, figure: "successRate"},
+		{
+			name: "gRPC refuses", pods: map[string]answers{"/shop.Cart/Add": {outcome.GRPCCode(0): 100, refused: 800}}, instances: map[string]answers{"/shop.Cart/Add": {outcome.GRPCCode(0): 8900, notFound: 10}},
+			want: Fail, figure: "statusCodes", reason: "UNAUTHENTICATED is",
+		},
+		{
+			name: "pods let everybody in", pods: map[string]answers{"/": {200: 900}}, instances: map[string]answers{"/": {200: 7000, 401: 1900}}, want: Hold,
+			figure: "statusCodes", reason: "let in whom they should not",
+		},
+		{name: "instances answer 404, pods do not", pods: map[string]answers{"/": {200: 900}}, instances: map[string]answers{"/": {200: 4000, 404: 4900}}, want: Pass, figure: "successRate"},
+		{name: "few of them", pods: map[string]answers{"/": {200: 990, 404: 14}}, instances: map[string]answers{"/": {200: 8990, 404: 20}}, want: Hold, figure: "statusCodes", reason: "not enough evidence"},
+		{name: "404 is fine", change: codes(nil, []v1alpha1.ShiftStatusCode{"4xx"}), pods: map[string]answers{"/": {404: 900}}, instances: map[string]answers{"/": {200: 8900}}, want: Pass, figure: "successRate"},
+		{
+			name: "404 is a failure", change: codes([]v1alpha1.ShiftStatusCode{"404"}, []v1alpha1.ShiftStatusCode{"4xx"}), pods: map[string]answers{"/": {404: 90, 200: 800}},
+			instances: map[string]answers{"/": {200: 8900}}, want: Fail, figure: "successRate", reason: "pods answered 89.8 % of 890 requests (bound 99.9 %): 90 server errors; on path / (90): 404 (90)",
+		},
+		{name: "503 is fine", change: codes(nil, []v1alpha1.ShiftStatusCode{"503"}), pods: map[string]answers{"/": {503: 90, 200: 800}}, instances: map[string]answers{"/": {200: 8900}}, want: Pass, figure: "successRate"},
+		{
+			name: "the comparison is off", change: func(g *v1alpha1.ShiftGuard, _ *Observation) {
+				g.StatusCodes = &v1alpha1.ShiftStatusCodes{Comparison: v1alpha1.ComparisonDisabled}
+			}, pods: map[string]answers{"/": {404: 900}}, instances: map[string]answers{"/": {200: 8900}}, want: Pass, figure: "successRate",
+		},
+		{
+			name: "the comparison is bounded", change: func(g *v1alpha1.ShiftGuard, _ *Observation) {
+				g.StatusCodes = &v1alpha1.ShiftStatusCodes{MaxIncrease: "20"}
+			}, pods: map[string]answers{"/": {200: 800, 404: 100}}, instances: map[string]answers{"/": {200: 8900}}, want: Pass, figure: "successRate",
+		},
+		{
+			name: "one path fails", change: func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "99" },
+			pods: map[string]answers{"/": {200: 120_000}, "/checkout": {500: 84}}, instances: map[string]answers{"/": {200: 1_080_000}, "/checkout": {200: 756}},
+			want: Fail, figure: "paths", reason: "pods answered 0 % of 84 requests to /checkout, instances 100 % of 756: 500 (84) by pods web/php-1 (56), web/php-2 (28) for caller i-caller (84)",
+		},
+		{
+			name: "one path is ignored", change: func(g *v1alpha1.ShiftGuard, _ *Observation) {
+				g.SuccessRate.AtLeast, g.Paths = "99", &v1alpha1.ShiftPaths{Ignored: []v1alpha1.ShiftPath{"/checkout/*"}}
+			}, pods: map[string]answers{"/": {200: 120_000}, "/checkout": {500: 84}}, instances: map[string]answers{"/": {200: 1_080_000}, "/checkout": {200: 756}},
+			want: Pass, figure: "successRate",
+		},
+		{
+			name: "one path answers 404", pods: map[string]answers{"/": {200: 11916}, "/checkout": {404: 84}}, instances: map[string]answers{"/": {200: 107_000}, "/checkout": {200: 756}},
+			want: Fail, figure: "paths", reason: "404 is 100 % of the 84 answers of pods to /checkout, and 0 % of the 756 of instances",
+		},
+		{
+			name: "one path fails on both sides", change: func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "99" },
+			pods: map[string]answers{"/": {200: 11916}, "/broken": {500: 84}}, instances: map[string]answers{"/": {200: 107_000}, "/broken": {500: 756}}, want: Pass, figure: "successRate",
+		},
+		{
+			name: "a path that only the new release has", pods: map[string]answers{"/": {200: 9000}, "/new": {200: 300, 302: 40}}, instances: map[string]answers{"/": {200: 81_000}},
+			want: Pass, figure: "successRate",
+		},
+		{
+			name: "a path that only the new release has, and fails", change: func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "90" },
+			pods: map[string]answers{"/": {200: 9000}, "/new": {500: 300}}, instances: map[string]answers{"/": {200: 81_000}},
+			want: Fail, figure: "errors", reason: "on path /new (300)",
+		},
+		{
+			name: "a path that only the new release has, and is not there", pods: map[string]answers{"/": {200: 60_000}, "/new": {404: 300}}, instances: map[string]answers{"/": {200: 540_000}},
+			want: Hold, figure: "paths", reason: "nobody asks them for this path",
+		},
+		{
+			name: "at 95 % a path that fails on both sides", change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.SharePods = "90", 950_000 },
+			pods: map[string]answers{"/": {200: 95_000}, "/broken": {500: 200}}, instances: map[string]answers{"/": {200: 5000}, "/broken": {500: 10}}, want: Pass, figure: "successRate",
+		},
+		{
+			name: "at 100 % a path fails", change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.SharePods = "90", 1_000_000 },
+			pods: map[string]answers{"/": {200: 95_000}, "/checkout": {500: 200}}, want: Hold, figure: "paths", reason: `state guard.paths.ignored: ["/checkout"]`,
+		},
+		{
+			name: "one user's doing", change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Cohort = true },
+			pods: map[string]answers{"/": {200: 20_000}, "/cart": {200: 150, 404: 50}}, instances: map[string]answers{"/": {200: 180_000}, "/cart": {200: 1800}}, want: Hold, figure: "paths", reason: "not enough evidence",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			o := observation()
+			o.Pods, o.Instances = Side{}, Side{}
+			for path, a := range c.pods {
+				o.Pods.answered(path, a)
+			}
+			for path, a := range c.instances {
+				o.Instances.answered(path, a)
+			}
+			g := fullGuard()
+			if c.change != nil {
+				c.change(g, o)
+			}
+			o.Apply(g)
+			v := Judge(g, discovery.Pods, o, nil)
+			require.Equal(t, c.want, v.Result, "%+v", v)
+			require.Equal(t, c.figure, v.Figure, "%+v", v)
+			require.Contains(t, v.Reason, c.reason)
+			t.Log(v.Reason)
+		})
+	}
+}
+
+// A rule that fails wholly is named where its paths are too many to be.
+func TestJudgeRule(t *testing.T) {
+	t.Parallel()
+	o := observation()
+	o.Pods, o.Instances = Side{}, Side{}
+	o.Pods.answered("/", answers{200: 50_000})
+	o.Instances.answered("/", answers{200: 450_000})
+	for i := range 10 {
+		path := "/" + string(rune('a'+i))
+		o.Pods.answeredBy("HTTPRoute/web/shop/1", path, answers{500: 4})
+		o.Instances.answeredBy("HTTPRoute/web/shop/1", path, answers{200: 36})
+	}
+	v := Judge(fullGuard(), discovery.Pods, o, nil)
+	require.Equal(t, Fail, v.Result, "%+v", v)
+	require.Contains(t, v.Reason, "pods answered 0 % of 40 requests to all paths of rule HTTPRoute/web/shop/1, instances 100 % of 360")
+}
+
+// A status says which paths differ most, and with which statuses.
+func TestPathFigures(t *testing.T) {
+	t.Parallel()
+	o := &Observation{}
+	for _, path := range []string{"/a", "/b", "/c", "/d", "/e", "/f"} {
+		o.Pods.answered(path, answers{200: 900, 404: 10})
+		o.Instances.answered(path, answers{200: 9000, 404: 100})
+	}
+	o.Pods.answered("/checkout", answers{404: 20, 500: 10})
+	o.Instances.answered("/checkout", answers{200: 300})
+	a := Analyze(o, Verdict{Result: Fail, Reason: "x"}, time.Unix(1_800_000_000, 0), nil)
+	require.Len(t, a.Paths, pathsShown)
+	require.Equal(t, v1alpha1.ShiftPathFigures{
+		Path: "/checkout", Rule: "default",
+		Pods:      &v1alpha1.ShiftFigures{Requests: 30, SuccessRate: "66.6", Statuses: []v1alpha1.ShiftStatusPart{{Code: "404", Percent: "67"}, {Code: "500", Percent: "33"}}},
+		Instances: &v1alpha1.ShiftFigures{Requests: 300, SuccessRate: "100", Statuses: []v1alpha1.ShiftStatusPart{{Code: "200", Percent: "100"}}},
+	}, a.Paths[0])
+	require.Equal(t, []v1alpha1.ShiftStatusPart{{Code: "200", Percent: "98"}, {Code: "404", Percent: "1.5"}, {Code: "500", Percent: "0.18"}}, a.Pods.Statuses)
+}
+
+// TestSameMixForADay looks every ten seconds at sixty paths that both sides answer with the
+// same statuses, a tenth of them errors of the caller, for a whole day.
+func TestSameMixForADay(t *testing.T) {
+	t.Parallel()
+	const length, step, day, paths = 120, 10, 24 * 60 * 60, 60
+	r := rand.New(rand.NewPCG(31, 32))
+	g := fullGuard()
+	g.SuccessRate.AtLeast = "99"
+	type second [2][paths]map[outcome.Code]uint64
+	var ring [length / step]second
+	codes := []struct {
+		code outcome.Code
+		part float64
+	}{{200, .85}, {404, .08}, {302, .04}, {401, .02}, {500, .004}, {204, .006}}
+	sum := func(c *outcome.Codes, code outcome.Code, n, gone uint64) {
+		i := slices.IndexFunc(*c, func(o outcome.CodeCount) bool { return o.Code == code })
+		if i < 0 {
+			c.Add(code, n)
+			return
+		}
+		(*c)[i].N += n - gone
+	}
+	o := observation()
+	o.SharePods = 300_000
+	o.Pods, o.Instances = Side{}, Side{}
+	results := make(map[Result]int)
+	for at := 0; at < day; at += step {
+		slot := &ring[at/step%len(ring)]
+		for side, s := range []*Side{&o.Pods, &o.Instances} {
+			if s.Paths == nil {
+				s.Paths = make(map[outcome.Path]*outcome.PathCounts)
+			}
+			share := []float64{.3, .7}[side]
+			for path := range paths {
+				key := outcome.Path{Rule: "default", Group: "/" + string(rune('0'+path))}
+				c := s.Paths[key]
+				if c == nil {
+					c = &outcome.PathCounts{}
+					s.Paths[key] = c
+				}
+				if slot[side][path] == nil {
+					slot[side][path] = make(map[outcome.Code]uint64)
+				}
+				// Few paths are asked for much, and most are not.
+				rate := 40 / float64(1+path) * share
+				for _, code := range codes {
+					n, gone := poisson(r, rate*code.part*step), slot[side][path][code.code]
+					slot[side][path][code.code] = n
+					if n == 0 && gone == 0 {
+						continue
+					}
+					c.Requests += n - gone
+					s.Requests += n - gone
+					s.Load = s.Requests
+					sum(&c.Codes, code.code, n, gone)
+					sum(&s.Codes, code.code, n, gone)
+					if code.code == 500 {
+						c.Failures += n - gone
+						s.Failures[outcome.ServerError] += n - gone
+					}
+				}
+			}
+		}
+		if at < length {
+			continue
+		}
+		v := Judge(g, discovery.Pods, o, nil)
+		require.NotEqual(t, Fail, v.Result, "at second %d: %s", at, v.Reason)
+		results[v.Result]++
+	}
+	t.Logf("%v", results)
+	require.Greater(t, results[Pass], (day/step)*95/100, "%v", results)
+}

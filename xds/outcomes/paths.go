@@ -1,0 +1,256 @@
+package outcomes
+
+import (
+	"strings"
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+)
+
+// Bounds of the groups of paths that a recorder learns of one Service.
+const (
+	// maxRules is how many rules have a group of all their other paths, and maxGroups how many groups
+	// there are besides.
+	maxRules  = 16
+	maxGroups = outcome.MaxPaths - maxRules
+	// maxOwned and maxOwnedRules are how many of them may be there because of what one proxy reported. One
+	// that asks for whatever comes to its mind leaves room for what others ask.
+	maxOwned      = maxGroups * 2 / 3
+	maxOwnedRules = maxRules * 2 / 3
+	// maxSiblings is how many groups differ in their last segment only; further ones are that segment's "*".
+	maxSiblings = 12
+	// admittedAt is how many requests a path needs, within a few minutes, for a group of its own
+	// once a quarter of the groups are there; maxCandidates are counted for that.
+	admittedAt    = 10
+	maxCandidates = 256
+	// maxEvictions is how many groups give way to busier ones within a minute:
+	// each time all counts are told anew.
+	maxEvictions = 4
+	maxRuleName  = 256
+)
+
+// paths are the groups that the paths of one Service fall into. Both backings
+// have the same ones, or they could not be compared.
+type paths struct {
+	groups map[outcome.Path]*group
+	// candidates have no group of their own yet.
+	candidates map[outcome.Path]int
+	// rules by name, with the proxy that reported each one first.
+	rules      map[string]string
+	owned      map[string]int
+	ownedRules map[string]int
+	siblings   map[outcome.Path]int
+	// minute is when the groups were last looked through, and evictions how many have gone since.
+	minute    time.Time
+	evictions int
+}
+
+// group is what is known of one.
+type group struct {
+	owner string
+	// recent counts its requests of late: it is halved every minute.
+	recent int
+}
+
+func newPaths() *paths {
+	return &paths{
+		groups: make(map[outcome.Path]*group), candidates: make(map[outcome.Path]int), rules: make(map[string]string),
+		owned: make(map[string]int), ownedRules: make(map[string]int), siblings: make(map[outcome.Path]int),
+	}
+}
+
+// parentOf returns the group of all paths that differ from one in the last segment only, "" for
+// none: the first segment tells applications apart.
+func parentOf(group string) string {
+	i := strings.LastIndexByte(group, '/')
+	if i <= 0 {
+		return ""
+	}
+	return group[:i+1] + variable
+}
+
+// of returns the path as which a request is counted, and the one that is not counted any more, if
+// that has made room for it.
+func (p *paths) of(rule, name, node string, now time.Time) (path outcome.Path, gone *outcome.Path) {
+	if now.Sub(p.minute) >= time.Minute {
+		p.pass(now)
+	}
+	if _, known := p.rules[rule]; !known {
+		if len(p.rules) >= maxRules || p.ownedRules[node] >= maxOwnedRules {
+			return outcome.Path{}, nil
+		}
+		p.rules[strings.Clone(rule)] = node
+		p.ownedRules[node]++
+	}
+	path = outcome.Path{Rule: rule, Group: name}
+	if g := p.groups[path]; g != nil {
+		g.recent++
+		return path, nil
+	}
+	if parent := parentOf(name); parent != "" && parent != name {
+		up := outcome.Path{Rule: rule, Group: parent}
+		if p.siblings[up] >= maxSiblings {
+			path = up
+			if g := p.groups[path]; g != nil {
+				g.recent++
+				return path, nil
+			}
+		}
+	}
+	other := outcome.Path{Rule: rule}
+	n := p.candidates[path] + 1
+	switch {
+	case len(p.groups) >= maxGroups/4 && n < admittedAt, p.owned[node] >= maxOwned:
+		p.candidate(path, n)
+		return other, nil
+	case len(p.groups) >= maxGroups:
+		if gone = p.evict(n); gone == nil {
+			p.candidate(path, n)
+			return other, nil
+		}
+	}
+	delete(p.candidates, path)
+	path = own(path)
+	p.groups[path] = &group{owner: node, recent: n}
+	p.owned[node]++
+	p.siblings[outcome.Path{Rule: path.Rule, Group: parentOf(path.Group)}]++
+	return path, gone
+}
+
+// own returns a path that keeps no message in memory.
+func own(path outcome.Path) outcome.Path {
+	return outcome.Path{Rule: strings.Clone(path.Rule), Group: strings.Clone(path.Group)}
+}
+
+// candidate notes how often a path was asked for that has no group of its own.
+func (p *paths) candidate(path outcome.Path, n int) {
+	if _, known := p.candidates[path]; !known {
+		if len(p.candidates) >= maxCandidates {
+			clear(p.candidates)
+		}
+		path = own(path)
+	}
+	p.candidates[path] = n
+}
+
+// pass forgets a part of what was asked before.
+func (p *paths) pass(now time.Time) {
+	p.minute, p.evictions = now, 0
+	for _, g := range p.groups {
+		g.recent /= 2
+	}
+	for path, n := range p.candidates {
+		if n /= 2; n == 0 {
+			delete(p.candidates, path)
+		} else {
+			p.candidates[path] = n
+		}
+	}
+}
+
+// evict takes away the group that is asked for least, if that is less than n.
+func (p *paths) evict(n int) *outcome.Path {
+	var least outcome.Path
+	found := false
+	for path, g := range p.groups {
+		if g.recent < n || found && g.recent == n && (path.Rule < least.Rule || path.Rule == least.Rule && path.Group < least.Group) {
+			least, n, found = path, g.recent, true
+		}
+	}
+	if !found || p.evictions >= maxEvictions {
+		return nil
+	}
+	p.evictions++
+	owner := p.groups[least].owner
+	delete(p.groups, least)
+	if p.owned[owner]--; p.owned[owner] <= 0 {
+		delete(p.owned, owner)
+	}
+	up := outcome.Path{Rule: least.Rule, Group: parentOf(least.Group)}
+	if p.siblings[up]--; p.siblings[up] <= 0 {
+		delete(p.siblings, up)
+	}
+	return &least
+}
+
+// ruleOf returns the name of the rule that a route belongs to, "HTTPRoute/web/shop/0": a rule has a route for each
+// of its matches, and several by method, copy and cookie (package compile, ruleName and variant.suffix).
+func ruleOf(route string) string {
+	for _, suffix := range [...]string{"-keyless", "-shadow", "-safe"} {
+		route = strings.TrimSuffix(route, suffix)
+	}
+	if strings.Count(route, "/") == 4 {
+		route = route[:strings.LastIndexByte(route, '/')]
+	}
+	return route[:min(len(route), maxRuleName)]
+}
+
+// askedFor returns the path that the caller has asked for, whatever was sent on.
+func askedFor(r *accesslogv3.HTTPRequestProperties) string {
+	if p := r.GetOriginalPath(); p != "" {
+		return p
+	}
+	return r.GetPath()
+}
+
+// codeOf returns the status that the application answered, false of an answer that is the proxy's own
+// although nothing failed: it says nothing about the application.
+func codeOf(e *accesslogv3.HTTPAccessLogEntry, v verdict) (outcome.Code, bool) {
+	r := e.GetResponse()
+	if r.GetResponseCodeDetails() != viaUpstream {
+		return outcome.NoAnswer, v.failed
+	}
+	if s, ok := grpcStatus(r); ok {
+		return outcome.GRPCCode(s), true
+	}
+	if v.failed && v.cause != outcome.ServerError {
+		return outcome.NoAnswer, true // it began well and broke off
+	}
+	return outcome.HTTPCode(r.GetResponseCode().GetValue()), true
+}
+
+// path counts an outcome by its status and by the path that was asked for.
+func (b *batch) path(t target, v verdict, e *accesslogv3.HTTPAccessLogEntry) {
+	common := e.GetCommonProperties()
+	code, ok := codeOf(e, v)
+	if v.abandoned || !ok || failedOver(t, common, v) {
+		return
+	}
+	if c := b.counts(t.Key); c != nil {
+		c.Codes.Add(code, 1)
+	}
+	p := b.paths[t.Service]
+	if p == nil {
+		p = newPaths()
+		b.paths[t.Service] = p
+	}
+	path, gone := p.of(ruleOf(common.GetRouteName()), groupOf(askedFor(e.GetRequest())), b.id, b.now)
+	if gone != nil {
+		for _, platform := range [...]discovery.Platform{discovery.Pods, discovery.Instances} {
+			delete(b.totals.Paths, outcome.PathKey{Service: t.Service, Platform: platform, Path: *gone})
+		}
+	}
+	key := outcome.PathKey{Service: t.Service, Platform: t.Platform, Path: path}
+	c := b.totals.Paths[key]
+	if c == nil {
+		c = &outcome.PathCounts{}
+		b.totals.Paths[key] = c
+	}
+	c.Requests++
+	c.Codes.Add(code, 1)
+	if v.failed {
+		c.Failures++
+	}
+	if !v.failed && code.Good() {
+		return
+	}
+	c.Callers.Add(b.id, 1, outcome.MaxNames)
+	if address, ok := addressOf(common.GetUpstreamRemoteAddress()); ok {
+		if id, _, ok := b.opts.Lookup(t.Service, t.Port, address); ok {
+			c.Endpoints.Add(id, 1, outcome.MaxNames)
+		}
+	}
+}
