@@ -33,9 +33,12 @@ func (j *judge) silence() Verdict {
 		return content
 	}
 	expected := float64(j.source.meant()) * float64(j.share) / others
+	if poissonLowerTail(heard, expected/bunch) < silentTail && j.o.CohortKey != "" {
+		return hold(figure, "%s got %s of the %s %s that their share stands for: by the %s nobody, or almost nobody, is in it; let it have more percent, or a cohort of more values",
+			j.targetName, thousands(heard), thousands(uint64(expected)), j.unit, j.o.CohortKey)
+	}
 	if poissonLowerTail(heard, expected/bunch) < silentTail {
-		return fail(figure, "%s %s were expected at %s by their share of what %s get, of which %s seen: "+
-			"either no proxy sends them or no user of the cohort is there",
+		return fail(figure, "%s %s were expected at %s by their share of what %s get, of which %s seen: no proxy sends them",
 			thousands(uint64(expected)), j.unit, j.targetName, j.sourceName, none(heard))
 	}
 	return content
@@ -120,9 +123,12 @@ func (j *judge) requests() Verdict {
 	if n >= j.minRequests {
 		return content
 	}
-	return hold("minRequests", "%s answered %s of the %s %s in %s that a verdict needs",
-		j.targetName, thousands(n), thousands(j.minRequests), j.unit, hours(j.o.Window))
+	return hold("minRequests", "%s answered %s of the %s %s in %s that a verdict needs%s",
+		j.targetName, thousands(n), thousands(j.minRequests), j.unit, hours(j.o.Window), moreTraffic)
 }
+
+// moreTraffic is what helps where a window has too few requests: it would hold for ever without a word.
+const moreTraffic = "; with no more traffic it stays so: let the step have more percent, lower guard.minRequests, or widen guard.window"
 
 // retries holds where retries hide failures: callers get what they want, but
 // the target carries a load that it would not have, and has no reserve left.

@@ -57,6 +57,9 @@ func (j *judge) latency() Verdict {
 	return Verdict{Fail, figure, reason}
 }
 
+// leastForQuantile returns how many values it takes to tell where a quantile is: five above it.
+func leastForQuantile(q float64) uint64 { return uint64(math.Ceil(5/(1-q) - 1e-6)) }
+
 // latencyIncrease compares the quantile with the source's at the same time: of
 // the target's values no larger part may be above the increased quantile of
 // the source than of the source's values are above its quantile.
@@ -72,14 +75,14 @@ func (j *judge) latencyIncrease() Verdict {
 	q := j.quantile()
 	h, h2 := &j.target.Latency, &j.source.Latency
 	n, n2 := h.Total(), h2.Total()
-	// Five values above the quantile are the least that tells where it is.
-	if float64(n2)*(1-q) < 5 {
+	if needed := leastForQuantile(q); n2 < needed {
 		// Beyond half of the traffic the source has few requests because of the
 		// share, and the comparison was made at the steps before.
 		if j.share > policy.ShareTotal/2 || n < j.minRequests {
 			return content
 		}
-		return hold(figure, "%s answered %s requests, too few to tell their %s", j.sourceName, thousands(n2), j.quantileName())
+		return hold(figure, "%s answered %s of the %s requests in %s that it takes to tell their %s (latency.maxIncrease); with no more traffic it stays so: widen guard.window, or state a lower latency.quantile",
+			j.sourceName, thousands(n2), thousands(needed), hours(j.o.Window), j.quantileName())
 	}
 	theirs := h2.Quantile(q)
 	bound := theirs * (1 + increase/100)

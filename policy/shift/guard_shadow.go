@@ -86,8 +86,8 @@ func (j *judge) mirrorRequests() Verdict {
 	case j.o.Covered < j.o.Window:
 		return j.whole()
 	case n < j.minRequests:
-		return hold("minRequests", "%s of the %s mirrored requests in %s that a verdict needs could be compared",
-			thousands(n), thousands(j.minRequests), hours(j.o.Window))
+		return hold("minRequests", "%s of the %s mirrored requests in %s that a verdict needs could be compared%s",
+			thousands(n), thousands(j.minRequests), hours(j.o.Window), moreTraffic)
 	}
 	return content
 }

@@ -251,7 +251,7 @@ func TestJudge(t *testing.T) {
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Covered, o.Stable = 40*time.Second, 40*time.Second },
 		},
 		{
-			name: "too few", want: Hold, figure: "minRequests", reason: "pods answered 499 of the 500 requests in 2m that a verdict needs",
+			name: "too few", want: Hold, figure: "minRequests", reason: "pods answered 499 of the 500 requests in 2m that a verdict needs" + moreTraffic,
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Pods.Requests, o.Pods.Load = 499, 499 },
 		},
 		{name: "the default of minRequests", want: Hold, figure: "minRequests", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
@@ -324,6 +324,33 @@ func TestJudge(t *testing.T) {
 				o.Pods.Callers = map[string]outcome.EndpointCounts{"web/a": {Requests: 500, Failures: 50}, "web/b": {Requests: 500, Failures: 40}, "web/liar": {Requests: 100_000}}
 			},
 		},
+		{
+			name: "a cohort of few values has nobody in the share", want: Hold, figure: "silence",
+			reason: "pods got 0 of the 3,157 requests that their share stands for: by the header X-Tenant nobody, or almost nobody, is in it; " +
+				"let it have more percent, or a cohort of more values",
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.SharePods, o.CohortKey, o.Pods = 50_000, "header X-Tenant", Side{}
+				o.Instances.Requests, o.Instances.Load = 60_000, 60_000
+			},
+		},
+		{
+			name: "without a cohort that is silence", want: Fail, figure: "silence",
+			reason: "3,157 requests were expected at pods by their share of what instances get, of which none was seen: no proxy sends them",
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.SharePods, o.Pods = 50_000, Side{}
+				o.Instances.Requests, o.Instances.Load = 60_000, 60_000
+			},
+		},
+		{
+			name: "a source with too few requests to tell its quantile", want: Hold, figure: "latencyIncrease",
+			reason: "instances answered 499 of the 500 requests in 2m that it takes to tell their p99 (latency.maxIncrease); " +
+				"with no more traffic it stays so: widen guard.window, or state a lower latency.quantile",
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.SharePods, o.Instances.Requests, o.Instances.Load = 500_000, 499, 499
+				o.Instances.Latency = outcome.Histogram{}
+				o.Instances.Latency.Add(50_000, 499)
+			},
+		},
 		{name: "idle", want: Pass, figure: FigureIdle, change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.SharePods, o.Pods = 0, Side{} }},
 		{name: "idle with a metric out of bound", want: Hold, figure: "metrics/checkout", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
 			o.SharePods, o.Pods = 0, Side{}
@@ -353,7 +380,7 @@ func TestJudge(t *testing.T) {
 			o.Shadow = &outcome.Pairs{Compared: 1000, StatusDiffers: 100}
 		}},
 		{
-			name: "no mirrored answer", want: Hold, figure: "minRequests", reason: "0 of the 500 mirrored requests in 2m that a verdict needs could be compared",
+			name: "no mirrored answer", want: Hold, figure: "minRequests", reason: "0 of the 500 mirrored requests in 2m that a verdict needs could be compared" + moreTraffic,
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.SharePods, o.Pods, o.Shadow = 0, Side{}, &outcome.Pairs{}
 			},
@@ -376,7 +403,7 @@ func TestJudge(t *testing.T) {
 		},
 		{
 			name: "nor is it before anybody has noticed", want: Hold, figure: "minRequests",
-			reason: "pods answered 0 of the 500 requests in 2m that a verdict needs",
+			reason: "pods answered 0 of the 500 requests in 2m that a verdict needs" + moreTraffic,
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.SharePods = 1000
 				o.Pods, o.Instances = Side{Load: 882}, Side{Counts: outcome.Counts{FailedOver: 882}}

@@ -141,6 +141,11 @@ func (p planner) step(i int, s *step) plannedStep {
 	if n := p.in.DailyUsers; n > 0 {
 		users, moved := usersOf(n, s.share), usersOf(n, s.share)-usersOf(n, p.before)
 		out.Users, out.UsersMoved = &users, &moved
+		if none := math.Pow(1-s.share.Part(), float64(n)); p.spec.Cohort != nil && s.share > 0 && none > .01 {
+			out.Warnings = append(out.Warnings, fmt.Sprintf(
+				"of %s users a day nobody may be among its %s (in %s of cases), and then the guard sees nothing and the step does not end; let it have more percent, or a cohort of more values",
+				thousands(uint64(n)), s.share, percentText(none)))
+		}
 	}
 	if p.in.Demand.Measured > 0 {
 		p.load(&out, s)
@@ -188,6 +193,7 @@ func (p planner) evidence(out *plannedStep, s *step, window time.Duration) {
 	seconds := min(float64(least)/rate, maxEvidence.Seconds())
 	takes := time.Duration(math.Ceil(seconds)) * time.Second
 	out.MinRequests = &metav1.Duration{Duration: takes}
+	p.sourceEvidence(out, s, window)
 	if takes <= window {
 		return
 	}
@@ -196,6 +202,28 @@ func (p planner) evidence(out *plannedStep, s *step, window time.Duration) {
 	out.Warnings = append(out.Warnings, fmt.Sprintf(
 		"%s of %s requests/s takes %s for the %d requests of guard.minRequests, and the guard's window is %s: the step does not end at this rate; let it have more percent, lower minRequests to %d, or widen the window",
 		share, now, durationText(takes), least, durationText(window), max(1, int64(rate*window.Seconds()*.8))))
+}
+
+// sourceEvidence says whether the source gets enough requests in a window to tell its quantile, which
+// latency.maxIncrease compares with at shares up to a half.
+func (p planner) sourceEvidence(out *plannedStep, s *step, window time.Duration) {
+	l := p.spec.Guard.Latency
+	if l == nil || l.MaxIncrease == "" || s.share == 0 || s.share > Whole/2 {
+		return
+	}
+	q, ok := number(l.Quantile)
+	if !ok || q <= 0 || q >= 1 {
+		q = defaultQuantile
+	}
+	needed, rate := leastForQuantile(q), p.in.Demand.Now*(1-s.share.Part())
+	if rate*window.Seconds() >= float64(needed) {
+		return
+	}
+	out.ends = false
+	takes := time.Duration(math.Ceil(min(float64(needed)/rate, maxEvidence.Seconds()))) * time.Second
+	out.Warnings = append(out.Warnings, fmt.Sprintf(
+		"the source takes %s for the %s requests that tell its p%s (guard.latency.maxIncrease), and the guard's window is %s: the step does not end at this rate; widen the window, or state a lower quantile",
+		durationText(takes), thousands(needed), trimFloat(100*q), durationText(window)))
 }
 
 // maxEvidence bounds what is said of very few requests.

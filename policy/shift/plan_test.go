@@ -30,6 +30,25 @@ func documented() *v1alpha1.TrafficShiftSpec {
 	}
 }
 
+// What the guard needs and the traffic does not give is said before the first step.
+func TestPlanOfStatisticalMinimums(t *testing.T) {
+	t.Parallel()
+	spec := documented()
+	spec.Steps = []v1alpha1.ShiftStep{{Percent: "20"}, {Percent: "60"}, {Percent: "100"}}
+	spec.Guard.MinRequests, spec.Guard.Latency = 10, &v1alpha1.ShiftLatency{Quantile: "0.999", MaxIncrease: "20"}
+	p, err := PlanOf(spec, PlanInput{Demand: Demand{Now: 10, Peak: 10, Measured: 24 * time.Hour}, Fleet: Fleet{ReadyPods: 4}, DailyUsers: 7})
+	require.NoError(t, err)
+	require.Nil(t, p.EarliestEnd)
+	require.Contains(t, p.allWarnings(), "step 1: the source takes 10m25s for the 5,000 requests that tell its p99.9 (guard.latency.maxIncrease), "+
+		"and the guard's window is 2m: the step does not end at this rate; widen the window, or state a lower quantile")
+	require.Contains(t, p.allWarnings(), "step 1: of 7 users a day nobody may be among its 20 % (in 21 % of cases), and then the guard sees nothing "+
+		"and the step does not end; let it have more percent, or a cohort of more values")
+	for _, w := range p.allWarnings() {
+		require.NotContains(t, w, "step 2: the source", "beyond a half there is no comparison")
+		require.NotContains(t, w, "step 2: of 7 users")
+	}
+}
+
 func TestPlan(t *testing.T) {
 	t.Parallel()
 	p, err := PlanOf(documented(), PlanInput{

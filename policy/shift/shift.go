@@ -63,6 +63,9 @@ type Observation struct {
 	// StandIn is there while one side stands in for the other, and until that is no longer a
 	// part of the window; then Covered ends where it did.
 	StandIn *StandIn
+	// CohortKey is the key by which users move together, "" where each request is on its own. How many
+	// values it has is known to nobody: of few, a share may have none at all.
+	CohortKey string
 	// LeftOut is how many requests of the window are left out of all comparison.
 	LeftOut uint64
 	// TCP is true if the Service has no HTTP port: then requests are

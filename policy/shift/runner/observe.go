@@ -239,6 +239,9 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 		o.Recent = window / 4
 		o.Pods.Recent, o.Instances.Recent = recent.Counts(discovery.Pods), recent.Counts(discovery.Instances)
 	}
+	if model.Shift != nil && model.Shift.Cohort != nil {
+		o.CohortKey = model.Shift.Cohort.String()
+	}
 	if model.Shift != nil && model.Shift.Shadow != nil {
 		if o.Shadow = w.Mirrored(model.Shift.Shadow.To); o.Shadow == nil {
 			o.Shadow = &outcome.Pairs{}
