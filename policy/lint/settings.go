@@ -49,7 +49,7 @@ func settingsRules() []Rule {
 		},
 		{
 			Name: "SwitchedOff", Severity: policy.Warning,
-			Doc:   "a percentage that switches off what it belongs to: a removal guard at 100, ejection at 0, a mirror of 0 %",
+			Doc:   "a percentage that switches off what it belongs to: a removal guard at 100, ejection at 0, a mirror of 0 %, a fault that is no failure",
 			value: switchedOff,
 		},
 	}
@@ -293,7 +293,12 @@ func switchedOff(c *check, v *value) {
 	if !ok {
 		return
 	}
+	part, _ := number(v.parent, "numerator")
 	switch {
+	case v.name == "grpcStatus" && n == 0:
+		c.tell(v.path, "0 is OK, so callers see no failure", "write the code that they shall see, for example 14 (UNAVAILABLE)")
+	case v.name == "denominator" && n > 10000*part:
+		c.tell(v.path, "next to nothing is mirrored", "write, for example, numerator: 1 and denominator: 100")
 	case v.name == "maxPercent" && n == 100:
 		c.tell(v.path, "the guard holds nothing back, so one odd answer of the EC2 API empties the group", "write, for example, 30")
 	case v.name == "maxEjectionPercent" && n == 0:

@@ -103,6 +103,9 @@ func oddName(c *check, v *value) {
 
 // takesStar reports whether a star means something in a field, or is looked at by another rule.
 func takesStar(v *value) bool {
+	if v.name == "allowHeaders" || v.name == "exposeHeaders" || v.name == "allowMethods" {
+		return v.v == "*"
+	}
 	if v.name == "replacePrefixMatch" || v.name == "replaceFullPath" {
 		return false
 	}
