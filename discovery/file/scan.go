@@ -140,8 +140,7 @@ func (l *listing) walk(dir, rel string, above []fs.FileInfo) error {
 		path, name := filepath.Join(dir, e.Name()), rel+e.Name()
 		info, err := os.Stat(path)
 		if err != nil {
-			// A link that leads nowhere is not a file that was removed.
-			if isConfig(name) {
+			if err := unknown(path, err); err != nil {
 				l.unreadable[name] = err
 			}
 			continue
@@ -162,6 +161,24 @@ func (l *listing) walk(dir, rel string, above []fs.FileInfo) error {
 		}
 	}
 	return nil
+}
+
+// unknown says why it is not known what an entry of a directory holds, nil if
+// the entry is gone by now. Whatever its name is: a link that leads nowhere, or
+// a network file system that does not answer, may stand for a whole directory.
+func unknown(path string, err error) error {
+	info, lerr := os.Lstat(path)
+	switch {
+	case errors.Is(lerr, fs.ErrNotExist):
+		return nil
+	case lerr == nil && info.Mode()&fs.ModeSymlink != 0 && errors.Is(err, fs.ErrNotExist):
+		target, rerr := os.Readlink(path)
+		if rerr != nil {
+			return err
+		}
+		return fmt.Errorf("it is a link to %s, which does not exist: mend the link, or remove it with what it held", target)
+	}
+	return err
 }
 
 func isConfig(name string) bool {

@@ -278,6 +278,35 @@ func TestASubdirectoryThatCannotBeRead(t *testing.T) {
 	w.await("a b", "")
 }
 
+func TestALinkThatLeadsNowhereKeepsWhatItHeld(t *testing.T) {
+	store := t.TempDir()
+	for name, text := range map[string]string{"teams/one/b.yaml": svc("b"), "teams/c.yaml": svc("c")} {
+		path := filepath.Join(store, filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	w := &world{t: t, dir: t.TempDir()}
+	w.write("a.yaml", svc("a"))
+	link := filepath.Join(w.dir, "teams")
+	require.NoError(t, os.Symlink(filepath.Join(store, "teams"), link))
+	keep := &memory{}
+	w = start(t, w.dir, keep)
+	w.await("a b c", "")
+	require.NoError(t, os.Rename(filepath.Join(store, "teams"), filepath.Join(store, "away")))
+	w.await("a b c", "teams:1: it cannot be read: it is a link to "+filepath.Join(store, "teams")+", which does not exist")
+	w.write("a.yaml", svc("a2"))
+	w.await("a2 b c", "teams:1: it cannot be read")
+	require.Eventually(t, func() bool { return keep.names() == "a.yaml teams/c.yaml teams/one/b.yaml" }, 5*time.Second, time.Millisecond)
+	// A restart meanwhile loses nothing either.
+	second := start(t, w.dir, keep)
+	second.await("a2 b c", "teams:1: it cannot be read")
+	require.Equal(t, "a.yaml teams/c.yaml teams/one/b.yaml", keep.names())
+	// What the link held goes with the link.
+	require.NoError(t, os.Remove(link))
+	w.await("a2", "")
+	second.await("a2", "")
+}
+
 func TestALinkToTheDirectoryIsFollowed(t *testing.T) {
 	parent := t.TempDir()
 	for _, release := range []string{"r1", "r2"} {
