@@ -550,7 +550,25 @@ func (e *Engine) guard(what string, f func()) (ok bool) {
 	return true
 }
 
+// withoutPinned leaves out the pinned units while the catalog is being filled:
+// what a half-filled catalog makes of them is not what was refused, and the pin
+// would end by that. They are compiled once it is filled; nothing is served before.
+func (e *Engine) withoutPinned(updates []snapshot.Update) []snapshot.Update {
+	if f := &e.freezing; f.complete == nil || f.known {
+		return updates
+	}
+	pinned := make(map[string]struct{})
+	for _, p := range e.store.Pins() {
+		pinned[p.Unit] = struct{}{}
+	}
+	return slices.DeleteFunc(updates, func(u snapshot.Update) bool {
+		_, is := pinned[u.Unit]
+		return is
+	})
+}
+
 func (e *Engine) apply(cause time.Time, updates []snapshot.Update) (concerned int) {
+	updates = e.withoutPinned(updates)
 	if len(updates) == 0 {
 		return 0
 	}
