@@ -36,8 +36,11 @@ type Problem struct {
 // Where returns "file:line".
 func (p Problem) Where() string { return p.File + ":" + strconv.Itoa(p.Line) }
 
-// Error returns "file:line: object: message".
+// Error returns "file:line: object: message", or the message of what is about no file.
 func (p Problem) Error() string {
+	if p.File == "" {
+		return p.Message
+	}
 	s := p.Where() + ": "
 	if p.Object != "" {
 		s += p.Object + ": "
@@ -88,6 +91,11 @@ func decode(name string, data []byte) (content, []Problem) {
 	d := decoder{file: name, out: content{at: make(map[string]int)}}
 	if len(data) > maxFile {
 		d.problem(1, "", "the file has more than %d bytes: split it", maxFile)
+		return d.out, d.problems
+	}
+	if aliases := aliasToken.FindAllIndex(data, maxExpanded+1); len(aliases) > maxExpanded {
+		// Before anything is parsed, which would take as long as the file is large.
+		d.problem(1, "", "the file has more than %d aliases: write out what they repeat, or split the file", maxExpanded)
 		return d.out, d.problems
 	}
 	if isJSON(name) {
@@ -144,6 +152,8 @@ type decoder struct {
 	file     string
 	out      content
 	problems []Problem
+	// aliases is how many values the aliases so far stand for.
+	aliases int
 	// secret is true if the document that is being read has a Secret.
 	secret bool
 }
@@ -156,7 +166,7 @@ func (d *decoder) document(doc document) {
 	if doc.blank() {
 		return
 	}
-	tree, data, err := doc.parse()
+	tree, data, err := doc.parse(&d.aliases)
 	if err != nil {
 		d.problem(err.line, "", "%s", err.text)
 		return

@@ -282,8 +282,11 @@ func TestHostileFiles(t *testing.T) {
 	for c := 'b'; c < 'l'; c++ {
 		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c, ", c-1), 10), ", "))
 	}
+	pair := "a: &a [" + strings.Repeat("x, ", 1000) + "x]\nb: [" + strings.Repeat("*a, ", 1000) + "*a]\n"
 	for name, text := range map[string]string{
 		"aliases of aliases": bomb,
+		"many aliases":       "a: &a {apiVersion: v1, kind: Service}\nb: [" + strings.Repeat("*a, ", 750_000) + "*a]\n",
+		"aliases everywhere": strings.Repeat("---\n"+pair, 400),
 		"deep":               strings.Repeat("[", 100_000),
 		"many documents":     strings.Repeat("---\na\n", 200_000),
 		"many keys":          strings.Repeat("a: 1\n", 20_000),
@@ -300,6 +303,10 @@ func TestHostileFiles(t *testing.T) {
 			}
 			require.Less(t, time.Since(begin), 10*time.Second)
 		})
+	}
+	_, problems := decode("a.yaml", []byte("x: &x {name: web}\n---\na: &a [1, 2]\nb: [*a, *a, {c: *a}]\n"))
+	for _, p := range problems {
+		require.NotContains(t, p.Message, "aliases", "a few are fine")
 	}
 }
 

@@ -95,6 +95,8 @@ type merged struct {
 	// from says at which file:line each object stands, by its "Kind namespace/name".
 	from     map[string]string
 	problems []Problem
+	// held are the files that are gone and whose objects stay for a while.
+	held map[string]struct{}
 }
 
 // merge puts the files' last good rows together, in the order of their names:

@@ -33,6 +33,9 @@ type scan struct {
 	unread map[string]bool
 	// dirs are the directories themselves, to be watched.
 	dirs []string
+	// self is the directory that was read, and linked whether a link leads to it.
+	self   fs.FileInfo
+	linked bool
 }
 
 // known reports whether a path could be read, so that its absence means that
@@ -62,7 +65,7 @@ func read(dir string) (*scan, error) {
 		if err != nil {
 			return nil, err
 		}
-		out := &scan{files: make(map[string][]byte), unreadable: before.unreadable, unread: before.unread, dirs: before.dirs}
+		out := &scan{files: make(map[string][]byte), unreadable: before.unreadable, unread: before.unread, dirs: before.dirs, self: before.self, linked: before.linked}
 		for name, info := range before.files {
 			data, err := readFile(filepath.Join(dir, filepath.FromSlash(name)), info)
 			if err != nil {
@@ -109,6 +112,8 @@ type listing struct {
 	unreadable map[string]error
 	unread     map[string]bool
 	dirs       []string
+	self       fs.FileInfo
+	linked     bool
 }
 
 // list finds the configuration files below a directory. Links are followed.
@@ -122,6 +127,10 @@ func list(dir string) (*listing, error) {
 	}
 	if !info.IsDir() {
 		return nil, errors.New("it is not a directory")
+	}
+	l.self = info
+	if link, err := os.Lstat(filepath.Clean(dir)); err == nil {
+		l.linked = link.Mode()&fs.ModeSymlink != 0
 	}
 	return l, l.walk(dir, "", []fs.FileInfo{info})
 }

@@ -40,7 +40,7 @@ func (d document) withoutSecrets() []byte {
 	if d.continues {
 		out = append(out, separator+" "...)
 	}
-	if _, data, err := d.parse(); err == nil {
+	if _, data, err := d.parse(new(int)); err == nil {
 		if rest, left := remaining(data); left {
 			out = append(out, rest...)
 		}

@@ -15,6 +15,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -60,12 +61,18 @@ type Source struct {
 	told map[string]struct{}
 	// kept is what keep has stored, nil if that failed.
 	kept map[string][]byte
+	// lasted is what was to be stored last.
+	lasted   map[string][]byte
+	removals removals
+
+	release chan struct{}
+	heldNow atomic.Int64 // objects that the guard against mass removal holds
 }
 
 // New returns a source of the directory. keep may be nil: then a file that is
 // broken when the process starts has nothing to fall back to.
 func New(dir string, log *slog.Logger, keep Keeper) *Source {
-	return &Source{dir: dir, log: log, keep: keep, files: files{}}
+	return &Source{dir: dir, log: log, keep: keep, files: files{}, release: make(chan struct{}, 1)}
 }
 
 // Run reads the directory, and again whenever it changes, until the context
@@ -90,9 +97,11 @@ func (s *Source) Run(ctx context.Context, cat *catalog.Catalog) error {
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
 	var since time.Time // the first event that was not read yet
+	release := false
 	for {
 		// What can happen: something in the directory changed, it has been
-		// quiet since, events were lost, it is time to look anyway, the end.
+		// quiet since, events were lost, it is time to look anyway, what is
+		// held back is released, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -109,9 +118,13 @@ func (s *Source) Run(ctx context.Context, cat *catalog.Catalog) error {
 			s.log.Debug("events of the configuration directory were lost; it is read", "error", err)
 		case <-quiet.C:
 		case <-ticker.C:
+		case <-s.release:
+			release = true
 		}
 		since = time.Time{}
-		if s.reload(cat, watcher) {
+		grown := s.reload(cat, watcher, release)
+		release = false
+		if grown {
 			// A directory that is only watched from now on may have changed
 			// after it was read.
 			quiet.Reset(settle)
@@ -132,6 +145,7 @@ func (s *Source) restore() {
 		return
 	}
 	s.kept = s.keep.GoodFiles()
+	s.lasted = s.kept
 	for _, name := range slices.Sorted(maps.Keys(s.kept)) {
 		good, problems := decode(name, s.kept[name])
 		if len(problems) > 0 {
@@ -140,27 +154,34 @@ func (s *Source) restore() {
 		}
 		s.files[name] = &fileState{good: good}
 	}
+	if len(s.files) > 0 {
+		s.removals.last = s.files.merge()
+	}
 }
 
-// reload reads the directory and writes what changed. It reports whether it
-// found directories that were not watched before.
-func (s *Source) reload(cat *catalog.Catalog, watcher *fsnotify.Watcher) (grown bool) {
+// reload reads the directory and writes what changed, and lets go what is held
+// back if asked to. It reports whether it found directories that were not watched before.
+func (s *Source) reload(cat *catalog.Catalog, watcher *fsnotify.Watcher, release bool) (grown bool) {
 	found, err := read(s.dir)
 	if watcher != nil {
 		grown = s.watch(watcher, found)
 	}
 	if err != nil {
+		s.removals.refilled = s.removals.refilled || isGone(err)
 		s.fail(cat, fmt.Errorf("configuration directory %s: %w", s.dir, err))
 		return grown
 	}
 	changed := s.files.update(found)
 	all := s.files.merge()
+	s.removals.read(found)
+	s.removals.judge(all, func(file string) bool { return s.files[file] != nil }, release, time.Now())
+	s.heldNow.Store(int64(len(s.removals.held)))
 	s.write(cat, all, discovery.SourceStatus{Name: Scope, Synced: true, LastSync: time.Now(), Error: all.summary()})
 	s.tell(all.problems)
 	if changed {
 		s.log.Info("read the configuration directory", "dir", s.dir, "files", len(found.files), "problems", len(all.problems))
 	}
-	s.store()
+	s.store(all.held)
 	return grown
 }
 
@@ -237,13 +258,19 @@ func (s *Source) tell(problems []Problem) {
 	s.told = now
 }
 
-// store keeps the last good contents for the next start. What fails is tried
-// again at the next reading.
-func (s *Source) store() {
+// store keeps the last good contents for the next start, those of files that
+// are gone and whose objects stay as well. What fails is tried again at the next reading.
+func (s *Source) store(held map[string]struct{}) {
 	if s.keep == nil {
 		return
 	}
 	good := s.files.lasting()
+	for name := range held {
+		if text, ok := s.lasted[name]; ok && good[name] == nil {
+			good[name] = text
+		}
+	}
+	s.lasted = good
 	if s.kept != nil && maps.EqualFunc(good, s.kept, bytes.Equal) {
 		return
 	}

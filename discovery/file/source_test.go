@@ -33,14 +33,16 @@ type world struct {
 	t   *testing.T
 	dir string
 	cat *catalog.Catalog
+
+	source *Source
 }
 
 func start(t *testing.T, dir string, keep Keeper) *world {
 	t.Helper()
-	w := &world{t, dir, catalog.New()}
+	w := &world{t, dir, catalog.New(), New(dir, slog.New(slog.DiscardHandler), keep)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- New(dir, slog.New(slog.DiscardHandler), keep).Run(ctx, w.cat) }()
+	go func() { done <- w.source.Run(ctx, w.cat) }()
 	t.Cleanup(func() {
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
@@ -305,6 +307,79 @@ func TestALinkThatLeadsNowhereKeepsWhatItHeld(t *testing.T) {
 	require.NoError(t, os.Remove(link))
 	w.await("a2", "")
 	second.await("a2", "")
+}
+
+// A directory that is removed and slowly filled again loses nothing, and what
+// is removed by hand goes at once.
+func TestMassRemovalIsHeldBack(t *testing.T) {
+	w := &world{t: t, dir: filepath.Join(t.TempDir(), "config")}
+	fill := func(names ...string) {
+		require.NoError(t, os.MkdirAll(w.dir, 0o700))
+		for _, n := range names {
+			w.write(n+".yaml", svc(filepath.Base(n)))
+		}
+	}
+	fill("a", "b", "c", "d", "e", "f", "z")
+	keep := &memory{}
+	w = start(t, w.dir, keep)
+	w.await("a b c d e f z", "")
+	require.NoError(t, os.Remove(filepath.Join(w.dir, "z.yaml")))
+	w.await("a b c d e f", "") // an ordinary delete
+
+	require.NoError(t, os.RemoveAll(w.dir))
+	w.await("a b c d e f", "no such file")
+	fill("a")
+	w.await("a b c d e f", "5 of 6 objects are gone at once, with 5 files, and stay until")
+	fill("b", "c")
+	w.await("a b c d e f", "3 of 6 objects are gone at once")
+	require.NoError(t, os.WriteFile(filepath.Join(w.dir, "a.yaml"), []byte(svc("a2")), 0o600))
+	w.await("a a2 b c d e f", "4 of 7 objects") // an edit meanwhile takes nothing either
+	require.Eventually(t, func() bool { return strings.Contains(keep.names(), "d.yaml e.yaml f.yaml") }, 5*time.Second, time.Millisecond,
+		"a restart meanwhile would lose nothing")
+	fill("a", "d", "e", "f")
+	w.await("a a2 b c d e f", "1 of 7")
+	require.Equal(t, 1, w.source.Release())
+	w.await("a b c d e f", "")
+
+	// Not only where the directory was seen to be missing.
+	fill("sub/g", "sub/h", "sub/i", "sub/k", "sub/l")
+	w.await("a b c d e f g h i k l", "")
+	away := filepath.Join(filepath.Dir(w.dir), "away")
+	require.NoError(t, os.Rename(filepath.Join(w.dir, "sub"), away))
+	w.await("a b c d e f g h i k l", "5 of 11 objects are gone at once, with 5 files")
+	require.NoError(t, os.Rename(away, filepath.Join(w.dir, "sub")))
+	w.await("a b c d e f g h i k l", "")
+}
+
+func TestMassRemovalEnds(t *testing.T) {
+	load := func(names ...string) files {
+		found := &scan{files: make(map[string][]byte)}
+		for _, n := range names {
+			found.files[n+".yaml"] = []byte(svc("s-" + n))
+		}
+		fs := make(files)
+		fs.update(found)
+		return fs
+	}
+	var g removals
+	now := time.Unix(1000, 0)
+	judge := func(fs files) int {
+		all := fs.merge()
+		g.judge(all, func(file string) bool { return fs[file] != nil }, false, now)
+		return len(all.Services)
+	}
+	all := strings.Split("abcdefghijklmno", "")
+	require.Equal(t, 15, judge(load(all...)))
+	require.Equal(t, 14, judge(load(all[:14]...)), "one file may go")
+	now = now.Add(10 * time.Second)
+	require.Equal(t, 11, judge(load(all[:11]...)), "and more")
+	require.Equal(t, 11, judge(load(all[:9]...)), "a third of what there was within a minute is the limit")
+	now = now.Add(removalHold - time.Second)
+	require.Equal(t, 11, judge(load(all[:9]...)))
+	now = now.Add(time.Second)
+	require.Equal(t, 9, judge(load(all[:9]...)), "five minutes later it is meant")
+	now = now.Add(removalWindow)
+	require.Equal(t, 8, judge(load(all[:8]...)))
 }
 
 func TestALinkToTheDirectoryIsFollowed(t *testing.T) {

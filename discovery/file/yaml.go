@@ -3,6 +3,7 @@ package file
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"strconv"
@@ -87,8 +88,8 @@ func (d document) located(err error) *yamlError {
 }
 
 // parse reads a document twice: for its values, as kubectl reads them, and for
-// the lines that they are on.
-func (d document) parse() (tree, []byte, *yamlError) {
+// the lines that they are on. aliases counts what the aliases of a file stand for.
+func (d document) parse(aliases *int) (tree, []byte, *yamlError) {
 	var node goyaml.Node
 	dec := goyaml.NewDecoder(bytes.NewReader(d.text))
 	if err := dec.Decode(&node); err != nil {
@@ -97,11 +98,48 @@ func (d document) parse() (tree, []byte, *yamlError) {
 	if err := dec.Decode(new(goyaml.Node)); !errors.Is(err, io.EOF) {
 		return tree{}, nil, &yamlError{d.line + 1, `something follows the end of the document: separate documents with "---"`}
 	}
+	if *aliases += expanded(&node); *aliases > maxExpanded {
+		return tree{}, nil, &yamlError{d.line + 1, fmt.Sprintf("the aliases of the file stand for more than %d values up to here: write out what they repeat, or split the file", maxExpanded)}
+	}
 	data, err := yaml.YAMLToJSONStrict(d.text)
 	if err != nil {
 		return tree{}, nil, d.located(err)
 	}
 	return tree{node: node.Content[0], key: node.Content[0].Line, before: d.line}, data, nil
+}
+
+// aliasToken is what looks like an alias.
+var aliasToken = regexp.MustCompile(`(^|[\s,\[{:-])\*[A-Za-z0-9_-]`)
+
+// maxExpanded is how many values the aliases of a file may stand for. A few
+// kilobytes of aliases of aliases could stand for more than fits into memory.
+const maxExpanded = 20_000
+
+// expanded returns how many values the aliases below a node stand for, or some
+// number above maxExpanded.
+func expanded(node *goyaml.Node) int {
+	sizes := make(map[*goyaml.Node]int) // of what anchors name
+	sum := 0
+	var size func(n *goyaml.Node) int
+	size = func(n *goyaml.Node) int {
+		if n.Kind == goyaml.AliasNode {
+			whole, known := sizes[n.Alias]
+			if !known {
+				sizes[n.Alias] = maxExpanded + 1 // an alias within what it names has no end
+				whole = size(n.Alias)
+				sizes[n.Alias] = whole
+			}
+			sum = min(sum+whole, maxExpanded+1)
+			return whole
+		}
+		total := 1
+		for _, c := range n.Content {
+			total = min(total+size(c), maxExpanded+1)
+		}
+		return total
+	}
+	size(node)
+	return sum
 }
 
 // tree is a value in a document and the line that it begins on.
