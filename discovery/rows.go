@@ -9,6 +9,7 @@
 package discovery
 
 import (
+	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -192,6 +193,8 @@ type InstanceSet struct {
 	Key
 	Service   Key
 	Endpoints []Endpoint
+	// Account is the number of the AWS account that they are of, "" where no answer said so.
+	Account string
 }
 
 // HealthSet is what active checks say about the instances of one InstanceGroup.
@@ -220,6 +223,9 @@ type GroupStatus struct {
 	LastSync time.Time
 	// Error is why the newest attempt failed, "" if it did not.
 	Error string
+	// Empty is why a whole answer has no endpoint for the group, and what to
+	// do about it, "" if it has any.
+	Empty string
 	// GuardHeld counts endpoints that the never-empty guard keeps although
 	// the newest answer does not mention them; GuardReason says why they are kept.
 	GuardHeld   int
@@ -330,6 +336,12 @@ type SourceStatus struct {
 // Ready reports whether the source's rows may be served: not yet known must
 // never become empty.
 func (s *SourceStatus) Ready() bool { return s.Synced || s.LastKnownGood }
+
+// OfInstances reports whether the source tells of instances, and of no object:
+// ec2, or one account and region of it.
+func (s *SourceStatus) OfInstances() bool {
+	return s.Name == "ec2" || strings.HasPrefix(s.Name, "ec2/")
+}
 
 // ObjectRef names the object that something comes from.
 type ObjectRef struct {

@@ -100,6 +100,12 @@ func servingCondition(r catalog.Reader, g *discovery.InstanceGroup, findings []F
 			}
 		}
 	}
+	if st, ok := catalog.GroupStatuses.Get(r, g.Key.String()); ok && st.Empty != "" {
+		c.Status, c.Message = metav1.ConditionFalse, "it has no instance: "+st.Empty+"; "+c.Message
+		if c.Reason == ReasonServing || c.Reason == ReasonShifted {
+			c.Reason = ReasonNoEndpoints
+		}
+	}
 	return c
 }
 

@@ -150,6 +150,9 @@ func (a *account) readAndApply(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := a.source.checkAccount(a.key, ans); err != nil {
+		return err
+	}
 	confirmed := make(map[string]string)
 	if doubtful := a.source.doubtful(a.key, ans, time.Now()); len(doubtful) > 0 {
 		// An error here leaves the guard without this second source, no more.

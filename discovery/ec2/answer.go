@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,6 +21,29 @@ type answer struct {
 	instances map[string]*instance         // by id
 	groups    map[string]*autoScalingGroup // by name
 	memberOf  map[string]string            // instance id to the auto scaling group that lists it
+	owners    map[string]struct{}          // accounts that the answer says its parts belong to
+}
+
+// account returns the number of the account that the answer says it is of, ""
+// if it does not say, or names several.
+func (a *answer) account() string {
+	if len(a.owners) != 1 {
+		return ""
+	}
+	for id := range a.owners {
+		return id
+	}
+	return ""
+}
+
+func (a *answer) ownedBy(account string) {
+	if account == "" {
+		return
+	}
+	if a.owners == nil {
+		a.owners = make(map[string]struct{})
+	}
+	a.owners[account] = struct{}{}
 }
 
 // instance is what DescribeInstances says of one instance.
@@ -102,6 +126,7 @@ func (a *answer) readInstances(ctx context.Context, client *awsec2.Client, in *a
 			return fmt.Errorf("page %d of the instances: the answer is cut off", page)
 		}
 		for _, r := range out.Reservations {
+			a.ownedBy(aws.ToString(r.OwnerId))
 			for n := range r.Instances {
 				if err := a.addInstance(&r.Instances[n]); err != nil {
 					return fmt.Errorf("page %d of the instances: %w", page, err)
@@ -196,6 +221,10 @@ func (a *answer) readGroups(ctx context.Context, client *autoscaling.Client, pag
 
 func (a *answer) addGroup(in *autoscalingtypes.AutoScalingGroup) {
 	name := aws.ToString(in.AutoScalingGroupName)
+	// arn:aws:autoscaling:REGION:ACCOUNT:autoScalingGroup:…
+	if parts := strings.SplitN(aws.ToString(in.AutoScalingGroupARN), ":", 6); len(parts) == 6 {
+		a.ownedBy(parts[4])
+	}
 	g := &autoScalingGroup{
 		minimum: aws.ToInt32(in.MinSize), desired: aws.ToInt32(in.DesiredCapacity), maximum: aws.ToInt32(in.MaxSize),
 		zones: len(in.AvailabilityZones), members: make(map[string]member, len(in.Instances)),

@@ -29,7 +29,7 @@ type outcome struct {
 
 // decide applies an answer to a group. confirmed are instances that EC2, asked
 // for just them, said are gone.
-func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answer, confirmed map[string]string, now time.Time) *outcome {
+func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answer, confirmed map[string]string, vouched bool, now time.Time) *outcome {
 	spec, known := &g.Object.Spec, s.groups[g.Key]
 	var before []discovery.Endpoint
 	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok {
@@ -41,7 +41,7 @@ func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answe
 
 	agreed := make(map[string]string)
 	if !out.moved { // another account or region knows nothing of these instances
-		agreed = confirmations(spec, v, before, ans, known.memberOf, checks)
+		agreed = confirmations(spec, v, before, ans, known.memberOf, checks, vouched)
 		for id := range v.missing {
 			if said, ok := confirmed[id]; ok {
 				agreed[id] = said
@@ -77,7 +77,59 @@ func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answe
 		GuardHeld: len(out.held), GuardReason: s.guardReason(g, known, out, v, len(before)),
 		ScalingGroups: v.scaling, ScalingError: v.scalingError(),
 	}
+	if len(out.endpoints) == 0 {
+		out.status.Empty = v.emptyBecause(spec, keyOf(g), ans)
+	}
 	return out
+}
+
+// vouched reports whether an answer is of the account that the endpoints are
+// of: it says so, it mentions one of them, or there are none yet. The word of
+// another account's auto scaling group of the same name must not count.
+func (s *Source) vouched(r catalog.Reader, key accountKey, ans *answer) bool {
+	account, trusted := ans.account(), 0
+	for _, g := range s.groupsOf(r, key) {
+		set, ok := catalog.Instances.Get(r, g.Key.String())
+		known := s.groups[g.Key]
+		if !ok || known.account != key {
+			continue
+		}
+		if account != "" && set.Account == account {
+			return true
+		}
+		trusted += len(known.trusted)
+		for id := range known.trusted {
+			if _, mentioned := ans.instances[id]; mentioned {
+				return true
+			}
+		}
+	}
+	return trusted == 0
+}
+
+// checkAccount returns an error if an answer is of another account than it
+// should be, or than the endpoints are that earlier answers told of.
+func (s *Source) checkAccount(key accountKey, ans *answer) error {
+	account := ans.account()
+	if account == "" {
+		return nil
+	}
+	if want := key.number(); want != "" && want != account {
+		return fmt.Errorf("the answer is of account %s, and role %s is of account %s: endpoints stay; correct what answers for it (AWS_ENDPOINT_URL, a proxy)",
+			account, key.roleARN, want)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.catalog.Read()
+	for _, g := range s.groupsOf(r, key) {
+		set, ok := catalog.Instances.Get(r, g.Key.String())
+		if !ok || s.groups[g.Key].account != key || set.Account == "" || set.Account == account {
+			continue
+		}
+		return fmt.Errorf("the answer is of account %s, and the endpoints of InstanceGroup %s are of account %s: they stay; correct Causeway's credentials, or if the change is meant: causeway guard release %s",
+			account, g.Key, set.Account, g.Key)
+	}
+	return nil
 }
 
 func byID(a, b discovery.Endpoint) int { return strings.Compare(a.ID, b.ID) }
@@ -154,8 +206,9 @@ func (s *Source) doubtful(key accountKey, ans *answer, now time.Time) []string {
 	defer s.mu.Unlock()
 	r := s.catalog.Read()
 	var ids []string
+	vouched := s.vouched(r, key, ans)
 	for _, g := range s.groupsOf(r, key) {
-		out := s.decide(r, g, ans, nil, now)
+		out := s.decide(r, g, ans, nil, vouched, now)
 		if out.moved {
 			continue
 		}
@@ -186,11 +239,14 @@ func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	decided := make(map[*discovery.InstanceGroup]*outcome)
+	vouched := s.vouched(s.catalog.Read(), key, ans)
 	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
 		for _, g := range s.groupsOf(tx.Reader, key) {
-			out := s.decide(tx.Reader, g, ans, confirmed, now)
+			out := s.decide(tx.Reader, g, ans, confirmed, vouched, now)
 			decided[g] = out
-			catalog.Instances.Put(tx, &discovery.InstanceSet{Scope: Scope, Key: g.Key, Service: serviceOf(g), Endpoints: out.endpoints})
+			catalog.Instances.Put(tx, &discovery.InstanceSet{
+				Scope: Scope, Key: g.Key, Service: serviceOf(g), Endpoints: out.endpoints, Account: s.accountOf(tx.Reader, g, ans),
+			})
 			catalog.GroupStatuses.Put(tx, &out.status)
 		}
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: key.source(), Synced: true, LastSync: now})
@@ -201,10 +257,25 @@ func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string,
 	}
 	for g, out := range decided {
 		s.remember(g, out, ans)
+		if vouched {
+			s.groups[g.Key].trust(out.endpoints)
+		}
 	}
 	s.signals.prune(ans, now)
 	s.metrics.lastSync.WithLabelValues(key.account(), key.region).Set(float64(now.UnixMilli()) / 1000)
 	return nil
+}
+
+// accountOf returns the account that a group's endpoints are of after an
+// answer. One that does not say of which it is changes nothing.
+func (s *Source) accountOf(r catalog.Reader, g *discovery.InstanceGroup, ans *answer) string {
+	if account := ans.account(); account != "" {
+		return account
+	}
+	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok && s.groups[g.Key].account == keyOf(g) {
+		return set.Account
+	}
+	return ""
 }
 
 // remember keeps what the next answer is judged by.

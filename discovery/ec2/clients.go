@@ -101,12 +101,13 @@ const (
 )
 
 // confirm asks EC2 for just these instances and returns those that it says are
-// gone, each with what it said. Not being mentioned in this answer either is
-// no confirmation: whatever is wrong with the first answer may be with this one.
+// gone, each with the state that it stated. Not being mentioned in this answer
+// either is no confirmation, and neither is that no such instance exists, which
+// is what another account's API says of them all: whatever is wrong with the
+// first answer may be with this one.
 func (c *clients) confirm(ctx context.Context, ids []string) (map[string]string, error) {
 	out := make(map[string]string)
 	for range confirmRounds {
-		ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return out[id] != "" })
 		if len(ids) == 0 {
 			return out, nil
 		}
@@ -124,15 +125,10 @@ func (c *clients) confirm(ctx context.Context, ids []string) (map[string]string,
 			}
 		case errors.As(err, &api) && api.ErrorCode() == "InvalidInstanceID.NotFound":
 			// One unknown id fails the call; the message names the unknown ones.
-			progress := false
-			for _, id := range instanceID.FindAllString(api.ErrorMessage(), -1) {
-				if slices.Contains(ask, id) {
-					out[id] = "EC2 says that it does not exist"
-					progress = true
-				}
-			}
-			if progress {
-				ids = append(ask, ids...)
+			unknown := instanceID.FindAllString(api.ErrorMessage(), -1)
+			known := slices.DeleteFunc(slices.Clone(ask), func(id string) bool { return slices.Contains(unknown, id) })
+			if len(known) < len(ask) {
+				ids = append(known, ids...)
 			}
 		default:
 			return out, err

@@ -26,6 +26,8 @@ type view struct {
 	// selector names and the answer lacks.
 	scaling []discovery.ScalingGroup
 	absent  []string
+	// unused are the instances that match and are no endpoint, by the reason.
+	unused map[string]int
 }
 
 // The ways in which an answer does not account for an endpoint.
@@ -37,7 +39,7 @@ const (
 
 // evaluate applies an answer to a group whose endpoints are before.
 func evaluate(spec *v1alpha1.InstanceGroupSpec, before []discovery.Endpoint, a *answer, s *signals, now time.Time) *view {
-	v := &view{missing: make(map[string]string)}
+	v := &view{missing: make(map[string]string), unused: make(map[string]int)}
 	was := make(map[string]*discovery.Endpoint, len(before))
 	for i := range before {
 		was[before[i].ID] = &before[i]
@@ -67,6 +69,7 @@ func evaluate(spec *v1alpha1.InstanceGroupSpec, before []discovery.Endpoint, a *
 		}
 		st := standingOf(i.state, group, a.member(i), was[id])
 		if !st.endpoint {
+			v.unused[unusedBecause(i, a.member(i))]++
 			continue
 		}
 		if reason, ok := s.drain(id, i.launched, now); ok {
@@ -82,6 +85,7 @@ func evaluate(spec *v1alpha1.InstanceGroupSpec, before []discovery.Endpoint, a *
 			if was[id] != nil {
 				v.missing[id] = noAddress
 			}
+			v.unused[addressless(spec.Address, i)]++
 			continue
 		}
 		v.endpoints = append(v.endpoints, discovery.Endpoint{
@@ -208,8 +212,11 @@ func desired(a *answer, names map[string]struct{}, instances int) int32 {
 
 // confirmations returns which missing endpoints a second source agrees on, and
 // which one it is. last is the auto scaling group that listed an instance in an
-// earlier answer; checks is what active checks say.
-func confirmations(spec *v1alpha1.InstanceGroupSpec, v *view, before []discovery.Endpoint, a *answer, last map[string]string, checks *discovery.HealthSet) map[string]string {
+// earlier answer; checks is what active checks say. Unless the answer is vouched
+// for to be of the right account, its auto scaling groups are no second source.
+func confirmations(spec *v1alpha1.InstanceGroupSpec, v *view, before []discovery.Endpoint, a *answer, last map[string]string,
+	checks *discovery.HealthSet, vouched bool,
+) map[string]string {
 	out := make(map[string]string)
 	for i := range before {
 		e := &before[i]
@@ -221,7 +228,7 @@ func confirmations(spec *v1alpha1.InstanceGroupSpec, v *view, before []discovery
 			out[e.ID] = "it was draining: " + e.Reason
 		case failing(checks, e.ID):
 			out[e.ID] = "its health checks fail"
-		default:
+		case vouched:
 			if name := leftGroup(spec, a, e.ID, last[e.ID]); name != "" {
 				out[e.ID] = fmt.Sprintf("auto scaling group %s does not list it", name)
 			}

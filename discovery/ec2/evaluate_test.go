@@ -82,17 +82,18 @@ func TestConfirmations(t *testing.T) {
 	v := evaluate(spec, before, a, newSignals(), time.Now())
 	require.Len(t, v.missing, 4)
 	checks := &discovery.HealthSet{Verdicts: map[string]discovery.Verdict{"i-8": {Reason: "CheckRefused"}, "i-1": {Healthy: true}}}
-	got := confirmations(spec, v, before, a, nil, checks)
+	got := confirmations(spec, v, before, a, nil, checks, true)
 	require.NotContains(t, got, "i-1")
 	require.Contains(t, got["i-7"], "does not list it")
 	require.Contains(t, got["i-8"], "health checks")
 	require.Contains(t, got["i-9"], "draining")
+	require.NotContains(t, confirmations(spec, v, before, a, nil, checks, false), "i-7", "it may be another account's group of the same name")
 
 	delete(a.groups, "php-web") // Auto Scaling's answer is empty too
 	clear(a.memberOf)
-	require.NotContains(t, confirmations(spec, v, before, a, nil, nil), "i-7")
+	require.NotContains(t, confirmations(spec, v, before, a, nil, nil, true), "i-7")
 	tags := &v1alpha1.InstanceGroupSpec{Selector: v1alpha1.InstanceSelector{Tags: map[string]string{"Role": "php-web"}}}
-	require.NotContains(t, confirmations(tags, v, before, a, nil, nil), "i-7", "there is no second source")
+	require.NotContains(t, confirmations(tags, v, before, a, nil, nil, true), "i-7", "there is no second source")
 }
 
 // A group whose instances have weights counts its sizes in capacity units, and its instances are

@@ -20,7 +20,19 @@ const (
 	detailTerminateAction  = "EC2 Instance-terminate Lifecycle Action"
 	detailLaunchSuccess    = "EC2 Instance Launch Successful"
 	detailTerminateSuccess = "EC2 Instance Terminate Successful"
+	// The same notice of capacity reservations has two names in the documentation:
+	// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/monitor-interruptible-cr.html
+	detailReservation   = "EC2 Capacity Reservation Instance Interruption Warning"
+	detailInterruptible = "EC2 Interruptible Capacity Reservation Instance Interruption Warning"
 )
+
+// detailSources are the detail types that are understood, and who sends them.
+var detailSources = map[string]string{
+	detailStateChange: "aws.ec2", detailSpot: "aws.ec2", detailRebalance: "aws.ec2",
+	detailReservation: "aws.ec2", detailInterruptible: "aws.ec2",
+	detailLaunchAction: "aws.autoscaling", detailTerminateAction: "aws.autoscaling",
+	detailLaunchSuccess: "aws.autoscaling", detailTerminateSuccess: "aws.autoscaling",
+}
 
 // event is a message of EventBridge, as far as it matters here.
 type event struct {
@@ -39,9 +51,14 @@ type event struct {
 // of another kind, or no event of EventBridge at all.
 var errForeign = errors.New("no event about an instance")
 
-// decodeEvent reads a message. It is errForeign if it is somebody else's, and
-// another error if it should be one of ours and is broken.
+// decodeEvent reads a message: an event of EventBridge or a notice of Auto
+// Scaling, in an envelope of SNS or without. It is errForeign if it is somebody
+// else's, and another error if it should be one of ours and is broken.
 func decodeEvent(body []byte) (*event, error) {
+	body = unwrap(body)
+	if e, err := decodeNotice(body); e != nil || err != nil {
+		return e, err
+	}
 	var envelope struct {
 		DetailType string          `json:"detail-type"`
 		Source     string          `json:"source"`
@@ -53,11 +70,7 @@ func decodeEvent(body []byte) (*event, error) {
 	if err := json.Unmarshal(body, &envelope); err != nil {
 		return nil, fmt.Errorf("%w: %w", errForeign, err)
 	}
-	want, ok := map[string]string{
-		detailStateChange: "aws.ec2", detailSpot: "aws.ec2", detailRebalance: "aws.ec2",
-		detailLaunchAction: "aws.autoscaling", detailTerminateAction: "aws.autoscaling",
-		detailLaunchSuccess: "aws.autoscaling", detailTerminateSuccess: "aws.autoscaling",
-	}[envelope.DetailType]
+	want, ok := detailSources[envelope.DetailType]
 	if !ok || envelope.Source != want {
 		return nil, fmt.Errorf("%w: detail-type %.64q from source %.64q", errForeign, envelope.DetailType, envelope.Source)
 	}
@@ -94,6 +107,8 @@ func (e *event) signal() (k signalKind, reason string, ok bool) {
 	switch e.detailType {
 	case detailSpot:
 		return spotInterruption, fmt.Sprintf("%s: EC2 announced at %s that it will %s it", reasonSpot, at, orElse(e.action, "terminate")), true
+	case detailReservation, detailInterruptible:
+		return spotInterruption, fmt.Sprintf("%s: EC2 announced at %s that it will %s it", reasonReservation, at, orElse(e.action, "terminate")), true
 	case detailRebalance:
 		return rebalance, reasonRebalance + ": at " + at, true
 	case detailStateChange:

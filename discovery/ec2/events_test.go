@@ -1,6 +1,7 @@
 package ec2
 
 import (
+	"encoding/json"
 	"log/slog"
 	"strings"
 	"testing"
@@ -17,6 +18,8 @@ import (
 var documentedEvents = map[string]string{
 	detailStateChange:      `{"version":"0","id":"7bf73129-1428-4cd3-a780-95db273d1602","detail-type":"EC2 Instance State-change Notification","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-east-1","resources":["arn:aws:ec2:us-east-1:123456789012:instance/i-0123456789abcdef0"],"detail":{"instance-id":"i-0123456789abcdef0","state":"shutting-down"}}`,
 	detailSpot:             `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Spot Instance Interruption Warning","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-east-2","resources":["arn:aws:ec2:us-east-2a:instance/i-0123456789abcdef0"],"detail":{"instance-id":"i-0123456789abcdef0","instance-action":"terminate"}}`,
+	detailReservation:      `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Capacity Reservation Instance Interruption Warning","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","resources":["arn:aws:ec2:us-east-2:123456789012:instance/i-0123456789abcdef0"],"region":"us-east-2","detail":{"instance-id":"i-0123456789abcdef0","instance-action":"terminate","instance-termination-time":"2026-11-23T12:02:00Z","azId":"use2-az1"}}`,
+	detailInterruptible:    `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Interruptible Capacity Reservation Instance Interruption Warning","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","resources":["arn:aws:ec2:us-east-2:123456789012:instance/i-0123456789abcdef0"],"region":"us-east-2","detail":{"instance-id":"i-0123456789abcdef0","instance-action":"terminate","instance-termination-time":"2026-11-23T12:02:00Z","azId":"use2-az1"}}`,
 	detailRebalance:        `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance Rebalance Recommendation","source":"aws.ec2","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-east-2","resources":["arn:aws:ec2:us-east-2:123456789012:instance/i-0123456789abcdef0"],"detail":{"instance-id":"i-0123456789abcdef0"}}`,
 	detailLaunchAction:     `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance-launch Lifecycle Action","source":"aws.autoscaling","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-west-2","resources":["arn"],"detail":{"LifecycleActionToken":"87654321-4321-4321-4321-210987654321","AutoScalingGroupName":"my-asg","LifecycleHookName":"my-lifecycle-hook","EC2InstanceId":"i-0123456789abcdef0","LifecycleTransition":"autoscaling:EC2_INSTANCE_LAUNCHING","NotificationMetadata":"additional-info","Origin":"EC2","Destination":"AutoScalingGroup"}}`,
 	detailTerminateAction:  `{"version":"0","id":"12345678-1234-1234-1234-123456789012","detail-type":"EC2 Instance-terminate Lifecycle Action","source":"aws.autoscaling","account":"123456789012","time":"2026-11-23T12:00:00Z","region":"us-west-2","resources":["arn"],"detail":{"LifecycleActionToken":"87654321-4321-4321-4321-210987654321","AutoScalingGroupName":"my-asg","LifecycleHookName":"my-lifecycle-hook","EC2InstanceId":"i-0123456789abcdef0","LifecycleTransition":"autoscaling:EC2_INSTANCE_TERMINATING","NotificationMetadata":"additional-info","Origin":"AutoScalingGroup","Destination":"EC2"}}`,
@@ -33,8 +36,68 @@ func TestDecodeDocumentedEvents(t *testing.T) {
 		require.Equal(t, "123456789012", e.account)
 		require.Equal(t, time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), e.at)
 		_, _, leaves := e.signal()
-		require.Equal(t, map[string]bool{detailStateChange: true, detailSpot: true, detailRebalance: true, detailTerminateAction: true}[detailType], leaves, detailType)
+		require.Equal(t, map[string]bool{detailStateChange: true, detailSpot: true, detailReservation: true, detailInterruptible: true, detailRebalance: true, detailTerminateAction: true}[detailType], leaves, detailType)
 	}
+}
+
+// Auto Scaling's own notices, and what SNS wraps, mean the same as the events.
+func TestDecodeNotices(t *testing.T) {
+	wrapped := func(message string) string {
+		text, err := json.Marshal(map[string]string{"Type": "Notification", "TopicArn": "arn:aws:sns:us-east-2:123456789012:t", "Message": message})
+		require.NoError(t, err)
+		return string(text)
+	}
+	hook := func(transition string) string {
+		return `{"LifecycleHookName":"drain","AccountId":"123456789012","RequestId":"r","LifecycleTransition":"` + transition +
+			`","AutoScalingGroupName":"php","Service":"AWS Auto Scaling","Time":"2026-11-23T12:00:00.000Z","EC2InstanceId":"i-2","LifecycleActionToken":"t"}`
+	}
+	notice := func(kind string) string {
+		return `{"AccountId":"123456789012","AutoScalingGroupARN":"arn:aws:autoscaling:ap-northeast-1:123456789012:autoScalingGroup:x:autoScalingGroupName/php","AutoScalingGroupName":"php","Service":"AWS Auto Scaling","Event":"` +
+			kind + `","Time":"2026-11-23T12:00:00Z","EC2InstanceId":"i-2"}`
+	}
+	for body, want := range map[string]struct {
+		detail, region string
+		leaves         bool
+	}{
+		wrapped(documentedEvents[detailSpot]):          {detailSpot, "us-east-2", true},
+		wrapped(wrapped(documentedEvents[detailSpot])): {detailSpot, "us-east-2", true},
+		hook(noticeTerminating):                        {detailTerminateAction, "", true},
+		wrapped(hook(noticeTerminating)):               {detailTerminateAction, "", true},
+		hook(noticeLaunching):                          {detailLaunchAction, "", false},
+		wrapped(notice(noticeTerminated)):              {detailTerminateSuccess, "ap-northeast-1", false},
+		notice(noticeLaunched):                         {detailLaunchSuccess, "ap-northeast-1", false},
+	} {
+		e, err := decodeEvent([]byte(body))
+		require.NoError(t, err, body)
+		require.Equal(t, want.detail, e.detailType, body)
+		require.Equal(t, want.region, e.region, body)
+		require.Equal(t, "123456789012", e.account)
+		_, _, leaves := e.signal()
+		require.Equal(t, want.leaves, leaves, body)
+	}
+	for _, body := range []string{notice(noticeTest), notice(noticeTerminated + noticeErrors)} {
+		_, err := decodeEvent([]byte(body))
+		require.ErrorIs(t, err, errHarmless, body)
+	}
+	_, err := decodeEvent([]byte(notice("autoscaling:NEWER")))
+	require.ErrorIs(t, err, errForeign)
+	_, err = decodeEvent([]byte(strings.Replace(hook(noticeTerminating), "i-2", "", 1)))
+	require.ErrorContains(t, err, "names no instance")
+}
+
+// What nothing can be made of is told, once in the log, and in a source's note.
+func TestMessagesThatAreNotUnderstood(t *testing.T) {
+	var log strings.Builder
+	s := New(Config{}, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+	cat := catalog.New()
+	s.start(cat)
+	for range 3 {
+		require.NoError(t, s.handle([]byte(`{"detail-type":"GuardDuty Finding","source":"aws.guardduty","detail":{}}`), time.Now()))
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "not understood"))
+	row, ok := catalog.Sources.Get(cat.Read(), QueueSource)
+	require.True(t, ok)
+	require.Contains(t, row.Note, `3 messages were not understood and passed over, the last: no event about an instance: detail-type "GuardDuty Finding"`)
 }
 
 func TestDecodeForeignAndBrokenEvents(t *testing.T) {

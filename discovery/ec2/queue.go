@@ -3,6 +3,7 @@ package ec2
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -107,13 +108,16 @@ func (s *Source) receive(ctx context.Context, client *sqs.Client, queue string) 
 func (s *Source) handle(body []byte, now time.Time) error {
 	e, err := decodeEvent(body)
 	switch {
+	case errors.Is(err, errHarmless):
+		s.metrics.messages.WithLabelValues("harmless").Inc()
+		return nil
 	case errors.Is(err, errForeign):
 		s.metrics.messages.WithLabelValues("foreign").Inc()
-		s.log.Debug("message of somebody else in the queue", "error", err)
+		s.notUnderstood(err, now)
 		return nil
 	case err != nil:
 		s.metrics.messages.WithLabelValues("malformed").Inc()
-		s.log.Warn("malformed event in the queue", "error", err)
+		s.notUnderstood(err, now)
 		return nil
 	}
 	s.metrics.messages.WithLabelValues(e.detailType).Inc()
@@ -139,12 +143,44 @@ func (s *Source) handle(body []byte, now time.Time) error {
 		return err
 	}
 	for key, a := range s.accounts {
-		if key.region == e.region && (key.number() == "" || key.number() == e.account) {
+		if (e.region == "" || key.region == e.region) && (key.number() == "" || e.account == "" || key.number() == e.account) {
 			a.poke()
 		}
 	}
 	return nil
 }
+
+// maxUnknownNotices bounds how many kinds of messages are logged.
+const maxUnknownNotices = 50
+
+// notUnderstood tells of a message that nothing can be made of: each kind once
+// in the log, and the newest in the source's note.
+func (s *Source) notUnderstood(cause error, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unknownNotices == nil {
+		s.unknownNotices = make(map[string]struct{})
+	}
+	s.unknownCount++
+	if _, told := s.unknownNotices[cause.Error()]; !told && len(s.unknownNotices) < maxUnknownNotices {
+		s.unknownNotices[cause.Error()] = struct{}{}
+		s.log.Warn("a message in the queue is not understood and is passed over: have EventBridge or Auto Scaling deliver events about instances to it, and nothing else", "error", cause)
+	}
+	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
+		catalog.Sources.Put(tx, &discovery.SourceStatus{
+			Name: QueueSource, Synced: true, LastSync: now,
+			Note: fmt.Sprintf("%d messages were not understood and passed over, the last: %v", s.unknownCount, cause),
+		})
+		return nil
+	})
+	if err != nil {
+		s.log.Error("cannot write the source's status", "error", err)
+	}
+}
+
+// QueueSource is the name of the status that tells of messages in queues that
+// are not understood.
+const QueueSource = Scope + "/queue"
 
 // drain drains an instance in every group that has it.
 func (s *Source) drain(tx *catalog.Tx, id, reason string) {

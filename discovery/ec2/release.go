@@ -46,6 +46,14 @@ func (s *Source) release(tx *catalog.Tx, g *discovery.InstanceGroup, until time.
 	if known == nil || !ok {
 		return
 	}
+	source, ok := catalog.Sources.Get(tx.Reader, keyOf(g).source())
+	if ok && source.Error != "" && !source.ErrorSince.After(until) {
+		// Whoever releases also says that another account's answer is meant.
+		out := *set
+		out.Account = ""
+		catalog.Instances.Put(tx, &out)
+		set = &out
+	}
 	next := guard{removed: known.guard.removed, held: make(map[string]time.Time)}
 	for id, since := range known.guard.held {
 		if since.After(until) {

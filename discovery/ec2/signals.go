@@ -10,9 +10,10 @@ import (
 // Reasons of a draining endpoint that stem from an event. They begin the
 // Reason, so that a new leader finds the signal again in what is published.
 const (
-	reasonSpot      = "SpotInterruption"
-	reasonRebalance = "RebalanceRecommendation"
-	reasonLeaving   = "Leaving"
+	reasonSpot        = "SpotInterruption"
+	reasonReservation = "CapacityReservationInterruption"
+	reasonRebalance   = "RebalanceRecommendation"
+	reasonLeaving     = "Leaving"
 )
 
 // signalKind is what an event says about an instance's end.
@@ -122,7 +123,9 @@ func (s *signals) restore(endpoints []discovery.Endpoint, now time.Time) {
 		if e.Health != discovery.Draining {
 			continue
 		}
-		for prefix, k := range map[string]signalKind{reasonSpot: spotInterruption, reasonRebalance: rebalance, reasonLeaving: leaving} {
+		for prefix, k := range map[string]signalKind{
+			reasonSpot: spotInterruption, reasonReservation: spotInterruption, reasonRebalance: rebalance, reasonLeaving: leaving,
+		} {
 			if strings.HasPrefix(e.Reason, prefix) {
 				s.add(e.ID, k, now, e.Reason, now)
 			}

@@ -70,6 +70,10 @@ type Source struct {
 	signals  *signals
 	groups   map[discovery.Key]*group
 	accounts map[accountKey]*account
+	// unknownNotices are the kinds of messages that were not understood, and
+	// unknownCount is how many messages.
+	unknownNotices map[string]struct{}
+	unknownCount   int
 }
 
 // group is what the source remembers of an InstanceGroup, besides its rows.
@@ -81,6 +85,9 @@ type group struct {
 	selector *v1alpha1.InstanceSelector
 	// memberOf is the auto scaling group that last listed an endpoint, by id.
 	memberOf map[string]string
+	// trusted are the endpoints of answers that were of the right account for
+	// sure: an answer that mentions one of them is too.
+	trusted map[string]struct{}
 	// released by hand: what was held until then may go.
 	released time.Time
 }
@@ -163,6 +170,7 @@ func (s *Source) stop() {
 	defer s.mu.Unlock()
 	_, err := s.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
 		catalog.Sources.Delete(tx, Scope)
+		catalog.Sources.Delete(tx, QueueSource)
 		for key := range s.accounts {
 			catalog.Sources.Delete(tx, key.source())
 		}
@@ -301,7 +309,18 @@ func (s *Source) adopt(tx *catalog.Tx, g *discovery.InstanceGroup) {
 	if own != nil {
 		s.signals.restore(own.Endpoints, time.Now())
 	}
-	s.groups[g.Key] = &group{account: keyOf(g), memberOf: make(map[string]string)}
+	s.groups[g.Key] = &group{account: keyOf(g), memberOf: make(map[string]string), trusted: make(map[string]struct{})}
+	if own != nil {
+		s.groups[g.Key].trust(own.Endpoints)
+	}
+}
+
+// trust takes endpoints for those of the right account.
+func (g *group) trust(endpoints []discovery.Endpoint) {
+	g.trusted = make(map[string]struct{}, len(endpoints))
+	for i := range endpoints {
+		g.trusted[endpoints[i].ID] = struct{}{}
+	}
 }
 
 // publishedEndpoints returns what is published of a group, by whichever replica.

@@ -1,0 +1,219 @@
+package ec2
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	autoscalingtypes "github.com/aws/aws-sdk-go-v2/service/autoscaling/types"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// bench is a source without an API in front of it: answers are made by hand.
+type bench struct {
+	*testing.T
+	*Source
+	cat *catalog.Catalog
+	now time.Time
+}
+
+func newBench(t *testing.T) *bench {
+	t.Helper()
+	b := &bench{t, New(Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry()), catalog.New(), time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)}
+	b.start(b.cat)
+	return b
+}
+
+var benchKey = accountKey{region: "ap-northeast-1"}
+
+// follow begins to follow a group, from what was known of it.
+func (b *bench) follow(name string, s v1alpha1.InstanceSelector, known ...string) {
+	b.Helper()
+	g := &v1alpha1.InstanceGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}}
+	g.Spec = v1alpha1.InstanceGroupSpec{
+		ServiceRef: v1alpha1.ServiceReference{Name: "php-web"}, Region: benchKey.region, Selector: s,
+		Ports: []v1alpha1.InstancePort{{Port: 80}},
+	}
+	v1alpha1.DefaultInstanceGroup(g)
+	_, err := b.cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		row := &discovery.InstanceGroup{Scope: "test", Key: key(name), Object: g}
+		catalog.InstanceGroups.Put(tx, row)
+		if len(known) > 0 {
+			set := &discovery.InstanceSet{Scope: "state", Key: key(name), Service: key("php-web")}
+			for _, id := range known {
+				set.Endpoints = append(set.Endpoints, discovery.Endpoint{ID: id, Address: "10.0.0.1"})
+			}
+			catalog.Instances.Put(tx, set)
+		}
+		b.adopt(tx, row)
+		return nil
+	})
+	require.NoError(b, err)
+}
+
+// sweep does what an account's loop does with an answer.
+func (b *bench) sweep(ans *answer) error {
+	b.now = b.now.Add(15 * time.Second)
+	if err := b.checkAccount(benchKey, ans); err != nil {
+		b.fail(benchKey, err, b.now)
+		return err
+	}
+	return b.apply(benchKey, ans, nil, b.now)
+}
+
+func (b *bench) ids(name string) []string {
+	set, ok := catalog.Instances.Get(b.cat.Read(), key(name).String())
+	if !ok {
+		return nil
+	}
+	return idsOf(set.Endpoints)
+}
+
+func (b *bench) status(name string) discovery.GroupStatus {
+	b.Helper()
+	st, ok := catalog.GroupStatuses.Get(b.cat.Read(), key(name).String())
+	require.True(b, ok)
+	return *st
+}
+
+// answerOf is the answer of an account ("" for one that does not say) whose auto
+// scaling group php has these instances.
+func answerOf(account string, ids ...string) *answer {
+	a := &answer{instances: make(map[string]*instance), groups: make(map[string]*autoScalingGroup), memberOf: make(map[string]string)}
+	a.ownedBy(account)
+	g := &autoScalingGroup{members: make(map[string]member)}
+	for n, id := range ids {
+		a.instances[id] = &instance{
+			id: id, state: "running", zone: "ap-northeast-1a", ipv4: fmt.Sprintf("10.0.0.%d", n+1), tags: map[string]string{groupTag: "php", "Role": "php"},
+		}
+		g.members[id] = member{lifecycle: autoscalingtypes.LifecycleStateInService, capacity: 1}
+		a.memberOf[id] = "php"
+	}
+	a.groups["php"] = g
+	return a
+}
+
+// An API that answers as another account takes nothing from any group, whatever
+// that account has, and whether or not the answer says whose it is.
+func TestAnotherAccountTakesNothing(t *testing.T) {
+	asg := v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}}
+	tags := v1alpha1.InstanceSelector{Tags: map[string]string{"Role": "php"}}
+	want := []string{"i-1", "i-2", "i-3", "i-4"}
+	const own, other = "111111111111", "999999999999"
+	for name, theirs := range map[string]*answer{
+		"others of the same name": answerOf(other, "i-7", "i-8", "i-9"),
+		"an empty group":          answerOf(other),
+	} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", restarted: ", restarted), func(t *testing.T) {
+				b := newBench(t)
+				if restarted {
+					b.follow("asg", asg, want...)
+					b.follow("tags", tags, want...)
+				} else {
+					b.follow("asg", asg)
+					b.follow("tags", tags)
+					require.NoError(t, b.sweep(answerOf(own, want...)))
+					require.ErrorContains(t, b.sweep(theirs), "the answer is of account 999999999999, and the endpoints of InstanceGroup web/asg are of account 111111111111: they stay")
+					require.Contains(t, b.status("tags").Error, "causeway guard release")
+					require.Equal(t, want, b.ids("asg"))
+					require.Equal(t, want, b.ids("tags"))
+				}
+				silent := *theirs
+				silent.owners = nil
+				for range 3 {
+					require.NoError(t, b.sweep(&silent))
+					require.Subset(t, b.ids("asg"), want)
+					require.Subset(t, b.ids("tags"), want)
+				}
+				require.Equal(t, 4, b.status("asg").GuardHeld)
+				require.NoError(t, b.sweep(answerOf(own, want...)))
+				require.Equal(t, want, b.ids("asg"))
+				require.Zero(t, b.status("asg").GuardHeld)
+			})
+		}
+	}
+}
+
+func TestAnEmptyAnswerTakesNothing(t *testing.T) {
+	b := newBench(t)
+	b.follow("asg", v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}})
+	require.NoError(t, b.sweep(answerOf("111111111111", "i-1", "i-2")))
+	for range 3 {
+		require.NoError(t, b.sweep(&answer{}))
+		require.Equal(t, []string{"i-1", "i-2"}, b.ids("asg"))
+	}
+	// What is stated goes at once.
+	stopped := answerOf("111111111111", "i-1", "i-2")
+	stopped.instances["i-1"].state, stopped.instances["i-2"].state = "stopped", "terminated"
+	require.NoError(t, b.sweep(stopped))
+	require.Empty(t, b.ids("asg"))
+}
+
+// Who releases a group also says that the other account is meant.
+func TestReleaseOfAnotherAccount(t *testing.T) {
+	b := newBench(t)
+	b.now = time.Now().Add(-time.Hour)
+	b.follow("asg", v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}})
+	require.NoError(t, b.sweep(answerOf("111111111111", "i-1", "i-2")))
+	require.Error(t, b.sweep(answerOf("999999999999", "i-8")))
+	b.Release(key("asg"))
+	require.NoError(t, b.sweep(answerOf("999999999999", "i-8")))
+	require.Equal(t, []string{"i-1", "i-2", "i-8"}, b.ids("asg"), "they are not mentioned, which the guard holds")
+	require.NoError(t, b.sweep(answerOf("999999999999", "i-8")))
+}
+
+func TestRoleOfAnotherAccount(t *testing.T) {
+	b := newBench(t)
+	role := accountKey{"arn:aws:iam::123456789012:role/causeway", "ap-northeast-1"}
+	require.ErrorContains(t, b.checkAccount(role, answerOf("999999999999", "i-1")), "is of account 123456789012: endpoints stay")
+	require.NoError(t, b.checkAccount(role, answerOf("123456789012", "i-1")))
+	require.NoError(t, b.checkAccount(role, answerOf("", "i-1")))
+}
+
+func TestWhyAGroupIsEmpty(t *testing.T) {
+	ans := answerOf("111111111111", "i-1", "i-2")
+	ans.instances["i-6"] = &instance{id: "i-6", state: "running", ipv6: "2001:db8::10", tags: map[string]string{"Role": "six"}}
+	ans.instances["i-7"] = &instance{id: "i-7", state: "pending", ipv4: "10.0.0.7", tags: map[string]string{"Role": "young"}}
+	ans.instances["i-8"] = &instance{id: "i-8", state: "running", ipv4: "10.0.0.8", tags: map[string]string{"Role": "hook"}}
+	ans.groups["php"].members["i-8"] = member{lifecycle: autoscalingtypes.LifecycleStatePendingWait}
+	ans.memberOf["i-8"] = "php"
+	tag := func(v string) v1alpha1.InstanceSelector {
+		return v1alpha1.InstanceSelector{Tags: map[string]string{"Role": v}}
+	}
+	for name, c := range map[string]struct {
+		selector v1alpha1.InstanceSelector
+		want     string
+	}{
+		"six":   {tag("six"), "1 instance matches with no private IPv4 address, only an IPv6 one: set spec.address to IPv6"},
+		"young": {tag("young"), "1 instance matches with state pending"},
+		"hook":  {tag("hook"), "1 instance matches with Auto Scaling's state Pending:Wait"},
+		"wild":  {tag("web-*"), "no instance in account 111111111111, region ap-northeast-1 has exactly the tag Role=web-*: * and ? stand for themselves; write the whole value"},
+		"other": {tag("none"), "no instance in account 111111111111, region ap-northeast-1 has the tag Role=none, 5 have other values: correct spec.selector.tags"},
+		"key": {
+			v1alpha1.InstanceSelector{Tags: map[string]string{"role": "php"}},
+			`none of 5 running instances in account 111111111111, region ap-northeast-1 has a tag "role": correct spec.selector.tags`,
+		},
+		"asg": {
+			v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php-20251101"}},
+			"there is no auto scaling group php-20251101 in account 111111111111, region ap-northeast-1: correct spec.selector.autoScalingGroups",
+		},
+		"php": {v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}}, ""},
+	} {
+		b := newBench(t)
+		b.follow(name, c.selector)
+		require.NoError(t, b.sweep(ans))
+		require.Equal(t, c.want, b.status(name).Empty, name)
+	}
+	b := newBench(t)
+	b.follow("nothing", tag("x"))
+	require.NoError(t, b.sweep(&answer{}))
+	require.Equal(t, "there is no running instance in region ap-northeast-1: correct spec.region, or spec.roleARN", b.status("nothing").Empty)
+}
