@@ -40,7 +40,7 @@ type InstanceGroupSpec struct {
 	ServiceRef ServiceReference `json:"serviceRef"`
 
 	// Region is the AWS region of the instances, for example ap-northeast-1.
-	// +kubebuilder:validation:Pattern=`^[a-z]{2}(-[a-z]+)+-\d+$`
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]+(-[a-z0-9]+)+$`
 	Region string `json:"region"`
 
 	// RoleARN is the IAM role to assume to see the instances, for those of

@@ -77,7 +77,7 @@ type MeshEC2 struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +listType=set
 	// +kubebuilder:validation:items:MaxLength=63
-	// +kubebuilder:validation:items:Pattern=`^[a-z]{2}(-[a-z]+)+-\d+$`
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]+(-[a-z0-9]+)+$`
 	Regions []string `json:"regions,omitempty"`
 	// Accounts (12 digits) whose roles InstanceGroups may name.
 	// +optional

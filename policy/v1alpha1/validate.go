@@ -18,7 +18,7 @@ type FieldError struct {
 func (e FieldError) Error() string { return e.Field + ": " + e.Message + ": " + e.Remedy }
 
 var (
-	regionPattern = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d+$`)
+	regionPattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)+$`)
 	pathPattern   = regexp.MustCompile(`^/[!-~]*$`)
 	hostPattern   = regexp.MustCompile(`^[!-~]*$`)
 	rolePattern   = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/.+$`)
