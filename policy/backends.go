@@ -406,7 +406,8 @@ func attachGroups(r catalog.Reader, m *Service) {
 			if !slices.Contains(named, p.Number) {
 				continue
 			}
-			p.Groups = append(p.Groups, Group{Name: g.Name, Zones: groupZones(r, m, p, g.Name)})
+			zones, read := groupZones(r, m, p, g.Name)
+			p.Groups = append(p.Groups, Group{Name: g.Name, Zones: zones, Unknown: !read})
 		}
 	}
 }
@@ -430,11 +431,12 @@ func namedPorts(r catalog.Reader, g *discovery.InstanceGroup, mapped []Port) []u
 	return out
 }
 
-// groupZones returns the endpoints of one InstanceGroup of a Service.
-func groupZones(r catalog.Reader, m *Service, p *Port, group string) []Zone {
+// groupZones returns the endpoints of one InstanceGroup of a Service, and
+// whether they have been read.
+func groupZones(r catalog.Reader, m *Service, p *Port, group string) (out []Zone, read bool) {
 	svc, ok := catalog.Services.Get(r, m.Key.String())
 	if !ok {
-		return nil
+		return nil, true
 	}
 	var sets []*discovery.EndpointSet
 	for s := range catalog.Endpoints.By(r, catalog.ByService, m.Key.String()) {
@@ -442,5 +444,5 @@ func groupZones(r catalog.Reader, m *Service, p *Port, group string) []Zone {
 			sets = append(sets, s)
 		}
 	}
-	return zones(sets, discovery.Instances, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1, familiesOf(svc))
+	return zones(sets, discovery.Instances, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1, familiesOf(svc)), len(sets) > 0
 }

@@ -61,11 +61,12 @@ func supersedes(rec *discovery.Home, svc *discovery.Service) bool {
 // The record of a completed TrafficShift stays as it is for as long as the
 // annotation says what it said then; after that it is a record like others.
 //
-// It returns nothing while a source has not been read: an InstanceGroup that is
-// not known yet must not be taken for none.
+// It returns nothing while a source of objects has not been read: an InstanceGroup
+// that is not known yet must not be taken for none. What is known of the
+// instances themselves does not matter here.
 func UnrecordedHomes(r catalog.Reader) []discovery.Home {
 	for source := range catalog.Sources.All(r) {
-		if !source.Ready() {
+		if !source.Ready() && !source.OfInstances() {
 			return nil
 		}
 	}

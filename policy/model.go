@@ -113,8 +113,10 @@ type Shadow struct {
 
 // Group is one InstanceGroup's part of the backing on instances.
 type Group struct {
-	Name     string
-	Zones    []Zone
+	Name  string
+	Zones []Zone
+	// Unknown is true where the group's instances have not been read.
+	Unknown  bool
 	Settings Settings
 	// TLS is how the group's instances want to be spoken to, nil for in the clear.
 	TLS *TLS
@@ -129,6 +131,9 @@ type Backing struct {
 	Platform discovery.Platform
 	// Zones that have usable or draining endpoints, sorted by name.
 	Zones []Zone
+	// Unknown is true where Zones is empty only because an InstanceGroup's
+	// instances have not been read. That is not to be taken for having none.
+	Unknown bool
 	// Settings of the TrafficPolicies that are effective for the backing's cluster.
 	Settings Settings
 	// TLS is how the backing's endpoints want to be spoken to, nil for in the

@@ -48,7 +48,9 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		only := len(ports) == 1
 		port := shapePort(p, only, &d, groups, sets)
 		for i := range port.Backings {
-			port.Backings[i].Zones = zones(sets, port.Backings[i].Platform, p, only, families)
+			b := &port.Backings[i]
+			b.Zones = zones(sets, b.Platform, p, only, families)
+			b.Unknown = len(b.Zones) == 0 && !Known(r, key, b.Platform)
 		}
 		m.Ports = append(m.Ports, port)
 	}

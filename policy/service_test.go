@@ -516,6 +516,8 @@ func TestHomesToRecord(t *testing.T) {
 	require.Empty(t, UnrecordedHomes(in.reader(t)), "groups have not been read yet")
 	in.sources[1].LastKnownGood = true
 	require.Len(t, UnrecordedHomes(in.reader(t)), 1)
+	in.sources = append(in.sources, &discovery.SourceStatus{Name: "ec2/own/eu-west-9", Error: "no such host"})
+	require.Len(t, UnrecordedHomes(in.reader(t)), 1, "an account that cannot be read says nothing of homes, and holds up none")
 }
 
 func BenchmarkBuildService(b *testing.B) {

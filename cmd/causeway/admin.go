@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -84,6 +85,16 @@ func (s *serve) adminHandler() http.Handler {
 }
 
 func (s *serve) releaseGuard(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Query().Get("config") != "" {
+		if s.releaseConfig == nil {
+			http.Error(w, "this control plane reads no configuration directory", http.StatusNotFound)
+			return
+		}
+		released := s.releaseConfig()
+		s.log.Info("objects whose files are gone were released by hand", "held", released)
+		writeJSON(w, struct{ Released int }{released})
+		return
+	}
 	name := r.URL.Query().Get("group")
 	g, ok := catalog.InstanceGroups.Get(s.catalog.Read(), name)
 	if !ok {
@@ -223,6 +234,9 @@ func (s *serve) missing() []string {
 	var out []string
 	for _, name := range s.required {
 		if st, ok := catalog.Sources.Get(r, name); !ok || !st.Ready() {
+			if ok && st.Error+st.Note != "" {
+				name += " (" + cmp.Or(st.Error, st.Note) + ")"
+			}
 			out = append(out, name)
 		}
 	}

@@ -46,6 +46,9 @@ func (s *serve) shiftCommandHandler(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the shifts of this control plane are in Kubernetes, where the API server knows who may do this: give --kubeconfig or --context", http.StatusForbidden)
 		return
 	}
+	if s.follows(w) {
+		return
+	}
 	var c v1alpha1.ShiftCommand
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand)).Decode(&c); err != nil {
 		http.Error(w, "the command cannot be read: "+err.Error(), http.StatusBadRequest)
@@ -69,10 +72,22 @@ func (s *serve) shiftWithdrawHandler(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, struct{}{})
 }
 
+// follows answers for a control plane that follows another one's shifts.
+func (s *serve) follows(w http.ResponseWriter) bool {
+	if s.opts.shiftsFrom == "" {
+		return false
+	}
+	http.Error(w, "this control plane follows the TrafficShifts and freezes of another one (--shifts-from "+s.opts.shiftsFrom+"): give the command there", http.StatusConflict)
+	return true
+}
+
 // freezeHandler freezes or lifts a freeze, where there is no Kubernetes.
 func (s *serve) freezeHandler(w http.ResponseWriter, r *http.Request) {
 	if s.opts.config == "" {
 		http.Error(w, "this control plane keeps a freeze in Kubernetes, where the API server knows who may do this: give --kubeconfig or --context", http.StatusForbidden)
+		return
+	}
+	if s.follows(w) {
 		return
 	}
 	var request freezeRequest

@@ -11,6 +11,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/ec2"
 	"github.com/causeway-mesh/causeway/policy"
 )
 
@@ -39,7 +40,9 @@ type serviceView struct {
 	Cohort   string   `json:"cohort,omitempty"`
 	Findings []string `json:"findings,omitempty"`
 	// Failover says of each port that has two backings whether they stand in for each other.
-	Failover  []failoverView `json:"failover,omitempty"`
+	Failover []failoverView `json:"failover,omitempty"`
+	// Groups say what is wrong with the reading of the Service's InstanceGroups.
+	Groups    []string       `json:"groups,omitempty"`
 	Endpoints []endpointView `json:"endpoints"`
 }
 
@@ -77,6 +80,7 @@ func serviceViews(r catalog.Reader, only string) []serviceView {
 		for _, p := range m.Provenance {
 			v.Findings = append(v.Findings, findings[p.String()]...)
 		}
+		v.Groups = groupNotes(r, svc.Key)
 		for i := range m.Ports {
 			p := &m.Ports[i]
 			if len(p.Backings) > 1 {
@@ -96,6 +100,39 @@ func serviceViews(r catalog.Reader, only string) []serviceView {
 			}
 		}
 		out = append(out, v)
+	}
+	return out
+}
+
+// groupNotes says of each InstanceGroup of a Service why it has no instances, or
+// why what is known of them is not of the newest answer.
+func groupNotes(r catalog.Reader, service discovery.Key) []string {
+	var out []string
+	say := func(g discovery.Key, format string, args ...any) {
+		out = append(out, fmt.Sprintf("InstanceGroup %s: %s", g, fmt.Sprintf(format, args...)))
+	}
+	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+		st, ok := catalog.GroupStatuses.Get(r, g.Key.String())
+		if !ok {
+			continue
+		}
+		_, known := catalog.Instances.Get(r, g.Key.String())
+		switch {
+		case st.Error != "" && !known:
+			say(g.Key, "its instances are not known, and proxies keep those that they have: %s", st.Error)
+		case st.Error != "":
+			say(g.Key, "what EC2 last told stays in force: %s", st.Error)
+		case st.Empty != "":
+			say(g.Key, "it has no instance: %s", st.Empty)
+		case st.ScalingError != "":
+			say(g.Key, "%s", st.ScalingError)
+		}
+		if st.GuardHeld > 0 {
+			say(g.Key, "the never-empty guard %s", st.GuardReason)
+		}
+	}
+	if queue, ok := catalog.Sources.Get(r, ec2.QueueSource); ok && queue.Note != "" && len(out) > 0 {
+		out = append(out, "SQS: "+queue.Note)
 	}
 	return out
 }
@@ -154,7 +191,7 @@ func endpointsCommand() *cobra.Command {
 						}
 						t.row(fmt.Sprintf("  port %d failover: %s (%s)", f.Port, mode, f.Because))
 					}
-					for _, f := range s.Findings {
+					for _, f := range slices.Concat(s.Findings, s.Groups) {
 						t.row("  " + f)
 					}
 					t.row("PORT", "PLATFORM", "SHARE", "ID", "ADDRESS", "ZONE", "SPOT", "HEALTH", "REASON")

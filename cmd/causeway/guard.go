@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,21 +12,37 @@ import (
 )
 
 func guardCommand() *cobra.Command {
-	c := &cobra.Command{Use: "guard", Short: "The never-empty guard of InstanceGroups"}
+	c := &cobra.Command{Use: "guard", Short: "The never-empty guard of InstanceGroups, and that of configuration directories"}
 	var admin adminFlag
 	var namespace namespaceFlag
+	var config bool
 	release := &cobra.Command{
-		Use:   "release NAMESPACE/INSTANCEGROUP",
-		Short: "Let the instances go that the guard holds back",
+		Use:   "release NAMESPACE/INSTANCEGROUP | --config",
+		Short: "Let the instances, or the objects, go that the guard holds back",
 		Long: `Let the instances go that the never-empty guard holds back because an answer of
-the EC2 API no longer mentioned too many of them at once.
+the EC2 API no longer mentioned too many of them at once, or is of another
+account. With --config, let the objects go that stay because too many files of
+the configuration directory are gone at once.
 
 In Kubernetes the same is done, from anywhere, by an annotation:
 
   kubectl -n NAMESPACE annotate instancegroup INSTANCEGROUP --overwrite \
     mesh.causeway.dev/guard-release="$(date -u +%Y-%m-%dT%H:%M:%SZ)"`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 && !config || len(args) != 0 && config {
+				return errors.New("name one InstanceGroup as NAMESPACE/NAME, or give --config")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if config {
+				var answer struct{ Released int }
+				if err := admin.do(cmd.Context(), http.MethodPost, "/v1/guard/release", url.Values{"config": {"true"}}, &answer); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "released; %d objects were held back\n", answer.Released)
+				return err
+			}
 			group, err := namespace.key(args[0], "an InstanceGroup")
 			if err != nil {
 				return err
@@ -45,6 +62,7 @@ In Kubernetes the same is done, from anywhere, by an annotation:
 		}
 		return keys
 	}))
+	release.Flags().BoolVar(&config, "config", false, "release objects whose files are gone from the configuration directory")
 	admin.add(release)
 	namespace.add(release)
 	c.AddCommand(release)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ const (
 
 // serveOptions are the flags of `causeway serve`.
 type serveOptions struct {
-	config, stateDir                   string
+	config, stateDir, shiftsFrom       string
 	kubeconfig                         string
 	namespace                          string
 	xdsListen, httpListen, adminListen string
@@ -83,6 +84,7 @@ needs TLS with client certificates:
 	f := c.Flags()
 	f.StringVar(&o.config, "config", "", "directory of YAML files to read instead of Kubernetes")
 	f.StringVar(&o.stateDir, "state-dir", "", "with --config: directory where the last known good survives a restart; empty: nothing does")
+	f.StringVar(&o.shiftsFrom, "shifts-from", "", "with --config: state directory of the control plane that carries TrafficShifts out; this one follows it and takes no step")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; empty: the Pod's service account")
 	f.StringVar(&o.namespace, "namespace", "causeway-system", "in Kubernetes: the control plane's own namespace")
 	f.StringVar(&o.xdsListen, "xds-listen", defaultXDSListen, "address for Envoys")
@@ -128,12 +130,20 @@ type serve struct {
 	pinsChanged chan struct{}
 	// release lets what the never-empty guard holds go.
 	release func(discovery.Key)
+	// releaseConfig does so for objects whose files are gone, nil with Kubernetes.
+	releaseConfig func() int
 }
 
 func newServe(o *serveOptions) (*serve, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
 		return nil, fmt.Errorf("--log-level: %q is not debug, info, warn or error", o.logLevel)
+	}
+	if o.shiftsFrom != "" && o.config == "" {
+		return nil, errors.New("--shifts-from: without --config, replicas agree in Kubernetes on which one carries TrafficShifts out")
+	}
+	if o.shiftsFrom != "" && filepath.Clean(o.shiftsFrom) == filepath.Clean(o.stateDir) {
+		return nil, errors.New("--shifts-from: it is this control plane's own --state-dir; give that of the other one")
 	}
 	if o.adminListen != "" && !isLoopback(o.adminListen) {
 		return nil, fmt.Errorf("--admin-listen: %s is not a loopback address; the admin API changes things and asks nobody who they are", o.adminListen)

@@ -19,6 +19,9 @@ func (s *serve) standalone() ([]component, error) {
 		if dir, err = state.Open(s.opts.stateDir, s.log); err != nil {
 			return nil, err
 		}
+		if err := dir.Lock(); err != nil {
+			return nil, err
+		}
 		lastGood, s.pinStore = dir, dir.Pins()
 	}
 	keeper := state.NewKeeper(dir, policy.UnrecordedHomes, s.log)
@@ -30,6 +33,7 @@ func (s *serve) standalone() ([]component, error) {
 		s.log.Error("starting without all that was known of TrafficShifts", "error", err)
 	}
 	files := file.New(s.opts.config, s.log, lastGood)
+	s.releaseConfig = files.Release
 	instances, prober, err := s.ec2()
 	if err != nil {
 		return nil, err
@@ -38,8 +42,8 @@ func (s *serve) standalone() ([]component, error) {
 		return nil, err
 	}
 	s.newShifts(shifts)
-	s.required = []string{file.Scope, state.PublishedScope}
-	return []component{
+	s.required = []string{file.Scope, state.PublishedScope, state.HomesScope, state.ShiftsScope}
+	out := []component{
 		{"files", func(ctx context.Context) error { return files.Run(ctx, s.catalog) }},
 		{"state", func(ctx context.Context) error { return keeper.Run(ctx, s.catalog) }},
 		{"ec2", func(ctx context.Context) error {
@@ -48,6 +52,15 @@ func (s *serve) standalone() ([]component, error) {
 			}
 			return instances.Run(ctx, s.catalog)
 		}},
+		{"observations", s.whenServing(s.observer.Lead)},
+		{"checks", func(ctx context.Context) error { return prober.Run(ctx, s.catalog) }},
+	}
+	if s.opts.shiftsFrom != "" {
+		shifts.ExpectOther()
+		s.log.Info("another control plane carries TrafficShifts out; this one follows it", "state-dir", s.opts.shiftsFrom)
+		return append(out, component{"states of shifts", func(ctx context.Context) error { return shifts.Follow(ctx, s.opts.shiftsFrom) }}), nil
+	}
+	return append(out, []component{
 		{"states of shifts", func(ctx context.Context) error {
 			// What is not read yet is not deleted.
 			if err := s.await(ctx, file.Scope); err != nil {
@@ -56,7 +69,5 @@ func (s *serve) standalone() ([]component, error) {
 			return shifts.Run(ctx)
 		}},
 		{"shifts", s.whenServing(func(ctx context.Context) error { return s.shifts.Run(ctx, shifts) })},
-		{"observations", s.whenServing(s.observer.Lead)},
-		{"checks", func(ctx context.Context) error { return prober.Run(ctx, s.catalog) }},
-	}, nil
+	}...), nil
 }

@@ -88,6 +88,12 @@ func Slices(set *discovery.EndpointSet, published []discoveryv1.EndpointSlice, m
 			rest = rest[count:]
 		}
 	}
+	if len(members) == 0 {
+		// A group without instances has an empty slice: having none means that
+		// nobody has read it yet.
+		k := sliceKind{family: discoveryv1.AddressTypeIPv4}
+		members[sliceName(set.Group, k, 0)], kinds[sliceName(set.Group, k, 0)] = nil, k
+	}
 	out := make([]discoveryv1.EndpointSlice, 0, len(members))
 	for _, name := range sortedNames(members) {
 		out = append(out, slice(set, name, members[name], kinds[name]))

@@ -35,6 +35,8 @@ const (
 type Dir struct {
 	path string
 	log  *slog.Logger
+	// locked is the open file that keeps others out, nil where that is not possible.
+	locked *os.File
 
 	// homes is held from reading homes in the catalog to having stored them, so
 	// that none is stored over a newer one.
@@ -44,7 +46,10 @@ type Dir struct {
 	// written is what each file is known to hold, nil where it is not: such a
 	// file must not take the place of its previous generation.
 	written map[string][]byte
-	good    map[string][]byte // contents of configuration files
+	// unreadable are the files that could not be read and must not be written
+	// over, because traffic goes by what they hold, and why.
+	unreadable map[string]error
+	good       map[string][]byte // contents of configuration files
 }
 
 // envelope is what stands in a file. The sum tells a whole file from one that
@@ -61,7 +66,7 @@ func Open(path string, log *slog.Logger) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	d := &Dir{path: path, log: log, written: make(map[string][]byte)}
+	d := &Dir{path: path, log: log, written: make(map[string][]byte), unreadable: make(map[string]error)}
 	// What a crash in the middle of writing has left behind.
 	leftovers, err := filepath.Glob(filepath.Join(path, ".*"+extension+"-*"))
 	if err != nil {
@@ -210,6 +215,9 @@ func (d *Dir) write(kind string, data any) error {
 	if bytes.Equal(text, d.written[kind]) {
 		return nil
 	}
+	if err := d.unreadable[kind]; err != nil {
+		return fmt.Errorf("state %s is not written over: %w", kind, err)
+	}
 	if err := d.replace(kind, text); err != nil {
 		return fmt.Errorf("state %s: %w", kind, err)
 	}
@@ -218,7 +226,18 @@ func (d *Dir) write(kind string, data any) error {
 }
 
 func (d *Dir) replace(kind string, text []byte) error {
-	path := d.file(kind)
+	if precious(kind) {
+		// The copy comes first: where the file itself is whole, it counts.
+		if err := d.put(d.file(kind)+copySuffix, kind, text, false); err != nil {
+			return err
+		}
+		return d.put(d.file(kind), kind, text, false)
+	}
+	return d.put(d.file(kind), kind, text, d.written[kind] != nil)
+}
+
+// put replaces one file, and keeps what it was as the previous generation if asked to.
+func (d *Dir) put(path, kind string, text []byte, previous bool) error {
 	tmp, err := os.CreateTemp(d.path, "."+kind+extension+"-*")
 	if err != nil {
 		return err
@@ -230,7 +249,7 @@ func (d *Dir) replace(kind string, text []byte) error {
 	if cerr := tmp.Close(); err == nil {
 		err = cerr
 	}
-	if err == nil && d.written[kind] != nil {
+	if err == nil && previous {
 		err = keepPrevious(path)
 	}
 	if err == nil {

@@ -8,6 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -36,12 +39,18 @@ type Keeper struct {
 	// homes returns the homes to record.
 	homes func(catalog.Reader) []discovery.Home
 	log   *slog.Logger
+
+	// told are the groups whose instances are not known and why, as logged last. It is Run's own.
+	told map[string]string
+	// lost is why recorded homes could not be read, lostOf why single ones could not.
+	lost   error
+	lostOf map[discovery.Key]error
 }
 
 // NewKeeper returns a keeper that stores in dir; with nil, nothing survives a
 // restart. homes returns the homes that have to be recorded.
 func NewKeeper(dir *Dir, homes func(catalog.Reader) []discovery.Home, log *slog.Logger) *Keeper {
-	return &Keeper{dir, homes, log}
+	return &Keeper{dir: dir, homes: homes, log: log}
 }
 
 // Restore writes what an earlier run has stored into the catalog. Call it
@@ -56,8 +65,8 @@ func (k *Keeper) Restore(cat *catalog.Catalog) error {
 		var err error
 		instances, err = read[[]instancesRecord](k.dir, instancesFile)
 		errs = append(errs, err)
-		homes, err = read[[]homeRecord](k.dir, homesFile)
-		errs = append(errs, err)
+		homes, k.lost = readPrecious[[]homeRecord](k.dir, homesFile)
+		errs = append(errs, k.lost)
 	}
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		for i := range instances {
@@ -71,12 +80,18 @@ func (k *Keeper) Restore(cat *catalog.Catalog) error {
 		for i := range homes {
 			row, err := homes[i].row()
 			if err != nil {
+				k.lose(&homes[i], err)
 				errs = append(errs, err)
 				continue
 			}
 			catalog.Homes.Put(tx, row)
 		}
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: PublishedScope})
+		homes := &discovery.SourceStatus{Name: HomesScope, Synced: k.lost == nil && len(k.lostOf) == 0}
+		if !homes.Synced {
+			homes.Error, homes.ErrorSince = "homes cannot be read", time.Now()
+		}
+		catalog.Sources.Put(tx, homes)
 		return nil
 	})
 	if err := errors.Join(append(errs, err)...); err != nil {
@@ -112,6 +127,9 @@ func (k *Keeper) Run(ctx context.Context, cat *catalog.Catalog) error {
 			if todo.publish {
 				k.publish(cat, b.Cause)
 			}
+			if todo.record || todo.judge {
+				k.judgeHomes(cat)
+			}
 			if todo.record {
 				k.record(cat, b.Cause)
 			}
@@ -127,7 +145,7 @@ func (k *Keeper) Run(ctx context.Context, cat *catalog.Catalog) error {
 }
 
 // concern says what there is to do after a change.
-type concern struct{ publish, record, storeHomes, storeInstances bool }
+type concern struct{ publish, record, judge, storeHomes, storeInstances bool }
 
 func concerns(b catalog.Batch) (todo concern) {
 	for _, c := range b.Changes {
@@ -136,10 +154,12 @@ func concerns(b catalog.Batch) (todo concern) {
 			todo.publish, todo.record = true, true
 		case catalog.Instances.Name():
 			todo.publish, todo.storeInstances = true, true
-		case catalog.Checks.Name():
+		case catalog.Checks.Name(), catalog.GroupStatuses.Name():
 			todo.publish = true
 		case catalog.Services.Name():
 			todo.publish, todo.record = true, true
+		case catalog.Endpoints.Name():
+			todo.judge = true
 		case catalog.Homes.Name():
 			todo.record, todo.storeHomes = true, true
 		}
@@ -150,26 +170,80 @@ func concerns(b catalog.Batch) (todo concern) {
 // publish makes the published endpoints what the instances and their checks
 // say. Endpoints of a group that is gone go with it; a group that EC2 has not
 // been read for has none yet.
+//
+// What is published is complete when every group has instances or cannot have
+// any for now, because it is refused or its account and region cannot be read.
+// Such a group is not known, which is not the same as empty, and holds up no other.
 func (k *Keeper) publish(cat *catalog.Catalog, cause time.Time) {
+	unknown := make(map[string]string)
 	k.write(cat, cause, func(tx *catalog.Tx) {
 		var sets []*discovery.EndpointSet
-		complete := sourcesRead(tx.Reader)
+		var waiting []string
 		for g := range catalog.InstanceGroups.All(tx.Reader) {
 			set := catalog.PublishInstances(tx.Reader, g)
 			if set == nil {
-				complete = false
+				if st, tried := catalog.GroupStatuses.Get(tx.Reader, g.Key.String()); tried && st.Error != "" {
+					unknown[g.Key.String()] = st.Error
+				} else {
+					waiting = append(waiting, g.Key.String())
+				}
 				continue
 			}
 			set.Scope = PublishedScope
 			sets = append(sets, set)
 		}
 		catalog.Endpoints.Replace(tx, PublishedScope, sets)
-		if !complete {
+		if !sourcesRead(tx.Reader) {
 			return
 		}
-		forgetOrphans(tx)
-		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: PublishedScope, Synced: true})
+		status, ok := catalog.Sources.Get(tx.Reader, PublishedScope)
+		ready := len(waiting) == 0 || (ok && status.Synced)
+		if ready {
+			forgetOrphans(tx)
+		}
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: PublishedScope, Synced: ready, Note: noteOf(waiting, unknown)})
 	})
+	k.tell(unknown)
+}
+
+// groupsNamed bounds how many groups a note names.
+const groupsNamed = 3
+
+// noteOf says which groups have no instances yet, and why, "" if all have.
+func noteOf(waiting []string, unknown map[string]string) string {
+	var out []string
+	add := func(names []string, what string) {
+		if len(names) == 0 {
+			return
+		}
+		more := ""
+		if n := len(names) - groupsNamed; n > 0 {
+			names, more = names[:groupsNamed], fmt.Sprintf(" and %d more", n)
+		}
+		out = append(out, fmt.Sprintf("InstanceGroup %s%s: %s", strings.Join(names, ", "), more, what))
+	}
+	add(waiting, "EC2 has not answered yet")
+	names := slices.Sorted(maps.Keys(unknown))
+	if len(names) > 0 {
+		add(names, "not known, others are served meanwhile: "+unknown[names[0]])
+	}
+	return strings.Join(out, "; ")
+}
+
+// tell logs which groups' instances are not known, each once for each cause.
+func (k *Keeper) tell(unknown map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		if k.told[name] != unknown[name] {
+			k.log.Warn("the instances of an InstanceGroup are not known; everything else is served, and proxies keep the endpoints that they have of it",
+				"group", name, "because", unknown[name])
+		}
+	}
+	for name := range k.told {
+		if _, still := unknown[name]; !still {
+			k.log.Info("the instances of an InstanceGroup are known now, or it is gone", "group", name)
+		}
+	}
+	k.told = unknown
 }
 
 // forgetOrphans removes restored instances of groups that were deleted while
@@ -186,11 +260,11 @@ func forgetOrphans(tx *catalog.Tx) {
 	}
 }
 
-// sourcesRead reports whether every other source has been read, and there is one.
+// sourcesRead reports whether every source of objects has been read, and there is one.
 func sourcesRead(r catalog.Reader) bool {
 	read := false
 	for s := range catalog.Sources.All(r) {
-		if s.Name == PublishedScope || s.Name == Scope {
+		if s.OfInstances() || slices.Contains([]string{PublishedScope, Scope, HomesScope, ShiftsScope}, s.Name) {
 			continue
 		}
 		if !s.Ready() {

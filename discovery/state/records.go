@@ -15,6 +15,7 @@ type instancesRecord struct {
 	Namespace string           `json:"namespace"`
 	Group     string           `json:"group"`
 	Service   string           `json:"service"` // in the group's namespace
+	Account   string           `json:"account,omitempty"`
 	Endpoints []endpointRecord `json:"endpoints"`
 }
 
@@ -42,7 +43,7 @@ func instancesRecords(r catalog.Reader) []instancesRecord {
 	out := []instancesRecord{}
 	for set := range catalog.Instances.All(r) {
 		rec := instancesRecord{
-			Scope: set.Scope, Namespace: set.Namespace, Group: set.Name, Service: set.Service.Name,
+			Scope: set.Scope, Namespace: set.Namespace, Group: set.Name, Service: set.Service.Name, Account: set.Account,
 			Endpoints: make([]endpointRecord, len(set.Endpoints)),
 		}
 		for i, e := range set.Endpoints {
@@ -58,6 +59,7 @@ func (rec *instancesRecord) row() (*discovery.InstanceSet, error) {
 		Scope:   rec.Scope,
 		Key:     discovery.Key{Namespace: rec.Namespace, Name: rec.Group},
 		Service: discovery.Key{Namespace: rec.Namespace, Name: rec.Service},
+		Account: rec.Account,
 	}
 	for _, e := range rec.Endpoints {
 		health, ok := healthNamed(e.Health)

@@ -37,6 +37,8 @@ type Shifts struct {
 	version uint64 // the newest one that was given to any state
 	// deleted are the states whose TrafficShift was seen to go.
 	deleted map[discovery.Key]struct{}
+	// lost is why the stored states could not be read, nil if they could.
+	lost error
 }
 
 // shiftsRecord is the format on disk of all states.
@@ -67,12 +69,15 @@ func (s *Shifts) Restore() error {
 	defer s.mu.Unlock()
 	if s.dir == nil {
 		s.log.Warn("there is no state directory: after a restart every TrafficShift starts anew, its traffic at the Service's home")
+		s.write(func(tx *catalog.Tx) {
+			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: ShiftsScope, Synced: true})
+		})
 		return nil
 	}
-	stored, err := read[shiftsRecord](s.dir, shiftsFile)
+	stored, err := readPrecious[shiftsRecord](s.dir, shiftsFile)
 	var errs []error
-	if err != nil {
-		errs = append(errs, fmt.Errorf("TrafficShifts start anew, their traffic at the Services' homes: %w", err))
+	if s.lost = err; err != nil {
+		errs = append(errs, fmt.Errorf("how far TrafficShifts have come: %w", err))
 	}
 	s.version = stored.Version
 	var rows []*discovery.ShiftState
@@ -80,7 +85,9 @@ func (s *Shifts) Restore() error {
 		rec := &stored.Shifts[i]
 		key := discovery.Key{Namespace: rec.Namespace, Name: rec.Name}
 		if rec.Status == nil {
-			errs = append(errs, fmt.Errorf("the state of TrafficShift %s has no status: it starts anew", key))
+			s.lost = fmt.Errorf("%s: the state of TrafficShift %s has no status", s.dir.file(shiftsFile), key)
+			s.dir.keep(shiftsFile, s.lost)
+			errs = append(errs, s.lost)
 			continue
 		}
 		if rec.Deleted {
@@ -95,6 +102,11 @@ func (s *Shifts) Restore() error {
 		if freeze != nil {
 			catalog.Freezes.Put(tx, freeze)
 		}
+		known := &discovery.SourceStatus{Name: ShiftsScope, Synced: s.lost == nil}
+		if s.lost != nil {
+			known.Error, known.ErrorSince = s.lost.Error(), time.Now()
+		}
+		catalog.Sources.Put(tx, known)
 		if lost := errors.Join(errs...); lost != nil {
 			// The log is read by whoever started this, the status by whoever wonders later.
 			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: Scope, Synced: true, Note: lost.Error()})
@@ -120,9 +132,13 @@ func (s *Shifts) Run(ctx context.Context) error {
 		look := false
 		for _, ch := range b.Changes {
 			look = look || ch.Table == catalog.Objects.Name() || ch.Table == catalog.Sources.Name()
-			if o, ok := ch.After.(*discovery.Object); ok && o.Kind == shiftKind {
+			if o, ok := ch.After.(*discovery.Object); ok && o.Kind == shiftKind && s.lost == nil {
 				s.came(o.Key)
 			}
+		}
+		if s.lost != nil {
+			s.judgeLost(b.Reader)
+			continue
 		}
 		// Not only what goes now: also what went while nothing ran.
 		if look && sourcesRead(b.Reader) {
@@ -131,6 +147,33 @@ func (s *Shifts) Run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// judgeLost says that the states are known if no TrafficShift is there whose
+// traffic a guess could move. What comes later begins anew, but takes no step
+// until its state can be stored.
+func (s *Shifts) judgeLost(r catalog.Reader) {
+	old, ok := catalog.Sources.Get(r, ShiftsScope)
+	if (ok && old.Synced) || !sourcesRead(r) {
+		return
+	}
+	var names []string
+	for o := range catalog.Objects.By(r, catalog.ByKind, shiftKind) {
+		names = append(names, o.Key.String())
+	}
+	status := &discovery.SourceStatus{Name: ShiftsScope, Synced: len(names) == 0, ErrorSince: old.ErrorSince}
+	if status.Synced {
+		status.Error = fmt.Sprintf("states of TrafficShifts cannot be read, and none needs them now: %v; to store states again: %s", s.lost, s.dir.begin(shiftsFile))
+	} else {
+		slices.Sort(names)
+		status.Error = fmt.Sprintf("how far %s have come cannot be read, so nothing is served and nothing moves: %v; put the file back, or to have them begin anew, their traffic at home: %s",
+			strings.Join(names, ", "), s.lost, s.dir.begin(shiftsFile))
+	}
+	if old.Error == status.Error {
+		return
+	}
+	s.log.Error("states of TrafficShifts are not known", "problem", status.Error)
+	s.write(func(tx *catalog.Tx) { catalog.Sources.Put(tx, status) })
 }
 
 // shiftKind is the kind of the objects whose states these are.

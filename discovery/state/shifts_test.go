@@ -210,18 +210,18 @@ func spoil(t *testing.T, path string, then func(what string)) {
 	t.Helper()
 	whole, err := os.ReadFile(path)
 	require.NoError(t, err)
-	previous, err := os.ReadFile(path + ".previous")
+	previous, err := os.ReadFile(path + copySuffix)
 	require.NoError(t, err)
 	for n := range len(whole) - 1 { // -1: the last byte is only a line's end
 		for what, content := range map[string][]byte{"cut": whole[:n], "flipped": bytes.Join([][]byte{whole[:n], {whole[n] ^ 0x11}, whole[n+1:]}, nil)} {
 			require.NoError(t, os.WriteFile(path, content, 0o600))
-			require.NoError(t, os.WriteFile(path+".previous", previous, 0o600))
+			require.NoError(t, os.WriteFile(path+copySuffix, previous, 0o600))
 			then(fmt.Sprintf("%s at byte %d", what, n))
 		}
 	}
 }
 
-// Whatever of the newest file is lost, the share is that of the one before.
+// Whatever of the file is lost, its copy has the same share: an older one would move traffic.
 func TestSpoiledShifts(t *testing.T) {
 	path := t.TempDir()
 	r := startShifts(t, path)
@@ -238,26 +238,45 @@ func TestSpoiledShifts(t *testing.T) {
 		require.NoError(t, s.Restore(), what)
 		row, ok := catalog.ShiftStates.Get(s.cat.Read(), php.String())
 		require.True(t, ok, what)
-		require.EqualValues(t, "10", row.Status.Percent, what)
-		require.FileExists(t, name+".spoiled", what)
+		require.EqualValues(t, "50", row.Status.Percent, what)
 	})
 
-	// Nothing of it is left: the home, and every start says so.
+	// Nothing of it is left: nothing is guessed, and every start says so.
 	require.NoError(t, os.WriteFile(name, []byte("{"), 0o600))
-	require.NoError(t, os.WriteFile(name+".previous", nil, 0o600))
+	require.NoError(t, os.WriteFile(name+copySuffix, nil, 0o600))
 	for range 2 {
 		d, err := Open(path, quiet)
 		require.NoError(t, err)
 		s := NewShifts(d, catalog.New(), quiet)
 		err = s.Restore()
-		require.ErrorContains(t, err, "TrafficShifts start anew, their traffic at the Services' homes")
+		require.ErrorContains(t, err, "how far TrafficShifts have come")
 		require.ErrorContains(t, err, name)
-		status, ok := catalog.Sources.Get(s.cat.Read(), Scope)
+		status, ok := catalog.Sources.Get(s.cat.Read(), ShiftsScope)
 		require.True(t, ok)
-		require.True(t, status.Ready())
-		require.Contains(t, status.Note, "start anew")
+		require.False(t, status.Ready())
+		write(t, s.cat, func(tx *catalog.Tx) {
+			catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: shiftKind, Key: php})
+			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
+		})
+		s.judgeLost(s.cat.Read())
+		status, _ = catalog.Sources.Get(s.cat.Read(), ShiftsScope)
+		require.Contains(t, status.Error, "how far web/php-web have come cannot be read, so nothing is served and nothing moves")
+		require.False(t, status.Ready())
+		write(t, s.cat, func(tx *catalog.Tx) {
+			catalog.Objects.Delete(tx, discovery.ObjectName{Kind: shiftKind, Key: php}.String())
+		})
+		s.judgeLost(s.cat.Read())
+		status, _ = catalog.Sources.Get(s.cat.Read(), ShiftsScope)
+		require.True(t, status.Ready(), "no TrafficShift needs it")
 		_, ok = catalog.ShiftStates.Get(s.cat.Read(), php.String())
 		require.False(t, ok)
+	}
+	require.NoError(t, os.Remove(name))
+	require.NoError(t, os.Remove(name+copySuffix))
+	if left, _ := filepath.Glob(name + "*"); len(left) > 0 {
+		for _, l := range left {
+			require.NoError(t, os.Remove(l))
+		}
 	}
 	d, err := Open(path, quiet)
 	require.NoError(t, err)
@@ -479,6 +498,69 @@ func TestShiftRecordsHome(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, &home, got)
 	}
+}
+
+// A control plane that follows has the states, homes and the freeze of the one
+// that steps, keeps them where that cannot be read, and over a restart.
+func TestFollow(t *testing.T) {
+	theirs := t.TempDir()
+	leader := startShifts(t, theirs)
+	d, err := Open(theirs, quiet)
+	require.NoError(t, err)
+	require.NoError(t, d.Lock())
+	leader.apply(php, true)
+	leader.await(php, "a state", fresh)
+	require.NoError(t, leader.move(php, "25"))
+	require.NoError(t, leader.RecordHome(t.Context(), discovery.Home{Key: web, Platform: discovery.Instances, Because: "so"}))
+	require.NoError(t, freeze(t, leader.Shifts, discovery.FreezeOrder{By: "sre"}))
+
+	ours := t.TempDir()
+	follow := func(path string) (*catalog.Catalog, func()) {
+		own, err := Open(ours, quiet)
+		require.NoError(t, err)
+		s := NewShifts(own, catalog.New(), quiet)
+		require.NoError(t, s.Restore())
+		s.ExpectOther()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Follow(ctx, path) }()
+		return s.cat, func() { cancel(); <-done }
+	}
+	at := func(percent string) func(catalog.Reader) bool {
+		return func(r catalog.Reader) bool {
+			row, ok := catalog.ShiftStates.Get(r, php.String())
+			status, _ := catalog.Sources.Get(r, ShiftsScope)
+			return ok && string(row.Status.Percent) == percent && status.Ready()
+		}
+	}
+	cat, stop := follow(theirs)
+	await(t, cat, "the leader's state", at("25"))
+	home, ok := catalog.Homes.Get(cat.Read(), web.String())
+	require.True(t, ok)
+	require.Equal(t, discovery.Instances, home.Platform)
+	_, frozen := catalog.Freezes.Get(cat.Read(), catalog.FreezeID)
+	require.True(t, frozen)
+	require.NoError(t, unfreeze(t, leader.Shifts, "sre"))
+	require.NoError(t, leader.move(php, "50"))
+	await(t, cat, "the next step", at("50"))
+	_, frozen = catalog.Freezes.Get(cat.Read(), catalog.FreezeID)
+	require.False(t, frozen)
+	stop()
+
+	cat, stop = follow(filepath.Join(theirs, "not-mounted"))
+	await(t, cat, "what was read before the restart", at("50"))
+	await(t, cat, "the error", func(r catalog.Reader) bool {
+		status, _ := catalog.Sources.Get(r, ShiftsScope)
+		return strings.Contains(status.Error, "--shifts-from") && status.LastKnownGood && !status.Synced
+	})
+	stop()
+	ours = t.TempDir()
+	cat, stop = follow(t.TempDir())
+	await(t, cat, "not known is not empty", func(r catalog.Reader) bool {
+		status, _ := catalog.Sources.Get(r, ShiftsScope)
+		return status.Error != "" && !status.Ready()
+	})
+	stop()
 }
 
 func TestCredentials(t *testing.T) {

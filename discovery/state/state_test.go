@@ -19,6 +19,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -169,6 +170,113 @@ func TestPublish(t *testing.T) {
 	require.True(t, ready(cat.Read()), "once ready, a change does not make it unready")
 }
 
+// A group that cannot have instances for now holds up no other, and is not
+// taken for an empty one.
+func TestWhatCannotBeReadHoldsUpNothingElse(t *testing.T) {
+	cat, _ := run(t, "")
+	typo := group()
+	typo.Key = discovery.Key{Namespace: "team-x", Name: "typo"}
+	files(t, cat, group(), typo)
+	write(t, cat, func(tx *catalog.Tx) {
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "ec2/own/eu-west-9", Error: "no such host"})
+		catalog.Instances.Put(tx, instances("i-1"))
+	})
+	await(t, cat, "the note", func(r catalog.Reader) bool {
+		s, _ := catalog.Sources.Get(r, PublishedScope)
+		return s.Note == "InstanceGroup team-x/typo: EC2 has not answered yet"
+	})
+	require.False(t, ready(cat.Read()), "it may still be about to be read")
+	write(t, cat, func(tx *catalog.Tx) {
+		catalog.GroupStatuses.Put(tx, &discovery.GroupStatus{Scope: "ec2", Key: typo.Key, Error: "no such host"})
+	})
+	await(t, cat, "the rest to be served", ready)
+	s, _ := catalog.Sources.Get(cat.Read(), PublishedScope)
+	require.Equal(t, "InstanceGroup team-x/typo: not known, others are served meanwhile: no such host", s.Note)
+	require.Len(t, published(cat.Read()).Endpoints, 1)
+	for set := range catalog.Endpoints.All(cat.Read()) {
+		require.NotEqual(t, "typo", set.Group, "not known is not empty")
+	}
+}
+
+// Traffic goes by homes: where they were recorded and cannot be read, nothing
+// is guessed, and the file is not written over.
+func TestHomesThatCannotBeRead(t *testing.T) {
+	for name, spoil := range map[string]string{
+		"spoiled": "x", "empty": "", "newer": `{"version":2,"kind":"homes","sha256":"","data":[]}`, "older": `{"version":0,"kind":"homes","sha256":"","data":[]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := t.TempDir()
+			require.NoError(t, os.WriteFile(filepath.Join(path, homesFile+extension), []byte(spoil), 0o600))
+			d, err := Open(path, quiet)
+			require.NoError(t, err)
+			cat := catalog.New()
+			k := NewKeeper(d, policy.UnrecordedHomes, quiet)
+			require.ErrorContains(t, k.Restore(cat), homesFile+extension)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- k.Run(ctx, cat) }()
+			files(t, cat, group())
+			write(t, cat, func(tx *catalog.Tx) {
+				catalog.Instances.Put(tx, instances("i-1"))
+				catalog.Endpoints.Put(tx, &discovery.EndpointSet{
+					Scope: "file", Key: discovery.Key{Namespace: web.Namespace, Name: "slice"}, Service: web, Endpoints: []discovery.Endpoint{{ID: "p"}},
+				})
+			})
+			await(t, cat, "the status", func(r catalog.Reader) bool {
+				s, _ := catalog.Sources.Get(r, HomesScope)
+				return strings.Contains(s.Error, "the homes of "+web.String()+" cannot be read, so nothing is served and nothing moves") &&
+					strings.Contains(s.Error, "remove "+filepath.Join(path, "homes.state")+"*")
+			})
+			s, _ := catalog.Sources.Get(cat.Read(), HomesScope)
+			require.False(t, s.Ready())
+			cancel()
+			<-done
+			for range catalog.Homes.All(cat.Read()) {
+				t.Fatal("a home was guessed")
+			}
+			left, err := os.ReadFile(filepath.Join(path, homesFile+extension))
+			require.NoError(t, err)
+			require.Equal(t, spoil, string(left))
+		})
+	}
+}
+
+func TestHomesAreReadFromTheirCopy(t *testing.T) {
+	path := t.TempDir()
+	d, err := Open(path, quiet)
+	require.NoError(t, err)
+	require.NoError(t, d.write(homesFile, []homeRecord{{Namespace: "web", Service: "a", Platform: "instances"}}))
+	require.NoError(t, d.write(homesFile, []homeRecord{{Namespace: "web", Service: "a", Platform: "pods"}}))
+	name := filepath.Join(path, homesFile+extension)
+	for _, spoil := range []func() error{
+		func() error { return os.WriteFile(name, []byte("x"), 0o600) },
+		func() error { return os.WriteFile(name+copySuffix, []byte("x"), 0o600) },
+		func() error { return os.Remove(name) },
+	} {
+		require.NoError(t, spoil())
+		d, err = Open(path, quiet)
+		require.NoError(t, err)
+		got, err := readPrecious[[]homeRecord](d, homesFile)
+		require.NoError(t, err)
+		require.Equal(t, "pods", got[0].Platform, "the newest, not the generation before")
+		require.NoError(t, d.write(homesFile, append(got, homeRecord{Namespace: "web", Service: "b", Platform: "pods"})))
+		require.NoError(t, d.write(homesFile, got))
+	}
+}
+
+func TestTwoControlPlanesOnOneDirectory(t *testing.T) {
+	path := t.TempDir()
+	first, err := Open(path, quiet)
+	require.NoError(t, err)
+	require.NoError(t, first.Lock())
+	second, err := Open(path, quiet)
+	require.NoError(t, err)
+	require.ErrorContains(t, second.Lock(), fmt.Sprintf("another control plane uses it (process %d): give every control plane a --state-dir of its own", os.Getpid()))
+	require.NoError(t, first.Close())
+	require.NoError(t, second.Lock())
+	require.NoError(t, second.Close())
+}
+
 func TestHomesAreRecordedAndSurvive(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	cat, stop := run(t, path)
@@ -218,10 +326,10 @@ func TestSpoiledFiles(t *testing.T) {
 	path := t.TempDir()
 	d, err := Open(path, quiet)
 	require.NoError(t, err)
-	name := filepath.Join(path, "homes"+extension)
+	name := filepath.Join(path, "instances"+extension)
 	one, two, three := []homeRecord{{Because: "one"}}, []homeRecord{{Because: "two"}}, []homeRecord{{Because: "three"}}
-	require.NoError(t, d.write("homes", one))
-	require.NoError(t, d.write("homes", two))
+	require.NoError(t, d.write("instances", one))
+	require.NoError(t, d.write("instances", two))
 	whole, err := os.ReadFile(name)
 	require.NoError(t, err)
 
@@ -232,7 +340,7 @@ func TestSpoiledFiles(t *testing.T) {
 	}
 	for n := range len(whole) - 1 { // -1: the last byte is only a line's end
 		require.NoError(t, os.WriteFile(name, whole[:n], 0o600))
-		got, err := read[[]homeRecord](reopen(), "homes")
+		got, err := read[[]homeRecord](reopen(), "instances")
 		require.NoError(t, err)
 		require.Equal(t, one, got, "cut after %d bytes: the generation before", n)
 	}
@@ -240,7 +348,7 @@ func TestSpoiledFiles(t *testing.T) {
 		bad := bytes.Clone(whole)
 		bad[n] ^= 0x11
 		require.NoError(t, os.WriteFile(name, bad, 0o600))
-		got, err := read[[]homeRecord](reopen(), "homes")
+		got, err := read[[]homeRecord](reopen(), "instances")
 		require.NoError(t, err)
 		require.Equal(t, one, got, "byte %d spoiled: the generation before", n)
 	}
@@ -248,23 +356,23 @@ func TestSpoiledFiles(t *testing.T) {
 	// What is spoiled must not take the place of the good generation.
 	require.NoError(t, os.WriteFile(name, []byte("spoiled"), 0o600))
 	d = reopen()
-	_, err = read[[]homeRecord](d, "homes")
+	_, err = read[[]homeRecord](d, "instances")
 	require.NoError(t, err)
-	require.NoError(t, d.write("homes", three))
+	require.NoError(t, d.write("instances", three))
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
-	got, err := read[[]homeRecord](reopen(), "homes")
+	got, err := read[[]homeRecord](reopen(), "instances")
 	require.NoError(t, err)
 	require.Equal(t, one, got)
 
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
 	require.NoError(t, os.WriteFile(name+".previous", []byte("{}"), 0o600))
-	_, err = read[[]homeRecord](reopen(), "homes")
+	_, err = read[[]homeRecord](reopen(), "instances")
 	require.ErrorContains(t, err, "cut or spoiled")
-	require.NoError(t, os.WriteFile(name, []byte(`{"version":2,"kind":"homes"}`), 0o600))
-	_, err = read[[]homeRecord](reopen(), "homes")
+	require.NoError(t, os.WriteFile(name, []byte(`{"version":2,"kind":"instances"}`), 0o600))
+	_, err = read[[]homeRecord](reopen(), "instances")
 	require.ErrorContains(t, err, "of version 2")
-	require.NoError(t, os.WriteFile(name, bytes.Replace(whole, []byte(`"homes"`), []byte(`"files"`), 1), 0o600))
-	_, err = read[[]homeRecord](reopen(), "homes")
+	require.NoError(t, os.WriteFile(name, bytes.Replace(whole, []byte(`"instances"`), []byte(`"files"`), 1), 0o600))
+	_, err = read[[]homeRecord](reopen(), "instances")
 	require.ErrorContains(t, err, `it holds "files"`)
 
 	// Serving goes on with nothing, and every start says so until there is something.
@@ -278,8 +386,8 @@ func TestUnknownRecordsAreLeftOut(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, d.write(homesFile, []homeRecord{{"web", "a", "lambdas", "", ""}, {"web", "b", "instances", "so", "Pods"}}))
 	require.NoError(t, d.write(instancesFile, []instancesRecord{
-		{"ec2", "web", "a", "a", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DREAMING"}}},
-		{"ec2", "web", "b", "b", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DRAINING"}}},
+		{"ec2", "web", "a", "a", "", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DREAMING"}}},
+		{"ec2", "web", "b", "b", "123456789012", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DRAINING"}}},
 	}))
 	cat := catalog.New()
 	err = NewKeeper(d, unrecorded, quiet).Restore(cat)
@@ -360,7 +468,7 @@ func TestLeftoversGo(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, kind := range []any{[]homeRecord{{"web", "a", "pods", "so", ""}}, []instancesRecord{{"ec2", "web", "a", "a", []endpointRecord{{ID: "i-1"}}}}} {
+	for _, kind := range []any{[]homeRecord{{"web", "a", "pods", "so", ""}}, []instancesRecord{{"ec2", "web", "a", "a", "", []endpointRecord{{ID: "i-1"}}}}} {
 		text, err := encode("instances", kind)
 		require.NoError(f, err)
 		f.Add(text)

@@ -29,13 +29,18 @@ func New() *Compiler {
 	return c
 }
 
-// Service returns the resources of a Service, sorted by type and name.
+// Service returns the resources of a Service, sorted by type and name. Where
+// endpoints are not known their cluster has none among the resources: a proxy
+// that reconnects then keeps those that it has, as an empty list would not let it.
 func (c *Compiler) Service(m *policy.Service) []resource.Resource {
 	out := make([]resource.Resource, 0, 8*len(m.Ports))
 	for i := range m.Ports {
 		p := &m.Ports[i]
 		if p.Protocol == policy.TCP {
-			out = append(out, shiftedCluster(m, p, c.sharedCluster(m, p)), sharedEndpoints(m, p))
+			out = append(out, shiftedCluster(m, p, c.sharedCluster(m, p)))
+			if !sharedUnknown(p) {
+				out = append(out, sharedEndpoints(m, p))
+			}
 		} else {
 			out = append(out, c.backings(m, p)...)
 			out = append(out, c.virtualHosts(m, p)...)
@@ -43,7 +48,10 @@ func (c *Compiler) Service(m *policy.Service) []resource.Resource {
 		}
 		for j := range p.Groups {
 			g := &p.Groups[j]
-			out = append(out, c.groupCluster(m, p, g), groupEndpoints(m, p, g))
+			out = append(out, c.groupCluster(m, p, g))
+			if !g.Unknown {
+				out = append(out, groupEndpoints(m, p, g))
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b resource.Resource) int {
@@ -58,7 +66,10 @@ func (c *Compiler) backings(m *policy.Service, p *policy.Port) []resource.Resour
 	var out []resource.Resource
 	for i := range p.Backings {
 		b := &p.Backings[i]
-		out = append(out, c.cluster(m, p, b), endpoints(m, p, b))
+		out = append(out, c.cluster(m, p, b))
+		if !b.Unknown {
+			out = append(out, endpoints(m, p, b))
+		}
 		if fails(p) {
 			out = append(out, c.failover(m, p, b.Platform))
 		}

@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"slices"
+
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/causeway-mesh/causeway/policy"
@@ -25,6 +27,12 @@ func (c *Compiler) sharedCluster(m *policy.Service, p *policy.Port) resource.Res
 	// InstanceGroup, those of the first count, which are the Service's.
 	b := &p.Backings[0]
 	return c.edsCluster(m, p, name, statName(m.Key, p.Number, sharedLast), &b.Settings, b.TLS)
+}
+
+// sharedUnknown reports whether the endpoints of one of a TCP port's backings
+// are not known. Without them the others would get its share.
+func sharedUnknown(p *policy.Port) bool {
+	return slices.ContainsFunc(p.Backings, func(b policy.Backing) bool { return b.Unknown })
 }
 
 // sharedEndpoints returns the endpoints of a TCP port's backings.

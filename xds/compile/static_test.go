@@ -81,12 +81,16 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 		case resource.Cluster:
 			c := &clusterv3.Cluster{}
 			unmarshal(t, r.Body, c)
+			if r.EDS && assignments[r.Name] == nil {
+				// They are not known, which to an Envoy without a past is none.
+				require.Contains(t, r.Name, "instances", "the cluster's endpoints")
+				assignments[r.Name] = &endpointv3.ClusterLoadAssignment{ClusterName: r.Name}
+			}
 			switch {
 			case !r.EDS:
 			case dir == "":
 				c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 				c.EdsClusterConfig = nil
-				require.Contains(t, assignments, r.Name, "the cluster's endpoints")
 				c.LoadAssignment = assignments[r.Name]
 			default:
 				writeEndpoints(t, dir, assignments[r.Name])

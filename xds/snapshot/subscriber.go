@@ -572,11 +572,14 @@ func (sub *Subscriber) markSent(t resource.Type, id uint32, e *entry) {
 // collectGone deals with an entry that the client should not have (any more).
 func (sub *Subscriber) collectGone(t resource.Type, id uint32, e *entry, b *Batch) {
 	if !sub.sent[t].has(id) {
-		if sub.due[t].has(id) {
+		if sub.due[t].has(id) || (t == resource.Endpoint && sub.isWarming(e.name)) {
 			// Asked for by name and not there: say so rather than stay silent,
 			// or Envoy waits for its fetch timeout (envoy#9934).
 			sub.due[t].clear(id)
 			b.Removed = append(b.Removed, e.name)
+			if cluster, ok := sub.store.tables[resource.Cluster].ids[e.name]; ok && t == resource.Endpoint {
+				sub.warming.clear(cluster)
+			}
 		}
 		return
 	}
@@ -684,11 +687,8 @@ func (sub *Subscriber) ready(needs []string, depth int) bool {
 		if !sub.sent[resource.Cluster].has(id) {
 			return false
 		}
-		if e.eds {
-			eds, ok := s.tables[resource.Endpoint].ids[name]
-			if !ok || !sub.sent[resource.Endpoint].has(eds) {
-				return false
-			}
+		if e.eds && !sub.hasEndpoints(name) {
+			return false
 		}
 		// An aggregate cluster needs its members; nothing is deeper than that.
 		if depth == 0 && !sub.ready(e.needs, 1) {
@@ -696,6 +696,16 @@ func (sub *Subscriber) ready(needs []string, depth int) bool {
 		}
 	}
 	return true
+}
+
+// hasEndpoints reports whether the client has the endpoints of a cluster, or
+// there is nothing to wait for because they are not known to anybody.
+func (sub *Subscriber) hasEndpoints(cluster string) bool {
+	id, ok := sub.store.tables[resource.Endpoint].ids[cluster]
+	if !ok {
+		return true
+	}
+	return sub.sent[resource.Endpoint].has(id) || sub.store.tables[resource.Endpoint].entries[id].at(sub).frame == nil
 }
 
 func (sub *Subscriber) hasCluster(name string) bool {

@@ -1,0 +1,63 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+)
+
+// copySuffix ends the name of the second copy of a file.
+const copySuffix = ".copy"
+
+// precious reports whether traffic goes by what a file holds. An older
+// generation would move it, so there are two copies of the newest one instead.
+func precious(kind string) bool { return kind == homesFile || kind == shiftsFile }
+
+// readPrecious reads a precious file, or its copy. Nothing at all to read is no
+// error: it is the first start. What can be read from neither stays where it
+// is, and is not written over, until somebody has decided what is to be.
+func readPrecious[T any](d *Dir, kind string) (data T, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	path := d.file(kind)
+	data, raw, err := load[T](path, kind)
+	if err == nil {
+		d.written[kind] = raw
+		return data, nil
+	}
+	second, _, secondErr := load[T](path+copySuffix, kind)
+	switch {
+	case secondErr == nil:
+		d.log.Error("a file of the state directory is spoiled or missing; its copy, which is as new, is read instead", "because", err)
+		if !errors.Is(err, fs.ErrNotExist) {
+			// For somebody to look at; the next write makes the file anew.
+			if aside := setAside(path, err); aside != nil {
+				d.log.Info("the spoiled file is set aside", "because", aside)
+			}
+		}
+		return second, nil
+	case errors.Is(err, fs.ErrNotExist) && errors.Is(secondErr, fs.ErrNotExist):
+		left, globErr := filepath.Glob(path + ".*")
+		if globErr != nil || len(left) == 0 {
+			return data, nil
+		}
+		err = fmt.Errorf("%s is missing, and %s is there", path, left[0])
+	case errors.Is(err, fs.ErrNotExist):
+		err = secondErr
+	}
+	d.unreadable[kind] = err
+	return data, err
+}
+
+// keep says that a file must not be written over, and why.
+func (d *Dir) keep(kind string, cause error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.unreadable[kind] = cause
+}
+
+// begin says how to begin anew without a file that cannot be read.
+func (d *Dir) begin(kind string) string {
+	return fmt.Sprintf("stop, remove %s*, and start again", d.file(kind))
+}
