@@ -93,7 +93,7 @@ func decode(name string, data []byte) (content, []Problem) {
 		d.problem(1, "", "the file has more than %d bytes: split it", maxFile)
 		return d.out, d.problems
 	}
-	if aliases := aliasToken.FindAllIndex(data, maxExpanded+1); len(aliases) > maxExpanded {
+	if tooManyAliases(data) {
 		// Before anything is parsed, which would take as long as the file is large.
 		d.problem(1, "", "the file has more than %d aliases: write out what they repeat, or split the file", maxExpanded)
 		return d.out, d.problems

@@ -108,11 +108,15 @@ func (l *Loaded) located() map[string]*located {
 	l.index = make(map[string]*located)
 	for _, name := range slices.Sorted(maps.Keys(l.files)) {
 		f := l.files[name]
+		if tooManyAliases(f.read) {
+			continue
+		}
+		aliases := 0
 		for _, doc := range documents(normal(name, f.read)) {
 			if doc.blank() {
 				continue
 			}
-			if tree, data, err := doc.parse(); err == nil {
+			if tree, data, err := doc.parse(&aliases); err == nil {
 				l.locate(name, tree, data, len(f.problems) == 0)
 			}
 		}

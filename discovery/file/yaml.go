@@ -111,6 +111,11 @@ func (d document) parse(aliases *int) (tree, []byte, *yamlError) {
 // aliasToken is what looks like an alias.
 var aliasToken = regexp.MustCompile(`(^|[\s,\[{:-])\*[A-Za-z0-9_-]`)
 
+// tooManyAliases reports whether a file has more aliases than they may stand for values.
+func tooManyAliases(data []byte) bool {
+	return len(aliasToken.FindAllIndex(data, maxExpanded+1)) > maxExpanded
+}
+
 // maxExpanded is how many values the aliases of a file may stand for. A few
 // kilobytes of aliases of aliases could stand for more than fits into memory.
 const maxExpanded = 20_000

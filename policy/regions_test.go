@@ -1,4 +1,4 @@
-package v1alpha1
+package policy
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 func TestUnknownRegion(t *testing.T) {
@@ -19,16 +21,16 @@ func TestUnknownRegion(t *testing.T) {
 		"ap-northeast-1a": `spec.region: "ap-northeast-1a" is an availability zone, not a region: did you mean ap-northeast-1?`,
 		"xx-neverland-7":  `spec.region: "xx-neverland-7" is no AWS region that this version knows: make sure that it exists: aws account list-regions`,
 	} {
-		f, unknown := UnknownRegion(region)
+		f, unknown := unknownRegion(region)
 		require.Equal(t, want != "", unknown, region)
 		if unknown {
 			require.Equal(t, want, f.Error())
 		}
-		g := &InstanceGroup{Spec: InstanceGroupSpec{
-			ServiceRef: ServiceReference{Name: "s"}, Region: region, Selector: InstanceSelector{AutoScalingGroups: []string{"x"}}, Ports: []InstancePort{{Port: 80}},
+		g := &v1alpha1.InstanceGroup{Spec: v1alpha1.InstanceGroupSpec{
+			ServiceRef: v1alpha1.ServiceReference{Name: "s"}, Region: region, Selector: v1alpha1.InstanceSelector{AutoScalingGroups: []string{"x"}}, Ports: []v1alpha1.InstancePort{{Port: 80}},
 		}}
-		DefaultInstanceGroup(g)
-		require.Empty(t, ValidateInstanceGroup(g), "a region that nobody knows yet is not refused")
+		v1alpha1.DefaultInstanceGroup(g)
+		require.Empty(t, v1alpha1.ValidateInstanceGroup(g), "a region that nobody knows yet is not refused")
 	}
 }
 

@@ -1,13 +1,16 @@
-package v1alpha1
+package policy
 
 import (
 	"fmt"
 	"slices"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // regions are those that the AWS SDK's partition metadata lists. AWS opens new
 // ones, and partitions with names of their own, so one that is not here is no
-// mistake for sure: see UnknownRegion.
+// mistake for sure: see unknownRegion.
 var regions = []string{
 	"af-south-1", "ap-east-1", "ap-east-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1",
 	"ap-south-2", "ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-4", "ap-southeast-5",
@@ -18,13 +21,13 @@ var regions = []string{
 	"us-isob-east-1", "us-isob-west-1", "us-isof-east-1", "us-isof-south-1", "us-west-1", "us-west-2",
 }
 
-// UnknownRegion returns what is odd about a region that this program does not
+// unknownRegion returns what is odd about a region that this program does not
 // know, and the closest that it knows; false for one that it knows.
-func UnknownRegion(region string) (FieldError, bool) {
+func unknownRegion(region string) (v1alpha1.FieldError, bool) {
 	if slices.Contains(regions, region) {
-		return FieldError{}, false
+		return v1alpha1.FieldError{}, false
 	}
-	f := FieldError{
+	f := v1alpha1.FieldError{
 		Field: "spec.region", Message: fmt.Sprintf("%q is no AWS region that this version knows", region),
 		Remedy: "make sure that it exists: aws account list-regions",
 	}
@@ -33,35 +36,8 @@ func UnknownRegion(region string) (FieldError, bool) {
 		f.Remedy = "did you mean " + region[:n] + "?"
 		return f, true
 	}
-	best, least := "", 4
-	for _, r := range regions {
-		if d := distance(region, r); d < least {
-			best, least = r, d
-		}
-	}
-	if best != "" {
+	if best := discovery.Misspelt(region, regions); best != "" {
 		f.Remedy = fmt.Sprintf("did you mean %s? If not, %s", best, f.Remedy)
 	}
 	return f, true
-}
-
-// distance is how many letters must be added, removed or replaced to make one
-// word of another (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
