@@ -48,6 +48,11 @@ var sections = []section{
 		func(to, from *settings) { edit(&to.Timeout).Connect = from.Timeout.Connect },
 	},
 	{
+		"timeout.streamAge", "timeout", clusters, true,
+		func(s *settings) bool { return s.Timeout != nil && s.Timeout.StreamAge != nil },
+		func(to, from *settings) { edit(&to.Timeout).StreamAge = from.Timeout.StreamAge },
+	},
+	{
 		"timeout", "timeout", requests, false,
 		func(s *settings) bool {
 			return s.Timeout != nil && (s.Timeout.Request != nil || s.Timeout.Idle != nil || s.Timeout.ConnectionAge != nil)
@@ -162,6 +167,7 @@ func mistakes(s *v1alpha1.TrafficSettings) []mistake {
 		c.duration("timeout.request", t.Request, time.Millisecond, longest, true)
 		c.duration("timeout.idle", t.Idle, time.Millisecond, longest, true)
 		c.duration("timeout.connectionAge", t.ConnectionAge, time.Second, longest, true)
+		c.duration("timeout.streamAge", t.StreamAge, time.Second, longest, true)
 	}
 	if r := s.Retry; r != nil {
 		c.in = "retry"

@@ -122,8 +122,12 @@ func figuresText(f *v1alpha1.ShiftFigures) string {
 	if f != nil && f.StoodIn > 0 {
 		stoodIn = fmt.Sprintf("; answered %d for the other side", f.StoodIn)
 	}
+	open := ""
+	if f != nil && f.Open > 0 {
+		open = fmt.Sprintf(", %d open", f.Open)
+	}
 	if f == nil || f.Requests == 0 {
-		return "no requests" + stoodIn
+		return "no requests" + open + stoodIn
 	}
 	out := fmt.Sprintf("%d requests, %s %% good", f.Requests, f.SuccessRate)
 	if mix := statusesText(f); mix != "" {
@@ -132,7 +136,7 @@ func figuresText(f *v1alpha1.ShiftFigures) string {
 	if f.P99 != "" {
 		out += fmt.Sprintf(", p50 %s, p99 %s", f.P50, f.P99)
 	}
-	return out + stoodIn
+	return out + open + stoodIn
 }
 
 // statusesShown is how many statuses of a side, and how many paths, a line has room for.

@@ -86,6 +86,7 @@ func trafficPolicies() []verdict {
 		{a + "connectionPool: {maxConnections: 0}}", "spec.connectionPool.maxConnections"},
 		{a + "connectionPool: {maxConnections: 2147483648}}", "spec.connectionPool.maxConnections"},
 		duration("connectionPool.idleTimeout", "1us", "1ms to 8784h, or 0s for none"),
+		duration("timeout.streamAge", "8785h", "1s to 8784h, or 0s for none"),
 		duration("connectionPool.maxConnectionAge", "8785h", "1ms to 8784h, or 0s for none"),
 		{a + "outlierDetection: {consecutive5xx: 5, consecutiveGatewayErrors: 5, consecutiveConnectFailures: 1, interval: 10ms, baseEjectionTime: 24h, maxEjectionPercent: 0}}", ""},
 		{a + "outlierDetection: {maxEjectionPercent: 101}}", "spec.outlierDetection.maxEjectionPercent"},

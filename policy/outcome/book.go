@@ -25,6 +25,9 @@ type Report struct {
 	// Silent names, by Service, some of those whose load reports count requests
 	// of which the outcomes do not arrive.
 	Silent map[discovery.Key][]string
+	// Open is how many requests are under way now at a backing, by the proxies' last load reports
+	// (Envoy: LRS, total_requests_in_progress): websockets and streams as long as they last. Of TCP: connections.
+	Open map[Key]uint64
 }
 
 // Message is how a reporter tells its report.
@@ -127,7 +130,7 @@ func (b *Book) Gone(name string, now time.Time) {
 		if b.missing(r) {
 			b.gap() // what it had counted since it was last heard of is lost
 		}
-		r.gone, r.last.Proxies, r.last.Silent = true, 0, nil
+		r.gone, r.last.Proxies, r.last.Silent, r.last.Open = true, 0, nil, nil
 	}
 }
 
@@ -210,7 +213,7 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 		forget(r.last.Pairs, m.Pairs)
 		forget(r.last.Load, m.Load)
 	}
-	r.last.Proxies, r.last.Silent = m.Proxies, m.Silent
+	r.last.Proxies, r.last.Silent, r.last.Open = m.Proxies, m.Silent, m.Open
 }
 
 // forget deletes what is not there any more.
@@ -298,6 +301,8 @@ type Window struct {
 	Silent  []string
 	// Missing names, sorted, the reporters that have told nothing for five seconds.
 	Missing []string
+	// Open is how many requests are under way at the end of the window, by platform.
+	Open map[discovery.Platform]uint64
 }
 
 // Window returns what was told of a Service from one time to another, both within
@@ -317,6 +322,14 @@ func (b *Book) Window(service discovery.Key, from, to time.Time) Window {
 		}
 		w.Proxies += r.last.Proxies
 		w.Silent = append(w.Silent, r.last.Silent[service]...)
+		for key, n := range r.last.Open {
+			if key.Service == service {
+				if w.Open == nil {
+					w.Open = make(map[discovery.Platform]uint64)
+				}
+				w.Open[key.Platform] += n
+			}
+		}
 		if max(end, b.elapsed)-r.heard > missingAfter {
 			w.Missing = append(w.Missing, name)
 		}

@@ -30,6 +30,7 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 		Time: &metav1.Time{Time: now}, Paths: pathFigures(o), Instances: figures(&o.Instances, &o.Pods, o.TCP), Pods: figures(&o.Pods, &o.Instances, o.TCP),
 		Verdict: string(v.Result), Reason: v.Reason, LeftOut: leftOutText(o),
 	}
+	a.Instances.Open, a.Pods.Open = int64(o.Instances.Open), int64(o.Pods.Open) //nolint:gosec // far below 2^63
 	if s := o.Shadow; s != nil {
 		a.Shadow = &v1alpha1.ShiftComparison{
 			Compared: int64(s.Compared), StatusDiffers: int64(s.StatusDiffers), SizeDiffers: int64(s.SizeDiffers),

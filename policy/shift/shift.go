@@ -32,6 +32,8 @@ type Side struct {
 	Recent outcome.Counts
 	// Usable is how many endpoints get new requests, Known how many there are.
 	Usable, Known int
+	// Open is how many requests are under way, by the last load reports.
+	Open uint64
 }
 
 // meant returns how many requests were meant for this side in the whole window.

@@ -163,6 +163,12 @@ type Timeout struct {
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1s to 8784h, or 0s for none"
 	ConnectionAge *metav1.Duration `json:"connectionAge,omitempty"`
+	// StreamAge ends HTTP requests that have been open at an endpoint for so long, whatever they are doing:
+	// websockets, server-sent events, gRPC streams. Clients open them anew, and go where the share of
+	// a TrafficShift sends new requests. It ends downloads that take longer too. 0s is no bound, the default.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('8784h'))",message="it is out of bounds: write 1s to 8784h, or 0s for none"
+	StreamAge *metav1.Duration `json:"streamAge,omitempty"`
 }
 
 // RetryCondition is a failure after which a request is sent again.

@@ -751,6 +751,10 @@ type ShiftFigures struct {
 	// P99 is what 99 of 100 answers stayed within, as a duration.
 	// +optional
 	P99 string `json:"p99,omitempty"`
+	// Open is how many requests are under way, websockets and streams as long as they last;
+	// connections where no port is HTTP. They end where they began, whatever the share is.
+	// +optional
+	Open int64 `json:"open,omitempty"`
 }
 
 // ShiftStatusPart says which part of the answers had a status.

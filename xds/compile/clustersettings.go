@@ -35,9 +35,7 @@ func applySettings(c *clusterv3.Cluster, protocol policy.Protocol, s *policy.Set
 		c.ConnectTimeout = durationOr(s.Timeout.Connect, connectTimeout)
 	}
 	c.CircuitBreakers.Thresholds[0].RetryBudget = retryBudget(s.Retry)
-	if s.ConnectionPool != nil {
-		applyPool(c, protocol, s.ConnectionPool)
-	}
+	applyHTTP(c, protocol, s)
 	if s.OutlierDetection != nil {
 		applyOutlierDetection(c.GetOutlierDetection(), s.OutlierDetection)
 	}
@@ -64,16 +62,33 @@ func setNumber(to **wrapperspb.UInt32Value, n *int32) {
 	}
 }
 
-func applyPool(c *clusterv3.Cluster, protocol policy.Protocol, p *v1alpha1.ConnectionPool) {
+// applyHTTP writes what settings say of connections, and of requests in them.
+func applyHTTP(c *clusterv3.Cluster, protocol policy.Protocol, s *policy.Settings) {
+	o := httpOptions(protocol)
+	if s.ConnectionPool != nil {
+		applyPool(c, o.GetCommonHttpProtocolOptions(), s.ConnectionPool)
+	}
+	aged := s.Timeout != nil && s.Timeout.StreamAge != nil && s.Timeout.StreamAge.Duration > 0
+	if o == nil || s.ConnectionPool == nil && !aged {
+		return
+	}
+	if aged {
+		// Of all that Envoy has, this alone ends websockets. A route's max_stream_duration does too,
+		// but has the route's own timeout ignored, and does not differ between backings.
+		o.GetCommonHttpProtocolOptions().MaxStreamDuration = durationpb.New(s.Timeout.StreamAge.Duration)
+	}
+	setHTTPOptions(c, o)
+}
+
+// applyPool writes a pool's limits into a cluster and its options of HTTP, nil for a TCP port's.
+func applyPool(c *clusterv3.Cluster, common *corev3.HttpProtocolOptions, p *v1alpha1.ConnectionPool) {
 	limits := c.GetCircuitBreakers().GetThresholds()[0]
 	setNumber(&limits.MaxConnections, p.MaxConnections)
 	setNumber(&limits.MaxPendingRequests, p.MaxPendingRequests)
 	setNumber(&limits.MaxRequests, p.MaxRequests)
-	o := httpOptions(protocol)
-	if o == nil {
+	if common == nil {
 		return // a TCP connection lasts as long as its caller's; the rest is about requests
 	}
-	common := o.GetCommonHttpProtocolOptions()
 	setNumber(&common.MaxRequestsPerConnection, p.MaxRequestsPerConnection)
 	if p.IdleTimeout != nil {
 		common.IdleTimeout = durationpb.New(p.IdleTimeout.Duration)
@@ -81,7 +96,6 @@ func applyPool(c *clusterv3.Cluster, protocol policy.Protocol, p *v1alpha1.Conne
 	if p.MaxConnectionAge != nil && p.MaxConnectionAge.Duration > 0 {
 		common.MaxConnectionDuration = durationpb.New(p.MaxConnectionAge.Duration)
 	}
-	setHTTPOptions(c, o)
 }
 
 func applyOutlierDetection(to *clusterv3.OutlierDetection, o *v1alpha1.OutlierDetection) {

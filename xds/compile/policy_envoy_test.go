@@ -345,6 +345,58 @@ func TestEnvoyClosesConnections(t *testing.T) {
 	require.Equal(t, 2, used("age.web"))
 }
 
+// timeout.streamAge ends a websocket that is busy, at its backing alone, whatever the route says of requests.
+func TestEnvoyEndsOldStreams(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, "ws")
+	b.answer(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") == "" {
+			return
+		}
+		conn, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		_, _ = io.Copy(conn, rw)
+	})
+	service := func(name string, timeout v1alpha1.Timeout) *policy.Service {
+		return under(v1alpha1.TrafficSettings{Timeout: &timeout}, pods(name, policy.HTTP1, zone(callerZone, b)))
+	}
+	m := policyMesh{services: []*policy.Service{
+		service("aged", v1alpha1.Timeout{StreamAge: duration(time.Second)}),
+		service("both", v1alpha1.Timeout{StreamAge: duration(time.Second), Request: duration(300 * time.Millisecond)}),
+		service("free", v1alpha1.Timeout{StreamAge: duration(0)}),
+	}}.start(t)
+	open := func(name string) (conn io.Writer, rest io.Reader) {
+		head, c, r := m.raw(t, "GET /chat HTTP/1.1\r\nHost: "+name+".web\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		require.Contains(t, head, "101 Switching Protocols")
+		return c, r
+	}
+	echo := func(w io.Writer, r io.Reader) error {
+		if _, err := io.WriteString(w, "ping"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(r, make([]byte, 4))
+		return err
+	}
+	freeW, freeR := open("free")
+	for _, name := range []string{"aged", "both"} {
+		w, r := open(name)
+		began := time.Now()
+		var err error
+		for err == nil && time.Since(began) < 8*time.Second {
+			err = echo(w, r)
+		}
+		require.Error(t, err, "%s ends although it is busy", name)
+		require.Greater(t, time.Since(began), 800*time.Millisecond, name)
+		m.WaitStat(t, 5*time.Second, "cluster.web/"+name+"/80/pods.upstream_rq_max_duration_reached", 1)
+		m.get(t, name+".web", "/")
+	}
+	require.NoError(t, echo(freeW, freeR), "0s is no bound")
+}
+
 func TestEnvoyEjects(t *testing.T) {
 	t.Parallel()
 	good := startBackend(t, "good")

@@ -40,7 +40,8 @@ func outcomeMessages(before, now *outcome.Report) []*observev1.Outcomes {
 		vanished(before.Paths, now.Paths)
 	if full {
 		before = &outcome.Report{}
-	} else if before.Proxies == now.Proxies && maps.EqualFunc(before.Silent, now.Silent, slices.Equal[[]string]) && !grew(before, now) {
+	} else if before.Proxies == now.Proxies && maps.EqualFunc(before.Silent, now.Silent, slices.Equal[[]string]) &&
+		maps.Equal(before.Open, now.Open) && !grew(before, now) {
 		return nil
 	}
 	head := func() *observev1.Outcomes {
@@ -89,6 +90,11 @@ func outcomeMessages(before, now *outcome.Report) []*observev1.Outcomes {
 		m := &observev1.Silence{Namespace: key.Namespace, Service: key.Name, Nodes: bounded(now.Silent[key])}
 		grow(m)
 		last.Silences = append(last.Silences, m)
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(now.Open), compareBackings) {
+		m := &observev1.Open{Backing: backingTo(key), Requests: now.Open[key]}
+		grow(m)
+		last.Open = append(last.Open, m)
 	}
 	return out
 }
@@ -288,7 +294,15 @@ func collect(into *outcome.Message, o *observev1.Outcomes) (*outcome.Message, er
 	for _, s := range o.GetSilences() {
 		into.Silent[discovery.Key{Namespace: s.GetNamespace(), Name: s.GetService()}] = bounded(s.GetNodes())
 	}
-	if max(len(into.Outcomes), len(into.Pairs), len(into.Load), len(into.Silent)) > maxBackings || len(into.Paths) > maxPaths {
+	for _, n := range o.GetOpen() {
+		if key, ok := backingFrom(n.GetBacking()); ok {
+			if into.Open == nil {
+				into.Open = make(map[outcome.Key]uint64)
+			}
+			into.Open[key] = clamp(n.GetRequests())
+		}
+	}
+	if max(len(into.Outcomes), len(into.Pairs), len(into.Load), len(into.Silent), len(into.Open)) > maxBackings || len(into.Paths) > maxPaths {
 		return nil, errTooManyBackings
 	}
 	return into, nil

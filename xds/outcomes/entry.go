@@ -36,10 +36,14 @@ func judgeHTTP(e *accesslogv3.HTTPAccessLogEntry) verdict {
 	if f.GetDownstreamConnectionTermination() || f.GetDownstreamRemoteReset() || f.GetDownstreamProtocolError() {
 		return verdict{abandoned: true}
 	}
+	r := e.GetResponse()
+	if code := r.GetResponseCode().GetValue(); f.GetUpstreamMaxStreamDurationReached() && code > 0 && code < 400 {
+		// timeout.streamAge ended what had begun well, as it was asked to.
+		return verdict{}
+	}
 	if c, ok := flagged(f); ok {
 		return failure(c)
 	}
-	r := e.GetResponse()
 	if r.GetResponseCodeDetails() == tookTooLong {
 		return failure(outcome.Timeout)
 	}

@@ -90,6 +90,8 @@ type node struct {
 	lastLog  time.Time
 	lastLoad time.Time
 	services map[discovery.Key]*Report
+	// open are the requests that were under way when it last reported loads.
+	open map[outcome.Key]uint64
 }
 
 // New returns a recorder that has counted nothing.
@@ -174,6 +176,7 @@ func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv
 	b := r.begin(id)
 	defer b.end()
 	defer b.confirm(interval)
+	b.node.open = nil // each report names all clusters where anything is under way
 	for _, c := range clusters {
 		t, ok := parseCluster(c.GetClusterName())
 		if !ok || t.mirrored || strings.Contains(c.GetClusterName(), "+") || !b.shifted(t.Service) {
@@ -184,6 +187,7 @@ func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv
 			if !t.chosen && zone.GetLocality().GetSubZone() == discovery.Instances.String() {
 				key.Platform = discovery.Instances
 			}
+			b.opened(key, zone.GetTotalRequestsInProgress())
 			issued := zone.GetTotalIssuedRequests()
 			done := zone.GetTotalSuccessfulRequests() + zone.GetTotalErrorRequests()
 			if !t.chosen {
@@ -268,6 +272,17 @@ func (b *batch) load(key outcome.Key, issued uint64) {
 	if _, known := b.totals.Load[key]; known || len(b.totals.Load) < maxKeys {
 		b.totals.Load[key] += issued
 	}
+}
+
+// opened adds requests that are under way.
+func (b *batch) opened(key outcome.Key, n uint64) {
+	if _, known := b.node.open[key]; n == 0 || !known && len(b.node.open) >= maxServices {
+		return
+	}
+	if b.node.open == nil {
+		b.node.open = make(map[outcome.Key]uint64)
+	}
+	b.node.open[key] += n
 }
 
 // report returns what is known of a node and a Service.
@@ -516,6 +531,8 @@ type Snapshot struct {
 	Totals outcome.Totals
 	// Nodes that have a stream of reports open, sorted by id.
 	Nodes []Node
+	// Open is how many requests are under way through all of them.
+	Open map[outcome.Key]uint64
 }
 
 // Node is a proxy that reports.
@@ -579,6 +596,12 @@ func (r *Recorder) Snapshot() Snapshot {
 		out.Totals.Pairs[k] = &own
 	}
 	for id, n := range r.nodes {
+		for k, open := range n.open {
+			if out.Open == nil {
+				out.Open = make(map[outcome.Key]uint64)
+			}
+			out.Open[k] += open
+		}
 		node := Node{ID: id, LastLog: n.lastLog}
 		for _, s := range n.services {
 			report := *s
@@ -596,7 +619,7 @@ func (r *Recorder) Snapshot() Snapshot {
 // proxies that are connected.
 func (r *Recorder) Report(proxies int) outcome.Report {
 	counted := r.Snapshot()
-	out := outcome.Report{Totals: counted.Totals, Proxies: proxies, Silent: make(map[discovery.Key][]string)}
+	out := outcome.Report{Totals: counted.Totals, Proxies: proxies, Silent: make(map[discovery.Key][]string), Open: counted.Open}
 	for i := range counted.Nodes {
 		n := &counted.Nodes[i]
 		for j := range n.Reports {

@@ -405,3 +405,48 @@ func BenchmarkLogHTTP(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(entries)), "ns/entry")
 }
+
+// What is under way is what each proxy said last: a report without a cluster means none there, and
+// what a proxy had goes with its stream.
+func TestOpenRequests(t *testing.T) {
+	t.Parallel()
+	r := New(Options{
+		Shifted: func(discovery.Key) bool { return true },
+		Lookup:  func(discovery.Key, uint16, netip.AddrPort) (string, discovery.Platform, bool) { return "", 0, false },
+	})
+	report := func(id string, cluster string, open ...uint64) {
+		s := &endpointv3.ClusterStats{ClusterName: cluster}
+		for _, n := range open {
+			s.UpstreamLocalityStats = append(s.UpstreamLocalityStats, &endpointv3.UpstreamLocalityStats{TotalRequestsInProgress: n})
+		}
+		r.Load(id, time.Second, []*endpointv3.ClusterStats{s})
+	}
+	key := outcome.Key{Service: discovery.Key{Namespace: "web", Name: "php"}, Port: 80, Platform: discovery.Instances}
+	gone := r.Connected("a")
+	defer r.Connected("b")()
+	report("a", "web/php:80/instances", 2, 1)
+	report("b", "web/php:80/instances", 4)
+	require.Equal(t, map[outcome.Key]uint64{key: 7}, r.Report(2).Open)
+	report("a", "web/php:80/pods", 5)
+	pods := key
+	pods.Platform = discovery.Pods
+	require.Equal(t, map[outcome.Key]uint64{key: 4, pods: 5}, r.Report(2).Open)
+	gone()
+	require.Equal(t, map[outcome.Key]uint64{key: 4}, r.Report(1).Open)
+	r.Load("b", time.Second, nil)
+	require.Empty(t, r.Report(1).Open)
+}
+
+// timeout.streamAge ends streams that had begun well: that is no failure of a backing.
+func TestStreamAgeIsNoFailure(t *testing.T) {
+	t.Parallel()
+	entry := func(code uint32) *accesslogv3.HTTPAccessLogEntry {
+		return &accesslogv3.HTTPAccessLogEntry{
+			CommonProperties: &accesslogv3.AccessLogCommon{ResponseFlags: &accesslogv3.ResponseFlags{UpstreamMaxStreamDurationReached: true}},
+			Response:         &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(code)},
+		}
+	}
+	for code, want := range map[uint32]verdict{101: {}, 200: {}, 0: failure(outcome.Timeout), 408: failure(outcome.Timeout)} {
+		require.Equal(t, want, judgeHTTP(entry(code)), "%d", code)
+	}
+}

@@ -34,9 +34,9 @@ func events() []v1alpha1.ShiftEvent {
 type metrics struct {
 	share, step, phase, verdict, budget, burn *prometheus.GaugeVec
 	// What the guard saw over its last window, by platform.
-	success, window, latency *prometheus.GaugeVec
-	events                   *prometheus.CounterVec
-	requests, failures       *prometheus.CounterVec
+	success, window, latency, open *prometheus.GaugeVec
+	events                         *prometheus.CounterVec
+	requests, failures             *prometheus.CounterVec
 	// counted is what the book had said when the counters were last raised.
 	counted map[discovery.Key]counted
 }
@@ -59,6 +59,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		burn:     gauge("causeway_shift_burn_rate", "How many times faster than the objective allows failures come."),
 		success:  gauge("causeway_shift_success_ratio", "Part of the requests that succeeded over the guard's window, by platform (pods, instances).", "platform"),
 		window:   gauge("causeway_shift_window_requests", "Requests over the guard's window, by platform.", "platform"),
+		open:     gauge("causeway_shift_open_requests", "Requests that are under way now, websockets and streams among them, by platform.", "platform"),
 		latency:  gauge("causeway_shift_latency_seconds", "Latency over the guard's window, by platform and quantile (0.5, 0.99).", "platform", "quantile"),
 		events:   counter("causeway_shift_events_total", "What happened to a shift, by event.", "event"),
 		requests: counter("causeway_shift_requests_total", "Requests to a shift's Service that ended, on both sides together."),
@@ -79,7 +80,7 @@ type vector interface {
 
 func (m *metrics) vectors() []vector {
 	return []vector{
-		m.share, m.step, m.phase, m.verdict, m.budget, m.burn, m.success, m.window, m.latency, m.events, m.requests, m.failures,
+		m.share, m.step, m.phase, m.verdict, m.budget, m.burn, m.success, m.window, m.latency, m.open, m.events, m.requests, m.failures,
 	}
 }
 
@@ -119,6 +120,7 @@ func (m *metrics) figures(key discovery.Key, platform discovery.Platform, f *v1a
 	}
 	labels := []string{key.Namespace, key.Name, platform.String()}
 	m.window.WithLabelValues(labels...).Set(float64(f.Requests))
+	m.open.WithLabelValues(labels...).Set(float64(f.Open))
 	setNumber(m.success, f.SuccessRate, .01, labels...)
 	setDuration(m.latency, f.P50, key.Namespace, key.Name, platform.String(), "0.5")
 	setDuration(m.latency, f.P99, key.Namespace, key.Name, platform.String(), "0.99")

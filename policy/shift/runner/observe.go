@@ -70,9 +70,10 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	}
 	in.Verdict = shift.Judge(&object.Spec.Guard, in.Target, o, budget)
 	in.Analysis = shift.Analyze(o, in.Verdict, now, object.Status.Analysis)
-	m.advice = shift.Advise(object.Spec.Capacity, object.Spec.Direction, shift.Progress{
+	m.open = openOf(in.Target.Other(), o, model)
+	m.advice = append(m.open.Advice(), shift.Advise(object.Spec.Capacity, object.Spec.Direction, shift.Progress{
 		SharePods: o.SharePods, SourceAtStart: int(object.Status.SourceInstances), Completed: object.Status.Phase == v1alpha1.ShiftCompleted,
-	}, fleet, demand)
+	}, fleet, demand)...)
 	return in
 }
 
@@ -81,6 +82,35 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 func (r *Runner) spentOf(object *v1alpha1.TrafficShift) spending {
 	s, _ := r.opts.Outcomes.Spent(discovery.Key{Namespace: object.Namespace, Name: object.Spec.ServiceRef.Name})
 	return spending{s.Requests, shift.Failed(&object.Spec.Guard, s)}
+}
+
+// openOf returns what is known of requests that stay where they began.
+func openOf(source discovery.Platform, o *shift.Observation, model *policy.Service) shift.Open {
+	out := shift.Open{Source: source, Requests: o.Instances.Open, Share: policy.ShareTotal - o.SharePods, TCP: o.TCP}
+	if source == discovery.Pods {
+		out.Requests, out.Share = o.Pods.Open, o.SharePods
+	}
+	for i := range model.Ports {
+		p := &model.Ports[i]
+		var age *metav1.Duration
+		if t := p.Settings.Timeout; o.TCP && t != nil {
+			age = t.ConnectionAge
+		}
+		for j := range p.Backings {
+			if t := p.Backings[j].Settings.Timeout; !o.TCP && p.Backings[j].Platform == source && t != nil {
+				age = t.StreamAge
+			}
+		}
+		switch {
+		case !o.TCP && p.Protocol == policy.TCP:
+		case age == nil || age.Duration == 0:
+			out.Age = 0
+			return out // one port without a bound is enough
+		default:
+			out.Age = max(out.Age, age.Duration)
+		}
+	}
+	return out
 }
 
 // minus is a-b, at least 0.
@@ -221,8 +251,8 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 	w := r.comparable(model.Key, stands, whole, window)
 	o := &shift.Observation{
 		Window: window, Covered: min(window, w.Covered), Stable: min(window, now.Sub(m.since)),
-		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods), Paths: w.PathsOf(discovery.Pods)},
-		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances), Paths: w.PathsOf(discovery.Instances)},
+		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods), Paths: w.PathsOf(discovery.Pods), Open: whole.Open[discovery.Pods]},
+		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances), Paths: w.PathsOf(discovery.Instances), Open: whole.Open[discovery.Instances]},
 		Proxies:   whole.Proxies, Silent: append(whole.Missing, whole.Silent...), TCP: true,
 		Metrics: r.answers.of(object), StandIn: stands.in(window), Cohort: object.Spec.Cohort != nil,
 	}

@@ -139,7 +139,10 @@ type memory struct {
 	spent, spending spending
 	complained      bool
 	advice          []string
-	peaks           [24]peak // of the last hours
+	open            shift.Open
+	// opened is true once requests were seen that were open on the source.
+	opened bool
+	peaks  [24]peak // of the last hours
 }
 
 // spending is how many requests were spent.
@@ -280,7 +283,7 @@ func (r *Runner) step(ctx context.Context, reader catalog.Reader, o *discovery.O
 	in := r.input(ctx, reader, object, m, now)
 	out := shift.Next(in, now)
 	out.Status.Advice = m.advice
-	out.Status.Preflight = r.preflight(object, &out.Status)
+	out.Status.Preflight = r.preflight(object, &out.Status, m)
 	if out.Home {
 		if err := r.recordHome(ctx, reader, object, in.Target, now); err != nil {
 			return err
@@ -311,7 +314,7 @@ func (r *Runner) step(ctx context.Context, reader catalog.Reader, o *discovery.O
 }
 
 // preflight returns what should be known before traffic moves, until it has.
-func (r *Runner) preflight(object *v1alpha1.TrafficShift, status *v1alpha1.TrafficShiftStatus) []string {
+func (r *Runner) preflight(object *v1alpha1.TrafficShift, status *v1alpha1.TrafficShiftStatus, m *memory) []string {
 	switch status.Phase {
 	case v1alpha1.ShiftSoaking, v1alpha1.ShiftCompleted:
 		return nil
@@ -322,7 +325,13 @@ func (r *Runner) preflight(object *v1alpha1.TrafficShift, status *v1alpha1.Traff
 	if r.opts.Proxies != nil {
 		facts.Proxies = r.opts.Proxies()
 	}
-	return shift.Preflight(&object.Spec, &facts)
+	// One that comes and goes with each short request would be written each time.
+	m.opened = m.opened || m.open.Requests > 0
+	open := m.open
+	if m.opened {
+		open.Requests = max(open.Requests, 1)
+	}
+	return append(shift.Preflight(&object.Spec, &facts), open.Preflight(object.Spec.ServiceRef.Name)...)
 }
 
 // ObjectOf returns a TrafficShift with its status, and the row of that. A status

@@ -904,8 +904,10 @@ type Outcomes struct {
 	Pairs   []*Pairs  `protobuf:"bytes,7,rep,name=pairs,proto3" json:"pairs,omitempty"`
 	Loads   []*Load   `protobuf:"bytes,8,rep,name=loads,proto3" json:"loads,omitempty"`
 	// All that there are, in whichever snapshot.
-	Silences      []*Silence    `protobuf:"bytes,9,rep,name=silences,proto3" json:"silences,omitempty"`
-	Paths         []*PathCounts `protobuf:"bytes,10,rep,name=paths,proto3" json:"paths,omitempty"`
+	Silences []*Silence    `protobuf:"bytes,9,rep,name=silences,proto3" json:"silences,omitempty"`
+	Paths    []*PathCounts `protobuf:"bytes,10,rep,name=paths,proto3" json:"paths,omitempty"`
+	// All requests that are under way, in every snapshot.
+	Open          []*Open `protobuf:"bytes,16,rep,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1006,6 +1008,13 @@ func (x *Outcomes) GetSilences() []*Silence {
 func (x *Outcomes) GetPaths() []*PathCounts {
 	if x != nil {
 		return x.Paths
+	}
+	return nil
+}
+
+func (x *Outcomes) GetOpen() []*Open {
+	if x != nil {
+		return x.Open
 	}
 	return nil
 }
@@ -1675,6 +1684,59 @@ func (x *Load) GetIssued() uint64 {
 	return 0
 }
 
+// Open is how many requests are under way at a backing, by load reports.
+type Open struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Backing       *Backing               `protobuf:"bytes,1,opt,name=backing,proto3" json:"backing,omitempty"`
+	Requests      uint64                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Open) Reset() {
+	*x = Open{}
+	mi := &file_observev1_observe_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Open) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Open) ProtoMessage() {}
+
+func (x *Open) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Open.ProtoReflect.Descriptor instead.
+func (*Open) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Open) GetBacking() *Backing {
+	if x != nil {
+		return x.Backing
+	}
+	return nil
+}
+
+func (x *Open) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
 // Silence names proxies whose load reports count requests to a Service of which
 // the outcomes do not arrive.
 type Silence struct {
@@ -1688,7 +1750,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_observev1_observe_proto_msgTypes[20]
+	mi := &file_observev1_observe_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1700,7 +1762,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[20]
+	mi := &file_observev1_observe_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1713,7 +1775,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{20}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Silence) GetNamespace() string {
@@ -1798,7 +1860,7 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x12\n" +
 	"\x04held\x18\x04 \x01(\bR\x04held\x12\x18\n" +
-	"\aculprit\x18\x05 \x01(\tR\aculprit\"\x9c\x03\n" +
+	"\aculprit\x18\x05 \x01(\tR\aculprit\"\xcb\x03\n" +
 	"\bOutcomes\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\x04R\bsnapshot\x12\x12\n" +
 	"\x04full\x18\x02 \x01(\bR\x04full\x12\x12\n" +
@@ -1810,7 +1872,8 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x05loads\x18\b \x03(\v2\x19.causeway.observe.v1.LoadR\x05loads\x128\n" +
 	"\bsilences\x18\t \x03(\v2\x1c.causeway.observe.v1.SilenceR\bsilences\x125\n" +
 	"\x05paths\x18\n" +
-	" \x03(\v2\x1f.causeway.observe.v1.PathCountsR\x05paths\"\x90\x01\n" +
+	" \x03(\v2\x1f.causeway.observe.v1.PathCountsR\x05paths\x12-\n" +
+	"\x04open\x18\x10 \x03(\v2\x19.causeway.observe.v1.OpenR\x04open\"\x90\x01\n" +
 	"\aBacking\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
@@ -1861,7 +1924,10 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x06mirror\x18\a \x01(\v2\x1e.causeway.observe.v1.HistogramR\x06mirror\"V\n" +
 	"\x04Load\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x16\n" +
-	"\x06issued\x18\x02 \x01(\x04R\x06issued\"W\n" +
+	"\x06issued\x18\x02 \x01(\x04R\x06issued\"Z\n" +
+	"\x04Open\x126\n" +
+	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\"W\n" +
 	"\aSilence\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x14\n" +
@@ -1891,7 +1957,7 @@ func file_observev1_observe_proto_rawDescGZIP() []byte {
 }
 
 var file_observev1_observe_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_observev1_observe_proto_goTypes = []any{
 	(State)(0),             // 0: causeway.observe.v1.State
 	(Platform)(0),          // 1: causeway.observe.v1.Platform
@@ -1915,8 +1981,9 @@ var file_observev1_observe_proto_goTypes = []any{
 	(*EndpointCounts)(nil), // 19: causeway.observe.v1.EndpointCounts
 	(*Pairs)(nil),          // 20: causeway.observe.v1.Pairs
 	(*Load)(nil),           // 21: causeway.observe.v1.Load
-	(*Silence)(nil),        // 22: causeway.observe.v1.Silence
-	nil,                    // 23: causeway.observe.v1.Gateway.PortsEntry
+	(*Open)(nil),           // 22: causeway.observe.v1.Open
+	(*Silence)(nil),        // 23: causeway.observe.v1.Silence
+	nil,                    // 24: causeway.observe.v1.Gateway.PortsEntry
 }
 var file_observev1_observe_proto_depIdxs = []int32{
 	3,  // 0: causeway.observe.v1.ReportRequest.hello:type_name -> causeway.observe.v1.Hello
@@ -1927,36 +1994,38 @@ var file_observev1_observe_proto_depIdxs = []int32{
 	10, // 5: causeway.observe.v1.Summary.objects:type_name -> causeway.observe.v1.Object
 	9,  // 6: causeway.observe.v1.Summary.removed:type_name -> causeway.observe.v1.Name
 	8,  // 7: causeway.observe.v1.Summary.gateways:type_name -> causeway.observe.v1.Gateway
-	23, // 8: causeway.observe.v1.Gateway.ports:type_name -> causeway.observe.v1.Gateway.PortsEntry
+	24, // 8: causeway.observe.v1.Gateway.ports:type_name -> causeway.observe.v1.Gateway.PortsEntry
 	9,  // 9: causeway.observe.v1.Object.name:type_name -> causeway.observe.v1.Name
 	0,  // 10: causeway.observe.v1.Object.state:type_name -> causeway.observe.v1.State
 	11, // 11: causeway.observe.v1.Object.rejection:type_name -> causeway.observe.v1.Rejection
 	14, // 12: causeway.observe.v1.Outcomes.counts:type_name -> causeway.observe.v1.Counts
 	20, // 13: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
 	21, // 14: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
-	22, // 15: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
+	23, // 15: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
 	17, // 16: causeway.observe.v1.Outcomes.paths:type_name -> causeway.observe.v1.PathCounts
-	1,  // 17: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
-	13, // 18: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
-	18, // 19: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
-	19, // 20: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
-	19, // 21: causeway.observe.v1.Counts.callers:type_name -> causeway.observe.v1.EndpointCounts
-	15, // 22: causeway.observe.v1.Counts.codes:type_name -> causeway.observe.v1.CodeCount
-	13, // 23: causeway.observe.v1.PathCounts.backing:type_name -> causeway.observe.v1.Backing
-	15, // 24: causeway.observe.v1.PathCounts.codes:type_name -> causeway.observe.v1.CodeCount
-	16, // 25: causeway.observe.v1.PathCounts.endpoints:type_name -> causeway.observe.v1.NameCount
-	16, // 26: causeway.observe.v1.PathCounts.callers:type_name -> causeway.observe.v1.NameCount
-	13, // 27: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
-	18, // 28: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
-	18, // 29: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
-	13, // 30: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
-	2,  // 31: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
-	4,  // 32: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
-	32, // [32:33] is the sub-list for method output_type
-	31, // [31:32] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	22, // 17: causeway.observe.v1.Outcomes.open:type_name -> causeway.observe.v1.Open
+	1,  // 18: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
+	13, // 19: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
+	18, // 20: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
+	19, // 21: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
+	19, // 22: causeway.observe.v1.Counts.callers:type_name -> causeway.observe.v1.EndpointCounts
+	15, // 23: causeway.observe.v1.Counts.codes:type_name -> causeway.observe.v1.CodeCount
+	13, // 24: causeway.observe.v1.PathCounts.backing:type_name -> causeway.observe.v1.Backing
+	15, // 25: causeway.observe.v1.PathCounts.codes:type_name -> causeway.observe.v1.CodeCount
+	16, // 26: causeway.observe.v1.PathCounts.endpoints:type_name -> causeway.observe.v1.NameCount
+	16, // 27: causeway.observe.v1.PathCounts.callers:type_name -> causeway.observe.v1.NameCount
+	13, // 28: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
+	18, // 29: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
+	18, // 30: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
+	13, // 31: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
+	13, // 32: causeway.observe.v1.Open.backing:type_name -> causeway.observe.v1.Backing
+	2,  // 33: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
+	4,  // 34: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
+	34, // [34:35] is the sub-list for method output_type
+	33, // [33:34] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_observev1_observe_proto_init() }
@@ -1979,7 +2048,7 @@ func file_observev1_observe_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_observev1_observe_proto_rawDesc), len(file_observev1_observe_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
