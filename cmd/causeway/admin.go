@@ -5,12 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,7 +43,8 @@ func (s *serve) healthHandler() http.Handler {
 }
 
 // adminHandler serves the CLI. It can change things and has no authentication
-// of its own, which is why it listens on loopback.
+// of its own, which is why it listens on loopback, and takes nothing that a page in
+// a browser may have sent (fromCLI).
 func (s *serve) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.status()) })
@@ -81,7 +86,44 @@ func (s *serve) adminHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("POST /v1/guard/release", s.releaseGuard)
-	return mux
+	return fromCLI(mux, s.opts.adminHosts)
+}
+
+// fromCLI passes on requests that no page in a browser can have sent. A browser
+// reaches loopback for any site: it says whose page asks (Origin,
+// Sec-Fetch-Site), cannot send JSON elsewhere without asking first, and names in
+// Host what the page did, also where a name of the page's own leads here.
+func fromCLI(next http.Handler, hosts []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+		site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
+		switch {
+		case !isAdminHost(r.Host, hosts):
+			http.Error(w, fmt.Sprintf("%q is not the admin API's name: ask 127.0.0.1, or name it with --admin-host", r.Host), http.StatusMisdirectedRequest)
+		case site != "" && site != "same-origin" && site != "none", origin != "" && origin != "http://"+r.Host:
+			http.Error(w, "the admin API answers no page of another site", http.StatusForbidden)
+		case r.Method != http.MethodGet && r.Method != http.MethodHead && kind != "application/json":
+			http.Error(w, "send Content-Type: application/json; the causeway command of this version does", http.StatusUnsupportedMediaType)
+		default:
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+			w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// isAdminHost reports whether a Host header names the admin API: an address of
+// loopback, localhost, or a name of hosts, with any port.
+func isAdminHost(host string, hosts []string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if host == "localhost" || slices.ContainsFunc(hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.IsLoopback()
 }
 
 func (s *serve) releaseGuard(w http.ResponseWriter, r *http.Request) {

@@ -76,6 +76,9 @@ func (a *adminFlag) send(ctx context.Context, method, path string, query url.Val
 	if err != nil {
 		return fmt.Errorf("--admin: %w", err)
 	}
+	if method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return fmt.Errorf("no control plane answers at %s: start 'causeway serve', name another with --admin, or a cluster with --context: %w", a.address, err)

@@ -47,6 +47,9 @@ type serveOptions struct {
 	kubeconfig                         string
 	namespace                          string
 	xdsListen, httpListen, adminListen string
+	adminHosts                         []string
+	limits                             server.Limits
+	nameMiB                            [3]int64
 	observeListen                      string
 	tlsCert, tlsKey, clientCA, rules   string
 	insecureXDS, insecureCertificates  bool
@@ -90,12 +93,18 @@ needs TLS with client certificates:
 	f.StringVar(&o.xdsListen, "xds-listen", defaultXDSListen, "address for Envoys")
 	f.StringVar(&o.httpListen, "http-listen", defaultHTTPListen, "address for /healthz, /readyz and /metrics")
 	f.StringVar(&o.adminListen, "admin-listen", defaultAdminListen, "loopback address for the other causeway commands; empty for none")
+	f.StringSliceVar(&o.adminHosts, "admin-host", nil, "another name than localhost by which the admin API may be asked, for example that of a tunnel; repeat for several")
 	f.StringVar(&o.observeListen, "observe-listen", "127.0.0.1:0", "in Kubernetes: address where the leader takes what other replicas observe; it authenticates them")
 	f.StringVar(&o.tlsCert, "xds-tls-cert", "", "file with the xDS listener's certificate; read again when it changes")
 	f.StringVar(&o.tlsKey, "xds-tls-key", "", "file with its key")
 	f.StringVar(&o.clientCA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
 	f.StringVar(&o.rules, "xds-client-rules", "", "file with the rules which certificate may be which namespace's and role's proxy")
 	f.BoolVar(&o.insecureXDS, "xds-insecure", false, "allow plaintext xDS beyond loopback: anyone who reaches the port reads the mesh's configuration")
+	f.IntVar(&o.limits.StreamsPerConnection, "xds-streams-per-connection", server.DefaultStreamsPerConnection, "most streams on one connection; an Envoy has three")
+	f.IntVar(&o.limits.StreamsPerIdentity, "xds-streams-per-identity", server.DefaultStreamsPerIdentity, "most proxies of one identity of the client rules; without TLS, of one address")
+	f.Int64Var(&o.nameMiB[0], "xds-name-mib-per-stream", server.DefaultNameBytesPerStream>>20, "most memory, in MiB, for the names that one proxy asks for")
+	f.Int64Var(&o.nameMiB[1], "xds-name-mib-per-connection", server.DefaultNameBytesPerConnection>>20, "the same for one connection")
+	f.Int64Var(&o.nameMiB[2], "xds-name-mib", server.DefaultNameBytes>>20, "the same for all proxies")
 	f.BoolVar(&o.insecureCertificates, "xds-insecure-certificates", false,
 		"on loopback without TLS: hand out private keys of Gateways' certificates, which every process of this host can then read")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -148,6 +157,9 @@ func newServe(o *serveOptions) (*serve, error) {
 	if o.adminListen != "" && !isLoopback(o.adminListen) {
 		return nil, fmt.Errorf("--admin-listen: %s is not a loopback address; the admin API changes things and asks nobody who they are", o.adminListen)
 	}
+	if err := o.limit(); err != nil {
+		return nil, err
+	}
 	s := &serve{
 		opts: *o, registry: prometheus.NewRegistry(), catalog: catalog.New(), store: snapshot.New(),
 		log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
@@ -166,6 +178,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	xds := server.Options{
 		Logger: s.log, Outcomes: s.outcomes, Metrics: server.NewMetrics(s.registry), Identify: identify,
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return s.engine.Declare(ctx, n.Declared) },
+		Limits:  o.limits,
 	}
 	if err := s.secure(&xds); err != nil {
 		return nil, err
@@ -173,6 +186,24 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.xds = server.New(s.store, xds)
 	s.registry.MustRegister(newCollector(s))
 	return s, nil
+}
+
+// limit checks the limits and fills them in.
+func (o *serveOptions) limit() error {
+	l := &o.limits
+	for _, f := range []struct {
+		flag  string
+		value int64
+	}{
+		{"xds-streams-per-connection", int64(l.StreamsPerConnection)}, {"xds-streams-per-identity", int64(l.StreamsPerIdentity)},
+		{"xds-name-mib-per-stream", o.nameMiB[0]}, {"xds-name-mib-per-connection", o.nameMiB[1]}, {"xds-name-mib", o.nameMiB[2]},
+	} {
+		if f.value < 0 || f.value > 1<<20 {
+			return fmt.Errorf("--%s: %d is not a number from 1 to %d, or 0 for the default", f.flag, f.value, 1<<20)
+		}
+	}
+	l.NameBytesPerStream, l.NameBytesPerConnection, l.NameBytes = o.nameMiB[0]<<20, o.nameMiB[1]<<20, o.nameMiB[2]<<20
+	return nil
 }
 
 // secure sets up who may connect to the xDS listener.

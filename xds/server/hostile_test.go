@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
@@ -107,9 +108,14 @@ func TestIdleStreams(t *testing.T) {
 		return int64(m.HeapInuse + m.StackInuse) //nolint:gosec // far below
 	}
 	before := heap()
-	conn, err := grpc.NewClient(r.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	require.NoError(t, err)
+	var conns []*grpc.ClientConn
 	for i := range streams {
+		if i%server.DefaultStreamsPerConnection == 0 {
+			conn, err := grpc.NewClient(r.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			require.NoError(t, err)
+			conns = append(conns, conn)
+		}
+		conn := conns[len(conns)-1]
 		s, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
 		require.NoError(t, err)
 		require.NoError(t, s.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: fmt.Sprint(i)}, TypeUrl: resource.Cluster.URL()}))
@@ -119,7 +125,9 @@ func TestIdleStreams(t *testing.T) {
 	require.Equal(t, streams, r.server.Connected())
 	each := (heap() - before) / streams
 	require.Less(t, each, int64(120<<10), "bytes for both ends of a stream") // the race detector doubles it
-	require.NoError(t, conn.Close())
+	for _, conn := range conns {
+		require.NoError(t, conn.Close())
+	}
 	require.Eventually(t, func() bool { return r.server.Connected() == 0 }, 10*time.Second, 10*time.Millisecond)
 }
 

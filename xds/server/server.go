@@ -82,13 +82,15 @@ type Options struct {
 	Outcomes Outcomes
 	// LoadInterval is how often proxies are asked to report their load, 10 s if 0.
 	LoadInterval time.Duration
+	// Limits of what clients cost.
+	Limits Limits
 }
 
 // Limits that protect the server from one client or from all at once.
 const (
 	// maxRequest is the largest request: ten thousand Services' names with
 	// their versions are 3 MB.
-	maxRequest = 16 << 20
+	maxRequest = 8 << 20
 	// maxResponse is where an incremental response is split.
 	maxResponse = 3 << 20
 	// admitBytes is how much may be on its way to clients in large responses
@@ -122,15 +124,24 @@ type Server struct {
 	streams map[uint64]*stream
 	// byNode are the streams of each node.
 	byNode map[string]map[uint64]*stream
+	limits Limits
+	names  *snapshot.Budget
+	// identities counts their streams; connections are those that have one.
+	identities  map[string]int
+	connections map[string]*connection
 }
 
 // New returns a server of the store's resources.
 func New(store *snapshot.Store, opts Options) *Server {
-	s := &Server{store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream), byNode: make(map[string]map[uint64]*stream)}
+	limits := opts.Limits.withDefaults()
+	s := &Server{
+		store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream), byNode: make(map[string]map[uint64]*stream), limits: limits,
+		names: snapshot.NewBudget(limits.NameBytes, nil), identities: make(map[string]int), connections: make(map[string]*connection),
+	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),
-		grpc.MaxConcurrentStreams(4096),
+		grpc.MaxConcurrentStreams(uint32(limits.StreamsPerConnection)), //nolint:gosec // a small number
 		// Thousands of mostly idle connections: write buffers are shared by
 		// default, and a small one is enough for requests.
 		grpc.ReadBufferSize(4 << 10),

@@ -125,6 +125,7 @@ type stream struct {
 	sub       *snapshot.Subscriber
 	log       *slog.Logger
 	ctx       context.Context //nolint:containedctx // whose peer is asked for again when the rules change
+	party     party
 	// ending has the error with which the server ends the stream of itself.
 	ending chan error
 
@@ -163,6 +164,12 @@ func run(s *Server, g interface {
 			return status.Errorf(codes.PermissionDenied, "node %s: %v", node.ID, err)
 		}
 	}
+	of := partyOf(g.Context(), &node)
+	names, leave, err := s.enter(of)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if s.opts.Connect != nil {
 		disconnect, err := s.opts.Connect(g.Context(), &node)
 		if err != nil {
@@ -171,9 +178,11 @@ func run(s *Server, g interface {
 		defer disconnect()
 	}
 	node.Authenticated = s.opts.Credentials != nil || s.opts.TrustPlaintext
+	mode := p.mode(&node)
+	mode.Names = names
 	st := &stream{
-		server: s, protocol: p, node: node, peer: peerOf(g.Context()), principal: principalOf(g.Context()), since: time.Now(),
-		sub: s.store.Subscribe(node.View(), p.mode(&node)),
+		server: s, protocol: p, node: node, peer: peerOf(g.Context()), principal: principalOf(g.Context()), since: time.Now(), party: of,
+		sub: s.store.Subscribe(node.View(), mode),
 		log: s.opts.Logger.With("node", node.ID), ctx: g.Context(), ending: make(chan error, 1),
 	}
 	defer st.sub.Close()
@@ -418,8 +427,8 @@ func (st *stream) sendOne(ctx context.Context, sendMsg func(any) error, o outgoi
 // admit waits until a large response may be on its way. The admission ends
 // when the client has judged the response, or after a while if it does not.
 func (st *stream) admit(ctx context.Context, o outgoing) error {
-	n := min(int64(o.size), admitBytes)
-	if err := st.server.admit.acquire(ctx, n); err != nil {
+	n, err := st.server.admit.acquire(ctx, st.party, int64(o.size))
+	if err != nil {
 		return err
 	}
 	nonce, _ := strconv.ParseUint(o.nonce, 10, 64) // our own
@@ -428,7 +437,7 @@ func (st *stream) admit(ctx context.Context, o outgoing) error {
 	i := slices.IndexFunc(ts.waiting, func(w sent) bool { return w.nonce == nonce })
 	if i < 0 { // a client that guesses nonces has judged it before it was sent
 		st.mu.Unlock()
-		st.server.admit.release(n)
+		st.server.admit.release(st.party, n)
 		return nil
 	}
 	ts.waiting[i].admitted = n
@@ -448,7 +457,7 @@ func (st *stream) admit(ctx context.Context, o outgoing) error {
 
 func (st *stream) release(w sent) {
 	if w.admitted > 0 {
-		st.server.admit.release(w.admitted)
+		st.server.admit.release(st.party, w.admitted)
 	}
 }
 

@@ -39,6 +39,8 @@ type Mode struct {
 	// Ordered: routes wait for the clusters they name and clusters are removed
 	// only after routes. False only for a client that asks for no clusters.
 	Ordered bool
+	// Names bounds the memory of what the subscriber asks for, nil for no bound.
+	Names *Budget
 }
 
 // Subscriber is one stream's place in the store. Collect belongs to one
@@ -61,6 +63,7 @@ type Subscriber struct {
 	wildcard [resource.Types]bool
 	prefixes []string // route configurations whose virtual hosts are followed, with "/"
 	names    int      // how many names are asked for
+	bytes    int64    // of the budget
 	asked    [resource.Types]bitset
 	due      [resource.Types]bitset // asked for and not answered yet
 	first    [resource.Types]bool   // a first response is owed even if it is empty
@@ -118,6 +121,7 @@ func (sub *Subscriber) Close() {
 		}
 	}
 	sub.closed = true
+	sub.refund(sub.bytes)
 	s.leave(sub.slot)
 	s.streams[sub.slot] = nil
 	s.free = append(s.free, sub.slot)
@@ -200,8 +204,12 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 			}
 			large = true
 		default:
-			id := s.internLocked(t, name)
-			if !sub.asked[t].has(id) {
+			id, interned := s.tables[t].ids[name]
+			if !interned || !sub.asked[t].has(id) {
+				if !sub.charge(name) {
+					return ErrTooManyNameBytes
+				}
+				id = s.internLocked(t, name)
 				sub.asked[t].set(id)
 				sub.names++
 				s.tables[t].entries[id].followers.set(sub.slot)
@@ -225,6 +233,9 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		// be told that it is gone, in due order.
 		id, ok := s.tables[t].ids[string(k.Name)]
 		if !ok {
+			if !sub.charge(string(k.Name)) {
+				return ErrTooManyNameBytes
+			}
 			id = s.internLocked(t, string(k.Name))
 		}
 		sub.sent[t].set(id)
@@ -261,6 +272,21 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 	}
 	sub.Wake()
 	return nil
+}
+
+// charge takes what a name costs from the subscriber's budget.
+func (sub *Subscriber) charge(name string) bool {
+	n := int64(len(name)) + nameOverhead
+	if !sub.mode.Names.take(n) {
+		return false
+	}
+	sub.bytes += n
+	return true
+}
+
+func (sub *Subscriber) refund(n int64) {
+	sub.bytes -= n
+	sub.mode.Names.give(n)
 }
 
 // resendHosts makes sure that a route configuration which a client asks for
@@ -323,6 +349,7 @@ func (sub *Subscriber) Remove(t resource.Type, names []string) {
 		sub.asked[t].clear(id)
 		sub.due[t].clear(id)
 		sub.names--
+		sub.refund(int64(len(name)) + nameOverhead)
 		e.followers.clear(sub.slot)
 		if sub.follows(t, id, e) {
 			sub.dirty[t].set(id)

@@ -1,0 +1,43 @@
+package snapshot
+
+import "errors"
+
+// ErrTooManyNameBytes ends a stream whose names take more memory than it may have, or
+// its connection, or all together.
+var ErrTooManyNameBytes = errors.New("the names that are followed take too much memory: the stream's, its connection's or all streams' part is used up")
+
+// nameOverhead is about what a name costs beside its bytes.
+const nameOverhead = 160
+
+// Budget bounds the memory that the names of subscribers take: those that they ask for and
+// those that they say they have. A part of it is a Budget with a parent. The Store
+// guards it.
+type Budget struct {
+	most, used int64
+	parent     *Budget
+}
+
+// NewBudget returns a budget of a number of bytes, within another one if that is
+// not nil.
+func NewBudget(most int64, parent *Budget) *Budget {
+	return &Budget{most: most, parent: parent}
+}
+
+// take takes n bytes of the budget and of all that it is within, or nothing.
+func (b *Budget) take(n int64) bool {
+	if b == nil {
+		return true
+	}
+	if b.used+n > b.most || !b.parent.take(n) {
+		return false
+	}
+	b.used += n
+	return true
+}
+
+func (b *Budget) give(n int64) {
+	if b != nil {
+		b.used -= n
+		b.parent.give(n)
+	}
+}
