@@ -44,7 +44,7 @@ var foreignGroups = []string{
 // unknownKind judges a document of no kind that is read: it is another
 // program's and passed over, or a mistake.
 func unknownKind(m meta, fields []string) (passed Passed, mistake, field string) {
-	group, _ := apiGroup(m.APIVersion)
+	group := apiGroup(m.APIVersion)
 	kinds := objects.Kinds()
 	switch {
 	case m.Kind == "" && m.APIVersion == "":
@@ -87,7 +87,7 @@ func unknownKind(m meta, fields []string) (passed Passed, mistake, field string)
 
 // otherVersion judges a document of a kind's name with another apiVersion.
 func otherVersion(m meta, k objects.Kind, group string) (passed Passed, mistake, field string) {
-	want, _ := apiGroup(k.APIVersion)
+	want := apiGroup(k.APIVersion)
 	remedy := fmt.Sprintf("write apiVersion: %s", k.APIVersion)
 	switch {
 	case m.APIVersion == "":
@@ -103,9 +103,9 @@ func otherVersion(m meta, k objects.Kind, group string) (passed Passed, mistake,
 // nearKind returns "apiVersion: X and kind: Y" of a kind that was probably
 // meant by one that is misspelt and of another group as well.
 func nearKind(m meta) string {
-	group, _ := apiGroup(m.APIVersion)
+	group := apiGroup(m.APIVersion)
 	for _, k := range objects.Kinds() {
-		want, _ := apiGroup(k.APIVersion)
+		want := apiGroup(k.APIVersion)
 		if want != "" && discovery.Misspelt(group, []string{want}) != "" && discovery.Misspelt(m.Kind, []string{k.Name}) != "" {
 			return fmt.Sprintf("apiVersion: %s and kind: %s", k.APIVersion, k.Name)
 		}
@@ -115,26 +115,26 @@ func nearKind(m meta) string {
 
 const ourAPIVersion = v1alpha1.Group + "/" + v1alpha1.Version
 
-func apiGroup(apiVersion string) (group, version string) {
-	if group, version, ok := strings.Cut(apiVersion, "/"); ok {
-		return group, version
+func apiGroup(apiVersion string) string {
+	if group, _, ok := strings.Cut(apiVersion, "/"); ok {
+		return group
 	}
-	return "", apiVersion
+	return ""
 }
 
 // ofRead reports whether any kind of a group is read.
 func ofRead(group string) bool {
 	return group != "" && slices.ContainsFunc(objects.Kinds(), func(k objects.Kind) bool {
-		g, _ := apiGroup(k.APIVersion)
+		g := apiGroup(k.APIVersion)
 		return g == group
 	})
 }
 
 // kindsOf returns the names of the kinds of an apiVersion's group.
 func kindsOf(apiVersion string) []string {
-	group, _ := apiGroup(apiVersion)
+	group := apiGroup(apiVersion)
 	return names(slices.DeleteFunc(objects.Kinds(), func(k objects.Kind) bool {
-		g, _ := apiGroup(k.APIVersion)
+		g := apiGroup(k.APIVersion)
 		return g != group
 	}))
 }

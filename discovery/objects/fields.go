@@ -15,8 +15,8 @@ import (
 func unknownFieldOf(path string, of reflect.Type) v1alpha1.FieldError {
 	out := unknownField(path)
 	parent, name := "", path
-	if i := strings.LastIndexByte(path, '.'); i >= 0 {
-		parent, name = path[:i], path[i+1:]
+	if before, after, ok := strings.CutLast(path, "."); ok {
+		parent, name = before, after
 	}
 	fields := fieldsOf(typeAt(of, parent))
 	elsewhere := places(of, name)
@@ -70,8 +70,7 @@ func eachField(t reflect.Type, f func(name string, t reflect.Type)) {
 	if t == nil || t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
 		return
 	}
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		switch {
 		case field.Anonymous && name == "" || strings.Contains(options, "inline"):

@@ -27,5 +27,5 @@ func TestRulesAreDocumented(t *testing.T) {
 		}
 		fmt.Fprintf(&want, "| `%s` | %s |\n", r.Name, doc)
 	}
-	require.True(t, strings.Contains(string(text), want.String()), "docs/gitops.md, What is hardly meant, must have this table:\n%s", want.String())
+	require.Contains(t, string(text), want.String(), "docs/gitops.md, What is hardly meant, must have this table:\n%s", want.String())
 }

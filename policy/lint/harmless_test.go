@@ -2,12 +2,14 @@ package lint
 
 import "regexp"
 
-// rightAnyway are the mutants that are right, or of which nothing in files can
-// tell that they are wrong, by their kind and path and by what was done to them.
-var rightAnyway = func() (out []struct {
+type rightMutant struct {
 	path, how *regexp.Regexp
 	because   string
-}) {
+}
+
+// rightAnyway are the mutants that are right, or of which nothing in files can
+// tell that they are wrong, by their kind and path and by what was done to them.
+var rightAnyway = func() (out []rightMutant) {
 	const letter = "another case|with a letter too many"
 	for _, h := range []struct{ path, how, because string }{
 		{`\.(ports|listeners|rules|metrics|notifications)\[\]\.name$`, "with a letter too many|empty", "a name that nothing else refers to may be any"},
@@ -59,10 +61,7 @@ var rightAnyway = func() (out []struct {
 		{`query$`, letter + "|with a star", "only the metrics' system knows its names, and the query can be read"},
 		{`(horizontalPodAutoscaler|secretName)$`, "with a letter too many", "only the cluster knows them: they are in no file that the mesh reads"},
 	} {
-		out = append(out, struct {
-			path, how *regexp.Regexp
-			because   string
-		}{regexp.MustCompile(h.path), regexp.MustCompile(h.how), h.because})
+		out = append(out, rightMutant{regexp.MustCompile(h.path), regexp.MustCompile(h.how), h.because})
 	}
 	return out
 }()
