@@ -171,7 +171,7 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *Service) []Finding 
 				continue
 			}
 			if !p.Failover {
-				out = append(out, refuses(obj, m, p, b.Platform, p.Shares[j]))
+				out = append(out, refuses(obj, p, b.Platform, p.Shares[j]))
 				continue
 			}
 			f := failedOver(m, p, b.Platform, p.Shares[j], unmapped)
@@ -202,7 +202,7 @@ func failedOver(m *Service, p *Port, b discovery.Platform, share uint32, unmappe
 
 // refuses says that a backing of a port does not answer for its share, and that
 // the other one is not asked.
-func refuses(obj discovery.ObjectRef, m *Service, p *Port, b discovery.Platform, share uint32) Finding {
+func refuses(obj discovery.ObjectRef, p *Port, b discovery.Platform, share uint32) Finding {
 	return Finding{
 		Severity: Warning, Object: obj, Field: "spec.ports", Condition: ConditionFailedOver, Reason: ReasonNoFailover,
 		Message: fmt.Sprintf("port %d: the %s have %s of the traffic and no usable endpoint, so it is refused; the %s do not stand in (%s)",

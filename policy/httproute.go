@@ -64,14 +64,14 @@ func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
 func preflight(rule *Rule) *Match {
 	own := &rule.Match
 	if rule.Filters.CORS == nil || rule.Filters.Redirect != nil || rule.Filters.Failed != "" || len(rule.Backends) == 0 ||
-		own.Method == "OPTIONS" || own.Method == "" && len(own.Headers) == 0 {
+		own.Method == string(gatewayv1.HTTPMethodOptions) || own.Method == "" && len(own.Headers) == 0 {
 		return nil
 	}
 	method := ValueMatch{Name: "access-control-request-method", Value: own.Method}
 	if own.Method == "" {
 		method.Regex, method.Value = true, ".+"
 	}
-	out := &Match{Path: own.Path, Method: "OPTIONS", Query: own.Query, Headers: []ValueMatch{method}}
+	out := &Match{Path: own.Path, Method: string(gatewayv1.HTTPMethodOptions), Query: own.Query, Headers: []ValueMatch{method}}
 	for _, h := range own.Headers {
 		if h.Name == "origin" || h.Name == "host" {
 			out.Headers = append(out.Headers, h)

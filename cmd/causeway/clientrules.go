@@ -94,7 +94,7 @@ func (l *loadedRules) load(content [][]byte) error {
 	}
 	for i := range r.Clients {
 		if old := &r.Clients[i]; old.Name != "" {
-			l.log.Warn(fmt.Sprintf("--xds-client-rules: %s: clients[%d].name does not say which kind of name it means: write %s", l.files[0], i, old.remedy()))
+			l.log.Warn("a client rule's name does not say which kind of name it means", "file", l.files[0], "rule", fmt.Sprintf("clients[%d]", i), "write", old.remedy())
 		}
 	}
 	l.current.Store(r)
@@ -107,7 +107,7 @@ func (l *loadedRules) look() bool {
 	changed, err := l.reload(l.load)
 	switch {
 	case err != nil:
-		l.log.Error("the changed client rules are not usable; those before stay in force, and the file is tried again every "+reloadEvery.String(), "error", err)
+		l.log.Error("the changed client rules are not usable; those before stay in force, and the file is tried again", "every", reloadEvery, "error", err)
 	case changed:
 		l.log.Info("reloaded the client rules", "rules", len(l.current.Load().Clients))
 	}

@@ -111,7 +111,7 @@ func TestClientRulesReload(t *testing.T) {
 	write("clients: [{name: c, namespaces: [web]}]")
 	require.True(t, l.look())
 	require.True(t, admits(l, "c"))
-	require.Contains(t, log.String(), "write dns: c, or commonName: c")
+	require.Contains(t, log.String(), `write="dns: c, or commonName: c`)
 }
 
 // Certificates are used as soon as their files are whole, whatever the time stamps.

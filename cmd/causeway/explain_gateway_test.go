@@ -298,7 +298,7 @@ func TestAdminTellsNoKey(t *testing.T) {
 	request := "/v1/explain/request?" + url.Values{"gateway": {"edge/public"}, "method": {"GET"}, "url": {"https://shop.example.com/"}}.Encode()
 	view := url.Values{"role": {"gateway"}, "namespace": {"edge"}, "workload": {"public"}, "authenticated": {"true"}}.Encode()
 	paths := []string{
-		"/v1/proxies", "/v1/programmed", "/v1/endpoints", "/v1/state", "/v1/sources", "/v1/groups", "/v1/resources", "/v1/resources?" + view,
+		"/v1/status", "/v1/proxies", "/v1/programmed", "/v1/endpoints", "/v1/state", "/v1/sources", "/v1/groups", "/v1/resources", "/v1/resources?" + view,
 		"/v1/shifts", "/v1/rejections", request, object("Gateway", "edge", "public"), object("Secret", "edge", "shop"), object("HTTPRoute", "web", "shop"),
 	}
 	// A new address must be looked at here too.

@@ -91,7 +91,7 @@ func forwardTo(ctx context.Context, config *rest.Config, client clientkubernetes
 	go func() { ended <- forwarder.ForwardPorts() }()
 	end := func() {
 		close(stop)
-		<-ended
+		_ = <-ended // the caller has its answer, or an error of its own
 	}
 	failed := func(err error) (string, func(), error) {
 		return "", nil, fmt.Errorf("port-forward to pod %s/%s (it takes the right to create pods/portforward there): %w", namespace, pod, err)

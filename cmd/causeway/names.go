@@ -55,10 +55,10 @@ func completer(n *namespaceFlag, list func(context.Context) ([]discovery.Key, er
 		}
 		var out []cobra.Completion
 		for _, k := range keys {
-			switch {
-			case n.namespace == "":
+			switch n.namespace {
+			case "":
 				out = append(out, k.String())
-			case n.namespace == k.Namespace:
+			case k.Namespace:
 				out = append(out, k.Name)
 			}
 		}

@@ -195,8 +195,11 @@ func (o *serveOptions) limit() error {
 		flag  string
 		value int64
 	}{
-		{"xds-streams-per-connection", int64(l.StreamsPerConnection)}, {"xds-streams-per-identity", int64(l.StreamsPerIdentity)},
-		{"xds-name-mib-per-stream", o.nameMiB[0]}, {"xds-name-mib-per-connection", o.nameMiB[1]}, {"xds-name-mib", o.nameMiB[2]},
+		{"xds-streams-per-connection", int64(l.StreamsPerConnection)},
+		{"xds-streams-per-identity", int64(l.StreamsPerIdentity)},
+		{"xds-name-mib-per-stream", o.nameMiB[0]},
+		{"xds-name-mib-per-connection", o.nameMiB[1]},
+		{"xds-name-mib", o.nameMiB[2]},
 	} {
 		if f.value < 0 || f.value > 1<<20 {
 			return fmt.Errorf("--%s: %d is not a number from 1 to %d, or 0 for the default", f.flag, f.value, 1<<20)

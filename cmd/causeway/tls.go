@@ -116,7 +116,7 @@ func (c *certificates) load(content [][]byte) error {
 func (c *certificates) look() {
 	switch changed, err := c.reload(c.load); {
 	case err != nil:
-		c.log.Error("the renewed certificate is not usable; the one before stays in use, and the files are tried again every "+reloadEvery.String(), "error", err)
+		c.log.Error("the renewed certificate is not usable; the one before stays in use, and the files are tried again", "every", reloadEvery, "error", err)
 	case changed:
 		c.log.Info("reloaded the xDS listener's certificate")
 	}

@@ -88,7 +88,7 @@ func TestPathsAreBounded(t *testing.T) {
 	fill := func(paths, codes, names int) *pathSeries {
 		s := &pathSeries{}
 		// What is older is kept by ten seconds at least: one of them is as good as all.
-		for second := 0; second < 3700; second++ {
+		for second := range 3700 {
 			if now = second; second < 3600 && second%10 != 0 {
 				continue
 			}

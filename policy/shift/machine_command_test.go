@@ -85,6 +85,7 @@ func TestCommandsExpire(t *testing.T) {
 func TestPromotionWaits(t *testing.T) {
 	t.Parallel()
 	waiting := func(t *testing.T) *lab {
+		t.Helper()
 		l := newLab(t)
 		l.reach(4)
 		l.after(2 * time.Minute)

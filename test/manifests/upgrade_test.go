@@ -1,7 +1,6 @@
 package manifests_test
 
 import (
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -123,8 +122,8 @@ func TestInstallCommandsAgree(t *testing.T) {
 	for _, name := range []string{"README.md", "docs/kubernetes.md", "docs/migration.md", "docs/operations.md", "docs/edge.md", "manifests/kustomization.yaml", "manifests/examples/install/kustomization.yaml"} {
 		for i, line := range strings.Split(read(t, name), "\n") {
 			if strings.Contains(line, "kubectl apply") && strings.Contains(line, "manifests") || strings.Contains(line, "apply -k") {
-				require.Contains(t, line, "--server-side", fmt.Sprintf("%s:%d", name, i+1))
-				require.NotContains(t, line, "-k manifests", fmt.Sprintf("%s:%d", name, i+1))
+				require.Contains(t, line, "--server-side", "%s:%d", name, i+1)
+				require.NotContains(t, line, "-k manifests", "%s:%d", name, i+1)
 			}
 		}
 	}
