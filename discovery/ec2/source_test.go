@@ -496,7 +496,7 @@ func (w *world) awaitError(name, want string) {
 func testFailures(t *testing.T, m *harness.Moto) {
 	t.Helper()
 	w := newWorld(t, m)
-	w.source.http = w.source.http.WithTimeout(300 * time.Millisecond)
+	w.source.http = w.source.http.WithTimeout(2 * time.Second) // enough for moto on a busy machine
 	want := instanceIDs(m.CreateASG(t, harness.ASGOptions{Name: "failures", Size: 4}))
 	w.asgGroup("failures", "failures")
 	w.run()
