@@ -26,6 +26,12 @@ type guarded struct {
 
 func startGuarded(t *testing.T, guard string) *guarded {
 	t.Helper()
+	return startGuardedBy(t, guard, nil)
+}
+
+// startGuardedBy is startGuarded with callers who say what they ask for.
+func startGuardedBy(t *testing.T, guard string, next func(n int64) harness.LoadRequest) *guarded {
+	t.Helper()
 	g := &guarded{T: t}
 	moto := harness.StartMoto(t, harness.MotoOptions{})
 	for _, i := range moto.CreateASG(t, harness.ASGOptions{Name: "php", Size: 2, Tags: map[string]string{"Role": "php"}}) {
@@ -73,8 +79,10 @@ spec:
 	g.plane.waitReady()
 	c := startCaller(t, "i-caller", "web", moto.Zones()[0], []string{g.plane.xds}, "")
 	g.load = harness.StartLoad(t, harness.LoadOptions{
-		URL: "http://" + c.http + "/", Host: "php.web", Rate: 150,
-		Accept: func(status int) bool { return status < 400 || status == http.StatusInternalServerError },
+		URL: "http://" + c.http + "/", Host: "php.web", Rate: 150, Next: next,
+		Accept: func(status int) bool {
+			return status < 400 || status == http.StatusNotFound || status == http.StatusInternalServerError
+		},
 	})
 	return g
 }
@@ -114,7 +122,7 @@ func (g *guarded) half(fault harness.Fault, broken ...*harness.Workload) {
 
 func rolledBack(s *v1alpha1.TrafficShiftStatus) bool { return s.RolledBack && s.Percent == "0" }
 
-// Four of the guard's scenarios, with what real proxies report. The others are
+// Some of the guard's scenarios, with what real proxies report. The others are
 // in policy/shift, on streams of observations.
 func TestGuard(t *testing.T) {
 	t.Parallel()
@@ -151,6 +159,35 @@ func TestGuard(t *testing.T) {
 		}
 		g.wait("completed once both are well", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Phase == v1alpha1.ShiftCompleted })
 	})
+	// What is no failure, and what is a small part of the traffic: the reason names the
+	// path, the status, the pods and the caller.
+	shop := func(n int64) harness.LoadRequest {
+		if n%5 == 0 {
+			return harness.LoadRequest{Path: fmt.Sprintf("/checkout?cart=%d", n)}
+		}
+		return harness.LoadRequest{Path: "/"}
+	}
+	for name, tc := range map[string]struct {
+		fault harness.Fault
+		says  []string
+	}{
+		"a path fails on pods alone": {harness.Fault{Percent: 100, Code: http.StatusInternalServerError, Path: "/checkout"}, []string{"/checkout", "500 ("}},
+		"a path is gone on pods":     {harness.Fault{Percent: 100, Code: http.StatusNotFound, Path: "/checkout"}, []string{"/checkout", "404"}},
+		"pods answer 404":            {harness.Fault{Percent: 100, Code: http.StatusNotFound}, []string{"404 is", "/checkout"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := startGuardedBy(t, `successRate: {atLeast: "50"}`, shop)
+			g.half(tc.fault, g.pods...)
+			s := g.wait("rolled back", rolledBack)
+			reason := s.History[0].Reason
+			t.Log(reason)
+			for _, part := range append(tc.says, "php-0", "php-1", "i-caller") {
+				require.Contains(t, reason, part)
+			}
+			g.load.Stop().RequireNoFailures(t)
+		})
+	}
 	t.Run("pods die without a word", func(t *testing.T) {
 		t.Parallel()
 		g := startGuarded(t, `successRate: {atLeast: "99"}`)

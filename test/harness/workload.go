@@ -224,6 +224,8 @@ type Fault struct {
 	Code int `json:"code"`
 	// MS is by how many milliseconds their answers are late.
 	MS int `json:"ms"`
+	// Path that it befalls, "" for all.
+	Path string `json:"path"`
 }
 
 // SetFault makes a workload do wrong from now on; the zero value makes it
@@ -474,7 +476,7 @@ func (w *Workload) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 		headers[strings.ToLower(name)] = strings.Join(values, ", ")
 	}
 	out.Header().Set("Content-Type", "application/json")
-	if f := w.fault(); rand.Float64()*100 < f.Percent {
+	if f := w.fault(); rand.Float64()*100 < f.Percent && (f.Path == "" || f.Path == r.URL.Path) {
 		time.Sleep(time.Duration(f.MS) * time.Millisecond)
 		if f.Code != 0 {
 			out.WriteHeader(f.Code)

@@ -11,7 +11,7 @@ if ($path === '/healthz') {
     return true;
 }
 $fault = is_file("$dir/fault") ? json_decode((string) file_get_contents("$dir/fault"), true) : null;
-if ($fault && mt_rand(1, 10000) <= 100 * $fault['percent']) {
+if ($fault && in_array($fault['path'], ['', strtok($_SERVER['REQUEST_URI'], '?')], true) && mt_rand(1, 10000) <= 100 * $fault['percent']) {
     usleep(1000 * $fault['ms']);
     if ($fault['code']) {
         http_response_code($fault['code']);
