@@ -26,11 +26,11 @@ type guarded struct {
 
 func startGuarded(t *testing.T, guard string) *guarded {
 	t.Helper()
-	return startGuardedBy(t, guard, nil)
+	return startGuardedBy(t, `[{percent: "50", hold: 3s}, {percent: "100", hold: 2s}]`, guard, nil)
 }
 
-// startGuardedBy is startGuarded with callers who say what they ask for.
-func startGuardedBy(t *testing.T, guard string, next func(n int64) harness.LoadRequest) *guarded {
+// startGuardedBy is startGuarded with steps of its own, and callers who say what they ask for.
+func startGuardedBy(t *testing.T, steps, guard string, next func(n int64) harness.LoadRequest) *guarded {
 	t.Helper()
 	g := &guarded{T: t}
 	moto := harness.StartMoto(t, harness.MotoOptions{})
@@ -71,10 +71,10 @@ kind: TrafficShift
 metadata: {name: php, namespace: web}
 spec:
   serviceRef: {name: php}
-  steps: [{percent: "50", hold: 3s}, {percent: "100", hold: 2s}]
+  steps: %s
   guard: {%s, minRequests: 50, window: 4s}
   capacity: {keepSourcePercent: 0}
-`, moto.Region(), instancePort, instancePort, endpoints, guard)), 0o600))
+`, moto.Region(), instancePort, instancePort, endpoints, steps, guard)), 0o600))
 	g.plane = startReplica(t, "causeway", moto.Env(), "--config", dir, "--state-dir", t.TempDir(), "--ec2-interval", "1s")
 	g.plane.waitReady()
 	c := startCaller(t, "i-caller", "web", moto.Zones()[0], []string{g.plane.xds}, "")
@@ -177,17 +177,39 @@ func TestGuard(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := startGuardedBy(t, `successRate: {atLeast: "50"}`, shop)
+			g := startGuardedBy(t, `[{percent: "50", hold: 3s}, {percent: "100", hold: 2s}]`, `successRate: {atLeast: "50"}`, shop)
 			g.half(tc.fault, g.pods...)
 			s := g.wait("rolled back", rolledBack)
 			reason := s.History[0].Reason
 			t.Log(reason)
-			for _, part := range append(tc.says, "php-0", "php-1", "i-caller") {
+			for _, part := range append(tc.says, "by pod web/php-0", "i-caller") { // php-0 is in the zone of the caller
 				require.Contains(t, reason, part)
 			}
 			g.load.Stop().RequireNoFailures(t)
 		})
 	}
+	t.Run("instances die without a word at 1 %", func(t *testing.T) {
+		t.Parallel()
+		g := startGuardedBy(t, `[{percent: "1", hold: 1h}, {percent: "100", hold: 2s}]`, `successRate: {atLeast: "99"}`, nil)
+		g.wait("1 %", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Percent == "1" })
+		time.Sleep(6 * time.Second) // longer than a window, in which instances answer
+		for _, w := range g.instances {
+			w.Stop()
+		}
+		s := g.wait("held, with the truth", func(s *v1alpha1.TrafficShiftStatus) bool {
+			return s.Analysis != nil && s.Analysis.Pods != nil && s.Analysis.Pods.StoodIn > 100 && s.Analysis.LeftOut != ""
+		})
+		t.Log(s.Waiting, s.Analysis.Reason, s.Analysis.LeftOut)
+		require.Contains(t, s.Waiting, "the pods answer for them")
+		require.Contains(t, s.Analysis.LeftOut, "left out: pods stood in for instances")
+		time.Sleep(12 * time.Second) // several windows and load reports
+		s = g.status()
+		require.Equal(t, v1alpha1.Percent("1"), s.Percent, "pods are well: %+v", s.History)
+		require.False(t, s.RolledBack)
+		require.NotEqual(t, "Fail", s.Analysis.Verdict, s.Analysis.Reason)
+		require.Zero(t, s.Analysis.Instances.Requests, "none of them runs")
+		g.load.Stop().RequireNoFailures(t)
+	})
 	t.Run("pods die without a word", func(t *testing.T) {
 		t.Parallel()
 		g := startGuarded(t, `successRate: {atLeast: "99"}`)

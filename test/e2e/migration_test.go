@@ -94,7 +94,7 @@ func (m *migration) counts() (pods, instances, application, sent int64) {
 		r := l.Report()
 		platforms := r.Platforms()
 		pods, instances = pods+platforms["pods"], instances+platforms["instances"]
-		application += r.Statuses[http.StatusInternalServerError]
+		application += r.Statuses[http.StatusInternalServerError] + r.Statuses[http.StatusNotFound]
 		sent += r.Sent
 	}
 	return pods, instances, application, sent
@@ -270,10 +270,57 @@ func (m *migration) cli(args ...string) string {
 	return string(out)
 }
 
-// A whole migration of PHP under load, with a bad release in its middle, while
+// badRelease replaces the pods by a bad release and waits until the guard has
+// taken it back, with a reason that says what is wrong with it; then it replaces
+// them by a good one, and goes on.
+func (m *migration) badRelease(what string, fault harness.Fault, says ...string) {
+	t, limit := m.t, 2*time.Minute
+	t.Helper()
+	_, _, none, _ := m.counts()
+	var rolling sync.WaitGroup
+	rolling.Go(func() { m.rollOut(fault) })
+	var bad time.Time
+	harness.Eventually(t, limit, "the release "+what+" fails somebody", func() error {
+		if _, _, failed, _ := m.counts(); failed == none {
+			return fmt.Errorf("nobody yet")
+		}
+		bad = time.Now()
+		return nil
+	})
+	var reason string
+	m.wait("the guard has rolled back", limit, func(s *v1alpha1.TrafficShift) bool {
+		if s.Status.Percent != "0" || !s.Status.RolledBack {
+			return false
+		}
+		reason = s.Status.History[0].Reason
+		return true
+	})
+	took := time.Since(bad)
+	rolling.Wait()
+	allowed := migrationWindow + pushTime
+	m.mu.Lock()
+	for _, kill := range m.kills {
+		if kill.After(bad.Add(-takeover)) {
+			allowed += takeover
+		}
+	}
+	m.mu.Unlock()
+	_, _, failed, _ := m.counts()
+	t.Logf("the release %s was taken back after %s (allowed: %s); users saw %d failed answers of it: %s",
+		what, took.Round(time.Millisecond), allowed, failed-none, reason)
+	require.Less(t, took, allowed)
+	for _, part := range says {
+		require.Contains(t, reason, part)
+	}
+	m.rollOut(harness.Fault{})
+	time.Sleep(pushTime)
+	m.cli("promote", "web/php-web", "--reason", "the release is fixed")
+}
+
+// A whole migration of PHP under load, with two bad releases in its middle, while
 // instances, pods, leaders and the EC2 API come and go: no request fails by the
-// mesh, callers get the share that the status says, and the bad release is
-// taken back within a window and a push.
+// mesh, callers get the share that the status says, and a bad release is taken
+// back within a window and a push, also where its failures are few or are none.
 func TestMigration(t *testing.T) {
 	kind := harness.FPM
 	for _, tool := range []string{"php-fpm", "nginx"} {
@@ -290,9 +337,15 @@ func TestMigration(t *testing.T) {
 		m.loads = append(m.loads, harness.StartLoad(t, harness.LoadOptions{
 			URL: "http://" + c.http + "/", Host: "php-web", Rate: migrationRate,
 			// The application's own failures are counted apart: a bad release is not the mesh's.
-			Accept: func(status int) bool { return status < 400 || status == http.StatusInternalServerError },
+			Accept: func(status int) bool {
+				return status < 400 || status == http.StatusNotFound || status == http.StatusInternalServerError
+			},
 			Next: func(n int64) harness.LoadRequest {
-				return harness.LoadRequest{Header: http.Header{"Cookie": {fmt.Sprintf("causeway=user-%d", n%2000)}}}
+				r := harness.LoadRequest{Header: http.Header{"Cookie": {fmt.Sprintf("causeway=user-%d", n%2000)}}}
+				if n%7 == 0 { // 7 and 2,000 have no common divisor: every user comes here
+					r.Path = "/checkout"
+				}
+				return r
 			},
 		}))
 	}
@@ -308,35 +361,10 @@ func TestMigration(t *testing.T) {
 	m.wait("shadowing", limit, func(s *v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.ShiftShadowing })
 	m.wait("10 %", limit, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "10" })
 
-	var rolling sync.WaitGroup
-	rolling.Go(func() { m.rollOut(harness.Fault{Percent: 40, Code: http.StatusInternalServerError}) })
-	var bad time.Time
-	harness.Eventually(t, limit, "the bad release fails somebody", func() error {
-		if _, _, failed, _ := m.counts(); failed == 0 {
-			return fmt.Errorf("nobody yet")
-		}
-		bad = time.Now()
-		return nil
-	})
-	m.wait("the guard has rolled back", limit, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "0" && s.Status.RolledBack })
-	took := time.Since(bad)
-	rolling.Wait()
-	allowed := migrationWindow + pushTime
-	m.mu.Lock()
-	for _, kill := range m.kills {
-		if kill.After(bad.Add(-takeover)) {
-			allowed += takeover
-		}
-	}
-	m.mu.Unlock()
-	_, _, failed, _ := m.counts()
-	t.Logf("the bad release was taken back after %s (allowed: %s); users saw %d failed answers of it", took.Round(time.Millisecond), allowed, failed)
-	require.Less(t, took, allowed)
-
-	m.rollOut(harness.Fault{})
-	time.Sleep(pushTime)
+	m.badRelease("whose /checkout fails", harness.Fault{Percent: 100, Code: http.StatusInternalServerError, Path: "/checkout"}, "/checkout", "500 (")
+	m.wait("10 % again", limit, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "10" })
+	m.badRelease("that answers 404 to everything", harness.Fault{Percent: 100, Code: http.StatusNotFound}, "/checkout", "404")
 	_, _, before, _ := m.counts()
-	m.cli("promote", "web/php-web", "--reason", "the release is fixed")
 	m.wait("50 %, waiting for approval", limit, func(s *v1alpha1.TrafficShift) bool {
 		return s.Status.Percent == "50" && s.Status.Phase == v1alpha1.ShiftAwaitingApproval
 	})
