@@ -150,6 +150,18 @@ func lowerFirst(s string) string {
 	return strings.ToLower(s[:1]) + s[1:]
 }
 
+// ofConnection reports whether a header, in lower case, is of one hop only (RFC 9110, 7.6.1)
+// or says where a message ends. Whoever changes one behind Envoy's back makes
+// the next hop find another message's end, and a second request in a body.
+func ofConnection(name string) bool {
+	switch name {
+	case "connection", "content-length", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authentication-info",
+		"proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade":
+		return true
+	}
+	return false
+}
+
 // headerEdits returns a header modifier's changes, names in lower case. Of
 // several entries of a list for one name the first counts; several lists with one name contradict each other.
 func (b *routeBuilder) headerEdits(field string, in *gatewayv1.HTTPHeaderFilter) HeaderEdits {
@@ -166,6 +178,9 @@ func (b *routeBuilder) headerEdits(field string, in *gatewayv1.HTTPHeaderFilter)
 			b.invalid(ReasonUnsupported, at, fmt.Sprintf("%q is not a header's name", name), "correct it")
 		case name == "host":
 			b.invalid(ReasonUnsupported, at, "the Host header is not changed like others", "use a filter URLRewrite with hostname")
+		case ofConnection(name):
+			b.invalid(ReasonUnsupported, at, fmt.Sprintf("%s is of the connection or says where a message ends: Envoy alone may change it", name),
+				"remove it from the filter")
 		case ok && other == list:
 		case ok:
 			b.invalid(ReasonUnsupported, at, fmt.Sprintf("header %s also stands in %s", name, other), "name it once")
