@@ -191,6 +191,7 @@ func (c *certificateReader) load(name discovery.ObjectName) *readCertificate {
 	case !ok || secret.Type != corev1.SecretTypeTLS:
 		cert.Failed = fmt.Sprintf("Secret %s is not of type kubernetes.io/tls", name.Key)
 	default:
+		// CheckCertificate says the same of a Secret alone.
 		chain, key := secret.Data[corev1.TLSCertKey], secret.Data[corev1.TLSPrivateKeyKey]
 		var err error
 		if cert.leaf, cert.warning, err = checkPair(chain, key); err != nil {
@@ -261,6 +262,13 @@ func isFor(leaf *x509.Certificate, hostname string) bool {
 		return leaf.VerifyHostname(hostname) == nil
 	}
 	return slices.ContainsFunc(leaf.DNSNames, func(name string) bool { return covers(hostname, strings.ToLower(name)) })
+}
+
+// CheckCertificate returns why proxies cannot use the chain and the key of a
+// Secret of type kubernetes.io/tls, nil if they can.
+func CheckCertificate(s *corev1.Secret) error {
+	_, _, err := checkPair(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey])
+	return err
 }
 
 // checkPair checks that a chain and a key in PEM are what Envoy takes: it

@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
 )
 
@@ -25,12 +25,16 @@ func withheld(o *discovery.Object) objectRow {
 	row.Spec = nil
 	if s, ok := o.Spec.(*corev1.Secret); ok {
 		chain := s.Data[corev1.TLSCertKey]
-		_, err := tls.X509KeyPair(chain, s.Data[corev1.TLSPrivateKeyKey])
-		row.KeyFits = err == nil
+		err := policy.CheckCertificate(s)
+		if row.KeyFits = err == nil; err != nil && row.Unreadable == "" {
+			row.Unreadable = err.Error() // proxies cannot use it, and why must mean the same on the other side
+		}
 		out := &corev1.Secret{TypeMeta: s.TypeMeta, Type: s.Type}
 		out.Name, out.Namespace = s.Name, s.Namespace
 		if row.KeyFits { // what is no certificate could be anything, a key too
 			out.Data = map[string][]byte{corev1.TLSCertKey: chain}
+		} else {
+			out.Data = map[string][]byte{diff.FingerprintKey: []byte(diff.Fingerprint(s))}
 		}
 		row.Spec = out
 	}
@@ -42,7 +46,7 @@ func withheld(o *discovery.Object) objectRow {
 // true chain stays with it.
 func standIn(s *corev1.Secret) error {
 	fingerprint := diff.Fingerprint(s)
-	block, _ := pem.Decode(s.Data[corev1.TLSCertKey])
+	block, rest := pem.Decode(s.Data[corev1.TLSCertKey])
 	if block == nil {
 		return fmt.Errorf("the chain of Secret %s/%s: it is not PEM", s.Namespace, s.Name)
 	}
@@ -54,11 +58,13 @@ func standIn(s *corev1.Secret) error {
 	if err != nil {
 		return fmt.Errorf("a key in place of the one of Secret %s/%s: %w", s.Namespace, s.Name, err)
 	}
+	// Its issuer stays, so that the rest of the chain fits it as it does the true one.
+	issuer := &x509.Certificate{RawSubject: leaf.RawIssuer}
 	template := &x509.Certificate{
 		SerialNumber: leaf.SerialNumber, Subject: leaf.Subject, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
 		DNSNames: leaf.DNSNames, IPAddresses: leaf.IPAddresses, KeyUsage: leaf.KeyUsage, ExtKeyUsage: leaf.ExtKeyUsage,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), key)
 	if err != nil {
 		return fmt.Errorf("a certificate in place of the one of Secret %s/%s: %w", s.Namespace, s.Name, err)
 	}
@@ -67,7 +73,7 @@ func standIn(s *corev1.Secret) error {
 		return fmt.Errorf("a key in place of the one of Secret %s/%s: %w", s.Namespace, s.Name, err)
 	}
 	s.Data = map[string][]byte{
-		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		corev1.TLSCertKey:       append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), rest...),
 		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 		diff.FingerprintKey:     []byte(fingerprint),
 	}

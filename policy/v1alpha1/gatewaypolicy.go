@@ -90,7 +90,7 @@ type GatewaySettings struct {
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=atomic
 	// +kubebuilder:validation:XValidation:rule="self.all(h, h.kind != 'NLB' || self.exists_one(n, n.kind == 'NLB'))",message="it has several NLBs: an NLB adds no header, so name only the last one"
-	InFront []Hop `json:"inFront,omitempty"`
+	InFront []Hop `json:"inFront,omitzero"` // an empty list says that nothing stands in front
 	// Timeout bounds what clients may keep the gateway waiting for.
 	// +optional
 	Timeout *ClientTimeout `json:"timeout,omitempty"`
