@@ -155,7 +155,7 @@ func endpointsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
-				key, err := namespace.key(args[0], "a Service")
+				key, err := namespace.key(args[0], "Service")
 				if err != nil {
 					return err
 				}

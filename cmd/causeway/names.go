@@ -29,9 +29,9 @@ func (n *namespaceFlag) key(arg, kind string) (discovery.Key, error) {
 	}
 	switch {
 	case name == "" || strings.Contains(name, "/") || both && namespace == "":
-		return discovery.Key{}, fmt.Errorf("%q is not NAMESPACE/NAME of %s", arg, kind)
+		return discovery.Key{}, fmt.Errorf("%s: %q is not NAMESPACE/NAME, such as web/php-web", kind, arg)
 	case namespace == "":
-		return discovery.Key{}, fmt.Errorf("%s %s of which namespace? Write NAMESPACE/%s, or add -n NAMESPACE", kind, arg, arg)
+		return discovery.Key{}, fmt.Errorf("%s %s: the namespace is missing: write NAMESPACE/%s, or add -n NAMESPACE", kind, arg, arg)
 	case both && n.namespace != "" && n.namespace != namespace:
 		return discovery.Key{}, fmt.Errorf("%s names the namespace %s and -n the namespace %s: leave one out", arg, namespace, n.namespace)
 	}

@@ -19,12 +19,12 @@ func TestNamespaceFlag(t *testing.T) {
 		{"web", "php-web", "web/php-web", ""},
 		{"web", "web/php-web", "web/php-web", ""},
 		{"shop", "web/php-web", "", "names the namespace web and -n the namespace shop"},
-		{"", "php-web", "", "a Service php-web of which namespace? Write NAMESPACE/php-web, or add -n NAMESPACE"},
-		{"", "/php-web", "", "is not NAMESPACE/NAME of a Service"},
-		{"web", "", "", "is not NAMESPACE/NAME of a Service"},
-		{"", "a/b/c", "", "is not NAMESPACE/NAME of a Service"},
+		{"", "php-web", "", "Service php-web: the namespace is missing: write NAMESPACE/php-web, or add -n NAMESPACE"},
+		{"", "/php-web", "", "is not NAMESPACE/NAME, such as web/php-web"},
+		{"web", "", "", "is not NAMESPACE/NAME, such as web/php-web"},
+		{"", "a/b/c", "", "is not NAMESPACE/NAME, such as web/php-web"},
 	} {
-		key, err := (&namespaceFlag{c.namespace}).key(c.arg, "a Service")
+		key, err := (&namespaceFlag{c.namespace}).key(c.arg, "Service")
 		if c.err != "" {
 			require.ErrorContains(t, err, c.err, c.arg)
 			continue

@@ -85,7 +85,7 @@ func (s *shiftSource) view(ctx context.Context, name string) (*shiftView, error)
 
 // one returns a shift.
 func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficShift, *shiftView, error) {
-	key, err := s.namespace.key(name, "a TrafficShift")
+	key, err := s.namespace.key(name, "TrafficShift")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -219,7 +219,7 @@ func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.
 		Long:  long,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := source.namespace.key(args[0], "a TrafficShift")
+			key, err := source.namespace.key(args[0], "TrafficShift")
 			if err != nil {
 				return err
 			}
