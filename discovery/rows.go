@@ -316,6 +316,10 @@ type ShiftState struct {
 	Status  *v1alpha1.TrafficShiftStatus
 }
 
+// HomesSource is the name of the status that tells whether recorded homes of
+// Services could be read.
+const HomesSource = "homes"
+
 // SourceStatus is a source's freshness.
 type SourceStatus struct {
 	// Name is the source's, for example "kubernetes/services" or "ec2/123456789012/ap-northeast-1".

@@ -280,7 +280,7 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 	for _, f := range v1alpha1.CheckEC2(ec2Limits(r), g.Object) {
 		out = add(out, Error, f.Field, v1alpha1.ConditionAccepted, ReasonInvalid, f.Message, f.Remedy)
 	}
-	if f, unknown := unknownRegion(g.Object.Spec.Region); unknown && len(out) == 0 {
+	if f, unknown := unknownRegion("spec.region", g.Object.Spec.Region); unknown && len(out) == 0 {
 		out = add(out, Warning, f.Field, v1alpha1.ConditionAccepted, ReasonInvalid, f.Message, f.Remedy)
 	}
 	key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}

@@ -29,7 +29,8 @@ func parseHome(s string) (discovery.Platform, bool) {
 // the annotation, the record of an earlier observation, or, the first time, the
 // rule "instances if an InstanceGroup is attached, else pods". An annotation
 // that still says what it said when a TrafficShift completed does not count:
-// the traffic has moved on since it was written.
+// the traffic has moved on since it was written. Where homes were recorded and
+// cannot be read it is a guess, and nothing is served by it.
 func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, string) {
 	rec, recorded := catalog.Homes.Get(r, svc.Key.String())
 	stale := recorded && supersedes(rec, svc)
@@ -44,9 +45,18 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, strin
 		return rec.Platform, because
 	}
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
-		return discovery.Instances, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name)
+		return discovery.Instances, guessed(r, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name))
 	}
-	return discovery.Pods, "no InstanceGroup was attached when the Service was first seen"
+	return discovery.Pods, guessed(r, "no InstanceGroup was attached when the Service was first seen")
+}
+
+// guessed returns what made the home of a Service without a record, or that it
+// is a guess because there may be one that cannot be read.
+func guessed(r catalog.Reader, because string) string {
+	if s, ok := catalog.Sources.Get(r, discovery.HomesSource); ok && !s.Ready() {
+		return "a guess: recorded homes cannot be read, and nothing is served meanwhile: causeway status"
+	}
+	return because
 }
 
 // supersedes reports whether a record counts and not the annotation.

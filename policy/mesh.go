@@ -59,6 +59,16 @@ func validateMesh(o *discovery.Object) []Finding {
 			Message: fmt.Sprintf("%q is not known, so unknown hosts are answered 404", m), Remedy: "write AllowAny or RegistryOnly",
 		})
 	}
+	if spec.EC2 != nil {
+		for i, region := range spec.EC2.Regions {
+			if f, unknown := unknownRegion(fmt.Sprintf("spec.ec2.regions[%d]", i), region); unknown {
+				add(Finding{
+					Severity: Warning, Field: f.Field, Condition: v1alpha1.ConditionAccepted, Reason: ReasonInvalid,
+					Message: f.Message, Remedy: f.Remedy,
+				})
+			}
+		}
+	}
 	if d := spec.Defaults; d != nil {
 		for _, m := range mistakes(d) {
 			m.Field = "spec.defaults." + m.Field[len("spec."):]

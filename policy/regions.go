@@ -23,12 +23,12 @@ var regions = []string{
 
 // unknownRegion returns what is odd about a region that this program does not
 // know, and the closest that it knows; false for one that it knows.
-func unknownRegion(region string) (v1alpha1.FieldError, bool) {
+func unknownRegion(field, region string) (v1alpha1.FieldError, bool) {
 	if slices.Contains(regions, region) {
 		return v1alpha1.FieldError{}, false
 	}
 	f := v1alpha1.FieldError{
-		Field: "spec.region", Message: fmt.Sprintf("%q is no AWS region that this version knows", region),
+		Field: field, Message: fmt.Sprintf("%q is no AWS region that this version knows", region),
 		Remedy: "make sure that it exists: aws account list-regions",
 	}
 	if n := len(region) - 1; n > 0 && slices.Contains(regions, region[:n]) {

@@ -21,7 +21,7 @@ func TestUnknownRegion(t *testing.T) {
 		"ap-northeast-1a": `spec.region: "ap-northeast-1a" is an availability zone, not a region: did you mean ap-northeast-1?`,
 		"xx-neverland-7":  `spec.region: "xx-neverland-7" is no AWS region that this version knows: make sure that it exists: aws account list-regions`,
 	} {
-		f, unknown := unknownRegion(region)
+		f, unknown := unknownRegion("spec.region", region)
 		require.Equal(t, want != "", unknown, region)
 		if unknown {
 			require.Equal(t, want, f.Error())

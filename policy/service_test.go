@@ -518,6 +518,10 @@ func TestHomesToRecord(t *testing.T) {
 	require.Len(t, UnrecordedHomes(in.reader(t)), 1)
 	in.sources = append(in.sources, &discovery.SourceStatus{Name: "ec2/own/eu-west-9", Error: "no such host"})
 	require.Len(t, UnrecordedHomes(in.reader(t)), 1, "an account that cannot be read says nothing of homes, and holds up none")
+	in.sources = append(in.sources, &discovery.SourceStatus{Name: discovery.HomesSource, Error: "spoiled"})
+	require.Empty(t, UnrecordedHomes(in.reader(t)), "no guess is recorded")
+	_, because = HomeOf(in.reader(t), in.services[0])
+	require.Equal(t, "a guess: recorded homes cannot be read, and nothing is served meanwhile: causeway status", because)
 }
 
 func BenchmarkBuildService(b *testing.B) {

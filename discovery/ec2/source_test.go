@@ -58,7 +58,7 @@ func newWorld(t *testing.T, m *harness.Moto, queues ...Queue) *world {
 		t: t, moto: m, catalog: catalog.New(),
 		source: New(Config{Interval: 200 * time.Millisecond, Queues: queues}, log, prometheus.NewRegistry()),
 	}
-	w.source.http = w.source.http.WithTimeout(2 * time.Second)
+	w.source.http = w.source.http.WithTimeout(10 * time.Second) // moto answers slowly on a busy machine
 	return w
 }
 

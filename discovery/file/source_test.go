@@ -351,6 +351,27 @@ func TestMassRemovalIsHeldBack(t *testing.T) {
 	w.await("a b c d e f g h i k l", "")
 }
 
+// What a directory lost while no control plane ran is judged by what the state
+// directory says it held.
+func TestMassRemovalWhileNothingRan(t *testing.T) {
+	keep := &memory{}
+	full := t.TempDir()
+	for _, n := range []string{"a", "b", "c", "d", "e", "f"} {
+		require.NoError(t, os.WriteFile(filepath.Join(full, n+".yaml"), []byte(svc(n)), 0o600))
+	}
+	start(t, full, keep).await("a b c d e f", "")
+	require.Eventually(t, func() bool { return strings.Contains(keep.names(), "f.yaml") }, 5*time.Second, time.Millisecond)
+
+	filling := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(filling, "a.yaml"), []byte(svc("a")), 0o600))
+	for range 2 { // not at one restart only
+		start(t, filling, &memory{files: keep.GoodFiles()}).await("a b c d e f", "5 of 6 objects are gone at once")
+	}
+	// One file that was removed on purpose is let go.
+	require.NoError(t, os.Remove(filepath.Join(full, "f.yaml")))
+	start(t, full, &memory{files: keep.GoodFiles()}).await("a b c d e", "")
+}
+
 func TestMassRemovalEnds(t *testing.T) {
 	load := func(names ...string) files {
 		found := &scan{files: make(map[string][]byte)}

@@ -15,7 +15,7 @@ import (
 // states of TrafficShifts, are known. While they are not, nothing is served:
 // proxies keep what they have, and no traffic moves by a guess.
 const (
-	HomesScope  = "homes"
+	HomesScope  = discovery.HomesSource
 	ShiftsScope = "shifts"
 )
 

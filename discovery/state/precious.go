@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,20 +23,25 @@ func readPrecious[T any](d *Dir, kind string) (data T, err error) {
 	defer d.mu.Unlock()
 	path := d.file(kind)
 	data, raw, err := load[T](path, kind)
+	second, copied, secondErr := load[T](path+copySuffix, kind)
 	if err == nil {
 		d.written[kind] = raw
+		if secondErr != nil || !bytes.Equal(raw, copied) {
+			d.renew(path+copySuffix, kind, raw)
+		}
 		return data, nil
 	}
-	second, _, secondErr := load[T](path+copySuffix, kind)
 	switch {
 	case secondErr == nil:
 		d.log.Error("a file of the state directory is spoiled or missing; its copy, which is as new, is read instead", "because", err)
 		if !errors.Is(err, fs.ErrNotExist) {
-			// For somebody to look at; the next write makes the file anew.
+			// For somebody to look at.
 			if aside := setAside(path, err); aside != nil {
 				d.log.Info("the spoiled file is set aside", "because", aside)
 			}
 		}
+		d.written[kind] = copied
+		d.renew(path, kind, copied)
 		return second, nil
 	case errors.Is(err, fs.ErrNotExist) && errors.Is(secondErr, fs.ErrNotExist):
 		left, globErr := filepath.Glob(path + ".*")
@@ -48,6 +54,15 @@ func readPrecious[T any](d *Dir, kind string) (data T, err error) {
 	}
 	d.unreadable[kind] = err
 	return data, err
+}
+
+// renew makes one of the two files again from the other, so that there are two
+// from the start on and not only from the next change. mu must be held.
+func (d *Dir) renew(path, kind string, text []byte) {
+	if err := d.put(path, kind, text, false); err != nil {
+		delete(d.written, kind) // the next write makes both
+		d.log.Error("there is only one copy of a file of the state directory", "missing", path, "error", err)
+	}
 }
 
 // keep says that a file must not be written over, and why.

@@ -253,6 +253,7 @@ func TestHomesAreReadFromTheirCopy(t *testing.T) {
 		func() error { return os.WriteFile(name, []byte("x"), 0o600) },
 		func() error { return os.WriteFile(name+copySuffix, []byte("x"), 0o600) },
 		func() error { return os.Remove(name) },
+		func() error { return os.Remove(name + copySuffix) }, // as an earlier version left it
 	} {
 		require.NoError(t, spoil())
 		d, err = Open(path, quiet)
@@ -260,6 +261,11 @@ func TestHomesAreReadFromTheirCopy(t *testing.T) {
 		got, err := readPrecious[[]homeRecord](d, homesFile)
 		require.NoError(t, err)
 		require.Equal(t, "pods", got[0].Platform, "the newest, not the generation before")
+		whole, err := os.ReadFile(name)
+		require.NoError(t, err)
+		second, err := os.ReadFile(name + copySuffix)
+		require.NoError(t, err)
+		require.Equal(t, string(whole), string(second), "there are two from the start on, not only from the next change")
 		require.NoError(t, d.write(homesFile, append(got, homeRecord{Namespace: "web", Service: "b", Platform: "pods"})))
 		require.NoError(t, d.write(homesFile, got))
 	}
