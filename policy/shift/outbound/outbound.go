@@ -18,11 +18,8 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // Options of a client.
@@ -145,33 +142,4 @@ func reason(err error) error {
 		return fmt.Errorf("there is no answer in time: %w", context.DeadlineExceeded)
 	}
 	return err
-}
-
-// Redact returns a text in one line of at most 400 bytes, without the values of
-// credentials that a server or a library may have put into it.
-func Redact(text string, credentials map[string][]byte) string {
-	secrets := make([]string, 0, len(credentials))
-	for key, value := range credentials {
-		// A user's name is no secret, and short values stand in any text.
-		if v := strings.TrimSpace(string(value)); key != "username" && len(v) >= 4 {
-			secrets = append(secrets, v)
-		}
-	}
-	// Longest first, because one may be a part of another.
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	for _, s := range secrets {
-		text = strings.ReplaceAll(text, s, "[redacted]")
-	}
-	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
-	}), " ")
-	const most = 400
-	if len(text) > most {
-		cut := most
-		for cut > 0 && !utf8.RuneStart(text[cut]) {
-			cut--
-		}
-		text = text[:cut] + " ..."
-	}
-	return text
 }
