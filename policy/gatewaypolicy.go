@@ -70,14 +70,25 @@ func (v *gatewayPolicyValidator) warn(field, reason, message, remedy string) {
 // The bounds of targetRefs.
 const mostTargets = 16
 
-// mistakes says which sections cannot be had.
+// consequenceOf says what a mistake in a section leads to: see narrowed.
+func consequenceOf(section string) string {
+	switch section {
+	case "inFront":
+		return "so nothing that stands in front is trusted"
+	case "limits":
+		return "so the closest that is allowed holds"
+	case "timeout":
+		return "so the default holds"
+	case "tls":
+		return "so it is not accepted; without another version or suite only TLS 1.3 is"
+	}
+	return "so the section " + section + " has no effect"
+}
+
+// mistakes says which values cannot be had.
 func (v *gatewayPolicyValidator) mistakes() {
 	for _, m := range gatewayMistakes(&v.spec.GatewaySettings) {
-		consequence := "so the section " + m.in + " has no effect"
-		if m.in == "inFront" {
-			consequence = "so nothing that stands in front is trusted"
-		}
-		v.refuse(m.Field, ReasonInvalid, m.Message+", "+consequence, m.Remedy)
+		v.refuse(m.Field, ReasonInvalid, m.Message+", "+consequenceOf(m.in), m.Remedy)
 	}
 	if n := len(v.spec.TargetRefs); n == 0 || n > mostTargets {
 		v.refuse("spec.targetRefs", ReasonInvalid, fmt.Sprintf("it has %d entries", n), fmt.Sprintf("name 1 to %d Gateways or listeners", mostTargets))

@@ -67,41 +67,16 @@ func newGatewaySource(o *discovery.Object) gatewaySource {
 	for _, m := range gatewayMistakes(out.settings) {
 		out.invalid = append(out.invalid, m.in)
 	}
-	if slices.Contains(out.invalid, "inFront") {
-		closed := *out.settings
-		closed.InFront = distrusted(out.settings.InFront)
-		out.settings = &closed
+	if len(out.invalid) > 0 {
+		out.settings = narrowed(out.settings, out.invalid)
 	}
 	return out
 }
 
-// states reports whether the policy has a section that is in force. What stands
-// in front is even with a mistake: then nothing of it is trusted.
+// states reports whether the policy has a section that is in force. A section with
+// a mistake is, as far as it lets in less: see narrowed.
 func (s *gatewaySource) states(sec *gatewaySection) bool {
-	return sec.has(s.settings) && (sec.name == "inFront" || !slices.Contains(s.invalid, sec.name))
-}
-
-// nowhere is a range that no connection comes from.
-const nowhere = "255.255.255.255/32"
-
-// distrusted returns what is left of hops with a mistake: no header is believed
-// and no PROXY protocol spoken, but connections come in from the ranges that can
-// be read only. A range that cannot be read must not let in everybody.
-func distrusted(hops []v1alpha1.Hop) []v1alpha1.Hop {
-	if len(hops) == 0 {
-		return nil
-	}
-	out := v1alpha1.Hop{Kind: v1alpha1.HopNLB}
-	given := hops[len(hops)-1].Addresses
-	for _, text := range given {
-		if _, err := netip.ParsePrefix(text); err == nil {
-			out.Addresses = append(out.Addresses, text)
-		}
-	}
-	if len(given) > 0 && len(out.Addresses) == 0 {
-		out.Addresses = []string{nowhere}
-	}
-	return []v1alpha1.Hop{out}
+	return sec.has(s.settings) && (sec.name != "healthCheck" || !slices.Contains(s.invalid, sec.name))
 }
 
 // gatewaySettings returns the sections of the GatewayPolicies that are effective
@@ -178,6 +153,7 @@ const (
 	mostHops          = 8
 	mostHopRanges     = 64
 	mostCipherSuites  = 32
+	leastHeaderBytes  = 1024
 	mostHeaderBytes   = 8 << 20
 	mostBodyBytes     = 1 << 30
 	mostCounted       = 10000
@@ -198,7 +174,7 @@ func gatewayMistakes(s *v1alpha1.GatewaySettings) []mistake {
 	}
 	if l := s.Limits; l != nil {
 		c.in = "limits"
-		c.number("limits.headerBytes", l.HeaderBytes, 1024, mostHeaderBytes)
+		c.number("limits.headerBytes", l.HeaderBytes, leastHeaderBytes, mostHeaderBytes)
 		c.number("limits.headers", l.Headers, 1, mostCounted)
 		c.number("limits.bodyBytes", l.BodyBytes, 1, mostBodyBytes)
 		c.number("limits.concurrentStreams", l.ConcurrentStreams, 1, mostCounted)

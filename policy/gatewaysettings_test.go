@@ -75,11 +75,11 @@ func TestGatewaySettings(t *testing.T) {
 			map[string]string{"limits": "a", "timeout": "b"},
 			10,
 		},
-		"a mistake has no effect, and is in nobody's way": {
+		"a mistake does not widen a section": {
 			[]*discovery.Object{gatewayPolicy("a", 9, headersMost(0), "http"), gatewayPolicy("b", 1, headersMost(20), "")},
 			[]string{"http"},
-			map[string]string{"limits": "b"},
-			20,
+			map[string]string{"limits": "a"},
+			1,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,6 +146,40 @@ func TestInFrontWithMistakes(t *testing.T) {
 	require.Equal(t, "listener", s.From["inFront"].Name)
 }
 
+// A section with a mistake lets in no more than it may have been meant to.
+func TestGatewaySectionsWithMistakesAreNarrowed(t *testing.T) {
+	const suite = "ECDHE-RSA-AES128-GCM-SHA256"
+	second, negative, days := &metav1.Duration{Duration: time.Second}, &metav1.Duration{Duration: -1}, &metav1.Duration{Duration: 72 * time.Hour}
+	for name, tc := range map[string]struct{ stated, want v1alpha1.GatewaySettings }{
+		"no version of TLS": {
+			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{MinVersion: "1.33", CipherSuites: []string{suite}}},
+			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{MinVersion: v1alpha1.TLS13}},
+		},
+		"one cipher suite is unknown": {
+			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{MinVersion: v1alpha1.TLS12, CipherSuites: []string{"RC4-SHA", suite}}},
+			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{MinVersion: v1alpha1.TLS12, CipherSuites: []string{suite}}},
+		},
+		"no cipher suite is known": {
+			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{CipherSuites: []string{"ECDHE-RSA-AES128-GCM"}}},
+			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{MinVersion: v1alpha1.TLS13}},
+		},
+		"limits": {
+			v1alpha1.GatewaySettings{Limits: &v1alpha1.ClientLimits{HeaderBytes: new(int32(1)), BodyBytes: new(int32(2 << 29)), Headers: new(int32(50)), Connections: new(int32(-1))}},
+			v1alpha1.GatewaySettings{Limits: &v1alpha1.ClientLimits{HeaderBytes: new(int32(1024)), BodyBytes: new(int32(1 << 30)), Headers: new(int32(50)), Connections: new(int32(1))}},
+		},
+		"timeouts": {
+			v1alpha1.GatewaySettings{Timeout: &v1alpha1.ClientTimeout{Request: negative, StreamIdle: days, Idle: second}},
+			v1alpha1.GatewaySettings{Timeout: &v1alpha1.ClientTimeout{Idle: second}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := gatewayPolicy("a", 1, tc.stated, "")
+			got := gatewaySettings((&routeRows{objects: []*discovery.Object{o}}).reader(t), edgeKey, []string{"http"})
+			require.Equal(t, tc.want, got.GatewaySettings)
+		})
+	}
+}
+
 // What an API server refuses is told where objects come from elsewhere.
 func TestGatewayPolicyMistakes(t *testing.T) {
 	second := &metav1.Duration{Duration: time.Second}
@@ -156,19 +190,19 @@ func TestGatewayPolicyMistakes(t *testing.T) {
 	}{
 		"headers of no size": {
 			v1alpha1.GatewaySettings{Limits: &v1alpha1.ClientLimits{HeaderBytes: n(1)}},
-			"spec.limits.headerBytes: 1 is out of bounds, so the section limits has no effect: write 1024 to 8388608",
+			"spec.limits.headerBytes: 1 is out of bounds, so the closest that is allowed holds: write 1024 to 8388608",
 		},
 		"a negative timeout": {
 			v1alpha1.GatewaySettings{Timeout: &v1alpha1.ClientTimeout{Request: &metav1.Duration{Duration: -time.Second}, Idle: second}},
-			"spec.timeout.request: -1s is out of bounds, so the section timeout has no effect: write 0s to 24h",
+			"spec.timeout.request: -1s is out of bounds, so the default holds: write 0s to 24h",
 		},
 		"an old version of TLS": {
 			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{MinVersion: "1.1"}},
-			`spec.tls.minVersion: "1.1" is not known, so the section tls has no effect: write 1.2 or 1.3`,
+			`spec.tls.minVersion: "1.1" is not known, so it is not accepted; without another version or suite only TLS 1.3 is: write 1.2 or 1.3`,
 		},
 		"a weak cipher": {
 			v1alpha1.GatewaySettings{TLS: &v1alpha1.ClientTLS{CipherSuites: []string{"RC4-SHA"}}},
-			`spec.tls.cipherSuites[0]: "RC4-SHA" is not known, so the section tls has no effect: write ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-GCM-SHA256, ECDHE-ECDSA-AES256-GCM-SHA384, ECDHE-RSA-AES256-GCM-SHA384, ECDHE-ECDSA-CHACHA20-POLY1305 or ECDHE-RSA-CHACHA20-POLY1305`,
+			`spec.tls.cipherSuites[0]: "RC4-SHA" is not known, so it is not accepted; without another version or suite only TLS 1.3 is: write ECDHE-ECDSA-AES128-GCM-SHA256, ECDHE-RSA-AES128-GCM-SHA256, ECDHE-ECDSA-AES256-GCM-SHA384, ECDHE-RSA-AES256-GCM-SHA384, ECDHE-ECDSA-CHACHA20-POLY1305 or ECDHE-RSA-CHACHA20-POLY1305`,
 		},
 		"a path that is none": {
 			v1alpha1.GatewaySettings{HealthCheck: &v1alpha1.GatewayHealthCheck{Path: "healthz"}},
