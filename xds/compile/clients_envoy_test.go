@@ -1,12 +1,14 @@
 package compile_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,8 +66,8 @@ func TestEdgeTakesWhatClientsSend(t *testing.T) {
 	require.Equal(t, "426", statusOf(e.say(t, 82, ancient)))
 	// An NLB that has ended TLS tells by the port that the client has connected to.
 	moved := "GET /old HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
-	require.Contains(t, e.say(t, 83, proxyV1To("203.0.113.9", 443)+moved), "location: https://a.test/new\r\n")
-	require.Contains(t, e.say(t, 83, proxyV1To("203.0.113.9", 80)+moved), "location: http://a.test/new\r\n")
+	require.Contains(t, e.say(t, 83, proxyV1To("203.0.113.9", 443)+moved), "Location: https://a.test/new\r\n")
+	require.Contains(t, e.say(t, 83, proxyV1To("203.0.113.9", 80)+moved), "Location: http://a.test/new\r\n")
 }
 
 // request2 is a request of HTTP/2.
@@ -174,4 +176,79 @@ func TestEnvoyPassesManyHeaders(t *testing.T) {
 	require.Contains(t, head, " 200 ")
 	require.GreaterOrEqual(t, strings.Count(head, "\n"), 300)
 	require.EqualValues(t, 1, b.hits.Load())
+}
+
+// An answer that has a length and chunks is read by its chunks; what cannot be
+// understood is answered 502, and what is not safe to repeat is sent once.
+func TestEnvoySendsNothingAgainThatWasAnswered(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	b := startRaw(t, "odd", func(conn net.Conn) {
+		r, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		asked.Add(1)
+		head := map[string]string{
+			"/both":   "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+			"/twice":  "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+			"/length": "Content-Length: 3\r\nContent-Length: 3\r\n",
+		}[r.URL.Path]
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+head+"\r\n3\r\nhey\r\n0\r\n\r\n")
+	})
+	m := world{services: []*policy.Service{pods("odd", policy.HTTP1, zone(callerZone, b))}}.start(t)
+	got, err := m.try(t, http.MethodGet, "odd.web/both")
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, got.StatusCode)
+	require.EqualValues(t, 1, asked.Swap(0))
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		for _, path := range []string{"/twice", "/length"} {
+			got, err := m.try(t, method, "odd.web"+path)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusBadGateway, got.StatusCode, "%s %s", method, path)
+			require.EqualValues(t, 1, asked.Swap(0), "%s %s", method, path)
+		}
+	}
+}
+
+// Requests that each crash the program that answers them take no endpoint out of
+// use, as long as connections to it come about.
+func TestEnvoyKeepsEndpointsThatCrash(t *testing.T) {
+	t.Parallel()
+	b := startRaw(t, "crash", func(conn net.Conn) {
+		_, _ = http.ReadRequest(bufio.NewReader(conn))
+	})
+	m := world{services: []*policy.Service{pods("crash", policy.HTTP1, zone(callerZone, b))}}.start(t)
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodGet, http.MethodPost, http.MethodPost, http.MethodPost} {
+		got, err := m.try(t, method, "crash.web/")
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, got.StatusCode, 502)
+	}
+	require.Zero(t, m.stat(t, "cluster.web/crash/80/pods.outlier_detection.ejections_enforced_total"))
+}
+
+// Names of headers: a backend's are as it has written them, an edge's own are capitalized.
+func TestEdgeWritesNamesOfHeaders(t *testing.T) {
+	t.Parallel()
+	b := startRaw(t, "php", func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 299 Quite Fine\r\nETag: \"a\"\r\nX-CSRF-Token: t\r\nx-low: l\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	php := pods("php", policy.HTTP1, zone(callerZone, b))
+	old := rule(php, func(r *policy.Rule) {
+		r.Match = prefix("/old")
+		r.Filters.Redirect, r.Backends = &policy.Redirect{Status: 301, Path: &policy.PathEdit{Value: "/new"}}, nil
+	})
+	e := startGateway(t, gateway(plain(80, v1alpha1.GatewaySettings{}, answers("a.test", old, only(php)))), php)
+	get := func(host, path string) string {
+		return e.say(t, 80, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+	}
+	answered := get("a.test", "/")
+	for _, line := range []string{"HTTP/1.1 299 Quite Fine\r\n", "\r\nETag: ", "\r\nX-CSRF-Token: ", "\r\nx-low: "} {
+		require.Contains(t, answered, line)
+	}
+	require.Contains(t, get("a.test", "/old"), "\r\nLocation: http://a.test/new\r\n")
+	require.Contains(t, get("b.test", "/"), "\r\nContent-Type: text/plain\r\n")
 }

@@ -40,8 +40,10 @@ const (
 	// is usable, and then tries those that are there: trying beats refusing,
 	// which is what 0 would do.
 	lastResort = 1
-	// ejectAfter is how many connections in a row must fail before a caller
-	// stops using an endpoint for a while. An application's own errors never
+	// ejectAfter is how many connections in a row must fail, or end before an
+	// answer, before a caller stops using an endpoint for a while. A connection
+	// that comes about starts the count anew, so that requests that crash what
+	// answers them eject only where three are under way at once. Answers never
 	// eject: PHP answers 500 for its bugs on every host alike. It is two less
 	// than a request has attempts, so that a request leaves a zone whose only
 	// endpoint is dead: an ejection takes effect once Envoy's main thread has
@@ -135,7 +137,12 @@ func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
 	case policy.HTTP1:
 		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http1Idle)
 		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
-			HttpProtocolOptions: &corev3.Http1ProtocolOptions{HeaderKeyFormat: asWritten()},
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{
+				HeaderKeyFormat: asWritten(),
+				// An answer with a length and chunks is read by its chunks (RFC 9112,
+				// section 6.3). Refusing it has Envoy ask again for what has been answered.
+				AllowChunkedLength: true,
+			},
 		}
 	case policy.HTTP2:
 		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http2Idle)
@@ -153,9 +160,10 @@ func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
 	return o
 }
 
-// asWritten keeps the case of header names and the reason phrase. Neither means
-// anything in HTTP, but PHP code that has talked to nginx for years looks for
-// "Location:" and "Content-Type:" in $http_response_header.
+// asWritten keeps the case of header names and the reason phrase of what is
+// received. Neither means anything in HTTP, but PHP code that has talked to nginx
+// for years looks for "Location:" and "Content-Type:" in $http_response_header,
+// and for "Authorization" in what getallheaders() returns.
 func asWritten() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
 	return &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 		HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
@@ -163,6 +171,19 @@ func asWritten() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
 				Name:        "preserve_case",
 				TypedConfig: toAny(&preservecasev3.PreserveCaseFormatterConfig{ForwardReasonPhrase: true}),
 			},
+		},
+	}
+}
+
+// capitalized writes the names of headers that a listener's own answers have as
+// "Location". Backends' answers bring the case of theirs along (asWritten). Envoy can
+// have only one of both: the names of requests are passed on in lower case then,
+// as those of HTTP/2 always are. That fits an edge, most of whose clients
+// speak HTTP/2, and not the listener whose clients are the mesh's own programs.
+func capitalized() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
+	return &corev3.Http1ProtocolOptions_HeaderKeyFormat{
+		HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_ProperCaseWords_{
+			ProperCaseWords: &corev3.Http1ProtocolOptions_HeaderKeyFormat_ProperCaseWords{},
 		},
 	}
 }

@@ -68,7 +68,7 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 			// does. Refusing the request would be a reset over HTTP/2.
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
 		},
-		HttpProtocolOptions: serverHTTP1(s.SpeaksHTTP10()),
+		HttpProtocolOptions: serverHTTP1(s.SpeaksHTTP10(), capitalized()),
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 			MaxConcurrentStreams:        limitOr(limits.ConcurrentStreams, concurrentStreams),
 			InitialStreamWindowSize:     wrapperspb.UInt32(streamWindow),

@@ -60,7 +60,7 @@ func httpListener(d Declaration) resource.Resource {
 			RouteConfigName: RouteName, ConfigSource: adsSource(),
 		}},
 		HttpFilters:         httpFilters(&routerv3.Router{}),
-		HttpProtocolOptions: serverHTTP1(true),
+		HttpProtocolOptions: serverHTTP1(true, asWritten()),
 		// The callers are the host's own processes: what they say of a client's
 		// address is passed on, not added to.
 		UseRemoteAddress:           wrapperspb.Bool(false),
@@ -84,8 +84,8 @@ func httpListener(d Declaration) resource.Resource {
 // serverHTTP1 is how a listener speaks HTTP/1. Who asks for an upgrade that
 // nobody here knows, as some clients do with every request (Upgrade: TLS/1.2), is
 // answered without it (RFC 9110, section 7.8); Envoy's own answer would be 403.
-func serverHTTP1(http10 bool) *corev3.Http1ProtocolOptions {
-	return &corev3.Http1ProtocolOptions{AcceptHttp_10: http10, HeaderKeyFormat: asWritten(), IgnoreHttp_11Upgrade: unlike(websocket)}
+func serverHTTP1(http10 bool, names *corev3.Http1ProtocolOptions_HeaderKeyFormat) *corev3.Http1ProtocolOptions {
+	return &corev3.Http1ProtocolOptions{AcceptHttp_10: http10, HeaderKeyFormat: names, IgnoreHttp_11Upgrade: unlike(websocket)}
 }
 
 // websocket is the upgrade that is known.
