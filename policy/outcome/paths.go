@@ -131,6 +131,9 @@ func (c Names) merge(other Names, most int) Names {
 	return slices.Clip(out)
 }
 
+// Sum returns the sum of both.
+func (c Names) Sum(other Names) Names { return c.merge(other, len(c)+len(other)) }
+
 // Commonest returns the counts, the greatest first.
 func (c Names) Commonest() []NameCount {
 	out := slices.Clone(c)

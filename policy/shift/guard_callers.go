@@ -18,6 +18,8 @@ const (
 // weigh bounds the share of one proxy in a verdict about failures: what only one of several reports, and what
 // only one of several hides, neither goes back nor on. A host with a broken network is such a proxy, and so is one
 // that lies.
+//
+// What it reports of statuses and of single paths is weighed where it is judged (alone).
 func (j *judge) weigh(v Verdict) Verdict {
 	if v.Result == Fail && v.Figure != "successRate" && v.Figure != "errors" {
 		return v
@@ -41,9 +43,9 @@ func (j *judge) weigh(v Verdict) Verdict {
 	return v
 }
 
-// failures is what the guard says of failed requests alone.
+// failures is what the guard says of failed requests and of statuses alone.
 func (j *judge) failures() Verdict {
-	for _, check := range []func() Verdict{j.successRate, j.errors} {
+	for _, check := range []func() Verdict{j.successRate, j.errors, j.statuses} {
 		if v := check(); v.Result == Fail {
 			return v
 		}
@@ -88,5 +90,90 @@ func without(s *Side, id string) *Side {
 	}
 	out.Callers = maps.Clone(s.Callers)
 	delete(out.Callers, id)
+	bad := namedBy(s.Paths, id)
+	out.Codes = withoutAnswers(s.Codes, bad, own.Requests-min(bad, own.Requests))
 	return &out
+}
+
+// namedBy returns how many answers of a side that failed, or had another status than a good one, a proxy
+// reports. It is known of the commonest proxies of each path.
+func namedBy(paths map[outcome.Path]*outcome.PathCounts, id string) uint64 {
+	n := uint64(0)
+	for _, c := range paths {
+		for _, caller := range c.Callers {
+			if caller.Name == id {
+				n += caller.N
+			}
+		}
+	}
+	return n
+}
+
+// withoutAnswers returns codes without so many bad and so many good answers. Which of them
+// a proxy had is not kept: each has its part.
+func withoutAnswers(codes outcome.Codes, bad, good uint64) outcome.Codes {
+	all := codes.Total()
+	allGood := goodAnswers(codes)
+	bad, good = min(bad, all-allGood), min(good, allGood)
+	var out outcome.Codes
+	for _, c := range codes {
+		of, gone := all-allGood, bad
+		if c.Code.Good() {
+			of, gone = allGood, good
+		}
+		out.Add(c.Code, c.N-uint64(float64(c.N)*rate(gone, of)))
+	}
+	return out
+}
+
+func goodAnswers(codes outcome.Codes) uint64 {
+	n := uint64(0)
+	for _, c := range codes {
+		if c.Code.Good() {
+			n += c.N
+		}
+	}
+	return n
+}
+
+// loner is a proxy that alone reports most of what is bad in some answers, and what is left of them without it.
+type loner struct {
+	id string
+	// its bad answers, and the others' of all of theirs.
+	bad, othersBad, others uint64
+	rest                   *outcome.PathCounts
+}
+
+// alone returns the proxy without whose word some answers would be no worse, if what it reports cannot be
+// the target's: the others, with the same target, get significantly better ones. As many of the good answers as it has had
+// in all may have been its own: that one proxy alone asks for a path, which is bad, is no reason to doubt it.
+func (j *judge) alone(c *outcome.PathCounts, level float64) *loner {
+	if j.share == 0 || len(j.target.Callers) <= fewCallers || len(c.Callers) == 0 {
+		return nil
+	}
+	top := c.Callers.Commonest()[0]
+	good := goodAnswers(c.Codes)
+	bad := c.Requests - min(good, c.Requests)
+	if float64(top.N) <= majority*float64(bad) {
+		return nil
+	}
+	all := j.target.Callers[top.Name].Requests
+	own := min(good, all-min(namedBy(j.target.Paths, top.Name), all))
+	l := &loner{id: top.Name, bad: top.N, othersBad: bad - min(top.N, bad), rest: &outcome.PathCounts{}}
+	l.others = l.othersBad + good - own
+	if fisherTail(l.bad, l.bad+own, l.othersBad, l.others) >= level {
+		return nil
+	}
+	l.rest.Requests, l.rest.Codes = l.others, withoutAnswers(c.Codes, l.bad, own)
+	l.rest.Failures = uint64(float64(c.Failures) * rate(l.othersBad, bad))
+	return l
+}
+
+// doubt says which proxy alone reports what is bad.
+func (j *judge) doubt(l *loner, path string) Verdict {
+	if path != "" {
+		path = " to " + path
+	}
+	return hold("callers", "proxy %s reports %s of the %s bad answers of %s%s, and all others %s bad ones of %s: see what is wrong with that proxy",
+		l.id, thousands(l.bad), thousands(l.bad+l.othersBad), j.targetName, path, thousands(l.othersBad), thousands(l.others))
 }

@@ -119,6 +119,22 @@ func (j *judge) paths() Verdict {
 
 // path judges one group of paths, and returns how improbable what it found is. rule is the whole rule.
 func (j *judge) path(p, rule *pathPair) (Verdict, float64) {
+	v, probability := j.pathOfAll(p, rule)
+	if v.Result != Fail {
+		return v, probability
+	}
+	l := j.alone(p.target, j.alpha/pathTests)
+	if l == nil {
+		return v, probability
+	}
+	if others, _ := j.pathOfAll(&pathPair{Path: p.Path, whole: p.whole, target: l.rest, source: p.source}, rule); others.Result == Fail {
+		return v, probability
+	}
+	return j.doubt(l, p.name()), probability
+}
+
+// pathOfAll is path, whoever reports it.
+func (j *judge) pathOfAll(p, rule *pathPair) (Verdict, float64) {
 	const figure = "paths"
 	level, suspect := j.alpha/pathTests, suspicion/pathTests
 	failed, n := p.target.Failures, p.target.Requests

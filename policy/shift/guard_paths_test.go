@@ -36,7 +36,11 @@ func (s *Side) answeredBy(rule, path string, codes answers) {
 		s.Requests += n
 		s.Load += n
 		s.Latency.Add(50_000, n)
-		if code.Failure() {
+		switch {
+		case code == outcome.NoAnswer:
+			c.Failures += n
+			s.Failures[outcome.ConnectFailure] += n
+		case code.Failure():
 			c.Failures += n
 			s.Failures[outcome.ServerError] += n
 		}
@@ -99,6 +103,15 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 			name: "the comparison is bounded", change: func(g *v1alpha1.ShiftGuard, _ *Observation) {
 				g.StatusCodes = &v1alpha1.ShiftStatusCodes{MaxIncrease: "20"}
 			}, pods: map[string]answers{"/": {200: 800, 404: 100}}, instances: map[string]answers{"/": {200: 8900}}, want: Pass, figure: "successRate",
+		},
+		{
+			name: "replicas of an earlier release tell no statuses", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				for _, s := range []*Side{&o.Pods, &o.Instances} {
+					s.Codes, s.Paths = nil, nil
+					s.Callers = map[string]outcome.EndpointCounts{"a": {Requests: s.Requests}, "b": {Requests: 1}, "c": {Requests: 1}}
+				}
+			},
+			pods: map[string]answers{"/": {200: 900}}, instances: map[string]answers{"/": {200: 8900}}, want: Pass, figure: "successRate",
 		},
 		{
 			name: "one path fails", change: func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "99" },
@@ -184,6 +197,87 @@ func TestJudgeRule(t *testing.T) {
 	v := Judge(fullGuard(), discovery.Pods, o, nil)
 	require.Equal(t, Fail, v.Result, "%+v", v)
 	require.Contains(t, v.Reason, "pods answered 0 % of 40 requests to all paths of rule HTTPRoute/web/shop/1, instances 100 % of 360")
+}
+
+// What one proxy of several alone reports of statuses and paths neither fails a target nor passes it.
+func TestJudgeOneProxyAlone(t *testing.T) {
+	t.Parallel()
+	const cart = "/cart"
+	observe := func(pods map[string]answers, callers map[string]outcome.EndpointCounts, bad map[string]outcome.Names) *Observation {
+		o := observation()
+		o.Pods, o.Instances = Side{}, Side{}
+		for path, a := range pods {
+			o.Pods.answered(path, a)
+			o.Pods.Paths[outcome.Path{Rule: "default", Group: path}].Callers = bad[path]
+		}
+		o.Pods.Callers = callers
+		o.Instances.answered("/", answers{200: 81_000})
+		o.Instances.answered(cart, answers{200: 9000})
+		return o
+	}
+	names := func(name string, n uint64) outcome.Names { return outcome.Names{{Name: name, N: n}} }
+	for _, c := range []struct {
+		name    string
+		pods    map[string]answers
+		callers map[string]outcome.EndpointCounts
+		bad     map[string]outcome.Names
+		want    Result
+		reason  string
+	}{
+		{
+			name: "a proxy with a broken network", pods: map[string]answers{"/": {200: 9000, outcome.NoAnswer: 300}, cart: {200: 900, outcome.NoAnswer: 30}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 3300}, "broken": {Requests: 330, Failures: 330}},
+			bad:     map[string]outcome.Names{"/": names("broken", 300), cart: names("broken", 30)},
+			want:    Hold, reason: "proxy broken reports 330 of 330 requests to pods as failed",
+		},
+		{
+			name: "a proxy that forges 500 for a path", pods: map[string]answers{"/": {200: 90_000}, cart: {200: 900, 500: 80}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 30_300}, "b": {Requests: 30_300}, "c": {Requests: 30_300}, "liar": {Requests: 80, Failures: 80}},
+			bad:     map[string]outcome.Names{cart: names("liar", 80)},
+			want:    Hold, reason: "proxy liar reports 80 of the 80 bad answers of pods to /cart, and all others 0 bad ones of 900: see what is wrong with that proxy",
+		},
+		{
+			name: "a proxy that forges 404 for a path", pods: map[string]answers{"/": {200: 90_000}, cart: {200: 900, 404: 200}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 30_300}, "b": {Requests: 30_300}, "c": {Requests: 30_300}, "liar": {Requests: 200}},
+			bad:     map[string]outcome.Names{cart: names("liar", 200)},
+			want:    Hold, reason: "proxy liar reports 200 of the 200 bad answers of pods to /cart",
+		},
+		{
+			name: "a proxy that forges 404 for everything", pods: map[string]answers{"/": {200: 9000, 404: 1000}, cart: {200: 900, 404: 100}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 3300}, "liar": {Requests: 1100}},
+			bad:     map[string]outcome.Names{"/": names("liar", 1000), cart: names("liar", 100)},
+			want:    Hold, reason: "proxy liar reports 1,100 of the 1,100 bad answers of pods, and all others 0 bad ones of 9,900",
+		},
+		{
+			name: "a path for which one proxy alone asks", pods: map[string]answers{"/": {200: 9000}, cart: {200: 300, 500: 200}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3000}, "b": {Requests: 3000}, "shop": {Requests: 3500, Failures: 200}},
+			bad:     map[string]outcome.Names{cart: names("shop", 200)},
+			want:    Fail, reason: "500 (200) by pods web/php-1 (134), web/php-2 (66) for caller shop (200)",
+		},
+		{
+			name: "404 to all, one proxy has most of the traffic", pods: map[string]answers{"/": {404: 900}, cart: {404: 100}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 100}, "b": {Requests: 100}, "edge": {Requests: 800}},
+			bad: map[string]outcome.Names{
+				"/": {{Name: "a", N: 100}, {Name: "b", N: 100}, {Name: "edge", N: 700}}, cart: names("edge", 100),
+			},
+			want: Fail, reason: "404 is 100 % of the 1,000 answers of pods",
+		},
+		{
+			name: "a bad release that one proxy praises", pods: map[string]answers{"/": {200: 100_500, 404: 400}, cart: {200: 100}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 500}, "b": {Requests: 500}, "liar": {Requests: 100_000}},
+			bad:     map[string]outcome.Names{"/": {{Name: "a", N: 200}, {Name: "b", N: 200}}},
+			want:    Hold, reason: "without proxy liar, which reports 100,000 of the 101,000 requests, the guard fails: 404 is",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := fullGuard()
+			g.SuccessRate.AtLeast = "50"
+			v := Judge(g, discovery.Pods, observe(c.pods, c.callers, c.bad), nil)
+			require.Equal(t, c.want, v.Result, "%+v", v)
+			require.Contains(t, v.Reason, c.reason)
+		})
+	}
 }
 
 // A status says which paths differ most, and with which statuses.

@@ -131,6 +131,15 @@ func (j *judge) statuses() Verdict {
 				reason, j.targetName)
 		}
 	case d.p < level && j.enough(d.k, d.n):
+		all := &outcome.PathCounts{Requests: j.target.Codes.Total(), Codes: j.target.Codes}
+		for _, c := range j.target.Paths {
+			all.Callers = all.Callers.Sum(c.Callers)
+		}
+		if l := j.alone(all, level); l != nil {
+			if others := j.differs(l.rest.Codes, j.source.Codes, excess); others == nil || others.letsIn || others.p >= level || !j.enough(others.k, others.n) {
+				return j.doubt(l, "")
+			}
+		}
 		return Verdict{Fail, figure, reason}
 	case d.p < suspicion/statusTests:
 		return hold(figure, "%s; not enough evidence to roll back", reason)

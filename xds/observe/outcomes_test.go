@@ -465,6 +465,30 @@ func TestOlderLeadersIgnoreOutcomes(t *testing.T) {
 	require.Equal(t, accepted, r)
 }
 
+// A replica whose protocol knows of no statuses, paths, callers and open requests still counts for what it tells.
+func TestOlderReplicasTellLess(t *testing.T) {
+	t.Parallel()
+	now := randomReport(rand.New(rand.NewPCG(3, 4)), 5)
+	require.NotEmpty(t, now.Paths)
+	messages := outcomeMessages(nil, &now)
+	for _, m := range messages {
+		m.Paths, m.Open = nil, nil
+		for _, c := range m.GetCounts() {
+			c.Codes, c.Callers, c.FailedOverFailures = nil, nil, 0
+		}
+	}
+	got := collected(t, messages)
+	require.Empty(t, got.Paths)
+	require.Empty(t, got.Open)
+	require.Len(t, got.Outcomes, len(now.Outcomes))
+	for key, c := range now.Outcomes {
+		g := got.Outcomes[key]
+		require.Empty(t, g.Codes)
+		require.Empty(t, g.Callers)
+		require.Equal(t, []any{c.Requests, c.Failures, c.FailedOver, c.Latency}, []any{g.Requests, g.Failures, g.FailedOver, g.Latency})
+	}
+}
+
 // Whatever a replica says it has counted, the leader's windows stay windows:
 // sorted, without overflow, and sums only grow.
 func FuzzOutcomes(f *testing.F) {
