@@ -37,16 +37,8 @@ func viewShifts(r catalog.Reader, name string) shiftView {
 
 // shiftCommandHandler takes a command where there is no Kubernetes to take it.
 func (s *serve) shiftCommandHandler(w http.ResponseWriter, r *http.Request) {
-	key, err := shiftKey(r.URL.Query().Get("shift"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	if s.opts.config == "" {
-		http.Error(w, "the shifts of this control plane are in Kubernetes, where the API server knows who may do this: give --kubeconfig or --context", http.StatusForbidden)
-		return
-	}
-	if s.follows(w) {
+	key, ok := s.commanded(w, r)
+	if !ok {
 		return
 	}
 	var c v1alpha1.ShiftCommand
@@ -63,13 +55,26 @@ func (s *serve) shiftCommandHandler(w http.ResponseWriter, r *http.Request) {
 
 // shiftWithdrawHandler takes a command back that was not carried out yet.
 func (s *serve) shiftWithdrawHandler(w http.ResponseWriter, r *http.Request) {
-	key, err := shiftKey(r.URL.Query().Get("shift"))
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+	key, ok := s.commanded(w, r)
+	if !ok {
 		return
 	}
 	s.shifts.Withdraw(key, r.URL.Query().Get("id"))
 	writeJSON(w, struct{}{})
+}
+
+// commanded returns the shift that a command is about, and answers if commands are not given here.
+func (s *serve) commanded(w http.ResponseWriter, r *http.Request) (discovery.Key, bool) {
+	key, err := shiftKey(r.URL.Query().Get("shift"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return key, false
+	}
+	if s.opts.config == "" {
+		http.Error(w, "the shifts of this control plane are in Kubernetes, where the API server knows who may do this: give --kubeconfig or --context", http.StatusForbidden)
+		return key, false
+	}
+	return key, !s.follows(w)
 }
 
 // follows answers for a control plane that follows another one's shifts.

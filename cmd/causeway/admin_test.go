@@ -69,3 +69,27 @@ func TestAdminAnswersNoPages(t *testing.T) {
 		require.Equal(t, 421, w.Code, path)
 	}
 }
+
+// A control plane that follows another one's shifts takes no command, and takes none back.
+func TestCommandsWhereTheyCount(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts   serveOptions
+		status int
+		says   string
+	}{
+		"follows":    {serveOptions{config: "mesh", shiftsFrom: "https://other:15443"}, http.StatusConflict, "--shifts-from https://other:15443): give the command there"},
+		"Kubernetes": {serveOptions{}, http.StatusForbidden, "give --kubeconfig"},
+	} {
+		for _, method := range []string{http.MethodPost, http.MethodDelete} {
+			t.Run(name+" "+method, func(t *testing.T) {
+				r := httptest.NewRequestWithContext(t.Context(), method, "/v1/shifts/command?shift=web/php&id=a", http.NoBody)
+				r.Host = "localhost"
+				r.Header.Set("Content-Type", "application/json")
+				w := httptest.NewRecorder()
+				(&serve{opts: c.opts}).adminHandler().ServeHTTP(w, r)
+				require.Equal(t, c.status, w.Code, w.Body)
+				require.Contains(t, w.Body.String(), c.says)
+			})
+		}
+	}
+}

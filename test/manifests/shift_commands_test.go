@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,6 +139,23 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %s}]
 	require.NoError(t, patchSpec(t, carol, `{"paused":true}`))
 	require.NoError(t, annotate(t, bob, nil))
 
+	// One that nobody has carried out is taken back as causeway shift does, unless another one is there by now.
+	withdraw := func(shifts dynamic.ResourceInterface, command string) error {
+		path := "/metadata/annotations/" + strings.ReplaceAll(v1alpha1.CommandAnnotation, "/", "~1")
+		patch, err := json.Marshal([]map[string]string{{"op": "test", "path": path, "value": command}, {"op": "remove", "path": path}})
+		require.NoError(t, err)
+		_, err = shifts.Patch(t.Context(), "php-web", types.JSONPatchType, patch, metav1.PatchOptions{FieldManager: "causeway-cli"})
+		return err
+	}
+	mine := commandOf(t, v1alpha1.ActionPromote, "alice", `it is "time" <b> \o/ 日本`)
+	require.NoError(t, annotate(t, alice, mine))
+	require.Error(t, withdraw(alice, commandOf(t, v1alpha1.ActionRollback, "alice", "")), "another one is there")
+	require.NoError(t, withdraw(alice, mine))
+	require.Error(t, withdraw(alice, mine), "it is gone")
+	o, err := alice.Get(t.Context(), "php-web", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.NotContains(t, o.GetAnnotations(), v1alpha1.CommandAnnotation)
+
 	// Commands are all that those without the verb update can say.
 	require.NoError(t, patchSpec(t, alice, `{"paused":true}`), "what it says already")
 	err = patchSpec(t, alice, `{"pin":"100"}`)
@@ -157,7 +175,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: %s}]
 	require.ErrorContains(t, patchSpec(t, own, `{"pin":"100"}`), "but not change its spec")
 
 	// A new object may bring a command only from who may send it.
-	o, err := carol.Get(t.Context(), "php-web", metav1.GetOptions{})
+	o, err = carol.Get(t.Context(), "php-web", metav1.GetOptions{})
 	require.NoError(t, err)
 	o.SetName("other")
 	o.SetResourceVersion("")
