@@ -32,15 +32,15 @@ func shapeOf(r catalog.Reader, key discovery.Key) serviceShape {
 	for _, p := range ports {
 		out = append(out, shapePort(p, len(ports) == 1, &d, groups, sets))
 	}
-	return serviceShape{out, d.shift, d.object != nil}
+	return serviceShape{out, d.shift, d.object != nil, svc.ClientIP}
 }
 
 // serviceShape is what shapeOf returns.
 type serviceShape struct {
 	ports []Port
 	shift *Shift
-	// reported is Service.Reported.
-	reported bool
+	// reported is Service.Reported, clientIP Service.ClientIP.
+	reported, clientIP bool
 }
 
 // shapeOf returns the same, read once for all rules of a route, and for all routes of a Gateway.
@@ -198,7 +198,7 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 	}
 	out := Backend{
 		Kind: ServiceBackend, Key: to.Key, Port: p.Number, Protocol: p.Protocol,
-		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.shift, Reported: shape.reported,
+		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.shift, Reported: shape.reported, ClientIP: shape.clientIP,
 	}
 	for i := range p.Backings {
 		out.Targets = append(out.Targets, Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
@@ -216,7 +216,8 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 	}
 	b.uses(discovery.ObjectRef{Kind: to.Kind, Key: to.Key, Generation: g.Object.Generation})
 	key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
-	ports := mappedPorts(g, b.shapeOf(key).ports)
+	shape := b.shapeOf(key)
+	ports := mappedPorts(g, shape.ports)
 	if len(ports) == 0 {
 		return b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field,
 			fmt.Sprintf("%s maps no port of Service %s", to, key), "correct its spec.serviceRef or spec.ports")
@@ -239,7 +240,7 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 			fmt.Sprintf("set the appProtocol of the port, for example to %s", b.wants()))
 	}
 	return Backend{
-		Kind: InstanceGroupBackend, Key: key, Port: p.Number, Group: to.Key.Name, Protocol: p.Protocol,
+		Kind: InstanceGroupBackend, Key: key, Port: p.Number, Group: to.Key.Name, Protocol: p.Protocol, ClientIP: shape.clientIP,
 		Targets: []Target{{Platform: discovery.Instances, Share: ShareTotal}},
 	}
 }

@@ -120,7 +120,7 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 	}
 	m := BuildService(r, svc.Key)
 	out = append(out, renameFindings(r, obj, svc)...)
-	out = append(out, trafficFindings(obj, svc)...)
+	out = append(out, trafficFindings(r, obj, svc)...)
 	out = append(out, failoverFindings(r, obj, svc, m)...)
 	if m == nil {
 		return append(out, notCarried(obj, svc))
@@ -402,7 +402,7 @@ func renameFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.Se
 }
 
 // trafficFindings says which wishes of a Service the mesh does not carry out.
-func trafficFindings(obj discovery.ObjectRef, svc *discovery.Service) []Finding {
+func trafficFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.Service) []Finding {
 	var out []Finding
 	add := func(field, message, remedy string) {
 		out = append(out, Finding{
@@ -411,8 +411,15 @@ func trafficFindings(obj discovery.ObjectRef, svc *discovery.Service) []Finding 
 		})
 	}
 	if svc.ClientIP {
-		add("spec.sessionAffinity", "ClientIP has no effect on callers of the mesh: their requests are balanced one by one",
-			"give the Service a TrafficPolicy with sessionPersistence, or with loadBalancer: {algorithm: Maglev, hash: {header: ...}}")
+		for _, s := range levels(r, discovery.ObjectName{Kind: kindService, Key: svc.Key}, "") {
+			l := s.settings.LoadBalancer
+			if l == nil || slices.Contains(s.invalid, "loadBalancer") || l.Hash != nil {
+				continue
+			}
+			add("spec.sessionAffinity", fmt.Sprintf("ClientIP has no effect on callers of the mesh: %s has loadBalancer, which holds instead", s.ref),
+				"remove loadBalancer there, or sessionAffinity here")
+			break
+		}
 	}
 	if svc.LocalTraffic {
 		add("spec.internalTrafficPolicy", "Local has no effect on callers of the mesh: endpoints on other nodes answer too",

@@ -37,6 +37,9 @@ type Service struct {
 	// Reported is true while proxies say how requests to the Service ended: as long as there
 	// is a TrafficShift of it, after its end too, because its status still has figures.
 	Reported bool
+	// ClientIP is true for sessionAffinity: ClientIP: each caller stays at one endpoint of
+	// a backing, unless a policy says how endpoints are chosen.
+	ClientIP bool
 	// Provenance lists the objects that the Service's clusters and defaults
 	// come from: the Service first, then its InstanceGroups by name, then
 	// policies. Those of attached routes stand with the routes.

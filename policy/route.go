@@ -197,6 +197,8 @@ type Backend struct {
 	Shift *Shift
 	// Reported is Service.Reported, false for other kinds.
 	Reported bool
+	// ClientIP is Service.ClientIP, of an InstanceGroup's Service too.
+	ClientIP bool
 	// Failover is true if the Service's backings stand in for each other. They
 	// do not where a rule keeps sessions, which are at endpoints of one backing.
 	Failover bool

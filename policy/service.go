@@ -21,6 +21,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 	m := &Service{
 		Key:        key,
 		ClusterIPs: ownAddresses(r, svc),
+		ClientIP:   svc.ClientIP,
 		Provenance: []discovery.ObjectRef{{Kind: "Service", Key: key, Generation: svc.Generation}},
 	}
 	var groups []*discovery.InstanceGroup

@@ -339,9 +339,53 @@ func TestWishesOfAServiceThatHaveNoEffect(t *testing.T) {
 		require.NotEmpty(t, f.Remedy)
 		fields = append(fields, f.Field)
 	}
-	require.Equal(t, []string{"spec.internalTrafficPolicy", "spec.sessionAffinity", "spec.trafficDistribution"}, fields)
+	require.Equal(t, []string{"spec.internalTrafficPolicy", "spec.trafficDistribution"}, fields)
 	svc.ClientIP, svc.LocalTraffic, svc.Distribution = false, false, "PreferClose"
 	require.Empty(t, Validate(rows{services: []*discovery.Service{svc}}.reader(t)), "callers prefer their zone anyway")
+}
+
+// sessionAffinity: ClientIP is done: each caller stays at one endpoint, unless a policy says how to balance.
+func TestSessionAffinity(t *testing.T) {
+	in := func(settings *v1alpha1.TrafficSettings) (*Service, []string) {
+		svc := service(http80)
+		svc.ClientIP = true
+		r := rows{
+			services: []*discovery.Service{svc}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
+			sets: []*discovery.EndpointSet{slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy))},
+		}
+		if settings != nil {
+			p := &v1alpha1.TrafficPolicy{Spec: v1alpha1.TrafficPolicySpec{TrafficSettings: *settings, TargetRefs: []v1alpha1.TargetReference{{Kind: kindService, Name: web.Name}}}}
+			r.shifts = append(r.shifts, &discovery.Object{
+				Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "p"}, Spec: p,
+				Refs: []discovery.ObjectName{{Kind: kindService, Key: web}},
+			})
+		}
+		reader := r.reader(t)
+		var findings []string
+		for _, f := range Validate(reader) {
+			if f.Field == "spec.sessionAffinity" {
+				findings = append(findings, f.String())
+			}
+		}
+		return BuildService(reader, web), findings
+	}
+	m, findings := in(nil)
+	require.True(t, m.ClientIP)
+	require.Empty(t, findings)
+	require.Len(t, m.Ports[0].Backings, 2)
+	for _, b := range m.Ports[0].Backings {
+		require.Equal(t, v1alpha1.RingHash, b.Settings.LoadBalancer.Algorithm)
+		require.Equal(t, "Service web/php-web", b.Settings.From["loadBalancer"].String())
+	}
+
+	m, findings = in(&v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RoundRobin}})
+	require.Equal(t, v1alpha1.RoundRobin, m.Ports[0].Backings[0].Settings.LoadBalancer.Algorithm)
+	require.Equal(t, []string{"warning: Service web/php-web: spec.sessionAffinity: ClientIP has no effect on callers of the mesh: " +
+		"TrafficPolicy web/p has loadBalancer, which holds instead: remove loadBalancer there, or sessionAffinity here"}, findings)
+
+	m, findings = in(&v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev, Hash: &v1alpha1.HashKey{Header: "x-user"}}})
+	require.Equal(t, v1alpha1.Maglev, m.Ports[0].Backings[0].Settings.LoadBalancer.Algorithm)
+	require.Empty(t, findings, "requests stay at endpoints by what the policy says")
 }
 
 func TestUnhealthyInstancesStayKnown(t *testing.T) {

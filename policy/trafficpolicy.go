@@ -185,7 +185,18 @@ func backingSettings(r catalog.Reader, service discovery.Key, port string, on di
 		sources = groupLevels(r, service, port)
 	}
 	sources = append(sources, levels(r, discovery.ObjectName{Kind: kindService, Key: service}, port)...)
+	sources = append(sources, affinityOf(r, service)...)
 	return effective(append(sources, meshDefaults(r)...), clusters)
+}
+
+// affinityOf returns what a Service says itself of how its endpoints are chosen, nil for nothing.
+func affinityOf(r catalog.Reader, service discovery.Key) []source {
+	svc, ok := catalog.Services.Get(r, service.String())
+	if !ok || !svc.ClientIP {
+		return nil
+	}
+	ref := discovery.ObjectRef{Kind: kindService, Key: service, Generation: svc.Generation}
+	return []source{{ref: ref, settings: &v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash}}}}
 }
 
 // groupLevels returns what is attached to any InstanceGroup of a Service.
@@ -254,7 +265,7 @@ func applyPolicies(r catalog.Reader, m *Service) {
 // hasPolicies reports whether anything is said of a Service, of its
 // InstanceGroups or of the whole mesh: mostly there is not.
 func hasPolicies(r catalog.Reader, service discovery.Key) bool {
-	if len(meshDefaults(r)) > 0 {
+	if len(meshDefaults(r)) > 0 || len(affinityOf(r, service)) > 0 {
 		return true
 	}
 	about := func(target discovery.ObjectName) bool {

@@ -303,7 +303,11 @@ func (t *policyTarget) judgePorts() {
 func (t *policyTarget) judgeTCP() {
 	var fields []string
 	for i := range sections {
-		if sec := &sections[i]; sec.http && t.own.states(sec) && sec.side&t.sides() != 0 {
+		sec := &sections[i]
+		if sec.name == "loadBalancer.hash" && t.own.states(sec) && t.own.settings.LoadBalancer.Hash.Source != nil {
+			continue // connections have a source too
+		}
+		if sec.http && t.own.states(sec) && sec.side&t.sides() != 0 {
 			fields = append(fields, sec.name)
 		}
 	}

@@ -250,6 +250,10 @@ func TestShiftFindings(t *testing.T) {
 			header, policy(v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev, Hash: &v1alpha1.HashKey{Source: new(true)}}}),
 			"True/Accepted: spec.cohort: TrafficPolicy web/p has requests to port 80 hashed by another key", "",
 		},
+		"callers at one endpoint": {
+			header, func(in *rows) { in.services[0].ClientIP = true },
+			"sessionAffinity: ClientIP: while the shift is under way the cohort's key chooses the endpoint of port 80, not the caller's address", "",
+		},
 		"hashed by the same": {
 			header, policy(v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev, Hash: &v1alpha1.HashKey{Header: "X-User"}}}),
 			"True/Accepted: the object is valid", "",

@@ -224,6 +224,11 @@ func (v *shiftValidation) balancing(m *Service) {
 				fmt.Sprintf("%s has requests to port %d hashed by another key: while the shift is under way the cohort's key chooses the endpoint too", p.Settings.From["loadBalancer.hash"], p.Number),
 				"hash by the cohort's key, or expect requests to meet other endpoints until the shift has completed")
 		}
+		if l := p.Settings.LoadBalancer; cohort != nil && m.ClientIP && p.Protocol != TCP && (l == nil || l.Hash == nil) {
+			v.warn("spec.cohort", ReasonAccepted,
+				fmt.Sprintf("Service %s has sessionAffinity: ClientIP: while the shift is under way the cohort's key chooses the endpoint of port %d, not the caller's address", m.Key, p.Number),
+				"expect each user to stay at one endpoint, and users of one caller to meet several, until the shift has completed")
+		}
 		if ref, ok := sessionsOf(p); ok {
 			message := "every request is on its own, so a client's next request may go to the other side and leave its endpoint"
 			if cohort != nil {

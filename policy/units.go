@@ -174,13 +174,13 @@ func selectsNamespaces(o *discovery.Object) bool {
 }
 
 // Shape returns a comparable text of what routes of other Services read of a
-// Service: its ports, their backings and shares, and the shift that is under
-// way, but not their endpoints.
+// Service: whether callers stay at one endpoint, its ports, their backings and
+// shares, and the shift that is under way, but not their endpoints.
 func (s *Service) Shape() string {
 	if s == nil {
 		return ""
 	}
-	var b []byte
+	b := fmt.Appendf(nil, "%t ", s.ClientIP)
 	for i := range s.Ports {
 		p := &s.Ports[i]
 		b = fmt.Appendf(b, "%d %q %d %t", p.Number, p.Name, p.Protocol, p.Failover)

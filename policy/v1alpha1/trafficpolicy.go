@@ -376,7 +376,8 @@ type HashKey struct {
 	// Cookie is made on the first answer where the client has none.
 	// +optional
 	Cookie *HashCookie `json:"cookie,omitempty"`
-	// Source hashes the client's IP address; only true means something.
+	// Source hashes who calls: the host of a caller behind a sidecar, the client's IP address at an
+	// edge. It acts on TCP ports too. Only true means something.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self",message="false says nothing: write true or leave it out"
 	Source *bool `json:"source,omitempty"`

@@ -262,6 +262,9 @@ func fraction(p v1alpha1.Percent) *typev3.FractionalPercent {
 func hashPolicy(r *policy.Rule) []*routev3.RouteAction_HashPolicy {
 	l := r.Settings.LoadBalancer
 	if l == nil || l.Hash == nil {
+		if slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.ClientIP }) {
+			return byCaller()
+		}
 		return nil
 	}
 	switch h := l.Hash; {
@@ -276,7 +279,5 @@ func hashPolicy(r *policy.Rule) []*routev3.RouteAction_HashPolicy {
 		}
 		return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Cookie_{Cookie: c}}}
 	}
-	return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_ConnectionProperties_{
-		ConnectionProperties: &routev3.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
-	}}}
+	return byCaller()
 }

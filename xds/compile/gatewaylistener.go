@@ -168,7 +168,7 @@ func (e *edge) clientsTCP() tcpClients {
 	if t := e.port.Settings.Timeout; t != nil {
 		timeout = *t
 	}
-	return tcpClients{"gateway_tcp", durationOr(timeout.StreamIdle, streamIdle)}
+	return tcpClients{"gateway_tcp", durationOr(timeout.StreamIdle, streamIdle), true}
 }
 
 // guard has a chain take only connections from where they may come, and so

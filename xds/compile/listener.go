@@ -75,7 +75,9 @@ func httpListener(d Declaration) resource.Resource {
 	}
 	r := declared(d)
 	r.Body = resource.Parts{listenerBody(d, nil, []*listenerv3.FilterChain{{
-		Filters: []*listenerv3.Filter{{Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)}},
+		Filters: []*listenerv3.Filter{
+			callerFilter(), {Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)},
+		},
 	}})}
 	r.Provenance = []discovery.ObjectRef{{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}}}
 	return r

@@ -55,6 +55,7 @@ func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
 	b := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
 		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil, Shift: m.Shift, Reported: m.Reported,
+		ClientIP: m.ClientIP,
 	}
 	for i := range p.Backings {
 		b.Targets = append(b.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})

@@ -60,6 +60,9 @@ func filterChains(rules []policy.TCPRule, from tcpClients, needs map[string]stru
 		chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
 			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(r, from, needs)),
 		}}}
+		if !from.outside {
+			chain.Filters = slices.Insert(chain.Filters, 0, callerFilter())
+		}
 		if len(r.ServerNames) > 0 {
 			chain.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: r.ServerNames}
 			if inspectors == nil {
@@ -91,11 +94,13 @@ type tcpClients struct {
 	statPrefix string
 	// idle is how long a connection may stand still, 0 for ever.
 	idle *durationpb.Duration
+	// outside is true for clients of an edge, whose addresses tell them apart.
+	outside bool
 }
 
 // callersTCP are the host's own processes: database connections of a pool may
 // be idle for hours.
-func callersTCP() tcpClients { return tcpClients{"egress_tcp", durationpb.New(0)} }
+func callersTCP() tcpClients { return tcpClients{"egress_tcp", durationpb.New(0), false} }
 
 // tcpProxy returns where the connections of a rule go. Envoy refuses a weight
 // of 0 here: a backing without a share is left out. The part of a backend that
@@ -107,6 +112,8 @@ func tcpProxy(r *policy.TCPRule, from tcpClients, needs map[string]struct{}) *tc
 		// Nothing was sent while there is no connection, so another endpoint may be tried.
 		MaxConnectAttempts: wrapperspb.UInt32(connectAttempts),
 	}
+	// Always there, for clusters that hash, so that no edit of a policy closes connections.
+	out.HashPolicy = byCallerTCP(from)
 	logConnections(out)
 	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
 		out.IdleTimeout = durationpb.New(t.Idle.Duration)

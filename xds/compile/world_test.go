@@ -1,6 +1,7 @@
 package compile_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ type world struct {
 	mesh     policy.Mesh
 	// namespace of the callers, "" for web.
 	namespace string
+	// node is the proxy's id, "" for test.
+	node string
 	// declared are the TCP listeners.
 	declared []string
 }
@@ -57,7 +60,12 @@ func (w world) start(t *testing.T) *mesh {
 			m.endpoints[r.Name] = string(inZone(r, callerZone).Bytes())
 		}
 	}
-	m.Envoy = harness.StartEnvoy(t, static(t, resources, w.namespace, callerZone, m.dir), harness.EnvoyOptions{})
+	bootstrap := static(t, resources, w.namespace, callerZone, m.dir)
+	if w.node != "" {
+		bootstrap = bytes.Replace(bootstrap, []byte(`"id":"test"`), []byte(`"id":"`+w.node+`"`), 1)
+		require.Contains(t, string(bootstrap), w.node)
+	}
+	m.Envoy = harness.StartEnvoy(t, bootstrap, harness.EnvoyOptions{})
 	m.client = &http.Client{
 		Timeout:       20 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -166,7 +174,7 @@ func to(m *policy.Service) policy.Backend {
 	p := &m.Ports[0]
 	out := policy.Backend{
 		Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol, Weight: 1, Share: policy.ShareTotal,
-		Failover: p.Failover && len(p.Backings) == 2, Shift: m.Shift,
+		Failover: p.Failover && len(p.Backings) == 2, Shift: m.Shift, ClientIP: m.ClientIP,
 	}
 	for i := range p.Backings {
 		out.Targets = append(out.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
