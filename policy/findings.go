@@ -329,7 +329,7 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
 		}
 		if why := overlap(r, g, other); why != "" {
 			out = add(out, Warning, "spec.selector", v1alpha1.ConditionAccepted, ReasonOverlap,
-				fmt.Sprintf("%s is also selected by InstanceGroup %s of the same Service; an instance in both counts once, on the port of either", why, other.Name),
+				fmt.Sprintf("%s is also selected by InstanceGroup %s of the same Service; an instance in both counts once for each port that they map, so twice where these differ", why, other.Name),
 				"make the selectors disjoint")
 		}
 	}

@@ -106,7 +106,7 @@ func TestValidate(t *testing.T) {
 					{Key: discovery.Key{Namespace: "web", Name: "b"}, Endpoints: []discovery.Endpoint{{ID: "i-3"}, {ID: "i-2"}}},
 				},
 			},
-			[]string{`warning: InstanceGroup web/b: spec.selector: instance i-2 is also selected by InstanceGroup a of the same Service; an instance in both counts once, on the port of either: make the selectors disjoint`},
+			[]string{`warning: InstanceGroup web/b: spec.selector: instance i-2 is also selected by InstanceGroup a of the same Service; an instance in both counts once for each port that they map, so twice where these differ: make the selectors disjoint`},
 		},
 		"one auto scaling group in two groups": {
 			rows{
@@ -115,7 +115,7 @@ func TestValidate(t *testing.T) {
 					selecting(group("a", maps8080), nil, "asg"), selecting(group("b", maps8080), map[string]string{"Env": "prod"}, "asg"),
 				},
 			},
-			[]string{`warning: InstanceGroup web/b: spec.selector: auto scaling group asg is also selected by InstanceGroup a of the same Service; an instance in both counts once, on the port of either: make the selectors disjoint`},
+			[]string{`warning: InstanceGroup web/b: spec.selector: auto scaling group asg is also selected by InstanceGroup a of the same Service; an instance in both counts once for each port that they map, so twice where these differ: make the selectors disjoint`},
 		},
 		"one auto scaling group, told apart by a tag": {
 			rows{
