@@ -33,6 +33,8 @@ func (j *judge) weigh(v Verdict) Verdict {
 	own, others := j.target.Callers[id], rest.failures()
 	failed, n := rest.target.Failed(), rest.target.Requests
 	switch {
+	case v.Result == Fail && j.onlyBy(own.Requests, j.badEndpoints(own)):
+		return v
 	case v.Result == Fail && others.Result != Fail && fisherTail(own.Failures, own.Requests, failed, n) < j.alpha:
 		return hold("callers", "proxy %s reports %s of %s %s to %s as failed, and %d others %s of %s: see what is wrong with that proxy",
 			id, thousands(own.Failures), thousands(own.Requests), j.unit, j.targetName, len(rest.target.Callers), thousands(failed), thousands(n))
@@ -41,6 +43,27 @@ func (j *judge) weigh(v Verdict) Verdict {
 			id, thousands(own.Requests), thousands(j.target.Requests), j.unit, others.Reason)
 	}
 	return v
+}
+
+// onlyBy reports whether some endpoints have answered nobody but a proxy of so many requests: as far as is known, it
+// alone has seen them. Where traffic stays in its zone, such are those of a zone with one caller.
+func (j *judge) onlyBy(requests uint64, endpoints []string) bool {
+	n := uint64(0)
+	for _, id := range endpoints {
+		n += j.target.Endpoints[id].Requests
+	}
+	return n > 0 && n <= requests
+}
+
+// badEndpoints returns the endpoints that fail for all at least half as often as they do for one proxy.
+func (j *judge) badEndpoints(own outcome.EndpointCounts) []string {
+	var out []string
+	for id, e := range j.target.Endpoints {
+		if e.Failures > 0 && 2*rate(e.Failures, e.Requests) >= rate(own.Failures, own.Requests) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // failures is what the guard says of failed requests and of statuses alone.
@@ -158,6 +181,13 @@ func (j *judge) alone(c *outcome.PathCounts, level float64) *loner {
 		return nil
 	}
 	all := j.target.Callers[top.Name].Requests
+	endpoints := make([]string, len(c.Endpoints))
+	for i, e := range c.Endpoints {
+		endpoints[i] = e.Name
+	}
+	if j.onlyBy(all, endpoints) {
+		return nil
+	}
 	own := min(good, all-min(namedBy(j.target.Paths, top.Name), all))
 	l := &loner{id: top.Name, bad: top.N, othersBad: bad - min(top.N, bad), rest: &outcome.PathCounts{}}
 	l.others = l.othersBad + good - own

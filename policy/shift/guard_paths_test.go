@@ -221,9 +221,29 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 		pods    map[string]answers
 		callers map[string]outcome.EndpointCounts
 		bad     map[string]outcome.Names
-		want    Result
-		reason  string
+		// zone is what pods web/php-1 and web/php-2, which give all bad answers, have answered.
+		zone   uint64
+		want   Result
+		reason string
 	}{
+		{
+			name: "a bad pod of a zone with one caller", pods: map[string]answers{"/": {200: 6000, 404: 1000}, cart: {200: 600, 404: 100}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100}},
+			bad:     map[string]outcome.Names{"/": names("c", 1000), cart: names("c", 100)},
+			zone:    1100, want: Fail, reason: "404 is 14 % of the 7,700 answers of pods",
+		},
+		{
+			name: "a pod of a zone with one caller that fails", pods: map[string]answers{"/": {200: 6000, 500: 1000}, cart: {200: 600, 500: 100}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100, Failures: 1100}},
+			bad:     map[string]outcome.Names{"/": names("c", 1000), cart: names("c", 100)},
+			zone:    1100, want: Fail, reason: "pods answered 85.7 % of 7,700 requests, instances 100 % of theirs at the same time: 1,100 server errors; most on pod web/php-1",
+		},
+		{
+			name: "a proxy that reports failures of pods that others use", pods: map[string]answers{"/": {200: 6000, 500: 1000}, cart: {200: 600, 500: 100}},
+			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100, Failures: 1100}},
+			bad:     map[string]outcome.Names{"/": names("c", 1000), cart: names("c", 100)},
+			zone:    7700, want: Hold, reason: "proxy c reports 1,100 of 1,100 requests to pods as failed",
+		},
 		{
 			name: "a proxy with a broken network", pods: map[string]answers{"/": {200: 9000, outcome.NoAnswer: 300}, cart: {200: 900, outcome.NoAnswer: 30}},
 			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 3300}, "broken": {Requests: 330, Failures: 330}},
@@ -273,7 +293,14 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 			t.Parallel()
 			g := fullGuard()
 			g.SuccessRate.AtLeast = "50"
-			v := Judge(g, discovery.Pods, observe(c.pods, c.callers, c.bad), nil)
+			o := observe(c.pods, c.callers, c.bad)
+			if c.zone > 0 {
+				failed := o.Pods.Failed()
+				o.Pods.Endpoints = map[string]outcome.EndpointCounts{
+					"web/php-1": {Requests: c.zone - c.zone/3, Failures: failed - failed/3}, "web/php-2": {Requests: c.zone / 3, Failures: failed / 3},
+				}
+			}
+			v := Judge(g, discovery.Pods, o, nil)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)
 		})

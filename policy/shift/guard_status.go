@@ -133,7 +133,7 @@ func (j *judge) statuses() Verdict {
 	case d.p < level && j.enough(d.k, d.n):
 		all := &outcome.PathCounts{Requests: j.target.Codes.Total(), Codes: j.target.Codes}
 		for _, c := range j.target.Paths {
-			all.Callers = all.Callers.Sum(c.Callers)
+			all.Callers, all.Endpoints = all.Callers.Sum(c.Callers), all.Endpoints.Sum(c.Endpoints)
 		}
 		if l := j.alone(all, level); l != nil {
 			if others := j.differs(l.rest.Codes, j.source.Codes, excess); others == nil || others.letsIn || others.p >= level || !j.enough(others.k, others.n) {
