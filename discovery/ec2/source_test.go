@@ -303,12 +303,12 @@ func TestEC2(t *testing.T) {
 			m.Tag(t, id, "Env", "oops")
 		}
 		w.await("the guard", func() error {
-			if st := w.status("tagged"); st.GuardHeld < 3 || !strings.Contains(st.GuardReason, notSelected) {
+			// All that are left: a sweep may come between two of the tags.
+			if st := w.status("tagged"); st.GuardHeld < 3 || st.GuardHeld != len(w.endpoints("tagged")) || !strings.Contains(st.GuardReason, notSelected) {
 				return errors.New(text(st))
 			}
 			return nil
 		})
-		require.GreaterOrEqual(t, len(w.endpoints("tagged")), 3)
 		w.source.Release(key("tagged"))
 		require.Empty(t, w.endpoints("tagged"), "a release works at once")
 		w.sweeps(2)
