@@ -1,6 +1,10 @@
 package policy
 
 import (
+	"fmt"
+	"hash/fnv"
+	"io"
+	"strconv"
 	"time"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -56,6 +60,36 @@ func (r *Rule) Sessions() *gatewayv1.SessionPersistence {
 		return r.SessionPersistence
 	}
 	return r.Settings.SessionPersistence
+}
+
+// SessionHeader reports whether a header and not a cookie keeps a client at its endpoint.
+func (r *Rule) SessionHeader() bool {
+	s := r.Sessions()
+	return s != nil && s.Type != nil && *s.Type == gatewayv1.HeaderBasedSessionPersistence
+}
+
+// SessionName is the name of the cookie or header that keeps a client at its
+// endpoint. Where no cookie is named there is one for each rule, because the
+// endpoints of another rule mean nothing to it.
+func (r *Rule) SessionName() string {
+	s := r.Sessions()
+	switch {
+	case s == nil:
+		return ""
+	case r.SessionHeader() && s.Header != nil:
+		return string(s.Header.Name)
+	case r.SessionHeader():
+		return "x-session-endpoint"
+	case s.Cookie != nil && s.Cookie.Name != nil:
+		return string(*s.Cookie.Name)
+	}
+	h := fnv.New64a()
+	of := fmt.Sprintf("%s %d", r.Route.String(), r.Index)
+	if r.Route.Kind == "" && len(r.Backends) > 0 {
+		of = fmt.Sprintf("Service %s:%d", r.Backends[0].Key, r.Backends[0].Port)
+	}
+	_, _ = io.WriteString(h, of) // never fails
+	return "causeway-" + strconv.FormatUint(h.Sum64(), 36)
 }
 
 // PathKind is how a path is compared.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -21,10 +22,11 @@ type asked struct {
 	// outside. One of them is set.
 	From, Gateway string
 	// ServerName and Client are of requests at Gateways only.
-	ServerName, Client string
-	Zone               string
-	Method, URL        string
-	Headers            []string
+	ServerName, Client, CalledPort string
+	Zone                           string
+	Method, URL                    string
+	Headers                        []string
+	HTTP10                         bool
 }
 
 // check finds mistakes that need no state to be found.
@@ -47,8 +49,8 @@ func (a *asked) parse() (*explain.Request, *explain.GatewayRequest, error) {
 	case a.Gateway != "" && a.From != "":
 		return nil, nil, wrongInput("--from and --gateway: a request comes from a workload or from outside: give one of them")
 	case a.Gateway == "":
-		if a.ServerName != "" || a.Client != "" {
-			return nil, nil, wrongInput("--sni and --client: they mean something with --gateway only")
+		if a.ServerName != "" || a.Client != "" || a.CalledPort != "" {
+			return nil, nil, wrongInput("--sni, --client and --called-port: they mean something with --gateway only")
 		}
 		req, err := explain.ParseRequest(explain.Workload{}, a.Method, a.URL, headers)
 		if err != nil {
@@ -57,6 +59,7 @@ func (a *asked) parse() (*explain.Request, *explain.GatewayRequest, error) {
 		if a.From == "" {
 			return nil, nil, wrongInput("--from: say who asks, as NAMESPACE/NAME of a workload or Service, or as a proxy's node id; or say --gateway NAMESPACE/NAME for a request from outside")
 		}
+		req.HTTP10 = a.HTTP10
 		return &req, nil, nil
 	}
 	namespace, name, ok := strings.Cut(a.Gateway, "/")
@@ -67,10 +70,18 @@ func (a *asked) parse() (*explain.Request, *explain.GatewayRequest, error) {
 	if err != nil {
 		return nil, nil, inputError{err.Error()}
 	}
+	req.HTTP10 = a.HTTP10
 	if a.Client != "" {
 		if req.Client, err = netip.ParseAddr(a.Client); err != nil {
 			return nil, nil, wrongInput("--client: %q is not an address", a.Client)
 		}
+	}
+	if a.CalledPort != "" {
+		n, err := strconv.ParseUint(a.CalledPort, 10, 16)
+		if err != nil || n == 0 {
+			return nil, nil, wrongInput("--called-port: %q is not a port", a.CalledPort)
+		}
+		req.CalledPort = uint16(n)
 	}
 	return nil, &req, nil
 }

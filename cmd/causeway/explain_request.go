@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -75,6 +76,8 @@ answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it c
 	f.StringVar(&question.Gateway, "gateway", "", "NAMESPACE/NAME of the Gateway at which the request comes in from outside, instead of --from")
 	f.StringVar(&question.ServerName, "sni", "", "with --gateway, the server name of the client's TLS (default: the URL's host)")
 	f.StringVar(&question.Client, "client", "", "with --gateway, the address that the Gateway is called from")
+	f.StringVar(&question.CalledPort, "called-port", "", "with --gateway behind an NLB that speaks the PROXY protocol, the port of the NLB that the client has called (default: the URL's)")
+	f.BoolVar(&question.HTTP10, "http1.0", false, "the request is one of HTTP/1.0, as nginx sends unless told otherwise")
 	f.StringVar(&question.Zone, "zone", "", "the availability zone to ask from, where the workload or the Gateway's proxies are in several")
 	f.StringArrayVarP(&question.Headers, "header", "H", nil, "a header of the request, as 'Name: value'; repeat for several")
 	state.add(c)
@@ -86,8 +89,8 @@ func (s *stateFlags) explainRequest(cmd *cobra.Command, a *asked) (*explain.Expl
 	if s.config == "" {
 		var e explain.Explanation
 		query := url.Values{
-			"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "zone": {a.Zone},
-			"method": {a.Method}, "url": {a.URL}, "header": a.Headers,
+			"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "calledPort": {a.CalledPort}, "zone": {a.Zone},
+			"method": {a.Method}, "url": {a.URL}, "header": a.Headers, "http10": {strconv.FormatBool(a.HTTP10)},
 		}
 		return &e, asInput(s.admin.do(cmd.Context(), http.MethodGet, "/v1/explain/request", query, &e))
 	}
@@ -102,8 +105,8 @@ func (s *stateFlags) explainRequest(cmd *cobra.Command, a *asked) (*explain.Expl
 func (s *serve) explainRequest(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	a := &asked{
-		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), Zone: q.Get("zone"),
-		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"],
+		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), CalledPort: q.Get("calledPort"), Zone: q.Get("zone"),
+		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"], HTTP10: q.Get("http10") == "true",
 	}
 	e, err := a.answer(s.catalog.Read(), s.xds.Proxies())
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 // forward says where a rule sends the request.
 func (e *evaluation) forward(rule *policy.Rule) {
 	out := e.out
+	e.deadline(rule)
 	begin, invalid, silent := uint32(0), 0, 0
 	for i := range rule.Backends {
 		b := e.backend(rule, &rule.Backends[i], begin)

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -16,7 +17,8 @@ func unknownPeer() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
 // client says what is believed of what a request claims about its way, and
 // makes of its headers what rules and backends see. What clients may not say
 // is taken out, so that a rule cannot be reached by a header that is forged.
-func (e *evaluation) client(s *policy.GatewaySettings, peer netip.Addr) {
+func (e *evaluation) client(s *policy.GatewaySettings, req *GatewayRequest) {
+	peer := req.Client
 	if !peer.IsValid() {
 		peer = unknownPeer()
 	}
@@ -24,6 +26,15 @@ func (e *evaluation) client(s *policy.GatewaySettings, peer netip.Addr) {
 	hops := s.TrustedHops()
 	claimed, proto := e.req.header("x-forwarded-for"), e.req.header("x-forwarded-proto")
 	out := &Client{Peer: peer.String(), TrustedHops: hops, Address: peer.String(), ForwardedFor: peer.String(), ForwardedProto: schemeOf(e.secure)}
+	tlsBefore := ""
+	if ports := s.TLSPorts(); !e.secure && len(ports) > 0 {
+		called := cmp.Or(req.CalledPort, req.Port)
+		tlsBefore = fmt.Sprintf("; the PROXY protocol says that the client called port %d, at which the NLB ends no TLS (--called-port %d asks as one that it ends TLS for)", called, ports[0])
+		if slices.Contains(ports, uint32(called)) {
+			out.ForwardedProto = schemeOf(true)
+			tlsBefore = fmt.Sprintf("; the PROXY protocol says that the client called port %d, at which the NLB has ended TLS", called)
+		}
+	}
 	switch {
 	case hops == 0 && claimed != "":
 		out.Because = "nothing stands in front that adds to X-Forwarded-For (GatewayPolicy spec.inFront), so what the request says of it is dropped"
@@ -51,6 +62,9 @@ func (e *evaluation) client(s *policy.GatewaySettings, peer netip.Addr) {
 		if proto != "" {
 			out.ForwardedProto = proto
 		}
+	}
+	if hops == 0 || proto == "" {
+		out.Because += tlsBefore
 	}
 	e.out.Gateway.Client = out
 	var kept []Header

@@ -9,6 +9,7 @@ package explain
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -43,9 +44,8 @@ type evaluation struct {
 func (e *evaluation) evaluate() {
 	// From here on it is the request that a proxy has received, which takes the
 	// dot off that a fully qualified name may end with.
-	e.req.Host, e.req.Headers = withoutDot(e.req.Host), received(e.req.Headers)
-	if !validPath(e.req.Path) {
-		e.out.Answer = e.answer(400, "a path starts with / and has no fragment (#), no space and no control character")
+	e.req.Host = withoutDot(e.req.Host)
+	if e.out.Answer = e.head(true); e.out.Answer != nil {
 		return
 	}
 	h := e.host()
@@ -157,10 +157,15 @@ func (e *evaluation) externalPort(h *hostFound) {
 func (e *evaluation) apply(rule *policy.Rule) {
 	out := e.out
 	out.Envoy.Routes = []string{e.routeName(rule)}
+	if strings.Contains(e.req.header("upgrade"), ",") {
+		out.Answer = e.answer(403, "the header Upgrade names a websocket more than once")
+		e.decorate(&rule.Filters.Response)
+		return
+	}
 	out.Policies = policiesOf(&rule.Settings)
 	out.Timeouts = timeoutsOf(rule)
 	out.Retry = e.retryOf(rule)
-	out.SessionPersistence = persistenceOf(rule)
+	out.SessionPersistence = e.persistence(rule)
 	f := &rule.Filters
 	// Answers that need no backend come in the order of the proxy's filters. CORS
 	// is about what backends answer: it is left out where none is asked.

@@ -358,7 +358,7 @@ func TestParseRequest(t *testing.T) {
 	for url, want := range map[string][2]string{
 		"a.web":                   {"a.web", "/"},
 		"http://a.web:80":         {"a.web:80", "/"},
-		"HTTP://a.web?q=1":        {"a.web", "/?q=1"},
+		"HTTP://a.web?q=1":        {"a.web", "?q=1"},
 		"http://a/b//c%2F?x=/?#f": {"a", "/b//c%2F?x=/?"},
 		"http://[::1]:80/":        {"[::1]:80", "/"},
 	} {
@@ -398,4 +398,42 @@ func FuzzEvaluate(f *testing.F) {
 			t.Fatalf("%q: nothing becomes of it", url)
 		}
 	})
+}
+
+// Requests that a proxy answers itself, or changes, before it looks for a route:
+// what it was seen to do (test/equivalence compares the two at random).
+func TestHeads(t *testing.T) {
+	w := newWorld(t)
+	w.service("web", "php")
+	h := func(name, value string) explain.Header { return explain.Header{Name: name, Value: value} }
+	for name, c := range map[string]struct {
+		method, url string
+		headers     []explain.Header
+		answer      int
+		path        string
+	}{
+		"a method of caches":             {method: "BAN", url: "http://php/", answer: 503, path: "/"},
+		"a URL without path":             {url: "http://php?x=1", answer: 404, path: "?x=1"},
+		"a URL with path and query":      {url: "http://php/?x=1", answer: 503, path: "/?x=1"},
+		"a query with a path in it":      {url: "http://php?x=/?y", answer: 404, path: "?x=/?y"},
+		"UTF-8 as it is":                 {url: "http://php/caf\u00e9", answer: 400, path: "/caf\u00e9"},
+		"UTF-8 as it should be":          {url: "http://php/caf%C3%A9", answer: 503, path: "/caf%C3%A9"},
+		"the whole server":               {method: "OPTIONS", url: "*", headers: []explain.Header{h("Host", "php")}, answer: 404, path: "*"},
+		"another upgrade":                {url: "http://php/", headers: []explain.Header{h("Upgrade", "TLS/1.2"), h("Connection", "Upgrade")}, answer: 503, path: "/"},
+		"a nominated header that counts": {url: "http://php/", headers: []explain.Header{h("Connection", "close, X-Forwarded-For")}, answer: 400, path: "/"},
+		"a question of no kind":          {method: "QUERY", url: "http://php/", answer: 400, path: "/"},
+		"a host that is none":            {url: "http://php/", headers: []explain.Header{h("Host", "<php>")}, answer: 400, path: "/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.method == "" {
+				c.method = "GET"
+			}
+			req, err := explain.ParseRequest(explain.Workload{Namespace: "web"}, c.method, c.url, c.headers)
+			require.NoError(t, err)
+			require.Equal(t, c.path, req.Path)
+			e := explain.Evaluate(w.Read(), req)
+			require.NotNil(t, e.Answer)
+			require.Equal(t, c.answer, e.Answer.Status, e.Answer.Because)
+		})
+	}
 }

@@ -251,13 +251,13 @@ func moreSpecific(a, b string) bool {
 // requestAt evaluates an HTTP request at a port, or at the listener that its
 // server name has chosen.
 func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *policy.GatewayListener, req *GatewayRequest) {
-	if e.req.Headers = received(e.req.Headers); !e.admit() {
+	if e.out.Answer = e.head(p.Settings.SpeaksHTTP10()); e.out.Answer != nil || !e.admit() {
 		return
 	}
 	name, _ := splitHost(strings.ToLower(e.req.Host))
 	name = strings.TrimSuffix(name, ".")
 	e.req.Host = withoutDot(e.req.Host)
-	e.client(&p.Settings, req.Client)
+	e.client(&p.Settings, req)
 	if l == nil {
 		if l = e.listener(p, name, "the host"); l == nil {
 			e.out.Envoy.RouteConfig = gatewayRouteConfig(m.Key, p, nil)

@@ -66,14 +66,11 @@ func (e *evaluation) routeName(r *policy.Rule) string {
 
 // timed reports whether the time of a rule's requests, or of their attempts, is bounded.
 func timed(r *policy.Rule) bool {
-	request, attempt := r.Request, r.BackendRequest
-	if t := r.Settings.Timeout; request == nil && t != nil && t.Request != nil {
-		request = &t.Request.Duration
-	}
+	attempt := r.BackendRequest
 	if t := r.Settings.Retry; attempt == nil && t != nil && t.PerTry != nil {
 		attempt = &t.PerTry.Duration
 	}
-	return request != nil && *request > 0 || attempt != nil && *attempt > 0
+	return requestTimeout(r) > 0 || attempt != nil && *attempt > 0
 }
 
 // clusterName returns the name of the cluster that a route names for a target,

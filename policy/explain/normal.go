@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -10,20 +11,20 @@ import (
 // is brought into its normal form (RFC 3986, section 6.2.2), so that nobody goes
 // round a rule by another spelling. It reports whether the request goes on.
 func (e *evaluation) admit() bool {
-	if !validPath(e.req.Path) {
-		e.out.Answer = e.answer(400, "a path starts with / and has no fragment (#), no space and no control character")
-		return false
-	}
 	// PHP cannot tell an underscore from a hyphen, so nobody is to see such a header.
 	e.req.Headers = slices.DeleteFunc(slices.Clone(e.req.Headers), func(h Header) bool { return strings.Contains(h.Name, "_") })
 	path, query, hasQuery := strings.Cut(e.req.Path, "?")
+	if strings.Contains(path, "%00") {
+		e.out.Answer = e.answer(400, "the path has an escaped NUL (%00)")
+		return false
+	}
 	plain := unescapeSlashes(path)
-	escaped := plain != path
+	redirected := plain != path
 	plain = mergeSlashes(normalPath(plain))
 	if hasQuery {
 		plain += "?" + query
 	}
-	if !escaped {
+	if !redirected {
 		e.req.Path = plain
 		return true
 	}
@@ -36,9 +37,15 @@ func (e *evaluation) admit() bool {
 	return false
 }
 
-// normalPath resolves dots and backslashes, and decodes what needs no escape.
+// escaped are the characters that a proxy at the edge percent-encodes in paths.
+const escaped = "\"<>^`{|}"
+
+// normalPath resolves dots and backslashes, decodes what needs no escape and
+// escapes what has to be.
 func normalPath(path string) string {
+	path = withoutDotParameters(path)
 	var decoded strings.Builder
+	var bare []int // where a % stands that escapes nothing
 	for i := 0; i < len(path); i++ {
 		c := path[i]
 		switch {
@@ -51,12 +58,24 @@ func normalPath(path string) string {
 				decoded.WriteString(path[i : i+3])
 			}
 			i += 2
+		case c == '%':
+			bare = append(bare, decoded.Len())
+			decoded.WriteByte(c)
+		case strings.IndexByte(escaped, c) >= 0:
+			fmt.Fprintf(&decoded, "%%%02X", c)
 		default:
 			decoded.WriteByte(c)
 		}
 	}
 	var out []string
-	elements := strings.Split(decoded.String()[1:], "/")
+	text := decoded.String()
+	for _, at := range slices.Backward(bare) {
+		// What follows has become an escape by decoding alone.
+		if at+2 < len(text) && isHex(text[at+1]) && isHex(text[at+2]) {
+			text = text[:at+1] + "25" + text[at+1:]
+		}
+	}
+	elements := strings.Split(text[1:], "/")
 	for i, element := range elements {
 		last := i == len(elements)-1
 		switch element {
@@ -76,6 +95,18 @@ func normalPath(path string) string {
 		}
 	}
 	return "/" + strings.Join(out, "/")
+}
+
+// withoutDotParameters takes the parameters (;x) off elements that are dots as they
+// are written, so that they do not hide what the dots mean.
+func withoutDotParameters(path string) string {
+	elements := strings.Split(path, "/")
+	for i, element := range elements {
+		if name, _, _ := strings.Cut(element, ";"); name == "." || name == ".." {
+			elements[i] = name
+		}
+	}
+	return strings.Join(elements, "/")
 }
 
 // mergeSlashes leaves one of several slashes in a row. Of a path of nothing

@@ -34,8 +34,11 @@ type Request struct {
 	Method string
 	// Host header, with or without a port.
 	Host string
-	// Path with the query string, as written in the request line.
+	// Path with the query string, as written in the request line, or "*". A path
+	// that begins with ? is that of a URL without one, which a caller has sent as it stands.
 	Path string
+	// HTTP10 is true for a request of HTTP/1.0.
+	HTTP10 bool
 	// Headers in order, other than Host; a name may stand several times.
 	Headers []Header
 }
@@ -50,6 +53,9 @@ type GatewayRequest struct {
 	// Secure is true for https, and ServerName what the client then asks for (SNI), in lower case.
 	Secure     bool
 	ServerName string
+	// CalledPort is the port of what stands in front that the client has called, as
+	// the PROXY protocol tells it; 0 for Port.
+	CalledPort uint16
 	// Client is the address that the Gateway is called from; the zero value for one that is not known.
 	Client netip.Addr
 }
@@ -69,6 +75,9 @@ func ParseRequest(from Workload, method, url string, headers []Header) (Request,
 	}
 	req, err := parseRequest(method, url, rest, headers)
 	req.From = from
+	if i := strings.IndexAny(rest, "/?#"); err == nil && i >= 0 && rest[i] == '?' {
+		req.Path = req.Path[1:] // callers send the URL to their proxy as it stands
+	}
 	return req, err
 }
 
@@ -120,6 +129,10 @@ func parseRequest(method, url, rest string, headers []Header) (Request, error) {
 		return req, fmt.Errorf("%q is not a method, such as GET or POST", method)
 	}
 	rest, _, _ = strings.Cut(rest, "#") // clients keep the fragment to themselves
+	whole := rest == "*"                // OPTIONS *
+	if whole {
+		rest = ""
+	}
 	end := strings.IndexAny(rest, "/?")
 	if end < 0 {
 		end = len(rest)
@@ -143,11 +156,17 @@ func parseRequest(method, url, rest string, headers []Header) (Request, error) {
 			req.Headers = append(req.Headers, Header{h.Name, strings.TrimSpace(h.Value)})
 		}
 	}
-	if req.Host == "" {
+	switch {
+	case req.Host == "" && whole:
+		return req, errors.New("*: it names no host: add -H 'Host: SERVICE.NAMESPACE[:PORT]'")
+	case whole:
+		req.Path = "*"
+		return req, nil
+	case req.Host == "":
 		return req, fmt.Errorf("%s: it names no host: write http://SERVICE.NAMESPACE[:PORT]/PATH", url)
 	}
-	if !validPath(req.Path) {
-		return req, fmt.Errorf("%s: percent-encode spaces and control characters", url)
+	if strings.ContainsFunc(req.Path, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return req, fmt.Errorf("%s: a client cannot send a space or a control character in a URL: percent-encode it", url)
 	}
 	return req, nil
 }
@@ -162,10 +181,6 @@ func ParseHeader(s string) (Header, error) {
 		return Header{}, fmt.Errorf("%q is not a header's name", name)
 	}
 	return Header{name, strings.TrimSpace(value)}, nil
-}
-
-func validPath(s string) bool {
-	return strings.HasPrefix(s, "/") && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '#' })
 }
 
 // isToken reports whether s may be a method or a header's name (RFC 9110, section 5.6.2).

@@ -177,32 +177,38 @@ func (e *evaluation) retryOf(r *policy.Rule) *Retry {
 	return out
 }
 
-// persistenceOf returns what keeps a client at its endpoint.
-func persistenceOf(r *policy.Rule) *Setting {
-	p, source := r.SessionPersistence, own(r, "sessionPersistence")
-	if p == nil {
-		p, source = r.Settings.SessionPersistence, from(&r.Settings, "sessionPersistence")
-	}
+// persistence says what keeps the client at its endpoint, and whether it is at one already.
+func (e *evaluation) persistence(r *policy.Rule) *Setting {
+	p := r.Sessions()
 	if p == nil {
 		return nil
 	}
-	kind := "Cookie"
-	if p.Type != nil {
-		kind = string(*p.Type)
+	source := own(r, "sessionPersistence")
+	if r.SessionPersistence == nil {
+		source = from(&r.Settings, "sessionPersistence")
 	}
-	if c := p.Cookie; c != nil && c.Name != nil {
-		kind += " " + string(*c.Name)
-	}
-	if h := p.Header; h != nil {
-		kind += " " + string(h.Name)
+	name := r.SessionName()
+	text, has := "Cookie "+name, hasCookie(e.req.values("cookie"), name)
+	if r.SessionHeader() {
+		text, has = "Header "+name, e.req.header(name) != ""
+	} else {
+		text += ", SameSite=Lax"
+		if e.secure {
+			text += "; Secure"
+		}
 	}
 	if p.AbsoluteTimeout != nil {
-		kind += ", absolute timeout " + string(*p.AbsoluteTimeout)
+		text += ", absolute timeout " + string(*p.AbsoluteTimeout)
 	}
 	if c := p.Cookie; c != nil && c.LifetimeType != nil {
-		kind += ", lifetime " + string(*c.LifetimeType)
+		text += ", lifetime " + string(*c.LifetimeType)
 	}
-	return &Setting{Name: "sessionPersistence", Value: kind, From: source}
+	if has {
+		text += ": the request has it and goes to the endpoint that it names, as long as that one is in use"
+	} else {
+		text += ": the request has none, so any endpoint takes it, and the answer names that one"
+	}
+	return &Setting{Name: "sessionPersistence", Value: text, From: source}
 }
 
 // fault takes note of the effective fault section and returns the answer if

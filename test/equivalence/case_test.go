@@ -49,10 +49,7 @@ func (c *routeCase) sent(r request) request {
 }
 
 func (c *routeCase) asked(r request) explain.Request {
-	r = c.sent(r)
-	return explain.Request{
-		From: explain.Workload{Namespace: callerNamespace, Zone: callerZone}, Method: r.Method, Host: r.Host, Path: r.Path, Headers: r.Headers,
-	}
+	return c.sent(r).asked(explain.Workload{Namespace: callerNamespace, Zone: callerZone})
 }
 
 // rowsOf returns the rows of cases, and of a Service whose presence tells that

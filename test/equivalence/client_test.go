@@ -2,6 +2,7 @@ package equivalence
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,11 +23,32 @@ import (
 type request struct {
 	Method, Host, Path string
 	Headers            []explain.Header
+	// Version is "" for HTTP/1.1.
+	Version string
+	// Absolute is true for a request whose line has the whole URL, as proxies are
+	// asked; User is then in it.
+	Absolute bool
+	User     string
 }
+
+// asked is what the evaluator is asked of it.
+func (r request) asked(from explain.Workload) explain.Request {
+	path := r.Path
+	if path == "" {
+		path = "/"
+	}
+	return explain.Request{From: from, Method: r.Method, Host: r.Host, Path: path, Headers: r.Headers, HTTP10: r.Version == http10}
+}
+
+const http10 = "HTTP/1.0"
 
 func (r request) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\n", r.Method, r.Path, r.Host)
+	target := r.Path
+	if r.Absolute {
+		target = "http://" + r.User + r.Host + r.Path
+	}
+	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, target, cmp.Or(r.Version, "HTTP/1.1"), r.Host)
 	for _, h := range r.Headers {
 		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
 	}
@@ -97,6 +120,9 @@ func (c *client) try(r request) (out observed, err error) {
 		return out, err
 	}
 	answer, err := http.ReadResponse(c.reader, &http.Request{Method: r.Method})
+	for err == nil && answer.StatusCode == http.StatusContinue {
+		answer, err = http.ReadResponse(c.reader, &http.Request{Method: r.Method})
+	}
 	if err != nil {
 		return out, fmt.Errorf("%q: %w", r.String(), err)
 	}
@@ -105,7 +131,7 @@ func (c *client) try(r request) (out observed, err error) {
 	if err != nil {
 		return out, err
 	}
-	if answer.Close {
+	if answer.Close || answer.StatusCode == http.StatusSwitchingProtocols {
 		c.close()
 	}
 	out = observed{
@@ -157,8 +183,12 @@ func (e *echo) serveHTTP1(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\n%s: %s\r\n%s: base\r\nContent-Length: 0\r\n\r\n",
-			echoHeader, base64.StdEncoding.EncodeToString(data), baseHeader); err != nil {
+		status := "200 OK\r\nContent-Length: 0"
+		if slices.ContainsFunc(seen.Headers, func(h explain.Header) bool { return h.Name == "upgrade" }) {
+			status = "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket"
+		}
+		if _, err := fmt.Fprintf(conn, "HTTP/1.1 %s\r\n%s: %s\r\n%s: base\r\n\r\n",
+			status, echoHeader, base64.StdEncoding.EncodeToString(data), baseHeader); err != nil {
 			return
 		}
 	}

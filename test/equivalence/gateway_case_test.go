@@ -274,8 +274,12 @@ func (g generator) same(a, b gatewayv1.ParentReference) bool {
 func (g generator) gatewayRequest(c *gatewayCase) gatewayRequest {
 	cases := &routeCase{http: c.routes, namespace: "web", ports: []discovery.ServicePort{{Port: 80}}}
 	out := gatewayRequest{request: g.request(cases), Secure: g.chance(50)}
-	out.Host = pick(g, requestNames()...)
+	out.Host, out.User = pick(g, requestNames()...), ""
 	if out.Secure {
+		out.Absolute = false // nobody asks a proxy for a URL of http over TLS
+		if !strings.HasPrefix(out.Path, "/") && out.Path != "*" {
+			out.Path = "/" + out.Path
+		}
 		out.ServerName = strings.ToLower(strings.TrimSuffix(out.Host, "."))
 		if g.chance(30) {
 			out.ServerName = pick(g, "", "shop.example.com", "www.example.com", "other.net", "api.shop.example.com", "example.org")

@@ -291,10 +291,7 @@ func withoutLast(s string) string { return s[:max(0, strings.LastIndexByte(s, ',
 
 func (e *edge) asked(c *gatewayCase, r gatewayRequest) explain.GatewayRequest {
 	return explain.GatewayRequest{
-		Request: explain.Request{
-			From:   explain.Workload{Namespace: gatewayNamespace, Zone: callerZone},
-			Method: r.Method, Host: r.Host, Path: r.Path, Headers: r.Headers,
-		},
+		Request: r.asked(explain.Workload{Namespace: gatewayNamespace, Zone: callerZone}),
 		Gateway: gatewayKey(), Port: c.port(r), Secure: r.Secure, ServerName: r.ServerName, Client: loopback(),
 	}
 }

@@ -476,6 +476,9 @@ func (g generator) request(c *routeCase) request {
 	if g.chance(8) {
 		r.Method = pick(g, methods...)
 	}
+	if g.chance(40) {
+		g.client(&r)
+	}
 	if g.chance(12) {
 		r.Headers = append(r.Headers, explain.Header{Name: "Origin", Value: pick(g, origins...)})
 		if g.chance(60) {

@@ -87,7 +87,11 @@ func httpListener(d Declaration) resource.Resource {
 // nobody here knows, as some clients do with every request (Upgrade: TLS/1.2), is
 // answered without it (RFC 9110, section 7.8); Envoy's own answer would be 403.
 func serverHTTP1(http10 bool, names *corev3.Http1ProtocolOptions_HeaderKeyFormat) *corev3.Http1ProtocolOptions {
-	return &corev3.Http1ProtocolOptions{AcceptHttp_10: http10, HeaderKeyFormat: names, IgnoreHttp_11Upgrade: unlike(websocket)}
+	return &corev3.Http1ProtocolOptions{
+		AcceptHttp_10: http10, HeaderKeyFormat: names, IgnoreHttp_11Upgrade: unlike(websocket),
+		// PHP purges caches by BAN; over HTTP/2 any method is taken too.
+		AllowCustomMethods: true,
+	}
 }
 
 // websocket is the upgrade that is known.

@@ -1,10 +1,6 @@
 package compile
 
 import (
-	"fmt"
-	"hash/fnv"
-	"io"
-	"strconv"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -28,12 +24,8 @@ func session(r *policy.Rule, at parent) *sessionv3.StatefulSessionPerRoute {
 		return nil
 	}
 	name, state := "envoy.http.stateful_session.cookie", proto.Message(sessionCookie(r, s, at))
-	if s.Type != nil && *s.Type == gatewayv1.HeaderBasedSessionPersistence {
-		header := "x-session-endpoint"
-		if s.Header != nil {
-			header = string(s.Header.Name)
-		}
-		name, state = "envoy.http.stateful_session.header", &headerv3.HeaderBasedSessionState{Name: header}
+	if r.SessionHeader() {
+		name, state = "envoy.http.stateful_session.header", &headerv3.HeaderBasedSessionState{Name: r.SessionName()}
 	}
 	return &sessionv3.StatefulSessionPerRoute{Override: &sessionv3.StatefulSessionPerRoute_StatefulSession{
 		StatefulSession: &sessionv3.StatefulSession{
@@ -43,14 +35,11 @@ func session(r *policy.Rule, at parent) *sessionv3.StatefulSessionPerRoute {
 }
 
 func sessionCookie(r *policy.Rule, s *gatewayv1.SessionPersistence, at parent) *cookiev3.CookieBasedSessionState {
-	cookie := &httptypev3.Cookie{Name: cookieName(r), Path: "/", Attributes: []*httptypev3.CookieAttribute{{Name: "SameSite", Value: "Lax"}}}
+	cookie := &httptypev3.Cookie{Name: r.SessionName(), Path: "/", Attributes: []*httptypev3.CookieAttribute{{Name: "SameSite", Value: "Lax"}}}
 	if at.scheme == "https" {
 		cookie.Attributes = append(cookie.Attributes, &httptypev3.CookieAttribute{Name: "Secure"})
 	}
 	if c := s.Cookie; c != nil {
-		if c.Name != nil {
-			cookie.Name = string(*c.Name)
-		}
 		if c.Path != nil {
 			cookie.Path = *c.Path
 		}
@@ -61,16 +50,4 @@ func sessionCookie(r *policy.Rule, s *gatewayv1.SessionPersistence, at parent) *
 		}
 	}
 	return &cookiev3.CookieBasedSessionState{Cookie: cookie}
-}
-
-// cookieName is the name of a cookie for which none is stated: one for each
-// rule, because the endpoints of another rule mean nothing to it.
-func cookieName(r *policy.Rule) string {
-	h := fnv.New64a()
-	of := fmt.Sprintf("%s %d", r.Route.String(), r.Index)
-	if r.Route.Kind == "" && len(r.Backends) > 0 {
-		of = fmt.Sprintf("Service %s:%d", r.Backends[0].Key, r.Backends[0].Port)
-	}
-	_, _ = io.WriteString(h, of) // never fails
-	return "causeway-" + strconv.FormatUint(h.Sum64(), 36)
 }

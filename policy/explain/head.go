@@ -1,0 +1,192 @@
+package explain
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// Why a proxy does not take a request as it is written.
+const (
+	badPath     = "a path has no space, no control character and no byte above 7E: clients send these percent-encoded (in PHP: rawurlencode)"
+	badFragment = "a path has no fragment (#): clients keep it to themselves"
+	noPath      = "the URL has no / after its host, which a proxy does not take as it stands. Most clients send http://HOST/?QUERY for it, PHP's streams with request_fulluri do not"
+	asterisk    = "OPTIONS * is about a server as a whole, and no route leads there: ask for a path"
+	badHost     = "a host has only letters, digits and -._~!$&'()*+,;=:%@[]"
+	tooOld      = "the load balancers in front speak HTTP/1.1, so HTTP/1.0 is not taken; with a hop of kind Proxy in spec.inFront it is"
+	badTarget   = "what is asked for is no path: a path starts with /"
+	nominated   = "the header Connection names X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto or a field of HTTP/2, or more than 9 headers"
+)
+
+// head does with a request what every proxy does before anything else: it
+// refuses what it cannot read, and takes out what is about the client's
+// connection alone (RFC 9110, section 7.6.1). http10 is true where HTTP/1.0 is taken. The answer is nil for a request that
+// goes on.
+func (e *evaluation) head(http10 bool) *Answer {
+	// What the proxy's codec refuses has its answer before anybody knows that the caller speaks gRPC.
+	path := e.req.Path
+	headers, ok := ownConnection(e.req.Headers)
+	switch {
+	case !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "?") && (path != "*" || e.req.Method != "OPTIONS"):
+		return &Answer{Status: 400, Because: badTarget}
+	case !printable(path):
+		return &Answer{Status: 400, Because: badPath}
+	case !ok:
+		return &Answer{Status: 400, Because: nominated}
+	}
+	e.req.Headers = received(headers)
+	switch {
+	case e.req.HTTP10 && !http10:
+		return e.answer(426, tooOld)
+	case strings.ContainsFunc(e.req.Host, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(hostless, r) }):
+		return e.answer(400, badHost)
+	case e.req.Method == "QUERY" && e.req.header("content-type") == "":
+		return e.answer(400, "QUERY says of what kind its question is: add the header Content-Type")
+	case path == "*":
+		return e.answer(404, asterisk)
+	case path[0] == '?':
+		return e.answer(404, noPath)
+	case strings.Contains(path, "#"):
+		return e.answer(400, badFragment)
+	}
+	return nil
+}
+
+// hostless are the characters that no host has.
+const hostless = "\"#/<>?\\^`{|}"
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// mostNominated is how many headers of the connection's own a proxy lets a request name.
+const mostNominated = 9
+
+// ownConnection takes out of headers what is about the client's connection
+// alone. It reports false for what must not be taken out.
+func ownConnection(headers []Header) ([]Header, bool) {
+	var named []string
+	for _, v := range (&Request{Headers: headers}).values("connection") {
+		for token := range strings.SplitSeq(v, ",") {
+			if token = strings.ToLower(strings.TrimSpace(token)); token != "" {
+				named = append(named, token)
+			}
+		}
+	}
+	// Of an upgrade that is known both headers stay; others are ignored.
+	sockets := websockets(headers)
+	upgrade := slices.Contains(named, "upgrade") && len(sockets) > 0
+	if !upgrade {
+		if len(named) > mostNominated {
+			return nil, false
+		}
+		for _, token := range named {
+			if slices.Contains([]string{"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}, token) || token[0] == ':' || token == "host" {
+				return nil, false
+			}
+		}
+	}
+	var out []Header
+	for _, h := range headers {
+		switch name := strings.ToLower(h.Name); {
+		case name == "upgrade":
+			if upgrade && !slices.ContainsFunc(out, func(h Header) bool { return strings.EqualFold(h.Name, "upgrade") }) {
+				out = append(out, Header{h.Name, strings.Join(sockets, ",")})
+			}
+		case name == "connection" && upgrade:
+			out = append(out, h)
+		case name == "te":
+			// Only that trailers are understood is passed on.
+			if slices.ContainsFunc(strings.Split(h.Value, ","), func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), "trailers") }) {
+				out = append(out, Header{h.Name, "trailers"})
+			}
+		case name == "expect" && strings.EqualFold(h.Value, "100-continue"):
+			// The proxy has sent the client 100.
+		case slices.Contains([]string{"connection", "keep-alive", "proxy-connection", "http2-settings"}, name):
+		case !upgrade && slices.Contains(named, name):
+		default:
+			out = append(out, h)
+		}
+	}
+	return out, true
+}
+
+// websockets returns what of the protocols that a request could go on in is a
+// websocket, as it is written.
+func websockets(headers []Header) []string {
+	var out []string
+	for _, line := range (&Request{Headers: headers}).values("upgrade") {
+		for s := range strings.SplitSeq(line, ",") {
+			if s = strings.TrimSpace(s); strings.EqualFold(s, "websocket") {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// deadline tells who speaks gRPC how long the mesh lets the request take, if
+// that is less than what the caller has said.
+func (e *evaluation) deadline(rule *policy.Rule) {
+	if !isGRPC(&e.req) {
+		return
+	}
+	left := requestTimeout(rule)
+	if e.req.header("upgrade") != "" {
+		left = 0 // websockets last for as long as they are used
+	}
+	if said, ok := grpcTimeout(e.req.header("grpc-timeout")); ok && (left == 0 || said < left) {
+		left = said
+	}
+	if left == 0 {
+		return
+	}
+	edit := HeaderEdits{Set: []Header{{"grpc-timeout", grpcTimeoutText(left)}}}
+	e.req.Headers = edit.Apply(e.req.Headers)
+}
+
+// requestTimeout is how long a rule lets a request take, 0 for any time.
+func requestTimeout(r *policy.Rule) time.Duration {
+	if r.Request != nil {
+		return *r.Request
+	}
+	if t := r.Settings.Timeout; t != nil && t.Request != nil {
+		return t.Request.Duration
+	}
+	return 0
+}
+
+// Units of gRPC's timeouts, the smallest first.
+var grpcUnits = []struct {
+	unit string
+	time.Duration
+}{{"n", time.Nanosecond}, {"u", time.Microsecond}, {"m", time.Millisecond}, {"S", time.Second}, {"M", time.Minute}, {"H", time.Hour}}
+
+const grpcTimeoutMost = 99999999 // eight digits
+
+func grpcTimeout(s string) (time.Duration, bool) {
+	for _, u := range grpcUnits {
+		if digits, ok := strings.CutSuffix(s, u.unit); ok {
+			n, err := strconv.ParseUint(digits, 10, 64)
+			return time.Duration(n) * u.Duration, err == nil && n <= grpcTimeoutMost //nolint:gosec // n is bounded
+		}
+	}
+	return 0, false
+}
+
+func grpcTimeoutText(d time.Duration) string {
+	for _, u := range grpcUnits[2:] {
+		if n := d / u.Duration; n <= grpcTimeoutMost {
+			return strconv.FormatInt(int64(n), 10) + u.unit
+		}
+	}
+	return strconv.Itoa(grpcTimeoutMost) + "H"
+}
