@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 )
 
@@ -211,7 +212,11 @@ func (v *diffView) describeResources(line func(string, ...any)) {
 	}
 	line("Envoy resources: %d to add, %d to change, %d to remove (%d bytes)", counts[diff.Added], counts[diff.Changed], counts[diff.Removed], bytes)
 	for _, r := range v.Resources {
-		line("  %s %s %s, for %s", actionMarks[r.Action], r.Type, r.Name, r.SeenBy)
+		consequence := ""
+		if r.Type == resource.Listener.String() && r.Action == diff.Changed {
+			consequence = ": its open connections close, websockets too"
+		}
+		line("  %s %s %s, for %s%s", actionMarks[r.Action], r.Type, r.Name, r.SeenBy, consequence)
 	}
 	if v.Connected == 0 {
 		return

@@ -93,6 +93,12 @@ func TestRisks(t *testing.T) {
 	const group = base + "---\napiVersion: mesh.causeway.dev/v1alpha1\nkind: InstanceGroup\nmetadata: {name: shop-ec2, namespace: web}\n" +
 		"spec: {serviceRef: {name: shop}, region: eu-west-1, selector: {autoScalingGroups: [shop]}, ports: [{name: http, port: 80}]}\n"
 	instances := func(s string) string { return strings.Replace(s, "home: Pods", "home: Instances", 1) }
+	limited := func(headers int) string {
+		return base + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: web}\n" +
+			"spec: {gatewayClassName: causeway, listeners: [{name: http, port: 80, protocol: HTTP}]}\n" +
+			"---\napiVersion: mesh.causeway.dev/v1alpha1\nkind: GatewayPolicy\nmetadata: {name: edge, namespace: web}\n" +
+			fmt.Sprintf("spec: {targetRefs: [{name: edge}], limits: {headers: %d}}\n", headers)
+	}
 	for name, c := range map[string]struct {
 		before, after string
 		code          diff.RiskCode
@@ -113,6 +119,7 @@ func TestRisks(t *testing.T) {
 		"a group that carries traffic goes": {instances(group), instances(base), diff.GroupCarriesTraffic, "the instances get 100% of Service web/shop"},
 		"a host is lost":                    {external("a.example.com"), external("b.example.com"), diff.HostLost, "a.example.com"},
 		"a Service goes":                    {base, base[strings.Index(base, "---")+4:], diff.ServiceRemoved, "nothing answers"},
+		"a limit of clients changes":        {limited(90), limited(91), diff.ConnectionsClose, "websockets too"},
 		"an object becomes invalid":         {route(toShop), route("  - backendRefs: [{name: none, port: 80}]\n"), diff.ObjectInvalid, "becomes invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -117,6 +118,13 @@ func TestEnvoyTellsLoadBalancers(t *testing.T) {
 		return resp.StatusCode
 	}
 	require.Equal(t, []int{200, 404}, []int{ask(bootstrap.HealthPath), ask("/other")})
+	old, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", fmt.Sprintf("%s:%d", o.HealthListen, port))
+	require.NoError(t, err)
+	_, err = fmt.Fprintf(old, "GET %s HTTP/1.0\r\n\r\n", bootstrap.HealthPath)
+	require.NoError(t, err)
+	answer, err := io.ReadAll(old)
+	require.NoError(t, err)
+	require.Regexp(t, `^HTTP/1\.0 200 `, string(answer), "some load balancers check over HTTP/1.0 and name no host")
 	resp, err := http.Post("http://"+envoy.AdminAddress()+"/healthcheck/fail", "", nil) //nolint:noctx // to this host
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())

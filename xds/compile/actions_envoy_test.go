@@ -244,6 +244,8 @@ func TestEnvoyHoldsSessions(t *testing.T) {
 			c := first.Cookies()[0]
 			require.Zero(t, c.MaxAge, "it ends with the browser's session")
 			require.Equal(t, "/", c.Path)
+			require.Equal(t, http.SameSiteLaxMode, c.SameSite)
+			require.False(t, c.Secure, "it would not come back over HTTP")
 			require.Equal(t, map[string]int{first.body: 10}, m.count(t, 10, http.MethodGet, host+".web/", "Cookie: "+c.Name+"="+c.Value), host)
 		}
 		require.Greater(t, len(visited), 1, "new clients are spread")

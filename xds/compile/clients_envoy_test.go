@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -251,4 +252,38 @@ func TestEdgeWritesNamesOfHeaders(t *testing.T) {
 	}
 	require.Contains(t, get("a.test", "/old"), "\r\nLocation: http://a.test/new\r\n")
 	require.Contains(t, get("b.test", "/"), "\r\nContent-Type: text/plain\r\n")
+}
+
+// An upload that fits into what the proxy keeps finds the endpoint that lives.
+func TestEnvoySendsUploadsToWhoLives(t *testing.T) {
+	t.Parallel()
+	b := startBackend(t, "alive")
+	// It counts failures of 1000 in a row, so that the dead one stays in use.
+	s := pods("up", policy.HTTP1, policy.Zone{Name: callerZone, Endpoints: []policy.Endpoint{refusing(t, "dead"), b.endpoint(1, discovery.Healthy)}})
+	s.Ports[0].Backings[0].Settings = settings(v1alpha1.TrafficSettings{OutlierDetection: &v1alpha1.OutlierDetection{ConsecutiveConnectFailures: new(int32(1000))}})
+	m := world{services: []*policy.Service{s}}.start(t)
+	const size = 7_000_000
+	for range 6 {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://up.web/", strings.NewReader(strings.Repeat("x", size)))
+		require.NoError(t, err)
+		got, err := m.client.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, got.Body.Close())
+		require.Equal(t, http.StatusOK, got.StatusCode)
+	}
+}
+
+// What the documentation says of seldom requests and answers.
+func TestEnvoyWithSeldomRequests(t *testing.T) {
+	t.Parallel()
+	b := startRaw(t, "hints", func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	m := world{services: []*policy.Service{pods("hints", policy.HTTP1, zone(callerZone, b))}}.start(t)
+	head, _, _ := m.raw(t, "GET / HTTP/1.1\r\nHost: hints.web\r\nConnection: close\r\n\r\n")
+	require.Contains(t, head, " 200 ", "hints are dropped")
+	head, _, _ = m.raw(t, "OPTIONS * HTTP/1.1\r\nHost: hints.web\r\nConnection: close\r\n\r\n")
+	require.Contains(t, head, " 404 ")
 }
