@@ -30,7 +30,7 @@ var patterns = map[string]string{
 	`^[0-9]{1,9}(\.[0-9]{1,6})?$`:                                              `a decimal number of at least 0, without a unit, for example "14.4"`,
 	`^-?[0-9]{1,15}(\.[0-9]{1,9})?$`:                                           `a decimal number without a unit, for example "0.01"`,
 	`^([0-9]{1,5}(h|m|s|ms)){1,4}$`:                                            "whole numbers with the units h, m, s and ms, for example 15s, 1m30s or 1500ms (not 1.5s)",
-	`^[a-z]{2}(-[a-z]+)+-\d+$`:                                                 "an AWS region, not a zone, for example ap-northeast-1",
+	`^[a-z0-9]+(-[a-z0-9]+)+$`:                                                 "an AWS region, not a zone, for example ap-northeast-1",
 	`^arn:aws[a-z-]*:iam::\d{12}:role/.+$`:                                     "the ARN of a role, for example arn:aws:iam::123456789012:role/causeway",
 	`^\d{12}$`:                                                                 `the 12 digits of an AWS account in quotes, for example "123456789012"`,
 	`^[A-Z]{1,32}$`:                                                            "an HTTP method in capitals, for example GET",
