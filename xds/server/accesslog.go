@@ -31,16 +31,16 @@ func (a als) StreamAccessLogs(g accesslogv3.AccessLogService_StreamAccessLogsSer
 	}
 	o := &a.server.opts
 	// The first message says whose entries of which log all of the stream has.
-	node, err := o.admit(g.Context(), message.GetIdentifier().GetNode())
+	from, err := a.server.reports(g.Context(), message.GetIdentifier().GetNode())
 	if err != nil {
 		return err
 	}
+	node := from.node
 	log := message.GetIdentifier().GetLogName()
 	if len(log) > maxLogName {
 		return status.Errorf(codes.InvalidArgument, "node %s: the name of the access log has more than %d bytes", node.ID, maxLogName)
 	}
 	defer o.connected(node.ID)()
-	from := a.server.reports(g.Context(), &node)
 	for {
 		http, tcp := message.GetHttpLogs().GetLogEntry(), message.GetTcpLogs().GetLogEntry()
 		o.Metrics.logEntries.WithLabelValues("http").Add(float64(len(http)))
@@ -55,6 +55,9 @@ func (a als) StreamAccessLogs(g accesslogv3.AccessLogService_StreamAccessLogsSer
 		}
 		if message, err = g.Recv(); err != nil {
 			return ended(err)
+		}
+		if err := from.readmit(g.Context()); err != nil {
+			return err
 		}
 	}
 }

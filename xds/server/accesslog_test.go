@@ -5,8 +5,10 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,6 +98,12 @@ func startReports(t *testing.T) (*book, *grpc.ClientConn) {
 // startReportsOf serves the cluster web/php:80/pods.
 func startReportsOf(t *testing.T, authorize func(context.Context, *server.Node) error) (*book, *grpc.ClientConn) {
 	t.Helper()
+	b, _, conn := startServerOf(t, authorize)
+	return b, conn
+}
+
+func startServerOf(t *testing.T, authorize func(context.Context, *server.Node) error) (*book, *server.Server, *grpc.ClientConn) {
+	t.Helper()
 	b := &book{http: make(map[string]int), tcp: make(map[string]int)}
 	store := snapshot.New()
 	store.Apply(time.Now(), []snapshot.Update{{Unit: "u", Resources: []resource.Resource{cluster("web/php:80/pods", "x", "none")}}})
@@ -118,7 +126,7 @@ func startReportsOf(t *testing.T, authorize func(context.Context, *server.Node) 
 	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	return b, conn
+	return b, s, conn
 }
 
 func logMessage(node, log string, http, tcp int) *accesslogv3.StreamAccessLogsMessage {
@@ -181,6 +189,56 @@ func TestAccessLogsRefused(t *testing.T) {
 	defer b.mu.Unlock()
 	require.Empty(t, b.http)
 	require.Zero(t, b.connected)
+}
+
+// Rules that have changed cut off who they admit no more: streams of resources at once, and no
+// report of such a proxy counts any more. Others stay.
+func TestReauthorize(t *testing.T) {
+	t.Parallel()
+	var left atomic.Bool // whether a may not come any more
+	b, s, conn := startServerOf(t, func(_ context.Context, n *server.Node) error {
+		if n.ID == "a" && left.Load() {
+			return errors.New("no rule allows it")
+		}
+		return nil
+	})
+	resources := make(map[string]discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient)
+	logs := make(map[string]accesslogv3.AccessLogService_StreamAccessLogsClient)
+	loads := make(map[string]lrsv3.LoadReportingService_StreamLoadStatsClient)
+	for _, id := range []string{"a", "b"} {
+		var err error
+		resources[id], err = discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, resources[id].Send(&discoveryv3.DeltaDiscoveryRequest{
+			Node: &corev3.Node{Id: id}, TypeUrl: resource.Cluster.URL(), ResourceNamesSubscribe: []string{"*"},
+		}))
+		_, err = resources[id].Recv()
+		require.NoError(t, err)
+		logs[id], err = accesslogv3.NewAccessLogServiceClient(conn).StreamAccessLogs(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, logs[id].Send(logMessage(id, "requests", 1, 0)))
+		loads[id], err = lrsv3.NewLoadReportingServiceClient(conn).StreamLoadStats(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, loads[id].Send(&lrsv3.LoadStatsRequest{Node: &corev3.Node{Id: id}}))
+		_, err = loads[id].Recv()
+		require.NoError(t, err)
+	}
+	b.within(t, "the streams", func() bool { return b.http["a requests"] == 1 && b.http["b requests"] == 1 && b.connected == 4 })
+	left.Store(true)
+	s.Reauthorize()
+	_, err := resources["a"].Recv()
+	require.Equal(t, codes.PermissionDenied, status.Code(err), err)
+	for _, id := range []string{"a", "b"} {
+		_ = logs[id].Send(logMessage("", "", 5, 0))
+		_ = loads[id].Send(&lrsv3.LoadStatsRequest{ClusterStats: []*endpointv3.ClusterStats{{ClusterName: "web/php:80/pods"}}})
+	}
+	require.Equal(t, codes.PermissionDenied, status.Code(logs["a"].RecvMsg(&accesslogv3.StreamAccessLogsResponse{})))
+	_, err = loads["a"].Recv()
+	require.Equal(t, codes.PermissionDenied, status.Code(err), err)
+	b.within(t, "the other's reports alone", func() bool {
+		return b.http["a requests"] == 1 && b.http["b requests"] == 6 && slices.Equal(b.loads, []string{"b web/php:80/pods"}) && b.connected == 2
+	})
+	require.Equal(t, 1, s.Connected())
 }
 
 func TestLoadReportsPassedOn(t *testing.T) {

@@ -1,15 +1,11 @@
 package server
 
 import (
-	"context"
 	"slices"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -30,10 +26,11 @@ func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer)
 		return ended(err)
 	}
 	o := &l.server.opts
-	node, err := o.admit(g.Context(), first.GetNode())
+	from, err := l.server.reports(g.Context(), first.GetNode())
 	if err != nil {
 		return err
 	}
+	node := from.node
 	interval := o.LoadInterval
 	if interval <= 0 {
 		interval = defaultLoadInterval
@@ -44,11 +41,13 @@ func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer)
 		return ended(err)
 	}
 	defer o.connected(node.ID)()
-	from := l.server.reports(g.Context(), &node)
 	for {
 		report, err := g.Recv()
 		if err != nil {
 			return ended(err)
+		}
+		if err := from.readmit(g.Context()); err != nil {
+			return err
 		}
 		o.Metrics.loadReports.Inc()
 		for _, c := range report.GetClusterStats() {
@@ -64,21 +63,4 @@ func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer)
 			}))
 		}
 	}
-}
-
-// admit returns who a stream of reports is from, if its peer may say so.
-func (o *Options) admit(ctx context.Context, claimed *corev3.Node) (Node, error) {
-	if claimed == nil {
-		return Node{}, status.Error(codes.InvalidArgument, "the first message on a stream of reports must carry a node")
-	}
-	node, err := o.Identify(claimed)
-	if err != nil {
-		return Node{}, status.Errorf(codes.InvalidArgument, "node: %v", err)
-	}
-	if o.Authorize != nil {
-		if err := o.Authorize(ctx, &node); err != nil {
-			return Node{}, status.Errorf(codes.PermissionDenied, "node %s: %v", node.ID, err)
-		}
-	}
-	return node, nil
 }

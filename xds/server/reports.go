@@ -7,9 +7,12 @@ import (
 	"strings"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -24,6 +27,8 @@ type reports struct {
 	principal string
 	// seen are answers of before: a proxy's entries are about few clusters.
 	seen map[string]bool
+	// rules is the Server's when the stream was last admitted.
+	rules uint64
 	// missed are those that it was not sent when that was last looked up, at missedAt.
 	missed   map[string]bool
 	missedAt time.Time
@@ -36,9 +41,41 @@ const (
 	missedFor = time.Second
 )
 
-func (s *Server) reports(ctx context.Context, node *Node) *reports {
+// reports returns who a stream of reports is from, if its peer may say so.
+func (s *Server) reports(ctx context.Context, claimed *corev3.Node) (*reports, error) {
+	if claimed == nil {
+		return nil, status.Error(codes.InvalidArgument, "the first message on a stream of reports must carry a node")
+	}
+	node, err := s.opts.Identify(claimed)
+	if err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "node: %v", err)
+	}
+	r := &reports{server: s, node: &node, principal: principalOf(ctx), seen: make(map[string]bool)}
+	if err := r.admit(ctx); err != nil {
+		return nil, err
+	}
 	node.Authenticated = s.opts.Credentials != nil || s.opts.TrustPlaintext
-	return &reports{server: s, node: node, principal: principalOf(ctx), seen: make(map[string]bool)}
+	return r, nil
+}
+
+// admit asks whether the stream's peer may be this node.
+func (r *reports) admit(ctx context.Context) error {
+	r.rules = r.server.rules.Load()
+	if r.server.opts.Authorize == nil {
+		return nil
+	}
+	if err := r.server.opts.Authorize(ctx, r.node); err != nil {
+		return status.Errorf(codes.PermissionDenied, "node %s: %v", r.node.ID, err)
+	}
+	return nil
+}
+
+// readmit is admit after the rules have changed, before a message counts.
+func (r *reports) readmit(ctx context.Context) error {
+	if r.rules == r.server.rules.Load() {
+		return nil
+	}
+	return r.admit(ctx)
 }
 
 // sent reports whether the proxy was sent a cluster. What it was sent once it may report about for as long as

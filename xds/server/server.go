@@ -18,6 +18,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -126,6 +127,8 @@ type Server struct {
 	byNode map[string]map[uint64]*stream
 	limits Limits
 	names  *snapshot.Budget
+	// rules counts the changes of what Authorize says.
+	rules atomic.Uint64
 	// identities counts their streams; connections are those that have one.
 	identities  map[string]int
 	connections map[string]*connection
@@ -254,12 +257,13 @@ func (s *Server) Progress() []Progress {
 	return out
 }
 
-// Reauthorize asks Authorize anew for every stream of resources that is open and ends those
-// that it refuses now.
+// Reauthorize asks Authorize anew for every stream that is open and ends those that it refuses
+// now: those of resources at once, those of reports with their next message.
 func (s *Server) Reauthorize() {
 	if s.opts.Authorize == nil {
 		return
 	}
+	s.rules.Add(1)
 	s.mu.Lock()
 	streams := slices.Collect(maps.Values(s.streams))
 	s.mu.Unlock()
