@@ -21,7 +21,7 @@ type Limits struct {
 	// certificates, of one address.
 	StreamsPerIdentity int
 	// NameBytesPerStream, NameBytesPerConnection and NameBytes bound the memory of
-	// the names that clients ask for. Ten thousand Services' take 8 MiB.
+	// the names that clients ask for.
 	NameBytesPerStream, NameBytesPerConnection, NameBytes int64
 }
 
