@@ -32,9 +32,11 @@ type account struct {
 	// clients are nil until the first sweep and after one that failed, so that
 	// renewed credentials are found.
 	clients *clients
-	wake    chan struct{}
-	cancel  context.CancelFunc
-	done    chan struct{}
+	// foreignZones is true once it was said that zones are compared by name.
+	foreignZones bool
+	wake         chan struct{}
+	cancel       context.CancelFunc
+	done         chan struct{}
 }
 
 func (s *Source) newAccount(key accountKey) *account {
@@ -152,6 +154,17 @@ func (a *account) readAndApply(ctx context.Context) error {
 	}
 	if err := a.source.checkAccount(a.key, ans); err != nil {
 		return err
+	}
+	if a.key.roleARN != "" {
+		names, err := a.source.ownZones(ctx, a)
+		switch {
+		case err == nil:
+			ans.renameZones(names)
+		case !a.foreignZones:
+			// Nothing but the preference for near endpoints depends on it.
+			a.foreignZones = true
+			a.log.Warn("cannot tell which zones of this account are which of Causeway's own; they are compared by name", "error", explain(err))
+		}
 	}
 	confirmed := make(map[string]string)
 	if doubtful := a.source.doubtful(a.key, ans, time.Now()); len(doubtful) > 0 {

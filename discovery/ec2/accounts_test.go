@@ -170,6 +170,20 @@ func TestReleaseOfAnotherAccount(t *testing.T) {
 	require.NoError(t, b.sweep(answerOf("999999999999", "i-8")))
 }
 
+// A zone's name means another place in another account; its id does not.
+func TestZonesOfAnotherAccount(t *testing.T) {
+	ans := &answer{instances: map[string]*instance{
+		"i-a": {zone: "ap-northeast-1a", zoneID: "apne1-az2"}, "i-c": {zone: "ap-northeast-1c", zoneID: "apne1-az4"},
+		"i-d": {zone: "ap-northeast-1d", zoneID: "apne1-az1"}, "i-old": {zone: "ap-northeast-1a"},
+	}}
+	ans.renameZones(map[string]string{"apne1-az4": "ap-northeast-1a", "apne1-az2": "ap-northeast-1d"})
+	got := make(map[string]string)
+	for id, i := range ans.instances {
+		got[id] = i.zone
+	}
+	require.Equal(t, map[string]string{"i-a": "ap-northeast-1d", "i-c": "ap-northeast-1a", "i-d": "apne1-az1", "i-old": "ap-northeast-1a"}, got)
+}
+
 func TestRoleOfAnotherAccount(t *testing.T) {
 	b := newBench(t)
 	role := accountKey{"arn:aws:iam::123456789012:role/causeway", "ap-northeast-1"}

@@ -51,6 +51,7 @@ type instance struct {
 	id         string
 	state      ec2types.InstanceStateName
 	zone       string
+	zoneID     string
 	ipv4, ipv6 string
 	spot       bool
 	launched   time.Time
@@ -161,6 +162,7 @@ func (a *answer) addInstance(in *ec2types.Instance) error {
 	}
 	if in.Placement != nil {
 		i.zone = aws.ToString(in.Placement.AvailabilityZone)
+		i.zoneID = aws.ToString(in.Placement.AvailabilityZoneId)
 	}
 	for _, t := range in.Tags {
 		i.tags[aws.ToString(t.Key)] = aws.ToString(t.Value)

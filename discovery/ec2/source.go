@@ -62,6 +62,10 @@ type Source struct {
 	http     *awshttp.BuildableClient
 	pageSize int32
 
+	// zones are the names of zones in Causeway's own account, by region and zone id.
+	zonesMu sync.Mutex
+	zones   map[string]map[string]string
+
 	// mu is held while the catalog is written, never while an API is waited for.
 	mu sync.Mutex
 	// catalog is where the source writes, nil while it does not run.
