@@ -88,10 +88,14 @@ func forwardTo(ctx context.Context, config *rest.Config, client clientkubernetes
 		return "", nil, fmt.Errorf("port-forward to pod %s/%s: %w", namespace, pod, err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- forwarder.ForwardPorts() }()
-	end := func() {
+	go func() {
+		defer close(ended)
+		ended <- forwarder.ForwardPorts()
+	}()
+	end := func() { // how it ended says nothing more: the caller has its answer, or an error of its own
 		close(stop)
-		_ = <-ended // the caller has its answer, or an error of its own
+		for range ended { //nolint:revive // it waits
+		}
 	}
 	failed := func(err error) (string, func(), error) {
 		return "", nil, fmt.Errorf("port-forward to pod %s/%s (it takes the right to create pods/portforward there): %w", namespace, pod, err)

@@ -111,7 +111,9 @@ func withListener(t *testing.T, config []byte, address string) []byte {
 	for _, r := range compile.New().Listener(d, nil) {
 		require.NoError(t, proto.Unmarshal(r.Body.Bytes(), &listener))
 	}
-	filter := listener.GetFilterChains()[0].GetFilters()[0]
+	// The HTTP connection manager is the last of a chain, behind what notes who calls.
+	filters := listener.GetFilterChains()[0].GetFilters()
+	filter := filters[len(filters)-1]
 	var hcm hcmv3.HttpConnectionManager
 	require.NoError(t, filter.GetTypedConfig().UnmarshalTo(&hcm))
 	tell := &headermutationv3.HeaderMutation{Mutations: &headermutationv3.Mutations{}}

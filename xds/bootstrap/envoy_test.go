@@ -274,7 +274,8 @@ func addClusters(t *testing.T, b *bootstrapv3.Bootstrap, backend *net.TCPAddr) {
 	}
 	cluster.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}
 	cluster.EdsClusterConfig, cluster.LoadAssignment = nil, cla
-	config := listener.GetFilterChains()[0].GetFilters()[0].GetTypedConfig()
+	filters := listener.GetFilterChains()[0].GetFilters() // the connection manager is the last
+	config := filters[len(filters)-1].GetTypedConfig()
 	require.NoError(t, config.UnmarshalTo(hcm))
 	hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: routes}
 	require.NoError(t, config.MarshalFrom(hcm))

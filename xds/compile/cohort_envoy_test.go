@@ -20,6 +20,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -78,7 +79,7 @@ func startShift(t *testing.T, models func(share uint32) []*policy.Service, share
 	}}
 	b := m.compile(t, share)
 	for _, l := range b.GetStaticResources().GetListeners() {
-		config, hcm := l.GetFilterChains()[0].GetFilters()[0].GetTypedConfig(), &hcmv3.HttpConnectionManager{}
+		config, hcm := managerOf(l).GetTypedConfig(), &hcmv3.HttpConnectionManager{}
 		require.NoError(t, config.UnmarshalTo(hcm))
 		m.writeRoutes(t, hcm.GetRouteConfig())
 		hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
@@ -135,13 +136,19 @@ func (m *shiftMesh) writeRoutes(t *testing.T, routes *routev3.RouteConfiguration
 	require.NoError(t, os.Rename(m.routesFile()+".new", m.routesFile()))
 }
 
+// managerOf returns a listener's HTTP connection manager, the last filter of its chain.
+func managerOf(l *listenerv3.Listener) *listenerv3.Filter {
+	filters := l.GetFilterChains()[0].GetFilters()
+	return filters[len(filters)-1]
+}
+
 // shift changes the share and waits until Envoy has taken it.
 func (m *shiftMesh) shift(t *testing.T, share uint32) {
 	t.Helper()
 	const taken = "http.egress_http.rds.http.config_reload"
 	before := m.Stats(t, taken)[taken]
 	hcm := &hcmv3.HttpConnectionManager{}
-	require.NoError(t, m.compile(t, share).GetStaticResources().GetListeners()[0].GetFilterChains()[0].GetFilters()[0].GetTypedConfig().UnmarshalTo(hcm))
+	require.NoError(t, managerOf(m.compile(t, share).GetStaticResources().GetListeners()[0]).GetTypedConfig().UnmarshalTo(hcm))
 	m.writeRoutes(t, hcm.GetRouteConfig())
 	m.WaitStat(t, 20*time.Second, taken, before+1)
 }
