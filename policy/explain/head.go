@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ func (e *evaluation) head(http10 bool) *Answer {
 	path := e.req.Path
 	headers, ok := ownConnection(e.req.Headers)
 	switch {
-	case !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "?") && (path != "*" || e.req.Method != "OPTIONS"):
+	case !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "?") && (path != "*" || e.req.Method != http.MethodOptions):
 		return &Answer{Status: 400, Because: badTarget}
 	case !printable(path):
 		return &Answer{Status: 400, Because: badPath}

@@ -57,12 +57,13 @@ func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Reso
 func filterChains(rules []policy.TCPRule, from tcpClients, needs map[string]struct{}) (inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) {
 	for i := range rules {
 		r := &rules[i]
-		chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
-			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(r, from, needs)),
-		}}}
+		var filters []*listenerv3.Filter
 		if !from.outside {
-			chain.Filters = slices.Insert(chain.Filters, 0, callerFilter())
+			filters = append(filters, callerFilter())
 		}
+		chain := &listenerv3.FilterChain{Filters: append(filters, &listenerv3.Filter{
+			Name: "envoy.filters.network.tcp_proxy", ConfigType: listenerFilter(tcpProxy(r, from, needs)),
+		})}
 		if len(r.ServerNames) > 0 {
 			chain.FilterChainMatch = &listenerv3.FilterChainMatch{ServerNames: r.ServerNames}
 			if inspectors == nil {
