@@ -301,7 +301,7 @@ func TestHostileFiles(t *testing.T) {
 			for _, p := range problems {
 				require.Less(t, len(p.Message), 1000)
 			}
-			require.Less(t, time.Since(begin), 10*time.Second)
+			require.Less(t, time.Since(begin), time.Minute, "what grows without bound takes hours")
 		})
 	}
 	_, problems := decode("a.yaml", []byte("x: &x {name: web}\n---\na: &a [1, 2]\nb: [*a, *a, {c: *a}]\n"))

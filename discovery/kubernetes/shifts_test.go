@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -291,7 +291,7 @@ func TestFreeze(t *testing.T) {
 		for _, r := range []*replica{one, two} {
 			harness.Eventually(t, 20*time.Second, "every replica has heard", func() error {
 				got, ok := catalog.Freezes.Get(r.catalog.Read(), catalog.FreezeID)
-				if ok != (want != nil) || ok && !equality.Semantic.DeepEqual(want, got) {
+				if ok != (want != nil) || ok && !cmp.Equal(want, got) {
 					return fmt.Errorf("%+v", got)
 				}
 				return nil
