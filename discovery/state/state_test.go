@@ -216,13 +216,14 @@ func TestHomesThatCannotBeRead(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() { done <- k.Run(ctx, cat) }()
-			files(t, cat, group())
+			// The slices are there once the files are read, as a source writes them in one go.
 			write(t, cat, func(tx *catalog.Tx) {
 				catalog.Instances.Put(tx, instances("i-1"))
 				catalog.Endpoints.Put(tx, &discovery.EndpointSet{
 					Scope: "file", Key: discovery.Key{Namespace: web.Namespace, Name: "slice"}, Service: web, Endpoints: []discovery.Endpoint{{ID: "p"}},
 				})
 			})
+			files(t, cat, group())
 			await(t, cat, "the status", func(r catalog.Reader) bool {
 				s, _ := catalog.Sources.Get(r, HomesScope)
 				return strings.Contains(s.Error, "the homes of "+web.String()+" cannot be read, so nothing is served and nothing moves") &&
