@@ -9,7 +9,6 @@ package explain
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -157,8 +156,7 @@ func (e *evaluation) externalPort(h *hostFound) {
 func (e *evaluation) apply(rule *policy.Rule) {
 	out := e.out
 	out.Envoy.Routes = []string{e.routeName(rule)}
-	if strings.Contains(e.req.header("upgrade"), ",") {
-		out.Answer = e.answer(403, "the header Upgrade names a websocket more than once")
+	if e.refuseUpgrade() {
 		e.decorate(&rule.Filters.Response)
 		return
 	}

@@ -422,6 +422,8 @@ func TestHeads(t *testing.T) {
 		"another upgrade":                {url: "http://php/", headers: []explain.Header{h("Upgrade", "TLS/1.2"), h("Connection", "Upgrade")}, answer: 503, path: "/"},
 		"a nominated header that counts": {url: "http://php/", headers: []explain.Header{h("Connection", "close, X-Forwarded-For")}, answer: 400, path: "/"},
 		"a question of no kind":          {method: "QUERY", url: "http://php/", answer: 400, path: "/"},
+		"two websockets":                 {url: "http://php/", headers: []explain.Header{h("Upgrade", "websocket"), h("Upgrade", "websocket"), h("Connection", "Upgrade")}, answer: 403, path: "/"},
+		"two websockets of nobody":       {url: "http://nobody/", headers: []explain.Header{h("Upgrade", "websocket, websocket"), h("Connection", "Upgrade")}, answer: 404, path: "/"},
 		"a host that is none":            {url: "http://php/", headers: []explain.Header{h("Host", "<php>")}, answer: 400, path: "/"},
 	} {
 		t.Run(name, func(t *testing.T) {

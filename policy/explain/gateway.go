@@ -292,6 +292,9 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 	}
 	e.out.Envoy.VirtualHost = e.out.Envoy.RouteConfig + "/" + host.Domain
 	if host.Misdirected {
+		if e.refuseUpgrade() {
+			return
+		}
 		e.out.Answer = e.answer(421, fmt.Sprintf(
 			"%s is a name of another listener of the port, and the connection was made with the server name %q: the client is told to open another one",
 			name, req.ServerName))

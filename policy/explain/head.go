@@ -95,9 +95,17 @@ func ownConnection(headers []Header) ([]Header, bool) {
 			}
 		}
 	}
+	// An upgrade that is ignored takes the nomination of HTTP2-Settings with it, and
+	// the header itself if it is to HTTP/2 alone, named once.
+	lines := (&Request{Headers: headers}).values("upgrade")
+	ignored := slices.Contains(named, "upgrade") && !upgrade && len(lines) > 0
+	settings := ignored && (len(lines) > 1 || !strings.EqualFold(lines[0], "h2c"))
+	expect := (&Request{Headers: headers}).values("expect")
 	var out []Header
 	for _, h := range headers {
 		switch name := strings.ToLower(h.Name); {
+		case name == "http2-settings" && settings:
+			out = append(out, h)
 		case name == "upgrade":
 			if upgrade && !slices.ContainsFunc(out, func(h Header) bool { return strings.EqualFold(h.Name, "upgrade") }) {
 				out = append(out, Header{h.Name, strings.Join(sockets, ",")})
@@ -105,11 +113,12 @@ func ownConnection(headers []Header) ([]Header, bool) {
 		case name == "connection" && upgrade:
 			out = append(out, h)
 		case name == "te":
-			// Only that trailers are understood is passed on.
-			if slices.ContainsFunc(strings.Split(h.Value, ","), func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), "trailers") }) {
+			// Only that trailers are understood is passed on, once.
+			if slices.ContainsFunc(strings.Split(h.Value, ","), func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), "trailers") }) &&
+				!slices.ContainsFunc(out, func(h Header) bool { return strings.EqualFold(h.Name, "te") }) {
 				out = append(out, Header{h.Name, "trailers"})
 			}
-		case name == "expect" && strings.EqualFold(h.Value, "100-continue"):
+		case name == "expect" && len(expect) == 1 && strings.EqualFold(h.Value, "100-continue"):
 			// The proxy has sent the client 100.
 		case slices.Contains([]string{"connection", "keep-alive", "proxy-connection", "http2-settings"}, name):
 		case !upgrade && slices.Contains(named, name):
@@ -132,6 +141,16 @@ func websockets(headers []Header) []string {
 		}
 	}
 	return out
+}
+
+// refuseUpgrade answers a request that asks for more than one websocket. A proxy
+// does so once it has found a route, before anything that the route says.
+func (e *evaluation) refuseUpgrade() bool {
+	if !strings.Contains(e.req.header("upgrade"), ",") {
+		return false
+	}
+	e.out.Answer = e.answer(403, "the header Upgrade names a websocket more than once")
+	return true
 }
 
 // deadline tells who speaks gRPC how long the mesh lets the request take, if
