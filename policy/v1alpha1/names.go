@@ -59,6 +59,7 @@ var metadataNames = []struct {
 	kinds       []string
 }{
 	{"annotations", HomeAnnotation, []string{"Service"}},
+	{"annotations", FailoverAnnotation, []string{"Service"}},
 	{"annotations", AllowDeleteAnnotation, []string{"InstanceGroup"}},
 	{"annotations", GuardReleaseAnnotation, []string{"InstanceGroup"}},
 	{"annotations", CommandAnnotation, []string{"TrafficShift"}},
