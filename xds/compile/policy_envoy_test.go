@@ -647,7 +647,7 @@ func startRaw(t *testing.T, name string, serve func(net.Conn)) *backend {
 			}
 			wg.Go(func() {
 				defer conn.Close()
-				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+				_ = conn.SetDeadline(time.Now().Add(time.Minute))
 				serve(conn)
 			})
 		}

@@ -39,7 +39,7 @@ func TestEnvoySharesConnections(t *testing.T) {
 	connect := func() (connection, string) {
 		raw, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", at)
 		require.NoError(t, err)
-		require.NoError(t, raw.SetDeadline(time.Now().Add(20*time.Second)))
+		require.NoError(t, raw.SetDeadline(time.Now().Add(time.Minute)))
 		c := connection{raw, bufio.NewReader(raw)}
 		name, err := c.ReadString('\n')
 		require.NoError(t, err)
