@@ -274,7 +274,7 @@ func (m *migration) cli(args ...string) string {
 // taken it back, with a reason that says what is wrong with it; then it replaces
 // them by a good one, and goes on.
 func (m *migration) badRelease(what string, fault harness.Fault, says ...string) {
-	t, limit := m.t, 2*time.Minute
+	t, limit := m.t, 5*time.Minute
 	t.Helper()
 	_, _, none, _ := m.counts()
 	var rolling sync.WaitGroup
@@ -349,7 +349,7 @@ func TestMigration(t *testing.T) {
 			},
 		}))
 	}
-	limit := 2 * time.Minute
+	limit := 5 * time.Minute // leaders are killed all the while, and each begins a window of its own
 	end := make(chan struct{})
 	var others sync.WaitGroup
 	others.Go(func() { m.chaos(end) })
