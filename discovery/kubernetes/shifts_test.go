@@ -382,9 +382,9 @@ func TestFleet(t *testing.T) {
 			return nil
 		})
 	}
-	autoscaler(discovery.Autoscaler{Name: "php-web", Current: 12, Maximum: 12, Limited: true})
+	autoscaler(discovery.Autoscaler{Name: "php-web", Current: 12, Minimum: 1, Maximum: 12, Limited: true})
 	status(2, autoscalingv2.HorizontalPodAutoscalerCondition{Type: autoscalingv2.ScalingLimited, Status: corev1.ConditionTrue, Reason: "TooFewReplicas"})
-	autoscaler(discovery.Autoscaler{Name: "php-web", Current: 2, Maximum: 12})
+	autoscaler(discovery.Autoscaler{Name: "php-web", Current: 2, Minimum: 1, Maximum: 12})
 
 	kube.Namespace(t, "dying")
 	for namespace, want := range map[string]bool{"web": false, "dying": false, "none": true} {
