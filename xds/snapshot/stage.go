@@ -258,6 +258,13 @@ func (s *Store) pass(st *stage, wake *bitset) {
 			return tries
 		})
 	}
+	// A canary that has accepted it is sent nothing more, and would not learn that
+	// it has everything up to now, if another canary's word ended the stage.
+	for t := range st.tried {
+		if s.streams[t.slot] != nil {
+			wake.set(t.slot)
+		}
+	}
 	u := s.units[st.unit]
 	s.end(st)
 	if u == nil {
