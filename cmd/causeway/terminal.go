@@ -33,7 +33,7 @@ func wrap(text string, columns int) string {
 		return text
 	}
 	var b strings.Builder
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(strings.ToValidUTF8(text, "\uFFFD")) {
 		line = strings.TrimSuffix(line, "\n")
 		indent := 4
 		if strings.HasPrefix(line, "  ") && len(line) > hanging && strings.TrimRight(line[:hanging], " ") != line[:hanging] {

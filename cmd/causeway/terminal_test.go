@@ -49,6 +49,7 @@ func TestFirstRows(t *testing.T) {
 }
 
 func FuzzWrap(f *testing.F) {
+	f.Add("  "+strings.Repeat("\xff", 30)+" a b", 40)
 	f.Add("  guard      Fail: pods answered 93.1 % of 300 requests\n", 40)
 	f.Fuzz(func(t *testing.T, text string, columns int) {
 		got := wrap(text, columns)
