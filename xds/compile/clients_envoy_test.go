@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2/hpack"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
@@ -229,29 +230,84 @@ func TestEnvoyKeepsEndpointsThatCrash(t *testing.T) {
 	require.Zero(t, m.stat(t, "cluster.web/crash/80/pods.outlier_detection.ejections_enforced_total"))
 }
 
-// Names of headers: a backend's are as it has written them, an edge's own are capitalized.
-func TestEdgeWritesNamesOfHeaders(t *testing.T) {
-	t.Parallel()
+// namesMesh is a Service php whose backend tells the requests it gets, and rules
+// by which a proxy answers itself (/old) and adds headers (/more).
+func namesMesh(t *testing.T) (php *policy.Service, rules []policy.Rule, asked <-chan string) {
+	t.Helper()
+	heads := make(chan string, 1)
 	b := startRaw(t, "php", func(conn net.Conn) {
-		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-			_, _ = io.WriteString(conn, "HTTP/1.1 299 Quite Fine\r\nETag: \"a\"\r\nX-CSRF-Token: t\r\nx-low: l\r\nContent-Length: 0\r\n\r\n")
+		var head strings.Builder
+		in := bufio.NewReader(conn)
+		for line := ""; line != "\r\n"; head.WriteString(line) {
+			var err error
+			if line, err = in.ReadString('\n'); err != nil {
+				return
+			}
 		}
+		heads <- head.String()
+		_, _ = io.WriteString(conn, "HTTP/1.1 299 Quite Fine\r\nETag: \"a\"\r\nX-CSRF-Token: t\r\nx-low: l\r\nContent-Length: 0\r\n\r\n")
 	})
-	php := pods("php", policy.HTTP1, zone(callerZone, b))
+	php = pods("php", policy.HTTP1, zone(callerZone, b))
 	old := rule(php, func(r *policy.Rule) {
 		r.Match = prefix("/old")
 		r.Filters.Redirect, r.Backends = &policy.Redirect{Status: 301, Path: &policy.PathEdit{Value: "/new"}}, nil
 	})
-	e := startGateway(t, gateway(plain(80, v1alpha1.GatewaySettings{}, answers("a.test", old, only(php)))), php)
+	more := rule(php, func(r *policy.Rule) {
+		r.Match = prefix("/more")
+		r.Filters.Request.Set = []policy.Header{{Name: "x-from-rule", Value: "1"}}
+		r.Filters.Response.Set = []policy.Header{{Name: "x-by-rule", Value: "1"}}
+		r.SessionPersistence = &gatewayv1.SessionPersistence{}
+	})
+	return php, []policy.Rule{old, more, only(php)}, heads
+}
+
+const (
+	oddNames   = "X-CSRF-Token: t\r\nx-low: l\r\nAUTHORIZATION: a\r\n"
+	namesOfPHP = "HTTP/1.1 299 Quite Fine\r\n|\r\nETag: |\r\nX-CSRF-Token: |\r\nx-low: "
+)
+
+// Names of headers at an edge: a backend's are as it has written them, and what the edge
+// adds to its answers or answers itself is capitalized. Those of requests are in lower case.
+func TestEdgeWritesNamesOfHeaders(t *testing.T) {
+	t.Parallel()
+	php, rules, asked := namesMesh(t)
+	e := startGateway(t, gateway(plain(80, v1alpha1.GatewaySettings{}, answers("a.test", rules...))), php)
 	get := func(host, path string) string {
-		return e.say(t, 80, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
+		return e.say(t, 80, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n"+oddNames+"Connection: close\r\n\r\n")
 	}
-	answered := get("a.test", "/")
-	for _, line := range []string{"HTTP/1.1 299 Quite Fine\r\n", "\r\nETag: ", "\r\nX-CSRF-Token: ", "\r\nx-low: "} {
-		require.Contains(t, answered, line)
+	requireNames(t, get("a.test", "/"), namesOfPHP)
+	requireNames(t, <-asked, "\r\nx-csrf-token: |\r\nx-low: |\r\nauthorization: ")
+	requireNames(t, get("a.test", "/more"), namesOfPHP+"|\r\nX-By-Rule: |\r\nSet-Cookie: causeway-")
+	<-asked
+	requireNames(t, get("a.test", "/old"), "\r\nLocation: http://a.test/new\r\n")
+	requireNames(t, get("b.test", "/"), "\r\nContent-Type: text/plain\r\n")
+}
+
+// At a sidecar those of requests are as the caller has written them, too, and what the
+// proxy adds is capitalized; only answers of its own are in lower case.
+func TestEnvoyWritesNamesOfHeaders(t *testing.T) {
+	t.Parallel()
+	php, rules, asked := namesMesh(t)
+	m := world{services: []*policy.Service{php, routed("a", rules...)}}.start(t)
+	get := func(host, path string) string {
+		head, _, _ := m.raw(t, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\n"+oddNames+"Connection: close\r\n\r\n")
+		return head
 	}
-	require.Contains(t, get("a.test", "/old"), "\r\nLocation: http://a.test/new\r\n")
-	require.Contains(t, get("b.test", "/"), "\r\nContent-Type: text/plain\r\n")
+	const names = "\r\nX-CSRF-Token: |\r\nx-low: |\r\nAUTHORIZATION: |\r\nX-Forwarded-Proto: |\r\nX-Request-Id: "
+	requireNames(t, get("a.web", "/"), namesOfPHP)
+	requireNames(t, <-asked, names)
+	requireNames(t, get("a.web", "/more"), namesOfPHP+"|\r\nX-By-Rule: |\r\nSet-Cookie: causeway-")
+	requireNames(t, <-asked, names+"|\r\nX-From-Rule: ")
+	requireNames(t, get("a.web", "/old"), "\r\nlocation: http://a.web/new\r\n")
+	requireNames(t, get("b.web", "/"), "\r\ncontent-type: text/plain\r\n")
+}
+
+// requireNames requires that text has all that want lists between bars.
+func requireNames(t *testing.T, text, want string) {
+	t.Helper()
+	for _, w := range strings.Split(want, "|") {
+		require.Contains(t, text, w)
+	}
 }
 
 // An upload that fits into what the proxy keeps finds the endpoint that lives.

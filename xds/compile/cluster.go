@@ -163,13 +163,16 @@ func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
 // asWritten keeps the case of header names and the reason phrase of what is
 // received. Neither means anything in HTTP, but PHP code that has talked to nginx
 // for years looks for "Location:" and "Content-Type:" in $http_response_header,
-// and for "Authorization" in what getallheaders() returns.
+// and for "Authorization" in what getallheaders() returns. What Envoy adds to a
+// message, such as a session's Set-Cookie, is capitalized as programs write it.
 func asWritten() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
 	return &corev3.Http1ProtocolOptions_HeaderKeyFormat{
 		HeaderFormat: &corev3.Http1ProtocolOptions_HeaderKeyFormat_StatefulFormatter{
 			StatefulFormatter: &corev3.TypedExtensionConfig{
-				Name:        "preserve_case",
-				TypedConfig: toAny(&preservecasev3.PreserveCaseFormatterConfig{ForwardReasonPhrase: true}),
+				Name: "preserve_case",
+				TypedConfig: toAny(&preservecasev3.PreserveCaseFormatterConfig{
+					ForwardReasonPhrase: true, FormatterTypeOnEnvoyHeaders: preservecasev3.PreserveCaseFormatterConfig_PROPER_CASE,
+				}),
 			},
 		},
 	}
