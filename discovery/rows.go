@@ -301,6 +301,9 @@ type Home struct {
 	// TrafficShift found: as long as the annotation still says that, the record
 	// counts and not the annotation. "" where the annotation counts.
 	Supersedes string
+	// Unknown says why a home was recorded, or may have been, and cannot be read, so that
+	// Platform says nothing. "" where the home is known.
+	Unknown string
 }
 
 // ShiftState is how far a TrafficShift has come: its status, which all replicas
@@ -314,6 +317,9 @@ type ShiftState struct {
 	// Version is the object's resource version, for writing the next status.
 	Version string
 	Status  *v1alpha1.TrafficShiftStatus
+	// Unknown says why a status was stored, or may have been, and cannot be read, so that
+	// Status says nothing. "" where it is known.
+	Unknown string
 }
 
 // HomesSource is the name of the status that tells whether recorded homes of

@@ -32,13 +32,15 @@ func shapeOf(r catalog.Reader, key discovery.Key) serviceShape {
 	for _, p := range ports {
 		out = append(out, shapePort(p, len(ports) == 1, &d, groups, sets))
 	}
-	return serviceShape{out, d.shift, d.object != nil, svc.ClientIP}
+	return serviceShape{out, d.shift, d.unknown, d.object != nil, svc.ClientIP}
 }
 
 // serviceShape is what shapeOf returns.
 type serviceShape struct {
 	ports []Port
 	shift *Shift
+	// unknown is Service.Unknown.
+	unknown string
 	// reported is Service.Reported, clientIP Service.ClientIP.
 	reported, clientIP bool
 }
@@ -198,7 +200,7 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 	}
 	out := Backend{
 		Kind: ServiceBackend, Key: to.Key, Port: p.Number, Protocol: p.Protocol,
-		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.shift, Reported: shape.reported, ClientIP: shape.clientIP,
+		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.shift, Unknown: shape.unknown, Reported: shape.reported, ClientIP: shape.clientIP,
 	}
 	for i := range p.Backings {
 		out.Targets = append(out.Targets, Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})

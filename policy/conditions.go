@@ -87,6 +87,8 @@ func servingCondition(r catalog.Reader, g *discovery.InstanceGroup, findings []F
 		}) {
 			c.Status = metav1.ConditionFalse
 		}
+	case m.Unknown != "":
+		c.Status, c.Reason, c.Message = metav1.ConditionUnknown, ReasonUnknownHome, "who has the traffic of Service "+key.String()+" is not known: "+m.Unknown
 	case m.Shift != nil:
 		c.Reason, c.Message = ReasonShifted, fmt.Sprintf("the instances get %s of the traffic (%s)", percentText(onInstances), m.Shift.Object)
 		if onInstances == 0 {

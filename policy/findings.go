@@ -21,6 +21,7 @@ const (
 	ReasonInvalid         = "Invalid"
 	ReasonUnsupported     = "UnsupportedValue"
 	ReasonHomeIsPods      = "HomeIsPods"
+	ReasonUnknownHome     = "UnknownHome"
 	ReasonServing         = "Serving"
 	ReasonServiceNotFound = "ServiceNotFound"
 	ReasonFailedOver      = "FailedOver"
@@ -81,6 +82,15 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 			Reason: ReasonUnsupported, Condition: v1alpha1.ConditionAccepted,
 			Message: fmt.Sprintf("%q is not a home (in force instead: %s)", svc.Home, because),
 			Remedy:  "write Instances or Pods",
+		})
+	}
+	if d := divisionOf(r, svc); d.unknown != "" {
+		out = append(out, Finding{
+			Severity: Error, Object: obj,
+			Field:  fmt.Sprintf("metadata.annotations[%q]", v1alpha1.HomeAnnotation),
+			Reason: ReasonUnknownHome, Condition: v1alpha1.ConditionAccepted,
+			Message: "who has the traffic is not known: proxies keep what they have, and new ones answer 503: " + d.unknown,
+			Remedy:  "see the sources of causeway status for what to do",
 		})
 	}
 	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok && supersedes(rec, svc) {

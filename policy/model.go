@@ -31,6 +31,9 @@ type Service struct {
 	// otherwise, and HomeBecause what made it so.
 	Home        discovery.Platform
 	HomeBecause string
+	// Unknown says why it is not known who has the traffic, so that the shares of the
+	// ports are a guess by which none may go. "" where they are known.
+	Unknown string
 	// Shift is the TrafficShift that is in charge of the Service's shares, nil
 	// while there is none that is under way.
 	Shift *Shift

@@ -236,6 +236,8 @@ type Backend struct {
 	// Failover is true if the Service's backings stand in for each other. They
 	// do not where a rule keeps sessions, which are at endpoints of one backing.
 	Failover bool
+	// Unknown is Service.Unknown: the parts of Targets are a guess. "" for other kinds.
+	Unknown string
 	// Filters of the backendRef: header edits, and what else its kind allows.
 	Filters Filters
 	// Reason says why an InvalidBackend is one.

@@ -36,12 +36,12 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		return nil
 	}
 	d := divisionOf(r, svc)
-	m.Home, m.HomeBecause, m.Shift, m.Reported = d.home, d.because, d.shift, d.object != nil
+	m.Home, m.HomeBecause, m.Unknown, m.Shift, m.Reported = d.home, d.because, d.unknown, d.shift, d.object != nil
 	if m.Shift != nil {
 		m.Provenance = append(m.Provenance, m.Shift.ref())
 	}
 	ports := servicePorts(svc)
-	if d.pods == ShareTotal && d.shift == nil {
+	if d.pods == ShareTotal && d.shift == nil && d.unknown == "" {
 		sets = withoutHeld(groups, sets)
 	}
 	families := familiesOf(svc)
@@ -69,8 +69,9 @@ func shapePort(p discovery.ServicePort, only bool, d *division, groups []*discov
 	// The home keeps its backing and its share even when its InstanceGroup
 	// is deleted or maps another port: the home does not change by that,
 	// and failover hands the share on. So do both backings while a shift is
-	// under way: their shares must not change because an endpoint does.
-	if d.pods < ShareTotal || d.home == discovery.Instances || d.shift != nil || onInstances(groups, sets, p, only) {
+	// under way: their shares must not change because an endpoint does. Where it
+	// is not known who has the traffic, no backing is taken away.
+	if d.unknown != "" || d.pods < ShareTotal || d.home == discovery.Instances || d.shift != nil || onInstances(groups, sets, p, only) {
 		port.Backings = append(port.Backings, Backing{Platform: discovery.Instances})
 	}
 	for i := range port.Backings {

@@ -37,6 +37,9 @@ type division struct {
 	because string
 	// pods is their part in millionths.
 	pods uint32
+	// unknown says why that is a guess, "" if it is none: neither the home is known nor, if
+	// there is one, how far the TrafficShift has come.
+	unknown string
 	// object is the TrafficShift in charge, nil for none, and shift what it
 	// makes of the Service, nil once it has completed.
 	object *discovery.Object
@@ -50,7 +53,7 @@ type division struct {
 func divisionOf(r catalog.Reader, svc *discovery.Service) division {
 	d := division{stated: svc.Failover}
 	d.home, d.because = HomeOf(r, svc)
-	d.pods = sideShare(d.home, ShareTotal)
+	d.pods, d.unknown = sideShare(d.home, ShareTotal), UnknownHome(r, svc)
 	shifts := shiftsOf(r, svc.Key)
 	if len(shifts) == 0 {
 		return d
@@ -61,19 +64,22 @@ func divisionOf(r catalog.Reader, svc *discovery.Service) division {
 	target := movedTo(spec, status)
 	pinned, isPinned := Millionths(spec.Pin)
 	share, isMoving := Millionths(status.Percent)
+	if state, ok := catalog.ShiftStates.Get(r, d.object.Key.String()); ok && state.Unknown != "" {
+		d.unknown = state.Unknown
+	}
 	switch {
 	case isPinned:
-		d.pods = sideShare(target, pinned)
+		d.pods, d.unknown = sideShare(target, pinned), ""
 	case status.Phase == v1alpha1.ShiftCompleted:
 		// The home is recorded by now, but another replica may see the record
 		// later than the status: what has moved must not move back meanwhile.
 		// Where the status does not say what it is about, that is the spec that it observed.
 		if status.Direction != "" || status.ObservedGeneration != 0 && status.ObservedGeneration == d.object.Generation {
-			d.pods = sideShare(target, ShareTotal)
+			d.pods, d.unknown = sideShare(target, ShareTotal), ""
 		}
 		return d
 	case isMoving && (share > 0 || begun(status)):
-		d.pods = sideShare(target, share)
+		d.pods, d.unknown = sideShare(target, share), ""
 	}
 	d.shift = &Shift{Object: d.object.Name(), Pods: d.pods, Cohort: cohortOf(spec.Cohort)}
 	if !isPinned {
@@ -187,9 +193,9 @@ func (s *Shift) ref() discovery.ObjectRef {
 // routedBy is what the mesh reads of a status. Whatever else a status says
 // changes often and moves no request.
 type routedBy struct {
-	uid, direction, percent, shadow, methods string
-	begun, completed                         bool
-	generation                               int64
+	uid, direction, percent, shadow, methods, unknown string
+	begun, completed                                  bool
+	generation                                        int64
 }
 
 func routedByOf(s *discovery.ShiftState) routedBy {
@@ -197,7 +203,8 @@ func routedByOf(s *discovery.ShiftState) routedBy {
 		return routedBy{}
 	}
 	out := routedBy{
-		uid: s.UID, direction: string(s.Status.Direction), percent: string(s.Status.Percent), shadow: string(s.Status.ShadowPercent),
+		unknown: s.Unknown,
+		uid:     s.UID, direction: string(s.Status.Direction), percent: string(s.Status.Percent), shadow: string(s.Status.ShadowPercent),
 		begun: begun(s.Status), completed: s.Status.Phase == v1alpha1.ShiftCompleted,
 	}
 	if out.completed {

@@ -145,6 +145,11 @@ func (v *shiftValidation) cookie() {
 // sides says what is wrong with where the traffic comes from and goes to.
 func (v *shiftValidation) sides(m *Service) {
 	target := TargetOf(v.spec)
+	if m.Unknown != "" {
+		v.refuse("spec.serviceRef", ReasonUnknownHome, fmt.Sprintf("who has the traffic of Service %s is not known, so none is moved: %s", v.service, m.Unknown),
+			"see the sources of causeway status for what to do")
+		return
+	}
 	if m.Home == target && m.Shift != nil && !begun(statusOfShift(v.r, v.object)) {
 		v.refuse("spec.direction", ReasonInvalid, fmt.Sprintf("the %s are the home of Service %s already (%s), so there is nothing to move", target, v.service, m.HomeBecause),
 			fmt.Sprintf("state direction: %s, or remove the TrafficShift", opposite(target)))

@@ -180,7 +180,7 @@ func (s *Service) Shape() string {
 	if s == nil {
 		return ""
 	}
-	b := fmt.Appendf(nil, "%t ", s.ClientIP)
+	b := fmt.Appendf(nil, "%t %t ", s.ClientIP, s.Unknown != "")
 	for i := range s.Ports {
 		p := &s.Ports[i]
 		b = fmt.Appendf(b, "%d %q %d %t", p.Number, p.Name, p.Protocol, p.Failover)

@@ -12,8 +12,8 @@ import (
 )
 
 // The names of the statuses that tell whether the homes of Services, and the
-// states of TrafficShifts, are known. While they are not, nothing is served:
-// proxies keep what they have, and no traffic moves by a guess.
+// states of TrafficShifts, have been looked at. Where they cannot be read, the Services that need
+// them are not known: proxies keep what they have of these, and no traffic moves by a guess.
 const (
 	HomesScope  = discovery.HomesSource
 	ShiftsScope = "shifts"
@@ -28,18 +28,19 @@ func (k *Keeper) lose(rec *homeRecord, cause error) {
 	k.dir.keep(homesFile, cause)
 }
 
-// judgeHomes says that homes are known once no Service is left whose traffic a
-// guess could move: one with endpoints, or an InstanceGroup, on both platforms.
+// judgeHomes marks the Services whose home may have been recorded, cannot be read and could
+// be guessed wrong: those with endpoints, or an InstanceGroup, on both platforms. Of all
+// others there is only one home that they can have.
 func (k *Keeper) judgeHomes(cat *catalog.Catalog) {
 	if k.lost == nil && len(k.lostOf) == 0 {
 		return
 	}
 	r := cat.Read()
-	if old, ok := catalog.Sources.Get(r, HomesScope); (ok && old.Synced) || !sourcesRead(r) {
+	if !sourcesRead(r) {
 		return
 	}
 	cause := k.lost
-	var names []string
+	var unknown []discovery.Key
 	for svc := range catalog.Services.All(r) {
 		if k.lost == nil {
 			err, lost := k.lostOf[svc.Key]
@@ -48,30 +49,57 @@ func (k *Keeper) judgeHomes(cat *catalog.Catalog) {
 			}
 			cause = errors.Join(cause, err)
 		}
-		if onBoth(r, svc.Key) {
-			names = append(names, svc.Key.String())
+		if rec, recorded := catalog.Homes.Get(r, svc.Key.String()); recorded && rec.Unknown == "" || !recorded && !onBoth(r, svc.Key) {
+			continue
 		}
+		unknown = append(unknown, svc.Key)
 	}
-	status := &discovery.SourceStatus{Name: HomesScope, Synced: len(names) == 0, ErrorSince: time.Now()}
 	if cause == nil {
 		cause = errors.New("they are of Services that are gone")
 	}
-	if status.Synced {
-		status.Error = fmt.Sprintf("recorded homes cannot be read, and no Service needs them now: %v; to record homes again: %s", cause, k.dir.begin(homesFile))
-	} else {
-		slices.Sort(names)
-		status.Error = fmt.Sprintf("the homes of %s cannot be read, so nothing is served and nothing moves: %v; put the file back, or write the annotation mesh.causeway.dev/home on them, then %s",
-			strings.Join(names, ", "), cause, k.dir.begin(homesFile))
+	status := &discovery.SourceStatus{Name: HomesScope, Synced: true, ErrorSince: time.Now(), Error: k.homesProblem(unknown, cause)}
+	old, judged := catalog.Sources.Get(r, HomesScope)
+	if judged && old.Synced && old.Error == status.Error {
+		return
 	}
-	if old, ok := catalog.Sources.Get(r, HomesScope); !ok || old.Error != status.Error {
-		k.log.Error("homes of Services are not known", "problem", status.Error)
-	}
+	k.log.Error("homes of Services are not known", "problem", status.Error)
 	k.write(cat, time.Time{}, func(tx *catalog.Tx) {
-		if old, ok := catalog.Sources.Get(tx.Reader, HomesScope); ok && old.Error != "" {
+		if judged && old.Error != "" {
 			status.ErrorSince = old.ErrorSince
+		}
+		for _, key := range unknown {
+			if _, recorded := catalog.Homes.Get(tx.Reader, key.String()); !recorded {
+				catalog.Homes.Put(tx, &discovery.Home{Scope: Scope, Key: key, Unknown: cause.Error()})
+			}
 		}
 		catalog.Sources.Put(tx, status)
 	})
+}
+
+// homesProblem says whose homes cannot be read, and what to do.
+func (k *Keeper) homesProblem(unknown []discovery.Key, cause error) string {
+	if len(unknown) == 0 {
+		return fmt.Sprintf("recorded homes cannot be read, and no Service needs them now: %v; to record homes again: %s", cause, k.dir.begin(homesFile))
+	}
+	return fmt.Sprintf("the home of %s cannot be read, so proxies keep what they have of it and nothing moves; all else is served: %v; put the file back and start again, or write the annotation mesh.causeway.dev/home: Instances or Pods on the Service",
+		listed(unknown, "Service", "Services"), cause)
+}
+
+// listed names objects, the first few of many.
+func listed(keys []discovery.Key, one, several string) string {
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = key.String()
+	}
+	slices.Sort(names)
+	more := ""
+	if n := len(names) - groupsNamed; n > 0 {
+		names, more = names[:groupsNamed], fmt.Sprintf(" and %d more", n)
+	}
+	if len(keys) == 1 {
+		several = one
+	}
+	return several + " " + strings.Join(names, ", ") + more
 }
 
 // onBoth reports whether a Service has backings on both platforms.

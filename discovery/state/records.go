@@ -85,6 +85,9 @@ func healthNamed(name string) (discovery.Health, bool) {
 func homeRecords(r catalog.Reader) []homeRecord {
 	out := []homeRecord{}
 	for h := range catalog.Homes.All(r) {
+		if h.Unknown != "" {
+			continue
+		}
 		out = append(out, homeRecord{h.Namespace, h.Name, h.Platform.String(), h.Because, h.Supersedes})
 	}
 	return out

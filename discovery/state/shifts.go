@@ -149,31 +149,37 @@ func (s *Shifts) Run(ctx context.Context) error {
 	}
 }
 
-// judgeLost says that the states are known if no TrafficShift is there whose
-// traffic a guess could move. What comes later begins anew, but takes no step
+// judgeLost marks the TrafficShifts of whose states nothing can be read: who has the traffic of
+// their Services is not known. What comes later begins anew, but takes no step
 // until its state can be stored.
 func (s *Shifts) judgeLost(r catalog.Reader) {
 	old, ok := catalog.Sources.Get(r, ShiftsScope)
-	if (ok && old.Synced) || !sourcesRead(r) {
+	if !ok || !sourcesRead(r) {
 		return
 	}
-	var names []string
+	var unknown []discovery.Key
 	for o := range catalog.Objects.By(r, catalog.ByKind, shiftKind) {
-		names = append(names, o.Key.String())
+		if state, known := catalog.ShiftStates.Get(r, o.Key.String()); known && state.Unknown != "" || !known && !old.Synced {
+			unknown = append(unknown, o.Key)
+		}
 	}
-	status := &discovery.SourceStatus{Name: ShiftsScope, Synced: len(names) == 0, ErrorSince: old.ErrorSince}
-	if status.Synced {
+	status := &discovery.SourceStatus{Name: ShiftsScope, Synced: true, ErrorSince: old.ErrorSince}
+	if len(unknown) == 0 {
 		status.Error = fmt.Sprintf("states of TrafficShifts cannot be read, and none needs them now: %v; to store states again: %s", s.lost, s.dir.begin(shiftsFile))
 	} else {
-		slices.Sort(names)
-		status.Error = fmt.Sprintf("how far %s have come cannot be read, so nothing is served and nothing moves: %v; put the file back, or to have them begin anew, their traffic at home: %s",
-			strings.Join(names, ", "), s.lost, s.dir.begin(shiftsFile))
+		status.Error = fmt.Sprintf("how far %s came cannot be read, so proxies keep what they have of the Service and nothing moves; all else is served: %v; put the file back and start again, or to have it begin anew, its traffic at home: %s",
+			listed(unknown, shiftKind, shiftKind+"s"), s.lost, s.dir.begin(shiftsFile))
 	}
-	if old.Error == status.Error {
+	if old.Synced && old.Error == status.Error {
 		return
 	}
 	s.log.Error("states of TrafficShifts are not known", "problem", status.Error)
-	s.write(func(tx *catalog.Tx) { catalog.Sources.Put(tx, status) })
+	s.write(func(tx *catalog.Tx) {
+		for _, key := range unknown {
+			catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: Scope, Key: key, Status: &v1alpha1.TrafficShiftStatus{}, Unknown: s.lost.Error()})
+		}
+		catalog.Sources.Put(tx, status)
+	})
 }
 
 // shiftKind is the kind of the objects whose states these are.

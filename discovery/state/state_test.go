@@ -226,16 +226,50 @@ func TestHomesThatCannotBeRead(t *testing.T) {
 			files(t, cat, group())
 			await(t, cat, "the status", func(r catalog.Reader) bool {
 				s, _ := catalog.Sources.Get(r, HomesScope)
-				return strings.Contains(s.Error, "the homes of "+web.String()+" cannot be read, so nothing is served and nothing moves") &&
-					strings.Contains(s.Error, "remove "+filepath.Join(path, "homes.state")+"*")
+				return strings.Contains(s.Error, "the home of Service "+web.String()+" cannot be read, so proxies keep what they have of it and nothing moves; all else is served") &&
+					strings.Contains(s.Error, "write the annotation mesh.causeway.dev/home: Instances or Pods on the Service")
 			})
 			s, _ := catalog.Sources.Get(cat.Read(), HomesScope)
-			require.False(t, s.Ready())
+			require.True(t, s.Ready(), "everything else is served")
+			home, _ := catalog.Homes.Get(cat.Read(), web.String())
+			require.NotEmpty(t, home.Unknown, "a home was guessed")
+
+			// A Service on one platform has the only home that it can have. One that
+			// comes later on both may have been recorded too.
+			alone, late := discovery.Key{Namespace: "web", Name: "alone"}, discovery.Key{Namespace: "web", Name: "late"}
+			write(t, cat, func(tx *catalog.Tx) {
+				catalog.Services.Put(tx, &discovery.Service{Scope: "file", Key: alone, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
+				both := group()
+				both.Key.Name = "late"
+				both.Object.Spec.ServiceRef.Name = late.Name
+				catalog.InstanceGroups.Put(tx, both)
+				catalog.Endpoints.Put(tx, &discovery.EndpointSet{Scope: "file", Key: late, Service: late, Endpoints: []discovery.Endpoint{{ID: "p"}}})
+				catalog.Services.Put(tx, &discovery.Service{Scope: "file", Key: late, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
+			})
+			await(t, cat, "the others", func(r catalog.Reader) bool {
+				a, _ := catalog.Homes.Get(r, alone.String())
+				l, _ := catalog.Homes.Get(r, late.String())
+				s, _ := catalog.Sources.Get(r, HomesScope)
+				return a != nil && a.Unknown == "" && l != nil && l.Unknown != "" && strings.Contains(s.Error, "of Services web/late, "+web.String()+" cannot")
+			})
+
+			// The annotation says it, without a restart.
+			write(t, cat, func(tx *catalog.Tx) {
+				for _, key := range []discovery.Key{web, late} {
+					svc, _ := catalog.Services.Get(tx.Reader, key.String())
+					stated := *svc
+					stated.Home = policy.HomePods
+					catalog.Services.Put(tx, &stated)
+				}
+			})
+			await(t, cat, "the annotation to count", func(r catalog.Reader) bool {
+				h, _ := catalog.Homes.Get(r, web.String())
+				s, _ := catalog.Sources.Get(r, HomesScope)
+				return h.Unknown == "" && h.Platform == discovery.Pods && strings.Contains(s.Error, "no Service needs them now") &&
+					strings.Contains(s.Error, "remove "+filepath.Join(path, "homes.state")+"*")
+			})
 			cancel()
 			<-done
-			for range catalog.Homes.All(cat.Read()) {
-				t.Fatal("a home was guessed")
-			}
 			left, err := os.ReadFile(filepath.Join(path, homesFile+extension))
 			require.NoError(t, err)
 			require.Equal(t, spoil, string(left))

@@ -25,10 +25,13 @@ func (e *evaluation) forward(rule *policy.Rule) {
 		}
 		out.Backends = append(out.Backends, b)
 	}
-	switch len(rule.Backends) {
-	case invalid:
+	unknown := slices.IndexFunc(rule.Backends, func(b policy.Backend) bool { return b.Unknown != "" })
+	switch {
+	case len(rule.Backends) == invalid && unknown >= 0 && !slices.ContainsFunc(rule.Backends, func(b policy.Backend) bool { return b.Kind == policy.InvalidBackend }):
+		out.Answer = out.Backends[unknown].Answer
+	case len(rule.Backends) == invalid:
 		out.Answer = e.failed(rule, "none of the rule's backends can be one: "+rule.Backends[0].Reason)
-	case silent:
+	case len(rule.Backends) == silent:
 		out.Answer = e.answer(503, "no backend of the rule has an endpoint")
 	}
 	for i := range rule.Filters.Mirrors {
@@ -71,6 +74,10 @@ func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32)
 	case policy.ExternalBackend:
 		out.Kind = "ExternalService"
 	case policy.ServiceBackend:
+	}
+	if b.Unknown != "" {
+		out.Answer = e.answer(503, "who has the traffic of "+b.Key.String()+" is not known; proxies that had its routes before keep them: "+b.Unknown)
+		return out
 	}
 	if b.Filters.Failed != "" {
 		out.Answer = e.failed(rule, "a filter of the backend cannot be applied and must not be skipped: "+b.Filters.Failed)

@@ -128,7 +128,7 @@ func (e *evaluation) defaultRoute(h *hostFound) {
 		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil,
 	}
 	if m := e.service(h.service); m != nil {
-		to.Shift = m.Shift
+		to.Shift, to.Unknown = m.Shift, m.Unknown
 	}
 	for i := range p.Backings {
 		to.Targets = append(to.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})

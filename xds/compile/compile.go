@@ -32,13 +32,15 @@ func New() *Compiler {
 // Service returns the resources of a Service, sorted by type and name. Where
 // endpoints are not known their cluster has none among the resources: a proxy
 // that reconnects then keeps those that it has, as an empty list would not let it.
+// Where it is not known who has the traffic, virtual hosts stand in (resource.StandIn),
+// and the endpoints of TCP ports, which have the shares, are left out.
 func (c *Compiler) Service(m *policy.Service) []resource.Resource {
 	out := make([]resource.Resource, 0, 8*len(m.Ports))
 	for i := range m.Ports {
 		p := &m.Ports[i]
 		if p.Protocol == policy.TCP {
 			out = append(out, shiftedCluster(m, p, c.sharedCluster(m, p)))
-			if !sharedUnknown(p) {
+			if m.Unknown == "" && !sharedUnknown(p) {
 				out = append(out, sharedEndpoints(m, p))
 			}
 		} else {

@@ -163,7 +163,7 @@ func mirrors(in []policy.Mirror) []*routev3.RouteAction_RequestMirrorPolicy {
 	var out []*routev3.RouteAction_RequestMirrorPolicy
 	for i := range in {
 		m := &in[i]
-		if m.To.Kind == policy.InvalidBackend || m.Denominator == 0 {
+		if m.To.Kind == policy.InvalidBackend || m.To.Unknown != "" || m.Denominator == 0 {
 			continue
 		}
 		total := uint64(0)

@@ -79,6 +79,7 @@ func (e *edge) listener(d Declaration, chains []*listenerv3.FilterChain) resourc
 	}
 	for i := range e.port.Listeners {
 		r.Provenance = union(r.Provenance, e.port.Listeners[i].Provenance)
+		r.StandIn = r.StandIn || connectionsStandIn(e.port.Listeners[i].TCP)
 	}
 	r.Visible.Declared = d.String()
 	return r

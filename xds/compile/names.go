@@ -107,6 +107,9 @@ func backendTargets(b *policy.Backend) []target {
 		if b.Protocol == policy.TCP {
 			return []target{{sharedName(b.Key, b.Port), b.Share}}
 		}
+		if b.Unknown != "" {
+			return []target{{unknownCluster, b.Share}}
+		}
 	}
 	out := make([]target, len(b.Targets))
 	for i, t := range b.Targets {

@@ -126,6 +126,7 @@ func (h *host) refer(r *resource.Resource, routes *policy.HTTPRoutes) {
 	}
 	ruleClusters(needs, h.rules(routes))
 	r.Needs = slices.Sorted(maps.Keys(needs))
+	r.StandIn = r.StandIn || standsIn(h.rules(routes))
 	var from []discovery.ObjectRef
 	if routes != nil {
 		from = routes.Provenance

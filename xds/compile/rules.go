@@ -3,6 +3,7 @@ package compile
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -19,6 +20,22 @@ import (
 // requests that falls to a backend that cannot be one. A direct response cannot
 // have a weight, but a cluster that is not found answers with a stated status.
 const invalidCluster = "invalid-backend"
+
+// unknownCluster is the same for the part of a Service of which it is not known who has its
+// traffic. Whatever else there is in the rule, the answer is not the Service's.
+const unknownCluster = "unknown-home"
+
+// isUnknown reports whether backends are a guess.
+func isUnknown(backends []policy.Backend) bool {
+	return slices.ContainsFunc(backends, func(b policy.Backend) bool { return b.Unknown != "" })
+}
+
+// standsIn reports whether what rules become is a guess in part.
+func standsIn(rules []policy.Rule) bool {
+	return slices.ContainsFunc(rules, func(r policy.Rule) bool {
+		return isUnknown(r.Backends) || slices.ContainsFunc(r.Filters.Mirrors, func(m policy.Mirror) bool { return m.To.Unknown != "" })
+	})
+}
 
 // safeSuffix marks the half of a rule's match that safe methods take.
 const safeSuffix = "-safe"
@@ -55,7 +72,7 @@ func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
 	b := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
 		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil, Shift: m.Shift, Reported: m.Reported,
-		ClientIP: m.ClientIP,
+		ClientIP: m.ClientIP, Unknown: m.Unknown,
 	}
 	for i := range p.Backings {
 		b.Targets = append(b.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
@@ -267,7 +284,7 @@ func weighted(backends []policy.Backend) []*routev3.WeightedCluster_ClusterWeigh
 func ruleClusters(needs map[string]struct{}, rules []policy.Rule) {
 	add := func(b *policy.Backend) {
 		for _, t := range backendTargets(b) {
-			if t.cluster != invalidCluster {
+			if t.cluster != invalidCluster && t.cluster != unknownCluster {
 				needs[t.cluster] = struct{}{}
 			}
 		}

@@ -37,6 +37,7 @@ func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Reso
 			rules, from = routes.Rules, routes.Provenance
 		}
 		r.Provenance = union(r.Provenance, from, m.Provenance)
+		r.StandIn = r.StandIn || connectionsStandIn(rules)
 		inspectors, chains := filterChains(rules, callersTCP(), needs)
 		return resource.Parts{listenerBody(d, inspectors, chains)}
 	}
@@ -49,6 +50,13 @@ func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Reso
 	}
 	r.Needs = slices.Sorted(maps.Keys(needs))
 	return r
+}
+
+// connectionsStandIn is standsIn of rules about connections. The shares of a TCP port are not in them.
+func connectionsStandIn(rules []policy.TCPRule) bool {
+	return slices.ContainsFunc(rules, func(r policy.TCPRule) bool {
+		return slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.Unknown != "" && b.Protocol != policy.TCP })
+	})
 }
 
 // filterChains returns where connections go. Those that no rule takes are
@@ -130,7 +138,7 @@ func tcpProxy(r *policy.TCPRule, from tcpClients, needs map[string]struct{}) *tc
 				continue
 			}
 			to = append(to, t)
-			if t.cluster != invalidCluster {
+			if t.cluster != invalidCluster && t.cluster != unknownCluster {
 				needs[t.cluster] = struct{}{}
 			}
 		}

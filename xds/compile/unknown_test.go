@@ -70,3 +70,54 @@ func TestUnknownEndpointsAreNotEmptyOnes(t *testing.T) {
 	})
 	require.ElementsMatch(t, []string{pods, instances, sharedName(key, 3306)}, names(resource.Endpoint), "read and empty")
 }
+
+// Where it is not known who has the traffic, nobody gets any by a guess: what callers would be
+// told is a stand-in that answers 503, and endpoints that have the shares are left out.
+func TestUnknownHomesAreNotGuessed(t *testing.T) {
+	t.Parallel()
+	key := discovery.Key{Namespace: "web", Name: "php"}
+	cat := catalog.New()
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key, Ports: []discovery.ServicePort{{Name: "http", Port: 80}, {Name: "mysql", Port: 3306}}})
+		catalog.Homes.Put(tx, &discovery.Home{Scope: "test", Key: key, Unknown: "homes.state is cut"})
+		for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
+				Scope: "test", Key: discovery.Key{Namespace: "web", Name: platform.String()}, Service: key, Platform: platform,
+				Ports:     []discovery.EndpointPort{{Name: "http", Port: 80}, {Name: "mysql", Port: 3306}},
+				Endpoints: []discovery.Endpoint{{ID: platform.String(), Address: "10.0.0.1"}},
+			})
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	hosts, endpoints := 0, 0
+	m := policy.BuildService(cat.Read(), key)
+	for _, r := range New().Service(m) {
+		switch r.Type {
+		case resource.VirtualHost:
+			hosts++
+			require.True(t, r.StandIn, r.Name)
+			require.Empty(t, r.Needs)
+			require.Contains(t, string(r.Body.Bytes()), unknownCluster)
+			for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+				require.NotContains(t, string(r.Body.Bytes()), ClusterName(key, 80, platform))
+			}
+		case resource.Endpoint:
+			endpoints++
+			require.NotEqual(t, sharedName(key, 3306), r.Name)
+		case resource.Cluster, resource.Secret, resource.Listener, resource.Route:
+			require.False(t, r.StandIn, "what does not depend on the home is as ever")
+		}
+	}
+	require.Equal(t, [2]int{2, 2}, [2]int{hosts, endpoints})
+
+	// A port that speaks HTTP may be the backend of connections: then the shares are in the listener.
+	for protocol, standsIn := range map[policy.Protocol]bool{policy.TCP: false, policy.HTTP1: true} {
+		m.Ports[1].TCP = &policy.TCPRoutes{Rules: []policy.TCPRule{{Backends: []policy.Backend{{
+			Kind: policy.ServiceBackend, Key: key, Port: 80, Protocol: protocol, Share: policy.ShareTotal, Unknown: m.Unknown,
+		}}}}}
+		d, err := ParseDeclaration("tcp/127.0.0.1:3306=web/php:3306")
+		require.NoError(t, err)
+		require.Equal(t, standsIn, New().Listener(d, m)[0].StandIn)
+	}
+}

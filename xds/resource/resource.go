@@ -138,6 +138,9 @@ type Resource struct {
 	// shape as it is moves traffic and nothing else, and is not staged.
 	Shape   uint64
 	Visible Visibility
+	// StandIn is true for what is only a part of what it should say, because the rest is not
+	// known. It is for proxies that have nothing of the name: others keep what they have.
+	StandIn bool `json:",omitempty"`
 	// Needs names the clusters that must be known to a proxy (with their
 	// endpoints) before it may be sent this resource. Sorted.
 	Needs []string

@@ -71,7 +71,7 @@ func (c *content) versions() []string {
 func (c *content) resource(t resource.Type, name string) resource.Resource {
 	r := resource.Resource{
 		Type: t, Name: name, Body: c.frame.body(), Shape: c.shape, Visible: c.visible, Needs: c.needs, EDS: c.eds,
-		Provenance: c.provenance,
+		Provenance: c.provenance, StandIn: c.standIn,
 	}
 	if len(c.variants) > 0 {
 		variants := make(map[string]resource.Parts, len(c.variants))
@@ -154,10 +154,14 @@ func (s *Store) goodWith(p *Pin, up *Update) []resource.Resource {
 	return out
 }
 
-// refuses reports whether any of the resources was rejected.
+// refuses reports whether any of the resources was rejected. While one only stands in, what
+// was rejected is not known to have gone.
 func (p *Pin) refuses(resources []resource.Resource) bool {
 	for i := range resources {
 		r := &resources[i]
+		if r.StandIn && len(p.Rejected) > 0 {
+			return true
+		}
 		for j := range p.Rejected {
 			bad := &p.Rejected[j]
 			if bad.Type != r.Type || bad.Name != r.Name {

@@ -87,6 +87,8 @@ func (s *Store) worthStaging(p *plan) bool {
 		e := s.tables[c.t].entries[c.id]
 		switch {
 		case !c.t.Configuration():
+		case c.next.standIn:
+			// It is sent to nobody who could judge what it replaces.
 		case e.frame != nil && e.unit != p.unit:
 			return false // it moves here from another unit; the product's names do not
 		case e.shape != 0 && e.shape == c.next.shape && e.visible == c.next.visible:

@@ -80,6 +80,8 @@ type content struct {
 	needs       []string
 	eds         bool
 	provenance  []discovery.ObjectRef
+	// standIn is resource.Resource.StandIn.
+	standIn bool
 	// disputed is true once a proxy has refused it.
 	disputed bool
 }
@@ -97,7 +99,7 @@ func (c *content) frameFor(v *View) *Frame {
 
 // same reports whether two contents are the same to every proxy.
 func (c *content) same(o *content) bool {
-	return c.frame == o.frame && c.unit == o.unit && c.visible == o.visible && c.eds == o.eds &&
+	return c.frame == o.frame && c.unit == o.unit && c.visible == o.visible && c.eds == o.eds && c.standIn == o.standIn &&
 		c.byNamespace == o.byNamespace && maps.Equal(c.variants, o.variants) && slices.Equal(c.needs, o.needs)
 }
 
@@ -359,7 +361,8 @@ func (s *Store) force(cause time.Time, changes []change, wake *bitset) int {
 func (s *Store) replace(t resource.Type, e *entry, next *content) {
 	was := e.content
 	switch {
-	case !t.Configuration(), was.frame == nil:
+	case !t.Configuration(), was.frame == nil, next.standIn:
+		// What stands in came because the former content was a guess, if it was one at all.
 		e.before = nil
 	case !was.disputed, !e.accepted.empty():
 		e.before = &was
@@ -393,6 +396,7 @@ func (s *Store) replace(t resource.Type, e *entry, next *content) {
 func nextContent(old *entry, unit string, r *resource.Resource) (next *content, encoded uint64) {
 	next = &content{
 		unit: unit, visible: r.Visible, needs: r.Needs, eds: r.EDS, provenance: r.Provenance, shape: r.Shape,
+		standIn: r.StandIn,
 	}
 	var have []*content
 	if old != nil {

@@ -259,6 +259,7 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		id := s.tables[t].ids[string(k.Name)]
 		e := s.tables[t].entries[id]
 		c := e.at(sub)
+		kept := c.frame != nil && c.standIn && sub.view.sees(c.visible)
 		current := c.frame != nil && sub.view.sees(c.visible) && c.frameFor(&sub.view).Version == string(k.Version)
 		if current && !(t == resource.Endpoint && (sub.isWarming(e.name) || blind)) {
 			sub.dirty[t].clear(id)
@@ -266,6 +267,9 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 			if c == &e.content { // in its former life
 				e.accepted.set(sub.class.id)
 			}
+		} else if kept && !sub.mode.StateOfTheWorld {
+			sub.dirty[t].clear(id)
+			sub.due[t].clear(id)
 		} else {
 			sub.dirty[t].set(id)
 		}
@@ -301,6 +305,9 @@ func (sub *Subscriber) resendHosts(routes []string, known []Known) {
 		config, _, _ := strings.Cut(e.name, "/")
 		has := slices.ContainsFunc(known, func(k Known) bool { return string(k.Name) == config })
 		if !has && slices.Contains(routes, config) {
+			if e.at(sub).standIn { // it has nothing that it could keep
+				sub.sent[resource.VirtualHost].clear(uint32(id)) //nolint:gosec // an id
+			}
 			sub.dirty[resource.VirtualHost].set(uint32(id)) //nolint:gosec // an id
 		}
 	}
@@ -515,6 +522,10 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 	if todo.empty() && !sub.first[t] {
 		return b, false
 	}
+	if sub.withholdsAll(t, todo) {
+		sub.held[t], sub.dirty[t] = todo, nil
+		return b, false
+	}
 	sub.cause[t] = time.Time{}
 	sub.held[t] = nil
 	sub.dirty[t] = nil
@@ -531,8 +542,11 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 			sub.collectGone(t, id, e, &b)
 			continue
 		}
-		if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(c.needs, 0) ||
-			(sub.mode.StateOfTheWorld && t == resource.Route && sub.hostHeld(e.name))) {
+		if c.standIn && !sub.mode.StateOfTheWorld && sub.sent[t].has(id) {
+			sub.due[t].clear(id)
+			continue // it keeps what it has
+		}
+		if sub.mustWait(t, e, c) {
 			sub.held[t].set(id)
 			continue
 		}
@@ -556,6 +570,15 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 		return sub.worldBatch(b)
 	}
 	return b, true
+}
+
+// mustWait reports whether a resource that is due must not be sent yet.
+func (sub *Subscriber) mustWait(t resource.Type, e *entry, c *content) bool {
+	world := sub.mode.StateOfTheWorld
+	if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(c.needs, 0) || (world && t == resource.Route && sub.hostHeld(e.name))) {
+		return true
+	}
+	return world && (c.standIn || t == resource.Route && sub.hostStandsIn(e.name))
 }
 
 // noHosts is how to say that there are no virtual hosts: Envoy 1.40 takes a

@@ -72,6 +72,32 @@ func (sub *Subscriber) hostHeld(route string) bool {
 	return false
 }
 
+// hostStandsIn reports whether a virtual host of a route configuration only stands in. The
+// client does not say which virtual hosts it has, and would lose what it has by it.
+func (sub *Subscriber) hostStandsIn(route string) bool {
+	for id := range sub.held[resource.VirtualHost].all() {
+		e := sub.store.tables[resource.VirtualHost].entries[id]
+		if e != nil && e.at(sub).standIn && strings.HasPrefix(e.name, route+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// withholdsAll reports whether nothing of a type may be sent because one of what is due only
+// stands in: a response lists all listeners, and what the client has of that one would be lost.
+func (sub *Subscriber) withholdsAll(t resource.Type, due bitset) bool {
+	if !sub.mode.StateOfTheWorld || t != resource.Listener {
+		return false
+	}
+	for id := range due.all() {
+		if e := sub.store.tables[t].entries[id]; e != nil && e.at(sub).standIn && sub.view.sees(e.at(sub).visible) {
+			return true
+		}
+	}
+	return false
+}
+
 // inlineRoute returns a route configuration with the virtual hosts that the
 // subscriber sees inside it instead of a reference to VHDS.
 func (sub *Subscriber) inlineRoute(e *entry, f *Frame) *Frame {

@@ -41,7 +41,9 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	if model == nil {
 		return in
 	}
-	in.TargetIsHome = model.Home == in.Target
+	if svc, ok := catalog.Services.Get(reader, service.String()); ok {
+		in.TargetIsHome = model.Home == in.Target && policy.UnknownHome(reader, svc) == ""
+	}
 	fleet := r.fleet(reader, object, model)
 	window := object.Spec.Guard.Window.Duration
 	w, _ := r.opts.Outcomes.Window(service, window) // what is not known is not covered

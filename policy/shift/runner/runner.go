@@ -257,6 +257,9 @@ func (r *Runner) look(ctx context.Context) {
 // forget removes the state of a shift whose object is gone, without Kubernetes,
 // where nothing keeps an object until its end has been seen.
 func (r *Runner) forget(ctx context.Context, s *discovery.ShiftState) {
+	if s.Unknown != "" {
+		return // there is nothing that could be forgotten
+	}
 	if s.UID != "" {
 		return // the API server deletes the status with the object
 	}
@@ -273,6 +276,9 @@ func (r *Runner) forget(ctx context.Context, s *discovery.ShiftState) {
 func (r *Runner) step(ctx context.Context, reader catalog.Reader, o *discovery.Object) error {
 	now := r.opts.Now()
 	object, state := ObjectOf(reader, o)
+	if state.Unknown != "" {
+		return nil // a status could not be stored, and no step be taken
+	}
 	m := r.remember(o, object, now)
 	if m.written != "" {
 		if m.written == state.Version && now.Sub(m.writtenAt) < lagging {
