@@ -56,13 +56,14 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 		fmt.Fprintf(&b, "  since      %s (%s)\n", st.StepStarted.Local().Format(time.DateTime), now.Sub(st.StepStarted.Time).Round(time.Second))
 	}
 	if st.Waiting != "" {
-		fmt.Fprintf(&b, "  waits      %s\n", st.Waiting)
+		fmt.Fprintf(&b, "  waits      %s\n", shortWaiting(st))
 	}
 	if next := nextStep(s); next != "" {
 		fmt.Fprintf(&b, "  next       %s\n", next)
 	}
 	for i := range st.Conditions {
-		if c := &st.Conditions[i]; c.Status == "False" {
+		c := &st.Conditions[i]
+		if told := c.Type == v1alpha1.ConditionProgressing && strings.HasPrefix(st.Waiting, c.Message); c.Status == "False" && !told {
 			fmt.Fprintf(&b, "  %s=False/%s: %s\n", c.Type, c.Reason, c.Message)
 		}
 	}
@@ -81,6 +82,24 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 		fmt.Fprintf(&b, "  %-9s  %s  %-14s %-16s %s: %s\n", heading("history", i), h.Time.Local().Format(time.DateTime), what, h.Event, h.Actor, h.Reason)
 	}
 	return b.String()
+}
+
+// longest is how many bytes of what another line says already a line may say again.
+const longest = 60
+
+// shortWaiting is what a shift waits for, without what the lines of the guard and of the
+// history say whole.
+func shortWaiting(st *v1alpha1.TrafficShiftStatus) string {
+	text := st.Waiting
+	if a := st.Analysis; a != nil && len(a.Reason) > longest {
+		text = strings.ReplaceAll(text, a.Reason, "see above")
+	}
+	for i := range st.History {
+		if h := &st.History[i]; h.Event == v1alpha1.EventRollBack && len(h.Reason) > longest {
+			text = strings.ReplaceAll(text, h.Reason, "see its history below")
+		}
+	}
+	return text
 }
 
 // describeWaits says what each shift waits for, whole: it may name the command to run.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -46,6 +47,28 @@ func TestDescribeShift(t *testing.T) {
 	}
 	s.Status.Phase, s.Status.RolledBack, s.Status.Percent = v1alpha1.ShiftRolledBack, true, "0"
 	require.Contains(t, describeShift(s, nil, start, 0), "causeway shift promote web/php-web")
+}
+
+// What a shift waits for does not repeat what the lines above and below it say whole.
+func TestWaitsIsShort(t *testing.T) {
+	t.Parallel()
+	reason := "pods answered 66.9 % of 118 requests, instances 100 % of theirs at the same time: 39 server errors; on path /x (39): 500 (39) by pod web/php-a"
+	s := &v1alpha1.TrafficShift{}
+	s.Namespace, s.Name, s.Spec.Steps = "web", "php-web", make([]v1alpha1.ShiftStep, 2)
+	first := "the guard: " + reason
+	s.Status.Waiting = first + "; step 2 needs room"
+	s.Status.Analysis = &v1alpha1.ShiftAnalysis{Verdict: "Hold", Reason: reason}
+	s.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionProgressing, Status: metav1.ConditionFalse, Reason: "GuardHolds", Message: first}}
+	text := describeShift(s, nil, time.Now(), 8)
+	require.Contains(t, text, "  waits      the guard: see above; step 2 needs room\n")
+	require.Equal(t, 1, strings.Count(text, reason), text)
+
+	first = "it was taken back by guard at 2026-11-30T06:03:17Z: " + reason + "; `causeway shift promote web/php-web` lets it begin anew"
+	s.Status.Waiting, s.Status.Conditions[0].Message = first, first
+	s.Status.Analysis, s.Status.History = nil, []v1alpha1.ShiftHistory{{Event: v1alpha1.EventRollBack, From: "50", To: "0", Actor: "guard", Reason: reason}}
+	text = describeShift(s, nil, time.Now(), 8)
+	require.Contains(t, text, "at 2026-11-30T06:03:17Z: see its history below; `causeway shift promote web/php-web`")
+	require.Equal(t, 1, strings.Count(text, reason), text)
 }
 
 // A command that was refused, that waits, and that was carried out are told apart.

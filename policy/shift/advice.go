@@ -61,6 +61,9 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 		case remaining == 0 && p.Completed:
 			out = append(out, name+"it gets no traffic and could be scaled in to 0 once nobody wants the way back"+minimum(g, 0))
 			continue
+		case remaining > 0 && fleet.InstancesInService == 0:
+			out = append(out, name+"none of the instances answers: there is nothing to scale in; if they are gone for good, set spec.pin: \"100\"")
+			continue
 		case remaining > 0 && (proof <= 0 || demand.Measured == 0):
 			out = append(out, name+"what an instance can carry is not measured yet")
 			continue

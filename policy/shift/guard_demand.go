@@ -112,7 +112,7 @@ func (j *judge) whole() Verdict {
 	case j.o.Covered < j.o.Window:
 		return hold("window", "what callers got is known without a gap for %s of the window of %s", j.o.Covered.Truncate(time.Second), hours(j.o.Window))
 	case j.o.Stable < j.o.Window:
-		return hold("window", "the share is %s old, the window is %s", j.o.Stable.Truncate(time.Second), hours(j.o.Window))
+		return hold("window", "the share is younger than the window of %s", hours(j.o.Window))
 	}
 	return content
 }

@@ -101,7 +101,8 @@ type machine struct {
 type blocker struct {
 	// reason of the condition Progressing.
 	reason string
-	text   string
+	// text is the whole, and brief what is said of it where it is not the first, "" for the text.
+	text, brief string
 }
 
 func newMachine(in Input, now time.Time) *machine {
@@ -334,18 +335,42 @@ func (m *machine) record(event v1alpha1.ShiftEvent, from Hundredths, actor, reas
 }
 
 // wait notes what the shift waits for.
-func (m *machine) wait(reason, text string) { m.blockers = append(m.blockers, blocker{reason, text}) }
+func (m *machine) wait(reason, text string) {
+	m.blockers = append(m.blockers, blocker{reason: reason, text: text})
+}
+
+// briefest is how many bytes of a detail stand beside something more important.
+const briefest = 100
+
+// waitFor is wait for what has details that a condition of its own tells, too: they are left out
+// where they are long or where a side that does not answer is their cause.
+func (m *machine) waitFor(reason, what, detail string) {
+	b := blocker{reason: reason, text: what + ": " + detail}
+	if m.in.FailedOver || len(detail) > briefest {
+		b.brief = what
+	}
+	m.blockers = append(m.blockers, b)
+}
+
+// waiting says all that the shift waits for in a line that people read: the first thing whole,
+// because it is to be mended first, and the others in brief. The conditions have every text.
+func (m *machine) waiting() string {
+	texts := make([]string, len(m.blockers))
+	for i, b := range m.blockers {
+		texts[i] = b.text
+		if i > 0 {
+			texts[i] = cmp.Or(b.brief, b.text)
+		}
+	}
+	return strings.Join(texts, "; ")
+}
 
 // conclude states phase, waiting and conditions, and tells of what the shift has begun to wait for.
 func (m *machine) conclude() {
 	m.s.ObservedGeneration = m.in.Object.Generation
 	m.s.Phase = m.phase()
 	c := m.progressing()
-	texts := make([]string, 0, len(m.blockers))
-	for _, b := range m.blockers {
-		texts = append(texts, b.text)
-	}
-	m.s.Waiting = strings.Join(texts, "; ")
+	m.s.Waiting = m.waiting()
 	before := meta.FindStatusCondition(m.in.Object.Status.Conditions, v1alpha1.ConditionProgressing)
 	if before == nil || before.Reason != c.Reason {
 		m.tell(c.Reason)

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -99,11 +98,7 @@ func (m *machine) answerPromotion() {
 	}
 	reason := m.promotion.reason
 	if len(m.blockers) > 0 {
-		texts := make([]string, len(m.blockers))
-		for i, b := range m.blockers {
-			texts[i] = b.text
-		}
-		waits := strings.Join(texts, "; ")
+		waits := m.waiting()
 		m.s.CommandResult.Result, m.s.CommandResult.Message = v1alpha1.CommandWaits, waits
 		reason += "; it waits for this: " + waits
 	}
@@ -202,7 +197,7 @@ func (m *machine) promotionRefusal(c *v1alpha1.ShiftCommand) string {
 	case m.in.Frozen || m.in.Locked:
 		return m.frozenText() + ": `causeway unfreeze` first"
 	case m.in.FailedOver:
-		return "a side does not answer: " + m.in.FailedOverReason
+		return m.in.FailedOverReason
 	case m.in.Verdict.Result == Fail:
 		return "the guard fails: " + m.verdictText()
 	case m.s.RolledBack:

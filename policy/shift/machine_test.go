@@ -3,6 +3,7 @@ package shift
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -154,7 +155,25 @@ func TestWaiting(t *testing.T) {
 			2, func(l *lab) {
 				l.in.FailedOver, l.in.FailedOverReason = true, "the pods of port 80 have no usable endpoint"
 			},
-			v1alpha1.ShiftShifting, reasonFailedOver, "a side does not answer: the pods of port 80 have no usable endpoint",
+			v1alpha1.ShiftShifting, reasonFailedOver, "the pods of port 80 have no usable endpoint",
+		},
+		"failed over, and all that follows from it": {
+			2, func(l *lab) {
+				l.in.FailedOver, l.in.FailedOverReason = true, "the instances have no usable endpoint on port 80: the pods answer for them"
+				l.in.Verdict = Verdict{Hold, "standIn", "221 requests left out: pods stood in for instances; pods stand in for instances now, which is no comparison"}
+				l.in.Room = func(v1alpha1.Percent) Room { return Room{Reason: "needs 2 instances in service for the way back"} }
+			},
+			v1alpha1.ShiftShifting, reasonFailedOver, "the instances have no usable endpoint on port 80: the pods answer for them; the guard; step 4 needs room",
+		},
+		"a long story beside a hold": {
+			2, func(l *lab) {
+				l.in.FailedOver, l.in.FailedOverReason = false, ""
+				l.in.Seen = time.Minute
+				l.in.Verdict = Verdict{Hold, "statusCodes", strings.Repeat("404 is 3 % of the answers of pods, ", 20)}
+				l.in.Room = func(v1alpha1.Percent) Room { return Room{Reason: strings.Repeat("needs 9 ready pods, ", 20)} }
+			},
+			v1alpha1.ShiftShifting, reasonGuardHolds,
+			"the guard: " + strings.Repeat("404 is 3 % of the answers of pods, ", 20) + "; the leader has not seen a whole window of 2m0s yet; step 4 needs room",
 		},
 		"frozen": {
 			2, func(l *lab) { l.in.Frozen, l.in.FrozenBy = true, "bob (INC-8)" }, v1alpha1.ShiftPaused, reasonFrozen,
@@ -174,11 +193,11 @@ func TestWaiting(t *testing.T) {
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
 		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails and onFailure is HoldStep: 97 % of 99.9 %"},
 		"a source without endpoints is nothing to go back to": {2, func(l *lab) {
-			l.in.FailedOver, l.in.FailedOverReason = true, "the instances have a share and no usable endpoint on port 80: the pods answer for them"
+			l.in.FailedOver, l.in.FailedOverReason = true, "the instances have no usable endpoint on port 80: the pods answer for them"
 			l.in.SourceGone = "the instances have no usable endpoint"
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
 		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
-			"the guard says: 97 % of 99.9 %; a side does not answer: the instances have a share and no usable endpoint on port 80: the pods answer for them"},
+			"the guard says: 97 % of 99.9 %; the instances have no usable endpoint on port 80: the pods answer for them"},
 		"nor is it a step down": {2, func(l *lab) {
 			l.in.Object.Spec.OnFailure, l.in.SourceGone = v1alpha1.PreviousStep, "the instances have no usable endpoint"
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}

@@ -56,7 +56,7 @@ func (m *machine) block() {
 		m.wait(reasonObserving, m.in.Unread)
 	}
 	if m.in.FailedOver {
-		m.wait(reasonFailedOver, "a side does not answer: "+m.in.FailedOverReason)
+		m.wait(reasonFailedOver, m.in.FailedOverReason)
 	}
 	if m.s.RolledBack || m.pinned || len(m.steps) == 0 {
 		return
@@ -72,7 +72,7 @@ func (m *machine) block() {
 		return
 	}
 	if room := m.in.Room(m.steps[m.s.Step+1].load().Percent()); !room.OK {
-		m.wait(reasonCapacity, fmt.Sprintf("step %d needs room: %s", m.s.Step+2, room.Reason))
+		m.waitFor(reasonCapacity, fmt.Sprintf("step %d needs room", m.s.Step+2), room.Reason)
 	}
 }
 
@@ -111,9 +111,9 @@ func (m *machine) look() {
 	switch said := slices.ContainsFunc(m.blockers, func(b blocker) bool { return b.reason == reasonGuardFailed }); {
 	case m.in.Verdict.Result == Pass || said:
 	case m.in.Verdict.Result == Fail:
-		m.wait(reasonGuardHolds, "the guard fails: "+m.verdictText())
+		m.waitFor(reasonGuardHolds, "the guard fails", m.verdictText())
 	default:
-		m.wait(reasonGuardHolds, "the guard: "+m.verdictText())
+		m.waitFor(reasonGuardHolds, "the guard", m.verdictText())
 	}
 	if m.in.Seen < m.window {
 		m.wait(reasonObserving, fmt.Sprintf("the leader has not seen a whole window of %s yet", m.window))

@@ -73,7 +73,8 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 				switch {
 				case p.Shares[j] == 0:
 				case !p.Failover:
-					alone = append(alone, fmt.Sprintf("the %s have a share and no usable endpoint on port %d, and there is no failover: what is meant for them fails", platform, p.Number))
+					alone = append(alone, fmt.Sprintf("the %s have a share and no usable endpoint on port %d, and there is no failover: what is meant for them fails; see `causeway endpoints %s`",
+						platform, p.Number, model.Key))
 				default:
 					ports[platform] = append(ports[platform], fmt.Sprint(p.Number))
 				}
@@ -86,7 +87,7 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 			continue
 		}
 		s.now, s.by = true, platform.Other()
-		s.text = standsText(object, platform, strings.Join(numbers, ", "), both)
+		s.text = standsText(object, model.Key, platform, strings.Join(numbers, ", "), both)
 	}
 	if s.text == "" && len(alone) > 0 && s.unread == "" {
 		s.text = strings.Join(alone, "; ")
@@ -124,13 +125,14 @@ func (m *memory) arriving(object *v1alpha1.TrafficShift, platform discovery.Plat
 }
 
 // standsText says who answers now, and why.
-func standsText(object *v1alpha1.TrafficShift, gone discovery.Platform, ports string, both bool) string {
+func standsText(object *v1alpha1.TrafficShift, service discovery.Key, gone discovery.Platform, ports string, both bool) string {
+	look := fmt.Sprintf("see `causeway endpoints %s`", service)
 	if both {
-		return fmt.Sprintf("neither side has a usable endpoint on port %s: nobody answers", ports)
+		return fmt.Sprintf("neither side has a usable endpoint on port %s: nobody answers; %s", ports, look)
 	}
-	text := fmt.Sprintf("the %s have a share and no usable endpoint on port %s: the %s answer for them", gone, ports, gone.Other())
+	text := fmt.Sprintf("the %s have no usable endpoint on port %s: the %s answer for them; %s", gone, ports, gone.Other(), look)
 	if gone == targetOf(object).Other() {
-		text += fmt.Sprintf("; bring the %s back, or, if they are gone for good, give the %s all with spec.pin: \"100\"", gone, gone.Other())
+		text += ", bring them back, or, if they are gone for good, set spec.pin: \"100\""
 	}
 	return text
 }

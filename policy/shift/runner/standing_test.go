@@ -93,8 +93,8 @@ func TestStanding(t *testing.T) {
 		})
 	})
 	s, _ = at(m, 4*time.Minute)
-	require.Equal(t, "the instances have a share and no usable endpoint on port 80: the pods answer for them; "+
-		"bring the instances back, or, if they are gone for good, give the pods all with spec.pin: \"100\"", s.text)
+	require.Equal(t, "the instances have no usable endpoint on port 80: the pods answer for them; "+
+		"see `causeway endpoints web/php`, bring them back, or, if they are gone for good, set spec.pin: \"100\"", s.text)
 	require.Empty(t, s.unread)
 
 	// Those that have never been seen may be on their way, for a while.
