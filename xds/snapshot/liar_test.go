@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -17,6 +16,14 @@ func refuseAll(resource.Type, string, string) bool { return true }
 
 func refuseBad(rt resource.Type, _, v string) bool {
 	return rt == resource.VirtualHost && v == version("bad")
+}
+
+// stagedStoreAt is a staged store with hosts "one" in force, and a moment.
+func stagedStoreAt(t *testing.T) (s *Store, now time.Time) {
+	t.Helper()
+	s, _ = stagedStore(t)
+	apply(s, "u", hosts("one")...)
+	return s, time.Unix(1000, 0)
 }
 
 // sidecar is a proxy that the tests can tell from others.
@@ -71,9 +78,7 @@ func TestLiarMattersToNobody(t *testing.T) {
 // What is really bad meets one proxy of each class, and the others of the class keep
 // what is good, also those that come later.
 func TestBadMeetsOneOfEachClass(t *testing.T) {
-	s, _ := stagedStore(t)
-	now := time.Unix(1000, 0)
-	apply(s, "u", hosts("one")...)
+	s, now := stagedStoreAt(t)
 	var clients []*tester
 	met := make(map[Class]map[string]bool)
 	add := func(name, build, namespace string) *tester {
@@ -127,9 +132,7 @@ func TestBadMeetsOneOfEachClass(t *testing.T) {
 // A refusal counts for as long as one is there who refuses: when all have left
 // for good, another proxy of the class tries it.
 func TestVetoEndsWithItsAuthor(t *testing.T) {
-	s, _ := stagedStore(t)
-	now := time.Unix(1000, 0)
-	apply(s, "u", hosts("one")...)
+	s, now := stagedStoreAt(t)
 	a, b := sidecar(t, s, "a", "1.40", "web"), sidecar(t, s, "b", "1.40", "web")
 	a.bad = refuseBad
 	settleAll(t, now, a, b)
@@ -161,9 +164,7 @@ func TestVetoEndsWithItsAuthor(t *testing.T) {
 // Where nobody of a class is left, the first that comes tries what was refused,
 // with what was good to go back to.
 func TestClassThatLeftComesBack(t *testing.T) {
-	s, _ := stagedStore(t)
-	now := time.Unix(1000, 0)
-	apply(s, "u", hosts("one")...)
+	s, now := stagedStoreAt(t)
 	a, other := sidecar(t, s, "a", "1.40", "web"), sidecar(t, s, "other", "1.40", "shop")
 	a.bad = refuseBad
 	settleAll(t, now, a, other)
@@ -186,9 +187,7 @@ func TestClassThatLeftComesBack(t *testing.T) {
 
 // A class that said nothing while it tried, and refuses later, goes back.
 func TestLateRefusalOfWhatWasTriedAgain(t *testing.T) {
-	s, _ := stagedStore(t)
-	now := time.Unix(1000, 0)
-	apply(s, "u", hosts("one")...)
+	s, now := stagedStoreAt(t)
 	a, other := sidecar(t, s, "a", "1.40", "web"), sidecar(t, s, "other", "1.40", "shop")
 	a.bad = func(rt resource.Type, _, v string) bool { return rt == resource.VirtualHost && v != version("one") }
 	settleAll(t, now, a, other)
@@ -281,9 +280,7 @@ func TestHoldSurvivesARestart(t *testing.T) {
 
 // Classes come and go without number and leave nothing behind.
 func TestClassesLeaveNothingBehind(t *testing.T) {
-	s, _ := stagedStore(t)
-	now := time.Unix(1000, 0)
-	apply(s, "u", hosts("one")...)
+	s, now := stagedStoreAt(t)
 	for i := range 10 * retireMost {
 		c := sidecar(t, s, "liar", fmt.Sprint(i), "web")
 		settleAll(t, now, c)
@@ -300,9 +297,7 @@ func TestClassesLeaveNothingBehind(t *testing.T) {
 
 // One that claims one class after the other holds no more than a few of each unit.
 func TestHoldsAreBounded(t *testing.T) {
-	s, _ := stagedStore(t)
-	now := time.Unix(1000, 0)
-	apply(s, "u", hosts("one")...)
+	s, now := stagedStoreAt(t)
 	var liars []*tester
 	for i := range 3 * maxHoldsOfUnit {
 		c := sidecar(t, s, fmt.Sprint("liar", i), fmt.Sprint(i), "web")
@@ -325,9 +320,7 @@ func TestHoldsAreBounded(t *testing.T) {
 // they take, and with what was good of the rest.
 func TestLiarsInRandomHistories(t *testing.T) {
 	for seed := range uint64(200) {
-		rnd := rand.New(rand.NewPCG(seed, 21))
-		s, _ := stagedStore(t)
-		now := time.Unix(1000, 0)
+		h := newHistory(t, seed, 21)
 		honestBad := func(rt resource.Type, _, v string) bool { return rt >= resource.Listener && v == version("2") }
 		lie := func(salt uint64) func(resource.Type, string, string) bool {
 			return func(rt resource.Type, name, v string) bool {
@@ -336,71 +329,40 @@ func TestLiarsInRandomHistories(t *testing.T) {
 				return rt != resource.Endpoint && h.Sum64()%3 > 0
 			}
 		}
-		var clients []*tester
-		for i := range 7 {
-			c := sidecar(t, s, fmt.Sprint("c", i), fmt.Sprint(i/4), string(rune('a'+i%2)))
+		const honest = 4
+		for i := range honest + 3 {
+			c := sidecar(t, h.s, fmt.Sprint("c", i), fmt.Sprint(i/honest), string(rune('a'+i%2)))
 			c.bad = honestBad
-			if i >= 4 { // the liars; one of them claims the others' namespace and an identity that it has
+			if i >= honest { // the liars; one of them claims the others' namespace and an identity that it has
 				c.sub.Close()
 				c.view.Build, c.view.Identity = "1.40", fmt.Sprint("liar", i/6)
 				c.bad = lie(seed + uint64(i))
-				c.join(t, s)
+				c.join(t, h.s)
 			}
-			clients = append(clients, c)
+			h.join(c)
 		}
-		open := make([][]sentBatch, len(clients))
-		last := make(map[string]Update)
 		for range 140 {
-			i := rnd.IntN(len(clients))
-			switch rnd.IntN(9) {
-			case 0, 1, 2:
-				u := randomUnit(rnd)
-				for i := range u.Resources {
-					u.Resources[i].Visible = resource.Visibility{Namespace: map[string]string{"c1": "a", "c2": "b"}[u.Unit]}
+			h.step(t, func(i int) {
+				if h.rnd.IntN(3) == 0 {
+					h.s.Expire(time.Now().Add(time.Duration(h.rnd.IntN(3)) * AuthorGrace))
 				}
-				last[u.Unit] = u
-				s.Apply(now, []Update{u})
-			case 3, 4, 5:
-				open[i] = append(open[i], clients[i].receive(now)...)
-			case 6, 7:
-				for _, b := range open[i] {
-					clients[i].judge(t, b)
+				if h.rnd.IntN(4) > 0 && i < honest {
+					return
 				}
-				open[i] = nil
-				clients[i].ask(t)
-			case 8:
-				if rnd.IntN(3) == 0 {
-					s.Expire(time.Now().Add(time.Duration(rnd.IntN(3)) * AuthorGrace))
-				}
-				if rnd.IntN(4) == 0 || i >= 4 {
-					clients[i].sub.Close()
-					open[i] = nil
-					if i >= 4 { // it claims to be somebody else
-						clients[i].view.Node = fmt.Sprint("liar", rnd.IntN(5))
-						clients[i].view.Build = fmt.Sprint(rnd.IntN(5))
-						for rt := range clients[i].has {
-							clear(clients[i].has[rt])
-						}
+				h.leave(i)
+				if c := h.clients[i]; i >= honest { // it claims to be somebody else
+					c.view.Node = fmt.Sprint("liar", h.rnd.IntN(5))
+					c.view.Build = fmt.Sprint(h.rnd.IntN(5))
+					for rt := range c.has {
+						clear(c.has[rt])
 					}
-					clients[i].join(t, s)
 				}
-				now = now.Add(time.Duration(rnd.IntN(4)) * time.Second)
-			}
+				h.clients[i].join(t, h.s)
+			})
 		}
-		for i, c := range clients {
-			for _, b := range open[i] {
-				c.judge(t, b)
-			}
-			c.ask(t)
-		}
-		for range 14 {
-			now = now.Add(ClusterGrace)
-			settleAll(t, now, clients...)
-			s.Expire(time.Now().Add(searchTime * Silence))
-		}
-		require.Empty(t, s.staged, "seed %d", seed)
-		for i, c := range clients[:4] {
-			for name, u := range last {
+		h.end(t, 14, func() { h.s.Expire(time.Now().Add(searchTime * Silence)) })
+		for i, c := range h.clients[:honest] {
+			for name, u := range h.last {
 				bad, seen := false, false
 				for _, r := range u.Resources {
 					bad = bad || honestBad(r.Type, r.Name, contentVersion(r.Body))
@@ -418,18 +380,7 @@ func TestLiarsInRandomHistories(t *testing.T) {
 					require.Equal(t, contentVersion(r.Body), f.Version, "seed %d client %d: %s of %s is not the newest", seed, i, r.Name, name)
 				}
 			}
-			fresh := newTester(t, s, "fresh", c.view)
-			fresh.bad = honestBad
-			settleAll(t, now, fresh)
-			for rt := range c.has {
-				for name := range c.has[rt] {
-					if fresh.refused[resource.Type(rt).String()+name] { //nolint:gosec // a type
-						delete(c.has[rt], name)
-					}
-				}
-				require.Equal(t, versionsOf(fresh.has[rt]), versionsOf(c.has[rt]), "seed %d client %d %s", seed, i, resource.Type(rt)) //nolint:gosec // a type
-			}
-			fresh.sub.Close()
+			h.sameAsNew(t, i)
 		}
 	}
 }

@@ -370,97 +370,176 @@ func TestRejectionWithoutPast(t *testing.T) {
 	require.Len(t, c.has[resource.VirtualHost], 9)
 }
 
+// history is a random one of a store with staging and its clients.
+type history struct {
+	seed    uint64
+	rnd     *rand.Rand
+	s       *Store
+	now     time.Time
+	clients []*tester
+	open    [][]sentBatch // what each client has received and not judged
+	last    map[string]Update
+}
+
+func newHistory(t *testing.T, seed, salt uint64) *history {
+	t.Helper()
+	s, _ := stagedStore(t)
+	return &history{seed: seed, rnd: rand.New(rand.NewPCG(seed, salt)), s: s, now: time.Unix(1000, 0), last: make(map[string]Update)}
+}
+
+func (h *history) join(c *tester) {
+	h.clients, h.open = append(h.clients, c), append(h.open, nil)
+}
+
+// step lets something happen; other has what happens now and then to one of the clients.
+func (h *history) step(t *testing.T, other func(i int)) {
+	t.Helper()
+	i := h.rnd.IntN(len(h.clients))
+	switch h.rnd.IntN(9) {
+	case 0, 1, 2:
+		u := randomUnit(h.rnd)
+		for i := range u.Resources { // who sees a cluster sees its endpoints, before and after
+			u.Resources[i].Visible = resource.Visibility{Namespace: map[string]string{"c1": "a", "c2": "b"}[u.Unit]}
+		}
+		h.last[u.Unit] = u
+		h.s.Apply(h.now, []Update{u})
+	case 3, 4, 5:
+		h.open[i] = append(h.open[i], h.clients[i].receive(h.now)...)
+	case 6, 7:
+		h.judge(t, i)
+	case 8:
+		other(i)
+		h.now = h.now.Add(time.Duration(h.rnd.IntN(4)) * time.Second)
+	}
+}
+
+func (h *history) judge(t *testing.T, i int) {
+	t.Helper()
+	for _, b := range h.open[i] {
+		h.clients[i].judge(t, b)
+	}
+	h.open[i] = nil
+	h.clients[i].ask(t)
+}
+
+// leave breaks a client's connection.
+func (h *history) leave(i int) {
+	h.clients[i].sub.Close()
+	h.open[i] = nil
+}
+
+// end lets everything come to rest; expire lets time pass for stages.
+func (h *history) end(t *testing.T, rounds int, expire func()) {
+	t.Helper()
+	for i := range h.clients {
+		h.judge(t, i)
+	}
+	for range rounds {
+		h.now = h.now.Add(ClusterGrace)
+		settleAll(t, h.now, h.clients...)
+		expire()
+	}
+	require.Empty(t, h.s.staged, "seed %d", h.seed)
+}
+
+// sameAsNew demands that a client has what a new one of its view gets.
+func (h *history) sameAsNew(t *testing.T, i int) {
+	t.Helper()
+	c := h.clients[i]
+	fresh := newTester(t, h.s, "fresh", c.view)
+	fresh.bad = c.bad
+	settleAll(t, h.now, fresh)
+	for rt := range c.has {
+		for name := range c.has[rt] {
+			// Who refuses the newest keeps what it had, if it had any.
+			if fresh.refused[resource.Type(rt).String()+name] { //nolint:gosec // a type
+				delete(c.has[rt], name)
+			}
+		}
+		require.Equal(t, versionsOf(fresh.has[rt]), versionsOf(c.has[rt]), "seed %d client %d %s", h.seed, i, resource.Type(rt)) //nolint:gosec // a type
+	}
+	fresh.sub.Close()
+}
+
 // Whatever is applied, refused and accepted in whatever order: in the end every
 // client has what a new one gets, nothing that a client refuses is in force for
 // long, and what nobody refuses is.
 func TestStageRandomHistories(t *testing.T) {
 	for seed := range uint64(200) {
-		rnd := rand.New(rand.NewPCG(seed, 9))
-		s, _ := stagedStore(t)
+		h := newHistory(t, seed, 9)
 		bad := func(rt resource.Type, _, v string) bool { return rt >= resource.Listener && v == version("2") }
-		now := time.Unix(1000, 0)
-		clients := make([]*tester, 4)
-		for i := range clients {
-			clients[i] = newTester(t, s, fmt.Sprint("c", i), View{
+		for i := range 4 {
+			c := newTester(t, h.s, fmt.Sprint("c", i), View{
 				Namespace: string(rune('a' + i%2)), Zone: string(rune('x' + i/2)), Build: fmt.Sprint(i / 3),
 			})
-			clients[i].bad = bad
+			c.bad = bad
+			h.join(c)
 		}
-		open := make([][]sentBatch, len(clients))
-		last := make(map[string]Update)
+		expire := func() {
+			if due := h.s.Due(); !due.IsZero() {
+				h.s.Expire(due)
+			}
+		}
 		for range 100 {
-			i := rnd.IntN(len(clients))
-			switch rnd.IntN(9) {
-			case 0, 1, 2:
-				u := randomUnit(rnd)
-				for i := range u.Resources { // who sees a cluster sees its endpoints, before and after
-					u.Resources[i].Visible = resource.Visibility{Namespace: map[string]string{"c1": "a", "c2": "b"}[u.Unit]}
+			h.step(t, func(i int) {
+				if h.rnd.IntN(3) == 0 {
+					expire()
 				}
-				last[u.Unit] = u
-				s.Apply(now, []Update{u})
-			case 3, 4, 5:
-				open[i] = append(open[i], clients[i].receive(now)...)
-			case 6, 7:
-				for _, b := range open[i] {
-					clients[i].judge(t, b)
+				if h.rnd.IntN(4) == 0 {
+					h.leave(i)
+					h.clients[i].join(t, h.s)
 				}
-				open[i] = nil
-				clients[i].ask(t)
-			case 8:
-				if rnd.IntN(3) == 0 {
-					if due := s.Due(); !due.IsZero() {
-						s.Expire(due)
-					}
-				}
-				if rnd.IntN(4) == 0 {
-					clients[i].sub.Close()
-					open[i] = nil
-					clients[i].join(t, s)
-				}
-				now = now.Add(time.Duration(rnd.IntN(4)) * time.Second)
-			}
+			})
 		}
-		for i, c := range clients {
-			for _, b := range open[i] {
-				c.judge(t, b)
-			}
-			c.ask(t)
+		h.end(t, 12, expire)
+		for i := range h.clients {
+			h.sameAsNew(t, i)
 		}
-		for range 12 {
-			now = now.Add(ClusterGrace)
-			settleAll(t, now, clients...)
-			if due := s.Due(); !due.IsZero() {
-				s.Expire(due)
-			}
-		}
-		require.Empty(t, s.staged, "seed %d", seed)
-		for i, c := range clients {
-			fresh := newTester(t, s, "fresh", c.view)
-			fresh.bad = bad
-			settleAll(t, now, fresh)
-			for rt := range c.has {
-				for name := range c.has[rt] {
-					// Who refuses the newest keeps what it had, if it had any.
-					if fresh.refused[resource.Type(rt).String()+name] {
-						delete(c.has[rt], name)
-					}
-				}
-				require.Equal(t, versionsOf(fresh.has[rt]), versionsOf(c.has[rt]), "seed %d client %d %s", seed, i, resource.Type(rt))
-			}
-			fresh.sub.Close()
-		}
-		for name, u := range last {
+		for name, u := range h.last {
 			if (&Pin{Unit: name}).refuses(u.Resources) || slices.ContainsFunc(u.Resources, func(r resource.Resource) bool {
 				return r.Type == resource.VirtualHost && contentVersion(r.Body) == version("2")
 			}) {
 				continue
 			}
 			for _, r := range u.Resources {
-				id, ok := s.tables[r.Type].ids[r.Name]
+				id, ok := h.s.tables[r.Type].ids[r.Name]
 				require.True(t, ok)
-				require.Equal(t, contentVersion(r.Body), s.tables[r.Type].entries[id].frame.Version, "seed %d: %s %s is not in force", seed, r.Type, r.Name)
+				require.Equal(t, contentVersion(r.Body), h.s.tables[r.Type].entries[id].frame.Version, "seed %d: %s %s is not in force", seed, r.Type, r.Name)
 			}
 		}
+	}
+}
+
+// A canary that has accepted what it tried is woken when another canary's word ends the
+// stage: only then does it learn that it has everything, and does not count as behind.
+func TestEveryCanaryLearnsThatItsStageHasPassed(t *testing.T) {
+	for _, ends := range []string{"by a word", "by silence"} {
+		s, _ := stagedStore(t)
+		now := time.Unix(1000, 0)
+		apply(s, "u", hosts("one")...)
+		first, last := sidecar(t, s, "first", "1.40", "web"), sidecar(t, s, "last", "1.40", "shop")
+		settleAll(t, now, first, last)
+		apply(s, "u", hosts("two")...)
+		settleAll(t, now, first)
+		require.Equal(t, version("two"), hostVersion(first))
+		select { // what it was woken for until now
+		case <-first.sub.C():
+		default:
+		}
+		if ends == "by silence" {
+			s.Expire(s.Due())
+		} else {
+			last.round(t, now)
+		}
+		require.Empty(t, s.staged)
+		select {
+		case <-first.sub.C():
+		default:
+			t.Fatalf("the canary that was first is not woken when its stage ends %s", ends)
+		}
+		require.Empty(t, first.receive(now), "what a canary has is not sent again")
+		_, through := first.sub.Progress()
+		require.Equal(t, s.Index(), through, "it counts as behind")
 	}
 }
 
