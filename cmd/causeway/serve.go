@@ -102,6 +102,7 @@ needs TLS with client certificates:
 	f.BoolVar(&o.insecureXDS, "xds-insecure", false, "allow plaintext xDS beyond loopback: anyone who reaches the port reads the mesh's configuration")
 	f.IntVar(&o.limits.StreamsPerConnection, "xds-streams-per-connection", server.DefaultStreamsPerConnection, "most streams on one connection; an Envoy has three")
 	f.IntVar(&o.limits.StreamsPerIdentity, "xds-streams-per-identity", server.DefaultStreamsPerIdentity, "most proxies of one identity of the client rules; without TLS, of one address")
+	f.IntVar(&o.limits.ReportsPerIdentity, "xds-reports-per-identity", server.DefaultReportsPerIdentity, "most streams of load reports and access logs of one identity; a proxy has one, and one for each worker thread and log")
 	f.Int64Var(&o.nameMiB[0], "xds-name-mib-per-stream", server.DefaultNameBytesPerStream>>20, "most memory, in MiB, for the names that one proxy asks for")
 	f.Int64Var(&o.nameMiB[1], "xds-name-mib-per-connection", server.DefaultNameBytesPerConnection>>20, "the same for one connection")
 	f.Int64Var(&o.nameMiB[2], "xds-name-mib", server.DefaultNameBytes>>20, "the same for all proxies")
@@ -197,6 +198,7 @@ func (o *serveOptions) limit() error {
 	}{
 		{"xds-streams-per-connection", int64(l.StreamsPerConnection)},
 		{"xds-streams-per-identity", int64(l.StreamsPerIdentity)},
+		{"xds-reports-per-identity", int64(l.ReportsPerIdentity)},
 		{"xds-name-mib-per-stream", o.nameMiB[0]},
 		{"xds-name-mib-per-connection", o.nameMiB[1]},
 		{"xds-name-mib", o.nameMiB[2]},

@@ -35,6 +35,7 @@ func (a als) StreamAccessLogs(g accesslogv3.AccessLogService_StreamAccessLogsSer
 	if err != nil {
 		return err
 	}
+	defer from.leave()
 	node := from.node
 	log := message.GetIdentifier().GetLogName()
 	if len(log) > maxLogName {

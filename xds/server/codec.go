@@ -65,12 +65,20 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 			return err
 		}
 	}
-	r, ok := v.(*deltaRequest)
+	if r, ok := v.(*deltaRequest); ok {
+		// The buffers go back to a pool: what is kept must be a copy.
+		return r.unmarshal(data.Materialize())
+	}
+	m, ok := v.(proto.Message)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	// The buffers go back to a pool: what is kept must be a copy.
-	return r.unmarshal(data.Materialize())
+	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	defer whole.Free()
+	if err := checkParts(whole.ReadOnlyData(), m.ProtoReflect().Descriptor()); err != nil {
+		return err
+	}
+	return c.CodecV2.Unmarshal(mem.BufferSlice{whole}, v)
 }
 
 func (r *deltaRequest) unmarshal(data []byte) error {
@@ -91,11 +99,17 @@ func (r *deltaRequest) unmarshal(data []byte) error {
 			if err != nil {
 				return err
 			}
+			if len(r.known) >= snapshot.MaxNames {
+				return errTooManyParts
+			}
 			r.known = append(r.known, known)
 		} else {
 			rest = append(rest, field...)
 		}
 		data = data[len(field):]
+	}
+	if err := checkParts(rest, r.DeltaDiscoveryRequest.ProtoReflect().Descriptor()); err != nil {
+		return err
 	}
 	if err := proto.Unmarshal(rest, &r.DeltaDiscoveryRequest); err != nil {
 		return fmt.Errorf("xds: request: %w", err)

@@ -20,6 +20,9 @@ type Limits struct {
 	// StreamsPerIdentity bounds the streams of configuration of one identity; without client
 	// certificates, of one address.
 	StreamsPerIdentity int
+	// ReportsPerIdentity bounds, for the same, the streams of load reports and access logs. A
+	// proxy has one for load, and one for each log and worker thread.
+	ReportsPerIdentity int
 	// NameBytesPerStream, NameBytesPerConnection and NameBytes bound the memory of
 	// the names that clients ask for.
 	NameBytesPerStream, NameBytesPerConnection, NameBytes int64
@@ -29,6 +32,7 @@ type Limits struct {
 const (
 	DefaultStreamsPerConnection   = 128
 	DefaultStreamsPerIdentity     = 20_000
+	DefaultReportsPerIdentity     = 60_000
 	DefaultNameBytesPerStream     = 16 << 20
 	DefaultNameBytesPerConnection = 32 << 20
 	DefaultNameBytes              = 128 << 20
@@ -37,6 +41,7 @@ const (
 func (l Limits) withDefaults() Limits {
 	orDefault(&l.StreamsPerConnection, DefaultStreamsPerConnection)
 	orDefault(&l.StreamsPerIdentity, DefaultStreamsPerIdentity)
+	orDefault(&l.ReportsPerIdentity, DefaultReportsPerIdentity)
 	orDefault(&l.NameBytesPerStream, DefaultNameBytesPerStream)
 	orDefault(&l.NameBytesPerConnection, DefaultNameBytesPerConnection)
 	orDefault(&l.NameBytes, DefaultNameBytes)
@@ -81,12 +86,10 @@ type connection struct {
 func (s *Server) enter(p party) (names *snapshot.Budget, leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if most := s.limits.StreamsPerIdentity; s.identities[p.identity] >= most {
-		s.opts.Metrics.refused.WithLabelValues("limit").Inc()
-		return nil, nil, status.Error(codes.ResourceExhausted,
-			fmt.Sprintf("%s has %d streams already, which is the most: see --xds-streams-per-identity", p.identity, most))
+	free, err := s.take(s.identities, p, s.limits.StreamsPerIdentity, "streams", "xds-streams-per-identity")
+	if err != nil {
+		return nil, nil, err
 	}
-	s.identities[p.identity]++
 	c := s.connections[p.connection]
 	if c == nil {
 		c = &connection{names: snapshot.NewBudget(s.limits.NameBytesPerConnection, s.names)}
@@ -96,11 +99,40 @@ func (s *Server) enter(p party) (names *snapshot.Budget, leave func(), err error
 	return snapshot.NewBudget(s.limits.NameBytesPerStream, c.names), func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.identities[p.identity]--; s.identities[p.identity] == 0 {
-			delete(s.identities, p.identity)
-		}
+		free()
 		if c.streams--; c.streams == 0 {
 			delete(s.connections, p.connection)
 		}
+	}, nil
+}
+
+// take counts a stream of a party among those of its identity; free takes it back. mu must be
+// held for both.
+func (s *Server) take(counts map[string]int, p party, most int, what, flag string) (free func(), err error) {
+	if counts[p.identity] >= most {
+		s.opts.Metrics.refused.WithLabelValues("limit").Inc()
+		return nil, status.Error(codes.ResourceExhausted,
+			fmt.Sprintf("%s has %d %s already, which is the most: see --%s", p.identity, most, what, flag))
+	}
+	counts[p.identity]++
+	return func() {
+		if counts[p.identity]--; counts[p.identity] == 0 {
+			delete(counts, p.identity)
+		}
+	}, nil
+}
+
+// enterReports counts a stream of reports of a party. leave must be called at its end.
+func (s *Server) enterReports(p party) (leave func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free, err := s.take(s.reporters, p, s.limits.ReportsPerIdentity, "streams of reports", "xds-reports-per-identity")
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		free()
 	}, nil
 }

@@ -5,18 +5,26 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -120,6 +128,14 @@ func TestAdmissionTakesTurns(t *testing.T) {
 // limited serves with limits of its own.
 func limited(t *testing.T, l Limits) (s *Server, dial func() discoveryv3.AggregatedDiscoveryServiceClient) {
 	t.Helper()
+	s, connect := limitedConnections(t, l)
+	return s, func() discoveryv3.AggregatedDiscoveryServiceClient {
+		return discoveryv3.NewAggregatedDiscoveryServiceClient(connect())
+	}
+}
+
+func limitedConnections(t *testing.T, l Limits) (s *Server, connect func() *grpc.ClientConn) {
+	t.Helper()
 	s = New(snapshot.New(), Options{
 		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()), Limits: l,
 		Identify: func(n *corev3.Node) (Node, error) { return Node{ID: n.GetId(), Role: resource.Sidecar}, nil },
@@ -132,11 +148,11 @@ func limited(t *testing.T, l Limits) (s *Server, dial func() discoveryv3.Aggrega
 		s.Stop()
 		require.NoError(t, <-done)
 	})
-	return s, func() discoveryv3.AggregatedDiscoveryServiceClient {
+	return s, func() *grpc.ClientConn {
 		conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		return discoveryv3.NewAggregatedDiscoveryServiceClient(conn)
+		return conn
 	}
 }
 
@@ -202,4 +218,169 @@ func TestNamesAreBounded(t *testing.T) {
 	require.Eventually(t, func() bool { return s.Connected() == 1 }, 10*time.Second, time.Millisecond)
 	_, err = ask(dial(), 8000, 900)
 	require.NoError(t, err)
+}
+
+// Streams of load reports and of access logs are counted for their identity, together and apart
+// from those of configuration, whatever nodes they claim to be of.
+func TestReportStreamsPerIdentity(t *testing.T) {
+	s, connect := limitedConnections(t, Limits{ReportsPerIdentity: 2, StreamsPerIdentity: 1})
+	node := 0
+	load := func() (cancel func(), err error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		t.Cleanup(cancel)
+		stream, err := lrsv3.NewLoadReportingServiceClient(connect()).StreamLoadStats(ctx)
+		require.NoError(t, err)
+		node++
+		require.NoError(t, stream.Send(&lrsv3.LoadStatsRequest{Node: &corev3.Node{Id: fmt.Sprint(node)}}))
+		_, err = stream.Recv()
+		return cancel, err
+	}
+	logs := func() error {
+		stream, err := accesslogv3.NewAccessLogServiceClient(connect()).StreamAccessLogs(t.Context())
+		require.NoError(t, err)
+		node++
+		require.NoError(t, stream.Send(&accesslogv3.StreamAccessLogsMessage{Identifier: &accesslogv3.StreamAccessLogsMessage_Identifier{Node: &corev3.Node{Id: fmt.Sprint(node)}}}))
+		return stream.RecvMsg(&accesslogv3.StreamAccessLogsResponse{})
+	}
+	leave, err := load()
+	require.NoError(t, err)
+	_, err = load()
+	require.NoError(t, err)
+	_, err = load()
+	require.Equal(t, codes.ResourceExhausted, status.Code(err))
+	require.ErrorContains(t, err, "address 127.0.0.1 has 2 streams of reports already, which is the most: see --xds-reports-per-identity")
+	require.Equal(t, codes.ResourceExhausted, status.Code(logs()))
+	leave()
+	require.Eventually(t, func() bool { _, err := load(); return err == nil }, 10*time.Second, 10*time.Millisecond)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	require.Equal(t, map[string]int{"address 127.0.0.1": 2}, s.reporters)
+	require.Empty(t, s.identities)
+}
+
+// What a message costs in memory is bounded too: of empty parts there are four million in 8 MiB.
+func TestMessagesOfManyParts(t *testing.T) {
+	_, connect := limitedConnections(t, Limits{})
+	empty := func(field protowire.Number, n int) []byte {
+		var out []byte
+		for range n {
+			out = protowire.AppendBytes(protowire.AppendTag(out, field, protowire.BytesType), nil)
+		}
+		return out
+	}
+	within := func(field protowire.Number, inner []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, field, protowire.BytesType), inner)
+	}
+	const clusterStats, localityStats, subscribed, worldNode, node, extensions, versions = 2, 2, 3, 2, 1, 9, 5
+	for name, c := range map[string]struct {
+		into proto.Message
+		data []byte
+	}{
+		"clusters of a load report":           {&lrsv3.LoadStatsRequest{}, empty(clusterStats, maxParts+1)},
+		"localities of a cluster":             {&lrsv3.LoadStatsRequest{}, within(clusterStats, empty(localityStats, maxParts+1))},
+		"names of a request":                  {&discoveryv3.DiscoveryRequest{}, empty(subscribed, maxParts+1)},
+		"extensions of a node":                {&discoveryv3.DiscoveryRequest{}, within(worldNode, empty(extensions, maxParts+1))},
+		"names of an incremental request":     {&deltaRequest{}, empty(subscribed, maxParts+1)},
+		"extensions in an incremental one":    {&deltaRequest{}, within(node, empty(extensions, maxParts+1))},
+		"versions of an incremental request":  {&deltaRequest{}, empty(versions, snapshot.MaxNames+1)},
+		"entries of an access log, in 1 MiB":  {&accesslogv3.StreamAccessLogsMessage{}, within(2, empty(1, maxParts+1))},
+		"what is no message is the decoder's": {nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.into == nil {
+				require.Error(t, newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer{0x12, 0xff}}, &lrsv3.LoadStatsRequest{}))
+				return
+			}
+			require.ErrorIs(t, newCodec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(c.data)}, c.into), errTooManyParts)
+		})
+	}
+	stream, err := lrsv3.NewLoadReportingServiceClient(connect()).StreamLoadStats(t.Context())
+	require.NoError(t, err)
+	hostile := &lrsv3.LoadStatsRequest{Node: &corev3.Node{Id: "x"}}
+	for range maxParts + 1 {
+		hostile.ClusterStats = append(hostile.ClusterStats, &endpointv3.ClusterStats{})
+	}
+	require.NoError(t, stream.Send(hostile))
+	_, err = stream.Recv()
+	require.Equal(t, codes.Internal, status.Code(err))
+}
+
+// The bounds are far above what a proxy of a large mesh sends.
+func TestMessagesOfALargeMesh(t *testing.T) {
+	report := &lrsv3.LoadStatsRequest{Node: &corev3.Node{Id: "x"}}
+	versions := make(map[string]string)
+	for i := range 10_000 {
+		for _, last := range []string{"pods", "instances", "pods+instances", "instances+pods"} {
+			name := fmt.Sprintf("namespace-%02d/service-%05d:80/%s", i%100, i, last)
+			versions[name] = "183i9gruepfwo"
+			c := &endpointv3.ClusterStats{ClusterName: name, LoadReportInterval: durationpb.New(time.Second)}
+			for zone := range 3 {
+				if i < 1000 {
+					c.UpstreamLocalityStats = append(c.UpstreamLocalityStats, &endpointv3.UpstreamLocalityStats{
+						Locality: &corev3.Locality{Region: "ap-northeast-1", Zone: fmt.Sprint("ap-northeast-1", zone)}, TotalSuccessfulRequests: 1 << 20,
+					})
+				}
+			}
+			report.ClusterStats = append(report.ClusterStats, c)
+		}
+	}
+	request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.Cluster.URL(), InitialResourceVersions: versions}
+	data, err := proto.Marshal(report)
+	require.NoError(t, err)
+	left := maxParts
+	require.NoError(t, countParts(data, report.ProtoReflect().Descriptor(), &left, 100))
+	t.Logf("a load report: %d bytes, %d parts; a request: %d bytes", len(data), maxParts-left, proto.Size(request))
+	require.Less(t, len(data), maxRequest*3/4)
+	require.Less(t, proto.Size(request), maxRequest/3)
+	require.Less(t, maxParts-left, maxParts/2)
+}
+
+// What is remembered of clusters that a stream of reports names is no name of the client's.
+func TestReportsRememberNoNames(t *testing.T) {
+	s, _ := limitedConnections(t, Limits{})
+	r, err := s.reports(t.Context(), &corev3.Node{Id: "x"})
+	require.NoError(t, err)
+	defer r.leave()
+	require.False(t, r.sent(strings.Repeat("x", 2*snapshot.MaxNameLength)))
+	require.Empty(t, r.missed, "no cluster of ours is that long")
+	for i := range 3 * maxSeen {
+		require.False(t, r.sent(fmt.Sprint(i)))
+	}
+	require.LessOrEqual(t, len(r.missed), maxSeen+1)
+}
+
+// What names are counted for is what they take: eight clients that ask for 200,000 names of
+// one KiB each are let have their parts, and the memory of them is within twice the budget.
+func TestNamesTakeWhatIsCounted(t *testing.T) {
+	s, dial := limited(t, Limits{})
+	memory := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := memory()
+	for client := range 8 {
+		for n := 0; ; { // a stream that is over gives its names back, so each stays below
+			stream, err := dial().DeltaAggregatedResources(t.Context())
+			require.NoError(t, err)
+			names := make([]string, 3000)
+			for i := range names {
+				names[i] = fmt.Sprintf("%d-%d-%s", client, n+i, strings.Repeat("x", 1000))
+			}
+			require.NoError(t, stream.Send(&discoveryv3.DeltaDiscoveryRequest{
+				Node: &corev3.Node{Id: fmt.Sprint(client)}, TypeUrl: resource.Endpoint.URL(), ResourceNamesSubscribe: names,
+			}))
+			answer, err := stream.Recv()
+			if err == nil {
+				require.NoError(t, stream.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.Endpoint.URL(), ResponseNonce: answer.GetNonce()}))
+			}
+			if n += len(names); err != nil || n >= 24_000 {
+				break
+			}
+		}
+	}
+	grown := memory() - before
+	t.Logf("%d MiB for names, %d MiB are let be asked for", grown>>20, s.limits.NameBytes>>20)
+	require.Less(t, grown, uint64(2*s.limits.NameBytes)) //nolint:gosec // not negative
 }

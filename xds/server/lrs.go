@@ -30,6 +30,7 @@ func (l lrs) StreamLoadStats(g lrsv3.LoadReportingService_StreamLoadStatsServer)
 	if err != nil {
 		return err
 	}
+	defer from.leave()
 	node := from.node
 	interval := o.LoadInterval
 	if interval <= 0 {

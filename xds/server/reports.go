@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/x509"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // reports says which clusters the reports of a stream may be about: those that the same proxy's own stream of
@@ -25,12 +27,17 @@ type reports struct {
 	server    *Server
 	node      *Node
 	principal string
+	// leave must be called at the stream's end.
+	leave func()
+	// seed makes hashes of clusters' names, which nobody can forge. The names themselves are the
+	// client's, and may be long.
+	seed maphash.Seed
 	// seen are answers of before: a proxy's entries are about few clusters.
-	seen map[string]bool
+	seen map[uint64]struct{}
 	// rules is the Server's when the stream was last admitted.
 	rules uint64
 	// missed are those that it was not sent when that was last looked up, at missedAt.
-	missed   map[string]bool
+	missed   map[uint64]struct{}
 	missedAt time.Time
 }
 
@@ -50,8 +57,12 @@ func (s *Server) reports(ctx context.Context, claimed *corev3.Node) (*reports, e
 	if err != nil {
 		return nil, status.Errorf(codes.InvalidArgument, "node: %v", err)
 	}
-	r := &reports{server: s, node: &node, principal: principalOf(ctx), seen: make(map[string]bool)}
+	r := &reports{server: s, node: &node, principal: principalOf(ctx), seed: maphash.MakeSeed(), seen: make(map[uint64]struct{})}
 	if err := r.admit(ctx); err != nil {
+		return nil, err
+	}
+	if r.leave, err = s.enterReports(partyOf(ctx, &node)); err != nil {
+		s.opts.Logger.Warn("refused a stream of reports", "node", node.ID, "peer", peerOf(ctx), "error", err)
 		return nil, err
 	}
 	node.Authenticated = s.opts.Credentials != nil || s.opts.TrustPlaintext
@@ -84,21 +95,25 @@ func (r *reports) readmit(ctx context.Context) error {
 // Replicas share the streams of a proxy. One that has not got its stream of configuration goes by what the
 // proxy sees, if the connection proves whose it is, and believes nobody else.
 func (r *reports) sent(cluster string) bool {
-	if r.seen[cluster] {
+	if len(cluster) > snapshot.MaxNameLength {
+		return false
+	}
+	id := maphash.String(r.seed, cluster)
+	if _, ok := r.seen[id]; ok {
 		return true
 	}
 	if now := time.Now(); r.missed == nil || now.Sub(r.missedAt) > missedFor || len(r.missed) > maxSeen {
-		r.missed, r.missedAt = make(map[string]bool), now
+		r.missed, r.missedAt = make(map[uint64]struct{}), now
 	}
-	if r.missed[cluster] {
+	if _, ok := r.missed[id]; ok {
 		return false
 	}
 	if !r.look(cluster) {
-		r.missed[cluster] = true
+		r.missed[id] = struct{}{}
 		return false
 	}
 	if len(r.seen) < maxSeen {
-		r.seen[cluster] = true
+		r.seen[id] = struct{}{}
 	}
 	return true
 }
