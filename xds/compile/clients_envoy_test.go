@@ -180,10 +180,18 @@ func TestEnvoyPassesManyHeaders(t *testing.T) {
 	require.EqualValues(t, 1, b.hits.Load())
 }
 
-// An answer that has a length and chunks is read by its chunks; what cannot be
-// understood is answered 502, and what is not safe to repeat is sent once.
+// An answer that has a length and chunks is read by its chunks. One that Envoy cannot
+// read is to Envoy a connection that ended: what is safe to repeat is sent as
+// often as attempts allow, and not at all again where a policy leaves Reset
+// out; what is not safe to repeat is sent once. All are answered 502 then.
 func TestEnvoySendsNothingAgainThatWasAnswered(t *testing.T) {
 	t.Parallel()
+	answered := map[string]string{
+		"/both":   "200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+		"/twice":  "200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+		"/length": "200 OK\r\nContent-Length: 3\r\nContent-Length: 3\r\n",
+		"/204":    "204 No Content\r\nTransfer-Encoding: chunked\r\n",
+	}
 	var asked atomic.Int64
 	b := startRaw(t, "odd", func(conn net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(conn))
@@ -191,25 +199,47 @@ func TestEnvoySendsNothingAgainThatWasAnswered(t *testing.T) {
 			return
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
-		asked.Add(1)
-		head := map[string]string{
-			"/both":   "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
-			"/twice":  "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
-			"/length": "Content-Length: 3\r\nContent-Length: 3\r\n",
-		}[r.URL.Path]
-		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n"+head+"\r\n3\r\nhey\r\n0\r\n\r\n")
+		// Whoever closes the connection before it answers is asked for the first time only.
+		if n := asked.Add(1); r.URL.Path == "/dies" && n == 1 {
+			return
+		}
+		head, ok := answered[r.URL.Path]
+		if !ok {
+			head = "200 OK\r\nTransfer-Encoding: chunked\r\n"
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 "+head+"\r\n3\r\nhey\r\n0\r\n\r\n")
 	})
-	m := world{services: []*policy.Service{pods("odd", policy.HTTP1, zone(callerZone, b))}}.start(t)
-	got, err := m.try(t, http.MethodGet, "odd.web/both")
-	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, got.StatusCode)
-	require.EqualValues(t, 1, asked.Swap(0))
-	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		for _, path := range []string{"/twice", "/length"} {
-			got, err := m.try(t, method, "odd.web"+path)
-			require.NoError(t, err)
-			require.Equal(t, http.StatusBadGateway, got.StatusCode, "%s %s", method, path)
-			require.EqualValues(t, 1, asked.Swap(0), "%s %s", method, path)
+	s := pods("odd", policy.HTTP1, zone(callerZone, b))
+	retry := func(name string, r v1alpha1.Retry) *policy.Service {
+		return routed(name, rule(s, func(to *policy.Rule) { to.Settings = settings(v1alpha1.TrafficSettings{Retry: &r}) }))
+	}
+	m := world{services: []*policy.Service{
+		s,
+		retry("once", v1alpha1.Retry{Attempts: new(int32(1))}),
+		retry("unsent", v1alpha1.Retry{RetryOn: []v1alpha1.RetryCondition{"ConnectFailure", "RefusedStream", "ResetBeforeRequest", "RetriableStatusCodes"}}),
+	}}.start(t)
+	for _, tc := range []struct {
+		methods, hosts, paths string
+		sent, status          int
+	}{
+		{"GET POST", "odd once unsent", "/both", 1, http.StatusOK},
+		{"POST PUT PATCH DELETE", "odd once unsent", "/twice /length /204", 1, http.StatusBadGateway},
+		{"GET OPTIONS", "odd", "/twice /length /204", 5, http.StatusBadGateway},
+		{"GET OPTIONS", "once", "/twice /length /204", 2, http.StatusBadGateway},
+		{"GET OPTIONS", "unsent", "/twice /length /204", 1, http.StatusBadGateway},
+		// For this it is that Reset is there: an instance that is taken away loses no GET.
+		{"GET", "odd once", "/dies", 2, http.StatusOK},
+		{"GET", "unsent", "/dies", 1, http.StatusServiceUnavailable},
+	} {
+		for method := range strings.FieldsSeq(tc.methods) {
+			for host := range strings.FieldsSeq(tc.hosts) {
+				for path := range strings.FieldsSeq(tc.paths) {
+					got, err := m.try(t, method, host+".web"+path)
+					require.NoError(t, err)
+					require.Equal(t, tc.status, got.StatusCode, "%s %s%s", method, host, path)
+					require.EqualValues(t, tc.sent, asked.Swap(0), "%s %s%s", method, host, path)
+				}
+			}
 		}
 	}
 }
@@ -305,7 +335,7 @@ func TestEnvoyWritesNamesOfHeaders(t *testing.T) {
 // requireNames requires that text has all that want lists between bars.
 func requireNames(t *testing.T, text, want string) {
 	t.Helper()
-	for _, w := range strings.Split(want, "|") {
+	for w := range strings.SplitSeq(want, "|") {
 		require.Contains(t, text, w)
 	}
 }
