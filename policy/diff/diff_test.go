@@ -80,6 +80,14 @@ spec:
 
 const toShop = "  - backendRefs: [{name: shop, port: 80}]\n"
 
+// limited is a Gateway with limits of its clients.
+func limited(limits string) string {
+	return base + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: web}\n" +
+		"spec: {gatewayClassName: causeway, listeners: [{name: http, port: 80, protocol: HTTP}]}\n" +
+		"---\napiVersion: mesh.causeway.dev/v1alpha1\nkind: GatewayPolicy\nmetadata: {name: edge, namespace: web}\n" +
+		"spec: {targetRefs: [{name: edge}], limits: {" + limits + "}}\n"
+}
+
 // Every change that should make a person look is found, and what is found says what it is about.
 func TestRisks(t *testing.T) {
 	split := func(shop, cart int) string {
@@ -93,12 +101,6 @@ func TestRisks(t *testing.T) {
 	const group = base + "---\napiVersion: mesh.causeway.dev/v1alpha1\nkind: InstanceGroup\nmetadata: {name: shop-ec2, namespace: web}\n" +
 		"spec: {serviceRef: {name: shop}, region: eu-west-1, selector: {autoScalingGroups: [shop]}, ports: [{name: http, port: 80}]}\n"
 	instances := func(s string) string { return strings.Replace(s, "home: Pods", "home: Instances", 1) }
-	limited := func(headers int) string {
-		return base + "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge, namespace: web}\n" +
-			"spec: {gatewayClassName: causeway, listeners: [{name: http, port: 80, protocol: HTTP}]}\n" +
-			"---\napiVersion: mesh.causeway.dev/v1alpha1\nkind: GatewayPolicy\nmetadata: {name: edge, namespace: web}\n" +
-			fmt.Sprintf("spec: {targetRefs: [{name: edge}], limits: {headers: %d}}\n", headers)
-	}
 	for name, c := range map[string]struct {
 		before, after string
 		code          diff.RiskCode
@@ -119,7 +121,7 @@ func TestRisks(t *testing.T) {
 		"a group that carries traffic goes": {instances(group), instances(base), diff.GroupCarriesTraffic, "the instances get 100% of Service web/shop"},
 		"a host is lost":                    {external("a.example.com"), external("b.example.com"), diff.HostLost, "a.example.com"},
 		"a Service goes":                    {base, base[strings.Index(base, "---")+4:], diff.ServiceRemoved, "nothing answers"},
-		"a limit of clients changes":        {limited(90), limited(91), diff.ConnectionsClose, "websockets too"},
+		"a limit of clients changes":        {limited("headers: 90"), limited("headers: 91"), diff.ConnectionsClose, "websockets too"},
 		"an object becomes invalid":         {route(toShop), route("  - backendRefs: [{name: none, port: 80}]\n"), diff.ObjectInvalid, "becomes invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -136,6 +138,17 @@ func TestRisks(t *testing.T) {
 				t.Fatalf("a risk without a change: %+v", r)
 			}
 		})
+	}
+}
+
+// How large bodies may be stands in no listener: no connection closes for it.
+func TestBodyLimitClosesNoConnections(t *testing.T) {
+	for _, c := range []struct{ before, after string }{
+		{"bodyBytes: 1000", "bodyBytes: 2000"}, {"headers: 90", "headers: 90, bodyBytes: 1000"}, {"headers: 90, bodyBytes: 1000", "headers: 90"},
+	} {
+		d := compare(t, limited(c.before), limited(c.after))
+		require.NotEmpty(t, d.Changes)
+		require.Empty(t, d.Risks)
 	}
 }
 

@@ -47,11 +47,16 @@ func (g *gatewayComparison) compare(before, after *policy.Gateway) {
 		at.Object = g.target
 		g.settingRisks(at, facts, nowFacts)
 		g.trustRisks(at, oldPorts[number], nowPorts[number])
-		if oldPorts[number] != nil && nowPorts[number] != nil && !slices.EqualFunc(facts, nowFacts, sameSetting) {
+		if oldPorts[number] != nil && nowPorts[number] != nil && !slices.EqualFunc(ofListener(facts), ofListener(nowFacts), sameSetting) {
 			g.risk(Risk{Target: g.target, Port: number, Code: ConnectionsClose, Message: "Envoy replaces the listener: " +
 				"connections that are open on the port close when --drain-time-s is over, websockets too"})
 		}
 	}
+}
+
+// ofListener returns the settings that stand in a listener. How large bodies may be stands in virtual hosts.
+func ofListener(facts []fact) []fact {
+	return slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return f.field == "limits.bodyBytes" })
 }
 
 // sameSetting reports whether two facts say the same, whoever says it.

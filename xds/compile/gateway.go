@@ -72,7 +72,10 @@ func routeConfiguration(m *policy.Gateway, name string) resource.Resource {
 
 // gatewayHost returns the virtual host of a domain.
 func (c *Compiler) gatewayHost(m *policy.Gateway, p *policy.GatewayPort, route string, in *policy.GatewayHost) resource.Resource {
-	at := parent{port: p.Number, scheme: "http", buffered: p.Settings.Limits != nil && p.Settings.Limits.BodyBytes != nil}
+	at := parent{port: p.Number, scheme: "http"}
+	if l := p.Settings.Limits; l != nil {
+		at.bodyBytes = l.BodyBytes
+	}
 	if p.Protocol == policy.ListenTLS {
 		at.scheme = "https"
 	}

@@ -19,6 +19,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // What is too large is refused with the status that says so, and no backend sees it.
@@ -98,6 +100,34 @@ func TestEdgeLimitsRequests(t *testing.T) {
 	large[0].Value = "POST"
 	require.Equal(t, "413", e.stream(t, 81, large, make([]byte, 40<<10)))
 	require.Equal(t, before+1, b.hits.Load())
+}
+
+// An edit of how large bodies may be changes no listener, whose connections would close for it.
+func TestBodyLimitReplacesNoListener(t *testing.T) {
+	t.Parallel()
+	php := pods("php", policy.HTTP1, zone(callerZone))
+	d, err := compile.ParseDeclaration("gateway/127.0.0.1=" + edgeKey.String())
+	require.NoError(t, err)
+	compiled := func(l *v1alpha1.ClientLimits) (listener, hosts string) {
+		m := gateway(plain(80, v1alpha1.GatewaySettings{Limits: l}, answers("*", only(php))))
+		for _, r := range compile.New().GatewayListeners(d, m) {
+			listener += string(r.Body.Bytes())
+		}
+		for _, r := range compile.New().Gateway(m) {
+			if r.Type == resource.VirtualHost {
+				hosts += string(r.Body.Bytes())
+			}
+		}
+		require.NotEmpty(t, listener)
+		return listener, hosts
+	}
+	none, streams := compiled(nil)
+	small, held := compiled(&v1alpha1.ClientLimits{BodyBytes: new(int32(1000))})
+	large, more := compiled(&v1alpha1.ClientLimits{BodyBytes: new(int32(2000))})
+	require.Equal(t, none, small)
+	require.Equal(t, none, large)
+	require.NotEqual(t, streams, held)
+	require.NotEqual(t, held, more)
 }
 
 // Streams of gRPC are never whole: a limit for bodies must not hold them.

@@ -166,6 +166,22 @@ func edgeReplies() *hcmv3.LocalReplyConfig {
 // bufferFilter holds requests until they are whole.
 const bufferFilter = "envoy.filters.http.buffer"
 
+// idleBuffer is the filter as it stands in every chain: routes turn it on and say
+// how much it holds, so that an edit of the limit replaces no listener. The size
+// here is one that Envoy asks for, and is never used.
+func idleBuffer() *hcmv3.HttpFilter {
+	f := httpFilter(bufferFilter, &bufferv3.Buffer{MaxRequestBytes: wrapperspb.UInt32(1)})
+	f.Disabled = true
+	return f
+}
+
+// buffered has requests of a virtual host held until they are whole.
+func buffered(most int32) map[string]*anypb.Any {
+	return map[string]*anypb.Any{bufferFilter: toAny(&bufferv3.BufferPerRoute{Override: &bufferv3.BufferPerRoute_Buffer{
+		Buffer: &bufferv3.Buffer{MaxRequestBytes: limitOr(&most, 0)},
+	}})}
+}
+
 // edgeFilters is the chain that every request at the edge passes.
 func edgeFilters(s *policy.GatewaySettings) []*hcmv3.HttpFilter {
 	// Answers pass the filters from the last to the first: what any of them, or a
@@ -178,10 +194,7 @@ func edgeFilters(s *policy.GatewaySettings) []*hcmv3.HttpFilter {
 			PassThroughMode: wrapperspb.Bool(false), Headers: []*routev3.HeaderMatcher{headerMatcher(":path", exactly(h.Path))},
 		}))
 	}
-	if l := s.Limits; l != nil && l.BodyBytes != nil {
-		out = append(out, httpFilter(bufferFilter, &bufferv3.Buffer{MaxRequestBytes: limitOr(l.BodyBytes, 0)}))
-	}
-	return append(out, httpFilters(&routerv3.Router{SuppressEnvoyHeaders: true})...)
+	return append(append(out, idleBuffer()), httpFilters(&routerv3.Router{SuppressEnvoyHeaders: true})...)
 }
 
 // withoutBuffer returns the chain for what is never whole.

@@ -94,10 +94,14 @@ func (h *host) body(c *Compiler, routes *policy.HTTPRoutes) (body []byte, shape 
 }
 
 func (h *host) virtualHost(c *Compiler, rules []policy.Rule) *routev3.VirtualHost {
-	return &routev3.VirtualHost{
+	v := &routev3.VirtualHost{
 		Name: h.name, Domains: h.domains, Routes: c.ruleRoutes(rules, h.at),
 		RequestBodyBufferLimit: wrapperspb.UInt64(retryBody),
 	}
+	if h.at.bodyBytes != nil {
+		v.TypedPerFilterConfig = buffered(*h.at.bodyBytes)
+	}
+	return v
 }
 
 // shapeOf hashes a virtual host without its weights and the parts of mirrored

@@ -46,8 +46,8 @@ type parent struct {
 	port uint16
 	// scheme that callers speak there.
 	scheme string
-	// buffered is true if requests are held until they are whole.
-	buffered bool
+	// bodyBytes is how large the body of a request may be, which is held until it is whole; nil for streams of any size.
+	bodyBytes *int32
 }
 
 // servicePort is the parent of routes of the mesh, whose callers speak http to their proxy.
@@ -58,7 +58,7 @@ func (c *Compiler) ruleRoutes(rules []policy.Rule, at parent) []*routev3.Route {
 	out := make([]*routev3.Route, 0, 2*len(rules))
 	for i := range rules {
 		for _, r := range c.ruleRoute(&rules[i], at) {
-			if at.buffered && rules[i].GRPC {
+			if at.bodyBytes != nil && rules[i].GRPC {
 				unbuffered(r)
 			}
 			out = append(out, r)
