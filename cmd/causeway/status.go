@@ -160,12 +160,26 @@ func summarizeProxies(proxies []server.ProxyStatus) proxySummary {
 		b := proxyBehind{ID: p.ID, State: state}
 		for _, t := range p.Types {
 			if len(t.Rejected) > 0 {
-				b.Error = fmt.Sprintf("%s %s: %s", t.Type, strings.Join(t.Rejected, ", "), t.Error)
+				b.Error = refusedBriefly(t)
 			}
 		}
 		out.Behind = append(out.Behind, b)
 	}
 	return out
+}
+
+// refusedBriefly says in a few lines of a screen what a proxy refuses; causeway proxies has it all.
+func refusedBriefly(t server.TypeStatus) string {
+	const names, bytes = 2, 160
+	more := ""
+	if n := len(t.Rejected) - names; n > 0 {
+		t.Rejected, more = t.Rejected[:names], fmt.Sprintf(" and %d more", n)
+	}
+	text := strings.Join(strings.Fields(t.Error), " ")
+	if len(text) > bytes {
+		text = strings.ToValidUTF8(text[:bytes], "") + "…"
+	}
+	return fmt.Sprintf("%s %s%s: %s", t.Type, strings.Join(t.Rejected, ", "), more, text)
 }
 
 // wrong reports whether anything needs somebody to look.

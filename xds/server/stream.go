@@ -341,9 +341,10 @@ func (st *stream) judge(t resource.Type, r *request) {
 // at fault, the response's resources are sent again in ever smaller parts.
 func (st *stream) refused(t resource.Type, w sent, message string, now time.Time) {
 	ts := &st.types[t]
+	culprits := st.sub.Reject(t, w.ids, w.frames, st.node.ID, message)
+	message = snapshot.Brief(message)
 	ts.fault, ts.faultAt = message, now
 	st.server.opts.Metrics.rejected.WithLabelValues(t.String()).Inc()
-	culprits := st.sub.Reject(t, w.ids, w.frames, st.node.ID, message)
 	// What was refused along with them does not count as there.
 	st.sub.Rewind(w.before)
 	st.through = min(st.through, w.before)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"strings"
 	"testing"
 	"time"
 
@@ -383,4 +384,40 @@ func TestLiarsInRandomHistories(t *testing.T) {
 			h.sameAsNew(t, i)
 		}
 	}
+}
+
+// What a client says of what it refuses may be of any length and hold anything: it costs one
+// pass, little of it is kept, and no terminal takes it for commands.
+func TestTextsOfRefusalsAreBounded(t *testing.T) {
+	s, _ := stagedStore(t)
+	now := time.Unix(1000, 0)
+	const n = 4000
+	many := func(text string) (out []resource.Resource) {
+		for i := range n {
+			out = append(out, res(resource.Cluster, fmt.Sprint("c", i), text))
+		}
+		return out
+	}
+	apply(s, "u", many("one")...)
+	liar := sidecar(t, s, "liar", "9.9", "web")
+	settleAll(t, now, liar)
+	apply(s, "u", many("two")...)
+	batches := liar.receive(now)
+	require.Equal(t, resource.Cluster, batches[0].Type)
+	for _, text := range []string{"\x1b[2J\u202e c7: no", strings.Repeat("no ", 1<<21) + " c7: no", strings.Repeat(" x: ", 1<<19) + " c7: no"} {
+		start := time.Now()
+		culprits := liar.sub.Reject(resource.Cluster, batches[0].IDs, batches[0].Frames, "liar", text)
+		require.Less(t, time.Since(start), 5*time.Second, "everyone waits meanwhile")
+		if len(text) < textRead {
+			require.Equal(t, []string{"c7"}, liar.sub.Names(resource.Cluster, culprits))
+		}
+		for _, r := range s.Rejections() {
+			require.LessOrEqual(t, len(r.Error), textKept+len("…"))
+			require.NotContains(t, r.Error, "\x1b")
+			require.NotContains(t, r.Error, "\u202e")
+		}
+	}
+	require.NotEmpty(t, s.Rejections())
+	require.Equal(t, map[string]struct{}{"a/b:80/pods": {}, "d": {}}, namesIn("Error adding/updating cluster(s) a/b:80/pods: no, d: why"))
+	require.Equal(t, "a b", Brief("a\x00b"))
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -431,14 +433,21 @@ func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32) bool {
 // class alone, so that no other resource is refused with it.
 func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, node, message string) (culprits []uint32) {
 	s := sub.store
+	var named map[string]struct{}
+	if len(ids) > 1 {
+		named = namesIn(message)
+	}
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.mu.Lock()
-	culprits = sub.culprits(t, ids, message)
-	var wake bitset
-	says := verdict{node, message}
+	culprits = sub.culprits(t, ids, named)
+	var wake, guilty bitset
+	for _, id := range culprits {
+		guilty.set(id)
+	}
+	says := verdict{node, Brief(message)}
 	for i, id := range ids {
-		if s.silence == 0 || !slices.Contains(culprits, id) {
+		if s.silence == 0 || !guilty.has(id) {
 			continue
 		}
 		switch e := s.tables[t].entries[id]; {
@@ -464,7 +473,7 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 	}
 	for _, id := range ids {
 		// The others were refused with it, or may have been.
-		if !slices.Contains(culprits, id) && sub.sent[t].has(id) {
+		if !guilty.has(id) && sub.sent[t].has(id) {
 			sub.dirty[t].set(id)
 			wake.set(sub.slot)
 		}
@@ -478,16 +487,61 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 // verdict is what a proxy says of what it refuses.
 type verdict struct{ node, message string }
 
+// A rejection's text is the client's. It is read up to textRead for the resources that it
+// names, which is far more than an Envoy's on ten thousand of them, and kept up to textKept.
+const (
+	textRead = 2 << 20
+	textKept = 2 << 10
+)
+
+// Brief returns what is kept of a rejection's text and shown to people: its beginning, without
+// what a terminal would take for commands.
+func Brief(message string) string {
+	short := len(message) > textKept
+	if short {
+		message = message[:textKept]
+	}
+	message = strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) && r != utf8.RuneError {
+			return r
+		}
+		return ' '
+	}, message)
+	if short {
+		message += "…"
+	}
+	return message
+}
+
+// namesIn returns what may be names of resources in a rejection's text, as Envoy names them
+// (" name: reason"). It takes one pass, however many there are: everyone waits meanwhile.
+func namesIn(message string) map[string]struct{} {
+	out := make(map[string]struct{})
+	message = message[:min(len(message), textRead)]
+	for {
+		before, after, found := strings.Cut(message, ": ")
+		if !found {
+			return out
+		}
+		if i := strings.LastIndexByte(before, ' '); i >= 0 && len(before)-i <= MaxNameLength {
+			out[before[i+1:]] = struct{}{}
+		}
+		message = after
+	}
+}
+
 // culprits finds the resources that a rejection is about: the only one, or
-// those that Envoy names ("name: reason"). mu must be held.
-func (sub *Subscriber) culprits(t resource.Type, ids []uint32, message string) []uint32 {
+// those that it names. mu must be held.
+func (sub *Subscriber) culprits(t resource.Type, ids []uint32, named map[string]struct{}) []uint32 {
 	if len(ids) == 1 {
 		return ids
 	}
 	var out []uint32
 	for _, id := range ids {
-		if e := sub.store.tables[t].entries[id]; e != nil && strings.Contains(message, " "+e.name+": ") {
-			out = append(out, id)
+		if e := sub.store.tables[t].entries[id]; e != nil {
+			if _, is := named[e.name]; is {
+				out = append(out, id)
+			}
 		}
 	}
 	return out
