@@ -17,6 +17,9 @@ const (
 	sweepTimeout = time.Minute
 	// sweepGap is the least time between two sweeps, however many events come.
 	sweepGap = 2 * time.Second
+	// maxFailedInterval is how far sweeps that fail go apart at most, however long the interval is:
+	// what a broken API hides grows, so its return is to be seen soon.
+	maxFailedInterval = 15 * time.Second
 	// maxThrottledInterval is how far sweeps go apart while they are throttled.
 	maxThrottledInterval = 2 * time.Minute
 	// maxRetryBackoff is the longest wait between two attempts of one call.
@@ -71,7 +74,7 @@ func (a *account) run(ctx context.Context) {
 	var (
 		due, earliest = time.Now(), time.Now()
 		poked         bool
-		throttled     int
+		pace          = pace{interval: a.source.interval}
 		lastError     string
 	)
 	timer := time.NewTimer(0)
@@ -96,25 +99,42 @@ func (a *account) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		interval := a.source.interval
-		earliest = start.Add(min(sweepGap, interval))
-		switch {
-		case outcomeOf(err) == outcomeThrottled:
-			throttled++
-			interval = min(interval<<min(throttled, 5), max(interval, maxThrottledInterval))
-			earliest = start.Add(interval)
-		default:
-			throttled = 0
-		}
-		due = start.Add(jitter(interval))
+		due, earliest = pace.next(err, start, time.Now())
 		switch {
 		case err != nil && explain(err) != lastError:
 			lastError = explain(err)
-			a.log.Warn("cannot read EC2; what was last known stays", "error", lastError, "next", time.Until(due).Round(time.Millisecond))
+			a.log.Warn("cannot read EC2; what was last known stays", "error", lastError, "next", max(0, time.Until(due)).Round(time.Millisecond))
 		case err == nil && lastError != "":
 			a.log.Info("EC2 can be read again")
 			lastError = ""
 		}
+	}
+}
+
+// pace says when to sweep next.
+type pace struct {
+	interval          time.Duration
+	failed, throttled int // sweeps in a row
+}
+
+// next returns when the next sweep is due after one that began at start and
+// ended now, and when it may begin at the earliest if it is asked for sooner.
+// After a failure both count from now, so that a sweep that lasted longer than
+// the interval is not followed by the next one at once.
+func (p *pace) next(err error, start, now time.Time) (due, earliest time.Time) {
+	switch {
+	case err == nil:
+		p.failed, p.throttled = 0, 0
+		return later(start.Add(jitter(p.interval)), now), start.Add(min(sweepGap, p.interval))
+	case outcomeOf(err) == outcomeThrottled:
+		p.failed, p.throttled = 0, p.throttled+1
+		wait := min(p.interval<<min(p.throttled, 5), max(p.interval, maxThrottledInterval))
+		return now.Add(jitter(wait)), now.Add(wait)
+	default:
+		p.throttled = 0
+		wait := min(sweepGap<<min(p.failed, 5), maxFailedInterval, p.interval)
+		p.failed++
+		return now.Add(jitter(wait)), start.Add(min(sweepGap, p.interval))
 	}
 }
 
