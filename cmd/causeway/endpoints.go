@@ -78,7 +78,11 @@ func serviceViews(r catalog.Reader, only string) []serviceView {
 			}
 		}
 		for _, p := range m.Provenance {
-			v.Findings = append(v.Findings, findings[p.String()]...)
+			for _, f := range findings[p.String()] { // an object may stand in the provenance twice
+				if !slices.Contains(v.Findings, f) {
+					v.Findings = append(v.Findings, f)
+				}
+			}
 		}
 		v.Groups = groupNotes(r, svc.Key)
 		for i := range m.Ports {

@@ -192,8 +192,8 @@ func (s *serve) groupConditions(r catalog.Reader, key discovery.Key) []metav1.Co
 	return out
 }
 
-// printProgrammed prints the objects that are not in force, and why.
-func printProgrammed(t *table, v *observe.View) {
+// printProgrammed prints the objects that are not in force, and why; text shortens what proxies say.
+func printProgrammed(t *table, v *observe.View, text func(string) string) {
 	for _, r := range v.Replicas {
 		if r.State != "reporting" {
 			t.row(fmt.Sprintf("\nreplica %s: %s", r.Name, r.State))
@@ -202,7 +202,7 @@ func printProgrammed(t *table, v *observe.View) {
 	for i := range v.Objects {
 		o := &v.Objects[i]
 		if o.Reason != observe.ReasonProgrammed && o.Reason != observe.ReasonNoProxies {
-			t.row(fmt.Sprintf("\n%s generation %d is not in force (%s): %s", o.String(), o.Generation, o.Reason, o.Message))
+			t.row(fmt.Sprintf("\n%s generation %d is not in force (%s): %s", o.String(), o.Generation, o.Reason, text(o.Message)))
 		}
 	}
 }

@@ -47,11 +47,11 @@ func TestPrintProgrammed(t *testing.T) {
 		Objects: []observe.ProgrammedRow{
 			{Kind: "HTTPRoute", Namespace: "web", Name: "fine", Generation: 1, Status: "True", Reason: observe.ReasonProgrammed},
 			{Kind: "Mesh", Name: "default", Generation: 2, Status: "Unknown", Reason: observe.ReasonNoProxies},
-			{Kind: "HTTPRoute", Namespace: "web", Name: "bad", Generation: 3, Status: "False", Reason: observe.ReasonRejected, Message: "p refused CDS a: no"},
+			{Kind: "HTTPRoute", Namespace: "web", Name: "bad", Generation: 3, Status: "False", Reason: observe.ReasonRejected, Message: "p refused CDS a: no\nand more"},
 		},
-	})
+	}, brief)
 	require.NoError(t, tab.w.Flush())
-	require.Equal(t, "\nreplica b: silent\n\nHTTPRoute web/bad generation 3 is not in force (Rejected): p refused CDS a: no\n", out.String())
+	require.Equal(t, "\nreplica b: silent\n\nHTTPRoute web/bad generation 3 is not in force (Rejected): p refused CDS a: no ...\n", out.String())
 }
 
 // observing returns a control plane that has compiled n objects.

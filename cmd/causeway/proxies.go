@@ -15,6 +15,7 @@ import (
 func proxiesCommand() *cobra.Command {
 	var output outputFlag
 	var admin adminFlag
+	var all bool
 	c := &cobra.Command{
 		Use:   "proxies",
 		Short: "Who is connected, in sync, or has rejected its configuration and why",
@@ -27,6 +28,10 @@ func proxiesCommand() *cobra.Command {
 			var programmed observe.View
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/programmed", url.Values{}, &programmed); err != nil {
 				return err
+			}
+			text := brief
+			if all {
+				text = func(s string) string { return s }
 			}
 			return output.print(cmd, proxies, func(t *table) {
 				t.row("PROXY", "SERVICE", "ZONE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
@@ -44,7 +49,7 @@ func proxiesCommand() *cobra.Command {
 				for _, p := range proxies {
 					for _, s := range p.Types {
 						if len(s.Rejected) > 0 {
-							t.row(fmt.Sprintf("\n%s rejected %s %v: %s", p.ID, s.Type, s.Rejected, s.Error))
+							t.row(fmt.Sprintf("\n%s rejected %s %v: %s", p.ID, s.Type, s.Rejected, text(s.Error)))
 						}
 					}
 				}
@@ -54,10 +59,11 @@ func proxiesCommand() *cobra.Command {
 							p.ID, joinOr(p.HeldBack, "")))
 					}
 				}
-				printProgrammed(t, &programmed)
+				printProgrammed(t, &programmed, text)
 			})
 		},
 	}
+	c.Flags().BoolVar(&all, "all", false, "the whole text of what proxies refused, which may be long")
 	output.add(c)
 	admin.add(c)
 	return c

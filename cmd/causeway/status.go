@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // statusView is what is asked first in an incident: what this control plane
@@ -32,7 +33,10 @@ type statusView struct {
 	Leading bool            `json:"leading"`
 	Sources []sourceSummary `json:"sources"`
 	// Objects counts all that was read.
-	Objects  int             `json:"objects"`
+	Objects int `json:"objects"`
+	// Refused counts those that are not in force because a proxy refused what they are
+	// part of: mostly the last good configuration holds instead.
+	Refused  int             `json:"objectsRefused"`
 	NotRight []objectTrouble `json:"objectsWithTrouble"`
 	// FailedOver lists Services whose home has no usable endpoint.
 	FailedOver []string `json:"failedOver,omitempty"`
@@ -55,9 +59,15 @@ type sourceSummary struct {
 // objectTrouble is an object that is not in force, wholly or in part.
 type objectTrouble struct {
 	Object   string `json:"object"`
-	Severity string `json:"severity"` // error, warning, or NotProgrammed
+	Severity string `json:"severity"` // error, warning, NotProgrammed, or Refused
 	Text     string `json:"text"`
 }
+
+// What stands beside the severities of findings.
+const (
+	notProgrammed = "NotProgrammed"
+	refused       = "Refused"
+)
 
 // proxySummary counts the connected proxies, and names those that are not in sync.
 type proxySummary struct {
@@ -78,7 +88,12 @@ func (s *serve) status() *statusView {
 	programmed, shifts := s.observer.View(), viewShifts(r, "")
 	v := &statusView{
 		Version: version, WaitsFor: s.missing(), Serving: s.serving.Load(), Leading: programmed.Leading,
-		NotRight: troubles(policy.Validate(r), &programmed), Proxies: summarizeProxies(s.xds.Proxies()), Shifts: &shifts,
+		NotRight: troubles(policy.Validate(r), &programmed, s.store.Rejections()), Proxies: summarizeProxies(s.xds.Proxies()), Shifts: &shifts,
+	}
+	for _, o := range v.NotRight {
+		if o.Severity == refused {
+			v.Refused++
+		}
 	}
 	for st := range catalog.Sources.All(r) {
 		v.Sources = append(v.Sources, summarizeSource(st))
@@ -120,7 +135,7 @@ func summarizeSource(st *discovery.SourceStatus) sourceSummary {
 }
 
 // troubles joins what policy finds with what proxies have not taken. Errors come first.
-func troubles(findings []policy.Finding, programmed *observe.View) []objectTrouble {
+func troubles(findings []policy.Finding, programmed *observe.View, rejections []snapshot.Rejection) []objectTrouble {
 	out := []objectTrouble{}
 	for _, f := range findings {
 		text := f.Message
@@ -136,15 +151,54 @@ func troubles(findings []policy.Finding, programmed *observe.View) []objectTroub
 		if o.Status != metav1.ConditionFalse {
 			continue
 		}
-		ref := discovery.ObjectRef{Kind: o.Kind, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
-		out = append(out, objectTrouble{Object: ref.String(), Severity: "NotProgrammed", Text: o.Reason + ": " + o.Message})
+		severity := notProgrammed
+		if o.Reason == observe.ReasonRejected || o.Reason == observe.ReasonHeldBack {
+			severity = refused
+		}
+		out = append(out, objectTrouble{Object: o.String(), Severity: severity, Text: o.Reason + ": " + o.Message})
 	}
+	out = append(out, untold(out, rejections)...)
 	rank := func(t objectTrouble) int {
-		return slices.Index([]string{"error", "NotProgrammed", "warning"}, t.Severity)
+		return slices.Index([]string{"error", refused, notProgrammed, "warning"}, t.Severity)
 	}
 	slices.SortStableFunc(out, func(a, b objectTrouble) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Object, b.Object))
 	})
+	return out
+}
+
+// untold returns a row for each refusal that no row tells of: its object may be gone, or
+// never have been one, as a proxy's own listener.
+func untold(told []objectTrouble, rejections []snapshot.Rejection) []objectTrouble {
+	names := make(map[string]bool)
+	for _, o := range told {
+		if o.Severity == refused {
+			names[o.Object] = true
+		}
+	}
+	var out []objectTrouble
+	for i := range rejections {
+		r := &rejections[i]
+		object, known := r.Unit, false
+		for j, ref := range r.Provenance {
+			name := discovery.ObjectName{Kind: ref.Kind, Key: ref.Key}.String()
+			known = known || names[name]
+			if j == 0 {
+				object = name
+			}
+		}
+		if known || names[object] {
+			continue
+		}
+		names[object] = true
+		after := "proxies that refuse it are without it"
+		if r.Pinned {
+			after = "the last good configuration stays in force for proxies like it"
+		}
+		out = append(out, objectTrouble{
+			Object: object, Severity: refused, Text: fmt.Sprintf("%s refused %s %s: %s; %s", r.Node, r.Type, r.Name, r.Error, after),
+		})
+	}
 	return out
 }
 
@@ -229,7 +283,7 @@ Exit status: 0 if all is well, 2 if something needs a look, 1 if no control plan
 			if all {
 				rows = 0
 			}
-			if err := output.print(cmd, &v, func(t *table) { t.text(strings.TrimSuffix(fitStatus(&v, time.Now(), columns, rows), "\n")) }); err != nil {
+			if err := output.print(cmd, &v, func(t *table) { t.text(strings.TrimSuffix(fitStatus(&v, time.Now(), columns, rows, all), "\n")) }); err != nil {
 				return err
 			}
 			if v.wrong() {
@@ -238,7 +292,7 @@ Exit status: 0 if all is well, 2 if something needs a look, 1 if no control plan
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&all, "all", false, "every line, however many a screen has")
+	c.Flags().BoolVar(&all, "all", false, "every line, however many a screen has, and the whole text of what proxies refused")
 	output.add(c)
 	admin.add(c)
 	return c
@@ -246,10 +300,10 @@ Exit status: 0 if all is well, 2 if something needs a look, 1 if no control plan
 
 // fitStatus is a status with as many entries of each kind of trouble as a screen
 // has room for beside the prompt, and with all of them where there is no screen.
-func fitStatus(v *statusView, now time.Time, columns, rows int) string {
+func fitStatus(v *statusView, now time.Time, columns, rows int, whole bool) string {
 	most := len(v.Sources) + len(v.NotRight) + len(v.Proxies.Behind) + len(v.Shifts.Shifts)
 	for {
-		text := describeStatus(v, now, most, columns)
+		text := describeStatus(v, now, most, columns, whole)
 		if rows == 0 || most <= 1 || strings.Count(text, "\n") < rows {
 			return text
 		}
@@ -259,8 +313,14 @@ func fitStatus(v *statusView, now time.Time, columns, rows int) string {
 
 // describeStatus is a status for a person to read: a line for what is well, and
 // at most so many entries for each kind of trouble, broken at the width.
-func describeStatus(v *statusView, now time.Time, most, width int) string {
+func describeStatus(v *statusView, now time.Time, most, width int, whole bool) string {
 	var b strings.Builder
+	foreign := func(text string) string {
+		if whole {
+			return text
+		}
+		return brief(text)
+	}
 	line := func(format string, args ...any) { b.WriteString(wrap(fmt.Sprintf(format, args...)+"\n", width)) }
 	rest := func(n int, where string) {
 		if n > most {
@@ -288,9 +348,17 @@ func describeStatus(v *statusView, now time.Time, most, width int) string {
 		line("  %s %s", s.Name, what)
 	}
 	rest(len(sick), "causeway status --all")
-	line("objects    %d, %s", v.Objects, wellOr(len(v.NotRight), "with trouble"))
+	count := fmt.Sprintf("objects    %d, %s", v.Objects, wellOr(len(v.NotRight), "with trouble"))
+	if v.Refused > 0 {
+		count += fmt.Sprintf(", %d of them refused by proxies", v.Refused)
+	}
+	line("%s", count)
 	for _, o := range v.NotRight[:min(most, len(v.NotRight))] {
-		line("  %s: %s: %s", o.Severity, o.Object, o.Text)
+		text := o.Text
+		if o.Severity == refused {
+			text = foreign(text)
+		}
+		line("  %s: %s: %s", o.Severity, o.Object, text)
 	}
 	rest(len(v.NotRight), "causeway status --all")
 	for _, s := range v.FailedOver {
@@ -301,7 +369,7 @@ func describeStatus(v *statusView, now time.Time, most, width int) string {
 	}
 	line("proxies    %d, %d in sync", v.Proxies.Connected, v.Proxies.InSync)
 	for _, p := range v.Proxies.Behind[:min(most, len(v.Proxies.Behind))] {
-		line("  %s %s %s", p.ID, p.State, p.Error)
+		line("  %s %s %s", p.ID, p.State, foreign(p.Error))
 	}
 	rest(len(v.Proxies.Behind), "causeway proxies")
 	shifts := slices.DeleteFunc(slices.Clone(v.Shifts.Shifts), func(s v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.ShiftCompleted })

@@ -10,8 +10,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/xds/observe"
+	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // fits asserts that a text is no larger than a terminal of 80 columns and 24
@@ -72,7 +77,7 @@ func TestStatusFitsAScreen(t *testing.T) {
 		s.Spec.Steps = make([]v1alpha1.ShiftStep, 5)
 		v.Shifts.Shifts = append(v.Shifts.Shifts, s)
 	}
-	text := fitStatus(v, start.Add(time.Hour), 80, 24)
+	text := fitStatus(v, start.Add(time.Hour), 80, 24, false)
 	fits(t, text)
 	for _, part := range []string{
 		"sources    20, 20 not well", "failing for 1h0m0s: RequestLimitExceeded", "... and 18 more: causeway status --all",
@@ -81,7 +86,7 @@ func TestStatusFitsAScreen(t *testing.T) {
 		require.Contains(t, text, part)
 	}
 	require.True(t, v.wrong())
-	require.Equal(t, 20, strings.Count(fitStatus(v, start, 0, 0), "RequestLimitExceeded"))
+	require.Equal(t, 20, strings.Count(fitStatus(v, start, 0, 0, true), "RequestLimitExceeded"))
 }
 
 // In a small window the title and the shares of a shift stay, whatever else there is to say.
@@ -103,4 +108,58 @@ func TestWatchFitsAScreen(t *testing.T) {
 	require.Contains(t, text, "pods       ███")
 	require.Contains(t, text, "instances  ███")
 	require.Contains(t, text, "more lines: causeway shift status web/php-web")
+}
+
+// What proxies refused is counted, even where its object is gone, and a proxy's long
+// story is one line of it: the whole is there for who asks.
+func TestStatusTellsRefusals(t *testing.T) {
+	t.Parallel()
+	story := "Error adding/updating listener(s) http: Proto constraint validation failed (field: codec)\n" + strings.Repeat("name: value, ", 300)
+	view := &observe.View{Objects: []observe.ProgrammedRow{
+		{Kind: "HTTPRoute", Namespace: "web", Name: "bad", Status: metav1.ConditionFalse, Reason: observe.ReasonRejected,
+			Message: "i-1 refused RDS a: " + story + "; the last good configuration stays in force for proxies like it"},
+		{Kind: "Mesh", Name: "default", Status: metav1.ConditionFalse, Reason: observe.ReasonProxiesBehind, Message: "1 proxy has not acknowledged it"},
+	}}
+	of := func(unit, kind, name string, pinned bool) snapshot.Rejection {
+		r := snapshot.Rejection{Type: resource.VirtualHost, Name: name, Unit: unit, Node: "i-1", Error: story, Pinned: pinned}
+		if kind != "" {
+			r.Provenance = []discovery.ObjectRef{{Kind: kind, Key: discovery.Key{Namespace: "web", Name: name}, Generation: 2}}
+		}
+		return r
+	}
+	v := &statusView{Objects: 9, Serving: true, Leading: true, Shifts: &shiftView{}, NotRight: troubles(nil, view, []snapshot.Rejection{
+		of("service/web/bad", "HTTPRoute", "bad", true), of("service/web/gone", "HTTPRoute", "gone", true), of("listener/http", "", "http", false),
+	})}
+	for _, o := range v.NotRight {
+		if o.Severity == refused {
+			v.Refused++
+		}
+	}
+	v.Proxies = proxySummary{Connected: 1, Behind: []proxyBehind{{ID: "i-1", State: "rejected", Error: "VHDS bad: " + story}}}
+	text := fitStatus(v, time.Now(), 80, 24, false)
+	fits(t, text)
+	require.Contains(t, text, "objects    9, 4 with trouble, 3 of them refused by proxies")
+	for _, part := range []string{"Refused: HTTPRoute web/bad", "Refused: HTTPRoute web/gone", "Refused: listener/http", "NotProgrammed: Mesh default"} {
+		require.Contains(t, fitStatus(v, time.Now(), 0, 0, false), part)
+	}
+	require.NotContains(t, text, "name: value")
+	require.Contains(t, fitStatus(v, time.Now(), 0, 0, false), "(field: codec) ...; the last good configuration stays in force for proxies like it\n")
+	require.Equal(t, 4*300, strings.Count(fitStatus(v, time.Now(), 0, 0, true), "name: value"))
+	require.True(t, v.wrong())
+}
+
+func TestBrief(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("word ", 60)
+	for _, c := range []struct{ text, want string }{
+		{"short", "short"},
+		{"one\ntwo", "one ..."},
+		{"one\ntwo; kept", "one ...; kept"},
+		{long, strings.TrimSpace(long[:briefText]) + " ..."},
+		{long + "; kept", strings.TrimSpace(long[:briefText]) + " ...; kept"},
+		{long + "; " + long, strings.TrimSpace(long[:briefText]) + " ..."},
+		{strings.Repeat("é", 200), strings.Repeat("é", briefText/2) + " ..."},
+	} {
+		require.Equal(t, c.want, brief(c.text))
+	}
 }

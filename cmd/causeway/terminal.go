@@ -63,3 +63,27 @@ func firstRows(text string, rows int, where string) string {
 	more := len(lines) - rows + 1
 	return strings.Join(lines[:rows-1], "") + "  ... " + plural(more, "more lines") + ": " + where + "\n"
 }
+
+// briefText is how many bytes of a text that is not ours a line of an overview has.
+const briefText = 160
+
+// brief is the beginning of the first line of a text that may have been written by a proxy,
+// and what we have said after it.
+func brief(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	head, _, more := strings.Cut(text, "\n")
+	if len(head) > briefText {
+		head, more = strings.ToValidUTF8(head[:briefText], ""), true
+		if i := strings.LastIndexByte(head, ' '); i > briefText/2 {
+			head = head[:i]
+		}
+	}
+	if !more {
+		return text
+	}
+	out := strings.TrimRight(head, " ") + " ..."
+	if i := strings.LastIndex(text, "; "); i >= len(head) && len(text)-i <= briefText/2 {
+		out += text[i:]
+	}
+	return out
+}
