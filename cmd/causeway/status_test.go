@@ -116,8 +116,10 @@ func TestStatusTellsRefusals(t *testing.T) {
 	t.Parallel()
 	story := "Error adding/updating listener(s) http: Proto constraint validation failed (field: codec)\n" + strings.Repeat("name: value, ", 300)
 	view := &observe.View{Objects: []observe.ProgrammedRow{
-		{Kind: "HTTPRoute", Namespace: "web", Name: "bad", Status: metav1.ConditionFalse, Reason: observe.ReasonRejected,
-			Message: "i-1 refused RDS a: " + story + "; the last good configuration stays in force for proxies like it"},
+		{
+			Kind: "HTTPRoute", Namespace: "web", Name: "bad", Status: metav1.ConditionFalse, Reason: observe.ReasonRejected,
+			Message: "i-1 refused RDS a: " + story + "; the last good configuration stays in force for proxies like it",
+		},
 		{Kind: "Mesh", Name: "default", Status: metav1.ConditionFalse, Reason: observe.ReasonProxiesBehind, Message: "1 proxy has not acknowledged it"},
 	}}
 	of := func(unit, kind, name string, pinned bool) snapshot.Rejection {
