@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -70,7 +71,7 @@ type demo struct {
 	report harness.Report
 
 	t         harness.TB
-	moto      *harness.Moto
+	moto      *mototest.Moto
 	kind      harness.WorkloadKind
 	queue     string // of EventBridge's events
 	spot      string // the Spot instance that will be reclaimed
@@ -140,13 +141,13 @@ func (d *demo) chooseWorkload() {
 }
 
 func (d *demo) setUp() {
-	d.moto = harness.StartMoto(d.t, harness.MotoOptions{})
+	d.moto = mototest.Start(d.t, mototest.Options{})
 	zones := d.moto.Zones()
 	d.queue = d.moto.CreateQueue(d.t, "causeway")
 	d.say("an EC2 API with zones %s; the auto scaling group %s of 4 instances", strings.Join(zones, " and "), demoGroup)
-	d.boot(d.moto.CreateASG(d.t, harness.ASGOptions{Name: demoGroup, Size: 4, Tags: map[string]string{"Role": demoGroup}}))
+	d.boot(d.moto.CreateASG(d.t, mototest.ASGOptions{Name: demoGroup, Size: 4, Tags: map[string]string{"Role": demoGroup}}))
 
-	spot := d.moto.Launch(d.t, harness.LaunchOptions{Count: 1, Group: demoGroup, Spot: true, Tags: map[string]string{"Role": demoGroup}})
+	spot := d.moto.Launch(d.t, mototest.LaunchOptions{Count: 1, Group: demoGroup, Spot: true, Tags: map[string]string{"Role": demoGroup}})
 	d.spot = spot[0].ID
 	d.boot(spot)
 
@@ -199,7 +200,7 @@ func (d *demo) workload(platform, id, zone string, address netip.Addr) {
 }
 
 // boot starts the workloads of instances that have none yet.
-func (d *demo) boot(instances []harness.Instance) {
+func (d *demo) boot(instances []mototest.Instance) {
 	for _, i := range instances {
 		if d.instances[i.ID] == nil {
 			d.workload("instances", i.ID, i.Zone, netip.MustParseAddr(i.Address))

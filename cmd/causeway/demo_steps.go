@@ -14,6 +14,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 // demoShift is what moves the demo's Service. Its times are a hundredth of what
@@ -124,7 +125,7 @@ func (d *demo) fix(ctx context.Context) {
 	d.reclaim()
 	d.follow(ctx, 2*time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "50" })
 	d.say("the EC2 API fails every call, and the control plane is killed and restarted: the shift goes on from its state")
-	d.moto.Proxy().Fail(1_000_000, harness.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."), nil)
+	d.moto.Proxy().Fail(1_000_000, mototest.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."), nil)
 	d.serve.Kill()
 	d.serveMesh()
 	d.waitReady()

@@ -9,7 +9,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
-	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 // limit writes a Mesh that lists regions and accounts.
@@ -25,10 +25,10 @@ func (w *world) limit(regions, accounts []string) {
 
 // Instances of a region that the Mesh does not list are not read, and are once it does.
 func TestMeshLimitsWhatIsRead(t *testing.T) {
-	m := harness.StartMoto(t, harness.MotoOptions{})
+	m := mototest.Start(t, mototest.Options{})
 	setenv(t, m)
 	w := newWorld(t, m)
-	want := instanceIDs(m.CreateASG(t, harness.ASGOptions{Name: "limited", Size: 2}))
+	want := instanceIDs(m.CreateASG(t, mototest.ASGOptions{Name: "limited", Size: 2}))
 	w.limit([]string{"eu-central-1"}, nil)
 	w.asgGroup("limited", "limited")
 	w.run()

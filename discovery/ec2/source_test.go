@@ -28,6 +28,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 const patience = 15 * time.Second
@@ -35,13 +36,13 @@ const patience = 15 * time.Second
 // world is a running source in front of moto.
 type world struct {
 	t       *testing.T
-	moto    *harness.Moto
+	moto    *mototest.Moto
 	catalog *catalog.Catalog
 	source  *Source
 	stop    func()
 }
 
-func setenv(t *testing.T, m *harness.Moto) {
+func setenv(t *testing.T, m *mototest.Moto) {
 	t.Helper()
 	for _, kv := range m.Env() {
 		name, value, _ := strings.Cut(kv, "=")
@@ -50,7 +51,7 @@ func setenv(t *testing.T, m *harness.Moto) {
 }
 
 // newWorld makes a source; run starts it.
-func newWorld(t *testing.T, m *harness.Moto, queues ...Queue) *world {
+func newWorld(t *testing.T, m *mototest.Moto, queues ...Queue) *world {
 	t.Helper()
 	m.Proxy().Restore(t)
 	log := slog.New(slog.NewTextHandler(testWriter{t}, nil))
@@ -182,7 +183,7 @@ func idsOf(endpoints []discovery.Endpoint) []string {
 	return out
 }
 
-func instanceIDs(instances []harness.Instance) []string {
+func instanceIDs(instances []mototest.Instance) []string {
 	var out []string
 	for _, i := range instances {
 		out = append(out, i.ID)
@@ -194,12 +195,12 @@ func instanceIDs(instances []harness.Instance) []string {
 // TestEC2 runs the source against a real implementation of the EC2, Auto
 // Scaling, SQS and STS APIs.
 func TestEC2(t *testing.T) {
-	m := harness.StartMoto(t, harness.MotoOptions{})
+	m := mototest.Start(t, mototest.Options{})
 	setenv(t, m)
 
 	t.Run("follows an auto scaling group", func(t *testing.T) {
 		w := newWorld(t, m)
-		want := instanceIDs(m.CreateASG(t, harness.ASGOptions{Name: "follow", Size: 3, Tags: map[string]string{"Role": "follow"}}))
+		want := instanceIDs(m.CreateASG(t, mototest.ASGOptions{Name: "follow", Size: 3, Tags: map[string]string{"Role": "follow"}}))
 		w.run()
 		w.await("the source to be trivially synced", func() error {
 			if st, ok := catalog.Sources.Get(w.catalog.Read(), Scope); !ok || !st.Synced {
@@ -260,7 +261,7 @@ func TestEC2(t *testing.T) {
 		sized(2, "")
 		m.SetLifecycle(want[4], "Terminating:Wait")
 		sized(1, "")
-		m.Proxy().Fail(-1, harness.EC2Error(503, "Unavailable", "x"), func(*http.Request, []byte) bool { return true })
+		m.Proxy().Fail(-1, mototest.EC2Error(503, "Unavailable", "x"), func(*http.Request, []byte) bool { return true })
 		sized(1, "the sizes of the auto scaling groups are as of 20")
 		m.SetLifecycle(want[4], "")
 		w.await("the failure", func() error {
@@ -284,8 +285,8 @@ func TestEC2(t *testing.T) {
 
 	t.Run("matches tags, and drops who loses them", func(t *testing.T) {
 		w := newWorld(t, m)
-		launched := m.Launch(t, harness.LaunchOptions{Count: 4, Tags: map[string]string{"Role": "tagged", "Env": "prod"}, Spot: true})
-		m.Launch(t, harness.LaunchOptions{Count: 1, Tags: map[string]string{"Role": "tagged", "Env": "stage"}})
+		launched := m.Launch(t, mototest.LaunchOptions{Count: 4, Tags: map[string]string{"Role": "tagged", "Env": "prod"}, Spot: true})
+		m.Launch(t, mototest.LaunchOptions{Count: 1, Tags: map[string]string{"Role": "tagged", "Env": "stage"}})
 		w.group("tagged", func(g *v1alpha1.InstanceGroup) {
 			g.Spec.Selector.Tags = map[string]string{"Role": "tagged", "Env": "prod"}
 			g.Spec.Spot = v1alpha1.SpotAvoid
@@ -320,10 +321,10 @@ func TestEC2(t *testing.T) {
 		w := newWorld(t, m)
 		w.source.pageSize = 2
 		for range 7 {
-			m.Launch(t, harness.LaunchOptions{Count: 1, Tags: map[string]string{"Role": "paged"}})
+			m.Launch(t, mototest.LaunchOptions{Count: 1, Tags: map[string]string{"Role": "paged"}})
 		}
 		for i := range 4 {
-			m.CreateASG(t, harness.ASGOptions{Name: fmt.Sprintf("paged-%d", i), Size: 1, Tags: map[string]string{"Role": "paged-asg"}})
+			m.CreateASG(t, mototest.ASGOptions{Name: fmt.Sprintf("paged-%d", i), Size: 1, Tags: map[string]string{"Role": "paged-asg"}})
 		}
 		w.group("paged", func(g *v1alpha1.InstanceGroup) { g.Spec.Selector.Tags = map[string]string{"Role": "paged"} })
 		w.group("paged-asg", func(g *v1alpha1.InstanceGroup) { g.Spec.Selector.Tags = map[string]string{"Role": "paged-asg"} })
@@ -340,7 +341,7 @@ func TestEC2(t *testing.T) {
 
 		// The third page fails: an answer of two pages is none.
 		w.sweeps(1)
-		m.Proxy().Fail(-1, harness.EC2Error(500, "InternalError", "page three"), nthCall("DescribeInstances", 3))
+		m.Proxy().Fail(-1, mototest.EC2Error(500, "InternalError", "page three"), nthCall("DescribeInstances", 3))
 		w.awaitError("paged", "InternalError")
 		require.Len(t, w.endpoints("paged"), 7)
 		m.Proxy().Restore(t)
@@ -350,7 +351,7 @@ func TestEC2(t *testing.T) {
 
 	t.Run("holds what an answer does not mention", func(t *testing.T) {
 		w := newWorld(t, m)
-		want := instanceIDs(m.Launch(t, harness.LaunchOptions{Count: 5, Tags: map[string]string{"Role": "hidden"}}))
+		want := instanceIDs(m.Launch(t, mototest.LaunchOptions{Count: 5, Tags: map[string]string{"Role": "hidden"}}))
 		w.group("hidden", func(g *v1alpha1.InstanceGroup) { g.Spec.Selector.Tags = map[string]string{"Role": "hidden"} })
 		w.run()
 		w.awaitIDs("hidden", want)
@@ -402,7 +403,7 @@ func TestEC2(t *testing.T) {
 		w := newWorld(t, m)
 		w.group("asked", func(g *v1alpha1.InstanceGroup) { g.Spec.Selector.Tags = map[string]string{"Role": "asked"} })
 		// Instances that were there when this control plane last ran, and two that are still.
-		alive := m.Launch(t, harness.LaunchOptions{Count: 2, Tags: map[string]string{"Role": "asked"}})
+		alive := m.Launch(t, mototest.LaunchOptions{Count: 2, Tags: map[string]string{"Role": "asked"}})
 		want := instanceIDs(alive)
 		set := &discovery.InstanceSet{Scope: "state", Key: key("asked"), Service: key("php-web")}
 		for _, i := range alive {
@@ -429,7 +430,7 @@ func TestEC2(t *testing.T) {
 
 	t.Run("starts from what was known", func(t *testing.T) {
 		w := newWorld(t, m)
-		m.Proxy().Fail(-1, harness.EC2Error(503, "Unavailable", "down"), nil)
+		m.Proxy().Fail(-1, mototest.EC2Error(503, "Unavailable", "down"), nil)
 		w.group("known", func(g *v1alpha1.InstanceGroup) { g.Spec.Selector.Tags = map[string]string{"Role": "known"} })
 		spot := discovery.Endpoint{ID: "i-2", Address: "10.0.0.2", Health: discovery.Draining, Reason: "SpotInterruption: soon", Spot: true, Weight: 1}
 		w.put(func(tx *catalog.Tx) {
@@ -472,7 +473,7 @@ func TestEC2(t *testing.T) {
 func nthCall(action string, n int) func(*http.Request, []byte) bool {
 	page := 0
 	return func(r *http.Request, body []byte) bool {
-		if !harness.Action(action)(r, body) {
+		if !mototest.Action(action)(r, body) {
 			return false
 		}
 		if !strings.Contains(string(body), "NextToken") {
@@ -493,33 +494,33 @@ func (w *world) awaitError(name, want string) {
 	})
 }
 
-func testFailures(t *testing.T, m *harness.Moto) {
+func testFailures(t *testing.T, m *mototest.Moto) {
 	t.Helper()
 	w := newWorld(t, m)
 	w.source.http = w.source.http.WithTimeout(2 * time.Second) // enough for moto on a busy machine
-	want := instanceIDs(m.CreateASG(t, harness.ASGOptions{Name: "failures", Size: 4}))
+	want := instanceIDs(m.CreateASG(t, mototest.ASGOptions{Name: "failures", Size: 4}))
 	w.asgGroup("failures", "failures")
 	w.run()
 	w.awaitIDs("failures", want)
 	empty := `<?xml version="1.0"?><DescribeInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>x</requestId><reservationSet/></DescribeInstancesResponse>`
 	xml := func(body string) harness.Answer { return harness.Answer{Status: 200, Body: body} }
-	both := harness.Action("DescribeInstances", "DescribeAutoScalingGroups")
+	both := mototest.Action("DescribeInstances", "DescribeAutoScalingGroups")
 	for _, c := range []struct {
 		name  string
 		fault func(*harness.Proxy)
 		error string
 	}{
 		{"500", func(p *harness.Proxy) {
-			p.Fail(-1, harness.EC2Error(500, "InternalError", "oops"), harness.Action("DescribeInstances"))
+			p.Fail(-1, mototest.EC2Error(500, "InternalError", "oops"), mototest.Action("DescribeInstances"))
 		}, "InternalError"},
 		{"Auto Scaling only", func(p *harness.Proxy) {
-			p.Fail(-1, harness.QueryError(500, "InternalFailure", "oops"), harness.Action("DescribeAutoScalingGroups"))
+			p.Fail(-1, mototest.QueryError(500, "InternalFailure", "oops"), mototest.Action("DescribeAutoScalingGroups"))
 		}, "InternalFailure"},
 		{"wrong credentials", func(p *harness.Proxy) {
-			p.Fail(-1, harness.EC2Error(401, "AuthFailure", "no"), both)
+			p.Fail(-1, mototest.EC2Error(401, "AuthFailure", "no"), both)
 		}, "AuthFailure"},
 		{"no permission", func(p *harness.Proxy) {
-			p.Fail(-1, harness.QueryError(403, "AccessDenied", "no"), harness.Action("DescribeAutoScalingGroups"))
+			p.Fail(-1, mototest.QueryError(403, "AccessDenied", "no"), mototest.Action("DescribeAutoScalingGroups"))
 		}, "AccessDenied"},
 		{"no body", func(p *harness.Proxy) { p.Fail(-1, xml(""), both) }, "cut off"},
 		{"only the beginning", func(p *harness.Proxy) { p.Fail(-1, xml(empty[:120]), both) }, "instances"},
@@ -529,7 +530,7 @@ func testFailures(t *testing.T, m *harness.Moto) {
 		{"hanging", func(p *harness.Proxy) { p.Hang() }, "instances"},
 		{"cut", func(p *harness.Proxy) { p.Cut() }, "instances"},
 		{"throttled", func(p *harness.Proxy) {
-			p.Fail(-1, harness.EC2Error(503, "RequestLimitExceeded", "slow down"), both)
+			p.Fail(-1, mototest.EC2Error(503, "RequestLimitExceeded", "slow down"), both)
 		}, "RequestLimitExceeded"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -550,7 +551,7 @@ func testFailures(t *testing.T, m *harness.Moto) {
 
 	t.Run("empty success", func(t *testing.T) {
 		// Auto Scaling lists them, so it is no second source for their end.
-		m.Proxy().Fail(-1, xml(empty), harness.Action("DescribeInstances"))
+		m.Proxy().Fail(-1, xml(empty), mototest.Action("DescribeInstances"))
 		w.await("the guard", func() error {
 			if st := w.status("failures"); st.GuardHeld != 4 || st.Error != "" {
 				return errors.New(text(st))
@@ -570,12 +571,12 @@ func testFailures(t *testing.T, m *harness.Moto) {
 	})
 }
 
-func testEvents(t *testing.T, m *harness.Moto) {
+func testEvents(t *testing.T, m *mototest.Moto) {
 	t.Helper()
 	queue := m.CreateQueue(t, "events")
 	w := newWorld(t, m, Queue{URL: queue, Region: m.Region()})
 	w.source.interval = time.Hour // only events can be the reason for what happens
-	want := instanceIDs(m.CreateASG(t, harness.ASGOptions{Name: "events", Size: 3, Spot: true}))
+	want := instanceIDs(m.CreateASG(t, mototest.ASGOptions{Name: "events", Size: 3, Spot: true}))
 	w.asgGroup("events", "events")
 	w.run()
 	w.awaitIDs("events", want)
@@ -627,7 +628,7 @@ func testEvents(t *testing.T, m *harness.Moto) {
 	m.SendSQS(t, queue, m.StateChange(want[2], "terminated"))
 	w.awaitIDs("events", want[:2])
 
-	started := m.Launch(t, harness.LaunchOptions{Count: 1, Group: "events"})
+	started := m.Launch(t, mototest.LaunchOptions{Count: 1, Group: "events"})
 	m.SendSQS(t, queue, m.StateChange(started[0].ID, "running"))
 	w.awaitIDs("events", append(instanceIDs(started), want[:2]...))
 
@@ -655,7 +656,7 @@ func testEvents(t *testing.T, m *harness.Moto) {
 	require.InDelta(t, 1, testutil.ToFloat64(w.source.metrics.messages.WithLabelValues("malformed")), 0)
 }
 
-func testAccounts(t *testing.T, m *harness.Moto) {
+func testAccounts(t *testing.T, m *mototest.Moto) {
 	t.Helper()
 	const role = "arn:aws:iam::111122223333:role/causeway"
 	cfg := m.Config()
@@ -672,11 +673,11 @@ func testAccounts(t *testing.T, m *harness.Moto) {
 		})
 		require.NoError(t, err)
 	}
-	ours := instanceIDs(m.Launch(t, harness.LaunchOptions{Count: 2, Tags: map[string]string{"Role": "shared"}}))
+	ours := instanceIDs(m.Launch(t, mototest.LaunchOptions{Count: 2, Tags: map[string]string{"Role": "shared"}}))
 
 	w := newWorld(t, m)
 	// The region eu-west-1 never answers.
-	m.Proxy().Fail(-1, harness.EC2Error(503, "RequestLimitExceeded", "x"), func(r *http.Request, _ []byte) bool {
+	m.Proxy().Fail(-1, mototest.EC2Error(503, "RequestLimitExceeded", "x"), func(r *http.Request, _ []byte) bool {
 		return strings.Contains(r.Header.Get("Authorization"), "/eu-west-1/")
 	})
 	shared := func(change func(*v1alpha1.InstanceGroupSpec)) func(*v1alpha1.InstanceGroup) {

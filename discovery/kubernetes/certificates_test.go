@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 const gateway = `
@@ -163,7 +164,7 @@ func (l *logged) String() string {
 
 // bindSecrets lets the control plane read the Secrets of a namespace, as the
 // documentation says.
-func bindSecrets(t *testing.T, kube *harness.Kube, namespace string) {
+func bindSecrets(t *testing.T, kube *kubetest.Kube, namespace string) {
 	t.Helper()
 	root, err := harness.Root()
 	require.NoError(t, err)

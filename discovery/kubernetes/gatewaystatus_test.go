@@ -20,6 +20,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 func gatewayCondition(kind string, status metav1.ConditionStatus, reason, message string, generation int64) metav1.Condition {
@@ -88,7 +89,7 @@ metadata: {name: causeway}
 spec: {controllerName: mesh.causeway.dev/controller}
 `
 
-func gatewayIn[T any](t *testing.T, kube *harness.Kube, kind, namespace, name string) *T {
+func gatewayIn[T any](t *testing.T, kube *kubetest.Kube, kind, namespace, name string) *T {
 	t.Helper()
 	raw, err := api(t, kube).Get().AbsPath(pathIn(kind, namespace, name)).DoRaw(t.Context())
 	require.NoError(t, err)

@@ -21,12 +21,13 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // startKube starts an API server with what the manifests install.
-func startKube(t *testing.T) *harness.Kube {
+func startKube(t *testing.T) *kubetest.Kube {
 	t.Helper()
-	kube := harness.StartKube(t, harness.KubeOptions{})
+	kube := kubetest.Start(t, kubetest.Options{})
 	root, err := harness.Root()
 	require.NoError(t, err)
 	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
@@ -43,12 +44,12 @@ type replica struct {
 	catalog *catalog.Catalog
 }
 
-func newReplica(t *testing.T, kube *harness.Kube, config *rest.Config) *replica {
+func newReplica(t *testing.T, kube *kubetest.Kube, config *rest.Config) *replica {
 	t.Helper()
 	return newLoggingReplica(t, kube, config, slog.New(slog.DiscardHandler))
 }
 
-func newLoggingReplica(t *testing.T, kube *harness.Kube, config *rest.Config, log *slog.Logger) *replica {
+func newLoggingReplica(t *testing.T, kube *kubetest.Kube, config *rest.Config, log *slog.Logger) *replica {
 	t.Helper()
 	if config == nil {
 		config = kube.ServiceAccountConfig(t, "causeway-system", "causeway")
@@ -107,7 +108,7 @@ func (r *replica) waitAddresses(t *testing.T, service string, want ...string) {
 	})
 }
 
-func applySlice(t *testing.T, kube *harness.Kube, name string, addresses ...string) {
+func applySlice(t *testing.T, kube *kubetest.Kube, name string, addresses ...string) {
 	t.Helper()
 	text := "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " + name +
 		", namespace: web, labels: {kubernetes.io/service-name: php-web}}\naddressType: IPv4\nports: [{name: http, port: 80}]\nendpoints:\n"

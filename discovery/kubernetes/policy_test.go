@@ -19,10 +19,11 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // installGatewayAPI applies the CRDs of a channel.
-func installGatewayAPI(t *testing.T, kube *harness.Kube, channel string) {
+func installGatewayAPI(t *testing.T, kube *kubetest.Kube, channel string) {
 	t.Helper()
 	root, err := harness.Root()
 	require.NoError(t, err)
@@ -30,7 +31,7 @@ func installGatewayAPI(t *testing.T, kube *harness.Kube, channel string) {
 }
 
 // api is the API as an administrator reaches it.
-func api(t *testing.T, kube *harness.Kube) rest.Interface {
+func api(t *testing.T, kube *kubetest.Kube) rest.Interface {
 	t.Helper()
 	return kube.Client(t).Discovery().RESTClient()
 }
@@ -54,7 +55,7 @@ func pathIn(kind, namespace, name string) string {
 }
 
 // kubectlApply writes an object as `kubectl apply` does that has not done so before.
-func kubectlApply(t *testing.T, kube *harness.Kube, text string) {
+func kubectlApply(t *testing.T, kube *kubetest.Kube, text string) {
 	t.Helper()
 	var o map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(text), &o))
@@ -73,7 +74,7 @@ func kubectlApply(t *testing.T, kube *harness.Kube, text string) {
 	require.NoError(t, err)
 }
 
-func deleteObject(t *testing.T, kube *harness.Kube, kind, namespace, name string) {
+func deleteObject(t *testing.T, kube *kubetest.Kube, kind, namespace, name string) {
 	t.Helper()
 	require.NoError(t, api(t, kube).Delete().AbsPath(pathIn(kind, namespace, name)).Do(t.Context()).Error())
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // writer is a running writer of status with its metrics.
@@ -75,7 +76,7 @@ func (w *writer) count(t *testing.T, name, result string) int {
 }
 
 // status returns what an object's status says.
-func statusOf(t *testing.T, kube *harness.Kube, kind, namespace, name string) (meta metav1.ObjectMeta, parents []gatewayv1.RouteParentStatus, conditions []metav1.Condition) {
+func statusOf(t *testing.T, kube *kubetest.Kube, kind, namespace, name string) (meta metav1.ObjectMeta, parents []gatewayv1.RouteParentStatus, conditions []metav1.Condition) {
 	t.Helper()
 	raw, err := api(t, kube).Get().AbsPath(pathIn(kind, namespace, name)).DoRaw(t.Context())
 	require.NoError(t, err)
@@ -102,7 +103,7 @@ func statusOf(t *testing.T, kube *harness.Kube, kind, namespace, name string) (m
 
 // waitCondition waits until an object's status has a condition with a text in
 // its message, for the object's generation.
-func waitCondition(t *testing.T, kube *harness.Kube, kind, namespace, name, condition string, status metav1.ConditionStatus, text string) metav1.Condition {
+func waitCondition(t *testing.T, kube *kubetest.Kube, kind, namespace, name, condition string, status metav1.ConditionStatus, text string) metav1.Condition {
 	t.Helper()
 	var found metav1.Condition
 	harness.Eventually(t, 30*time.Second, fmt.Sprintf("%s %s/%s: %s=%s %q", kind, namespace, name, condition, status, text), func() error {
@@ -118,7 +119,7 @@ func waitCondition(t *testing.T, kube *harness.Kube, kind, namespace, name, cond
 	return found
 }
 
-func patchStatus(t *testing.T, kube *harness.Kube, kind, namespace, name, manager, body string) {
+func patchStatus(t *testing.T, kube *kubetest.Kube, kind, namespace, name, manager, body string) {
 	t.Helper()
 	require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(pathIn(kind, namespace, name)+"/status").
 		Param("fieldManager", manager).Body([]byte(body)).Do(t.Context()).Error())

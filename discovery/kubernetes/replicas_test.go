@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // watched is what WatchReplicas last said.
@@ -111,10 +112,10 @@ func newClient(t *testing.T, config *rest.Config) *Client {
 
 // announceUntilKilled announces through an API that then answers no more, so that
 // the Lease stays.
-func announceUntilKilled(t *testing.T, kube *harness.Kube, r Replica) (kill func()) {
+func announceUntilKilled(t *testing.T, kube *kubetest.Kube, r Replica) (kill func()) {
 	t.Helper()
 	link := kube.Proxy(t, harness.ProxyTCP)
-	c := newClient(t, harness.Via(kube.ServiceAccountConfig(t, "causeway-system", "causeway"), link))
+	c := newClient(t, kubetest.Via(kube.ServiceAccountConfig(t, "causeway-system", "causeway"), link))
 	stop := run(t, func(ctx context.Context) error { return c.Announce(ctx, r) })
 	return func() {
 		link.Cut()

@@ -23,11 +23,12 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 const shiftPath = "/apis/mesh.causeway.dev/v1alpha1/namespaces/web/trafficshifts/"
 
-func applyShift(t *testing.T, kube *harness.Kube, name string) {
+func applyShift(t *testing.T, kube *kubetest.Kube, name string) {
 	t.Helper()
 	kube.ApplyYAML(t, fmt.Sprintf(`
 apiVersion: mesh.causeway.dev/v1alpha1
@@ -40,7 +41,7 @@ spec:
 }
 
 // readShift returns a TrafficShift as it is in the cluster, nil if there is none.
-func readShift(t *testing.T, kube *harness.Kube, name string) *v1alpha1.TrafficShift {
+func readShift(t *testing.T, kube *kubetest.Kube, name string) *v1alpha1.TrafficShift {
 	t.Helper()
 	raw, err := api(t, kube).Get().AbsPath(shiftPath + name).DoRaw(t.Context())
 	if apierrors.IsNotFound(err) {
@@ -59,7 +60,7 @@ func stateOf(o *v1alpha1.TrafficShift) *discovery.ShiftState {
 	}
 }
 
-func newShifts(t *testing.T, kube *harness.Kube) *Shifts {
+func newShifts(t *testing.T, kube *kubetest.Kube) *Shifts {
 	t.Helper()
 	return shiftsOf(t, newReplica(t, kube, nil))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 func routeNamed(name string) string {
@@ -35,7 +36,7 @@ spec:
 
 // meddle keeps an entry of another controller in the status of a route up to
 // date, as a good citizen does: it reads, changes its own and writes what it read.
-func meddle(ctx context.Context, t *testing.T, kube *harness.Kube, name string, round int) error {
+func meddle(ctx context.Context, t *testing.T, kube *kubetest.Kube, name string, round int) error {
 	t.Helper()
 	path := pathIn("HTTPRoute", "web", name)
 	for ctx.Err() == nil {

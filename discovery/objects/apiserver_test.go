@@ -23,6 +23,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // offline returns what files make of an object: its kind, its row if it is
@@ -95,7 +96,7 @@ type realServer struct{ client dynamic.Interface }
 
 func startAPIServer(t *testing.T, channel string) *realServer {
 	t.Helper()
-	kube := harness.StartKube(t, harness.KubeOptions{})
+	kube := kubetest.Start(t, kubetest.Options{})
 	root, err := harness.Root()
 	require.NoError(t, err)
 	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))

@@ -27,6 +27,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // source is where the server under test reads the mesh from.
@@ -65,7 +66,7 @@ type kubeSource struct {
 const loaders = 24
 
 func newKubeSource(t harness.TB) (*kubeSource, error) {
-	k := harness.StartKube(t, harness.KubeOptions{})
+	k := kubetest.Start(t, kubetest.Options{})
 	root, err := harness.Root()
 	if err != nil {
 		return nil, err

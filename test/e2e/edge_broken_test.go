@@ -17,6 +17,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // brokenListeners stand among good ones; verdicts says what the
@@ -73,7 +74,7 @@ spec:
 // edgeCluster is a Kubernetes API with a control plane and an edge.
 type edgeCluster struct {
 	*testing.T
-	kube   *harness.Kube
+	kube   *kubetest.Kube
 	client rest.Interface
 	ca     *harness.Authority
 	edge   *edge
@@ -82,7 +83,7 @@ type edgeCluster struct {
 
 func startEdgeCluster(t *testing.T, gateway string) *edgeCluster {
 	t.Helper()
-	c := &edgeCluster{T: t, kube: harness.StartKube(t, harness.KubeOptions{}), ca: harness.NewAuthority(t, "edge")}
+	c := &edgeCluster{T: t, kube: kubetest.Start(t, kubetest.Options{}), ca: harness.NewAuthority(t, "edge")}
 	c.client = c.kube.Client(t).Discovery().RESTClient()
 	root, err := harness.Root()
 	require.NoError(t, err)

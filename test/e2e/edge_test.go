@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 // The ports of the Gateways here.
@@ -181,7 +182,7 @@ func secretYAML(namespace, name string, c harness.Certificate) string {
 
 // both is a Service of one namespace on both platforms.
 type both struct {
-	moto            *harness.Moto
+	moto            *mototest.Moto
 	instances, pods []*harness.Workload
 }
 
@@ -189,7 +190,7 @@ type both struct {
 // They listen on port 8080.
 func startBoth(t *testing.T, kind harness.WorkloadKind, name string) *both {
 	t.Helper()
-	b := &both{moto: harness.StartMoto(t, harness.MotoOptions{})}
+	b := &both{moto: mototest.Start(t, mototest.Options{})}
 	start := func(platform, id, zone string, address netip.Addr) *harness.Workload {
 		return harness.StartWorkload(t, harness.WorkloadOptions{
 			Kind: kind, Address: address, Port: instancePort, Platform: platform, ID: id, Zone: zone,
@@ -197,7 +198,7 @@ func startBoth(t *testing.T, kind harness.WorkloadKind, name string) *both {
 			RealIPFrom: []string{"198.18.0.0/15", "127.0.0.0/8"},
 		})
 	}
-	for _, i := range b.moto.CreateASG(t, harness.ASGOptions{Name: name, Size: 2, Tags: map[string]string{"Role": name}}) {
+	for _, i := range b.moto.CreateASG(t, mototest.ASGOptions{Name: name, Size: 2, Tags: map[string]string{"Role": name}}) {
 		b.instances = append(b.instances, start("instances", i.ID, i.Zone, netip.MustParseAddr(i.Address)))
 	}
 	for i, a := range harness.Addresses(t, 2) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 // guarded is a Service on both platforms, half of it shifted to pods, with one
@@ -33,8 +34,8 @@ func startGuarded(t *testing.T, guard string) *guarded {
 func startGuardedBy(t *testing.T, steps, guard string, next func(n int64) harness.LoadRequest) *guarded {
 	t.Helper()
 	g := &guarded{T: t}
-	moto := harness.StartMoto(t, harness.MotoOptions{})
-	for _, i := range moto.CreateASG(t, harness.ASGOptions{Name: "php", Size: 2, Tags: map[string]string{"Role": "php"}}) {
+	moto := mototest.Start(t, mototest.Options{})
+	for _, i := range moto.CreateASG(t, mototest.ASGOptions{Name: "php", Size: 2, Tags: map[string]string{"Role": "php"}}) {
 		g.instances = append(g.instances, workload(t, "instances", i.ID, i.Zone, i.Address, instancePort))
 	}
 	endpoints := ""

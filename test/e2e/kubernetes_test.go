@@ -16,6 +16,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 const instancePort = 8080
@@ -23,8 +25,8 @@ const instancePort = 8080
 // cluster is a mesh over a cluster and an EC2 account.
 type cluster struct {
 	t         *testing.T
-	kube      *harness.Kube
-	moto      *harness.Moto
+	kube      *kubetest.Kube
+	moto      *mototest.Moto
 	queue     string
 	replicas  []*replica
 	kind      harness.WorkloadKind
@@ -37,7 +39,7 @@ type cluster struct {
 func startCluster(t *testing.T, kind harness.WorkloadKind) *cluster {
 	t.Helper()
 	c := &cluster{
-		t: t, kind: kind, kube: harness.StartKube(t, harness.KubeOptions{}), moto: harness.StartMoto(t, harness.MotoOptions{}),
+		t: t, kind: kind, kube: kubetest.Start(t, kubetest.Options{}), moto: mototest.Start(t, mototest.Options{}),
 		instances: make(map[string]*harness.Workload), pods: make(map[string]*harness.Workload),
 	}
 	root, err := harness.Root()
@@ -48,7 +50,7 @@ func startCluster(t *testing.T, kind harness.WorkloadKind) *cluster {
 		c.kube.Apply(t, filepath.Join(root, "manifests", "install", file+".yaml"))
 	}
 	c.queue = c.moto.CreateQueue(t, "causeway")
-	c.boot(c.moto.CreateASG(t, harness.ASGOptions{Name: "php-web", Size: 4, Tags: map[string]string{"Role": "php-web"}}))
+	c.boot(c.moto.CreateASG(t, mototest.ASGOptions{Name: "php-web", Size: 4, Tags: map[string]string{"Role": "php-web"}}))
 	for i, a := range harness.Addresses(t, 2) {
 		name := fmt.Sprintf("php-web-%d", i)
 		c.pods[name] = workloadOf(t, kind, "pods", name, c.moto.Zones()[i], a.String(), instancePort)
@@ -84,7 +86,7 @@ spec:
 }
 
 // boot starts the workloads of instances.
-func (c *cluster) boot(instances []harness.Instance) {
+func (c *cluster) boot(instances []mototest.Instance) {
 	c.t.Helper()
 	for _, i := range instances {
 		if c.instances[i.ID] == nil {
@@ -227,8 +229,8 @@ func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
 
 	// The EC2 API fails in every way: endpoints stay.
 	for what, fault := range map[string]harness.Answer{
-		"throttled": harness.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."),
-		"denied":    harness.EC2Error(http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"),
+		"throttled": mototest.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."),
+		"denied":    mototest.EC2Error(http.StatusUnauthorized, "AuthFailure", "AWS was not able to validate the provided access credentials"),
 	} {
 		c.moto.Proxy().Fail(1_000_000, fault, nil)
 		leader, _ := c.leader()

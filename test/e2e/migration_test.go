@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 // The steps of the migration here, so short that a whole one fits into a test.
@@ -190,7 +191,7 @@ func (m *migration) killLeader(*rand.Rand) {
 
 func (m *migration) cutEC2(*rand.Rand) {
 	m.t.Log("the EC2 API fails for three seconds")
-	m.moto.Proxy().Fail(1_000_000, harness.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."), nil)
+	m.moto.Proxy().Fail(1_000_000, mototest.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."), nil)
 	time.Sleep(3 * time.Second)
 	m.moto.Proxy().Restore(m.t)
 }

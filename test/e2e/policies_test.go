@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // objects is a client for objects as SREs write them.
@@ -45,7 +46,7 @@ var resources = map[string]schema.GroupVersionResource{
 	"ExternalService":  {Group: "mesh.causeway.dev", Version: "v1alpha1", Resource: "externalservices"},
 }
 
-func newObjects(t *testing.T, k *harness.Kube) *objects {
+func newObjects(t *testing.T, k *kubetest.Kube) *objects {
 	t.Helper()
 	config := rest.CopyConfig(k.Config())
 	config.QPS = -1
@@ -158,7 +159,7 @@ const goodServices = 250
 
 func startMeshOfPolicies(t *testing.T) *meshOfPolicies {
 	t.Helper()
-	kube := harness.StartKube(t, harness.KubeOptions{})
+	kube := kubetest.Start(t, kubetest.Options{})
 	root, err := harness.Root()
 	require.NoError(t, err)
 	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 	"github.com/causeway-mesh/causeway/xds/observe"
 )
 
@@ -33,7 +34,7 @@ spec:
 // programmedTest is a cluster with two replicas and one Envoy at each.
 type programmedTest struct {
 	*testing.T
-	kube *harness.Kube
+	kube *kubetest.Kube
 	edit int
 }
 
@@ -73,7 +74,7 @@ func (p *programmedTest) wait(generation int64, reason string, limit time.Durati
 // killed makes it say more than is known.
 func TestProgrammedMeansEveryProxy(t *testing.T) {
 	t.Parallel()
-	p := &programmedTest{T: t, kube: harness.StartKube(t, harness.KubeOptions{})}
+	p := &programmedTest{T: t, kube: kubetest.Start(t, kubetest.Options{})}
 	root, err := harness.Root()
 	require.NoError(t, err)
 	p.kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))

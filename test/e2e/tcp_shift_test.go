@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 // clients are what a database's clients are: each has a connection that it
@@ -93,8 +94,8 @@ func TestTCPCutOver(t *testing.T) {
 		t.Skip("redis-server is not installed")
 	}
 	const port = 6390
-	moto := harness.StartMoto(t, harness.MotoOptions{})
-	for _, i := range moto.CreateASG(t, harness.ASGOptions{Name: "cache", Size: 1, Tags: map[string]string{"Role": "cache"}}) {
+	moto := mototest.Start(t, mototest.Options{})
+	for _, i := range moto.CreateASG(t, mototest.ASGOptions{Name: "cache", Size: 1, Tags: map[string]string{"Role": "cache"}}) {
 		harness.StartRedis(t, "instance", netip.MustParseAddr(i.Address), port)
 	}
 	pod := harness.Addresses(t, 1)[0]
@@ -192,7 +193,7 @@ spec:
 	t.Logf("%d commands, none failed", users.commands.Load()+long.commands.Load())
 }
 
-func redisMesh(moto *harness.Moto, pod netip.Addr, port int) string {
+func redisMesh(moto *mototest.Moto, pod netip.Addr, port int) string {
 	return fmt.Sprintf(`apiVersion: v1
 kind: Service
 metadata: {name: cache, namespace: data, annotations: {mesh.causeway.dev/home: Instances}}

@@ -41,10 +41,13 @@ func Main(m interface{ Run() int }) {
 	os.Exit(m.Run())
 }
 
+// InNamespace reports whether the program runs in a network namespace of its own.
+func InNamespace() bool { return os.Getenv(namespaceVariable) != "" }
+
 // EnterNamespace runs the program again in a new network namespace, and ends
 // this process with its status, unless it runs in one already: then it returns.
 func EnterNamespace() error {
-	if os.Getenv(namespaceVariable) != "" {
+	if InNamespace() {
 		return nil
 	}
 	self, err := os.Executable()
@@ -91,7 +94,7 @@ func EnterNamespace() error {
 // backendAddresses: the kernel takes a whole prefix on it for local, as it does
 // for 127.0.0.0/8.
 var openNamespace = sync.OnceValue(func() error {
-	if os.Getenv(namespaceVariable) == "" {
+	if !InNamespace() {
 		return errors.New("addresses off the loopback range need a network namespace: " +
 			"call harness.Main from TestMain")
 	}
@@ -146,7 +149,7 @@ func RunChild() {
 	if config := os.Getenv(httpChildVariable); config != "" {
 		os.Exit(runHTTPChild(config))
 	}
-	if os.Getenv(namespaceVariable) != "" {
+	if InNamespace() {
 		if err := openNamespace(); err != nil {
 			fmt.Fprintf(os.Stderr, "network namespace: %v\n", err)
 			os.Exit(1)

@@ -130,7 +130,7 @@ func (b *Balancer) check(ctx context.Context, t *balancerTarget) {
 		if err != nil {
 			return // the URL is none: the target never gets healthy
 		}
-		_, err = readAnswer(client.Do(r))
+		_, err = ReadBody(client.Do(r))
 		b.mu.Lock()
 		if t.against++; t.healthy == (err == nil) {
 			t.against = 0

@@ -82,7 +82,7 @@ func StartEnvoy(t TB, bootstrap []byte, o EnvoyOptions) *Envoy {
 		Process: Start(t, Command{Name: o.Name, Path: Tool(t, "envoy"), Args: append(args, o.Args...), Dir: dir}),
 		client:  &http.Client{Timeout: 10 * time.Second},
 	}
-	e.await(t, 20*time.Second, o.Name+"'s admin interface", func() error {
+	e.Await(t, 20*time.Second, o.Name+"'s admin interface", func() error {
 		data, err := os.ReadFile(adminFile)
 		if err != nil {
 			return err
@@ -127,17 +127,18 @@ func (e *Envoy) AdminAddress() string { return e.address }
 // WaitReady waits until Envoy says that it serves.
 func (e *Envoy) WaitReady(t TB, limit time.Duration) {
 	t.Helper()
-	e.await(t, limit, e.name+" to be ready", func() error {
+	e.Await(t, limit, e.name+" to be ready", func() error {
 		_, err := e.get("/ready")
 		return err
 	})
 }
 
 func (e *Envoy) get(path string) ([]byte, error) {
-	return readAnswer(e.client.Get("http://" + e.address + path)) //nolint:noctx // the client has a time limit
+	return ReadBody(e.client.Get("http://" + e.address + path)) //nolint:noctx // the client has a time limit
 }
 
-func readAnswer(r *http.Response, err error) ([]byte, error) {
+// ReadBody returns the body of an answer of status 200; any other status is an error.
+func ReadBody(r *http.Response, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +164,7 @@ func (e *Envoy) Admin(t TB, path string) []byte {
 // changes something ("/drain_listeners", "/logging?level=debug").
 func (e *Envoy) AdminPost(t TB, path string) []byte {
 	t.Helper()
-	body, err := readAnswer(e.client.Post("http://"+e.address+path, "", nil)) //nolint:noctx // the client has a time limit
+	body, err := ReadBody(e.client.Post("http://"+e.address+path, "", nil)) //nolint:noctx // the client has a time limit
 	if err != nil {
 		t.Fatalf("%s: POST %s: %v", e.name, path, err)
 	}
@@ -201,7 +202,7 @@ func (e *Envoy) stats(prefix string) (map[string]uint64, error) {
 // WaitStat waits until a counter or gauge has at least the given value.
 func (e *Envoy) WaitStat(t TB, limit time.Duration, name string, least uint64) {
 	t.Helper()
-	e.await(t, limit, fmt.Sprintf("%s >= %d", name, least), func() error {
+	e.Await(t, limit, fmt.Sprintf("%s >= %d", name, least), func() error {
 		stats, err := e.stats(name)
 		if err == nil && stats[name] < least {
 			err = fmt.Errorf("it is %d", stats[name])
@@ -247,7 +248,7 @@ func (e *Envoy) Hosts(t TB, cluster string) map[string]string {
 func (e *Envoy) Listener(t TB, limit time.Duration, name string) string {
 	t.Helper()
 	var address string
-	e.await(t, limit, "listener "+name, func() error {
+	e.Await(t, limit, "listener "+name, func() error {
 		body, err := e.get("/listeners?format=json")
 		if err != nil {
 			return err

@@ -76,7 +76,7 @@ func TestEnvoy(t *testing.T) {
 	pid := e.PID()
 	e.Stop()
 	require.NoError(t, e.Err(), "SIGTERM ends Envoy with status 0")
-	requireGone(t, pid)
+	harness.RequireGone(t, pid)
 }
 
 func TestEnvoyIsKilled(t *testing.T) {
@@ -86,7 +86,7 @@ func TestEnvoyIsKilled(t *testing.T) {
 	require.NotEqual(t, one.AdminAddress(), two.AdminAddress())
 	one.Kill()
 	require.Error(t, one.Err())
-	requireGone(t, one.PID())
+	harness.RequireGone(t, one.PID())
 	require.NotEmpty(t, two.Admin(t, "/ready"))
 }
 

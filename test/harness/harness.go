@@ -1,6 +1,7 @@
-// Package harness starts the real parts that Causeway is tested on: etcd and
-// kube-apiserver, Envoy, an EC2 API, PHP behind nginx, and the faults between
-// them. Every part listens on addresses of its own, keeps its log when the test
+// Package harness starts the real parts that Causeway is tested on: Envoy, PHP
+// behind nginx, and the faults between them. Its packages kubetest and mototest
+// start a Kubernetes API and an EC2 API: they need large libraries, which the
+// tests without them do not compile. Every part listens on addresses of its own, keeps its log when the test
 // fails, and is gone when the test is over, however that came about.
 //
 // The parts take a [TB], which *testing.T is; a program that is no test gets one

@@ -146,13 +146,14 @@ func (c Certificate) TLS(t TB) tls.Certificate {
 func (c Certificate) Write(t TB, dir, name string) (cert, key string) {
 	t.Helper()
 	cert, key = filepath.Join(dir, name+".crt"), filepath.Join(dir, name+".key")
-	if err := errors.Join(writeFile(cert, c.CertPEM), writeFile(key, c.KeyPEM)); err != nil {
+	if err := errors.Join(WriteFile(cert, c.CertPEM), WriteFile(key, c.KeyPEM)); err != nil {
 		t.Fatalf("%v", err)
 	}
 	return cert, key
 }
 
-func writeFile(path string, data []byte) error {
+// WriteFile writes a file in one step: nobody reads half of it.
+func WriteFile(path string, data []byte) error {
 	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}

@@ -222,6 +222,30 @@ func processState(file string) (state byte, group int) {
 	return fields[0][0], group
 }
 
+// Group returns the processes of a process group that are no zombies.
+func Group(leader int) []int {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	var pids []int
+	for _, file := range stats {
+		if state, of := processState(file); of == leader && state != 'Z' {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// RequireGone fails the test if a process group does not end.
+func RequireGone(t TB, leader int) {
+	t.Helper()
+	Eventually(t, 5*time.Second, "the process group to be gone", func() error {
+		if left := Group(leader); len(left) > 0 {
+			return fmt.Errorf("processes %v are left", left)
+		}
+		return nil
+	})
+}
+
 // Resume lets a paused process go on.
 func (p *Process) Resume() {
 	if p.Running() {
@@ -241,8 +265,8 @@ func (p *Process) died() error {
 	return fmt.Errorf("%s ended, %s; the end of its log:\n%s", p.name, how, tail(p.log, 20))
 }
 
-// await polls check until it succeeds, the process dies, or the limit is over.
-func (p *Process) await(t TB, limit time.Duration, what string, check func() error) {
+// Await polls check until it succeeds, the process dies, or the limit is over.
+func (p *Process) Await(t TB, limit time.Duration, what string, check func() error) {
 	t.Helper()
 	err := poll(limit, func() error {
 		if p.Running() {

@@ -20,38 +20,6 @@ import (
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
-// group returns the processes of a process group that are no zombies.
-func group(t *testing.T, leader int) []int {
-	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	require.NoError(t, err)
-	var pids []int
-	for _, file := range stats {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has gone meanwhile
-		}
-		line := string(data)
-		fields := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
-		if fields[0] != "Z" && fields[2] == strconv.Itoa(leader) {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			require.NoError(t, err)
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-func requireGone(t *testing.T, leader int) {
-	t.Helper()
-	harness.Eventually(t, 5*time.Second, "the process group to be gone", func() error {
-		if left := group(t, leader); len(left) > 0 {
-			return fmt.Errorf("processes %v are left", left)
-		}
-		return nil
-	})
-}
-
 func TestProcessTakesItsGroupWithIt(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*harness.Process){
@@ -67,14 +35,14 @@ func TestProcessTakesItsGroupWithIt(t *testing.T) {
 			t.Parallel()
 			p := harness.Start(t, harness.Command{Path: "/bin/sh", Args: []string{"-c", "sleep 1000 & sleep 1000 & wait"}})
 			harness.Eventually(t, 5*time.Second, "three processes", func() error {
-				if n := len(group(t, p.PID())); n != 3 {
+				if n := len(harness.Group(p.PID())); n != 3 {
 					return fmt.Errorf("there are %d", n)
 				}
 				return nil
 			})
 			end(p)
 			require.False(t, p.Running())
-			requireGone(t, p.PID())
+			harness.RequireGone(t, p.PID())
 		})
 	}
 }
@@ -98,10 +66,10 @@ func TestProcessDiesWithTheTest(t *testing.T) {
 		}
 		return err
 	})
-	require.Len(t, group(t, pid), 1)
+	require.Len(t, harness.Group(pid), 1)
 	require.NoError(t, self.Process.Kill())
 	require.Error(t, self.Wait())
-	requireGone(t, pid)
+	harness.RequireGone(t, pid)
 }
 
 func TestLogsAreKeptOnFailureOnly(t *testing.T) {

@@ -437,7 +437,7 @@ func (h *httpLayer) answer(w http.ResponseWriter, r *http.Request, body []byte, 
 func (p *Proxy) record(r *http.Request, body []byte) *Answer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.calls[callName(r, body)]++
+	p.calls[CallName(r, body)]++
 	for _, f := range p.failures {
 		if f.left != 0 && (f.match == nil || f.match(r, body)) {
 			if f.left > 0 {
@@ -449,8 +449,8 @@ func (p *Proxy) record(r *http.Request, body []byte) *Answer {
 	return nil
 }
 
-// callName is what a request asks: the action of one to AWS, or method and path.
-func callName(r *http.Request, body []byte) string {
+// CallName is what a request asks: the action of one to AWS, or method and path.
+func CallName(r *http.Request, body []byte) string {
 	if target := r.Header.Get("X-Amz-Target"); target != "" {
 		return target[strings.LastIndexByte(target, '.')+1:]
 	}

@@ -118,13 +118,13 @@ func StartWorkload(t TB, o WorkloadOptions) *Workload {
 	}
 	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	ready := func() error {
-		_, err := readAnswer(client.Get("http://" + w.address + "/healthz")) //nolint:noctx // the client has a time limit
+		_, err := ReadBody(client.Get("http://" + w.address + "/healthz")) //nolint:noctx // the client has a time limit
 		return err
 	}
 	if len(w.processes) == 0 {
 		Eventually(t, 10*time.Second, "workload "+o.ID, ready)
 	} else {
-		w.processes[0].await(t, 20*time.Second, "workload "+o.ID, ready)
+		w.processes[0].Await(t, 20*time.Second, "workload "+o.ID, ready)
 	}
 	return w
 }
@@ -347,7 +347,7 @@ http {
 		Name: "php-fpm", Path: Tool(t, "php-fpm"), Args: []string{"-R", "-F", "-y", fpm},
 		Dir: w.dir, Env: w.environment(), DeathSignal: syscall.SIGTERM,
 	})
-	php.await(t, 10*time.Second, "php-fpm", func() error {
+	php.Await(t, 10*time.Second, "php-fpm", func() error {
 		_, err := os.Stat(socket)
 		return err
 	})

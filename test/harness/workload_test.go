@@ -92,7 +92,7 @@ func TestWorkloads(t *testing.T) {
 			}
 			for _, w := range []*harness.Workload{one, two} {
 				for _, pid := range w.PIDs() {
-					requireGone(t, pid)
+					harness.RequireGone(t, pid)
 				}
 			}
 		})

@@ -11,7 +11,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // routing is the folder of the examples that share services.yaml.
@@ -53,7 +53,7 @@ func TestRoutingExamples(t *testing.T) {
 
 // A cluster with the CRDs takes every example.
 func TestExamplesApply(t *testing.T) {
-	kube := harness.StartKube(t, harness.KubeOptions{})
+	kube := kubetest.Start(t, kubetest.Options{})
 	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "crds"))
 	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "gateway-api", "standard"))
 	for _, namespace := range []string{"web", "shop", "pay", "data", "batch"} {

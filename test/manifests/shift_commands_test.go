@@ -19,6 +19,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 var errTaken = errors.New("it was taken")
@@ -27,9 +28,9 @@ var trafficShifts = schema.GroupVersionResource{Group: v1alpha1.Group, Version: 
 
 // shiftCluster is a real API server with what the kustomization
 // installs about TrafficShifts, and a shift in the namespace web.
-func shiftCluster(t *testing.T) *harness.Kube {
+func shiftCluster(t *testing.T) *kubetest.Kube {
 	t.Helper()
-	kube := harness.StartKube(t, harness.KubeOptions{})
+	kube := kubetest.Start(t, kubetest.Options{})
 	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "crds"))
 	kube.Namespace(t, "causeway-system")
 	kube.Namespace(t, "web")
@@ -40,7 +41,7 @@ func shiftCluster(t *testing.T) *harness.Kube {
 }
 
 // shiftsAs returns the TrafficShifts of the namespace web as a user reaches them.
-func shiftsAs(t *testing.T, kube *harness.Kube, user string) dynamic.ResourceInterface {
+func shiftsAs(t *testing.T, kube *kubetest.Kube, user string) dynamic.ResourceInterface {
 	t.Helper()
 	client, err := dynamic.NewForConfig(kube.UserConfig(t, user))
 	require.NoError(t, err)

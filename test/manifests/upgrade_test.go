@@ -14,7 +14,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 
-	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // build returns what `kubectl apply -k` would apply of a directory.
@@ -84,7 +84,7 @@ func TestUpgradeKeepsWhatIsTheUsers(t *testing.T) {
 	edit("kustomization.yaml", "- ../..\n", "- ../release\n", "newName: registry.example.com/platform/causeway", "newName: ecr.example.com/causeway", "newTag: v0.1.0", "newTag: v7")
 	edit("client-rules.yaml", "/ns/web/sa/*", "/ns/shop/sa/*")
 
-	kube := harness.StartKube(t, harness.KubeOptions{})
+	kube := kubetest.Start(t, kubetest.Options{})
 	kube.ApplyYAML(t, build(t, files, "/mesh"))
 	client := kube.Client(t)
 	check := func() {

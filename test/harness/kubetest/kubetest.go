@@ -1,4 +1,6 @@
-package harness
+// Package kubetest starts a real etcd and kube-apiserver. It stands apart from
+// the harness, so that only tests that need them compile client-go.
+package kubetest
 
 import (
 	"bytes"
@@ -35,6 +37,8 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/causeway-mesh/causeway/test/harness"
 )
 
 // Names that the API server knows from its token file.
@@ -43,8 +47,8 @@ const (
 	kubeFieldOwner = "causeway-harness"
 )
 
-// KubeOptions of [StartKube]; the zero value will do.
-type KubeOptions struct {
+// Options of [Start]; the zero value will do.
+type Options struct {
 	// Args are added to kube-apiserver's command line, after the harness' own.
 	Args []string
 	// AuditEverything keeps an audit log of every request; see [Kube.AuditLog].
@@ -56,37 +60,37 @@ type KubeOptions struct {
 // content, collects what an owner leaves behind, makes default service accounts
 // or runs a pod.
 type Kube struct {
-	t    TB
+	t    harness.TB
 	dir  string
 	port int
 	args []string
 
-	ca        *Authority
-	etcd      *Process
+	ca        *harness.Authority
+	etcd      *harness.Process
 	etcdURL   string
 	auditFile string
 
 	mu     sync.Mutex
-	server *Process
+	server *harness.Process
 }
 
-// StartKube starts etcd and kube-apiserver on free loopback ports and waits until
+// Start starts etcd and kube-apiserver on free loopback ports and waits until
 // the API is ready.
-func StartKube(t TB, o KubeOptions) *Kube {
+func Start(t harness.TB, o Options) *Kube {
 	t.Helper()
-	k := &Kube{t: t, dir: t.TempDir(), port: FreePort(t), ca: NewAuthority(t, "kubernetes")}
+	k := &Kube{t: t, dir: t.TempDir(), port: harness.FreePort(t), ca: harness.NewAuthority(t, "kubernetes")}
 	k.startEtcd()
 
-	serving := k.ca.Issue(t, CertificateOptions{
+	serving := k.ca.Issue(t, harness.CertificateOptions{
 		Name:  "kube-apiserver",
 		Hosts: []string{"127.0.0.1", "::1", "localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"},
 	})
 	cert, key := serving.Write(t, k.dir, "apiserver")
-	_, signing := k.ca.Issue(t, CertificateOptions{Name: "service-accounts"}).Write(t, k.dir, "service-accounts")
+	_, signing := k.ca.Issue(t, harness.CertificateOptions{Name: "service-accounts"}).Write(t, k.dir, "service-accounts")
 	ca, tokens := filepath.Join(k.dir, "ca.crt"), filepath.Join(k.dir, "tokens.csv")
 	err := errors.Join(
-		writeFile(ca, k.ca.CertPEM),
-		writeFile(tokens, []byte(adminToken+`,admin,admin,"system:masters"`+"\n")),
+		harness.WriteFile(ca, k.ca.CertPEM),
+		harness.WriteFile(tokens, []byte(adminToken+`,admin,admin,"system:masters"`+"\n")),
 	)
 	if err != nil {
 		t.Fatalf("%v", err)
@@ -110,7 +114,7 @@ func StartKube(t TB, o KubeOptions) *Kube {
 	if o.AuditEverything {
 		policy := filepath.Join(k.dir, "audit.yaml")
 		k.auditFile = filepath.Join(k.dir, "audit.log")
-		err := writeFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n"))
+		err := harness.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n"))
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
@@ -123,29 +127,29 @@ func StartKube(t TB, o KubeOptions) *Kube {
 
 func (k *Kube) startEtcd() {
 	k.t.Helper()
-	client, peer := "http://"+FreeAddress(k.t), "http://"+FreeAddress(k.t)
+	client, peer := "http://"+harness.FreeAddress(k.t), "http://"+harness.FreeAddress(k.t)
 	k.etcdURL = client
-	k.etcd = Start(k.t, Command{Path: Tool(k.t, "etcd"), Args: []string{
+	k.etcd = harness.Start(k.t, harness.Command{Path: harness.Tool(k.t, "etcd"), Args: []string{
 		"--name=harness", "--data-dir=" + filepath.Join(k.dir, "etcd"), "--unsafe-no-fsync",
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=harness=" + peer,
 		"--quota-backend-bytes=" + strconv.Itoa(4<<30), "--log-level=warn",
 	}})
-	k.etcd.await(k.t, 30*time.Second, "etcd", func() error {
-		_, err := readAnswer(http.Get(client + "/health")) //nolint:noctx,gosec // loopback, and the limit is ours
+	k.etcd.Await(k.t, 30*time.Second, "etcd", func() error {
+		_, err := harness.ReadBody(http.Get(client + "/health")) //nolint:noctx,gosec // loopback, and the limit is ours
 		return err
 	})
 }
 
 // Server is the kube-apiserver process.
-func (k *Kube) Server() *Process {
+func (k *Kube) Server() *harness.Process {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.server
 }
 
 // Etcd is the etcd process.
-func (k *Kube) Etcd() *Process { return k.etcd }
+func (k *Kube) Etcd() *harness.Process { return k.etcd }
 
 // Host is the API's "127.0.0.1:port".
 func (k *Kube) Host() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(k.port)) }
@@ -164,12 +168,12 @@ func (k *Kube) Resume() { k.Server().Resume() }
 
 // Restart starts the API server, which has ended or is ended now, on the same
 // port and data, and waits until it is ready.
-func (k *Kube) Restart(t TB) {
+func (k *Kube) Restart(t harness.TB) {
 	t.Helper()
 	if old := k.Server(); old != nil {
 		old.Stop()
 	}
-	server := Start(k.t, Command{Path: Tool(t, "kube-apiserver"), Args: k.args, Dir: k.dir})
+	server := harness.Start(k.t, harness.Command{Path: harness.Tool(t, "kube-apiserver"), Args: k.args, Dir: k.dir})
 	k.mu.Lock()
 	k.server = server
 	k.mu.Unlock()
@@ -177,20 +181,20 @@ func (k *Kube) Restart(t TB) {
 }
 
 // WaitReady waits until the API server says that it is ready.
-func (k *Kube) WaitReady(t TB) {
+func (k *Kube) WaitReady(t harness.TB) {
 	t.Helper()
 	client := &http.Client{
 		Timeout:   5 * time.Second,
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: k.ca.Pool(), MinVersion: tls.VersionTLS12}},
 	}
 	defer client.CloseIdleConnections()
-	k.Server().await(t, 60*time.Second, "kube-apiserver to be ready", func() error {
+	k.Server().Await(t, 60*time.Second, "kube-apiserver to be ready", func() error {
 		request, err := http.NewRequest(http.MethodGet, "https://"+k.Host()+"/readyz", http.NoBody) //nolint:noctx // the client has a time limit
 		if err != nil {
 			return err
 		}
 		request.Header.Set("Authorization", "Bearer "+adminToken)
-		_, err = readAnswer(client.Do(request))
+		_, err = harness.ReadBody(client.Do(request))
 		return err
 	})
 }
@@ -206,9 +210,9 @@ func (k *Kube) Config() *rest.Config {
 
 // UserConfig is the configuration of a user of that name and groups, who
 // authenticates with a client certificate and may do what RBAC says.
-func (k *Kube) UserConfig(t TB, name string, groups ...string) *rest.Config {
+func (k *Kube) UserConfig(t harness.TB, name string, groups ...string) *rest.Config {
 	t.Helper()
-	c := k.ca.Issue(t, CertificateOptions{Name: name, Groups: groups})
+	c := k.ca.Issue(t, harness.CertificateOptions{Name: name, Groups: groups})
 	config := k.Config()
 	config.BearerToken = ""
 	config.CertData, config.KeyData = c.CertPEM, c.KeyPEM
@@ -217,7 +221,7 @@ func (k *Kube) UserConfig(t TB, name string, groups ...string) *rest.Config {
 
 // ServiceAccountConfig is the configuration of a service account, which is made
 // if it does not exist, with a token as a pod would hold it.
-func (k *Kube) ServiceAccountConfig(t TB, namespace, name string) *rest.Config {
+func (k *Kube) ServiceAccountConfig(t harness.TB, namespace, name string) *rest.Config {
 	t.Helper()
 	config := k.Config()
 	config.BearerToken = k.ServiceAccountToken(t, namespace, name)
@@ -226,7 +230,7 @@ func (k *Kube) ServiceAccountConfig(t TB, namespace, name string) *rest.Config {
 
 // ServiceAccountToken is a token of a service account, which is made if it does
 // not exist, for the given audiences, or the API server's if there are none.
-func (k *Kube) ServiceAccountToken(t TB, namespace, name string, audiences ...string) string {
+func (k *Kube) ServiceAccountToken(t harness.TB, namespace, name string, audiences ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -244,7 +248,7 @@ func (k *Kube) ServiceAccountToken(t TB, namespace, name string, audiences ...st
 }
 
 // Client is the administrator's clientset.
-func (k *Kube) Client(t TB) kubernetes.Interface {
+func (k *Kube) Client(t harness.TB) kubernetes.Interface {
 	t.Helper()
 	client, err := kubernetes.NewForConfig(k.Config())
 	if err != nil {
@@ -254,14 +258,14 @@ func (k *Kube) Client(t TB) kubernetes.Interface {
 }
 
 // Kubeconfig is the path of the administrator's kubeconfig.
-func (k *Kube) Kubeconfig(t TB) string {
+func (k *Kube) Kubeconfig(t harness.TB) string {
 	t.Helper()
 	return k.KubeconfigFor(t, k.Config())
 }
 
 // KubeconfigFor writes a configuration (of a user, of a service account, or one
 // that leads through a proxy) as a kubeconfig and returns its path.
-func (k *Kube) KubeconfigFor(t TB, c *rest.Config) string {
+func (k *Kube) KubeconfigFor(t harness.TB, c *rest.Config) string {
 	t.Helper()
 	config := clientcmdapi.NewConfig()
 	config.Clusters["harness"] = &clientcmdapi.Cluster{
@@ -280,7 +284,7 @@ func (k *Kube) KubeconfigFor(t TB, c *rest.Config) string {
 }
 
 // Via is a configuration that leads through a proxy in front of the API server.
-func Via(c *rest.Config, p *Proxy) *rest.Config {
+func Via(c *rest.Config, p *harness.Proxy) *rest.Config {
 	via := rest.CopyConfig(c)
 	via.Host = "https://" + p.Address()
 	return via
@@ -289,28 +293,28 @@ func Via(c *rest.Config, p *Proxy) *rest.Config {
 // Proxy starts a proxy in front of the API server. A proxy of TCP passes
 // everything, client certificates included; one of HTTP can answer in the API
 // server's place, and clients authenticate by token.
-func (k *Kube) Proxy(t TB, kind ProxyKind) *Proxy {
+func (k *Kube) Proxy(t harness.TB, kind harness.ProxyKind) *harness.Proxy {
 	t.Helper()
-	o := ProxyOptions{Name: "kube-proxy", Kind: kind, Target: k.Host()}
-	if kind == ProxyHTTP {
-		c := k.ca.Issue(t, CertificateOptions{Name: "proxy", Hosts: []string{"127.0.0.1", "localhost"}})
+	o := harness.ProxyOptions{Name: "kube-proxy", Kind: kind, Target: k.Host()}
+	if kind == harness.ProxyHTTP {
+		c := k.ca.Issue(t, harness.CertificateOptions{Name: "proxy", Hosts: []string{"127.0.0.1", "localhost"}})
 		o.Server = &tls.Config{Certificates: []tls.Certificate{c.TLS(t)}, MinVersion: tls.VersionTLS12}
 		o.Client = &tls.Config{RootCAs: k.ca.Pool(), MinVersion: tls.VersionTLS12}
 	}
-	return StartProxy(t, o)
+	return harness.StartProxy(t, o)
 }
 
 // Compact makes etcd forget all revisions but the present one, so that a watch
 // that starts from an older one is told 410 Gone (once the API server's own
 // cache does not hold it either: restart it for that).
-func (k *Kube) Compact(t TB) {
+func (k *Kube) Compact(t harness.TB) {
 	t.Helper()
 	post := func(path string, body any, answer any) error {
 		data, err := json.Marshal(body)
 		if err != nil {
 			return err
 		}
-		out, err := readAnswer(http.Post(k.etcdURL+path, "application/json", bytes.NewReader(data))) //nolint:noctx,gosec // loopback
+		out, err := harness.ReadBody(http.Post(k.etcdURL+path, "application/json", bytes.NewReader(data))) //nolint:noctx,gosec // loopback
 		if err != nil {
 			return err
 		}
@@ -346,7 +350,7 @@ type AuditEvent struct {
 
 // AuditLog returns the requests served so far. Kube was started with
 // AuditEverything.
-func (k *Kube) AuditLog(t TB) []AuditEvent {
+func (k *Kube) AuditLog(t harness.TB) []AuditEvent {
 	t.Helper()
 	data, err := os.ReadFile(k.auditFile)
 	if err != nil {
@@ -364,7 +368,7 @@ func (k *Kube) AuditLog(t TB) []AuditEvent {
 
 // ApplyCRDs applies the CustomResourceDefinitions of a file or folder and waits
 // until their resources are served.
-func (k *Kube) ApplyCRDs(t TB, path string) {
+func (k *Kube) ApplyCRDs(t harness.TB, path string) {
 	t.Helper()
 	applied := k.Apply(t, path)
 	client, err := dynamic.NewForConfig(k.Config())
@@ -380,7 +384,7 @@ func (k *Kube) ApplyCRDs(t TB, path string) {
 		if o.GetKind() != "CustomResourceDefinition" {
 			t.Fatalf("%s: %s %s is no CustomResourceDefinition", path, o.GetKind(), o.GetName())
 		}
-		Eventually(t, 30*time.Second, "CustomResourceDefinition "+o.GetName(), func() error {
+		harness.Eventually(t, 30*time.Second, "CustomResourceDefinition "+o.GetName(), func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			now, err := crds.Get(ctx, o.GetName(), metav1.GetOptions{})
@@ -424,7 +428,7 @@ func hasCondition(o *unstructured.Unstructured, kind string) bool {
 // Apply applies (server-side, by force) all objects of a YAML file, or of the
 // .yaml and .yml files of a folder and those below it. Namespaced objects without
 // a namespace go to "default".
-func (k *Kube) Apply(t TB, path string) []*unstructured.Unstructured {
+func (k *Kube) Apply(t harness.TB, path string) []*unstructured.Unstructured {
 	t.Helper()
 	var files []string
 	err := filepath.WalkDir(path, func(file string, d os.DirEntry, err error) error {
@@ -452,7 +456,7 @@ func (k *Kube) Apply(t TB, path string) []*unstructured.Unstructured {
 }
 
 // ApplyYAML applies the objects of a YAML text.
-func (k *Kube) ApplyYAML(t TB, text string) []*unstructured.Unstructured {
+func (k *Kube) ApplyYAML(t harness.TB, text string) []*unstructured.Unstructured {
 	t.Helper()
 	objects, err := k.apply([]byte(text))
 	if err != nil {
@@ -509,7 +513,7 @@ func (k *Kube) apply(data []byte) ([]*unstructured.Unstructured, error) {
 }
 
 // Namespace makes a namespace and returns its name.
-func (k *Kube) Namespace(t TB, name string) string {
+func (k *Kube) Namespace(t harness.TB, name string) string {
 	t.Helper()
 	k.ApplyYAML(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: "+name+"}\n")
 	return name

@@ -1,4 +1,4 @@
-package harness_test
+package kubetest_test
 
 import (
 	"net/http"
@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 func clientset(t *testing.T, c *rest.Config) kubernetes.Interface {
@@ -45,7 +46,7 @@ spec:
 func TestKube(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	k := harness.StartKube(t, harness.KubeOptions{AuditEverything: true})
+	k := kubetest.Start(t, kubetest.Options{AuditEverything: true})
 	admin := clientset(t, k.Config())
 
 	k.Namespace(t, "web")
@@ -105,7 +106,7 @@ subjects:
 
 	// Faults before the API.
 	proxy := k.Proxy(t, harness.ProxyHTTP)
-	through := clientset(t, harness.Via(k.Config(), proxy))
+	through := clientset(t, kubetest.Via(k.Config(), proxy))
 	_, err = through.CoreV1().Services("web").Get(ctx, "php", metav1.GetOptions{})
 	require.NoError(t, err)
 	proxy.Fail(1, harness.Answer{Status: http.StatusForbidden}, nil)
@@ -121,7 +122,7 @@ subjects:
 	// What is gone is gone, what was stored is not.
 	pid := k.Server().PID()
 	k.Kill9()
-	requireGone(t, pid)
+	harness.RequireGone(t, pid)
 	_, err = admin.CoreV1().Services("web").Get(ctx, "php", metav1.GetOptions{})
 	require.Error(t, err)
 	k.Compact(t)

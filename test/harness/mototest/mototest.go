@@ -1,4 +1,6 @@
-package harness
+// Package mototest starts an EC2 API. It stands apart from the harness, so that
+// only tests that need it compile the AWS SDK.
+package mototest
 
 import (
 	"bytes"
@@ -9,7 +11,6 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,30 +25,33 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+
+	"github.com/causeway-mesh/causeway/test/harness"
 )
 
 // groupTag is the tag that says which auto scaling group an instance is of.
 const groupTag = "aws:autoscaling:groupName"
 
-// MotoOptions of [StartMoto]; the zero value will do.
-type MotoOptions struct {
+// Options of [Start]; the zero value will do.
+type Options struct {
 	// Region is "ap-northeast-1" if empty.
 	Region string
 	// Zones are the letters of the region's zones, at most four; "ac" if empty.
 	Zones string
 	// CIDR is the VPC, at most a /16. If it is not set, instances have loopback
-	// addresses, or, under [Main], addresses that the Kubernetes API accepts too;
+	// addresses, or, under [harness.Main], addresses that the Kubernetes API accepts too;
 	// no two Motos of a test binary share any.
 	CIDR string
 }
 
 // Moto is an EC2, Auto Scaling, SQS, STS and EventBridge API. Clients reach it
-// through a [Proxy], which makes the API's faults and those states of an instance
+// through a [harness.Proxy], which makes the API's faults and those states of an instance
 // that moto has no word for.
 type Moto struct {
-	t       TB
-	process *Process
-	proxy   *Proxy
+	t       harness.TB
+	process *harness.Process
+	proxy   *harness.Proxy
+	address string // of moto itself
 	region  string
 	zones   []string
 	subnets map[string]string // by zone
@@ -95,9 +99,9 @@ type Instance struct {
 
 var motos atomic.Int32
 
-// StartMoto starts moto's server on a free loopback port with a VPC that has one
+// Start starts moto's server on a free loopback port with a VPC that has one
 // subnet in each zone.
-func StartMoto(t TB, o MotoOptions) *Moto {
+func Start(t harness.TB, o Options) *Moto {
 	t.Helper()
 	if o.Region == "" {
 		o.Region = "ap-northeast-1"
@@ -108,23 +112,23 @@ func StartMoto(t TB, o MotoOptions) *Moto {
 	if o.CIDR == "" {
 		block := byte(motos.Add(1)-1) % 16 << 4
 		o.CIDR = fmt.Sprintf("127.77.%d.0/20", block)
-		if os.Getenv(namespaceVariable) != "" {
+		if harness.InNamespace() {
 			o.CIDR = fmt.Sprintf("198.19.%d.0/20", block)
 		}
 	}
-	address := FreeAddress(t)
+	address := harness.FreeAddress(t)
 	host, port, _ := strings.Cut(address, ":")
 	m := &Moto{
-		t: t, region: o.Region, subnets: map[string]string{},
+		t: t, address: "http://" + address, region: o.Region, subnets: map[string]string{},
 		lifecycle: map[string]string{}, hidden: map[string]bool{}, spot: map[string]bool{},
 	}
-	m.process = Start(t, Command{
-		Name: "moto", Path: Tool(t, "moto_server"), Args: []string{"-H", host, "-p", port},
+	m.process = harness.Start(t, harness.Command{
+		Name: "moto", Path: harness.Tool(t, "moto_server"), Args: []string{"-H", host, "-p", port},
 		Env: []string{"MOTO_EC2_LOAD_DEFAULT_AMIS=true", "PYTHONUNBUFFERED=1"},
 	})
-	m.proxy = StartProxy(t, ProxyOptions{Name: "moto-proxy", Kind: ProxyHTTP, Target: address, Rewrite: m.rewrite})
-	m.process.await(t, 60*time.Second, "moto", func() error {
-		_, err := readAnswer(http.Get("http://" + address + "/moto-api/data.json")) //nolint:noctx,gosec // loopback
+	m.proxy = harness.StartProxy(t, harness.ProxyOptions{Name: "moto-proxy", Kind: harness.ProxyHTTP, Target: address, Rewrite: m.rewrite})
+	m.process.Await(t, 60*time.Second, "moto", func() error {
+		_, err := harness.ReadBody(http.Get("http://" + address + "/moto-api/data.json")) //nolint:noctx,gosec // loopback
 		return err
 	})
 	if err := m.makeNetwork(o); err != nil {
@@ -133,7 +137,7 @@ func StartMoto(t TB, o MotoOptions) *Moto {
 	return m
 }
 
-func (m *Moto) makeNetwork(o MotoOptions) error {
+func (m *Moto) makeNetwork(o Options) error {
 	prefix, err := netip.ParsePrefix(o.CIDR)
 	if err != nil {
 		return err
@@ -168,10 +172,10 @@ func (m *Moto) makeNetwork(o MotoOptions) error {
 func (m *Moto) Endpoint() string { return m.proxy.URL() }
 
 // Proxy stands before the API and makes its faults.
-func (m *Moto) Proxy() *Proxy { return m.proxy }
+func (m *Moto) Proxy() *harness.Proxy { return m.proxy }
 
 // Process is moto's server.
-func (m *Moto) Process() *Process { return m.process }
+func (m *Moto) Process() *harness.Process { return m.process }
 
 // Region is the region that everything is made in.
 func (m *Moto) Region() string { return m.region }
@@ -203,7 +207,7 @@ func (m *Moto) config(endpoint string) aws.Config {
 }
 
 // The harness' own calls go past the proxy, so that faults do not meet them.
-func (m *Moto) direct() aws.Config          { return m.config("http://" + m.proxy.o.Target) }
+func (m *Moto) direct() aws.Config          { return m.config(m.address) }
 func (m *Moto) ec2() *ec2.Client            { return ec2.NewFromConfig(m.direct()) }
 func (m *Moto) groups() *autoscaling.Client { return autoscaling.NewFromConfig(m.direct()) }
 func (m *Moto) queues() *sqs.Client         { return sqs.NewFromConfig(m.direct()) }
@@ -212,7 +216,7 @@ func (m *Moto) context() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), 60*time.Second)
 }
 
-func (m *Moto) must(t TB, what string, err error) {
+func (m *Moto) must(t harness.TB, what string, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatalf("moto: %s: %v", what, err)
@@ -220,7 +224,7 @@ func (m *Moto) must(t TB, what string, err error) {
 }
 
 // CreateASG makes an auto scaling group and launches its instances.
-func (m *Moto) CreateASG(t TB, o ASGOptions) []Instance {
+func (m *Moto) CreateASG(t harness.TB, o ASGOptions) []Instance {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -259,7 +263,7 @@ func (m *Moto) CreateASG(t TB, o ASGOptions) []Instance {
 
 // ScaleASG brings a group to a size, launching or terminating (the oldest first)
 // as needed, and returns its instances.
-func (m *Moto) ScaleASG(t TB, name string, size int) []Instance {
+func (m *Moto) ScaleASG(t harness.TB, name string, size int) []Instance {
 	t.Helper()
 	now := m.GroupInstances(t, name)
 	if extra := len(now) - size; extra > 0 {
@@ -290,7 +294,7 @@ func (m *Moto) ScaleASG(t TB, name string, size int) []Instance {
 const motoImage = "ami-12c6146b"
 
 // Launch runs instances and returns them.
-func (m *Moto) Launch(t TB, o LaunchOptions) []Instance {
+func (m *Moto) Launch(t harness.TB, o LaunchOptions) []Instance {
 	t.Helper()
 	if o.Count == 0 {
 		o.Count = max(1, len(o.Addresses))
@@ -361,13 +365,13 @@ func (m *Moto) Launch(t TB, o LaunchOptions) []Instance {
 
 // Instances returns instances by id, or all that there are, in the order of
 // their ids' launch.
-func (m *Moto) Instances(t TB, ids ...string) []Instance {
+func (m *Moto) Instances(t harness.TB, ids ...string) []Instance {
 	t.Helper()
 	return m.describe(t, &ec2.DescribeInstancesInput{InstanceIds: ids})
 }
 
 // GroupInstances returns the instances of an auto scaling group.
-func (m *Moto) GroupInstances(t TB, group string) []Instance {
+func (m *Moto) GroupInstances(t harness.TB, group string) []Instance {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -388,7 +392,7 @@ func (m *Moto) GroupInstances(t TB, group string) []Instance {
 	return m.Instances(t, ids...)
 }
 
-func (m *Moto) describe(t TB, in *ec2.DescribeInstancesInput) []Instance {
+func (m *Moto) describe(t harness.TB, in *ec2.DescribeInstancesInput) []Instance {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -419,7 +423,7 @@ func (m *Moto) describe(t TB, in *ec2.DescribeInstancesInput) []Instance {
 
 // Terminate terminates instances as Auto Scaling does that scales in: they leave
 // their group, whose desired capacity falls, and keep their tags.
-func (m *Moto) Terminate(t TB, ids ...string) {
+func (m *Moto) Terminate(t harness.TB, ids ...string) {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -438,7 +442,7 @@ func (m *Moto) Terminate(t TB, ids ...string) {
 }
 
 // StopInstances stops instances, which stay in their group.
-func (m *Moto) StopInstances(t TB, ids ...string) {
+func (m *Moto) StopInstances(t harness.TB, ids ...string) {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -447,7 +451,7 @@ func (m *Moto) StopInstances(t TB, ids ...string) {
 }
 
 // StartInstances starts instances that were stopped.
-func (m *Moto) StartInstances(t TB, ids ...string) {
+func (m *Moto) StartInstances(t harness.TB, ids ...string) {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -456,7 +460,7 @@ func (m *Moto) StartInstances(t TB, ids ...string) {
 }
 
 // Tag sets a tag of an instance.
-func (m *Moto) Tag(t TB, id, key, value string) {
+func (m *Moto) Tag(t harness.TB, id, key, value string) {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -467,7 +471,7 @@ func (m *Moto) Tag(t TB, id, key, value string) {
 }
 
 // Untag removes a tag of an instance.
-func (m *Moto) Untag(t TB, id, key string) {
+func (m *Moto) Untag(t harness.TB, id, key string) {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -476,7 +480,7 @@ func (m *Moto) Untag(t TB, id, key string) {
 }
 
 // SetInstanceHealth is Auto Scaling's verdict on an instance, "Healthy" or "Unhealthy".
-func (m *Moto) SetInstanceHealth(t TB, id, health string) {
+func (m *Moto) SetInstanceHealth(t harness.TB, id, health string) {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -514,7 +518,7 @@ func (m *Moto) Unhide() {
 func (m *Moto) rewrite(r *http.Request, body, answer []byte) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch callName(r, body) {
+	switch harness.CallName(r, body) {
 	case "DescribeAutoScalingGroups", "DescribeAutoScalingInstances":
 		for id, state := range m.lifecycle {
 			if state != "" {
@@ -584,7 +588,7 @@ func removeInstance(answer []byte, id string) []byte {
 }
 
 // CreateQueue makes an SQS queue and returns its URL, which leads through the proxy.
-func (m *Moto) CreateQueue(t TB, name string) string {
+func (m *Moto) CreateQueue(t harness.TB, name string) string {
 	t.Helper()
 	ctx, cancel := m.context()
 	defer cancel()
@@ -600,7 +604,7 @@ func (m *Moto) CreateQueue(t TB, name string) string {
 }
 
 // SendSQS puts a message into a queue: a string as it is, anything else as JSON.
-func (m *Moto) SendSQS(t TB, queueURL string, message any) {
+func (m *Moto) SendSQS(t harness.TB, queueURL string, message any) {
 	t.Helper()
 	text, ok := message.(string)
 	if !ok {
@@ -661,8 +665,8 @@ func (m *Moto) TerminateLifecycle(group, id string) map[string]any {
 }
 
 // EC2Error is an error as the EC2 API answers it, for [Proxy.Fail].
-func EC2Error(status int, code, message string) Answer {
-	return Answer{
+func EC2Error(status int, code, message string) harness.Answer {
+	return harness.Answer{
 		Status: status, Header: http.Header{"Content-Type": {"text/xml;charset=UTF-8"}},
 		Body: `<?xml version="1.0" encoding="UTF-8"?>` + "\n<Response><Errors><Error><Code>" + code + "</Code><Message>" +
 			html.EscapeString(message) + "</Message></Error></Errors><RequestID>00000000-0000-0000-0000-000000000000</RequestID></Response>",
@@ -670,8 +674,8 @@ func EC2Error(status int, code, message string) Answer {
 }
 
 // QueryError is an error as Auto Scaling and STS answer it, for [Proxy.Fail].
-func QueryError(status int, code, message string) Answer {
-	return Answer{
+func QueryError(status int, code, message string) harness.Answer {
+	return harness.Answer{
 		Status: status, Header: http.Header{"Content-Type": {"text/xml"}},
 		Body: "<ErrorResponse><Error><Type>Sender</Type><Code>" + code + "</Code><Message>" + html.EscapeString(message) +
 			"</Message></Error><RequestId>00000000-0000-0000-0000-000000000000</RequestId></ErrorResponse>",
@@ -680,5 +684,5 @@ func QueryError(status int, code, message string) Answer {
 
 // Action matches requests for AWS actions by name, for [Proxy.Fail].
 func Action(names ...string) func(r *http.Request, body []byte) bool {
-	return func(r *http.Request, body []byte) bool { return slices.Contains(names, callName(r, body)) }
+	return func(r *http.Request, body []byte) bool { return slices.Contains(names, harness.CallName(r, body)) }
 }

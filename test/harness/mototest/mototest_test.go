@@ -1,6 +1,7 @@
-package harness_test
+package mototest_test
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"time"
@@ -14,17 +15,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/harness/mototest"
 )
 
 func TestMoto(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	m := harness.StartMoto(t, harness.MotoOptions{})
+	m := mototest.Start(t, mototest.Options{})
 	config := m.Config()
 	config.RetryMaxAttempts = 1
 	api := ec2.NewFromConfig(config)
 
-	first := m.CreateASG(t, harness.ASGOptions{Name: "php-web", Size: 3, Tags: map[string]string{"Role": "php-web"}})
+	first := m.CreateASG(t, mototest.ASGOptions{Name: "php-web", Size: 3, Tags: map[string]string{"Role": "php-web"}})
 	require.Len(t, first, 3)
 	zones := map[string]int{}
 	for _, i := range first {
@@ -52,7 +54,7 @@ func TestMoto(t *testing.T) {
 
 	// What moto has no word for.
 	groups := autoscaling.NewFromConfig(config)
-	spot := m.CreateASG(t, harness.ASGOptions{Name: "spot", Size: 2, Spot: true})
+	spot := m.CreateASG(t, mototest.ASGOptions{Name: "spot", Size: 2, Spot: true})
 	require.True(t, spot[0].Spot)
 	m.SetLifecycle(spot[1].ID, "Terminating:Wait")
 	states := map[string]string{}
@@ -72,7 +74,7 @@ func TestMoto(t *testing.T) {
 	m.Unhide()
 
 	// The API's faults.
-	m.Proxy().Fail(1, harness.EC2Error(503, "RequestLimitExceeded", "Request limit exceeded."), harness.Action("DescribeInstances"))
+	m.Proxy().Fail(1, mototest.EC2Error(503, "RequestLimitExceeded", "Request limit exceeded."), mototest.Action("DescribeInstances"))
 	_, err = api.DescribeInstances(ctx, &ec2.DescribeInstancesInput{})
 	require.ErrorContains(t, err, "RequestLimitExceeded")
 	m.Proxy().Truncate(300)
@@ -96,8 +98,8 @@ func TestMoto(t *testing.T) {
 
 	pid := m.Process().PID()
 	m.Process().Stop()
-	requireGone(t, pid)
-	status, _, err := get(t, m.Endpoint(), 5*time.Second)
+	harness.RequireGone(t, pid)
+	status, err := status(t, m.Endpoint())
 	require.NoError(t, err)
 	require.Equal(t, http.StatusBadGateway, status)
 }
@@ -108,4 +110,18 @@ func count(out *ec2.DescribeInstancesOutput) int {
 		n += len(r.Instances)
 	}
 	return n
+}
+
+// status asks for a URL.
+func status(t *testing.T, url string) (int, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	r, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, err
+	}
+	return r.StatusCode, r.Body.Close()
 }
