@@ -183,6 +183,9 @@ type InstanceGroup struct {
 	Scope string
 	Key
 	Object *v1alpha1.InstanceGroup
+	// Account is the number of the AWS account that the published endpoints are
+	// of, as whoever led before has written it down; "" where nobody has.
+	Account string
 }
 
 // InstanceSet is what the EC2 API says of one InstanceGroup, after the

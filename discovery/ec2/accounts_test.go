@@ -157,6 +157,40 @@ func TestAnEmptyAnswerTakesNothing(t *testing.T) {
 	require.Empty(t, b.ids("asg"))
 }
 
+// A new leader knows of which account the published endpoints are.
+func TestANewLeaderKnowsTheAccount(t *testing.T) {
+	asg := v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}}
+	lead := func(role, account string) *bench {
+		b := newBench(t)
+		b.follow("asg", asg)
+		b.Source.groups = make(map[discovery.Key]*group) // it is adopted below
+		_, err := b.cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+			old, _ := catalog.InstanceGroups.Get(tx.Reader, key("asg").String())
+			row := *old
+			object := row.Object.DeepCopy()
+			object.Spec.RoleARN = role
+			row.Object, row.Account = object, account
+			catalog.InstanceGroups.Put(tx, &row)
+			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
+				Scope: "published", Key: discovery.Key{Namespace: "web", Name: "asg-1"}, Service: key("php-web"), Platform: discovery.Instances, Group: "asg",
+				Endpoints: []discovery.Endpoint{{ID: "i-1", Address: "10.0.0.1"}, {ID: "i-2", Address: "10.0.0.2"}},
+			})
+			b.adopt(tx, &row)
+			return nil
+		})
+		require.NoError(t, err)
+		return b
+	}
+	b := lead("", "111111111111")
+	require.ErrorContains(t, b.sweep(answerOf("999999999999", "i-8")), "are of account 111111111111: they stay")
+	require.Equal(t, []string{"i-1", "i-2"}, b.ids("asg"))
+	require.NoError(t, b.sweep(answerOf("111111111111", "i-1", "i-2")))
+
+	const role = "arn:aws:iam::999999999999:role/causeway"
+	other := accountKey{roleARN: role, region: benchKey.region}
+	require.NoError(t, lead(role, "111111111111").checkAccount(other, answerOf("999999999999", "i-8")), "the role was edited")
+}
+
 // Who releases a group also says that the other account is meant.
 func TestReleaseOfAnotherAccount(t *testing.T) {
 	b := newBench(t)

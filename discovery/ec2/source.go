@@ -305,6 +305,10 @@ func (s *Source) adopt(tx *catalog.Tx, g *discovery.InstanceGroup) {
 	case len(published) > 0 && (!restored || s.ran):
 		// Another replica may have led since the row was written, if it is of an earlier run.
 		own = &discovery.InstanceSet{Scope: Scope, Key: g.Key, Service: serviceOf(g), Endpoints: published}
+		// A role of another account was written into the spec while nobody led.
+		if want := keyOf(g).number(); want == "" || want == g.Account {
+			own.Account = g.Account
+		}
 		catalog.Instances.Put(tx, own)
 		s.log.Info("starting from the published endpoints", "group", g.Key.String(), "endpoints", len(published))
 	case restored:

@@ -426,6 +426,22 @@ func TestStatus(t *testing.T) {
 	wait("Fresh", metav1.ConditionFalse, "RequestLimitExceeded")
 	put(discovery.GroupStatus{GuardHeld: 2, GuardReason: "5 of 6 are not mentioned"})
 	wait("GuardEngaged", metav1.ConditionTrue, "2 instances")
+	// Whoever leads next learns of which account the endpoints are.
+	_, err := r.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.Instances.Put(tx, &discovery.InstanceSet{
+			Scope: "ec2", Key: discovery.Key{Namespace: "web", Name: "php-web-ec2"}, Account: "111111111111",
+		})
+		return nil
+	})
+	require.NoError(t, err)
+	other := newReplica(t, kube, nil)
+	harness.Eventually(t, 20*time.Second, "another replica knows the account", func() error {
+		g, ok := catalog.InstanceGroups.Get(other.catalog.Read(), "web/php-web-ec2")
+		if !ok || g.Account != "111111111111" {
+			return fmt.Errorf("%+v", g)
+		}
+		return nil
+	})
 	harness.Eventually(t, 20*time.Second, "an Event tells of the guard", func() error {
 		list, err := kube.Client(t).EventsV1().Events("web").List(t.Context(), metav1.ListOptions{})
 		if err != nil {

@@ -165,7 +165,8 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 }
 
 // groupRow returns the row of an InstanceGroup. What the mesh does not read is
-// left out, so that a status that we wrote ourselves is no change.
+// left out, so that a status that we wrote ourselves is no change, except the
+// account, which a new leader has from nowhere else.
 func groupRow(o *v1alpha1.InstanceGroup) *discovery.InstanceGroup {
 	trimmed := &v1alpha1.InstanceGroup{Spec: o.Spec}
 	trimmed.Namespace, trimmed.Name, trimmed.UID, trimmed.Generation = o.Namespace, o.Name, o.UID, o.Generation
@@ -176,6 +177,7 @@ func groupRow(o *v1alpha1.InstanceGroup) *discovery.InstanceGroup {
 	v1alpha1.DefaultInstanceGroup(trimmed)
 	return &discovery.InstanceGroup{
 		Scope: ScopeInstanceGroups, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}, Object: trimmed,
+		Account: o.Status.Account,
 	}
 }
 

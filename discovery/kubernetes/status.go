@@ -134,6 +134,10 @@ func (w *statusWriter) write(ctx context.Context, r catalog.Reader, g *discovery
 			}
 		}
 	}
+	// Without a row, or in one that does not say so yet, nothing is known that is newer.
+	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok && set.Account != "" {
+		want.Account = set.Account
+	}
 	if apiequality.Semantic.DeepEqual(have, want) {
 		w.written[g.Key] = have
 		return nil

@@ -209,6 +209,10 @@ type InstanceGroupStatus struct {
 	// It is written at most once a minute.
 	// +optional
 	LastSync *metav1.Time `json:"lastSync,omitempty"`
+	// Account is the number of the AWS account that the instances are of, as the EC2 API said. A
+	// new leader starts from it: an answer of another account is an error.
+	// +optional
+	Account string `json:"account,omitempty"`
 	// Conditions are Accepted, ResolvedRefs, Serving, Fresh and GuardEngaged.
 	// +optional
 	// +listType=map
