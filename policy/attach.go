@@ -255,7 +255,7 @@ func httpRoutes(r catalog.Reader, p *Port, routes []*attachment) *HTTPRoutes {
 				from.settings(s)
 			}
 			rule.Settings = s
-			if rule.Sessions() != nil {
+			if rule.Session().Value != nil {
 				rule.Backends = withoutFailover(rule.Backends)
 			}
 			rules = append(rules, &rule)

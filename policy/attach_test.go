@@ -264,17 +264,17 @@ func renderHTTP(w *strings.Builder, title string, routes *HTTPRoutes) {
 		}
 		fmt.Fprintf(w, ": %s\n", renderMatch(&r.Match))
 		renderFilters(w, "    ", &r.Filters)
-		if r.Request != nil {
-			fmt.Fprintf(w, "    timeout of the request %s\n", r.Request)
+		if r.Own.Request != nil {
+			fmt.Fprintf(w, "    timeout of the request %s\n", r.Own.Request)
 		}
-		if r.BackendRequest != nil {
-			fmt.Fprintf(w, "    timeout of an attempt %s\n", r.BackendRequest)
+		if r.Own.BackendRequest != nil {
+			fmt.Fprintf(w, "    timeout of an attempt %s\n", r.Own.BackendRequest)
 		}
-		if r.Retry != nil {
-			fmt.Fprintf(w, "    retry %d times on %v after %s\n", r.Retry.Attempts, r.Retry.Codes, r.Retry.Backoff)
+		if r.Own.Retry != nil {
+			fmt.Fprintf(w, "    retry %d times on %v after %s\n", r.Own.Retry.Attempts, r.Own.Retry.Codes, r.Own.Retry.Backoff)
 		}
-		if r.SessionPersistence != nil {
-			text, _ := json.Marshal(r.SessionPersistence)
+		if r.Own.Session != nil {
+			text, _ := json.Marshal(r.Own.Session)
 			fmt.Fprintf(w, "    session %s\n", text)
 		}
 		renderBackends(w, r.Backends)

@@ -43,22 +43,22 @@ func backingTLS(r catalog.Reader, service discovery.Key, port string, on discove
 	case on == discovery.Instances:
 		own = groupLevels(r, service, port)
 	}
-	if ofGroup := effective(own, clusters); ofGroup.TLS != nil {
-		return upstreamTLS(r, service.Namespace, ofGroup.TLS, "")
+	if ofGroup := effective(own, clusters); ofGroup.Stated.TLS != nil {
+		return upstreamTLS(r, service.Namespace, ofGroup.Stated.TLS, "")
 	}
 	if o, ok := backendTLSPolicy(r, service, port); ok {
 		if s.From == nil {
 			s.From = make(map[string]discovery.ObjectRef)
 		}
-		s.TLS = nil
+		s.Stated.TLS = nil
 		s.From["tls"] = o.Ref()
 		tls, from, _ := judgeBackendTLS(r, o)
 		return tls, from
 	}
-	if s.TLS == nil {
+	if s.Stated.TLS == nil {
 		return nil, nil
 	}
-	return upstreamTLS(r, service.Namespace, s.TLS, "")
+	return upstreamTLS(r, service.Namespace, s.Stated.TLS, "")
 }
 
 // backendTLSPolicy returns the BackendTLSPolicy that holds for a port of a

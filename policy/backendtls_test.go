@@ -94,7 +94,7 @@ func TestTLSByPrecedence(t *testing.T) {
 	require.Equal(t, "ec2.example", http.Backings[1].TLS.SNI)
 	require.Equal(t, "admin.example", admin.TLS.SNI)
 	require.Equal(t, "whole", http.Backings[0].Settings.From["tls"].Name)
-	require.Nil(t, http.Backings[0].Settings.TLS)
+	require.Nil(t, http.Backings[0].Settings.Stated.TLS)
 	require.Equal(t, []string{
 		"Service web/php-web", "InstanceGroup web/ec2", "BackendTLSPolicy web/admin", "BackendTLSPolicy web/whole",
 		"ConfigMap web/ca", "TrafficPolicy web/ec2",

@@ -47,10 +47,10 @@ func BuildExternal(r catalog.Reader, key discovery.Key) *External {
 		}
 		own := p.TLS
 		if own == nil {
-			own = port.Settings.TLS
+			own = port.Settings.Stated.TLS
 		} else if port.Settings.From["tls"] != (discovery.ObjectRef{}) {
 			// The object's own word is more specific than a policy about it.
-			port.Settings.TLS = nil
+			port.Settings.Stated.TLS = nil
 			delete(port.Settings.From, "tls")
 		}
 		if own != nil {
@@ -134,7 +134,7 @@ func hostOwner(r catalog.Reader, o *discovery.Object, host string) string {
 	}
 	first := o
 	for other := range catalog.Objects.By(r, catalog.ByHost, host) {
-		if other.Kind == kindExternalService && older(other, first) < 0 {
+		if other.Kind == kindExternalService && compareAge(other, first) < 0 {
 			first = other
 		}
 	}

@@ -86,7 +86,7 @@ func TestExternalPorts(t *testing.T) {
 	require.Equal(t, uint16(3306), m.Ports[1].TargetPort)
 	require.Equal(t, 5, connectTimeout(m.Ports[2].Settings))
 	require.Equal(t, 6, requestTimeout(m.Ports[2].Settings))
-	require.Nil(t, m.Ports[0].Settings.Timeout)
+	require.Nil(t, m.Ports[0].Settings.Stated.Timeout)
 	require.Equal(t, []string{
 		"ExternalService web/api", "ConfigMap web/ca", "TrafficPolicy web/more", "TrafficPolicy web/tls",
 	}, refNames(m.Provenance))

@@ -172,7 +172,7 @@ func (b *gatewayBuilder) hold(a *gatewayRoute, l *listenerMeaning) *heldRoute {
 			}
 		}
 		rule.Settings = s
-		if rule.Sessions() != nil {
+		if rule.Session().Value != nil {
 			rule.Backends = withoutFailover(rule.Backends)
 		}
 	}

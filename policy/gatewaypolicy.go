@@ -339,8 +339,8 @@ func (v *gatewayPolicyValidator) orderOfConnections(s *GatewaySettings, gateway 
 		for _, l := range m.Ports[k].Listeners {
 			for _, rule := range l.TCP {
 				idle := time.Duration(0)
-				if t := rule.Settings.Timeout; t != nil && t.Idle != nil {
-					idle = t.Idle.Duration
+				if stated := rule.Settings.Timeouts().Idle; !stated.From.Default() {
+					idle = stated.Value
 				}
 				if idle > 0 && idle < remembers {
 					continue

@@ -43,8 +43,8 @@ func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
 	}
 	rule.Backends = b.backends(named)
 	b.timeouts(field+".timeouts", in.Timeouts, &rule)
-	rule.Retry = b.retry(field+".retry", in.Retry)
-	rule.SessionPersistence = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself
+	rule.Own.Retry = b.retry(field+".retry", in.Retry)
+	rule.Own.Session = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself
 	b.endRequestRule(&rule)
 	for i := range matches {
 		rule.MatchIndex, rule.Match = i, matches[i]
@@ -312,92 +312,12 @@ func (b *routeBuilder) timeouts(field string, in *gatewayv1.HTTPRouteTimeouts, r
 	if in == nil {
 		return
 	}
-	rule.Request = b.duration(field+".request", in.Request)
-	rule.BackendRequest = b.duration(field+".backendRequest", in.BackendRequest)
-	if rule.Request != nil && rule.BackendRequest != nil && *rule.Request != 0 && *rule.BackendRequest > *rule.Request {
+	own := &rule.Own
+	own.Request = b.duration(field+".request", in.Request)
+	own.BackendRequest = b.duration(field+".backendRequest", in.BackendRequest)
+	if own.Request != nil && own.BackendRequest != nil && *own.Request != 0 && *own.BackendRequest > *own.Request {
 		b.invalid(ReasonUnsupported, field+".backendRequest",
-			fmt.Sprintf("%s is longer than the whole request may take (%s)", *rule.BackendRequest, *rule.Request),
+			fmt.Sprintf("%s is longer than the whole request may take (%s)", *own.BackendRequest, *own.Request),
 			"make it shorter than request")
-	}
-}
-
-// maxAttempts of a rule's retry stanza: beyond it a retry is a load test.
-const maxAttempts = 100
-
-func (b *routeBuilder) retry(field string, in *gatewayv1.HTTPRouteRetry) *RouteRetry {
-	if in == nil {
-		return nil
-	}
-	out := &RouteRetry{Attempts: 1}
-	if in.Attempts != nil {
-		if *in.Attempts < 0 || *in.Attempts > maxAttempts {
-			b.invalid(ReasonUnsupported, field+".attempts", fmt.Sprintf("%d is not from 0 to %d", *in.Attempts, maxAttempts), "correct it")
-		} else {
-			out.Attempts = uint32(*in.Attempts)
-		}
-	}
-	for i, code := range in.Codes {
-		if code < 400 || code > 599 {
-			b.invalid(ReasonUnsupported, fmt.Sprintf("%s.codes[%d]", field, i), fmt.Sprintf("%d is not from 400 to 599", code), "correct it")
-			continue
-		}
-		out.Codes = append(out.Codes, uint32(code))
-	}
-	slices.Sort(out.Codes)
-	out.Codes = slices.Compact(out.Codes)
-	if d := b.duration(field+".backoff", in.Backoff); d != nil {
-		out.Backoff = *d
-		if *d == 0 {
-			b.invalid(ReasonUnsupported, field+".backoff", "a pause of nothing cannot grow", "give at least 1ms, or leave it out")
-		}
-	}
-	return out
-}
-
-// sessionPersistence returns the stanza if proxies can do what it says.
-func (b *routeBuilder) sessionPersistence(field string, in *gatewayv1.SessionPersistence) *gatewayv1.SessionPersistence {
-	if in == nil {
-		return nil
-	}
-	b.duration(field+".absoluteTimeout", in.AbsoluteTimeout)
-	switch kind := deref(in.Type, gatewayv1.CookieBasedSessionPersistence); kind {
-	case gatewayv1.CookieBasedSessionPersistence:
-		b.sessionCookie(field, in)
-	case gatewayv1.HeaderBasedSessionPersistence:
-		switch {
-		case in.Header == nil || !isToken(string(in.Header.Name)):
-			b.invalid(ReasonUnsupported, field+".header.name", "type Header needs the header's name", "give it")
-		case in.AbsoluteTimeout != nil:
-			b.invalid(ReasonUnsupported, field+".absoluteTimeout", "a session in a header has no end that proxies could watch",
-				"remove it, or use type Cookie with lifetimeType Permanent")
-		}
-	default:
-		b.invalid(ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a type of session persistence", kind), "give Cookie or Header")
-	}
-	return in
-}
-
-func (b *routeBuilder) sessionCookie(field string, in *gatewayv1.SessionPersistence) {
-	var cookie gatewayv1.CookieConfig
-	if in.Cookie != nil {
-		cookie = *in.Cookie
-	}
-	if in.Header != nil {
-		b.invalid(ReasonUnsupported, field+".header", "type Cookie has no header", "remove it, or set type: Header")
-	}
-	if cookie.Name != nil && !isToken(string(*cookie.Name)) {
-		b.invalid(ReasonUnsupported, field+".cookie.name", fmt.Sprintf("%q is not a cookie's name", *cookie.Name), "correct it")
-	}
-	if cookie.Path != nil && (!strings.HasPrefix(*cookie.Path, "/") || !isPath(*cookie.Path)) {
-		b.invalid(ReasonUnsupported, field+".cookie.path", fmt.Sprintf("%q is not a path", *cookie.Path), "begin it with /")
-	}
-	switch lifetime := deref(cookie.LifetimeType, gatewayv1.SessionCookieLifetimeType); {
-	case lifetime == gatewayv1.PermanentCookieLifetimeType && in.AbsoluteTimeout == nil:
-		b.invalid(ReasonUnsupported, field+".absoluteTimeout", "a permanent cookie needs its lifetime", "give absoluteTimeout")
-	case lifetime == gatewayv1.SessionCookieLifetimeType && in.AbsoluteTimeout != nil:
-		b.invalid(ReasonUnsupported, field+".absoluteTimeout", "a session cookie carries no time, so proxies cannot end its session",
-			"set cookie.lifetimeType: Permanent, or remove absoluteTimeout")
-	case lifetime != gatewayv1.PermanentCookieLifetimeType && lifetime != gatewayv1.SessionCookieLifetimeType:
-		b.invalid(ReasonUnsupported, field+".cookie.lifetimeType", fmt.Sprintf("%q is not a lifetime", lifetime), "give Session or Permanent")
 	}
 }

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
 )
@@ -63,16 +64,22 @@ func sortRules(rules []*rankedRule) {
 	})
 }
 
-// compareAge orders routes by who wins a tie: the oldest, then the first by
-// "namespace/name".
+// compareAge orders objects by who wins a tie: the oldest, then the first by
+// "namespace/name" (Gateway API, "Conflict Resolution").
 func compareAge(a, b *discovery.Object) int {
-	if c := a.Created.Compare(b.Created); c != 0 {
+	return cmp.Or(compareCreated(a.Created, a.Key, b.Created, b.Key), cmp.Compare(a.Kind, b.Kind))
+}
+
+// compareCreated orders what was created at two times: the oldest, then the first by
+// "namespace/name". That is not the order of the namespaces: "a-b/x" comes before "a/x".
+func compareCreated(a time.Time, aKey discovery.Key, b time.Time, bKey discovery.Key) int {
+	switch c := a.Compare(b); {
+	case c != 0:
 		return c
+	case aKey.Namespace == bKey.Namespace:
+		return cmp.Compare(aKey.Name, bKey.Name)
 	}
-	if a.Namespace == b.Namespace {
-		return cmp.Or(cmp.Compare(a.Key.Name, b.Key.Name), cmp.Compare(a.Kind, b.Kind))
-	}
-	return cmp.Compare(a.Key.String(), b.Key.String())
+	return cmp.Compare(aKey.String(), bKey.String())
 }
 
 // divide cuts a total into consecutive parts in proportion to weights: each

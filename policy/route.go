@@ -1,10 +1,6 @@
 package policy
 
 import (
-	"fmt"
-	"hash/fnv"
-	"io"
-	"strconv"
 	"time"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -43,53 +39,17 @@ type Rule struct {
 	// Backends in the order of the rule's backendRefs, those with weight 0 left out. With none, and no
 	// redirect, requests are answered 500 (spec of HTTPRouteRule.backendRefs).
 	Backends []Backend
-	// Timeouts of the rule itself, nil where it states none: those of Settings hold.
-	Request, BackendRequest *time.Duration
-	// Retry of the rule itself (GEP-1731), nil where it states none.
-	Retry *RouteRetry
-	// SessionPersistence of the rule itself, nil where it states none.
-	SessionPersistence *gatewayv1.SessionPersistence
+	// Own is what the rule states itself. Timeouts, Retry and Session say what is in force.
+	Own RuleSettings
 	// Settings of the TrafficPolicies that are effective for the rule.
 	Settings Settings
 }
 
-// Sessions returns what keeps a client at the endpoint that answered it first,
-// nil for nothing: what the rule states itself, else its policies.
-func (r *Rule) Sessions() *gatewayv1.SessionPersistence {
-	if r.SessionPersistence != nil {
-		return r.SessionPersistence
-	}
-	return r.Settings.SessionPersistence
-}
-
-// SessionHeader reports whether a header and not a cookie keeps a client at its endpoint.
-func (r *Rule) SessionHeader() bool {
-	s := r.Sessions()
-	return s != nil && s.Type != nil && *s.Type == gatewayv1.HeaderBasedSessionPersistence
-}
-
-// SessionName is the name of the cookie or header that keeps a client at its
-// endpoint. Where no cookie is named there is one for each rule, because the
-// endpoints of another rule mean nothing to it.
-func (r *Rule) SessionName() string {
-	s := r.Sessions()
-	switch {
-	case s == nil:
-		return ""
-	case r.SessionHeader() && s.Header != nil:
-		return string(s.Header.Name)
-	case r.SessionHeader():
-		return "x-session-endpoint"
-	case s.Cookie != nil && s.Cookie.Name != nil:
-		return string(*s.Cookie.Name)
-	}
-	h := fnv.New64a()
-	of := fmt.Sprintf("%s %d", r.Route.String(), r.Index)
-	if r.Route.Kind == "" && len(r.Backends) > 0 {
-		of = fmt.Sprintf("Service %s:%d", r.Backends[0].Key, r.Backends[0].Port)
-	}
-	_, _ = io.WriteString(h, of) // never fails
-	return "causeway-" + strconv.FormatUint(h.Sum64(), 36)
+// RuleSettings are what a rule of a route states itself, nil for nothing.
+type RuleSettings struct {
+	Request, BackendRequest *time.Duration
+	Retry                   *RouteRetry
+	Session                 *gatewayv1.SessionPersistence
 }
 
 // PathKind is how a path is compared.
@@ -185,14 +145,6 @@ type Filters struct {
 	// Failed is why requests of the rule must be answered 500: what cannot be
 	// applied must not be skipped (spec of HTTPRouteFilter).
 	Failed string
-}
-
-// RouteRetry is a rule's retry stanza (GEP-1731).
-type RouteRetry struct {
-	// Codes of answers after which a request is sent again.
-	Codes    []uint32
-	Attempts uint32
-	Backoff  time.Duration // 0: the default
 }
 
 // BackendKind is what a backendRef names.

@@ -97,7 +97,7 @@ func ownAddresses(r catalog.Reader, svc *discovery.Service) []string {
 func addressOwner(r catalog.Reader, svc *discovery.Service, ip string) *discovery.Service {
 	owner := svc
 	for other := range catalog.Services.By(r, catalog.ByAddress, ip) {
-		if cmp.Or(other.Created.Compare(owner.Created), cmp.Compare(other.Key.String(), owner.Key.String())) < 0 {
+		if compareCreated(other.Created, other.Key, owner.Created, owner.Key) < 0 {
 			owner = other
 		}
 	}

@@ -374,17 +374,17 @@ func TestSessionAffinity(t *testing.T) {
 	require.Empty(t, findings)
 	require.Len(t, m.Ports[0].Backings, 2)
 	for _, b := range m.Ports[0].Backings {
-		require.Equal(t, v1alpha1.RingHash, b.Settings.LoadBalancer.Algorithm)
+		require.Equal(t, v1alpha1.RingHash, b.Settings.Stated.LoadBalancer.Algorithm)
 		require.Equal(t, "Service web/php-web", b.Settings.From["loadBalancer"].String())
 	}
 
 	m, findings = in(&v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RoundRobin}})
-	require.Equal(t, v1alpha1.RoundRobin, m.Ports[0].Backings[0].Settings.LoadBalancer.Algorithm)
+	require.Equal(t, v1alpha1.RoundRobin, m.Ports[0].Backings[0].Settings.Stated.LoadBalancer.Algorithm)
 	require.Equal(t, []string{"warning: Service web/php-web: spec.sessionAffinity: ClientIP has no effect on callers of the mesh: " +
 		"TrafficPolicy web/p has loadBalancer, which holds instead: remove loadBalancer there, or sessionAffinity here"}, findings)
 
 	m, findings = in(&v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev, Hash: &v1alpha1.HashKey{Header: "x-user"}}})
-	require.Equal(t, v1alpha1.Maglev, m.Ports[0].Backings[0].Settings.LoadBalancer.Algorithm)
+	require.Equal(t, v1alpha1.Maglev, m.Ports[0].Backings[0].Settings.Stated.LoadBalancer.Algorithm)
 	require.Empty(t, findings, "requests stay at endpoints by what the policy says")
 }
 

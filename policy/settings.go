@@ -7,17 +7,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Settings are the effective sections of the TrafficPolicies about a target.
-type Settings struct {
-	v1alpha1.TrafficSettings
-	// From says which object each section comes from, by the section's name in
-	// the API ("timeout", "retry", ...): a TrafficPolicy, a BackendTLSPolicy, or the Mesh for its
-	// defaults. A section that is not in it is not set. What acts on another
-	// side than the rest of its section stands by its field: "timeout.connect",
-	// "retry.budgetPercent", "loadBalancer.hash".
-	From map[string]discovery.ObjectRef
-}
-
 // External is what an ExternalService means: a unit of compilation of its own.
 type External struct {
 	discovery.Key

@@ -61,7 +61,7 @@ func effective(sources []source, on side) Settings {
 			if out.From == nil {
 				out.From = make(map[string]discovery.ObjectRef)
 			}
-			sec.take(&out.TrafficSettings, sources[j].settings)
+			sec.take(&out.Stated, sources[j].settings)
 			out.From[sec.name] = sources[j].ref
 			break
 		}
@@ -84,13 +84,8 @@ func policiesOf(r catalog.Reader, kind string, target discovery.ObjectName) []*d
 			out = append(out, o)
 		}
 	}
-	slices.SortFunc(out, older)
+	slices.SortFunc(out, compareAge)
 	return out
-}
-
-// older orders objects by precedence: creation, then namespace and name.
-func older(a, b *discovery.Object) int {
-	return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Key.Name, b.Key.Name))
 }
 
 // at returns the policies among those attached to a target that are about
@@ -212,7 +207,7 @@ func groupLevels(r catalog.Reader, service discovery.Key, port string) []source 
 			all = append(all, policy{o, target})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b policy) int { return older(a.object, b.object) })
+	slices.SortStableFunc(all, func(a, b policy) int { return compareAge(a.object, b.object) })
 	var out []source
 	for _, section := range []string{port, ""} {
 		for _, p := range all {

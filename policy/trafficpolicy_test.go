@@ -122,17 +122,17 @@ func pool(connections int32) v1alpha1.TrafficSettings {
 
 // requestTimeout and connectTimeout read what settings say, in milliseconds.
 func requestTimeout(s Settings) int {
-	if s.Timeout == nil || s.Timeout.Request == nil {
+	if s.Stated.Timeout == nil || s.Stated.Timeout.Request == nil {
 		return 0
 	}
-	return int(s.Timeout.Request.Milliseconds())
+	return int(s.Stated.Timeout.Request.Milliseconds())
 }
 
 func connectTimeout(s Settings) int {
-	if s.Timeout == nil || s.Timeout.Connect == nil {
+	if s.Stated.Timeout == nil || s.Stated.Timeout.Connect == nil {
 		return 0
 	}
-	return int(s.Timeout.Connect.Milliseconds())
+	return int(s.Stated.Timeout.Connect.Milliseconds())
 }
 
 func TestRequestSectionsByPrecedence(t *testing.T) {
@@ -194,8 +194,8 @@ func TestClusterSectionsByPrecedence(t *testing.T) {
 	require.Equal(t, 1, connectTimeout(instances))
 	require.Equal(t, "group", instances.From["timeout.connect"].Name)
 	for _, s := range []Settings{pods, instances} {
-		require.Equal(t, int32(10), *s.ConnectionPool.MaxConnections, "sections merge one by one")
-		require.Equal(t, v1alpha1.StrictLocality, s.Locality)
+		require.Equal(t, int32(10), *s.Stated.ConnectionPool.MaxConnections, "sections merge one by one")
+		require.Equal(t, v1alpha1.StrictLocality, s.Locality())
 		require.Equal(t, kindMesh, s.From["locality"].Kind)
 	}
 	require.Empty(t, m.Ports[0].Settings.From, "clusters' sections are none of the requests'")
@@ -220,14 +220,14 @@ func TestPartsOfSectionsAreIndependent(t *testing.T) {
 	), web)
 	p := m.Ports[0]
 	require.Equal(t, 1, requestTimeout(p.Settings))
-	require.Equal(t, int32(1), *p.Settings.Retry.Attempts)
-	require.Nil(t, p.Settings.Retry.BudgetPercent)
-	require.Equal(t, "X-User", p.Settings.LoadBalancer.Hash.Header)
+	require.Equal(t, int32(1), *p.Settings.Stated.Retry.Attempts)
+	require.Nil(t, p.Settings.Stated.Retry.BudgetPercent)
+	require.Equal(t, "X-User", p.Settings.Stated.LoadBalancer.Hash.Header)
 	b := p.Backings[0].Settings
 	require.Equal(t, 2, connectTimeout(b))
-	require.Equal(t, int32(20), *b.Retry.BudgetPercent)
-	require.Equal(t, v1alpha1.RingHash, b.LoadBalancer.Algorithm)
-	require.Nil(t, b.LoadBalancer.Hash)
+	require.Equal(t, int32(20), *b.Stated.Retry.BudgetPercent)
+	require.Equal(t, v1alpha1.RingHash, b.Stated.LoadBalancer.Algorithm)
+	require.Nil(t, b.Stated.LoadBalancer.Hash)
 }
 
 func TestOldestPolicyWins(t *testing.T) {

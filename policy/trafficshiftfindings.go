@@ -224,12 +224,13 @@ func (v *shiftValidation) balancing(m *Service) {
 	cohort := cohortOf(v.spec.Cohort)
 	for i := range m.Ports {
 		p := &m.Ports[i]
-		if l := p.Settings.LoadBalancer; cohort != nil && l != nil && l.Hash != nil && !cohort.sameKey(l.Hash) {
+		hash := p.Settings.Hash()
+		if cohort != nil && hash.Value != nil && !cohort.sameKey(hash.Value) {
 			v.warn("spec.cohort", ReasonUnsupported,
-				fmt.Sprintf("%s has requests to port %d hashed by another key: while the shift is under way the cohort's key chooses the endpoint too", p.Settings.From["loadBalancer.hash"], p.Number),
+				fmt.Sprintf("%s has requests to port %d hashed by another key: while the shift is under way the cohort's key chooses the endpoint too", hash.From, p.Number),
 				"hash by the cohort's key, or expect requests to meet other endpoints until the shift has completed")
 		}
-		if l := p.Settings.LoadBalancer; cohort != nil && m.ClientIP && p.Protocol != TCP && (l == nil || l.Hash == nil) {
+		if cohort != nil && m.ClientIP && p.Protocol != TCP && hash.Value == nil {
 			v.warn("spec.cohort", ReasonAccepted,
 				fmt.Sprintf("Service %s has sessionAffinity: ClientIP: while the shift is under way the cohort's key chooses the endpoint of port %d, not the caller's address", m.Key, p.Number),
 				"expect each user to stay at one endpoint, and users of one caller to meet several, until the shift has completed")
@@ -273,14 +274,9 @@ func sessionsOf(p *Port) (discovery.ObjectName, bool) {
 	}
 	for i := range p.HTTP.Rules {
 		rule := &p.HTTP.Rules[i]
-		if rule.Sessions() == nil {
-			continue
+		if s := rule.Session(); s.Value != nil {
+			return discovery.ObjectName{Kind: s.From.Object.Kind, Key: s.From.Object.Key}, true
 		}
-		ref := rule.Route
-		if rule.SessionPersistence == nil {
-			ref = rule.Settings.From["sessionPersistence"]
-		}
-		return discovery.ObjectName{Kind: ref.Kind, Key: ref.Key}, true
 	}
 	return discovery.ObjectName{}, false
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // resourceChange is an Envoy resource that would be sent anew or be removed.
@@ -42,8 +44,8 @@ type proxyView struct {
 	Resources int `json:"resources"`
 	Bytes     int `json:"bytes"`
 
-	// listeners that the proxies declare, each in a line of its own.
-	listeners string
+	// sees is a view of these proxies.
+	sees snapshot.View
 }
 
 type resourceID struct {
@@ -164,10 +166,7 @@ func sameResource(a, b *resource.Resource) bool {
 
 // bodyFor is what a proxy gets of a resource, nil for nothing.
 func bodyFor(r *resource.Resource, v *proxyView) []byte {
-	if r == nil || r.Visible.Role != "" && string(r.Visible.Role) != v.Role ||
-		r.Visible.Namespace != "" && r.Visible.Namespace != v.Namespace ||
-		r.Visible.Gateway != "" && r.Visible.Gateway != v.Gateway ||
-		r.Visible.Declared != "" && !strings.Contains(v.listeners, "\n"+r.Visible.Declared+"\n") {
+	if r == nil || !v.sees.Sees(r.Visible) {
 		return nil
 	}
 	if body, ok := r.ByNamespace[v.Namespace]; ok {
@@ -181,22 +180,26 @@ func bodyFor(r *resource.Resource, v *proxyView) []byte {
 
 // touched returns the views whose proxies would be sent something.
 func touched(changes []resourceChange, proxies []server.ProxyStatus) []proxyView {
-	views := make(map[proxyView]int)
+	views := make(map[string]*proxyView)
 	for i := range proxies {
 		p := &proxies[i]
-		parts := append(strings.Split(p.ID, "~"), "", "", "")
-		v := proxyView{Role: string(p.Role), Namespace: parts[1], Zone: p.Zone}
+		v := &proxyView{Role: string(p.Role), Namespace: p.Namespace, Zone: p.Zone, sees: p.View()}
 		if p.Role == resource.Gateway {
-			v.Gateway = parts[1] + "/" + parts[2]
-			v.listeners = "\n" + strings.Join(p.Listeners, "\n") + "\n"
+			v.Gateway = p.Namespace + "/" + p.Workload
+		} else {
+			// What a sidecar declares follows the Services that it leads to.
+			v.sees.Workload, v.sees.Declared = "", nil
 		}
-		views[v]++
+		key := fmt.Sprintf("%+v", v.sees)
+		if views[key] == nil {
+			views[key] = v
+		}
+		views[key].Proxies++
 	}
 	out := []proxyView{}
-	for v, n := range views {
-		v.Proxies = n
+	for _, v := range views {
 		for i := range changes {
-			before, after := bodyFor(changes[i].before, &v), bodyFor(changes[i].after, &v)
+			before, after := bodyFor(changes[i].before, v), bodyFor(changes[i].after, v)
 			if !bytes.Equal(before, after) {
 				v.Resources++
 				if changes[i].Type != resource.Secret.String() {
@@ -205,7 +208,7 @@ func touched(changes []resourceChange, proxies []server.ProxyStatus) []proxyView
 			}
 		}
 		if v.Resources > 0 {
-			out = append(out, v)
+			out = append(out, *v)
 		}
 	}
 	slices.SortFunc(out, func(a, b proxyView) int {

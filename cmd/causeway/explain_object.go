@@ -354,7 +354,7 @@ func (v *objectView) inForce(name discovery.ObjectName, applied []engine.Applied
 		p := &proxies[k]
 		at, ok := acknowledged[p.ID]
 		if !ok || !slices.ContainsFunc(v.Resources, func(r resourceView) bool {
-			return visibleTo(&r.visible, &at)
+			return at.Sees(r.visible)
 		}) {
 			continue
 		}
@@ -373,13 +373,6 @@ func heldText(classes []snapshot.Class) string {
 		names = append(names, c.String())
 	}
 	return "held back for " + strings.Join(names, ", ") + ", because one of them rejected it: they keep the last good configuration"
-}
-
-// visibleTo reports whether a proxy sees a resource.
-func visibleTo(v *resource.Visibility, p *server.Progress) bool {
-	return (v.Role == "" || v.Role == p.Role) && (v.Namespace == "" || v.Namespace == p.Namespace) &&
-		(v.Gateway == "" || p.Role == resource.Gateway && v.Gateway == p.Namespace+"/"+p.Workload) &&
-		(v.Declared == "" || slices.Contains(p.Declared, v.Declared))
 }
 
 // stateOn says whether the object is in force on a proxy that has acknowledged

@@ -115,7 +115,7 @@ func TestRisks(t *testing.T) {
 		"a rule's timeout shrinks":          {route(strings.Replace(toShop, "- ", "- timeouts: {request: 10s}\n    ", 1)), route(strings.Replace(toShop, "- ", "- timeouts: {request: 2s}\n    ", 1)), diff.TimeoutShrinks, "from 10s to 2s"},
 		"a policy's timeout shrinks":        {policyOf("timeout: {request: 10s}"), policyOf("timeout: {request: 2s}"), diff.TimeoutShrinks, "timeout.request shrinks from 10s to 2s"},
 		"a policy's connect timeout":        {policyOf("timeout: {connect: 3s}"), policyOf("timeout: {connect: 1s}"), diff.TimeoutShrinks, "timeout.connect shrinks from 3s to 1s"},
-		"a timeout where there was none":    {base, policyOf("timeout: {request: 2s}"), diff.TimeoutShrinks, "had no limit of time"},
+		"a timeout where there was none":    {base, policyOf("timeout: {request: 2s}"), diff.TimeoutShrinks, "timeout.request had no bound and gets 2s"},
 		"the rewrite goes":                  {route(rewrite + toShop), route(toShop), diff.RewriteLost, "not rewritten any more"},
 		"session persistence goes":          {policyOf("sessionPersistence: {type: Cookie, cookie: {name: s}}"), base, diff.SessionPersistenceLost, "do not stay"},
 		"a group that carries traffic goes": {instances(group), instances(base), diff.GroupCarriesTraffic, "the instances get 100% of Service web/shop"},
@@ -162,6 +162,24 @@ func TestSameMeaning(t *testing.T) {
 	require.Empty(t, d.Changes)
 	require.Empty(t, d.Risks)
 	require.Equal(t, []diff.ObjectChange{{Action: diff.Changed, Object: "HTTPRoute web/shop"}}, d.Objects)
+}
+
+// What a rule states itself replaces what a policy says of it, so an edit of that changes nothing.
+func TestRuleBeatsPolicy(t *testing.T) {
+	const own = "  - retry: {attempts: 2, codes: [500], backoff: 50ms}\n    timeouts: {request: 9s, backendRequest: 3s}\n    backendRefs: [{name: shop, port: 80}]\n"
+	with := func(settings string) string {
+		return route(own) + strings.TrimPrefix(policyOf(settings), base)
+	}
+	before := with("timeout: {request: 10s}, retry: {attempts: 4, statusCodes: [502], backoff: 10ms, perTry: 4s}")
+	after := with("timeout: {request: 20s}, retry: {attempts: 5, statusCodes: [503], backoff: 20ms, perTry: 5s}")
+	before, after = strings.ReplaceAll(before, "}, retry", "}\n  retry"), strings.ReplaceAll(after, "}, retry", "}\n  retry")
+	d := compare(t, before, after)
+	require.Empty(t, d.Changes)
+	require.Empty(t, d.Risks)
+	d = compare(t, before, strings.Replace(before, "attempts: 2", "attempts: 3", 1))
+	require.Len(t, d.Changes, 1)
+	require.Equal(t, "retry.attempts", d.Changes[0].Field)
+	require.Equal(t, "HTTPRoute web/shop rules[0].retry", d.Changes[0].AfterFrom)
 }
 
 // A rule that is inserted is one change, although the indexes of all others move.

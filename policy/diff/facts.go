@@ -2,7 +2,6 @@ package diff
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,46 +20,17 @@ type fact struct {
 	from string
 }
 
-// settingsFacts are the effective sections of policies, leaf by leaf.
-func settingsFacts(prefix string, s *policy.Settings) []fact {
-	text, err := json.Marshal(&s.TrafficSettings)
-	var tree map[string]any
-	if err != nil || json.Unmarshal(text, &tree) != nil {
-		return nil
-	}
-	var out []fact
-	var walk func(path []string, v any)
-	walk = func(path []string, v any) {
-		if m, ok := v.(map[string]any); ok && len(m) > 0 {
-			for _, k := range slices.Sorted(maps.Keys(m)) {
-				walk(append(slices.Clone(path), k), m[k])
-			}
-			return
+// settingsFacts are what is stated for a target, field by field.
+func settingsFacts(prefix string, fields []policy.Field) []fact {
+	out := make([]fact, 0, len(fields))
+	for _, f := range fields {
+		from := ""
+		if !f.From.Default() {
+			from = f.From.String()
 		}
-		value, ok := v.(string)
-		if !ok {
-			b, _ := json.Marshal(v) // it was JSON a moment ago
-			value = string(b)
-		}
-		out = append(out, fact{field: prefix + strings.Join(path, "."), value: value, from: origin(s, path)})
-	}
-	for _, section := range slices.Sorted(maps.Keys(tree)) {
-		walk([]string{section}, tree[section])
+		out = append(out, fact{field: prefix + f.Path, value: f.Value, from: from})
 	}
 	return out
-}
-
-// origin is the object that a leaf of the settings comes from.
-func origin(s *policy.Settings, path []string) string {
-	if len(path) > 1 {
-		if ref, ok := s.From[path[0]+"."+path[1]]; ok {
-			return ref.String()
-		}
-	}
-	if ref, ok := s.From[path[0]]; ok {
-		return ref.String()
-	}
-	return ""
 }
 
 func tlsFacts(field string, t *policy.TLS) []fact {
@@ -108,7 +78,7 @@ func portFacts(p *policy.Port) []fact {
 		b := &p.Backings[i]
 		name := b.Platform.String()
 		out = append(out, fact{field: "share of the " + name, value: percent(p.Shares[i])})
-		out = append(out, settingsFacts("cluster of the "+name+": ", &b.Settings)...)
+		out = append(out, settingsFacts("cluster of the "+name+": ", b.Settings.Fields())...)
 		out = append(out, tlsFacts("cluster of the "+name+": tls to it", b.TLS)...)
 	}
 	if len(p.Backings) > 1 {
@@ -117,7 +87,7 @@ func portFacts(p *policy.Port) []fact {
 	for i := range p.Groups {
 		g := &p.Groups[i]
 		out = append(out, fact{field: "cluster of InstanceGroup " + g.Name, value: "named by a route"})
-		out = append(out, settingsFacts("cluster of InstanceGroup "+g.Name+": ", &g.Settings)...)
+		out = append(out, settingsFacts("cluster of InstanceGroup "+g.Name+": ", g.Settings.Fields())...)
 		out = append(out, tlsFacts("cluster of InstanceGroup "+g.Name+": tls to it", g.TLS)...)
 	}
 	return out
@@ -145,7 +115,7 @@ func externalFacts(m *policy.External) []fact {
 		name := fmt.Sprintf("port %d", p.Number)
 		out = append(out, fact{field: name, value: fmt.Sprintf("%s, port %d of the host", protocolName(p.Protocol), p.TargetPort)})
 		out = append(out, tlsFacts(name+": tls", p.TLS)...)
-		out = append(out, settingsFacts(name+": ", &p.Settings)...)
+		out = append(out, settingsFacts(name+": ", p.Settings.Fields())...)
 	}
 	return out
 }
@@ -282,31 +252,7 @@ func ruleFacts(r *policy.Rule) []fact {
 		out = append(out, fact{field: "backends", value: "none, answered 500"})
 	}
 	out = append(out, filterFacts("", &r.Filters)...)
-	if r.Request != nil {
-		out = append(out, fact{field: "timeouts.request of the rule", value: r.Request.String()})
-	}
-	if r.BackendRequest != nil {
-		out = append(out, fact{field: "timeouts.backendRequest of the rule", value: r.BackendRequest.String()})
-	}
-	if t := r.Retry; t != nil {
-		out = append(out, fact{field: "retry of the rule", value: fmt.Sprintf("%d attempts on %v, backoff %s", t.Attempts, t.Codes, t.Backoff)})
-	}
-	if r.SessionPersistence != nil {
-		b, _ := json.Marshal(r.SessionPersistence) // a struct of the API
-		out = append(out, fact{field: "sessionPersistence of the rule", value: string(b)})
-	}
-	return append(out, effective(r, settingsFacts("", &r.Settings))...)
-}
-
-// effective leaves out what a rule's own fields win over.
-func effective(r *policy.Rule, settings []fact) []fact {
-	return slices.DeleteFunc(settings, func(f fact) bool {
-		return r.Request != nil && f.field == "timeout.request" ||
-			r.Retry != nil && f.field == "retry.attempts" ||
-			r.Retry != nil && r.Retry.Backoff > 0 && f.field == "retry.backoff" ||
-			r.BackendRequest != nil && f.field == "retry.perTry" ||
-			r.SessionPersistence != nil && strings.HasPrefix(f.field, "sessionPersistence")
-	})
+	return append(out, settingsFacts("", r.Fields())...)
 }
 
 func tcpRuleFacts(r *policy.TCPRule) []fact {
@@ -319,5 +265,5 @@ func tcpRuleFacts(r *policy.TCPRule) []fact {
 	if len(r.Backends) == 0 {
 		out = append(out, fact{field: "backends", value: "none, connections are closed"})
 	}
-	return append(out, settingsFacts("", &r.Settings)...)
+	return append(out, settingsFacts("", r.Settings.Fields())...)
 }

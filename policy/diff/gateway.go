@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 )
@@ -45,7 +47,7 @@ func (g *gatewayComparison) compare(before, after *policy.Gateway) {
 		facts, nowFacts := gatewaySettingFacts(oldPorts[number]), gatewaySettingFacts(nowPorts[number])
 		g.facts(at, facts, nowFacts)
 		at.Object = g.target
-		g.settingRisks(at, facts, nowFacts)
+		g.clientTimeRisks(at, oldPorts[number], nowPorts[number])
 		g.trustRisks(at, oldPorts[number], nowPorts[number])
 		if oldPorts[number] != nil && nowPorts[number] != nil && !slices.EqualFunc(ofListener(facts), ofListener(nowFacts), sameSetting) {
 			g.risk(Risk{Target: g.target, Port: number, Code: ConnectionsClose, Message: "Envoy replaces the listener: " +
@@ -240,6 +242,27 @@ func gatewaySettingFacts(p *policy.GatewayPort) []fact {
 		}
 	}
 	return out
+}
+
+// clientTimeRisks tells of what clients are given less time for.
+func (g *gatewayComparison) clientTimeRisks(at Change, before, after *policy.GatewayPort) {
+	if before == nil || after == nil || before.Settings.Timeout == nil || after.Settings.Timeout == nil {
+		return
+	}
+	was, is := before.Settings.Timeout, after.Settings.Timeout
+	for _, t := range []struct {
+		name    string
+		was, is *metav1.Duration
+	}{
+		{"request", was.Request, is.Request},
+		{"requestHeaders", was.RequestHeaders, is.RequestHeaders},
+		{"idle", was.Idle, is.Idle},
+		{"streamIdle", was.StreamIdle, is.StreamIdle},
+	} {
+		if t.was != nil && t.is != nil {
+			g.timeRisk(at, "timeout."+t.name, t.was.Duration, t.is.Duration)
+		}
+	}
 }
 
 // trustRisks tells of another belief in who the client is.

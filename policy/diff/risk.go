@@ -2,7 +2,6 @@ package diff
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -71,10 +70,12 @@ const half = policy.ShareTotal / 2
 func jumps(before, after uint32) bool { return max(before, after)-min(before, after) > half }
 
 func (s *serviceComparison) portRisks(number uint16, before, after *policy.Port) {
-	shares := make(map[discovery.Platform]uint32)
+	shares, backings := make(map[discovery.Platform]uint32), make(map[discovery.Platform]*policy.Backing)
 	for i := range before.Backings {
-		shares[before.Backings[i].Platform] = before.Shares[i]
+		b := &before.Backings[i]
+		shares[b.Platform], backings[b.Platform] = before.Shares[i], b
 	}
+	at := Change{Target: s.target, Port: number, Object: s.target}
 	for i := range after.Backings {
 		b := &after.Backings[i]
 		old := shares[b.Platform]
@@ -86,9 +87,10 @@ func (s *serviceComparison) portRisks(number uint16, before, after *policy.Port)
 			s.risk(Risk{Target: s.target, Port: number, Code: NoEndpoints, Message: fmt.Sprintf(
 				"the %s get %s and have no usable endpoint", b.Platform, percent(after.Shares[i]))})
 		}
+		if was := backings[b.Platform]; was != nil {
+			s.clusterRisks(at, "cluster of the "+b.Platform.String()+": ", &was.Settings, &b.Settings)
+		}
 	}
-	at := Change{Target: s.target, Port: number, Object: s.target}
-	s.settingRisks(at, portFacts(before), portFacts(after))
 }
 
 // live reports whether it is known what a Service has on a platform: a
@@ -163,62 +165,49 @@ func (s *serviceComparison) usable(b *policy.Backend) bool {
 	return false
 }
 
-// settingRisks tells of times that shrink and of sessions that end.
-func (s *serviceComparison) settingRisks(at Change, before, after []fact) {
-	now := make(map[string]string, len(after))
-	for _, f := range after {
-		now[f.field] = f.value
+// ruleRisks tells of times that shrink, of sessions that end and of rewrites that are gone.
+func (s *serviceComparison) ruleRisks(at Change, before, after *ruleView) {
+	s.timeRisks(at, "", before.times, after.times)
+	if before.rule == nil || after.rule == nil {
+		return
 	}
-	old := make(map[string]string, len(before))
-	for _, f := range before {
-		old[f.field] = f.value
+	if before.rule.Session().Value != nil && after.rule.Session().Value == nil {
+		s.risk(riskAt(at, SessionPersistenceLost, "sessions do not stay at their backend any more"))
 	}
-	for _, f := range before {
-		if isTimeout(f.field) {
-			was, err := time.ParseDuration(f.value)
-			is, errNow := time.ParseDuration(now[f.field])
-			if err == nil && errNow == nil && is < was && is != 0 || err == nil && errNow == nil && was == 0 && is != 0 {
-				s.risk(riskAt(at, TimeoutShrinks, "%s shrinks from %s to %s", f.field, f.value, now[f.field]))
-			}
-		}
-		if strings.HasPrefix(f.field, "sessionPersistence") && !hasPrefix(after, "sessionPersistence") {
-			s.risk(riskAt(at, SessionPersistenceLost, "sessions do not stay at their backend any more"))
-		}
-		if _, still := now[f.field]; !still && strings.HasPrefix(f.field, "rewrite of the") {
-			s.risk(riskAt(at, RewriteLost, "%s is gone, so backends see another one than before", f.field))
-		}
-	}
-	for _, f := range after {
-		if _, limited := old[f.field]; !limited && isRequestTimeout(f.field) && !hasRequestTimeout(before) && f.value != "0s" {
-			s.risk(riskAt(at, TimeoutShrinks, "requests had no limit of time and get %s", f.value))
+	was, is := &before.rule.Filters, &after.rule.Filters
+	for _, part := range []struct {
+		name string
+		lost bool
+	}{{"host", was.Host != "" && is.Host == ""}, {"path", was.Path != nil && is.Path == nil}} {
+		if part.lost {
+			s.risk(riskAt(at, RewriteLost, "rewrite of the %s is gone, so backends see another one than before", part.name))
 		}
 	}
 }
 
-func isTimeout(field string) bool {
-	return strings.Contains(field, "timeout") || strings.HasSuffix(field, "retry.perTry")
+// timeRisks tells of times that shrink. prefix names what they are times of.
+func (s *serviceComparison) timeRisks(at Change, prefix string, before, after policy.Timeouts) {
+	s.timeRisk(at, prefix+"timeout.request", before.Request.Value, after.Request.Value)
+	s.timeRisk(at, prefix+"timeout.idle", before.Idle.Value, after.Idle.Value)
+	s.timeRisk(at, prefix+"timeout.connectionAge", before.ConnectionAge.Value, after.ConnectionAge.Value)
+	s.timeRisk(at, prefix+"retry.perTry", before.Attempt.Value, after.Attempt.Value)
 }
 
-func isRequestTimeout(field string) bool {
-	return strings.HasSuffix(field, "timeout.request") || strings.HasPrefix(field, "timeouts.request")
-}
-
-func hasRequestTimeout(facts []fact) bool {
-	for _, f := range facts {
-		if isRequestTimeout(f.field) && f.value != "0s" {
-			return true
-		}
+// timeRisk tells of a time that shrinks; 0 is without a bound.
+func (s *serviceComparison) timeRisk(at Change, name string, was, is time.Duration) {
+	switch {
+	case is == 0 || is >= was && was != 0:
+	case was != 0:
+		s.risk(riskAt(at, TimeoutShrinks, "%s shrinks from %s to %s", name, was, is))
+	default:
+		s.risk(riskAt(at, TimeoutShrinks, "%s had no bound and gets %s", name, is))
 	}
-	return false
 }
 
-func hasPrefix(facts []fact, prefix string) bool {
-	for _, f := range facts {
-		if strings.HasPrefix(f.field, prefix) {
-			return true
-		}
-	}
-	return false
+// clusterRisks tells of times of a backing's cluster that shrink.
+func (s *serviceComparison) clusterRisks(at Change, prefix string, before, after *policy.Settings) {
+	s.timeRisk(at, prefix+"timeout.connect", before.Connect().Value, after.Connect().Value)
+	s.timeRisk(at, prefix+"timeout.streamAge", before.StreamAge().Value, after.StreamAge().Value)
 }
 
 // groupsDeleted tells of InstanceGroups that are deleted while requests go to them.

@@ -125,6 +125,9 @@ type ruleView struct {
 	name, key string
 	facts     []fact
 	backends  []policy.Backend
+	times     policy.Timeouts
+	// rule is nil for one of connections.
+	rule *policy.Rule
 }
 
 // whole is the rule in one line.
@@ -193,20 +196,23 @@ type viewer struct {
 	times map[string]int
 }
 
-func (v *viewer) add(route discovery.ObjectRef, name string, facts []fact, backends []policy.Backend) {
+func (v *viewer) add(view ruleView) {
 	if v.times == nil {
 		v.times = make(map[string]int)
 	}
-	key := route.String() + " " + facts[0].value
+	key := view.route.String() + " " + view.facts[0].value
 	v.times[key]++
-	v.out = append(v.out, ruleView{route, name, fmt.Sprintf("%s %d", key, v.times[key]), facts, backends})
+	view.key = fmt.Sprintf("%s %d", key, v.times[key])
+	v.out = append(v.out, view)
 }
 
 func tcpViews(rules []policy.TCPRule) []ruleView {
 	var v viewer
 	for i := range rules {
 		r := &rules[i]
-		v.add(r.Route, ruleName(r.Route, r.Index, -1, r.Name), tcpRuleFacts(r), r.Backends)
+		v.add(ruleView{
+			route: r.Route, name: ruleName(r.Route, r.Index, -1, r.Name), facts: tcpRuleFacts(r), backends: r.Backends, times: r.Settings.Timeouts(),
+		})
 	}
 	return v.out
 }
@@ -215,7 +221,10 @@ func httpViews(rules []policy.Rule) []ruleView {
 	var v viewer
 	for i := range rules {
 		r := &rules[i]
-		v.add(r.Route, ruleName(r.Route, r.Index, r.MatchIndex, r.Name), ruleFacts(r), r.Backends)
+		v.add(ruleView{
+			route: r.Route, name: ruleName(r.Route, r.Index, r.MatchIndex, r.Name), facts: ruleFacts(r), backends: r.Backends,
+			times: r.Timeouts(), rule: r,
+		})
 	}
 	return v.out
 }
@@ -271,7 +280,7 @@ func (s *serviceComparison) pairs(at Change, before, after []ruleView) {
 		moved = moved || j < last
 		last = max(last, j)
 		s.facts(change, before[j].facts, a.facts)
-		s.settingRisks(change, before[j].facts, a.facts)
+		s.ruleRisks(change, &before[j], a)
 		s.weightRisks(change, before[j].backends, a.backends)
 		s.emptyBackends(change, before[j].backends, a.backends)
 	}

@@ -142,8 +142,8 @@ func (e *evaluation) endpoints(out *Target, zones []policy.Zone, s *policy.Setti
 		return
 	}
 	out.Policies = policiesOf(s)
-	out.Timeouts = connectTimeout(s)
-	out.Zones = zonesOf(zones, e.req.From.Zone, s.Locality)
+	out.Timeouts = []Setting{times("connect", s.Connect())}
+	out.Zones = zonesOf(zones, e.req.From.Zone, s.Locality())
 	if len(out.Zones) == 0 {
 		out.Answer = e.answer(503, "it has no endpoint")
 	}
@@ -162,7 +162,7 @@ func (e *evaluation) external(b *policy.Backend, out *Target) {
 			continue
 		}
 		out.Policies, out.TLS = policiesOf(&p.Settings), tlsText(p.TLS)
-		out.Timeouts = connectTimeout(&p.Settings)
+		out.Timeouts = []Setting{times("connect", p.Settings.Connect())}
 		if x.DNS != "" {
 			out.Resolves = net.JoinHostPort(x.DNS, strconv.Itoa(int(p.TargetPort)))
 			return
@@ -180,18 +180,10 @@ func (e *evaluation) external(b *policy.Backend, out *Target) {
 		for _, name := range names {
 			zones = append(zones, policy.Zone{Name: name, Endpoints: byZone[name]})
 		}
-		out.Zones = zonesOf(zones, e.req.From.Zone, p.Settings.Locality)
+		out.Zones = zonesOf(zones, e.req.From.Zone, p.Settings.Locality())
 		return
 	}
 	out.Answer = e.answer(503, fmt.Sprintf("ExternalService %s has no port %d", b.Key, b.Port))
-}
-
-func connectTimeout(s *policy.Settings) []Setting {
-	connect := Setting{Name: "connect", Value: durationText(defaultConnect), From: fromDefault}
-	if t := s.Timeout; t != nil {
-		set(&connect, t.Connect, from(s, "timeout.connect"))
-	}
-	return []Setting{connect}
 }
 
 func tlsText(t *policy.TLS) string {

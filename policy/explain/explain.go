@@ -125,7 +125,7 @@ func (e *evaluation) defaultRoute(h *hostFound) {
 	p := h.port
 	to := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: h.service, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.Session().Value == nil,
 	}
 	if m := e.service(h.service); m != nil {
 		to.Shift, to.Unknown = m.Shift, m.Unknown

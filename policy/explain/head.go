@@ -159,7 +159,7 @@ func (e *evaluation) deadline(rule *policy.Rule) {
 	if !isGRPC(&e.req) {
 		return
 	}
-	left := requestTimeout(rule)
+	left := rule.Timeouts().Request.Value
 	if e.req.header("upgrade") != "" {
 		left = 0 // websockets last for as long as they are used
 	}
@@ -171,17 +171,6 @@ func (e *evaluation) deadline(rule *policy.Rule) {
 	}
 	edit := HeaderEdits{Set: []Header{{"grpc-timeout", grpcTimeoutText(left)}}}
 	e.req.Headers = edit.Apply(e.req.Headers)
-}
-
-// requestTimeout is how long a rule lets a request take, 0 for any time.
-func requestTimeout(r *policy.Rule) time.Duration {
-	if r.Request != nil {
-		return *r.Request
-	}
-	if t := r.Settings.Timeout; t != nil && t.Request != nil {
-		return t.Request.Duration
-	}
-	return 0
 }
 
 // Units of gRPC's timeouts, the smallest first.

@@ -58,19 +58,10 @@ func (e *evaluation) routeName(r *policy.Rule) string {
 	if e.getsCookie(r) {
 		name += keylessSuffix
 	}
-	if timed(r) && strings.EqualFold(e.req.header("upgrade"), "websocket") {
+	if r.Timed() && strings.EqualFold(e.req.header("upgrade"), "websocket") {
 		name += upgradeSuffix
 	}
 	return name
-}
-
-// timed reports whether the time of a rule's requests, or of their attempts, is bounded.
-func timed(r *policy.Rule) bool {
-	attempt := r.BackendRequest
-	if t := r.Settings.Retry; attempt == nil && t != nil && t.PerTry != nil {
-		attempt = &t.PerTry.Duration
-	}
-	return requestTimeout(r) > 0 || attempt != nil && *attempt > 0
 }
 
 // clusterName returns the name of the cluster that a route names for a target,

@@ -1,191 +1,79 @@
 package explain
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
-
-// fromDefault is the source of what nobody has said.
-const fromDefault = "default"
-
-// Defaults that hold where no object says otherwise.
-const (
-	defaultConnect  = 2 * time.Second
-	defaultIdle     = time.Hour
-	defaultAttempts = 4
-	defaultBackoff  = 25 * time.Millisecond
-)
-
-// from names the object that a section comes from.
-func from(s *policy.Settings, section string) string {
-	if ref, ok := s.From[section]; ok {
-		return ref.String()
-	}
-	return fromDefault
-}
 
 // policiesOf lists effective sections by name.
 func policiesOf(s *policy.Settings) []Policy {
-	values := map[string]any{
-		"timeout": s.Timeout, "retry": s.Retry, "connectionPool": s.ConnectionPool, "outlierDetection": s.OutlierDetection,
-		"healthCheck": s.HealthCheck, "loadBalancer": s.LoadBalancer, "locality": s.Locality,
-		"sessionPersistence": s.SessionPersistence, "fault": s.Fault, "proxyProtocol": s.ProxyProtocol, "tls": s.TLS,
-	}
 	var out []Policy
-	for section, ref := range s.From {
-		out = append(out, Policy{Section: section, From: ref.String(), Value: values[section]})
+	for _, section := range s.Sections() {
+		out = append(out, Policy{Section: section.Name, From: section.From.String(), Value: section.Value})
 	}
-	slices.SortFunc(out, func(a, b Policy) int { return compare(a.Section, b.Section) })
 	return out
 }
 
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
+// times returns a bound of time, which is none for 0.
+func times(name string, s policy.Setting[time.Duration]) Setting {
+	out := Setting{Name: name, Value: durationText(s.Value), From: s.From.String()}
+	if s.Value == 0 && s.From.Default() {
+		out.Value = "none"
 	}
-	return 0
+	return out
 }
 
-// own names a field of the rule itself.
-func own(r *policy.Rule, field string) string {
-	return fmt.Sprintf("%s rules[%d].%s", r.Route, r.Index, field)
-}
-
-// timeoutsOf returns what bounds a request of a rule. What the rule states
-// itself beats TrafficPolicies.
+// timeoutsOf returns what bounds a request of a rule.
 func timeoutsOf(r *policy.Rule) []Setting {
-	request := Setting{Name: "request", Value: "none", From: fromDefault}
-	idle := Setting{Name: "idle", Value: durationText(defaultIdle), From: fromDefault}
-	if t := r.Settings.Timeout; t != nil {
-		set(&request, t.Request, from(&r.Settings, "timeout"))
-		set(&idle, t.Idle, from(&r.Settings, "timeout"))
-	}
-	if r.Request != nil {
-		request.Value, request.From = durationText(*r.Request), own(r, "timeouts.request")
-	}
-	out := []Setting{request, idle}
-	attempt := Setting{Name: "attempt", Value: "none", From: fromDefault}
-	if t := r.Settings.Retry; t != nil {
-		set(&attempt, t.PerTry, from(&r.Settings, "retry"))
-	}
-	if r.BackendRequest != nil {
-		attempt.Value, attempt.From = durationText(*r.BackendRequest), own(r, "timeouts.backendRequest")
-	}
-	return append(out, attempt)
-}
-
-func set(s *Setting, d *metav1.Duration, from string) {
-	if d != nil {
-		s.Value, s.From = durationText(d.Duration), from
-	}
-}
-
-// Failures after which a request is sent again, in TrafficPolicy's words. The first three
-// leave nothing at the target, so every method may be sent again.
-var (
-	unsent      = []string{"ConnectFailure", "RefusedStream", "ResetBeforeRequest"}
-	safeFailure = []string{"Reset", "RetriableStatusCodes"}
-)
-
-var safeMethods = []string{"GET", "HEAD", "OPTIONS"}
-
-// methodsOf returns the methods that may be sent again although the target may
-// have begun to act on them.
-func methodsOf(r *policy.Rule) []string {
-	if t := r.Settings.Retry; t != nil && len(t.Methods) > 0 {
-		return t.Methods
-	}
-	return safeMethods
+	t := r.Timeouts()
+	return []Setting{times("request", t.Request), times("idle", t.Idle), times("attempt", t.Attempt)}
 }
 
 // takesSafeHalf reports whether the request takes the half of its route that
-// methods of methodsOf take.
+// methods take which may be sent again although the target may have begun to act on them.
 func (e *evaluation) takesSafeHalf(r *policy.Rule) bool {
 	if r.Filters.Redirect != nil || r.Filters.Failed != "" || len(r.Backends) == 0 {
 		return false
 	}
-	return slices.Contains(methodsOf(r), e.req.Method)
+	return slices.Contains(r.Retry().Methods.Value, e.req.Method)
 }
 
 // retryOf returns when the request is sent again.
 func (e *evaluation) retryOf(r *policy.Rule) *Retry {
-	out := &Retry{Attempts: defaultAttempts, From: fromDefault, Backoff: durationText(defaultBackoff)}
-	on, codes := append(slices.Clone(unsent), safeFailure...), []uint32{503}
-	if t := r.Settings.Retry; t != nil {
-		out.From = from(&r.Settings, "retry")
-		if t.Attempts != nil {
-			out.Attempts = uint32(*t.Attempts)
-		}
-		if t.Backoff != nil {
-			out.Backoff = durationText(t.Backoff.Duration)
-		}
-		if t.PerTry != nil {
-			out.PerTry = durationText(t.PerTry.Duration)
-		}
-		if len(t.RetryOn) > 0 {
-			on = nil
-			for _, c := range t.RetryOn {
-				on = append(on, string(c))
-			}
-		}
-		if len(t.StatusCodes) > 0 {
-			codes = nil
-			for _, c := range t.StatusCodes {
-				codes = append(codes, uint32(c))
-			}
-		}
-	}
-	if t := r.Retry; t != nil {
-		out.From, out.Attempts = own(r, "retry"), t.Attempts
-		if t.Backoff != 0 {
-			out.Backoff = durationText(t.Backoff)
-		}
-		codes = t.Codes
-	}
-	if r.BackendRequest != nil {
-		out.PerTry = durationText(*r.BackendRequest)
+	in := r.Retry()
+	out := &Retry{Attempts: in.Attempts.Value, From: in.From.String(), Backoff: durationText(in.Backoff.Value)}
+	if t := r.Timeouts().Attempt; !t.From.Default() {
+		out.PerTry = durationText(t.Value)
 	}
 	if out.Attempts == 0 {
 		out.Because, out.Backoff = "retries are off", ""
 		return out
 	}
-	if slices.Contains(methodsOf(r), e.req.Method) {
-		out.On = on
-		out.Because = e.req.Method + " may be sent again although the target may have begun to act on it"
-	} else {
-		for _, c := range on {
-			if slices.Contains(unsent, c) {
-				out.On = append(out.On, c)
-			}
+	safe := slices.Contains(in.Methods.Value, e.req.Method)
+	for _, c := range in.On.Value {
+		if safe || policy.Unsent(c) {
+			out.On = append(out.On, string(c))
 		}
-		out.Because = e.req.Method + " is sent again only where nothing reached the target"
+	}
+	out.Because = e.req.Method + " is sent again only where nothing reached the target"
+	if safe {
+		out.Because = e.req.Method + " may be sent again although the target may have begun to act on it"
 	}
 	if slices.Contains(out.On, "RetriableStatusCodes") {
-		out.StatusCodes = codes
+		out.StatusCodes = in.StatusCodes.Value
 	}
 	return out
 }
 
 // persistence says what keeps the client at its endpoint, and whether it is at one already.
 func (e *evaluation) persistence(r *policy.Rule) *Setting {
-	p := r.Sessions()
+	session := r.Session()
+	p := session.Value
 	if p == nil {
 		return nil
-	}
-	source := own(r, "sessionPersistence")
-	if r.SessionPersistence == nil {
-		source = from(&r.Settings, "sessionPersistence")
 	}
 	name := r.SessionName()
 	text, has := "Cookie "+name, hasCookie(e.req.values("cookie"), name)
@@ -208,28 +96,24 @@ func (e *evaluation) persistence(r *policy.Rule) *Setting {
 	} else {
 		text += ": the request has none, so any endpoint takes it, and the answer names that one"
 	}
-	return &Setting{Name: "sessionPersistence", Value: text, From: source}
+	return &Setting{Name: "sessionPersistence", Value: text, From: session.From.String()}
 }
 
 // fault takes note of the effective fault section and returns the answer if
 // every request gets it.
 func (e *evaluation) fault(r *policy.Rule) *Answer {
-	f := r.Settings.Fault
+	f := r.Settings.Fault()
 	if f == nil || (f.Abort != nil && f.Abort.GRPCStatus != nil && !isGRPC(&e.req)) {
 		return nil
 	}
-	v := &Fault{From: from(&r.Settings, "fault")}
+	v := &Fault{From: f.From.String()}
 	if f.Delay != nil {
-		v.Delay, v.DelayPercent = f.Delay.Duration.Duration.String(), percent(f.Delay.Percent)
+		v.Delay, v.DelayPercent = f.Delay.Duration.String(), float64(f.Delay.Part)/100
 	}
 	if f.Abort != nil {
-		v.AbortPercent = percent(f.Abort.Percent)
-		if f.Abort.Status != nil {
-			v.AbortStatus = int(*f.Abort.Status)
-		}
-		if f.Abort.GRPCStatus != nil {
-			code := int(*f.Abort.GRPCStatus)
-			v.AbortGRPC = &code
+		v.AbortPercent, v.AbortStatus = float64(f.Abort.Part)/100, int(f.Abort.Status)
+		if code := f.Abort.GRPCStatus; code != nil {
+			v.AbortGRPC = new(int(*code))
 		}
 	}
 	e.out.Fault = v
@@ -241,14 +125,6 @@ func (e *evaluation) fault(r *policy.Rule) *Answer {
 		return &Answer{Status: 200, GRPCStatus: v.AbortGRPC, Because: because}
 	}
 	return e.answer(v.AbortStatus, because)
-}
-
-func percent(p v1alpha1.Percent) float64 {
-	v, err := strconv.ParseFloat(string(p), 64)
-	if err != nil {
-		return 0 // the schema admits nothing else than a number
-	}
-	return v
 }
 
 // cors takes note of what a CORS filter says of the request's origin and

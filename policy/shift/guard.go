@@ -43,9 +43,6 @@ const (
 	// bunch is how many requests are taken for one when silence is judged by the source's
 	// demand: requests of one user come together, and a cohort moves whole users.
 	bunch = 20
-	// attempts is how many times a request is sent at most, as far as silence
-	// is judged by load reports, which count each attempt.
-	attempts = 5
 	// amplification is how many more attempts a request may take than at the source.
 	amplification = 1.2
 	// loadWindow is the shortest window for which requests and load reports can

@@ -25,7 +25,7 @@ func (j *judge) silence() Verdict {
 	if j.source.Abandoned > j.source.Requests {
 		seen += j.target.Abandoned // here callers always leave before the end
 	}
-	if sent := float64(j.target.Load) / attempts; float64(seen) < sent/bunch && poissonLowerTail(seen, sent) < silentTail {
+	if sent := float64(j.target.Load) / float64(max(j.o.Attempts, 1)); float64(seen) < sent/bunch && poissonLowerTail(seen, sent) < silentTail {
 		return fail(figure, "load reports count %s %s to %s, of which %s answered", thousands(j.target.Load), j.unit, j.targetName, none(seen))
 	}
 	others := float64(policy.ShareTotal - j.share)

@@ -342,6 +342,13 @@ func TestJudge(t *testing.T) {
 			},
 		},
 		{
+			name: "requests that are sent as often as a rule says are no silence", want: Pass, figure: "successRate",
+			reason: "pods answered 100 % of 1,000 requests (bound 99.9 %), p99 50.2ms (bound 300ms)",
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.Attempts, o.Pods.Load, o.Instances.Load = 101, 101*o.Pods.Requests, 101*o.Instances.Requests
+			},
+		},
+		{
 			name: "a source with too few requests to tell its quantile", want: Hold, figure: "latencyIncrease",
 			reason: "instances answered 499 of the 500 requests in 2m that it takes to tell their p99 (latency.maxIncrease); " +
 				"with no more traffic it stays so: widen guard.window, or state a lower latency.quantile",

@@ -68,6 +68,8 @@ type Observation struct {
 	// CohortKey is the key by which users move together, "" where each request is on its own. How many
 	// values it has is known to nobody: of few, a share may have none at all.
 	CohortKey string
+	// Attempts is how many times a request is sent at most: load reports count each.
+	Attempts uint32
 	// LeftOut is how many requests of the window are left out of all comparison.
 	LeftOut uint64
 	// TCP is true if the Service has no HTTP port: then requests are

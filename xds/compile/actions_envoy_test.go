@@ -56,15 +56,15 @@ func TestEnvoyEndsSlowRequests(t *testing.T) {
 	m := world{services: []*policy.Service{
 		s, retried, steady,
 		routed("none", only(s)),
-		routed("request", rule(s, func(r *policy.Rule) { r.Request = new(brief) })),
+		routed("request", rule(s, func(r *policy.Rule) { r.Own.Request = new(brief) })),
 		routed("policy", rule(s, func(r *policy.Rule) { r.Settings = timeouts(v1alpha1.Timeout{Request: duration(brief)}) })),
 		routed("zero", rule(s, func(r *policy.Rule) {
-			r.Request, r.Settings = new(time.Duration(0)), timeouts(v1alpha1.Timeout{Request: duration(brief)})
+			r.Own.Request, r.Settings = new(time.Duration(0)), timeouts(v1alpha1.Timeout{Request: duration(brief)})
 		})),
 		routed("backend", rule(s, func(r *policy.Rule) {
-			r.BackendRequest, r.Retry = new(brief), &policy.RouteRetry{}
+			r.Own.BackendRequest, r.Own.Retry = new(brief), &policy.RouteRetry{}
 		})),
-		routed("per-try", rule(retried, func(r *policy.Rule) { r.BackendRequest = new(brief) })),
+		routed("per-try", rule(retried, func(r *policy.Rule) { r.Own.BackendRequest = new(brief) })),
 		routed("idle", rule(s, func(r *policy.Rule) { r.Settings = timeouts(v1alpha1.Timeout{Idle: duration(brief)}) })),
 		routed("not-idle", rule(steady, func(r *policy.Rule) { r.Settings = timeouts(v1alpha1.Timeout{Idle: duration(2 * brief)}) })),
 	}}.start(t)
@@ -110,7 +110,7 @@ func TestEnvoyRetriesAsRulesSay(t *testing.T) {
 	retry := func(p v1alpha1.Retry) func(*policy.Rule) {
 		return func(r *policy.Rule) { r.Settings = settings(v1alpha1.TrafficSettings{Retry: &p}) }
 	}
-	route := func(p policy.RouteRetry) func(*policy.Rule) { return func(r *policy.Rule) { r.Retry = &p } }
+	route := func(p policy.RouteRetry) func(*policy.Rule) { return func(r *policy.Rule) { r.Own.Retry = &p } }
 	cases := []struct {
 		name     string
 		to       *policy.Service
@@ -145,7 +145,7 @@ func TestEnvoyRetriesAsRulesSay(t *testing.T) {
 	dead := pods("dead", policy.HTTP1, policy.Zone{Name: callerZone, Endpoints: []policy.Endpoint{refusing(t, "dead"), startBackend(t, "alive").endpoint(1, discovery.Healthy)}})
 	services = append(services, dead, routed("connect", only(dead)),
 		routed("patient", rule(s503, func(r *policy.Rule) {
-			r.Retry = &policy.RouteRetry{Codes: []uint32{503}, Attempts: 5, Backoff: 300 * time.Millisecond}
+			r.Own.Retry = &policy.RouteRetry{Codes: []uint32{503}, Attempts: 5, Backoff: 300 * time.Millisecond}
 		})))
 	m := world{services: services}.start(t)
 	for _, tc := range cases {
@@ -222,7 +222,7 @@ func TestEnvoyHoldsSessions(t *testing.T) {
 	// On two platforms, of which one has the traffic.
 	home := both("home", policy.HTTP1, 0, zone(callerZone, members...), zone(callerZone, others...))
 	session := func(p gatewayv1.SessionPersistence) func(*policy.Rule) {
-		return func(r *policy.Rule) { r.SessionPersistence = &p }
+		return func(r *policy.Rule) { r.Own.Session = &p }
 	}
 	header := gatewayv1.SessionPersistence{Type: new(gatewayv1.HeaderBasedSessionPersistence)}
 	m := world{services: []*policy.Service{

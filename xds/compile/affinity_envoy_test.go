@@ -21,7 +21,7 @@ func affine(m *policy.Service) *policy.Service {
 	for i := range m.Ports {
 		for j := range m.Ports[i].Backings {
 			s := &m.Ports[i].Backings[j].Settings
-			s.LoadBalancer = &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash}
+			s.Stated.LoadBalancer = &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash}
 			s.From = map[string]discovery.ObjectRef{"loadBalancer": {Kind: "Service", Key: m.Key}}
 		}
 	}

@@ -113,8 +113,8 @@ func TestEnvoyKeepsEndpointsThatAreSlow(t *testing.T) {
 			s := pods("slow", protocol, zone(callerZone, slow))
 			m := world{services: []*policy.Service{
 				s,
-				routed("request", rule(s, func(r *policy.Rule) { r.Request = new(brief) })),
-				routed("attempt", rule(s, func(r *policy.Rule) { r.BackendRequest, r.Retry = new(brief), &policy.RouteRetry{} })),
+				routed("request", rule(s, func(r *policy.Rule) { r.Own.Request = new(brief) })),
+				routed("attempt", rule(s, func(r *policy.Rule) { r.Own.BackendRequest, r.Own.Retry = new(brief), &policy.RouteRetry{} })),
 			}}.start(t)
 			t.Cleanup(func() { close(release) })
 			for _, host := range []string{"request", "attempt"} {
@@ -151,7 +151,7 @@ func TestEnvoyTimesNoWebSocket(t *testing.T) {
 	})
 	s := pods("echo", policy.HTTP1, zone(callerZone, echo))
 	m := world{services: []*policy.Service{s, routed("timed", rule(s, func(r *policy.Rule) {
-		r.Request, r.BackendRequest = new(brief), new(brief)
+		r.Own.Request, r.Own.BackendRequest = new(brief), new(brief)
 	}))}}.start(t)
 	head, conn, rest := m.raw(t, "GET / HTTP/1.1\r\nHost: timed.web\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n")
 	require.Contains(t, head, " 101 ")
@@ -286,7 +286,7 @@ func namesMesh(t *testing.T) (php *policy.Service, rules []policy.Rule, asked <-
 		r.Match = prefix("/more")
 		r.Filters.Request.Set = []policy.Header{{Name: "x-from-rule", Value: "1"}}
 		r.Filters.Response.Set = []policy.Header{{Name: "x-by-rule", Value: "1"}}
-		r.SessionPersistence = &gatewayv1.SessionPersistence{}
+		r.Own.Session = &gatewayv1.SessionPersistence{}
 	})
 	return php, []policy.Rule{old, more, only(php)}, heads
 }

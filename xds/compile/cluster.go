@@ -17,20 +17,11 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // Defaults that SREs get without saying anything.
 const (
-	connectTimeout = 2 * time.Second
-	// http1Idle stays below what servers wait for the next request: 75 s for
-	// nginx, but 5 s for Apache and Node.js. The side that closes an idle
-	// connection must be ours, or a request meets a connection that is just
-	// being closed (envoy#1979), and a POST is then lost. What the shorter
-	// time costs is a TCP handshake on ports with less than a request in 4 s.
-	http1Idle = 4 * time.Second
-	http2Idle = 10 * time.Minute
 	// responseHeaders is how many headers an answer may have. Their size is what
 	// is bounded; one too many is a broken answer to Envoy, and applications
 	// that set a hundred cookies and headers for debugging work without a proxy.
@@ -40,31 +31,15 @@ const (
 	// is usable, and then tries those that are there: trying beats refusing,
 	// which is what 0 would do.
 	lastResort = 1
-	// ejectAfter is how many connections in a row must fail, or end before an
-	// answer, before a caller stops using an endpoint for a while. A connection
-	// that comes about starts the count anew, so that requests that crash what
-	// answers them eject only where three are under way at once. Answers never
-	// eject: PHP answers 500 for its bugs on every host alike. It is two less
-	// than a request has attempts, so that a request leaves a zone whose only
-	// endpoint is dead: an ejection takes effect once Envoy's main thread has
-	// run, and on a busy machine the next attempt may be quicker than that.
-	ejectAfter   = retries - 1
-	ejectionTime = 10 * time.Second
-	// minRetries is how many requests of a proxy to a Service may be retried
-	// at a time, whatever their part of all.
-	minRetries = 200
 )
 
-// unlimited is what a limit of a cluster is that nobody has stated. Envoy's 1024
-// is one that callers of a busy service meet in good times.
-const unlimited = 100_000
-
-// clusterBase is what all EDS clusters of a protocol have in common.
-func clusterBase(p policy.Protocol) *clusterv3.Cluster {
+// clusterBase is an EDS cluster of a protocol with what settings say of connections and requests.
+func clusterBase(p policy.Protocol, s *policy.Settings) *clusterv3.Cluster {
+	pool, outliers := s.ConnectionPool(p), s.OutlierDetection()
 	c := &clusterv3.Cluster{
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: edsSource()},
-		ConnectTimeout:       durationpb.New(connectTimeout),
+		ConnectTimeout:       durationpb.New(s.Connect().Value),
 		// PHP requests differ a hundredfold in length, so the queue at a host says
 		// more than its turn. Weights count for less the busier hosts are: 4:1
 		// is 4:1 for requests one by one and about 2:1 for eight at a time.
@@ -79,24 +54,12 @@ func clusterBase(p policy.Protocol) *clusterv3.Cluster {
 			},
 		},
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-			MaxConnections:     wrapperspb.UInt32(unlimited),
-			MaxPendingRequests: wrapperspb.UInt32(unlimited),
-			MaxRequests:        wrapperspb.UInt32(unlimited),
-			RetryBudget:        retryBudget(nil),
+			MaxConnections:     wrapperspb.UInt32(pool.MaxConnections),
+			MaxPendingRequests: wrapperspb.UInt32(pool.MaxPendingRequests),
+			MaxRequests:        wrapperspb.UInt32(pool.MaxRequests),
+			RetryBudget:        retryBudget(s),
 		}}},
-		OutlierDetection: &clusterv3.OutlierDetection{
-			Interval:                               durationpb.New(time.Second),
-			BaseEjectionTime:                       durationpb.New(ejectionTime),
-			MaxEjectionPercent:                     wrapperspb.UInt32(100),
-			SplitExternalLocalOriginErrors:         true,
-			ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(ejectAfter),
-			EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
-			EnforcingConsecutive_5Xx:               wrapperspb.UInt32(0),
-			EnforcingConsecutiveGatewayFailure:     wrapperspb.UInt32(0),
-			EnforcingSuccessRate:                   wrapperspb.UInt32(0),
-			EnforcingLocalOriginSuccessRate:        wrapperspb.UInt32(0),
-			EnforcingFailurePercentage:             wrapperspb.UInt32(0),
-		},
+		OutlierDetection:          outlierDetection(&outliers),
 		IgnoreHealthOnHostRemoval: true,
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{
 			TcpKeepalive: &corev3.TcpKeepalive{
@@ -104,10 +67,45 @@ func clusterBase(p policy.Protocol) *clusterv3.Cluster {
 			},
 		},
 	}
-	if o := httpOptions(p); o != nil {
+	if o := httpOptions(p, pool.IdleTimeout); o != nil {
+		common := o.GetCommonHttpProtocolOptions()
+		if pool.MaxRequestsPerConnection > 0 {
+			common.MaxRequestsPerConnection = wrapperspb.UInt32(pool.MaxRequestsPerConnection)
+		}
+		if pool.MaxConnectionAge > 0 {
+			common.MaxConnectionDuration = durationpb.New(pool.MaxConnectionAge)
+		}
+		if age := s.StreamAge().Value; age > 0 {
+			// Of all that Envoy has, this alone ends websockets. A route's max_stream_duration does too,
+			// but has the route's own timeout ignored, and does not differ between backings.
+			common.MaxStreamDuration = durationpb.New(age)
+		}
 		setHTTPOptions(c, o)
 	}
 	return c
+}
+
+func outlierDetection(o *policy.OutlierDetection) *clusterv3.OutlierDetection {
+	out := &clusterv3.OutlierDetection{
+		Interval:                               durationpb.New(o.Interval),
+		BaseEjectionTime:                       durationpb.New(o.BaseEjectionTime),
+		MaxEjectionPercent:                     wrapperspb.UInt32(o.MaxEjectionPercent),
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(o.ConsecutiveConnectFailures),
+		EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+		EnforcingConsecutive_5Xx:               wrapperspb.UInt32(0),
+		EnforcingConsecutiveGatewayFailure:     wrapperspb.UInt32(0),
+		EnforcingSuccessRate:                   wrapperspb.UInt32(0),
+		EnforcingLocalOriginSuccessRate:        wrapperspb.UInt32(0),
+		EnforcingFailurePercentage:             wrapperspb.UInt32(0),
+	}
+	if n := o.Consecutive5xx; n > 0 {
+		out.Consecutive_5Xx, out.EnforcingConsecutive_5Xx = wrapperspb.UInt32(n), wrapperspb.UInt32(100)
+	}
+	if n := o.ConsecutiveGatewayErrors; n > 0 {
+		out.ConsecutiveGatewayFailure, out.EnforcingConsecutiveGatewayFailure = wrapperspb.UInt32(n), wrapperspb.UInt32(100)
+	}
+	return out
 }
 
 func setHTTPOptions(c *clusterv3.Cluster, o *httpv3.HttpProtocolOptions) {
@@ -116,26 +114,15 @@ func setHTTPOptions(c *clusterv3.Cluster, o *httpv3.HttpProtocolOptions) {
 	}
 }
 
-// retryBudget bounds what retries add to an overloaded Service. Envoy counts a
-// retried request for as long as it runs, those too whose first attempt found
-// nobody there: when a backing dies, every request of that moment is one. So
-// the bound is loose where there are few requests, and half of them elsewhere.
-// Where a percentage is stated, that is what holds, down to Envoy's own least.
-func retryBudget(stated *v1alpha1.Retry) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
-	if stated != nil && stated.BudgetPercent != nil {
-		return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: float64(*stated.BudgetPercent)}}
-	}
-	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
-		BudgetPercent: &typev3.Percent{Value: 50}, MinRetryConcurrency: wrapperspb.UInt32(minRetries),
-	}
-}
-
-func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
-	o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(responseHeaders)}}
+// httpOptions are how requests are sent over connections of a protocol that are closed when they
+// have been idle for a time; nil for a port that is not HTTP.
+func httpOptions(p policy.Protocol, idle time.Duration) *httpv3.HttpProtocolOptions {
+	o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+		MaxHeadersCount: wrapperspb.UInt32(responseHeaders), IdleTimeout: durationpb.New(idle),
+	}}
 	explicit := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{}
 	switch p {
 	case policy.HTTP1:
-		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http1Idle)
 		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
 			HttpProtocolOptions: &corev3.Http1ProtocolOptions{
 				HeaderKeyFormat: asWritten(),
@@ -145,7 +132,6 @@ func httpOptions(p policy.Protocol) *httpv3.HttpProtocolOptions {
 			},
 		}
 	case policy.HTTP2:
-		o.CommonHttpProtocolOptions.IdleTimeout = durationpb.New(http2Idle)
 		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
 			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 				ConnectionKeepalive: &corev3.KeepaliveSettings{
@@ -213,7 +199,7 @@ func (c *Compiler) edsCluster(m *policy.Service, p *policy.Port, name, stat stri
 		r.Body = resource.Parts{append(own, c.clusters[p.Protocol]...)}
 		return r
 	}
-	own := clusterBase(p.Protocol)
+	own := clusterBase(p.Protocol, s)
 	own.Name, own.AltStatName = name, stat
 	applySettings(own, p.Protocol, s, tls, m.Name)
 	r.Body = resource.Parts{marshal(own)}
@@ -238,7 +224,7 @@ func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.P
 	body := marshal(&clusterv3.Cluster{
 		Name:           name,
 		AltStatName:    statName(m.Key, p.Number, first.String()+"+"+first.Other().String()),
-		ConnectTimeout: durationpb.New(connectTimeout),
+		ConnectTimeout: durationpb.New(policy.DefaultConnect),
 		LbPolicy:       clusterv3.Cluster_CLUSTER_PROVIDED,
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name:        "envoy.clusters.aggregate",
@@ -248,8 +234,8 @@ func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.P
 		// Connections and requests are counted and limited at the members,
 		// whose hosts they go to. Retries are at the cluster that the route names.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-			MaxRequests: wrapperspb.UInt32(unlimited), MaxPendingRequests: wrapperspb.UInt32(unlimited),
-			RetryBudget: retryBudget(settings.Retry),
+			MaxRequests: wrapperspb.UInt32(policy.Unlimited), MaxPendingRequests: wrapperspb.UInt32(policy.Unlimited),
+			RetryBudget: retryBudget(settings),
 		}}},
 	})
 	needs := slices.Clone(members)

@@ -110,7 +110,7 @@ type variant struct {
 
 // variants returns the parts of a match in the order of their routes.
 func variants(r *policy.Rule) []variant {
-	safe, copied := retryMethods(r), []string(nil)
+	safe, copied := r.Retry().Methods.Value, []string(nil)
 	if b := shadowed(r); b != nil {
 		copied = b.Shift.Shadow.Methods
 	}
@@ -132,7 +132,7 @@ func variants(r *policy.Rule) []variant {
 	if setsCookie(r) {
 		out = split(out, func(v *variant) { v.keyless = true })
 	}
-	if timed(r) {
+	if r.Timed() {
 		out = split(out, func(v *variant) { v.upgrade = true })
 	}
 	return out

@@ -24,7 +24,7 @@ func New() *Compiler {
 		clusters: make(map[policy.Protocol][]byte), otherHost: otherHost(), otherBacking: otherBacking(),
 	}
 	for _, p := range []policy.Protocol{policy.HTTP1, policy.HTTP2, policy.TCP} {
-		c.clusters[p] = marshal(clusterBase(p))
+		c.clusters[p] = marshal(clusterBase(p, &policy.Settings{}))
 	}
 	return c
 }

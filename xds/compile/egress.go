@@ -92,7 +92,7 @@ func egressGuard() *rbacfilterv3.RBACPerRoute {
 // anyHost returns the virtual host of all hosts that nobody has declared, and
 // the cluster that finds them.
 func (c *Compiler) anyHost(m *policy.Mesh) []resource.Resource {
-	cluster := clusterBase(policy.HTTP1)
+	cluster := clusterBase(policy.HTTP1, &policy.Settings{})
 	cluster.Name, cluster.AltStatName = anyClusterName, anyClusterName
 	cluster.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
 	cluster.EdsClusterConfig, cluster.OutlierDetection = nil, nil

@@ -83,14 +83,14 @@ func loadAssignment(name string, zones []policy.Zone, s *policy.Settings, tls *p
 	}
 	everywhere := zoneWeights(capacity, -1)
 	r.Body = assignment(head, bodies, everywhere, -1)
-	if len(zones) < 2 || s.Locality == v1alpha1.NoLocality {
+	if len(zones) < 2 || s.Locality() == v1alpha1.NoLocality {
 		return r
 	}
 	r.ByZone = make(map[string]resource.Parts, len(zones))
 	for i := range zones {
 		switch {
 		case zones[i].Name == "":
-		case s.Locality == v1alpha1.StrictLocality:
+		case s.Locality() == v1alpha1.StrictLocality:
 			r.ByZone[zones[i].Name] = assignment(head, bodies, everywhere, i)
 		default:
 			r.ByZone[zones[i].Name] = assignment(head, bodies, zoneWeights(capacity, i), -1)

@@ -51,7 +51,7 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 }
 
 func externalCluster(m *policy.External, p *policy.ExternalServicePort) *clusterv3.Cluster {
-	c := clusterBase(p.Protocol)
+	c := clusterBase(p.Protocol, &p.Settings)
 	c.Name = externalClusterName(m.Key, p.Number)
 	c.AltStatName = statName(m.Key, p.Number, "external")
 	host := m.DNS
@@ -90,7 +90,7 @@ func staticZones(m *policy.External, p *policy.ExternalServicePort) []policy.Zon
 // Where a policy is about single endpoints each address is one (strict DNS).
 func dnsCluster(m *policy.External, p *policy.ExternalServicePort) resource.Resource {
 	c := externalCluster(m, p)
-	each := p.Settings.LoadBalancer != nil || p.Settings.OutlierDetection != nil || p.Settings.HealthCheck != nil
+	each := p.Settings.AboutEndpoints()
 	c.EdsClusterConfig = nil
 	c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 		Name: "envoy.clusters.dns",

@@ -18,7 +18,6 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // headerEdits returns edits in Envoy's form. Envoy removes first, then sets and
@@ -225,7 +224,7 @@ func corsPolicy(in *policy.CORS) *corsv3.CorsPolicy {
 	return out
 }
 
-func fault(in *v1alpha1.Fault) *faultv3.HTTPFault {
+func fault(in *policy.Fault) *faultv3.HTTPFault {
 	out := &faultv3.HTTPFault{}
 	if in.Abort != nil && in.Abort.GRPCStatus != nil {
 		// Others would take the answer for an empty 200.
@@ -235,39 +234,35 @@ func fault(in *v1alpha1.Fault) *faultv3.HTTPFault {
 	}
 	if d := in.Delay; d != nil {
 		out.Delay = &commonfaultv3.FaultDelay{
-			FaultDelaySecifier: &commonfaultv3.FaultDelay_FixedDelay{FixedDelay: durationpb.New(d.Duration.Duration)},
-			Percentage:         fraction(d.Percent),
+			FaultDelaySecifier: &commonfaultv3.FaultDelay_FixedDelay{FixedDelay: durationpb.New(d.Duration)}, Percentage: fraction(d.Part),
 		}
 	}
 	if a := in.Abort; a != nil {
-		out.Abort = &faultv3.FaultAbort{Percentage: fraction(a.Percent)}
+		out.Abort = &faultv3.FaultAbort{Percentage: fraction(a.Part)}
 		if a.GRPCStatus != nil {
-			out.Abort.ErrorType = &faultv3.FaultAbort_GrpcStatus{GrpcStatus: uint32(*a.GRPCStatus)}
-		} else if a.Status != nil {
-			out.Abort.ErrorType = &faultv3.FaultAbort_HttpStatus{HttpStatus: uint32(*a.Status)}
+			out.Abort.ErrorType = &faultv3.FaultAbort_GrpcStatus{GrpcStatus: *a.GRPCStatus}
+		} else if a.Status != 0 {
+			out.Abort.ErrorType = &faultv3.FaultAbort_HttpStatus{HttpStatus: a.Status}
 		}
 	}
 	return out
 }
 
-// fraction is a percentage with two decimal places as ten thousandths. The
-// schema admits nothing else than a number.
-func fraction(p v1alpha1.Percent) *typev3.FractionalPercent {
-	whole, places, _ := strings.Cut(string(p), ".")
-	n, _ := strconv.ParseUint(whole+(places + "00")[:2], 10, 32)
-	return &typev3.FractionalPercent{Numerator: uint32(min(n, 10_000)), Denominator: typev3.FractionalPercent_TEN_THOUSAND}
+// fraction is a part of the requests in ten thousandths of them.
+func fraction(part uint32) *typev3.FractionalPercent {
+	return &typev3.FractionalPercent{Numerator: part, Denominator: typev3.FractionalPercent_TEN_THOUSAND}
 }
 
 // hashPolicy returns what RingHash and Maglev hash.
 func hashPolicy(r *policy.Rule) []*routev3.RouteAction_HashPolicy {
-	l := r.Settings.LoadBalancer
-	if l == nil || l.Hash == nil {
+	h := r.Settings.Hash().Value
+	if h == nil {
 		if slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.ClientIP }) {
 			return byCaller()
 		}
 		return nil
 	}
-	switch h := l.Hash; {
+	switch {
 	case h.Header != "":
 		return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
 			Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: h.Header},

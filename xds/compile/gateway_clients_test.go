@@ -56,7 +56,7 @@ func TestEdgeGivesCookiesOfSessions(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, "php")
 	php := pods("php", policy.HTTP1, zone(callerZone, b))
-	host := answers("shop.example.com", rule(php, func(r *policy.Rule) { r.SessionPersistence = &gatewayv1.SessionPersistence{} }))
+	host := answers("shop.example.com", rule(php, func(r *policy.Rule) { r.Own.Session = &gatewayv1.SessionPersistence{} }))
 	ca := harness.NewAuthority(t, "ca")
 	m := gateway(plain(80, v1alpha1.GatewaySettings{}, host), policy.GatewayPort{
 		Number: 443, Protocol: policy.ListenTLS, Listeners: []policy.GatewayListener{secure("shop", "shop.example.com", []string{"web/shop"}, host)},

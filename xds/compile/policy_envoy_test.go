@@ -45,7 +45,14 @@ func under(s v1alpha1.TrafficSettings, m *policy.Service) *policy.Service {
 }
 
 func settings(s v1alpha1.TrafficSettings) policy.Settings {
-	return policy.Settings{TrafficSettings: s, From: map[string]discovery.ObjectRef{"test": {Kind: "TrafficPolicy"}}}
+	out := policy.Settings{Stated: s, From: make(map[string]discovery.ObjectRef)}
+	for _, section := range []string{
+		"timeout", "timeout.connect", "timeout.streamAge", "retry", "retry.budgetPercent", "connectionPool", "outlierDetection",
+		"healthCheck", "loadBalancer", "loadBalancer.hash", "locality", "sessionPersistence", "fault", "proxyProtocol", "tls",
+	} {
+		out.From[section] = discovery.ObjectRef{Kind: "TrafficPolicy"}
+	}
+	return out
 }
 
 // policyMesh is an Envoy with Services and ExternalServices under policies.

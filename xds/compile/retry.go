@@ -3,11 +3,12 @@ package compile
 import (
 	"slices"
 	"strings"
-	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	prioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -15,130 +16,98 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Retries. Where nothing of the request reached a host, sending it again is
-// safe for every method. A 503, or a connection that ends before the answer
-// begins, may come from a host that did begin, so only methods that are safe by
-// definition (RFC 9110, section 9.2.1) are sent again; nginx does the same
-// (proxy_next_upstream). A 502 or 504 says that the application failed or was
-// too slow, which a second time makes worse.
-//
 // The first retry goes to another host of the same backing, the others may go
 // to the other backing: a backing that dies all at once loses no request until
 // callers have noticed.
 const (
-	retries         = 4
 	backingAttempts = 2
 	// hostReselections is how often Envoy draws again when it drew a host that
 	// has just failed. With two hosts, 5 draws still gave it back in 1 of 60.
 	hostReselections = 16
 	// backoffGrowth is how much longer than the first the longest pause between attempts is.
 	backoffGrowth = 10
+	// budgetPercent of a caller's active requests to a target may be retries, where no policy says
+	// how many, and minRetries of them whatever their part of all.
+	budgetPercent = 50
+	minRetries    = 200
 )
 
-// retryTerms are the conditions of a TrafficPolicy in Envoy's words
-// (config.route.v3.RetryPolicy.retry_on). Those of unsent leave nothing at the
-// target.
-func retryTerm(c v1alpha1.RetryCondition) (term string, unsent bool) {
+// retryTerm is a condition of a TrafficPolicy in Envoy's words
+// (config.route.v3.RetryPolicy.retry_on).
+func retryTerm(c v1alpha1.RetryCondition) string {
 	switch c {
 	case "ConnectFailure":
-		return "connect-failure", true
+		return "connect-failure"
 	case "RefusedStream":
-		return "refused-stream", true
+		return "refused-stream"
 	case "ResetBeforeRequest":
-		return "reset-before-request", true
+		return "reset-before-request"
 	case "Reset":
-		return "reset", false
+		return "reset"
 	case "GatewayError":
-		return "gateway-error", false
+		return "gateway-error"
 	case "ServerError":
-		return "5xx", false
+		return "5xx"
 	case "RetriableStatusCodes":
-		return "retriable-status-codes", false
+		return "retriable-status-codes"
 	case "GRPCCancelled":
-		return "cancelled", false
+		return "cancelled"
 	case "GRPCDeadlineExceeded":
-		return "deadline-exceeded", false
+		return "deadline-exceeded"
 	case "GRPCInternal":
-		return "internal", false
+		return "internal"
 	case "GRPCResourceExhausted":
-		return "resource-exhausted", false
+		return "resource-exhausted"
 	case "GRPCUnavailable":
-		return "unavailable", false
+		return "unavailable"
 	}
-	return "", false
+	return ""
 }
 
-func defaultRetryOn() []v1alpha1.RetryCondition {
-	return []v1alpha1.RetryCondition{"ConnectFailure", "RefusedStream", "ResetBeforeRequest", "Reset", "RetriableStatusCodes"}
-}
-
-// retryMethods returns the methods that may be sent again although a target
-// may have begun to act on them.
-func retryMethods(r *policy.Rule) []string {
-	if t := r.Settings.Retry; t != nil && len(t.Methods) > 0 {
-		methods := slices.Clone(t.Methods)
-		slices.Sort(methods)
-		return slices.Compact(methods)
-	}
-	return []string{"GET", "HEAD", "OPTIONS"}
-}
-
-// retryPolicy returns when a request is sent again. What the rule itself states
-// (GEP-1731) beats a TrafficPolicy, field by field. Its codes count for the
-// methods that may be sent again; a failure to connect is retried for all.
+// retryPolicy returns when a request is sent again; again is true for those that may be although
+// a target may have begun to act on them. Codes count for these; a failure to connect is retried for all.
 func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy {
-	attempts, on, codes, avoid := uint32(retries), defaultRetryOn(), []uint32{503}, true
-	var backoff time.Duration
-	if t := r.Settings.Retry; t != nil {
-		if t.Attempts != nil {
-			attempts = uint32(*t.Attempts)
-		}
-		if len(t.RetryOn) > 0 {
-			on = t.RetryOn
-		}
-		if len(t.StatusCodes) > 0 {
-			codes = nil
-			for _, code := range t.StatusCodes {
-				codes = append(codes, uint32(code))
-			}
-		}
-		if t.Backoff != nil {
-			backoff = t.Backoff.Duration
-		}
-		avoid = t.AvoidPreviousHosts == nil || *t.AvoidPreviousHosts
-	}
-	if t := r.Retry; t != nil {
-		attempts, codes = t.Attempts, t.Codes
-		if t.Backoff > 0 {
-			backoff = t.Backoff
-		}
-	}
+	retry := r.Retry()
 	var terms []string
-	for _, condition := range on {
-		term, unsent := retryTerm(condition)
-		if term != "" && (unsent || again) && !slices.Contains(terms, term) {
+	for _, condition := range retry.On.Value {
+		term := retryTerm(condition)
+		if term != "" && (policy.Unsent(condition) || again) && !slices.Contains(terms, term) {
 			terms = append(terms, term)
 		}
 	}
-	out := &routev3.RetryPolicy{RetryOn: strings.Join(terms, ","), NumRetries: wrapperspb.UInt32(attempts)}
+	out := &routev3.RetryPolicy{RetryOn: strings.Join(terms, ","), NumRetries: wrapperspb.UInt32(retry.Attempts.Value)}
 	if slices.Contains(terms, "retriable-status-codes") {
-		out.RetriableStatusCodes = codes
+		out.RetriableStatusCodes = retry.StatusCodes.Value
 	}
-	if backoff > 0 {
+	if backoff := retry.Backoff; !backoff.From.Default() && backoff.Value > 0 {
 		out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{
-			BaseInterval: durationpb.New(backoff), MaxInterval: durationpb.New(backoffGrowth * backoff),
+			BaseInterval: durationpb.New(backoff.Value), MaxInterval: durationpb.New(backoffGrowth * backoff.Value),
 		}
 	}
-	if attempts == 0 {
+	if retry.Attempts.Value == 0 {
 		return out
 	}
-	if avoid {
+	if retry.AvoidPreviousHosts.Value {
 		out.RetryHostPredicate, out.HostSelectionRetryMaxAttempts = c.otherHost, hostReselections
 	}
 	if slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.Failover && len(b.Targets) == 2 }) {
 		out.RetryPriority = c.otherBacking
 	}
 	return out
+}
+
+// retryBudget bounds what retries add to an overloaded Service. Envoy counts a
+// retried request for as long as it runs, those too whose first attempt found
+// nobody there: when a backing dies, every request of that moment is one. So
+// the bound is loose where there are few requests, and half of them elsewhere.
+// Where a percentage is stated, that is what holds, down to Envoy's own least.
+func retryBudget(s *policy.Settings) *clusterv3.CircuitBreakers_Thresholds_RetryBudget {
+	if stated := s.RetryBudget(); !stated.From.Default() {
+		return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{BudgetPercent: &typev3.Percent{Value: float64(stated.Value)}}
+	}
+	return &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+		BudgetPercent: &typev3.Percent{Value: budgetPercent}, MinRetryConcurrency: wrapperspb.UInt32(minRetries),
+	}
 }
 
 func otherHost() []*routev3.RetryPolicy_RetryHostPredicate {

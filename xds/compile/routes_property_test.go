@@ -185,10 +185,12 @@ func (r randomRoute) session() gatewayv1.SessionPersistence {
 func (r randomRoute) rule(services []*policy.Service) policy.Rule {
 	rule := policy.Rule{
 		Match: r.match(), GRPC: r.chance(10), Backends: r.backends(services), Settings: r.settings(),
-		Request: some(r, 20, r.duration), BackendRequest: some(r, 20, r.duration), SessionPersistence: some(r, 20, r.session),
-		Retry: some(r, 20, func() policy.RouteRetry {
-			return policy.RouteRetry{Codes: draw(r, nil, []uint32{500, 599}), Attempts: draw[uint32](r, 0, 1, 1000), Backoff: r.duration()}
-		}),
+		Own: policy.RuleSettings{
+			Request: some(r, 20, r.duration), BackendRequest: some(r, 20, r.duration), Session: some(r, 20, r.session),
+			Retry: some(r, 20, func() policy.RouteRetry {
+				return policy.RouteRetry{Codes: draw(r, nil, []uint32{500, 599}), Attempts: draw[uint32](r, 0, 1, 1000), Backoff: r.duration()}
+			}),
+		},
 	}
 	f := &rule.Filters
 	f.Request, f.Response = r.edits(), r.edits()
@@ -450,7 +452,7 @@ func TestShapeIsAllButWeights(t *testing.T) {
 	for name, change := range map[string]func(*policy.Rule){
 		"order":   func(r *policy.Rule) { r.Backends[0], r.Backends[1] = r.Backends[1], r.Backends[0] },
 		"backend": func(r *policy.Rule) { r.Backends = r.Backends[:1] },
-		"timeout": func(r *policy.Rule) { r.Request = new(time.Second) },
+		"timeout": func(r *policy.Rule) { r.Own.Request = new(time.Second) },
 		"mirror":  func(r *policy.Rule) { r.Filters.Mirrors = nil },
 		"match":   func(r *policy.Rule) { r.Match.Method = "GET" },
 	} {

@@ -71,7 +71,7 @@ func (c *Compiler) ruleRoutes(rules []policy.Rule, at parent) []*routev3.Route {
 func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
 	b := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.SessionPersistence == nil, Shift: m.Shift, Reported: m.Reported,
+		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.Session().Value == nil, Shift: m.Shift, Reported: m.Reported,
 		ClientIP: m.ClientIP, Unknown: m.Unknown,
 	}
 	for i := range p.Backings {
@@ -111,7 +111,7 @@ func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 		to.Action = &routev3.Route_Route{Route: c.action(r, &v)}
 		if v.upgrade {
 			to.Match.Headers = append(to.Match.Headers, upgrades())
-		} else if d := attemptTimeout(r); d > 0 {
+		} else if d := r.Timeouts().Attempt.Value; d > 0 {
 			boundAttempts(to, d)
 		}
 		if v.keyless {
@@ -222,8 +222,8 @@ func (c *Compiler) action(r *policy.Rule, v *variant) *routev3.RouteAction {
 		RequestMirrorPolicies: mirrors(r.Filters.Mirrors),
 		HashPolicy:            hashPolicy(r),
 	}
-	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
-		out.IdleTimeout = durationpb.New(t.Idle.Duration)
+	if idle := r.Timeouts().Idle; !idle.From.Default() {
+		out.IdleTimeout = durationpb.New(idle.Value)
 	}
 	if r.Filters.Host != "" {
 		out.HostRewriteSpecifier = &routev3.RouteAction_HostRewriteLiteral{HostRewriteLiteral: r.Filters.Host}
@@ -308,7 +308,7 @@ func perFilter(r *policy.Rule, at parent) map[string]*anypb.Any {
 	if c := r.Filters.CORS; c != nil {
 		out[corsFilter] = toAny(corsPolicy(c))
 	}
-	if f := r.Settings.Fault; f != nil {
+	if f := r.Settings.Fault(); f != nil {
 		out[faultFilter] = toAny(fault(f))
 	}
 	if s := session(r, at); s != nil {

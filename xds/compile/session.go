@@ -19,7 +19,7 @@ import (
 // nil for nothing (GEP-1619). It does not bear on the choice of a backend or
 // backing, which comes before it at every request.
 func session(r *policy.Rule, at parent) *sessionv3.StatefulSessionPerRoute {
-	s := r.Sessions()
+	s := r.Session().Value
 	if s == nil {
 		return nil
 	}

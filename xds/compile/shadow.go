@@ -67,7 +67,7 @@ func shadowCluster(m *policy.Service, p *policy.Port, to discovery.Platform) res
 	body := marshal(&clusterv3.Cluster{
 		Name:           name,
 		AltStatName:    statName(m.Key, p.Number, "shadow-"+to.String()),
-		ConnectTimeout: durationpb.New(connectTimeout),
+		ConnectTimeout: durationpb.New(policy.DefaultConnect),
 		LbPolicy:       clusterv3.Cluster_CLUSTER_PROVIDED,
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name:        "envoy.clusters.aggregate",
@@ -86,7 +86,7 @@ func shadowWay(m *policy.Service, p *policy.Port, to discovery.Platform) resourc
 	c := &clusterv3.Cluster{
 		Name:                 name,
 		AltStatName:          statName(m.Key, p.Number, "shadow-"+to.String()+"-listener"),
-		ConnectTimeout:       durationpb.New(connectTimeout),
+		ConnectTimeout:       durationpb.New(policy.DefaultConnect),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
 			ClusterName: name,
@@ -102,7 +102,7 @@ func shadowWay(m *policy.Service, p *policy.Port, to discovery.Platform) resourc
 		},
 		CircuitBreakers: shadowLimits(),
 	}
-	setHTTPOptions(c, httpOptions(policy.HTTP2))
+	setHTTPOptions(c, httpOptions(policy.HTTP2, (&policy.Settings{}).ConnectionPool(policy.HTTP2).IdleTimeout))
 	return resource.Resource{
 		Type: resource.Cluster, Name: name, Body: resource.Parts{marshal(c)}, Provenance: m.Provenance,
 		Visible: resource.Visibility{Declared: InternalListeners},

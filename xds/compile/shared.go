@@ -60,14 +60,14 @@ func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 		}
 		parts = append(parts, sharedPart{b, p.Shares[i], bodies, capacity})
 	}
-	r.Body = sharedAssignment(head, parts, settings.Locality, "")
-	if len(zones) < 2 || settings.Locality == v1alpha1.NoLocality {
+	r.Body = sharedAssignment(head, parts, settings.Locality(), "")
+	if len(zones) < 2 || settings.Locality() == v1alpha1.NoLocality {
 		return r
 	}
 	r.ByZone = make(map[string]resource.Parts, len(zones))
 	for zone := range zones {
 		if zone != "" {
-			r.ByZone[zone] = sharedAssignment(head, parts, settings.Locality, zone)
+			r.ByZone[zone] = sharedAssignment(head, parts, settings.Locality(), zone)
 		}
 	}
 	return r

@@ -25,7 +25,7 @@ func TestSharedWeights(t *testing.T) {
 		onPods := []uint32{0, 100, 100_000, 500_000, 1_000_000}[r.IntN(5)]
 		p.Backings, p.Shares = []policy.Backing{*pods, *instances}, []uint32{onPods, policy.ShareTotal - onPods}
 		mode := []v1alpha1.LocalityMode{"", v1alpha1.PreferZone, v1alpha1.StrictLocality, v1alpha1.NoLocality}[r.IntN(4)]
-		p.Backings[0].Settings.Locality = mode
+		p.Backings[0].Settings.Stated.Locality = mode
 		m := &policy.Service{Key: discovery.Key{Namespace: "db", Name: "orders"}, Ports: []policy.Port{p}}
 
 		res := sharedEndpoints(m, &m.Ports[0])

@@ -124,11 +124,12 @@ func tcpProxy(r *policy.TCPRule, from tcpClients, needs map[string]struct{}) *tc
 	// Always there, for clusters that hash, so that no edit of a policy closes connections.
 	out.HashPolicy = byCallerTCP(from)
 	logConnections(out)
-	if t := r.Settings.Timeout; t != nil && t.Idle != nil {
-		out.IdleTimeout = durationpb.New(t.Idle.Duration)
+	t := r.Settings.Timeouts()
+	if !t.Idle.From.Default() {
+		out.IdleTimeout = durationpb.New(t.Idle.Value)
 	}
-	if t := r.Settings.Timeout; t != nil && t.ConnectionAge != nil && t.ConnectionAge.Duration > 0 {
-		out.MaxDownstreamConnectionDuration = durationpb.New(t.ConnectionAge.Duration)
+	if age := t.ConnectionAge.Value; age > 0 {
+		out.MaxDownstreamConnectionDuration = durationpb.New(age)
 		out.MaxDownstreamConnectionDurationJitterPercentage = &typev3.Percent{Value: ageJitter}
 	}
 	var to []target

@@ -23,32 +23,10 @@ import (
 // on the endpoint. The streams of websockets last for as long as they are used:
 // requests for an upgrade take a route that bounds neither.
 
-// requestTimeout bounds a whole request, 0 for no bound.
-func requestTimeout(r *policy.Rule) time.Duration {
-	if r.Request != nil {
-		return *r.Request
-	}
-	if t := r.Settings.Timeout; t != nil && t.Request != nil {
-		return t.Request.Duration
-	}
-	return 0
-}
-
-// attemptTimeout bounds each attempt of a request, 0 for no bound.
-func attemptTimeout(r *policy.Rule) time.Duration {
-	if r.BackendRequest != nil {
-		return *r.BackendRequest
-	}
-	if t := r.Settings.Retry; t != nil && t.PerTry != nil {
-		return t.PerTry.Duration
-	}
-	return 0
-}
-
 // streamDuration returns how long a request may take. Callers' grpc-timeout is
 // honoured as far as that allows.
 func streamDuration(r *policy.Rule, v *variant) *routev3.RouteAction_MaxStreamDuration {
-	d := requestTimeout(r)
+	d := r.Timeouts().Request.Value
 	if v.upgrade {
 		d = 0
 	}
@@ -74,9 +52,6 @@ func boundAttempts(r *routev3.Route, d time.Duration) {
 		}}}},
 	}})
 }
-
-// timed reports whether the time of a rule's requests is bounded.
-func timed(r *policy.Rule) bool { return requestTimeout(r) > 0 || attemptTimeout(r) > 0 }
 
 // upgrades matches requests that ask for a websocket.
 func upgrades() *routev3.HeaderMatcher {

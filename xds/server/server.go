@@ -193,13 +193,18 @@ type TypeStatus struct {
 
 // ProxyStatus is the state of one connected proxy.
 type ProxyStatus struct {
-	ID       string        `json:"id"`
-	Role     resource.Role `json:"role"`
-	Service  string        `json:"service"`
-	Zone     string        `json:"zone"`
-	Version  string        `json:"version"`
-	Protocol string        `json:"protocol"` // delta or sotw
-	Peer     string        `json:"peer"`
+	ID   string        `json:"id"`
+	Role resource.Role `json:"role"`
+	// Namespace and Workload are what the proxy belongs to; of a proxy of the role gateway, the Gateway.
+	Namespace string `json:"namespace"`
+	Workload  string `json:"workload"`
+	// Authenticated is true for a proxy that has proven who it is.
+	Authenticated bool   `json:"authenticated,omitempty"`
+	Service       string `json:"service"`
+	Zone          string `json:"zone"`
+	Version       string `json:"version"`
+	Protocol      string `json:"protocol"` // delta or sotw
+	Peer          string `json:"peer"`
 	// Listeners that the proxy declared.
 	Listeners []string  `json:"listeners,omitempty"`
 	Connected time.Time `json:"connected"`
@@ -214,6 +219,13 @@ type ProxyStatus struct {
 	// StalledSince is when the proxy stopped reading, zero if it reads.
 	StalledSince time.Time    `json:"stalledSince,omitzero"`
 	Types        []TypeStatus `json:"types"`
+}
+
+// View returns what decides which resources the proxy sees.
+func (p *ProxyStatus) View() snapshot.View {
+	return snapshot.View{
+		Role: p.Role, Namespace: p.Namespace, Workload: p.Workload, Authenticated: p.Authenticated, Zone: p.Zone, Declared: p.Listeners,
+	}
 }
 
 // Proxies returns the state of every connected proxy, sorted by id.
@@ -236,11 +248,8 @@ func (s *Server) Proxies() []ProxyStatus {
 
 // Progress says how far a connected proxy has come.
 type Progress struct {
-	Node                string
-	Role                resource.Role
-	Namespace, Workload string
-	// Declared lists the listeners that it asks for (compile.Declaration).
-	Declared  []string
+	// View is what decides which resources the proxy sees.
+	snapshot.View
 	Connected time.Time
 	// Joined is the store's index when the stream began, and Acknowledged the one up
 	// to which the proxy has judged everything that concerns it.

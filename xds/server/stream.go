@@ -513,8 +513,7 @@ func (st *stream) progress() Progress {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	p := Progress{
-		Node: st.node.ID, Role: st.node.Role, Namespace: st.node.Namespace, Workload: st.node.Workload, Declared: st.node.Declared,
-		Joined: joined, Acknowledged: st.through, Connected: st.since,
+		View: st.node.View(), Joined: joined, Acknowledged: st.through, Connected: st.since,
 	}
 	for t := range st.types {
 		if waiting := st.types[t].waiting; len(waiting) > 0 {
@@ -529,7 +528,7 @@ func (st *stream) status() ProxyStatus {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	p := ProxyStatus{
-		ID: st.node.ID, Role: st.node.Role, Service: st.node.Service, Zone: st.node.Zone, Version: st.node.Version,
+		ID: st.node.ID, Role: st.node.Role, Namespace: st.node.Namespace, Workload: st.node.Workload, Authenticated: st.node.Authenticated, Service: st.node.Service, Zone: st.node.Zone, Version: st.node.Version,
 		Protocol: st.protocol.name(), Peer: st.peer, Listeners: st.node.Declared, Connected: st.since, Pending: lag.Pending, Held: lag.Held, HeldBack: heldBack,
 	}
 	if !st.sending.IsZero() && time.Since(st.sending) > stalledAfter {

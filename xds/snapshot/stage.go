@@ -227,7 +227,7 @@ func (s *Store) recruit(u *unit, r ref, e *entry) {
 	st := u.stage
 	first := make(map[kind]*Subscriber)
 	s.followers(r, e, e.visible, func(sub *Subscriber) {
-		if sub.mode.StateOfTheWorld || u.holds[sub.class] != nil || !sub.view.sees(e.next.visible) {
+		if sub.mode.StateOfTheWorld || u.holds[sub.class] != nil || !sub.view.Sees(e.next.visible) {
 			return
 		}
 		k := kind{sub.class, e.next.frameFor(&sub.view)}

@@ -497,7 +497,7 @@ func (sub *Subscriber) mark(r ref, cause time.Time) {
 func (s *Store) followers(r ref, e *entry, before resource.Visibility, yield func(*Subscriber)) {
 	visit := func(slot uint32) {
 		sub := s.streams[slot]
-		if !sub.view.sees(e.newest().visible) && !sub.view.sees(before) && !sub.sent[r.t].has(r.id) {
+		if !sub.view.Sees(e.newest().visible) && !sub.view.Sees(before) && !sub.sent[r.t].has(r.id) {
 			return
 		}
 		if !sub.follows(r.t, r.id, e) && !sub.sent[r.t].has(r.id) {
@@ -581,7 +581,7 @@ func (s *Store) Resources(v View) []Info {
 				continue
 			}
 			c := e.forClass(class)
-			if c.frame == nil || !v.sees(c.visible) {
+			if c.frame == nil || !v.Sees(c.visible) {
 				continue
 			}
 			f := c.frameFor(&v)
@@ -606,7 +606,7 @@ func (s *Store) Sees(v View, t resource.Type, name string) bool {
 		return false
 	}
 	e := s.tables[t].entries[id]
-	return e != nil && e.frame != nil && v.sees(e.visible)
+	return e != nil && e.frame != nil && v.Sees(e.visible)
 }
 
 // Totals counts the stored resources of each type and their bytes, all zones'

@@ -259,8 +259,8 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		id := s.tables[t].ids[string(k.Name)]
 		e := s.tables[t].entries[id]
 		c := e.at(sub)
-		kept := c.frame != nil && c.standIn && sub.view.sees(c.visible)
-		current := c.frame != nil && sub.view.sees(c.visible) && c.frameFor(&sub.view).Version == string(k.Version)
+		kept := c.frame != nil && c.standIn && sub.view.Sees(c.visible)
+		current := c.frame != nil && sub.view.Sees(c.visible) && c.frameFor(&sub.view).Version == string(k.Version)
 		if current && !(t == resource.Endpoint && (sub.isWarming(e.name) || blind)) {
 			sub.dirty[t].clear(id)
 			sub.due[t].clear(id)
@@ -538,7 +538,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 			continue
 		}
 		c := e.at(sub)
-		if c.frame == nil || !sub.view.sees(c.visible) || !sub.follows(t, id, e) {
+		if c.frame == nil || !sub.view.Sees(c.visible) || !sub.follows(t, id, e) {
 			sub.collectGone(t, id, e, &b)
 			continue
 		}
@@ -690,7 +690,7 @@ func (sub *Subscriber) collectRemovals(in Settled) (out []Batch, again time.Time
 		if e == nil {
 			continue
 		}
-		if c := e.at(sub); c.frame != nil && sub.view.sees(c.visible) {
+		if c := e.at(sub); c.frame != nil && sub.view.Sees(c.visible) {
 			continue // came back meanwhile; collectType has sent it
 		}
 		clusters.Removed = append(clusters.Removed, e.name)
@@ -731,7 +731,7 @@ func (sub *Subscriber) ready(needs []string, depth int) bool {
 			continue // there is nothing to wait for
 		}
 		e := s.tables[resource.Cluster].entries[id].at(sub)
-		if !sub.view.sees(e.visible) {
+		if !sub.view.Sees(e.visible) {
 			continue
 		}
 		if !sub.sent[resource.Cluster].has(id) {

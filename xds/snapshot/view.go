@@ -24,7 +24,8 @@ type View struct {
 	Declared []string
 }
 
-func (v *View) sees(r resource.Visibility) bool {
+// Sees reports whether a proxy with the view sees a resource.
+func (v *View) Sees(r resource.Visibility) bool {
 	if r.Role != "" && r.Role != v.Role {
 		return false
 	}

@@ -91,7 +91,7 @@ func (sub *Subscriber) withholdsAll(t resource.Type, due bitset) bool {
 		return false
 	}
 	for id := range due.all() {
-		if e := sub.store.tables[t].entries[id]; e != nil && e.at(sub).standIn && sub.view.sees(e.at(sub).visible) {
+		if e := sub.store.tables[t].entries[id]; e != nil && e.at(sub).standIn && sub.view.Sees(e.at(sub).visible) {
 			return true
 		}
 	}

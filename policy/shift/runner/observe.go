@@ -94,22 +94,22 @@ func openOf(source discovery.Platform, o *shift.Observation, model *policy.Servi
 	}
 	for i := range model.Ports {
 		p := &model.Ports[i]
-		var age *metav1.Duration
-		if t := p.Settings.Timeout; o.TCP && t != nil {
-			age = t.ConnectionAge
+		var age time.Duration
+		if o.TCP {
+			age = p.Settings.Timeouts().ConnectionAge.Value
 		}
 		for j := range p.Backings {
-			if t := p.Backings[j].Settings.Timeout; !o.TCP && p.Backings[j].Platform == source && t != nil {
-				age = t.StreamAge
+			if !o.TCP && p.Backings[j].Platform == source {
+				age = p.Backings[j].Settings.StreamAge().Value
 			}
 		}
 		switch {
 		case !o.TCP && p.Protocol == policy.TCP:
-		case age == nil || age.Duration == 0:
+		case age == 0:
 			out.Age = 0
 			return out // one port without a bound is enough
 		default:
-			out.Age = max(out.Age, age.Duration)
+			out.Age = max(out.Age, age)
 		}
 	}
 	return out
@@ -257,6 +257,7 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances), Paths: w.PathsOf(discovery.Instances), Open: whole.Open[discovery.Instances]},
 		Proxies:   whole.Proxies, Silent: append(whole.Missing, whole.Silent...), TCP: true,
 		Metrics: r.answers.of(object), StandIn: stands.in(window), Cohort: object.Spec.Cohort != nil,
+		Attempts: model.Attempts(),
 	}
 	for p, side := range map[discovery.Platform]*shift.Side{discovery.Pods: &o.Pods, discovery.Instances: &o.Instances} {
 		all := whole.Counts(p)

@@ -1,0 +1,117 @@
+package policy
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// ruleUnder is a rule of a route with what a policy says of it.
+func ruleUnder(s v1alpha1.TrafficSettings, own RuleSettings) *Rule {
+	ref := discovery.ObjectRef{Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "shop"}}
+	out := &Rule{
+		Route: discovery.ObjectRef{Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: "shop"}}, Index: 1, Own: own,
+		Settings: Settings{Stated: s, From: map[string]discovery.ObjectRef{}},
+	}
+	for i := range sections {
+		if sections[i].has(&s) {
+			out.Settings.From[sections[i].name] = ref
+		}
+	}
+	return out
+}
+
+const (
+	fromPolicy = "TrafficPolicy web/shop"
+	fromRule   = "HTTPRoute web/shop rules[1]."
+)
+
+// Every field of a retry is the rule's own, else the policy's, else the default, and says which.
+func TestEffectiveRetry(t *testing.T) {
+	stated := v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{
+		Attempts: new(int32(9)), StatusCodes: []int32{502}, Methods: []string{"PUT", "GET", "PUT"}, Backoff: ms(10), PerTry: ms(700),
+		RetryOn: []v1alpha1.RetryCondition{"GatewayError"}, AvoidPreviousHosts: new(false),
+	}}
+	none := (&Rule{}).Retry()
+	require.Equal(t, uint32(DefaultAttempts), none.Attempts.Value)
+	require.Equal(t, []uint32{503}, none.StatusCodes.Value)
+	require.Equal(t, []string{"GET", "HEAD", "OPTIONS"}, none.Methods.Value)
+	require.Equal(t, "default", none.From.String())
+	require.Equal(t, "default", none.Backoff.From.String())
+
+	r := ruleUnder(stated, RuleSettings{}).Retry()
+	require.Equal(t, uint32(9), r.Attempts.Value)
+	require.Equal(t, []uint32{502}, r.StatusCodes.Value)
+	require.Equal(t, []string{"GET", "PUT"}, r.Methods.Value)
+	require.Equal(t, 10*time.Millisecond, r.Backoff.Value)
+	require.False(t, r.AvoidPreviousHosts.Value)
+	require.Equal(t, fromPolicy, r.Attempts.From.String())
+
+	r = ruleUnder(stated, RuleSettings{Retry: &RouteRetry{Attempts: 1, Codes: []uint32{500}}}).Retry()
+	require.Equal(t, uint32(1), r.Attempts.Value)
+	require.Equal(t, []uint32{500}, r.StatusCodes.Value)
+	require.Equal(t, fromRule+"retry", r.Attempts.From.String())
+	require.Equal(t, fromRule+"retry", r.From.String())
+	require.Equal(t, fromPolicy, r.Backoff.From.String(), "the rule states none")
+	require.Equal(t, []v1alpha1.RetryCondition{"GatewayError"}, r.On.Value)
+}
+
+// Times of a rule beat those of a policy, each on its own.
+func TestEffectiveTimeouts(t *testing.T) {
+	stated := v1alpha1.TrafficSettings{Timeout: &v1alpha1.Timeout{Request: ms(2), Idle: ms(3)}, Retry: &v1alpha1.Retry{PerTry: ms(1)}}
+	got := (&Rule{}).Timeouts()
+	require.Equal(t, Timeouts{Idle: Setting[time.Duration]{Value: DefaultIdle}}, got)
+	got = ruleUnder(stated, RuleSettings{Request: new(9 * time.Millisecond)}).Timeouts()
+	require.Equal(t, 9*time.Millisecond, got.Request.Value)
+	require.Equal(t, fromRule+"timeouts.request", got.Request.From.String())
+	require.Equal(t, time.Millisecond, got.Attempt.Value)
+	require.Equal(t, fromPolicy, got.Attempt.From.String())
+	require.Equal(t, 3*time.Millisecond, got.Idle.Value)
+	got = ruleUnder(stated, RuleSettings{BackendRequest: new(time.Duration(0))}).Timeouts()
+	require.Zero(t, got.Attempt.Value, "none, as the rule says")
+	require.Equal(t, fromRule+"timeouts.backendRequest", got.Attempt.From.String())
+}
+
+// Fields are what is stated and in force, each with the object that states it.
+func TestEffectiveFields(t *testing.T) {
+	stated := v1alpha1.TrafficSettings{
+		Timeout: &v1alpha1.Timeout{Request: ms(2000)}, Retry: &v1alpha1.Retry{Attempts: new(int32(9)), StatusCodes: []int32{502}},
+		SessionPersistence: &gatewayv1.SessionPersistence{Type: new(gatewayv1.HeaderBasedSessionPersistence)},
+	}
+	got := make(map[string]string)
+	for _, f := range ruleUnder(stated, RuleSettings{Retry: &RouteRetry{Attempts: 1}, BackendRequest: new(time.Second)}).Fields() {
+		got[f.Path] = f.Value + " of " + f.From.String()
+	}
+	require.Equal(t, map[string]string{
+		"timeout.request":         "2s of " + fromPolicy,
+		"retry.attempts":          "1 of " + fromRule + "retry",
+		"retry.perTry":            "1s of " + fromRule + "timeouts.backendRequest",
+		"sessionPersistence.type": "Header of " + fromPolicy,
+	}, got)
+}
+
+// Of objects of one age the first by "namespace/name" wins, for whatever they are in competition.
+func TestTiesByName(t *testing.T) {
+	object := func(namespace, name string) *discovery.Object {
+		return &discovery.Object{Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: namespace, Name: name}, Created: day(1)}
+	}
+	require.Negative(t, compareAge(object("a-b", "x"), object("a", "x")), `"a-b/x" is before "a/x"`)
+	require.Negative(t, compareAge(object("a", "x"), object("a", "y")))
+	younger := object("a", "a")
+	younger.Created = day(2)
+	require.Negative(t, compareAge(object("b", "b"), younger))
+}
+
+// Load reports count each attempt, so the guard has to know how many there may be.
+func TestAttempts(t *testing.T) {
+	m := &Service{Ports: []Port{{}, {Protocol: TCP}}}
+	require.Equal(t, uint32(DefaultAttempts+1), m.Attempts())
+	m.Ports[0].HTTP = &HTTPRoutes{Rules: []Rule{{}, *ruleUnder(v1alpha1.TrafficSettings{}, RuleSettings{Retry: &RouteRetry{Attempts: 40}})}}
+	require.Equal(t, uint32(41), m.Attempts())
+	require.Equal(t, uint32(1), (&Service{Ports: []Port{{Protocol: TCP}}}).Attempts())
+}

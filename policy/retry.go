@@ -1,0 +1,228 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+var (
+	retryBudgetSection = section{
+		"retry.budgetPercent", "retry", clusters, true,
+		func(s *settings) bool { return s.Retry != nil && s.Retry.BudgetPercent != nil },
+		func(to, from *settings) { edit(&to.Retry).BudgetPercent = from.Retry.BudgetPercent },
+	}
+	retrySection = section{
+		"retry", "retry", requests, true,
+		func(s *settings) bool { return s.Retry != nil && !onlyBudget(s.Retry) },
+		func(to, from *settings) {
+			budget := edit(&to.Retry).BudgetPercent
+			*to.Retry = *from.Retry
+			to.Retry.BudgetPercent = budget
+		},
+	}
+)
+
+func onlyBudget(r *v1alpha1.Retry) bool {
+	return r.BudgetPercent != nil && r.Attempts == nil && r.PerTry == nil && r.Backoff == nil && len(r.RetryOn) == 0 &&
+		len(r.StatusCodes) == 0 && len(r.Methods) == 0 && r.AvoidPreviousHosts == nil
+}
+
+var retryConditions = []string{
+	"ConnectFailure", "RefusedStream", "ResetBeforeRequest", "Reset", "GatewayError", "ServerError", "RetriableStatusCodes",
+	"GRPCCancelled", "GRPCDeadlineExceeded", "GRPCInternal", "GRPCResourceExhausted", "GRPCUnavailable",
+}
+
+func checkRetry(c *checker, s *settings) {
+	r := s.Retry
+	if r == nil {
+		return
+	}
+	c.number("retry.attempts", r.Attempts, 0, 10)
+	c.duration("retry.perTry", r.PerTry, time.Millisecond, longest, true)
+	c.duration("retry.backoff", r.Backoff, time.Millisecond, time.Hour, false)
+	for i, on := range r.RetryOn {
+		c.oneOf(fmt.Sprintf("retry.retryOn[%d]", i), string(on), retryConditions...)
+	}
+	for i := range r.StatusCodes {
+		c.number(fmt.Sprintf("retry.statusCodes[%d]", i), &r.StatusCodes[i], 400, 599)
+	}
+	for i, m := range r.Methods {
+		if !methodPattern.MatchString(m) {
+			c.bad(fmt.Sprintf("retry.methods[%d]", i), fmt.Sprintf("%q is not a method", m), "write it in capitals, like GET")
+		}
+	}
+	c.number("retry.budgetPercent", r.BudgetPercent, 1, 100)
+}
+
+// Defaults of Retry.
+const (
+	// DefaultAttempts is how often a request is sent again at most.
+	DefaultAttempts = 4
+	// DefaultBackoff is Envoy's (config.route.v3.RetryPolicy.RetryBackOff).
+	DefaultBackoff = 25 * time.Millisecond
+)
+
+// Retry says when a request is sent again.
+//
+// Where nothing of the request reached a host, sending it again is safe for
+// every method. A 503, or a connection that ends before the answer begins, may
+// come from a host that did begin, so only methods that are safe by definition
+// (RFC 9110, section 9.2.1) are sent again; nginx does the same
+// (proxy_next_upstream). A 502 or 504 says that the application failed or was
+// too slow, which a second time makes worse.
+type Retry struct {
+	// Attempts after the first, 0 for never.
+	Attempts Setting[uint32]
+	// On lists the failures after which a request is sent again.
+	On Setting[[]v1alpha1.RetryCondition]
+	// StatusCodes that RetriableStatusCodes means.
+	StatusCodes Setting[[]uint32]
+	// Methods, sorted, that may be sent again although the target may have begun to act on them.
+	Methods Setting[[]string]
+	// Backoff is the base of the exponential pause between attempts.
+	Backoff Setting[time.Duration]
+	// AvoidPreviousHosts has a retry go to another endpoint.
+	AvoidPreviousHosts Setting[bool]
+	// From is what states the section: the rule itself, else a policy.
+	From Origin
+}
+
+// Unsent reports whether a failure leaves nothing at the target, so that every
+// method may be sent again.
+func Unsent(c v1alpha1.RetryCondition) bool {
+	return c == "ConnectFailure" || c == "RefusedStream" || c == "ResetBeforeRequest"
+}
+
+// Retry returns when a rule's requests are sent again. What the rule states
+// itself (GEP-1731) beats a TrafficPolicy, field by field.
+func (r *Rule) Retry() Retry {
+	out := Retry{
+		Attempts:           Setting[uint32]{Value: DefaultAttempts},
+		On:                 Setting[[]v1alpha1.RetryCondition]{Value: []v1alpha1.RetryCondition{"ConnectFailure", "RefusedStream", "ResetBeforeRequest", "Reset", "RetriableStatusCodes"}},
+		StatusCodes:        Setting[[]uint32]{Value: []uint32{503}},
+		Methods:            Setting[[]string]{Value: []string{"GET", "HEAD", "OPTIONS"}},
+		Backoff:            Setting[time.Duration]{Value: DefaultBackoff},
+		AvoidPreviousHosts: Setting[bool]{Value: true},
+	}
+	if t := r.Settings.Stated.Retry; t != nil {
+		out.policy(t, r.Settings.origin("retry"))
+	}
+	if t := r.Own.Retry; t != nil {
+		from := r.own("retry")
+		out.From = from
+		out.Attempts.state(t.Attempts, from)
+		out.StatusCodes.state(t.Codes, from)
+		if t.Backoff > 0 {
+			out.Backoff.state(t.Backoff, from)
+		}
+	}
+	return out
+}
+
+// Attempts returns how many times a request to a Service is sent at most by the rules
+// of its own ports: once, and as often again as they say.
+func (m *Service) Attempts() uint32 {
+	most := uint32(0)
+	take := func(rules []Rule) {
+		for i := range rules {
+			most = max(most, rules[i].Retry().Attempts.Value)
+		}
+	}
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		switch {
+		case p.Protocol == TCP:
+		case p.HTTP == nil:
+			take([]Rule{{Settings: p.Settings}})
+		default:
+			take(p.HTTP.Rules)
+		}
+		for _, routes := range p.ConsumerHTTP {
+			take(routes.Rules)
+		}
+	}
+	return most + 1
+}
+
+// policy takes over what a TrafficPolicy states.
+func (r *Retry) policy(t *v1alpha1.Retry, from Origin) {
+	r.From = from
+	if t.Attempts != nil {
+		r.Attempts.state(uint32(*t.Attempts), from) //nolint:gosec // 0 to 10
+	}
+	if len(t.RetryOn) > 0 {
+		r.On.state(t.RetryOn, from)
+	}
+	if len(t.StatusCodes) > 0 {
+		codes := make([]uint32, len(t.StatusCodes))
+		for i, code := range t.StatusCodes {
+			codes[i] = uint32(code) //nolint:gosec // 400 to 599
+		}
+		r.StatusCodes.state(codes, from)
+	}
+	if len(t.Methods) > 0 {
+		methods := slices.Clone(t.Methods)
+		slices.Sort(methods)
+		r.Methods.state(slices.Compact(methods), from)
+	}
+	stateDuration(&r.Backoff, t.Backoff, from)
+	if t.AvoidPreviousHosts != nil {
+		r.AvoidPreviousHosts.state(*t.AvoidPreviousHosts, from)
+	}
+}
+
+// RetryBudget returns how many percent of a caller's active requests to a target may
+// be retries, 0 where none is stated and the default holds.
+func (s *Settings) RetryBudget() Setting[uint32] {
+	var out Setting[uint32]
+	if t := s.Stated.Retry; t != nil && t.BudgetPercent != nil {
+		out.state(uint32(*t.BudgetPercent), s.origin("retry.budgetPercent")) //nolint:gosec // 1 to 100
+	}
+	return out
+}
+
+// RouteRetry is a rule's retry stanza (GEP-1731).
+type RouteRetry struct {
+	// Codes of answers after which a request is sent again.
+	Codes    []uint32
+	Attempts uint32
+	Backoff  time.Duration // 0: none is stated
+}
+
+// maxAttempts of a rule's retry stanza: beyond it a retry is a load test.
+const maxAttempts = 100
+
+func (b *routeBuilder) retry(field string, in *gatewayv1.HTTPRouteRetry) *RouteRetry {
+	if in == nil {
+		return nil
+	}
+	out := &RouteRetry{Attempts: 1}
+	if in.Attempts != nil {
+		if *in.Attempts < 0 || *in.Attempts > maxAttempts {
+			b.invalid(ReasonUnsupported, field+".attempts", fmt.Sprintf("%d is not from 0 to %d", *in.Attempts, maxAttempts), "correct it")
+		} else {
+			out.Attempts = uint32(*in.Attempts)
+		}
+	}
+	for i, code := range in.Codes {
+		if code < 400 || code > 599 {
+			b.invalid(ReasonUnsupported, fmt.Sprintf("%s.codes[%d]", field, i), fmt.Sprintf("%d is not from 400 to 599", code), "correct it")
+			continue
+		}
+		out.Codes = append(out.Codes, uint32(code))
+	}
+	slices.Sort(out.Codes)
+	out.Codes = slices.Compact(out.Codes)
+	if d := b.duration(field+".backoff", in.Backoff); d != nil {
+		out.Backoff = *d
+		if *d == 0 {
+			b.invalid(ReasonUnsupported, field+".backoff", "a pause of nothing cannot grow", "give at least 1ms, or leave it out")
+		}
+	}
+	return out
+}
