@@ -97,7 +97,7 @@ func TestDiff(t *testing.T) {
 		require.Contains(t, out, want)
 	}
 	require.NotContains(t, out, "(monthly): timeout", "the rule's own timeout wins over the policy's")
-	near := server.ProxyStatus{ID: "sidecar~web~cron~i-1", Role: resource.Sidecar, Zone: "a"}
+	near := server.ProxyStatus{ID: "sidecar~web~cron~i-1", Role: resource.Sidecar, Namespace: "web", Workload: "cron", Zone: "a"}
 	far := server.ProxyStatus{ID: "gateway~edge~gw~i-2", Role: resource.Gateway}
 	live := admin(t, examples+"routing", near, near, far)
 	out, err = execute(t, "diff", dir, "--admin", live)

@@ -344,9 +344,11 @@ func TestDiffGateway(t *testing.T) {
 	edit(t, dir, "edge.yaml", "{kind: CloudFront}, ", "")
 	edit(t, dir, "edge.yaml", "idle: 75s", "idle: 70s")
 	proxies := []server.ProxyStatus{
-		{ID: "gateway~edge~public~i-1", Role: resource.Gateway, Zone: "a", Listeners: []string{"gateway/0.0.0.0=edge/public"}},
-		{ID: "gateway~edge~other~i-1", Role: resource.Gateway, Zone: "a", Listeners: []string{"gateway/0.0.0.0=edge/other"}},
-		{ID: "sidecar~web~cron~i-1", Role: resource.Sidecar, Zone: "a"},
+		{ID: "gateway~edge~public~i-1", Role: resource.Gateway, Namespace: "edge", Workload: "public", Authenticated: true, Zone: "a", Listeners: []string{"gateway/0.0.0.0=edge/public"}},
+		{ID: "gateway~edge~other~i-1", Role: resource.Gateway, Namespace: "edge", Workload: "other", Authenticated: true, Zone: "a", Listeners: []string{"gateway/0.0.0.0=edge/other"}},
+		{ID: "sidecar~web~cron~i-1", Role: resource.Sidecar, Namespace: "web", Workload: "cron", Zone: "a"},
+		// It has not proven that it is of the Gateway, so it gets no certificate of it.
+		{ID: "gateway~edge~public~i-2", Role: resource.Gateway, Namespace: "edge", Workload: "public", Zone: "a"},
 	}
 	for name, against := range map[string][]string{"a directory": {"--against", old}, "a control plane": {"--admin", admin(t, old, proxies...)}} {
 		out, err := execute(t, append([]string{"diff", dir}, against...)...)
@@ -364,8 +366,9 @@ func TestDiffGateway(t *testing.T) {
 		noKey(t, name, []byte(out), before)
 		noKey(t, name, []byte(out), after)
 		if name == "a control plane" {
-			require.Contains(t, out, "Proxies: 1 of 3 would be sent something")
-			require.Contains(t, out, "1 of Gateway edge/public in a")
+			require.Contains(t, out, "Proxies: 2 of 4 would be sent something")
+			require.Contains(t, out, "1 of Gateway edge/public in a: 5 resources")
+			require.Contains(t, out, "1 of Gateway edge/public in a: 2 resources", "one that has not proven who it is")
 			require.Contains(t, out, "LDS gateway/0.0.0.0=edge/public:443")
 		}
 	}
