@@ -34,9 +34,9 @@ func TestEdgeExamples(t *testing.T) {
 	flawless(t, filepath.Join(root(t), edges))
 }
 
-// What the README and the guide show of Gateways works as it stands.
+// What the guide shows of Gateways works as it stands.
 func TestEdgeDocuments(t *testing.T) {
-	for _, document := range [][]string{{"README.md"}, {"docs", "edge.md"}} {
+	for _, document := range [][]string{{"docs", "edge.md"}} {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "services.yaml"), []byte(read(t, edges, "services.yaml")), 0o600))
 		n := 0

@@ -80,7 +80,7 @@ func TestDocumentedShifts(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "shift.yaml"), []byte(block), 0o600))
 		flawless(t, dir)
 	}
-	require.Equal(t, 3, applied, "the README's TrafficShift and Gateway, and the guide's Roles")
+	require.Equal(t, 2, applied, "the README's TrafficShift, and the guide's Roles")
 }
 
 // What the guide shows of a spec is part of one that is right.
