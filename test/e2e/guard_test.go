@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +113,15 @@ func (g *guarded) wait(what string, is func(*v1alpha1.TrafficShiftStatus) bool) 
 	return s
 }
 
+// laterAnalysis waits for what the guard saw so much later than in a status, and has every status until then checked.
+func (g *guarded) laterAnalysis(before *v1alpha1.TrafficShiftStatus, later time.Duration, check func(*v1alpha1.TrafficShiftStatus)) *v1alpha1.TrafficShiftStatus {
+	g.Helper()
+	return g.wait(fmt.Sprintf("a look %s later", later), func(now *v1alpha1.TrafficShiftStatus) bool {
+		check(now)
+		return now.Analysis.Time.Sub(before.Analysis.Time.Time) >= later
+	})
+}
+
 // half waits until half of the traffic is on pods, and breaks them.
 func (g *guarded) half(fault harness.Fault, broken ...*harness.Workload) {
 	g.Helper()
@@ -152,9 +162,10 @@ func TestGuard(t *testing.T) {
 				s.Analysis.Pods.SuccessRate < "9"
 		})
 		t.Log(s.Analysis.Reason)
-		time.Sleep(5 * time.Second)
-		s = g.status()
-		require.Equal(t, v1alpha1.Percent("50"), s.Percent, "going back would help nobody: %+v", s.History)
+		s = g.laterAnalysis(s, 5*time.Second, func(now *v1alpha1.TrafficShiftStatus) {
+			require.Equal(t, v1alpha1.Percent("50"), now.Percent, "going back would help nobody: %+v", now.History)
+		})
+		require.Equal(t, "Hold", s.Analysis.Verdict, s.Analysis.Reason)
 		for _, w := range append(g.pods, g.instances...) {
 			w.SetFault(t, harness.Fault{})
 		}
@@ -192,8 +203,10 @@ func TestGuard(t *testing.T) {
 	t.Run("instances die without a word at 1 %", func(t *testing.T) {
 		t.Parallel()
 		g := startGuardedBy(t, `[{percent: "1", hold: 1h}, {percent: "100", hold: 2s}]`, `successRate: {atLeast: "99"}`, nil)
-		g.wait("1 %", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Percent == "1" })
-		time.Sleep(6 * time.Second) // longer than a window, in which instances answer
+		// At 1 % there are never enough requests: that this alone is missing says that a whole window was seen.
+		g.wait("a window at 1 % in which instances answer", func(s *v1alpha1.TrafficShiftStatus) bool {
+			return s.Percent == "1" && s.Analysis != nil && s.Analysis.Instances.Requests > 100 && strings.Contains(s.Analysis.Reason, "requests in 4s that a verdict needs")
+		})
 		for _, w := range g.instances {
 			w.Stop()
 		}
@@ -203,11 +216,12 @@ func TestGuard(t *testing.T) {
 		t.Log(s.Waiting, s.Analysis.Reason, s.Analysis.LeftOut)
 		require.Contains(t, s.Waiting, "the pods answer for them")
 		require.Contains(t, s.Analysis.LeftOut, "left out: pods stood in for instances")
-		time.Sleep(12 * time.Second) // several windows and load reports
-		s = g.status()
-		require.Equal(t, v1alpha1.Percent("1"), s.Percent, "pods are well: %+v", s.History)
-		require.False(t, s.RolledBack)
-		require.NotEqual(t, "Fail", s.Analysis.Verdict, s.Analysis.Reason)
+		// Several windows and load reports.
+		s = g.laterAnalysis(s, 12*time.Second, func(now *v1alpha1.TrafficShiftStatus) {
+			require.Equal(t, v1alpha1.Percent("1"), now.Percent, "pods are well: %+v", now.History)
+			require.False(t, now.RolledBack)
+			require.NotEqual(t, "Fail", now.Analysis.Verdict, now.Analysis.Reason)
+		})
 		require.Zero(t, s.Analysis.Instances.Requests, "none of them runs")
 		g.load.Stop().RequireNoFailures(t)
 	})

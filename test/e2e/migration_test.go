@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -175,6 +176,50 @@ func (m *migration) rollOut(f harness.Fault) {
 	}
 }
 
+// waitPods waits until every caller has the pods that there are, and no others.
+func (m *migration) waitPods() {
+	m.t.Helper()
+	harness.Eventually(m.t, time.Minute, "all callers have the pods of the release", func() error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		inSync := 0
+		for _, r := range m.replicas {
+			got, err := r.endpoints("web/php-web")
+			if err != nil {
+				return err
+			}
+			pods := make(map[string]bool)
+			for id, e := range got {
+				if e.Platform == "pods" {
+					pods[strings.TrimPrefix(id, "web/")] = e.Health == "HEALTHY"
+				}
+			}
+			for _, name := range sortedKeys(m.pods) {
+				if !pods[name] {
+					return fmt.Errorf("%s: pod %s is not there or not healthy: %v", r.name, name, pods)
+				}
+			}
+			if len(pods) != len(m.pods) {
+				return fmt.Errorf("%s: pods %v", r.name, pods)
+			}
+			proxies, err := r.proxies()
+			if err != nil {
+				return err
+			}
+			for i := range proxies {
+				if !proxies[i].InSync {
+					return fmt.Errorf("%s: %s has not acknowledged all", r.name, proxies[i].ID)
+				}
+				inSync++
+			}
+		}
+		if inSync != len(m.loads) {
+			return fmt.Errorf("%d of %d callers are connected", inSync, len(m.loads))
+		}
+		return nil
+	})
+}
+
 func (m *migration) killLeader(*rand.Rand) {
 	// A lease lives on for ten seconds, and the next leader first looks for a window.
 	if n := len(m.kills); n > 0 && time.Since(m.kills[n-1]) < 2*takeover {
@@ -314,7 +359,7 @@ func (m *migration) badRelease(what string, fault harness.Fault, says ...string)
 		require.Contains(t, reason, part)
 	}
 	m.rollOut(harness.Fault{})
-	time.Sleep(pushTime)
+	m.waitPods()
 	m.cli("promote", "web/php-web", "--reason", "the release is fixed")
 }
 
