@@ -229,7 +229,7 @@ func TestShapeIsWhatBuildServiceSays(t *testing.T) {
 		want := BuildService(r, web)
 		got := &Service{Key: web}
 		shape := shapeOf(r, web)
-		got.Ports, got.Shift, got.Reported = shape.ports, shape.shift, shape.reported
+		got.Ports, got.Shift, got.Reported, got.ClientIP = shape.ports, shape.shift, shape.reported, shape.clientIP
 		require.Equal(t, want.Shape(), got.Shape(), "seed %d", seed)
 	}
 	ports := shapeOf((&rows{}).reader(t), web).ports

@@ -61,6 +61,25 @@ func TestWhatARouteReadsTouchesIt(t *testing.T) {
 	require.Greater(t, changed, 100, "the test changes nothing")
 }
 
+// Routes of other Services have what is said of one compiled in, so each part of
+// that is in its shape.
+func TestShapeHasWhatRoutesOfOthersRead(t *testing.T) {
+	plain := Service{Key: web, Ports: []Port{{Number: 80, Backings: []Backing{{}}, Shares: []uint32{ShareTotal}}}}
+	for name, change := range map[string]func(*Service){
+		"Reported": func(s *Service) { s.Reported = true },
+		"ClientIP": func(s *Service) { s.ClientIP = true },
+		"Unknown":  func(s *Service) { s.Unknown = "homes.state is cut" },
+		"Shift":    func(s *Service) { s.Shift = &Shift{} },
+	} {
+		changed := plain
+		change(&changed)
+		require.NotEqual(t, plain.Shape(), changed.Shape(), name)
+	}
+	reported, affine := plain, plain
+	reported.Reported, affine.ClientIP = true, true
+	require.NotEqual(t, reported.Shape(), affine.Shape())
+}
+
 func models(r catalog.Reader) map[discovery.Key]*Service {
 	out := make(map[discovery.Key]*Service)
 	for key := range worldServices() {

@@ -174,13 +174,14 @@ func selectsNamespaces(o *discovery.Object) bool {
 }
 
 // Shape returns a comparable text of what routes of other Services read of a
-// Service: whether callers stay at one endpoint, its ports, their backings and
-// shares, and the shift that is under way, but not their endpoints.
+// Service: whether callers stay at one endpoint, whether proxies report how its
+// requests ended, its ports, their backings and shares, and the shift that is
+// under way, but not their endpoints.
 func (s *Service) Shape() string {
 	if s == nil {
 		return ""
 	}
-	b := fmt.Appendf(nil, "%t %t ", s.ClientIP, s.Unknown != "")
+	b := fmt.Appendf(nil, "%t %t %t ", s.ClientIP, s.Reported, s.Unknown != "")
 	for i := range s.Ports {
 		p := &s.Ports[i]
 		b = fmt.Appendf(b, "%d %q %d %t", p.Number, p.Name, p.Protocol, p.Failover)

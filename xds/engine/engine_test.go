@@ -10,9 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -241,4 +243,43 @@ func TestChangeCostsOnlyItsService(t *testing.T) {
 	after := store.Counters()
 	require.Equal(t, uint64(1), after.Changed-before.Changed, "only the endpoints changed")
 	require.Equal(t, uint64(3), after.Encoded-before.Encoded, "the default variant and two zones")
+}
+
+// A route of one Service to another asks for the ids by which requests are told apart while
+// there is a TrafficShift of that one, under way or not. So the first is compiled again when
+// the shift comes and when it goes.
+func TestShiftOfAnotherServiceReachesRoutesToIt(t *testing.T) {
+	key := func(name string) discovery.Key { return discovery.Key{Namespace: "a", Name: name} }
+	route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "r"}}
+	route.Spec.ParentRefs = []gatewayv1.ParentReference{{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Name: "front"}}
+	route.Spec.Rules = []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
+		BackendObjectReference: gatewayv1.BackendObjectReference{Name: "back", Port: new(gatewayv1.PortNumber(80))},
+	}}}}}
+	shift := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "shift"}}
+	shift.Spec.ServiceRef.Name, shift.Spec.Direction = "back", v1alpha1.InstancesToPods
+	cat := catalog.New()
+	e, store := start(t, cat)
+	_, err := e.Declare(t.Context(), declared)
+	require.NoError(t, err)
+	commit(t, cat, e, func(tx *catalog.Tx) {
+		for _, name := range []string{"front", "back"} {
+			catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key(name), Home: "Pods", Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
+		}
+		catalog.Objects.Put(tx, objects.Object(route, "test"))
+		// It has completed, so that nothing but its being there tells of it.
+		catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "test", Key: key("shift"), Status: &v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted}})
+	})
+	row, front := objects.Object(shift, "test"), "a//VHDS/http/front.a:80"
+	before := contents(store)
+	changed := func(what string) {
+		now := contents(store)
+		require.Equal(t, contents(fromScratch(cat.Read())), now, what)
+		require.NotEmpty(t, now[front])
+		require.NotEqual(t, before[front], now[front], what)
+		before = now
+	}
+	commit(t, cat, e, func(tx *catalog.Tx) { catalog.Objects.Put(tx, row) })
+	changed("the shift comes")
+	commit(t, cat, e, func(tx *catalog.Tx) { catalog.Objects.Delete(tx, row.Name().String()) })
+	changed("the shift goes")
 }
