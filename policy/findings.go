@@ -421,14 +421,8 @@ func trafficFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.S
 		})
 	}
 	if svc.ClientIP {
-		for _, s := range levels(r, discovery.ObjectName{Kind: kindService, Key: svc.Key}, "") {
-			l := s.settings.LoadBalancer
-			if l == nil || slices.Contains(s.invalid, "loadBalancer") || l.Hash != nil {
-				continue
-			}
-			add("spec.sessionAffinity", fmt.Sprintf("ClientIP has no effect on callers of the mesh: %s has loadBalancer, which holds instead", s.ref),
-				"remove loadBalancer there, or sessionAffinity here")
-			break
+		for _, why := range overAffinity(r, svc.Key) {
+			add("spec.sessionAffinity", why, "remove loadBalancer there, or sessionAffinity here")
 		}
 	}
 	if svc.LocalTraffic {
@@ -440,6 +434,47 @@ func trafficFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.S
 			"write PreferSameZone, or run an instance for each node behind a Service of its own")
 	}
 	return out
+}
+
+// overAffinity says which policies hold instead of sessionAffinity: ClientIP of a
+// Service, and for whom. The first about each target is enough.
+func overAffinity(r catalog.Reader, service discovery.Key) []string {
+	name := discovery.ObjectName{Kind: kindService, Key: service}
+	type target struct {
+		discovery.ObjectName
+		whom string
+		side side
+	}
+	targets := []target{{name, "callers of the mesh", requests | clusters}}
+	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+		o := discovery.ObjectName{Kind: kindInstanceGroup, Key: g.Key}
+		targets = append(targets, target{o, "which instances of " + o.String() + " answer", clusters})
+	}
+	var routes []target
+	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
+		if o.Kind == "HTTPRoute" || o.Kind == "GRPCRoute" {
+			routes = append(routes, target{o.Name(), "requests of " + o.Name().String(), requests})
+		}
+	}
+	slices.SortFunc(routes, func(a, b target) int { return cmp.Compare(a.whom, b.whom) })
+	var out []string
+	for _, t := range append(targets, routes...) {
+		for _, o := range attached(r, t.ObjectName) {
+			s := newSource(o.Ref(), &o.Spec.(*v1alpha1.TrafficPolicy).Spec.TrafficSettings)
+			if l := s.settings.LoadBalancer; l == nil || slices.Contains(s.invalid, "loadBalancer") || keepsAddress(l, t.side) {
+				continue
+			}
+			out = append(out, fmt.Sprintf("ClientIP has no effect on %s: %s has loadBalancer, which holds instead", t.whom, s.ref))
+			break
+		}
+	}
+	return out
+}
+
+// keepsAddress reports whether the caller's address chooses the endpoint although a
+// policy says how to balance: it hashes by that, or says on its side nothing of the key.
+func keepsAddress(l *v1alpha1.LoadBalancer, on side) bool {
+	return (on&clusters == 0 || hashes(l.Algorithm)) && (on&requests == 0 || l.Hash == nil || l.Hash.Source != nil)
 }
 
 // heldPorts says which ports of its Service a group does not map any more

@@ -8,8 +8,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -383,9 +386,58 @@ func TestSessionAffinity(t *testing.T) {
 	require.Equal(t, []string{"warning: Service web/php-web: spec.sessionAffinity: ClientIP has no effect on callers of the mesh: " +
 		"TrafficPolicy web/p has loadBalancer, which holds instead: remove loadBalancer there, or sessionAffinity here"}, findings)
 
+	_, findings = in(&v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev}})
+	require.Empty(t, findings, "the address is still what is hashed")
+
 	m, findings = in(&v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.Maglev, Hash: &v1alpha1.HashKey{Header: "x-user"}}})
 	require.Equal(t, v1alpha1.Maglev, m.Ports[0].Backings[0].Settings.Stated.LoadBalancer.Algorithm)
-	require.Empty(t, findings, "requests stay at endpoints by what the policy says")
+	require.Equal(t, []string{"warning: Service web/php-web: spec.sessionAffinity: ClientIP has no effect on callers of the mesh: " +
+		"TrafficPolicy web/p has loadBalancer, which holds instead: remove loadBalancer there, or sessionAffinity here"}, findings)
+}
+
+// A policy holds instead of sessionAffinity: ClientIP wherever it is attached: at a part
+// of the Service, at its instances, at a route to it.
+func TestWhatHoldsInsteadOfSessionAffinity(t *testing.T) {
+	byHeader := &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash, Hash: &v1alpha1.HashKey{Header: "x-user"}}
+	bySource := &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash, Hash: &v1alpha1.HashKey{Source: new(true)}}
+	balanced := &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RoundRobin}
+	none := ""
+	for name, c := range map[string]struct {
+		target v1alpha1.TargetReference
+		l      *v1alpha1.LoadBalancer
+		want   string
+	}{
+		"a port":                  {v1alpha1.TargetReference{Kind: kindService, Name: web.Name, SectionName: "http"}, balanced, "callers of the mesh"},
+		"instances":               {v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: kindInstanceGroup, Name: "ec2"}, balanced, "which instances of InstanceGroup web/ec2 answer"},
+		"a hash at instances":     {v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: kindInstanceGroup, Name: "ec2"}, byHeader, none},
+		"a route":                 {v1alpha1.TargetReference{Group: gatewayGroup, Kind: "HTTPRoute", Name: "r"}, byHeader, "requests of HTTPRoute web/r"},
+		"a rule of a route":       {v1alpha1.TargetReference{Group: gatewayGroup, Kind: "HTTPRoute", Name: "r", SectionName: "first"}, byHeader, "requests of HTTPRoute web/r"},
+		"an algorithm at a route": {v1alpha1.TargetReference{Group: gatewayGroup, Kind: "HTTPRoute", Name: "r"}, balanced, none},
+		"the address at a route":  {v1alpha1.TargetReference{Group: gatewayGroup, Kind: "HTTPRoute", Name: "r"}, bySource, none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := service(http80)
+			svc.ClientIP = true
+			in := rows{services: []*discovery.Service{svc}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)}}
+			route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "r"}}
+			route.Spec.ParentRefs = []gatewayv1.ParentReference{{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind(kindService)), Name: gatewayv1.ObjectName(web.Name)}}
+			route.Spec.Rules = []gatewayv1.HTTPRouteRule{{Name: new(gatewayv1.SectionName("first"))}}
+			p := &v1alpha1.TrafficPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "p"}}
+			p.Spec.TargetRefs, p.Spec.LoadBalancer = []v1alpha1.TargetReference{c.target}, c.l
+			in.shifts = append(in.shifts, objects.Object(route, "test"), objects.Object(p, "test"))
+			var got []string
+			for _, f := range Validate(in.reader(t)) {
+				if f.Field == "spec.sessionAffinity" {
+					got = append(got, f.Message)
+				}
+			}
+			if c.want == none {
+				require.Empty(t, got)
+				return
+			}
+			require.Equal(t, []string{"ClientIP has no effect on " + c.want + ": TrafficPolicy web/p has loadBalancer, which holds instead"}, got)
+		})
+	}
 }
 
 func TestUnhealthyInstancesStayKnown(t *testing.T) {
