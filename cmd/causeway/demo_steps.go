@@ -129,7 +129,7 @@ func (d *demo) fix(ctx context.Context) {
 	d.serve.Kill()
 	d.serveMesh()
 	d.waitReady()
-	time.Sleep(time.Second)
+	harness.TakeTime(time.Second)
 	d.moto.Proxy().Restore(d.t)
 	s := d.follow(ctx, 2*time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.ShiftCompleted })
 	if s == nil {
@@ -160,7 +160,7 @@ func (d *demo) rollOut(f harness.Fault) {
 		d.pods[i] = d.newPod(zones[i%len(zones)])
 		d.instances[d.pods[i].name].SetFault(d.t, f)
 		d.writePods(&old)
-		time.Sleep(500 * time.Millisecond) // what a grace period is for
+		harness.TakeTime(500 * time.Millisecond) // what a grace period is for
 		d.instances[old.name].Stop()
 	}
 	d.writePods(nil)
@@ -254,5 +254,5 @@ func (d *demo) stay(ctx context.Context) {
 
 `, d.addresses.admin, d.addresses.http, d.callers[0], demoService, d.config)
 	<-ctx.Done()
-	time.Sleep(100 * time.Millisecond) // let the shell's ^C stand alone
+	harness.TakeTime(100 * time.Millisecond) // let the shell's ^C stand alone
 }

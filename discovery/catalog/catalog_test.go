@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -298,7 +299,7 @@ func TestFeedsReplayTheTables(t *testing.T) {
 		})
 	}
 	for range readers - 1 {
-		time.Sleep(time.Millisecond)
+		harness.TakeTime(time.Millisecond)
 		follow() // late ones as well
 	}
 	wg.Wait()

@@ -393,7 +393,7 @@ func TestEC2(t *testing.T) {
 		w.put(func(tx *catalog.Tx) { catalog.Checks.Delete(tx, key("hidden").String()) })
 		m.Unhide() // a mistake, then: they come back, and are held anew when they vanish again
 		w.awaitIDs("hidden", want)
-		time.Sleep(time.Second) // the annotation tells whole seconds
+		harness.NextSecond() // the annotation tells whole seconds
 		m.Hide(want...)
 		w.sweeps(3)
 		require.Equal(t, want, idsOf(w.endpoints("hidden")))

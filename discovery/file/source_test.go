@@ -20,6 +20,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/test/harness"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -155,7 +156,7 @@ func TestConfigMapSwap(t *testing.T) {
 	const last = 20
 	for n := 1; n <= last; n++ {
 		publish(n)
-		time.Sleep(10 * time.Millisecond) // swaps come while others are being read
+		harness.TakeTime(10 * time.Millisecond) // swaps come while others are being read
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -59,8 +59,7 @@ func chainOf(o *discovery.Object) string {
 // others; a rotation is one change of one row.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	kube.Namespace(t, "certs")
 	bindSecrets(t, kube, "web")
 	bindSecrets(t, kube, "certs")
@@ -183,8 +182,7 @@ subjects: [{kind: ServiceAccount, name: causeway, namespace: causeway-system}]
 // right is taken away, and nothing of it is ever logged.
 func TestCertificateRefused(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	kube.ApplyYAML(t, certificate("web", "tls", "chain one", "key one"))
 	kube.ApplyYAML(t, gateway)
 	log := &logged{}
@@ -231,8 +229,7 @@ subjects: [{kind: ServiceAccount, name: causeway, namespace: causeway-system}]
 // What was read of a certificate serves on while the API server is away.
 func TestCertificatesOutliveTheAPIServer(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	bindSecrets(t, kube, "web")
 	kube.ApplyYAML(t, certificate("web", "tls", "one", "key one"))
 	kube.ApplyYAML(t, gateway)

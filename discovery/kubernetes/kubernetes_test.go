@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"path/filepath"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -24,18 +24,16 @@ import (
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
-// startKube starts an API server with what the manifests install.
+// startKube returns an API server with what the manifests install.
 func startKube(t *testing.T) *kubetest.Kube {
 	t.Helper()
-	kube := kubetest.Start(t, kubetest.Options{})
-	root, err := harness.Root()
-	require.NoError(t, err)
-	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
-	kube.Namespace(t, "web")
-	for _, file := range []string{"namespace.yaml", "rbac.yaml", "guard-deletion.yaml"} {
-		kube.Apply(t, filepath.Join(root, "manifests", "install", file))
-	}
-	return kube
+	return plain.Take(t)
+}
+
+// startKubeWithRoutes returns one that has the Gateway API's kinds as well.
+func startKubeWithRoutes(t *testing.T) *kubetest.Kube {
+	t.Helper()
+	return withRoutes.Take(t)
 }
 
 // replica is a client with a catalog of its own and exactly the manifests' rights.
@@ -278,8 +276,12 @@ func TestPublish(t *testing.T) {
 	next := newReplica(t, kube, nil)
 	run(t, func(ctx context.Context) error { return next.Publish(ctx, next.catalog) })
 	kube.ApplyYAML(t, strings.Replace(group, "spot: Avoid", "spot: Same", 1)) // wakes the publisher
-	time.Sleep(time.Second)
-	require.Equal(t, before, versions())
+	harness.Throughout(t, time.Second, "that the slices stay", func() error {
+		if now := versions(); !maps.Equal(now, before) {
+			return fmt.Errorf("they are %v", now)
+		}
+		return nil
+	})
 	instances(t, next.catalog, 0, nil)
 	count(follower, 0)
 }
@@ -315,8 +317,12 @@ func TestVersionSkew(t *testing.T) {
 	next.waitAddresses(t, "web/php-web", "10.1.0.1", "10.1.0.2", "10.1.0.3")
 	run(t, func(ctx context.Context) error { return next.Publish(ctx, next.catalog) })
 	instances(t, next.catalog, 3, nil)
-	time.Sleep(time.Second)
-	require.Equal(t, versions, current(), "rewritten")
+	harness.Throughout(t, time.Second, "that the slices stay", func() error {
+		if now := current(); !maps.Equal(now, versions) {
+			return fmt.Errorf("they are %v", now)
+		}
+		return nil
+	})
 }
 
 // One leads; when it goes another does, and at no time two.

@@ -216,8 +216,7 @@ spec: {egress: {mode: AllowAny}}
 // Every kind comes, changes and goes, and leaves no finalizer behind.
 func TestPolicyKinds(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	kube.ApplyYAML(t, service)
 	r := newReplica(t, kube, nil)
 	startPolicyStatus(t, r, nil)
@@ -411,7 +410,6 @@ func TestChannelUpgrade(t *testing.T) {
 	harness.Eventually(t, time.Minute, "HTTPRoute web/sticky is whole", func() error {
 		// For a moment the API server may go on with the schema that it had.
 		kubectlApply(t, kube, stickyRoute)
-		time.Sleep(500 * time.Millisecond)
 		o, ok := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/sticky")
 		if !ok || len(o.Pruned) > 0 {
 			return fmt.Errorf("the row is %+v", o)
@@ -422,7 +420,6 @@ func TestChannelUpgrade(t *testing.T) {
 	require.NotNil(t, row.Spec.(*gatewayv1.HTTPRoute).Spec.Rules[0].SessionPersistence) //nolint:staticcheck // deprecated, and served
 	harness.Eventually(t, time.Minute, "Gateway web/scoped is whole", func() error {
 		kubectlApply(t, kube, scopedGateway)
-		time.Sleep(500 * time.Millisecond)
 		if o, ok := catalog.Objects.Get(r.catalog.Read(), "Gateway web/scoped"); !ok || len(o.Pruned) > 0 {
 			return fmt.Errorf("the row is %+v", o)
 		}
@@ -439,8 +436,7 @@ func TestChannelUpgrade(t *testing.T) {
 // ConfigMaps are read while a policy names them, and no others.
 func TestConfigMaps(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	kube.ApplyYAML(t, service+`
 ---
 apiVersion: v1
@@ -492,8 +488,7 @@ spec:
 // Without the right to read a ConfigMap the mesh runs, and says so.
 func TestConfigMapRefused(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	role := kube.Client(t).RbacV1().ClusterRoles()
 	rules, err := role.Get(t.Context(), "causeway", metav1.GetOptions{})
 	require.NoError(t, err)

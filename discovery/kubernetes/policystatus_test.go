@@ -129,8 +129,7 @@ func patchStatus(t *testing.T, kube *kubetest.Kube, kind, namespace, name, manag
 // stays; a new leader finds nothing to write.
 func TestPolicyStatus(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	r := newReplica(t, kube, nil)
 	kube.ApplyYAML(t, everyKind[0].text)
 	const foreign = `{"status":{"parents":[{"parentRef":{"group":"","kind":"Service","name":"php-web"},"controllerName":"other.example/mesh",
@@ -157,13 +156,13 @@ func TestPolicyStatus(t *testing.T) {
 
 	// What is missing comes.
 	turned := waitCondition(t, kube, "HTTPRoute", "web", "a", "ResolvedRefs", metav1.ConditionFalse, "BackendNotFound").LastTransitionTime
-	time.Sleep(1100 * time.Millisecond) // so that times differ
+	harness.NextSecond() // so that times differ
 	kube.ApplyYAML(t, service)
 	healed := waitCondition(t, kube, "HTTPRoute", "web", "a", "ResolvedRefs", metav1.ConditionTrue, "")
 	require.True(t, turned.Before(&healed.LastTransitionTime))
 
 	// An edit changes the message and the generation, but not when it turned.
-	time.Sleep(1100 * time.Millisecond)
+	harness.NextSecond()
 	kube.ApplyYAML(t, strings.Replace(everyKind[0].text, "rules: [{", "rules: [{name: first, ", 1))
 	harness.Eventually(t, 20*time.Second, "generation 2", func() error {
 		if c := waitCondition(t, kube, "HTTPRoute", "web", "a", "ResolvedRefs", metav1.ConditionTrue, ""); c.ObservedGeneration != 2 {
@@ -177,9 +176,12 @@ func TestPolicyStatus(t *testing.T) {
 	// Our own write is no change of a row.
 	row, _ := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/a")
 	patchStatus(t, kube, "HTTPRoute", "web", "a", "other", `{"metadata":{"labels":{"a":"b"}}}`)
-	time.Sleep(500 * time.Millisecond)
-	after, _ := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/a")
-	require.Same(t, row, after)
+	harness.Throughout(t, 500*time.Millisecond, "that the row stays", func() error {
+		if after, _ := catalog.Objects.Get(r.catalog.Read(), "HTTPRoute web/a"); after != row {
+			return fmt.Errorf("it is %+v", after)
+		}
+		return nil
+	})
 
 	// A parent that the route no longer names loses our entry, and no other.
 	kube.ApplyYAML(t, strings.Replace(everyKind[0].text, "name: php-web}]\n", "name: gone}]\n", 1))
@@ -205,8 +207,12 @@ func TestPolicyStatus(t *testing.T) {
 	before, _, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
 	next := newReplica(t, kube, nil)
 	nw := startPolicyStatus(t, next, nil)
-	time.Sleep(3 * time.Second)
-	require.Zero(t, nw.count(t, "causeway_status_writes_total", ""), "a new leader asks for nothing")
+	harness.Throughout(t, 3*time.Second, "that a new leader writes nothing", func() error {
+		if n := nw.count(t, "causeway_status_writes_total", ""); n != 0 {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
 	now, _, _ := statusOf(t, kube, "HTTPRoute", "web", "a")
 	require.Equal(t, before.ResourceVersion, now.ResourceVersion)
 }
@@ -215,8 +221,7 @@ func TestPolicyStatus(t *testing.T) {
 // is known of it.
 func TestProgrammed(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	kube.ApplyYAML(t, service)
 	for _, c := range everyKind {
 		kube.ApplyYAML(t, c.text)
@@ -252,8 +257,13 @@ func TestProgrammed(t *testing.T) {
 	waitCondition(t, kube, "HTTPRoute", "web", "a", "Programmed", metav1.ConditionFalse, "")
 	set(metav1.ConditionUnknown, false)
 	kube.ApplyYAML(t, `{apiVersion: v1, kind: Service, metadata: {name: php-web, namespace: web}, spec: {ports: [{name: web, port: 80}]}}`)
-	time.Sleep(2 * time.Second)
-	waitCondition(t, kube, "HTTPRoute", "web", "a", "Programmed", metav1.ConditionFalse, "")
+	harness.Throughout(t, 2*time.Second, "that what was said of the generation stays", func() error {
+		_, _, conditions := statusOf(t, kube, "HTTPRoute", "web", "a")
+		if c := apimeta.FindStatusCondition(conditions, "Programmed"); c == nil || c.Status != metav1.ConditionFalse {
+			return fmt.Errorf("it is %+v", c)
+		}
+		return nil
+	})
 	harness.Eventually(t, 20*time.Second, "nothing is left to write", func() error {
 		if n := w.count(t, "causeway_status_pending", ""); n != 0 {
 			return fmt.Errorf("%d", n)
@@ -261,8 +271,12 @@ func TestProgrammed(t *testing.T) {
 		return nil
 	})
 	before := w.count(t, "causeway_status_writes_total", "")
-	time.Sleep(2 * time.Second)
-	require.Equal(t, before, w.count(t, "causeway_status_writes_total", ""), "no hot loop")
+	harness.Throughout(t, 2*time.Second, "that no status is written", func() error {
+		if n := w.count(t, "causeway_status_writes_total", ""); n != before {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
 	require.Zero(t, w.count(t, "causeway_status_writes_total", resultError))
 }
 
@@ -270,8 +284,7 @@ func TestProgrammed(t *testing.T) {
 // other one's pace.
 func TestQuarrel(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	kube.ApplyYAML(t, service+"---"+everyKind[0].text)
 	r := newReplica(t, kube, nil)
 	w := startPolicyStatus(t, r, nil)
@@ -286,7 +299,7 @@ func TestQuarrel(t *testing.T) {
 	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
 	for range 40 {
 		patchStatus(t, kube, "HTTPRoute", "web", "a", "meddler", wrong)
-		time.Sleep(100 * time.Millisecond)
+		harness.TakeTime(100 * time.Millisecond) // the meddler's pause
 	}
 	rewrites := w.count(t, "causeway_status_rewrites_total", "")
 	require.GreaterOrEqual(t, rewrites, 1)
@@ -294,13 +307,12 @@ func TestQuarrel(t *testing.T) {
 	waitCondition(t, kube, "HTTPRoute", "web", "a", "Accepted", metav1.ConditionTrue, "")
 }
 
-// Thousands of objects cost one write each, at the rate; an edit does not wait
+// Very many objects cost one write each, at the rate; an edit does not wait
 // behind them; then nothing happens any more.
 func TestStatusOfManyObjects(t *testing.T) {
 	t.Parallel()
-	const n, rate = 2000, 50
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	const n, rate = 1200, 50
+	kube := startKubeWithRoutes(t)
 	kube.ApplyYAML(t, service)
 	r := newReplica(t, kube, nil)
 	create := func(i int) {
@@ -342,8 +354,12 @@ func TestStatusOfManyObjects(t *testing.T) {
 	})
 	took := time.Since(start)
 	require.GreaterOrEqual(t, took, time.Duration(n-writeBurst)*time.Second/rate*9/10)
-	time.Sleep(3 * time.Second)
-	require.Equal(t, n+1, w.count(t, "causeway_status_writes_total", ""), "attempts, whatever came of them")
+	harness.Throughout(t, 3*time.Second, "that no more writes are tried", func() error {
+		if tried := w.count(t, "causeway_status_writes_total", ""); tried != n+1 {
+			return fmt.Errorf("there are %d", tried)
+		}
+		return nil
+	})
 	require.Zero(t, w.count(t, "causeway_status_pending", ""))
 	t.Logf("%d statuses in %v", n+1, took)
 }
@@ -351,8 +367,7 @@ func TestStatusOfManyObjects(t *testing.T) {
 // Every wrong object says for itself what is wrong with it; right ones work.
 func TestWrongObjects(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	kube.ApplyYAML(t, service)
 	r := newReplica(t, kube, nil)
 	startPolicyStatus(t, r, nil)

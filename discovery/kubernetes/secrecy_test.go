@@ -17,8 +17,7 @@ import (
 // in it: not in a status, an Event, a record of homes or a Lease.
 func TestNothingOfASecretIsWritten(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
-	installGatewayAPI(t, kube, "experimental")
+	kube := startKubeWithRoutes(t)
 	bindSecrets(t, kube, "web")
 	kube.ApplyYAML(t, service)
 	// Neither is PEM, so that everyone who reads them has something to complain about.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -246,8 +247,12 @@ func TestRun(t *testing.T) {
 	})
 
 	revision := w.catalog.Read().Revision()
-	time.Sleep(300 * time.Millisecond) // several checks
-	require.Equal(t, revision, w.catalog.Read().Revision(), "the same verdicts again are no change")
+	harness.Throughout(t, 300*time.Millisecond, "that the same verdicts again are no change", func() error {
+		if n := w.catalog.Read().Revision(); n != revision {
+			return fmt.Errorf("it is %d", n)
+		}
+		return nil
+	})
 
 	broken.Store(true)
 	w.await("i-a to fail", func(v map[string]discovery.Verdict) bool {
@@ -291,8 +296,12 @@ func TestRunStartsFromWhatIsPublished(t *testing.T) {
 	})
 	want := map[string]discovery.Verdict{"i-a": {Reason: "CheckRefused: x"}, "i-b": {Healthy: true}}
 	w.await("the verdict of the last leader", func(v map[string]discovery.Verdict) bool { return fmt.Sprint(v) == fmt.Sprint(want) })
-	time.Sleep(300 * time.Millisecond)
-	require.Equal(t, want, w.verdicts(), "silence of all changes nothing")
+	harness.Throughout(t, 300*time.Millisecond, "that silence of all changes nothing", func() error {
+		if got := w.verdicts(); !maps.Equal(got, want) {
+			return fmt.Errorf("the verdicts are %+v", got)
+		}
+		return nil
+	})
 }
 
 func TestRunIsBounded(t *testing.T) {

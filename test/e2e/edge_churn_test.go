@@ -331,7 +331,7 @@ spec: {ports: [{name: http, port: 80}]}
 			c.route(hosts[c.IntN(2)])
 		}
 		changes[what]++
-		time.Sleep(time.Duration(c.IntN(12)) * time.Millisecond)
+		harness.TakeTime(time.Duration(c.IntN(12)) * time.Millisecond)
 	}
 	t.Logf("%d changes in %s: %v", total, time.Since(began).Round(time.Second), changes)
 	// The edge has followed to the end: what comes last is in force.

@@ -166,7 +166,7 @@ func TestHitless(t *testing.T) {
 				catalog.Services.Put(tx, s)
 			}
 		})
-		time.Sleep(time.Duration(r.IntN(12)) * time.Millisecond)
+		harness.TakeTime(time.Duration(r.IntN(12)) * time.Millisecond)
 	}
 	report := load.Stop()
 	t.Logf("%d changes; %s", changes, report)

@@ -193,7 +193,7 @@ func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
 	spot := ids[0]
 	c.moto.SendSQS(t, c.queue, c.moto.SpotInterruption(spot))
 	c.waitEverywhere(c.want(map[string]string{spot: "DRAINING"}))
-	time.Sleep(200 * time.Millisecond) // requests that began before end
+	harness.TakeTime(200 * time.Millisecond) // requests that began before end
 	c.moto.Terminate(t, spot)
 	c.instances[spot].Kill()
 	delete(c.instances, spot)
@@ -220,7 +220,7 @@ func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
 		delete(kept, id)
 	}
 	c.waitEverywhere(kept)
-	time.Sleep(200 * time.Millisecond)
+	harness.TakeTime(200 * time.Millisecond)
 	for _, id := range leaving {
 		c.instances[id].Kill()
 		delete(c.instances, id)
@@ -271,7 +271,7 @@ func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
 	}
 	for time.Since(down) < time.Minute {
 		check("control plane killed")
-		time.Sleep(10 * time.Second)
+		harness.TakeTime(10 * time.Second)
 	}
 	c.kube.Restart(t)
 	for _, r := range c.replicas {

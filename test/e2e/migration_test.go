@@ -126,7 +126,7 @@ func (m *migration) instance(r *rand.Rand) string {
 // lose ends an instance that the EC2 API terminates, and boots another one.
 func (m *migration) lose(id string) {
 	m.moto.Terminate(m.t, id)
-	time.Sleep(1500 * time.Millisecond) // what its own shutdown takes
+	harness.TakeTime(1500 * time.Millisecond) // what its own shutdown takes
 	m.instances[id].Kill()
 	delete(m.instances, id)
 	m.boot(m.moto.ScaleASG(m.t, "php-web", 4))
@@ -142,7 +142,7 @@ func (m *migration) interrupt(r *rand.Rand) {
 	id := m.instance(r)
 	m.t.Logf("%s gets a Spot interruption notice", id)
 	m.moto.SendSQS(m.t, m.queue, m.moto.SpotInterruption(id))
-	time.Sleep(2 * time.Second)
+	harness.TakeTime(2 * time.Second)
 	m.lose(id)
 }
 
@@ -162,7 +162,7 @@ func (m *migration) replace(old string) {
 	delete(m.pods, old)
 	m.pods[name] = pod
 	m.applyPods()
-	time.Sleep(time.Second) // what a preStop hook is for
+	harness.TakeTime(time.Second) // what a preStop hook is for
 	ending.Stop()
 }
 
@@ -229,7 +229,7 @@ func (m *migration) killLeader(*rand.Rand) {
 	m.t.Logf("%s, which leads, is killed", leader.name)
 	leader.Kill()
 	m.kills = append(m.kills, time.Now())
-	time.Sleep(500 * time.Millisecond)
+	harness.TakeTime(500 * time.Millisecond)
 	leader.start()
 	leader.waitReady()
 }
@@ -237,7 +237,7 @@ func (m *migration) killLeader(*rand.Rand) {
 func (m *migration) cutEC2(*rand.Rand) {
 	m.t.Log("the EC2 API fails for three seconds")
 	m.moto.Proxy().Fail(1_000_000, mototest.EC2Error(http.StatusServiceUnavailable, "RequestLimitExceeded", "Request limit exceeded."), nil)
-	time.Sleep(3 * time.Second)
+	harness.TakeTime(3 * time.Second)
 	m.moto.Proxy().Restore(m.t)
 }
 
@@ -430,7 +430,7 @@ func TestMigration(t *testing.T) {
 	})
 	pods, instances, _, sent := m.counts()
 	for most := time.Now().Add(soak(t, 5*time.Second)); time.Now().Before(most) || sent < 100_000; {
-		time.Sleep(time.Second)
+		harness.TakeTime(time.Second)
 		_, _, _, sent = m.counts()
 	}
 	stop()

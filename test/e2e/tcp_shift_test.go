@@ -40,7 +40,7 @@ func (c *clients) run(end <-chan struct{}, commandsOfAConnection int) {
 			_ = conn.Close()
 			conn = nil
 		}
-		time.Sleep(10 * time.Millisecond)
+		harness.TakeTime(10 * time.Millisecond)
 	}
 	for n := 0; ; n++ {
 		select {
@@ -138,7 +138,7 @@ func TestTCPCutOver(t *testing.T) {
 	}
 	stop := sync.OnceFunc(func() { close(end); running.Wait() })
 	defer stop()
-	time.Sleep(time.Second)
+	harness.TakeTime(time.Second)
 	require.Zero(t, users.answered()["pod"], "the home is the instances")
 	require.Equal(t, map[string]int{"instance": 4}, long.answered())
 
@@ -173,9 +173,9 @@ spec:
 			}
 			return nil
 		})
-		time.Sleep(500 * time.Millisecond)
+		harness.TakeTime(500 * time.Millisecond)
 		users.answered()
-		time.Sleep(time.Second)
+		harness.TakeTime(time.Second)
 		got := users.answered()
 		t.Logf("%s %%: new connections %v", percent, got)
 		require.Positive(t, got["pod"])

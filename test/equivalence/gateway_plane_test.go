@@ -181,7 +181,7 @@ func (e *edge) put(cases ...*gatewayCase) error {
 			return fmt.Errorf("Envoy does not take up the configuration: %+v, %w; %+v", seen, err, e.server.Proxies())
 		}
 		e.hangUp()
-		time.Sleep(2 * time.Millisecond)
+		harness.TakeTime(2 * time.Millisecond)
 	}
 }
 

@@ -192,7 +192,7 @@ func (m *mesh) put(cases ...*routeCase) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("Envoy does not take up the configuration: %+v, %w; %+v", seen, err, m.server.Proxies())
 		}
-		time.Sleep(time.Millisecond)
+		harness.TakeTime(time.Millisecond)
 	}
 }
 

@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 )
 
 // TB is what the harness needs of a *testing.T.
@@ -199,32 +198,5 @@ func Root() (string, error) {
 		if at == filepath.Dir(at) {
 			return "", fmt.Errorf("%s is not inside a checkout of causeway", dir)
 		}
-	}
-}
-
-// Eventually calls check until it returns no error, and fails the test with the
-// last error when that has not come about within the limit. It polls quickly at
-// first and at most every 100 ms.
-func Eventually(t TB, limit time.Duration, what string, check func() error) {
-	t.Helper()
-	start := time.Now()
-	if err := poll(limit, check); err != nil {
-		t.Fatalf("waited %s for %s: %v", time.Since(start).Round(time.Millisecond), what, err)
-	}
-}
-
-func poll(limit time.Duration, check func() error) error {
-	deadline := time.Now().Add(limit)
-	wait := time.Millisecond
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(wait)
-		wait = min(wait*2, 100*time.Millisecond)
 	}
 }

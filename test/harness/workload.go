@@ -477,7 +477,7 @@ func (w *Workload) ServeHTTP(out http.ResponseWriter, r *http.Request) {
 	}
 	out.Header().Set("Content-Type", "application/json")
 	if f := w.fault(); rand.Float64()*100 < f.Percent && (f.Path == "" || f.Path == r.URL.Path) {
-		time.Sleep(time.Duration(f.MS) * time.Millisecond)
+		TakeTime(time.Duration(f.MS) * time.Millisecond)
 		if f.Code != 0 {
 			out.WriteHeader(f.Code)
 		}

@@ -85,7 +85,7 @@ func TestWorkloads(t *testing.T) {
 				_, _, err := get(t, "http://"+two.Address()+"/slow?ms=500", 5*time.Second)
 				answered <- err
 			}()
-			time.Sleep(200 * time.Millisecond) // the request has to be under way
+			harness.TakeTime(200 * time.Millisecond) // the request has to be under way
 			two.Stop()
 			if err := <-answered; kind != harness.PHP {
 				require.NoError(t, err)

@@ -23,6 +23,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
 )
 
 // These tests say what becomes of requests that a rule sends on.
@@ -32,13 +33,13 @@ func TestEnvoyEndsSlowRequests(t *testing.T) {
 	const wait = 1500 * time.Millisecond
 	slow := startBackend(t, "slow")
 	slow.answer(func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(wait)
+		harness.TakeTime(wait)
 		_, _ = io.WriteString(w, "slow")
 	})
 	second := startBackend(t, "second")
 	second.answer(func(w http.ResponseWriter, _ *http.Request) {
 		if second.hits.Load() == 1 {
-			time.Sleep(wait)
+			harness.TakeTime(wait)
 		}
 		_, _ = io.WriteString(w, "second")
 	})
@@ -47,7 +48,7 @@ func TestEnvoyEndsSlowRequests(t *testing.T) {
 		for range 5 {
 			_, _ = io.WriteString(w, ".")
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(wait / 5)
+			harness.TakeTime(wait / 5)
 		}
 	})
 	s, retried, steady := pods("b", policy.HTTP1, zone(callerZone, slow)), pods("second", policy.HTTP1, zone(callerZone, second)), pods("steady", policy.HTTP1, zone(callerZone, trickle))

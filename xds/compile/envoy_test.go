@@ -172,7 +172,7 @@ func TestEnvoySurvivesDeadHostsUnderLoad(t *testing.T) {
 	t.Parallel()
 	good := []*backend{startBackend(t, "b1"), startBackend(t, "b2"), startBackend(t, "c1"), startBackend(t, "c2")}
 	for _, b := range good {
-		b.answer(func(http.ResponseWriter, *http.Request) { time.Sleep(300 * time.Millisecond) })
+		b.answer(func(http.ResponseWriter, *http.Request) { harness.TakeTime(300 * time.Millisecond) })
 	}
 	dead := func(name string, n int) policy.Zone {
 		z := policy.Zone{Name: name}

@@ -179,7 +179,7 @@ func TestEdgeTakesItsTime(t *testing.T) {
 	php := pods("php", policy.HTTP1, zone(callerZone, b))
 	b.answer(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
-			time.Sleep(time.Second)
+			harness.TakeTime(time.Second)
 		}
 	})
 	timeout := func(c v1alpha1.ClientTimeout) v1alpha1.GatewaySettings { return v1alpha1.GatewaySettings{Timeout: &c} }
@@ -215,7 +215,7 @@ func TestEdgeTakesItsTime(t *testing.T) {
 	defer conn.Close()
 	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
 	for _, part := range []string{head, "Connection: close\r\nContent-Length: 2\r\n", "\r\nx", "x"} {
-		time.Sleep(2 * short)
+		harness.TakeTime(2 * short)
 		_, err = io.WriteString(conn, part)
 		require.NoError(t, err)
 	}

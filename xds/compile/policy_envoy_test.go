@@ -274,7 +274,7 @@ func TestEnvoyLimitsRetries(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t, "overloaded")
 	b.answer(func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(200 * time.Millisecond)
+		harness.TakeTime(200 * time.Millisecond)
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
 	m := policyMesh{services: []*policy.Service{

@@ -182,12 +182,12 @@ func (m *member) waitFor(generation int64, reason, message string) {
 // stays checks that a verdict does not change for a while.
 func (m *member) stays(generation int64, reason string) {
 	m.plane.t.Helper()
-	for range 4 {
-		c, ok := m.Programmed(refOf("r", generation))
-		require.True(m.plane.t, ok)
-		require.Equal(m.plane.t, reason, c.Reason, c.Message)
-		time.Sleep(every)
-	}
+	harness.Throughout(m.plane.t, 4*every, "that the reason is "+reason, func() error {
+		if c, ok := m.Programmed(refOf("r", generation)); !ok || c.Reason != reason {
+			return fmt.Errorf("it is %q: %s", c.Reason, c.Message)
+		}
+		return nil
+	})
 }
 
 // An object is in force once the proxies of all replicas have acknowledged it;

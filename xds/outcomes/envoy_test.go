@@ -53,7 +53,7 @@ func TestOutcomesOfRequests(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		case "wait":
-			time.Sleep(wait)
+			harness.TakeTime(wait)
 		case "hang":
 			<-r.Context().Done()
 		}

@@ -48,7 +48,7 @@ func TestShadow(t *testing.T) {
 		"fails":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"larger": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(append(body, body...)) },
 		"slow": func(w http.ResponseWriter, _ *http.Request) {
-			time.Sleep(slow)
+			harness.TakeTime(slow)
 			_, _ = w.Write(body)
 		},
 		"uploads": func(w http.ResponseWriter, r *http.Request) {

@@ -64,14 +64,14 @@ func TestBundlesExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b bundles
 		b.join(resource.Cluster, frames, size)
-		time.Sleep(bundleTime - time.Second)
+		time.Sleep(bundleTime - time.Second) //nolint:forbidigo // on the test's own clock
 		b.join(resource.Cluster, frames[1:], size)
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * time.Second) //nolint:forbidigo // on the test's own clock
 		synctest.Wait()
 		b.mu.Lock()
 		require.Len(t, b.recent[resource.Cluster], 1)
 		b.mu.Unlock()
-		time.Sleep(2 * bundleTime)
+		time.Sleep(2 * bundleTime) //nolint:forbidigo // on the test's own clock
 		synctest.Wait()
 		b.mu.Lock()
 		defer b.mu.Unlock()

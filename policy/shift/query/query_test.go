@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
 )
 
 // credentials of every provider.
@@ -186,7 +187,7 @@ func TestQueriesAtOnce(t *testing.T) {
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
 		defer now.Add(-1)
-		time.Sleep(5 * time.Millisecond)
+		harness.TakeTime(5 * time.Millisecond)
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"scalar","result":[1,"1"]}}`)
 	}))
 	defer server.Close()

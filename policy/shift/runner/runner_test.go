@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
 )
 
 // book is a store that writes into the catalog, as the real ones do in the end.
@@ -184,13 +186,16 @@ func until(t *testing.T, r *Runner, b *book, c *catalog.Catalog, phase v1alpha1.
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
 	}()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if s, ok := catalog.ShiftStates.Get(c.Read(), "web/php"); ok && s.Status.Phase == phase {
-			return s.Status
+	var status *v1alpha1.TrafficShiftStatus
+	harness.Eventually(t, time.Minute, fmt.Sprintf("the shift to be %s", phase), func() error {
+		s, ok := catalog.ShiftStates.Get(c.Read(), "web/php")
+		if !ok || s.Status.Phase != phase {
+			return fmt.Errorf("it is not: %v", b.noted())
 		}
-	}
-	t.Fatalf("the shift is not %s: %v", phase, b.noted())
-	return nil
+		status = s.Status
+		return nil
+	})
+	return status
 }
 
 // A shift that is content goes from its first step to its end: the finalizer

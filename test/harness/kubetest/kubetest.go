@@ -309,30 +309,32 @@ func (k *Kube) Proxy(t harness.TB, kind harness.ProxyKind) *harness.Proxy {
 // cache does not hold it either: restart it for that).
 func (k *Kube) Compact(t harness.TB) {
 	t.Helper()
-	post := func(path string, body any, answer any) error {
-		data, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		out, err := harness.ReadBody(http.Post(k.etcdURL+path, "application/json", bytes.NewReader(data))) //nolint:noctx,gosec // loopback
-		if err != nil {
-			return err
-		}
-		return json.Unmarshal(out, answer)
-	}
 	var now struct {
 		Header struct {
 			Revision string `json:"revision"`
 		} `json:"header"`
 	}
 	key := base64.StdEncoding.EncodeToString([]byte("/"))
-	err := post("/v3/kv/range", map[string]any{"key": key, "limit": 1}, &now)
+	err := k.etcdCall("/v3/kv/range", map[string]any{"key": key, "limit": 1}, &now)
 	if err == nil {
-		err = post("/v3/kv/compaction", map[string]any{"revision": now.Header.Revision, "physical": true}, &struct{}{})
+		err = k.etcdCall("/v3/kv/compaction", map[string]any{"revision": now.Header.Revision, "physical": true}, &struct{}{})
 	}
 	if err != nil {
 		t.Fatalf("compacting etcd: %v", err)
 	}
+}
+
+// etcdCall asks etcd over its JSON gateway.
+func (k *Kube) etcdCall(path string, body, answer any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	out, err := harness.ReadBody(http.Post(k.etcdURL+path, "application/json", bytes.NewReader(data))) //nolint:noctx,gosec // loopback
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(out, answer)
 }
 
 // AuditEvent is a request that the API server served.
