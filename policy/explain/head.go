@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +30,7 @@ func (e *evaluation) head(http10 bool) *Answer {
 	path := e.req.Path
 	headers, ok := ownConnection(e.req.Headers)
 	switch {
-	case !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "?") && (path != "*" || e.req.Method != http.MethodOptions):
+	case !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "?") && (path != "*" || e.req.Method != methodOptions):
 		return &Answer{Status: 400, Because: badTarget}
 	case !printable(path):
 		return &Answer{Status: 400, Because: badPath}
@@ -55,6 +54,9 @@ func (e *evaluation) head(http10 bool) *Answer {
 	}
 	return nil
 }
+
+// methodOptions asks what a resource takes; net/http, which knows it too, has no place here.
+const methodOptions = "OPTIONS"
 
 // hostless are the characters that no host has.
 const hostless = "\"#/<>?\\^`{|}"

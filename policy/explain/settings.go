@@ -1,7 +1,6 @@
 package explain
 
 import (
-	"net/http"
 	"slices"
 	"time"
 
@@ -132,7 +131,7 @@ func (e *evaluation) fault(r *policy.Rule) *Answer {
 func (e *evaluation) cors(c *policy.CORS) *Answer {
 	origin := e.req.header("origin")
 	e.out.CORS = &CORS{AllowOrigins: c.AllowOrigins, Allowed: allows(c.AllowOrigins, origin)}
-	if e.req.Method != http.MethodOptions || origin == "" || e.req.header("access-control-request-method") == "" {
+	if e.req.Method != methodOptions || origin == "" || e.req.header("access-control-request-method") == "" {
 		return nil
 	}
 	if e.out.CORS.Allowed {
