@@ -129,7 +129,9 @@ GATEWAY_KINDS := backendtlspolicies gatewayclasses gateways grpcroutes httproute
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now
-	go test ./xds/compile ./xds/bootstrap -update
+	go test $(GOLDEN) -run 'Golden$$' -update
+# The packages whose tests have the flag -update.
+GOLDEN = $$(grep -rlF 'flag.Bool("update"' --include='*_test.go' . | xargs -n1 dirname | sort -u)
 
 .PHONY: tools
 tools: tools-test ## Everything that tests, lint and generate need, into .tools/

@@ -115,7 +115,7 @@ func (b *bench) counts() string {
 
 // Bodies are what the documentation says. The format Generic must never change
 // but for new fields.
-func TestBodies(t *testing.T) {
+func TestBodiesGolden(t *testing.T) {
 	t.Parallel()
 	hostile := notice(v1alpha1.EventRollBack, -1)
 	hostile.Actor, hostile.Warning = "<@U123> *bold*", true
