@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // Code is the status of an answer of the application: an HTTP status, or that of
@@ -100,7 +101,7 @@ func (c Code) String() string {
 	case c == restOf(c):
 		return fmt.Sprintf("other %dxx", c/100)
 	}
-	return fmt.Sprint(uint16(c))
+	return strconv.Itoa(int(c))
 }
 
 // CodeCount is how many answers had a code.

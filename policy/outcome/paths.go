@@ -22,7 +22,8 @@ type Path struct {
 	// Rule is the name of the proxies' route (package compile, ruleName), "" for those of all
 	// rules that are too many.
 	Rule string
-	// Group is a path whose variable parts are "*", "" for all paths of the rule
+	// Group is a path whose variable parts are "*", after the method and a blank if that changes
+	// something ("POST /cart"), "" for all paths of the rule
 	// that have no group of their own.
 	Group string
 }

@@ -124,7 +124,9 @@ type judge struct {
 	budget *Budget
 	o      *Observation
 	// target and source, and what their endpoints are called.
-	target, source         *Side
+	target, source *Side
+	// peer is the source without what it alone is asked for (alike).
+	peer                   *Side
 	targetName, sourceName string
 	endpoint               string
 	// share of the target in millionths.
@@ -145,6 +147,7 @@ func newJudge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation,
 		j.target, j.source, j.share, j.endpoint = j.source, j.target, policy.ShareTotal-o.SharePods, "instance"
 	}
 	j.targetName, j.sourceName = backingName(target), backingName(target.Other())
+	j.peer = j.alike(j.source)
 	if j.minRequests == 0 {
 		j.minRequests = defaultMinRequests
 	}

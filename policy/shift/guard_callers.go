@@ -30,6 +30,7 @@ func (j *judge) weigh(v Verdict) Verdict {
 	}
 	rest := *j
 	rest.target, rest.source = without(j.target, id), without(j.source, id)
+	rest.peer = rest.alike(rest.source)
 	own, others := j.target.Callers[id], rest.failures()
 	failed, n := rest.target.Failed(), rest.target.Requests
 	switch {
@@ -100,17 +101,7 @@ func (j *judge) outlier(r Result) string {
 func without(s *Side, id string) *Side {
 	own, out := s.Callers[id], *s
 	out.Requests -= min(own.Requests, out.Requests)
-	failed := s.Failed()
-	left := failed - min(own.Failures, failed)
-	for c := range out.Failures {
-		out.Failures[c] = 0
-		if failed > 0 {
-			out.Failures[c] = s.Failures[c] * left / failed
-		}
-	}
-	if rounded := out.Failed(); rounded < left {
-		out.Failures[outcome.Other] += left - rounded
-	}
+	out.lessFailures(own.Failures)
 	out.Callers = maps.Clone(s.Callers)
 	delete(out.Callers, id)
 	bad := namedBy(s.Paths, id)

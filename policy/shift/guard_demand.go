@@ -32,7 +32,7 @@ func (j *judge) silence() Verdict {
 	if others == 0 || j.o.Stable < j.o.Window {
 		return content
 	}
-	expected := float64(j.source.meant()) * float64(j.share) / others
+	expected := float64(j.source.meant()-min(j.source.Requests-j.peer.Requests, j.source.meant())) * float64(j.share) / others
 	if poissonLowerTail(heard, expected/bunch) < silentTail && j.o.CohortKey != "" {
 		return hold(figure, "%s got %s of the %s %s that their share stands for: by the %s nobody, or almost nobody, is in it; let it have more percent, or a cohort of more values",
 			j.targetName, thousands(heard), thousands(uint64(expected)), j.unit, j.o.CohortKey)

@@ -107,7 +107,7 @@ func (j *judge) errorBudget() Verdict {
 			return hold(figure, "%s; not enough evidence to roll back", reason)
 		}
 		failed, n := j.target.Failed(), j.target.Requests
-		k2, n2 := j.source.Failed(), j.source.Requests
+		k2, n2 := j.peer.Failed(), j.peer.Requests
 		if j.share > 0 && failed >= earlyFailures && rate(failed, n) > notableRatio*rate(k2, j.sourceRequests(n2, k2)) {
 			return fail(figure, "%s: %s, %s", reason, j.answered(), j.causes())
 		}

@@ -92,7 +92,13 @@ func (j *judge) latencyIncrease() Verdict {
 	}
 	reason := fmt.Sprintf("%s of %s is %s, of %s %s (bound %s %% more)", j.quantileName(), j.targetName, latency(h.Quantile(q)),
 		j.sourceName, latency(theirs), j.guard.Latency.MaxIncrease)
-	if j.o.Stable < j.o.Window {
+	switch only := j.onlyThere(); {
+	case j.worse():
+		return content // who answers nothing well may do so at once
+	case only != "":
+		return hold(figure, "%s; but %s get requests that %s do not, most of them to %s: no comparison. State guard.latency.atMost instead",
+			reason, j.sourceName, j.targetName, only)
+	case j.o.Stable < j.o.Window:
 		return hold(figure, "%s; judged after a whole window at this share", reason)
 	}
 	if v := j.slowness(figure, reason, n, func(recent *Side) bool {
@@ -104,6 +110,21 @@ func (j *judge) latencyIncrease() Verdict {
 		return hold(figure, "%s; not enough evidence to roll back", reason)
 	}
 	return Verdict{Fail, figure, reason}
+}
+
+// worse reports whether the source has far fewer good answers than the target.
+func (j *judge) worse() bool {
+	k, n := j.target.Requests-min(j.good(j.target), j.target.Requests), j.target.Requests
+	k2, n2 := j.peer.Requests-min(j.good(j.peer), j.peer.Requests), j.peer.Requests
+	return rate(k2, n2) > rate(k, n)+outageRate && fisherTail(k2, n2, k, n) < suspicion
+}
+
+// good returns how many good answers a side gave, as far as statuses tell.
+func (j *judge) good(s *Side) uint64 {
+	if len(s.Codes) == 0 {
+		return s.Requests - min(s.Failed(), s.Requests)
+	}
+	return goodAnswers(s.Codes)
 }
 
 // slowness holds slow answers that may not be there to stay: of too few

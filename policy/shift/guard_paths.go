@@ -166,7 +166,7 @@ func (j *judge) pathOfAll(p, rule *pathPair) (Verdict, float64) {
 	if failed >= earlyFailures && !absent && rate(failed, n) > .5 && n2 < j.comparable() && rate(k2, n2) < rate(failed, n)/2 &&
 		binomialTail(failed, n, .5) < level {
 		return hold(figure, "%s. %s get too few requests for it to be compared with. If it is meant to fail, state guard.paths.ignored: [%q]",
-			reason(), upper(j.sourceName), p.Group), level
+			reason(), upper(j.sourceName), withoutMethod(p.Group)), level
 	}
 	return j.pathStatuses(p, rule, absent)
 }
@@ -194,10 +194,10 @@ func (j *judge) pathStatuses(p, rule *pathPair, absent bool) (Verdict, float64) 
 		return content, 1 // a new page may redirect
 	case absent && d.p < level:
 		return hold(figure, "%s for the rest of its rule, since nobody asks them for this path. If this is as it should be, state guard.paths.ignored: [%q]",
-			reason, p.Group), d.p
+			reason, withoutMethod(p.Group)), d.p
 	case d.letsIn:
 		return hold(figure, "%s. Look whether %s let in whom they should not; if all is well, state guard.paths.ignored: [%q]",
-			reason, j.targetName, p.Group), d.p
+			reason, j.targetName, withoutMethod(p.Group)), d.p
 	case d.p < level && d.k >= earlyFailures && j.enough(d.k, d.n):
 		return Verdict{Fail, figure, reason}, d.p
 	}
@@ -211,7 +211,7 @@ func (j *judge) comparable() uint64 { return min(j.minRequests, newPath) }
 // have had many: the path is new, and only what the target has served leads to it.
 func (j *judge) absent(n, n2 uint64) bool {
 	others := float64(policy.ShareTotal - j.share)
-	if j.share == 0 || others == 0 {
+	if j.share == 0 || others == 0 || !j.alive() {
 		return false
 	}
 	expected := float64(n) * others / float64(j.share)

@@ -55,7 +55,7 @@ func (j *judge) successRate() Verdict {
 	if !j.enough(failed, n) || binomialTail(failed, n, allowed) >= j.alpha {
 		return hold(figure, "%s; not enough evidence to roll back", reason)
 	}
-	k2, n2 := j.source.Failed(), j.source.Requests
+	k2, n2 := j.peer.Failed(), j.peer.Requests
 	if binomialTail(k2, n2, allowed) < suspicion && j.compare(failed, n, k2, n2, notableExcess) >= j.alpha {
 		return hold(figure, "%s; %s answered only %s %% of theirs at the same time: going back would not help",
 			reason, j.sourceName, successPercent(k2, n2))
@@ -68,7 +68,7 @@ func (j *judge) successRate() Verdict {
 func (j *judge) errors() Verdict {
 	const figure = "errors"
 	failed, n := j.target.Failed(), j.target.Requests
-	k2, n2 := j.source.Failed(), j.source.Requests
+	k2, n2 := j.peer.Failed(), j.peer.Requests
 	_, stated := j.allowed()
 	p := j.compare(failed, n, k2, n2, notableExcess)
 	reason := func() string {

@@ -49,8 +49,13 @@ func (j *judge) differs(target, source outcome.Codes, excess float64) *differenc
 	m := meaningOf(j.guard)
 	a, b := m.mixOf(target), m.mixOf(source)
 	var least *difference
+	// What failed on the source might have had any status: of a side that answers little well it is
+	// not known how it answers when it is well.
+	failed := source.Total() - min(b.n, source.Total())
 	try := func(d difference) {
+		d.k2, d.n2 = d.k2+failed, d.n2+failed
 		if d.p = j.compareBunched(d.k, d.n, d.k2, d.n2, excess); d.p < 1 && (least == nil || d.p <= least.p) {
+			d.k2, d.n2 = d.k2-failed, d.n2-failed // as it is told
 			least = &d
 		}
 	}
@@ -118,9 +123,9 @@ func (j *judge) statuses() Verdict {
 	if !ok || j.o.TCP {
 		return content
 	}
-	d := j.differs(j.target.Codes, j.source.Codes, excess)
+	d := j.differs(j.known(), j.peer.Codes, excess)
 	if d == nil {
-		return content
+		return j.unlikely()
 	}
 	level := j.alpha / statusTests
 	reason := j.statusReason(d, "") + j.where(j.target.Paths, d.in)
@@ -136,7 +141,7 @@ func (j *judge) statuses() Verdict {
 			all.Callers, all.Endpoints = all.Callers.Sum(c.Callers), all.Endpoints.Sum(c.Endpoints)
 		}
 		if l := j.alone(all, level); l != nil {
-			if others := j.differs(l.rest.Codes, j.source.Codes, excess); others == nil || others.letsIn || others.p >= level || !j.enough(others.k, others.n) {
+			if others := j.differs(l.rest.Codes, j.peer.Codes, excess); others == nil || others.letsIn || others.p >= level || !j.enough(others.k, others.n) {
 				return j.doubt(l, "")
 			}
 		}
@@ -145,6 +150,33 @@ func (j *judge) statuses() Verdict {
 		return hold(figure, "%s; not enough evidence to roll back", reason)
 	}
 	return content
+}
+
+// unlikely holds where most answers of a target are no good ones although no failures, and the source has too few that they
+// could be compared with: nobody would call that well.
+func (j *judge) unlikely() Verdict {
+	m := meaningOf(j.guard)
+	a, b := m.mixOf(j.target.Codes), m.mixOf(j.peer.Codes)
+	if b.n >= j.comparable() {
+		return content
+	}
+	odd := func(c outcome.Code) bool { return class(c) == 3 || class(c) == 4 }
+	n := a.count(m, odd)
+	if n < earlyFailures || rate(n, a.n) <= .5 || binomialTail(n, a.n, .5) >= j.alpha {
+		return content
+	}
+	var most outcome.CodeCount
+	for _, c := range a.codes.Commonest() {
+		if odd(c.Code) && c.N > most.N {
+			most = c
+		}
+	}
+	why := "get too few requests for it to be compared with"
+	if j.peer.Requests > b.n && j.peer.Requests >= j.comparable() {
+		why = "answer nothing well that it could be compared with"
+	}
+	return hold("statusCodes", "%s is %s %% of the %s answers of %s, and %s %s%s. If it is as it should be, state guard.statusCodes.fine: [%q]",
+		most.Code, percent(rate(most.N, a.n)), thousands(a.n), j.targetName, j.sourceName, why, j.where(j.target.Paths, odd), most.Code)
 }
 
 // statusReason says a difference, the figure first.

@@ -21,6 +21,9 @@ func meaningOf(g *v1alpha1.ShiftGuard) meaning {
 // of says whether a status is a failure, and whether it is fine in any number. A
 // single status goes before its class.
 func (m meaning) of(c outcome.Code) (failure, fine bool) {
+	if len(m.failures)+len(m.fine) == 0 {
+		return c == outcome.NoAnswer || c.Failure(), false
+	}
 	names := []string{c.String()}
 	if !c.GRPC() && c != outcome.NoAnswer {
 		names = append(names, string('0'+byte(c/100))+"xx") //nolint:gosec // 1 to 5
@@ -142,11 +145,15 @@ func commonest(a, b *mix) []outcome.Code {
 	return out
 }
 
+// withoutMethod returns the path of a group of paths: "/cart" of "POST /cart".
+func withoutMethod(group string) string { return group[max(strings.IndexByte(group, '/'), 0):] }
+
 // ignores reports whether a path is not judged on its own.
 func ignores(p *v1alpha1.ShiftPaths, group string) bool {
 	if p == nil {
 		return false
 	}
+	group = withoutMethod(group)
 	return slices.ContainsFunc(p.Ignored, func(pattern v1alpha1.ShiftPath) bool {
 		text := string(pattern)
 		if prefix, ok := strings.CutSuffix(text, "/*"); ok && (group == prefix || strings.HasPrefix(group, prefix+"/")) {

@@ -2,6 +2,9 @@ package outcomes
 
 import (
 	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 )
 
 // Bounds of the name of a group of paths.
@@ -54,6 +57,17 @@ func groupOf(path string) string {
 		at = end + 1
 	}
 	return b.String()
+}
+
+// groupFor returns the group of a request: its path's, after the method of one that changes something. A form that
+// can be seen and not sent is a small part of what its path is asked for.
+func groupFor(r *accesslogv3.HTTPRequestProperties) string {
+	group := groupOf(askedFor(r))
+	switch m := r.GetRequestMethod(); m {
+	case corev3.RequestMethod_POST, corev3.RequestMethod_PUT, corev3.RequestMethod_PATCH, corev3.RequestMethod_DELETE:
+		return m.String() + " " + group
+	}
+	return group
 }
 
 func segmentEnd(s string) int {

@@ -66,7 +66,7 @@ func newPaths() *paths {
 // none: the first segment tells applications apart.
 func parentOf(group string) string {
 	i := strings.LastIndexByte(group, '/')
-	if i <= 0 {
+	if i <= strings.IndexByte(group, '/') {
 		return ""
 	}
 	return group[:i+1] + variable
@@ -227,7 +227,7 @@ func (b *batch) path(t target, v verdict, e *accesslogv3.HTTPAccessLogEntry) {
 		p = newPaths()
 		b.paths[t.Service] = p
 	}
-	path, gone := p.of(ruleOf(common.GetRouteName()), groupOf(askedFor(e.GetRequest())), b.id, b.now)
+	path, gone := p.of(ruleOf(common.GetRouteName()), groupFor(e.GetRequest()), b.id, b.now)
 	if gone != nil {
 		for _, platform := range [...]discovery.Platform{discovery.Pods, discovery.Instances} {
 			delete(b.totals.Paths, outcome.PathKey{Service: t.Service, Platform: platform, Path: *gone})

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	"github.com/stretchr/testify/require"
 
@@ -26,6 +27,20 @@ func TestGroupOf(t *testing.T) { //nolint:paralleltest // it counts allocations
 	}
 	path := "/api/v2/users?id=1"
 	require.Zero(t, testing.AllocsPerRun(100, func() { groupOf(path) }))
+}
+
+// A method that changes something has groups of its own, which give way to "*" as others do.
+func TestGroupFor(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[corev3.RequestMethod]string{
+		corev3.RequestMethod_GET: "/cart", corev3.RequestMethod_HEAD: "/cart", corev3.RequestMethod_OPTIONS: "/cart",
+		corev3.RequestMethod_METHOD_UNSPECIFIED: "/cart", corev3.RequestMethod_POST: "POST /cart", corev3.RequestMethod_DELETE: "DELETE /cart",
+	} {
+		require.Equal(t, want, groupFor(&accesslogv3.HTTPRequestProperties{Path: "/cart?x", RequestMethod: method}))
+	}
+	for group, want := range map[string]string{"/": "", "/cart": "", "POST /cart": "", "/a/b": "/a/*", "POST /a/b": "POST /a/*"} {
+		require.Equal(t, want, parentOf(group), group)
+	}
 }
 
 func TestRuleOf(t *testing.T) {

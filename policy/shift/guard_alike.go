@@ -1,0 +1,113 @@
+package shift
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/outcome"
+)
+
+// unlike is how many times as many requests of a path as its share explains make the path one of a side of
+// its own, and uncommon the part of its requests that are such from which on a side is not like the other as a whole.
+const (
+	unlike   = 3.
+	uncommon = .1
+)
+
+// alike returns the source without the requests that it gets of some paths beyond what its share explains: those of a
+// prober that asks it alone say nothing about a target that nobody asks so. How long they took is not known
+// apart.
+func (j *judge) alike(s *Side) *Side {
+	out := *s
+	for path, c := range s.Paths {
+		most := uint64(unlike * j.explained(j.requestsOf(path)))
+		if c.Requests < newPath || c.Requests <= most {
+			continue
+		}
+		gone := rate(c.Requests-most, c.Requests)
+		less := func(n uint64) uint64 { return uint64(gone * float64(n)) }
+		out.Requests -= min(less(c.Requests), out.Requests)
+		out.lessFailures(less(c.Failures))
+		if len(out.Codes) == len(s.Codes) {
+			out.Codes = slices.Clone(out.Codes)
+		}
+		for i := range out.Codes {
+			out.Codes[i].N -= min(less(c.Codes.Of(out.Codes[i].Code)), out.Codes[i].N)
+		}
+	}
+	return &out
+}
+
+// lessFailures takes failures away, of each cause its part.
+func (s *Side) lessFailures(n uint64) {
+	failed := s.Failed()
+	left := failed - min(n, failed)
+	for c := range s.Failures {
+		if failed > 0 {
+			s.Failures[c] = s.Failures[c] * left / failed
+		}
+	}
+	if rounded := s.Failed(); rounded < left {
+		s.Failures[outcome.Other] += left - rounded
+	}
+}
+
+// requestsOf returns how many requests of a path the target has had.
+func (j *judge) requestsOf(path outcome.Path) uint64 {
+	if c := j.target.Paths[path]; c != nil {
+		return c.Requests
+	}
+	return 0
+}
+
+// explained returns how many requests the source should have, by its share, for so many of the target.
+func (j *judge) explained(n uint64) float64 {
+	if j.share == 0 {
+		return float64(n)
+	}
+	return float64(n) * float64(policy.ShareTotal-j.share) / float64(j.share)
+}
+
+// onlyThere names the path that the source is asked for most beyond what its share explains, "" if such
+// requests are few.
+func (j *judge) onlyThere() string {
+	if rate(j.source.Requests-j.peer.Requests, j.source.Requests) < uncommon {
+		return ""
+	}
+	excess := func(p outcome.Path) float64 {
+		return float64(j.source.Paths[p].Requests) - j.explained(j.requestsOf(p))
+	}
+	paths := slices.SortedFunc(maps.Keys(j.source.Paths), func(a, b outcome.Path) int {
+		return cmp.Or(cmp.Compare(excess(b), excess(a)), cmp.Compare(a.Group, b.Group))
+	})
+	if len(paths) == 0 {
+		return ""
+	}
+	return (&pathPair{Path: paths[0]}).name()
+}
+
+// alive reports whether the source has about as many requests as its share explains: one that hangs, or that nobody
+// asks, has no paths that could be new on the target.
+func (j *judge) alive() bool { return 2*float64(j.peer.Requests) >= j.explained(j.target.Requests) }
+
+// known returns the target's codes without those of paths that are new there: each of these is judged on its own.
+func (j *judge) known() outcome.Codes {
+	out := j.target.Codes
+	for path, c := range j.target.Paths {
+		theirs := uint64(0)
+		if s := j.source.Paths[path]; s != nil {
+			theirs = s.Requests
+		}
+		// Paths are not known without a single proxy (without).
+		if path.Group == "" || c.Requests > j.target.Requests || !j.absent(c.Requests, theirs) {
+			continue
+		}
+		out = slices.Clone(out)
+		for i := range out {
+			out[i].N -= min(c.Codes.Of(out[i].Code), out[i].N)
+		}
+	}
+	return out
+}
