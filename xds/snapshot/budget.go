@@ -10,7 +10,8 @@ var ErrTooManyNameBytes = errors.New("the names that are followed take too much 
 const nameOverhead = 160
 
 // Budget bounds the memory that the names of subscribers take: those that they ask for and
-// those that they say they have. A part of it is a Budget with a parent. The Store
+// those that they say they have. Names of resources are not counted: they are there
+// once, however many ask for them. A part of it is a Budget with a parent. The Store
 // guards it.
 type Budget struct {
 	most, used int64

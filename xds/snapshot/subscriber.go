@@ -61,9 +61,10 @@ type Subscriber struct {
 	cause [resource.Types]time.Time
 
 	wildcard [resource.Types]bool
-	prefixes []string // route configurations whose virtual hosts are followed, with "/"
-	names    int      // how many names are asked for
-	bytes    int64    // of the budget
+	prefixes []string               // route configurations whose virtual hosts are followed, with "/"
+	names    int                    // how many names are asked for
+	bytes    int64                  // of the budget
+	charged  [resource.Types]bitset // those of asked that the budget was charged with
 	asked    [resource.Types]bitset
 	due      [resource.Types]bitset // asked for and not answered yet
 	first    [resource.Types]bool   // a first response is owed even if it is empty
@@ -206,10 +207,15 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		default:
 			id, interned := s.tables[t].ids[name]
 			if !interned || !sub.asked[t].has(id) {
-				if !sub.charge(name) {
+				// The name of a resource is there for all, whoever asks for it.
+				charged := !interned || s.tables[t].entries[id].gone()
+				if charged && !sub.charge(name) {
 					return ErrTooManyNameBytes
 				}
 				id = s.internLocked(t, name)
+				if charged {
+					sub.charged[t].set(id)
+				}
 				sub.asked[t].set(id)
 				sub.names++
 				s.tables[t].entries[id].followers.set(sub.slot)
@@ -356,7 +362,10 @@ func (sub *Subscriber) Remove(t resource.Type, names []string) {
 		sub.asked[t].clear(id)
 		sub.due[t].clear(id)
 		sub.names--
-		sub.refund(int64(len(name)) + nameOverhead)
+		if sub.charged[t].has(id) {
+			sub.charged[t].clear(id)
+			sub.refund(int64(len(name)) + nameOverhead)
+		}
 		e.followers.clear(sub.slot)
 		if sub.follows(t, id, e) {
 			sub.dirty[t].set(id)
