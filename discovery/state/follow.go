@@ -80,8 +80,12 @@ func (s *Shifts) followed(problem string) {
 func readOther[T any](d *Dir, kind string) (data T, err error) {
 	data, _, err = load[T](d.file(kind), kind)
 	if err != nil && precious(kind) {
-		if second, _, copyErr := load[T](d.file(kind)+copySuffix, kind); copyErr == nil {
+		second, _, copyErr := load[T](d.file(kind)+copySuffix, kind)
+		switch {
+		case copyErr == nil:
 			return second, nil
+		case errors.Is(err, fs.ErrNotExist):
+			err = copyErr // where a copy is, the file is not missing because there is nothing
 		}
 	}
 	return data, err
@@ -124,6 +128,9 @@ func (s *Shifts) take(leader *Dir) error {
 		}
 		rows = append(rows, row)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, frozen := catalog.Freezes.Get(s.cat.Read(), catalog.FreezeID)
 	s.write(func(tx *catalog.Tx) {
 		catalog.ShiftStates.Replace(tx, Scope, states)
 		for _, row := range rows {
@@ -135,8 +142,11 @@ func (s *Shifts) take(leader *Dir) error {
 			catalog.Freezes.Delete(tx, catalog.FreezeID)
 		}
 	})
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.version = stored.Version
-	return s.store(nil, discovery.Key{})
+	err = s.store(nil, discovery.Key{})
+	if s.dir != nil && (freeze != nil || frozen) {
+		// What the other one holds must not begin to move when this one starts while that cannot be read.
+		err = errors.Join(err, s.dir.write(freezeFile, freeze))
+	}
+	return err
 }
