@@ -122,7 +122,12 @@ func shiftStatusCommand() *cobra.Command {
 					return err
 				}
 				columns, _ := screen(cmd.OutOrStdout())
-				return output.print(cmd, s, func(t *table) { t.text(wrap(describeShift(s, view, time.Now(), 20), columns)) })
+				return output.print(cmd, s, func(t *table) {
+					if columns > 0 {
+						s = inBrief(s)
+					}
+					t.text(wrap(describeShift(s, view, time.Now(), 20), columns))
+				})
 			}
 			view, err := source.view(cmd.Context(), "")
 			if err != nil {
@@ -141,6 +146,11 @@ func shiftStatusCommand() *cobra.Command {
 				return err
 			}
 			columns, _ := screen(cmd.OutOrStdout())
+			if columns > 0 {
+				for i := range view.Shifts {
+					view.Shifts[i] = *inBrief(&view.Shifts[i])
+				}
+			}
 			_, err = fmt.Fprint(cmd.OutOrStdout(), wrap(describeWaits(view), columns))
 			return err
 		},
@@ -272,20 +282,21 @@ func (s *shiftSource) await(cmd *cobra.Command, name string, command *v1alpha1.S
 // answer says what came of a command that was carried out or refused.
 func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *shiftView, command *v1alpha1.ShiftCommand) error {
 	out, name := cmd.OutOrStdout(), s.Namespace+"/"+s.Name
+	columns, _ := screen(out)
 	result := s.Status.CommandResult
 	if result == nil {
 		result = &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandDone} // an older leader says no more
 	}
 	switch result.Result {
 	case v1alpha1.CommandRefused, v1alpha1.CommandVoid:
-		fmt.Fprint(out, describeShift(s, view, time.Now(), 1))
+		fmt.Fprint(out, wrap(describeShift(told(s, result.Message, "see below"), view, time.Now(), 1), columns))
 		return fmt.Errorf("%s %s was refused: %s", command.Action, name, result.Message)
 	case v1alpha1.CommandWaits:
 		fmt.Fprintf(out, "%s %s: noted, and it waits: %s\n", command.Action, name, result.Message)
 	case v1alpha1.CommandDone:
 		fmt.Fprintf(out, "%s %s: done\n", command.Action, name)
 	}
-	fmt.Fprint(out, describeShift(s, view, time.Now(), 1))
+	fmt.Fprint(out, wrap(describeShift(told(s, result.Message, "see above"), view, time.Now(), 1), columns))
 	return nil
 }
 

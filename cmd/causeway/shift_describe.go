@@ -102,6 +102,57 @@ func shortWaiting(st *v1alpha1.TrafficShiftStatus) string {
 	return text
 }
 
+// replaced returns a shift in whose texts something is said in other words.
+func replaced(s *v1alpha1.TrafficShift, in func(string) string) *v1alpha1.TrafficShift {
+	out := s.DeepCopy()
+	st := &out.Status
+	st.Waiting = in(st.Waiting)
+	if st.Analysis != nil {
+		st.Analysis.Reason = in(st.Analysis.Reason)
+	}
+	for i := range st.Conditions {
+		st.Conditions[i].Message = in(st.Conditions[i].Message)
+	}
+	for i := range st.History {
+		st.History[i].Reason = in(st.History[i].Reason)
+	}
+	return out
+}
+
+// told returns a shift without what is said beside it already, and with where that is in its place.
+func told(s *v1alpha1.TrafficShift, message, where string) *v1alpha1.TrafficShift {
+	if message == "" {
+		return s
+	}
+	texts := []string{message, where}
+	if a := s.Status.Analysis; a != nil && a.Reason != "" && strings.Contains(message, a.Reason) {
+		texts = append(texts, a.Reason, where)
+	}
+	return replaced(s, strings.NewReplacer(texts...).Replace)
+}
+
+// inBrief returns a shift whose long reasons are cut, for a screen that they would fill. What is to be
+// run and where the whole is stays.
+func inBrief(s *v1alpha1.TrafficShift) *v1alpha1.TrafficShift {
+	whole := fmt.Sprintf(" (whole: causeway shift status %s/%s -o json)", s.Namespace, s.Name)
+	var texts []string
+	add := func(reason string) {
+		if short := brief(reason) + whole; len(short) < len(reason) {
+			texts = append(texts, reason, short)
+		}
+	}
+	if a := s.Status.Analysis; a != nil {
+		add(a.Reason)
+	}
+	for i := range s.Status.History {
+		add(s.Status.History[i].Reason)
+	}
+	if len(texts) == 0 {
+		return s
+	}
+	return replaced(s, strings.NewReplacer(texts...).Replace)
+}
+
 // describeWaits says what each shift waits for, whole: it may name the command to run.
 func describeWaits(view *shiftView) string {
 	var b strings.Builder

@@ -100,6 +100,66 @@ func TestAnswerOfACommand(t *testing.T) {
 	}
 }
 
+// What a command was refused for, or waits for, is said once.
+func TestAnswerSaysAReasonOnce(t *testing.T) {
+	t.Parallel()
+	reason := "pods answered 66.9 % of 118 requests, instances 100 % of theirs at the same time: 39 server errors; on path /x (39): 500 (39) by pod web/php-a"
+	for result, message := range map[v1alpha1.ShiftCommandOutcome]string{
+		v1alpha1.CommandRefused: "callers' proxies find no usable endpoint of the pods, so the instances answer for them",
+		v1alpha1.CommandVoid:    "the guard fails: " + reason,
+		v1alpha1.CommandWaits:   "step 1 holds until 2026-11-30T06:03:17Z; the guard: " + reason,
+	} {
+		s := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php"}}
+		s.Spec.Steps = []v1alpha1.ShiftStep{{Percent: "100"}}
+		s.Status.CommandResult = &v1alpha1.ShiftCommandResult{Result: result, Message: message}
+		s.Status.Analysis = &v1alpha1.ShiftAnalysis{Verdict: "Hold", Reason: reason}
+		s.Status.Waiting = message
+		s.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionProgressing, Status: metav1.ConditionFalse, Reason: "FailedOver", Message: message}}
+		s.Status.History = []v1alpha1.ShiftHistory{{Event: v1alpha1.EventCommand, From: "1", To: "1", Actor: "ann", Reason: "promote refused: " + message}}
+		var out bytes.Buffer
+		cmd := shiftCommand()
+		cmd.SetOut(&out)
+		text := ""
+		if err := answer(cmd, s, nil, &v1alpha1.ShiftCommand{Action: v1alpha1.ActionPromote}); err != nil {
+			text = err.Error()
+		}
+		text = out.String() + text
+		require.Equal(t, 1, strings.Count(text, message), text)
+		if strings.Contains(message, reason) {
+			require.Equal(t, 1, strings.Count(text, reason), text)
+		}
+		require.Contains(t, text, "ann: promote refused: see ")
+	}
+}
+
+// A shift that was taken back fits on a screen: its reason is cut, and what to run and where the whole is stays.
+func TestRolledBackInBrief(t *testing.T) {
+	t.Parallel()
+	reason := "404 is 100 % of the 881 answers of pods, and 0.09 % of the 8,908 of instances; on paths / (600), /cart (281), /checkout/payment (17) and 9 more: " +
+		"404 (881) by pods web/php-web-7f9c4d5b8-x2x4q (588), web/php-web-7f9c4d5b8-9p6mt (293) for callers sidecar~web~shop~i-0123456789abcdef0 (500), sidecar~web~shop~i-0123456789abcdef1 (381)"
+	s := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php-web"}}
+	s.Spec.Steps = make([]v1alpha1.ShiftStep, 5)
+	s.Status.Phase, s.Status.RolledBack, s.Status.Percent, s.Status.Step = v1alpha1.ShiftRolledBack, true, "0", -1
+	s.Status.Analysis = &v1alpha1.ShiftAnalysis{Verdict: "Pass", Reason: "pods get no traffic: there is nothing to judge them by yet"}
+	s.Status.Waiting = "it was taken back by guard at 2026-11-30T06:03:17Z: " + reason + "; `causeway shift promote web/php-web`, or an edit of its steps, guard, cohort, capacity or direction, lets it begin anew"
+	s.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionProgressing, Status: metav1.ConditionFalse, Reason: "RolledBack", Message: s.Status.Waiting}}
+	s.Status.History = []v1alpha1.ShiftHistory{
+		{Event: v1alpha1.EventRollBack, From: "50", To: "0", Actor: "guard", Reason: reason}, {Event: v1alpha1.EventStep, From: "10", To: "50", Actor: "steps", Reason: "step 4 of 5 begins"},
+	}
+	for name, text := range map[string]string{
+		"one": wrap(describeShift(inBrief(s), nil, time.Now(), 20), 80), "all": wrap(describeWaits(&shiftView{Shifts: []v1alpha1.TrafficShift{*inBrief(s)}}), 80),
+	} {
+		require.LessOrEqual(t, strings.Count(text, "\n"), 20, text)
+		flat := strings.Join(strings.Fields(text), " ")
+		for _, part := range []string{"404 is 100 % of the 881 answers of pods", "causeway shift status web/php-web -o json", "causeway shift promote web/php-web"} {
+			require.Contains(t, flat, part, name)
+		}
+		require.NotContains(t, flat, "i-0123456789abcdef1", name)
+		t.Log("\n" + text)
+	}
+	require.Contains(t, s.Status.Waiting, reason, "the object stays as it is")
+}
+
 // A plan of a file needs no control plane.
 func TestPlanOfAFile(t *testing.T) {
 	t.Parallel()
