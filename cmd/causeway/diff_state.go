@@ -10,11 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/discovery/objects"
 )
 
 // stateView is the state that a control plane serves, as the admin API tells
@@ -45,7 +44,10 @@ func (o *objectRow) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &kind); err != nil {
 		return fmt.Errorf("an object of the state: %w", err)
 	}
-	row := discovery.Object{Spec: newSpec(kind.Kind)}
+	var row discovery.Object
+	if k, ok := objects.Named(kind.Kind); ok && k.New != nil {
+		row.Spec = k.New()
+	}
 	if row.Spec == nil {
 		return fmt.Errorf("an object of the state: this version of causeway does not know the kind %q: use the version of the control plane", kind.Kind)
 	}
@@ -55,45 +57,6 @@ func (o *objectRow) UnmarshalJSON(data []byte) error {
 	o.Object, o.KeyFits = row, kind.KeyFits
 	if s, ok := row.Spec.(*corev1.Secret); ok && o.KeyFits {
 		return standIn(s)
-	}
-	return nil
-}
-
-// newSpec returns what discovery.Object.Spec is for a kind, nil for one that is no such row.
-func newSpec(kind string) any {
-	switch kind {
-	case "HTTPRoute":
-		return &gatewayv1.HTTPRoute{}
-	case "GRPCRoute":
-		return &gatewayv1.GRPCRoute{}
-	case "TCPRoute":
-		return &gatewayv1.TCPRoute{}
-	case "TLSRoute":
-		return &gatewayv1.TLSRoute{}
-	case "ReferenceGrant":
-		return &gatewayv1.ReferenceGrant{}
-	case "BackendTLSPolicy":
-		return &gatewayv1.BackendTLSPolicy{}
-	case "TrafficPolicy":
-		return &v1alpha1.TrafficPolicy{}
-	case "TrafficShift":
-		return &v1alpha1.TrafficShift{}
-	case "ExternalService":
-		return &v1alpha1.ExternalService{}
-	case "Mesh":
-		return &v1alpha1.Mesh{}
-	case "ConfigMap":
-		return &corev1.ConfigMap{}
-	case "GatewayClass":
-		return &gatewayv1.GatewayClass{}
-	case "Gateway":
-		return &gatewayv1.Gateway{}
-	case "GatewayPolicy":
-		return &v1alpha1.GatewayPolicy{}
-	case "Secret":
-		return &corev1.Secret{}
-	case "Namespace":
-		return &corev1.Namespace{}
 	}
 	return nil
 }

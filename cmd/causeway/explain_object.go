@@ -103,9 +103,6 @@ Exit status: 0 found, 2 wrong input (no such kind or object), 1 it could not be 
 	return c
 }
 
-// shortKinds are the short names of kinds, as kubectl has them.
-var shortKinds = map[string]string{"svc": "Service", "cm": "ConfigMap", "ig": "InstanceGroup", "tp": "TrafficPolicy", "shift": "TrafficShift", "xs": "ExternalService", "refgrant": "ReferenceGrant", "gc": "GatewayClass", "gtw": "Gateway", "gwp": "GatewayPolicy", "btlspolicy": "BackendTLSPolicy"}
-
 // parseObject reads KIND/NAME.
 func parseObject(text, namespace string) (discovery.ObjectName, error) {
 	kind, name, ok := strings.Cut(text, "/")
@@ -118,7 +115,7 @@ func parseObject(text, namespace string) (discovery.ObjectName, error) {
 		if k.Name == "Namespace" || k.Name == "EndpointSlice" {
 			continue // they say nothing that proxies are told by itself
 		}
-		if lower == strings.ToLower(k.Name) || lower == k.Resource || shortKinds[lower] == k.Name {
+		if lower == strings.ToLower(k.Name) || lower == k.Resource || lower == k.Short {
 			out := discovery.ObjectName{Kind: k.Name, Key: discovery.Key{Namespace: namespace, Name: name}}
 			if !k.Namespaced {
 				out.Namespace = ""

@@ -23,7 +23,7 @@ func policyKinds() []objects.Kind {
 	var out []objects.Kind
 	for _, k := range objects.Kinds() {
 		group, _, _ := strings.Cut(k.APIVersion, "/")
-		if group == gatewayv1.GroupName || group == v1alpha1.Group && k.Name != "InstanceGroup" {
+		if k.New != nil && (group == gatewayv1.GroupName || group == v1alpha1.Group) {
 			out = append(out, k)
 		}
 	}
@@ -43,20 +43,6 @@ func typesOf() (*runtime.Scheme, error) {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
 	return s, nil
-}
-
-// newObject returns a zero object of a kind. All versions of a kind that are
-// read have the same schema, so one Go type serves for them.
-func newObject(types *runtime.Scheme, k objects.Kind) (metav1.Object, error) {
-	o, err := types.New(schema.FromAPIVersionAndKind(k.APIVersion, k.Name))
-	if err != nil {
-		return nil, fmt.Errorf("kubernetes: %w", err)
-	}
-	typed, ok := o.(metav1.Object)
-	if !ok {
-		return nil, fmt.Errorf("kubernetes: %s is no object", k.Name)
-	}
-	return typed, nil
 }
 
 // rawObject is an object whose content is decoded later, on its own: one that
@@ -101,11 +87,10 @@ func (l *rawList) DeepCopyObject() runtime.Object {
 }
 
 // decode returns the object as the Go type of its kind.
-func (o *rawObject) decode(types *runtime.Scheme, k objects.Kind) (metav1.Object, error) {
-	typed, err := newObject(types, k)
-	if err != nil {
-		return nil, err
-	}
+//
+// All versions of a kind that are read have the same schema, so one Go type serves for them.
+func (o *rawObject) decode(k objects.Kind) (metav1.Object, error) {
+	typed := k.New()
 	if err := json.UnmarshalCaseSensitivePreserveInts(o.text, typed); err != nil {
 		return nil, err
 	}

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
-
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
@@ -24,7 +22,6 @@ import (
 type objectRows struct {
 	cat      *catalog.Catalog
 	kind     objects.Kind
-	types    *runtime.Scheme
 	status   *status
 	observed *observations
 	log      *slog.Logger
@@ -136,7 +133,7 @@ const shiftKind = "TrafficShift"
 // status. Of an object that cannot be decoded both are nil, and the rows of
 // what it said before stay.
 func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftState) {
-	typed, err := raw.decode(s.types, s.kind)
+	typed, err := raw.decode(s.kind)
 	name := s.name(raw)
 	s.readable(name.Key, err)
 	if err != nil {

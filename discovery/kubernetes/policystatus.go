@@ -662,7 +662,7 @@ func statusBody(o metav1.Object, s Status) any {
 		return s.Gateway
 	case *gatewayv1.GatewayClass:
 		return s.Class
-	case *v1alpha1.TrafficShift, *v1alpha1.TrafficPolicy, *v1alpha1.GatewayPolicy, *v1alpha1.ExternalService, *v1alpha1.Mesh:
+	case v1alpha1.Conditioned:
 		return map[string]any{"conditions": listOf(s.Conditions)}
 	}
 	return map[string]any{"parents": listOf(s.Parents)}
@@ -689,7 +689,7 @@ func (t *statusTerm) announce(kind objects.Kind, o metav1.Object, have, next Sta
 
 // decode decodes an object of a policy kind.
 func (c *Client) decode(kind objects.Kind, text []byte) (metav1.Object, error) {
-	o, err := (&rawObject{text: text}).decode(c.types, kind)
+	o, err := (&rawObject{text: text}).decode(kind)
 	if err != nil {
 		return nil, fmt.Errorf("decode: %w", err)
 	}

@@ -111,10 +111,8 @@ func TestShiftRows(t *testing.T) {
 func TestShiftRowsAreReplaced(t *testing.T) {
 	t.Parallel()
 	cat := catalog.New()
-	types, err := typesOf()
-	require.NoError(t, err)
 	rows := &objectRows{
-		cat: cat, types: types, observed: newObservations(), unreadable: make(map[discovery.Key]string), noted: func() {},
+		cat: cat, observed: newObservations(), unreadable: make(map[discovery.Key]string), noted: func() {},
 		status: &status{cat: cat, name: "kubernetes/trafficshifts"}, log: slog.New(slog.DiscardHandler),
 	}
 	for _, k := range policyKinds() {
@@ -129,7 +127,7 @@ func TestShiftRowsAreReplaced(t *testing.T) {
 		}
 	}
 	const spec = `{"serviceRef":{"name":"a"},"steps":[{"percent":"5"}]}`
-	_, err = cat.Write(time.Now(), func(tx *catalog.Tx) error {
+	_, err := cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "file", Key: discovery.Key{Namespace: "web", Name: "file"}})
 		return nil
 	})

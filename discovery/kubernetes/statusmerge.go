@@ -51,16 +51,8 @@ func statusIn(o metav1.Object) Status {
 		return Status{Gateway: &o.Status}
 	case *gatewayv1.GatewayClass:
 		return Status{Class: &o.Status}
-	case *v1alpha1.TrafficShift:
-		return Status{Conditions: o.Status.Conditions}
-	case *v1alpha1.TrafficPolicy:
-		return Status{Conditions: o.Status.Conditions}
-	case *v1alpha1.GatewayPolicy:
-		return Status{Conditions: o.Status.Conditions}
-	case *v1alpha1.ExternalService:
-		return Status{Conditions: o.Status.Conditions}
-	case *v1alpha1.Mesh:
-		return Status{Conditions: o.Status.Conditions}
+	case v1alpha1.Conditioned:
+		return Status{Conditions: o.StatusConditions()}
 	}
 	return Status{}
 }

@@ -22,11 +22,29 @@ type Kind struct {
 	// Resource is the kind's plural name in the API and in RBAC rules.
 	Resource   string
 	Namespaced bool
+	// Short is the kind's short name, as kubectl has it, "" for none.
+	Short string
 	// Also lists other versions in which a file may hold the kind: an API
 	// server would convert them by their apiVersion alone.
 	Also []string
 
+	// New returns an empty object, of the type that discovery.Object.Spec has; nil for kinds
+	// that are rows of other tables.
+	New func() metav1.Object
+
+	// schema is the kind's CRD, nil for one of Kubernetes' own.
+	schema func() *crdSchema
+	// decode reads an object that is not read as its CRD says.
 	decode func(data []byte, scope string, into *Rows) []v1alpha1.FieldError
+}
+
+// Named returns the kind of a name.
+func Named(name string) (Kind, bool) {
+	i := slices.IndexFunc(kinds, func(k Kind) bool { return k.Name == name })
+	if i < 0 {
+		return Kind{}, false
+	}
+	return kinds[i], true
 }
 
 // Has reports whether objects of an apiVersion and a kind are of this kind.
@@ -35,50 +53,70 @@ func (k Kind) Has(apiVersion, name string) bool {
 }
 
 // Kinds lists every kind that the mesh reads.
-func Kinds() []Kind {
-	return []Kind{
-		{"v1", "Namespace", "namespaces", false, nil, decodeNamespace},
-		{"v1", "Service", "services", true, nil, decodeService},
-		{"v1", "ConfigMap", "configmaps", true, nil, decodeConfigMap},
-		{"v1", "Secret", "secrets", true, nil, decodeSecret},
-		{"discovery.k8s.io/v1", "EndpointSlice", "endpointslices", true, nil, decodeEndpointSlice},
-		{gatewayAPI, "GatewayClass", "gatewayclasses", false, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.GatewayClass{} }, gatewayClassSchema)},
-		{gatewayAPI, "Gateway", "gateways", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.Gateway{} }, gatewaySchema)},
-		{gatewayAPI, "HTTPRoute", "httproutes", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.HTTPRoute{} }, httpRouteSchema)},
-		{gatewayAPI, "GRPCRoute", "grpcroutes", true, nil, object(func() metav1.Object { return &gatewayv1.GRPCRoute{} }, grpcRouteSchema)},
-		{gatewayAPI, "TCPRoute", "tcproutes", true, nil, object(func() metav1.Object { return &gatewayv1.TCPRoute{} }, tcpRouteSchema)},
-		{gatewayAPI, "TLSRoute", "tlsroutes", true, nil, object(func() metav1.Object { return &gatewayv1.TLSRoute{} }, tlsRouteSchema)},
-		{gatewayAPI, "ReferenceGrant", "referencegrants", true, []string{gatewayAPIBeta}, object(func() metav1.Object { return &gatewayv1.ReferenceGrant{} }, referenceGrantSchema)},
-		{gatewayAPI, "BackendTLSPolicy", "backendtlspolicies", true, nil, object(func() metav1.Object { return &gatewayv1.BackendTLSPolicy{} }, backendTLSPolicySchema)},
-		{ourAPI, "InstanceGroup", "instancegroups", true, nil, decodeInstanceGroup},
-		{ourAPI, "TrafficShift", "trafficshifts", true, nil, object(func() metav1.Object { return &v1alpha1.TrafficShift{} }, trafficShiftSchema)},
-		{ourAPI, "TrafficPolicy", "trafficpolicies", true, nil, object(func() metav1.Object { return &v1alpha1.TrafficPolicy{} }, trafficPolicySchema)},
-		{ourAPI, "GatewayPolicy", "gatewaypolicies", true, nil, object(func() metav1.Object { return &v1alpha1.GatewayPolicy{} }, gatewayPolicySchema)},
-		{ourAPI, "ExternalService", "externalservices", true, nil, object(func() metav1.Object { return &v1alpha1.ExternalService{} }, externalServiceSchema)},
-		{ourAPI, "Mesh", "meshes", false, nil, object(func() metav1.Object { return &v1alpha1.Mesh{} }, meshSchema)},
+func Kinds() []Kind { return slices.Clone(kinds) }
+
+var kinds = []Kind{
+	{APIVersion: "v1", Name: "Namespace", Resource: "namespaces", Short: "ns", New: zero[corev1.Namespace], decode: decodeNamespace},
+	{APIVersion: "v1", Name: "Service", Resource: "services", Namespaced: true, Short: "svc", decode: decodeService},
+	{APIVersion: "v1", Name: "ConfigMap", Resource: "configmaps", Namespaced: true, Short: "cm", New: zero[corev1.ConfigMap], decode: decodeConfigMap},
+	{APIVersion: "v1", Name: "Secret", Resource: "secrets", Namespaced: true, New: zero[corev1.Secret], decode: decodeSecret},
+	{APIVersion: "discovery.k8s.io/v1", Name: "EndpointSlice", Resource: "endpointslices", Namespaced: true, decode: decodeEndpointSlice},
+	gatewayKind("GatewayClass", "gatewayclasses", "gc", zero[gatewayv1.GatewayClass]).clusterScoped().alsoBeta(),
+	gatewayKind("Gateway", "gateways", "gtw", zero[gatewayv1.Gateway]).alsoBeta(),
+	gatewayKind("HTTPRoute", "httproutes", "", zero[gatewayv1.HTTPRoute]).alsoBeta(),
+	gatewayKind("GRPCRoute", "grpcroutes", "", zero[gatewayv1.GRPCRoute]),
+	gatewayKind("TCPRoute", "tcproutes", "", zero[gatewayv1.TCPRoute]),
+	gatewayKind("TLSRoute", "tlsroutes", "", zero[gatewayv1.TLSRoute]),
+	gatewayKind("ReferenceGrant", "referencegrants", "refgrant", zero[gatewayv1.ReferenceGrant]).alsoBeta(),
+	gatewayKind("BackendTLSPolicy", "backendtlspolicies", "btlspolicy", zero[gatewayv1.BackendTLSPolicy]),
+	{APIVersion: ourAPI, Name: "InstanceGroup", Resource: "instancegroups", Namespaced: true, Short: "ig", decode: decodeInstanceGroup},
+	ourKind("TrafficShift", "trafficshifts", "shift", zero[v1alpha1.TrafficShift]),
+	ourKind("TrafficPolicy", "trafficpolicies", "tp", zero[v1alpha1.TrafficPolicy]),
+	ourKind("GatewayPolicy", "gatewaypolicies", "gwp", zero[v1alpha1.GatewayPolicy]),
+	ourKind("ExternalService", "externalservices", "xs", zero[v1alpha1.ExternalService]),
+	ourKind("Mesh", "meshes", "", zero[v1alpha1.Mesh]).clusterScoped(),
+}
+
+// zero returns a new object of a type.
+func zero[T any, P interface {
+	*T
+	metav1.Object
+}]() metav1.Object {
+	return P(new(T))
+}
+
+// gatewayKind is a kind of the Gateway API, which its CRD defines.
+func gatewayKind(name, resource, short string, empty func() metav1.Object) Kind {
+	return Kind{
+		APIVersion: gatewayAPI, Name: name, Resource: resource, Namespaced: true, Short: short, New: empty,
+		schema: lazySchema("gateway-api/experimental/" + gatewayv1.GroupName + "_" + resource + ".yaml"),
 	}
+}
+
+// ourKind is a kind of mesh.causeway.dev, which its CRD defines.
+func ourKind(name, resource, short string, empty func() metav1.Object) Kind {
+	return Kind{
+		APIVersion: ourAPI, Name: name, Resource: resource, Namespaced: true, Short: short, New: empty,
+		schema: lazySchema("crds/" + v1alpha1.Group + "_" + resource + ".yaml"),
+	}
+}
+
+// clusterScoped returns the kind as one whose objects are in no namespace.
+func (k Kind) clusterScoped() Kind {
+	k.Namespaced = false
+	return k
+}
+
+// alsoBeta returns the kind as one that a file may hold as v1beta1 too.
+func (k Kind) alsoBeta() Kind {
+	k.Also = []string{gatewayAPIBeta}
+	return k
 }
 
 const (
 	gatewayAPI     = gatewayv1.GroupName + "/v1"
 	gatewayAPIBeta = gatewayv1.GroupName + "/v1beta1"
 	ourAPI         = v1alpha1.Group + "/" + v1alpha1.Version
-)
-
-var (
-	gatewayClassSchema     = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_gatewayclasses.yaml")
-	gatewaySchema          = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_gateways.yaml")
-	httpRouteSchema        = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_httproutes.yaml")
-	grpcRouteSchema        = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_grpcroutes.yaml")
-	tcpRouteSchema         = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_tcproutes.yaml")
-	tlsRouteSchema         = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_tlsroutes.yaml")
-	referenceGrantSchema   = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_referencegrants.yaml")
-	backendTLSPolicySchema = lazySchema("gateway-api/experimental/gateway.networking.k8s.io_backendtlspolicies.yaml")
-	trafficShiftSchema     = lazySchema("crds/mesh.causeway.dev_trafficshifts.yaml")
-	trafficPolicySchema    = lazySchema("crds/mesh.causeway.dev_trafficpolicies.yaml")
-	gatewayPolicySchema    = lazySchema("crds/mesh.causeway.dev_gatewaypolicies.yaml")
-	externalServiceSchema  = lazySchema("crds/mesh.causeway.dev_externalservices.yaml")
-	meshSchema             = lazySchema("crds/mesh.causeway.dev_meshes.yaml")
 )
 
 // DefaultNamespace is where an object belongs that names no namespace, as
@@ -98,7 +136,10 @@ type Rows struct {
 // else: an unknown field is a mistake. An object with mistakes adds nothing.
 // Loopback addresses are the one exception; what is read here may be a laptop's.
 func (k Kind) Decode(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
-	return k.decode(data, scope, into)
+	if k.decode != nil {
+		return k.decode(data, scope, into)
+	}
+	return decodeObject(k, data, scope, into)
 }
 
 // decodeNamespace reads a Namespace, which is a row for its labels. The label
@@ -157,25 +198,21 @@ func decodeConfigMap(data []byte, scope string, into *Rows) []v1alpha1.FieldErro
 	return errs
 }
 
-// object returns the decoder of a kind that is a row of Objects and that a CRD defines.
-func object(zero func() metav1.Object, schema func() *crdSchema) func(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
-	return func(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
-		o := zero()
-		errs := decodeCustom(data, o, schema())
-		if len(errs) > 0 {
-			return errs
-		}
-		namespace := DefaultNamespace
-		switch o.(type) {
-		case *v1alpha1.Mesh, *gatewayv1.GatewayClass: // cluster-scoped
-			namespace = ""
-		}
-		if errs := checkNames(namespace, o, validation.IsDNS1123Subdomain); len(errs) > 0 {
-			return errs
-		}
-		into.Objects = append(into.Objects, Object(o, scope))
-		return nil
+// decodeObject reads an object of a kind that is a row of Objects and that a CRD defines.
+func decodeObject(k Kind, data []byte, scope string, into *Rows) []v1alpha1.FieldError {
+	o := k.New()
+	if errs := decodeCustom(data, o, k.schema()); len(errs) > 0 {
+		return errs
 	}
+	namespace := DefaultNamespace
+	if !k.Namespaced {
+		namespace = ""
+	}
+	if errs := checkNames(namespace, o, validation.IsDNS1123Subdomain); len(errs) > 0 {
+		return errs
+	}
+	into.Objects = append(into.Objects, Object(o, scope))
+	return nil
 }
 
 func decodeInstanceGroup(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
