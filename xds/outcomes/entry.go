@@ -108,12 +108,14 @@ func judgeGRPC(status int) verdict {
 	return verdict{}
 }
 
+// statusField is where a gRPC answer says how it ended.
+const statusField = "grpc-status"
+
 // grpcStatus returns the status of a gRPC answer, false of any other answer.
 func grpcStatus(r *accesslogv3.HTTPResponseProperties) (int, bool) {
-	const name = "grpc-status"
-	text, ok := r.GetResponseTrailers()[name]
+	text, ok := r.GetResponseTrailers()[statusField]
 	if !ok {
-		text, ok = r.GetResponseHeaders()[name]
+		text, ok = r.GetResponseHeaders()[statusField]
 	}
 	if !ok {
 		return 0, false

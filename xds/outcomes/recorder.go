@@ -61,8 +61,10 @@ const (
 	spare = 20
 	// slack is by how many entries logs may be ahead of load reports, which are rounded to their interval.
 	slack = 100
-	// maxHeld is how many entries wait for a proxy's first load report.
-	maxHeld = 2000
+	// maxHeld is how many entries wait for a proxy's first load report, and maxHeldOfAll for those of
+	// all proxies, which come back at once when this replica starts.
+	maxHeld      = 2000
+	maxHeldOfAll = 20_000
 )
 
 // Recorder counts. It is what xds/server hands reports to.
@@ -77,6 +79,8 @@ type Recorder struct {
 	paths map[discovery.Key]*paths
 	// shifts are the Services that were reported about while they were shifted.
 	shifts map[discovery.Key]period
+	// held counts the entries that wait for load reports.
+	held int
 	// swept is when forgotten Services were last looked for.
 	swept time.Time
 }
@@ -127,6 +131,9 @@ func (r *Recorder) Connected(id string) (disconnected func()) {
 		defer r.mu.Unlock()
 		if n.streams--; n.streams == 0 {
 			delete(r.nodes, id)
+			for _, s := range n.services {
+				r.unhold(s)
+			}
 		}
 	})
 }
@@ -149,7 +156,12 @@ func (r *Recorder) LogHTTP(id, log string, entries []*accesslogv3.HTTPAccessLogE
 		switch {
 		case !ok || t.mirrored || !b.shifted(t.Service):
 		case log == outcomesLog:
-			b.weighed(t.Service, func(b *batch) { b.request(t, e) })
+			if now, waits := b.weigh(t.Service); now {
+				b.request(t, e)
+			} else if waits {
+				e := keptHTTP(e)
+				b.hold(t.Service, func(b *batch) { b.request(t, e) })
+			}
 		case t.chosen:
 			b.mirrored(t, e)
 		}
@@ -166,7 +178,12 @@ func (r *Recorder) LogTCP(id, log string, entries []*accesslogv3.TCPAccessLogEnt
 	defer b.end()
 	for _, e := range entries {
 		if t, ok := targetOf(e.GetCommonProperties()); ok && !t.mirrored && b.shifted(t.Service) {
-			b.weighed(t.Service, func(b *batch) { b.connection(t, e) })
+			if now, waits := b.weigh(t.Service); now {
+				b.connection(t, e)
+			} else if waits {
+				e := &accesslogv3.TCPAccessLogEntry{CommonProperties: keptCommon(e.GetCommonProperties())}
+				b.hold(t.Service, func(b *batch) { b.connection(t, e) })
+			}
 		}
 	}
 }
@@ -295,22 +312,35 @@ func (b *batch) report(service discovery.Key) *Report {
 	return s
 }
 
-// weighed counts an entry of a proxy whose logs fit its load reports, and keeps one of a proxy that has not sent
-// any load report yet until it does.
-func (b *batch) weighed(service discovery.Key, count func(*batch)) {
+// weigh reports whether an entry of a proxy counts now, because its logs fit its load reports, or waits, because
+// the proxy has not sent any load report yet.
+func (b *batch) weigh(service discovery.Key) (now, waits bool) {
 	s := b.report(service)
 	switch {
 	case s == nil:
-		count(b)
+		return true, false
 	case s.doubted:
 		s.answered++
+		return false, false
 	case b.opts.LoadsHere && s.Issued == 0:
-		if len(s.held) < maxHeld {
-			s.held = append(s.held, count)
-		}
-	default:
-		count(b)
+		return false, len(s.held) < maxHeld && b.held < maxHeldOfAll && b.nodes[b.id] == b.node
 	}
+	return true, false
+}
+
+// hold keeps an entry until the proxy's next load report.
+func (b *batch) hold(service discovery.Key, count func(*batch)) {
+	s := b.report(service)
+	s.held = append(s.held, count)
+	b.held++
+}
+
+// unhold returns the entries that waited.
+func (r *Recorder) unhold(s *Report) []func(*batch) {
+	held := s.held
+	s.held = nil
+	r.held -= len(held)
+	return held
 }
 
 // confirm sets what a proxy has logged against the load report that has just come. What it had logged between
@@ -325,8 +355,7 @@ func (b *batch) confirm(interval time.Duration) {
 			s.answeredBefore = 0
 		}
 		s.sent = [3]uint64{0, s.sent[0], s.sent[1]}
-		held := s.held
-		s.held = nil
+		held := b.unhold(s)
 		for _, count := range held[:min(uint64(len(held)), s.Issued+spare)] {
 			count(b)
 		}
@@ -517,7 +546,10 @@ func (r *Recorder) sweep(now time.Time) {
 		delete(r.shifts, service)
 		delete(r.paths, service)
 		for _, n := range r.nodes {
-			delete(n.services, service)
+			if s := n.services[service]; s != nil {
+				r.unhold(s)
+				delete(n.services, service)
+			}
 		}
 	}
 	maps.DeleteFunc(r.totals.Outcomes, func(k outcome.Key, _ *outcome.Counts) bool { return gone[k.Service] })
