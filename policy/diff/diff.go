@@ -98,7 +98,7 @@ func Compare(before, after catalog.Reader) *Diff {
 	c.externals()
 	c.gateways()
 	c.mesh()
-	c.groupsDeleted()
+	c.groupsTakenAway()
 	c.shiftsDeleted()
 	c.objects(c.findings())
 	c.sort()

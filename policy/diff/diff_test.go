@@ -119,6 +119,7 @@ func TestRisks(t *testing.T) {
 		"the rewrite goes":                  {route(rewrite + toShop), route(toShop), diff.RewriteLost, "not rewritten any more"},
 		"session persistence goes":          {policyOf("sessionPersistence: {type: Cookie, cookie: {name: s}}"), base, diff.SessionPersistenceLost, "do not stay"},
 		"a group that carries traffic goes": {instances(group), instances(base), diff.GroupCarriesTraffic, "the instances get 100% of Service web/shop"},
+		"a group is given away":             {instances(group), strings.Replace(instances(group), "serviceRef: {name: shop}", "serviceRef: {name: cart}", 1), diff.GroupCarriesTraffic, "spec.serviceRef gives it to Service cart while it carries traffic: the instances get 100% of Service web/shop"},
 		"a host is lost":                    {external("a.example.com"), external("b.example.com"), diff.HostLost, "a.example.com"},
 		"a Service goes":                    {base, base[strings.Index(base, "---")+4:], diff.ServiceRemoved, "nothing answers"},
 		"a limit of clients changes":        {limited("headers: 90"), limited("headers: 91"), diff.ConnectionsClose, "websockets too"},

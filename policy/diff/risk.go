@@ -36,7 +36,7 @@ const (
 	// NoEndpoints: what has no usable endpoint gets requests, or more of them.
 	NoEndpoints    RiskCode = "NoEndpoints"
 	TimeoutShrinks RiskCode = "TimeoutShrinks"
-	// GroupCarriesTraffic: an InstanceGroup that gets requests is deleted.
+	// GroupCarriesTraffic: an InstanceGroup that gets requests is deleted, or its serviceRef names another Service.
 	GroupCarriesTraffic RiskCode = "GroupCarriesTraffic"
 	// ShiftDeleted: a TrafficShift is deleted before it has completed.
 	ShiftDeleted           RiskCode = "ShiftDeleted"
@@ -210,11 +210,17 @@ func (s *serviceComparison) clusterRisks(at Change, prefix string, before, after
 	s.timeRisk(at, prefix+"timeout.streamAge", before.StreamAge().Value, after.StreamAge().Value)
 }
 
-// groupsDeleted tells of InstanceGroups that are deleted while requests go to them.
-func (c *comparison) groupsDeleted() {
+// groupsTakenAway tells of InstanceGroups that are deleted, or given to another
+// Service, while requests go to them.
+func (c *comparison) groupsTakenAway() {
 	for g := range catalog.InstanceGroups.All(c.before) {
-		if _, still := catalog.InstanceGroups.Get(c.after, g.Key.String()); still {
-			continue
+		what := "it is deleted"
+		now, still := catalog.InstanceGroups.Get(c.after, g.Key.String())
+		if still {
+			if now.Object.Spec.ServiceRef == g.Object.Spec.ServiceRef {
+				continue
+			}
+			what = "spec.serviceRef gives it to Service " + now.Object.Spec.ServiceRef.Name
 		}
 		m := policy.BuildService(c.before, discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name})
 		if m == nil {
@@ -229,13 +235,13 @@ func (c *comparison) groupsDeleted() {
 				}
 			}
 			for j := range p.Groups {
-				if p.Groups[j].Name == g.Name {
+				if p.Groups[j].Name == g.Name && !still {
 					why = "a route sends requests to it by name"
 				}
 			}
 		}
 		if why != "" {
-			c.risk(Risk{Target: "InstanceGroup " + g.Key.String(), Code: GroupCarriesTraffic, Message: "it is deleted while it carries traffic: " + why})
+			c.risk(Risk{Target: "InstanceGroup " + g.Key.String(), Code: GroupCarriesTraffic, Message: what + " while it carries traffic: " + why})
 		}
 	}
 }
