@@ -107,6 +107,8 @@ const (
 	// searchEnds is the size of a response that is accepted at which the
 	// search for a refused resource is over.
 	searchEnds = 1 << 12
+	// endGrace is how long the end of a stream waits for the send that is under way.
+	endGrace = time.Second
 	// stalledAfter is how long a send may block before the proxy is reported as stalled.
 	stalledAfter = 5 * time.Second
 )
@@ -279,12 +281,17 @@ func (s *Server) Reauthorize() {
 	streams := slices.Collect(maps.Values(s.streams))
 	s.mu.Unlock()
 	for _, st := range streams {
-		node := st.node
-		if err := s.opts.Authorize(st.ctx, &node); err != nil {
-			s.opts.Metrics.refused.WithLabelValues("unauthorized").Inc()
-			s.opts.Logger.Warn("cut off a proxy: not authorized any more", "node", node.ID, "peer", st.peer, "error", err)
-			st.end(status.Errorf(codes.PermissionDenied, "node %s: %v", node.ID, err))
-		}
+		st.reauthorize()
+	}
+}
+
+// reauthorize ends the stream if its peer may not be its node any more.
+func (st *stream) reauthorize() {
+	s, node := st.server, st.node
+	if err := s.opts.Authorize(st.ctx, &node); err != nil {
+		s.opts.Metrics.refused.WithLabelValues("unauthorized").Inc()
+		s.opts.Logger.Warn("cut off a proxy: not authorized any more", "node", node.ID, "peer", st.peer, "error", err)
+		st.end(status.Errorf(codes.PermissionDenied, "node %s: %v", node.ID, err))
 	}
 }
 

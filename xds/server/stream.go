@@ -157,6 +157,7 @@ func run(s *Server, g interface {
 		s.opts.Logger.Warn("refused a proxy: its node is not valid", "peer", peerOf(g.Context()), "error", err)
 		return status.Errorf(codes.InvalidArgument, "node: %v", err)
 	}
+	rules := s.rules.Load()
 	if s.opts.Authorize != nil {
 		if err := s.opts.Authorize(g.Context(), &node); err != nil {
 			s.opts.Metrics.refused.WithLabelValues("unauthorized").Inc()
@@ -169,13 +170,12 @@ func run(s *Server, g interface {
 	if err != nil {
 		return err
 	}
-	defer leave()
+	disconnect := func() {}
 	if s.opts.Connect != nil {
-		disconnect, err := s.opts.Connect(g.Context(), &node)
-		if err != nil {
+		if disconnect, err = s.opts.Connect(g.Context(), &node); err != nil {
+			leave()
 			return status.Errorf(codes.Unavailable, "node %s: %v", node.ID, err)
 		}
-		defer disconnect()
 	}
 	node.Authenticated = s.opts.Credentials != nil || s.opts.TrustPlaintext
 	mode := p.mode(&node)
@@ -185,11 +185,11 @@ func run(s *Server, g interface {
 		sub: s.store.Subscribe(node.View(), mode),
 		log: s.opts.Logger.With("node", node.ID), ctx: g.Context(), ending: make(chan error, 1),
 	}
-	defer st.sub.Close()
-	defer s.add(st)()
-	defer st.releaseAll()
+	remove := s.add(st)
+	if rules != s.rules.Load() { // they changed before Reauthorize knew of this stream
+		st.reauthorize()
+	}
 	s.opts.Metrics.connected.WithLabelValues(p.name()).Inc()
-	defer s.opts.Metrics.connected.WithLabelValues(p.name()).Dec()
 
 	ctx, cancel := context.WithCancel(g.Context())
 	sender := make(chan struct{})
@@ -203,13 +203,30 @@ func run(s *Server, g interface {
 	select {
 	case err = <-received:
 	case err = <-st.ending:
-		// What the receiver is still given ends with this call.
-		st.mu.Lock()
-		st.over = true
-		st.mu.Unlock()
 	}
+	// What the receiver is still given ends with this call.
+	st.mu.Lock()
+	st.over = true
+	st.mu.Unlock()
 	cancel()
-	<-sender
+	over := func() {
+		s.opts.Metrics.connected.WithLabelValues(p.name()).Dec()
+		st.releaseAll()
+		remove()
+		st.sub.Close()
+		disconnect()
+		leave()
+	}
+	select {
+	case <-sender:
+		over()
+	case <-time.After(endGrace):
+		// gRPC gives up a send to a client that does not read only when this call has returned.
+		go func() {
+			<-sender
+			over()
+		}()
+	}
 	return ended(err)
 }
 
