@@ -20,8 +20,9 @@ const (
 	// maxHoldsOfUnit bounds the holds of one unit by classes that differ in what a
 	// proxy may claim without proof.
 	maxHoldsOfUnit = 8
-	// maxComplaints bounds what is remembered of one resource.
-	maxComplaints = 16
+	// maxComplaints bounds what is remembered of one resource, and maxComplaintsOfAll of all.
+	maxComplaints      = 16
+	maxComplaintsOfAll = 50_000
 )
 
 // hold keeps a unit as it was for one class, one of whose proxies has refused what it
@@ -124,8 +125,9 @@ func (s *Store) complain(sub *Subscriber, r ref, bad *content, v verdict) {
 		list[i] = made
 		return
 	}
-	if len(list) < maxComplaints {
+	if len(list) < maxComplaints && s.complained < maxComplaintsOfAll {
 		s.complaints[r] = append(list, made)
+		s.complained++
 	}
 }
 
@@ -139,7 +141,10 @@ func (s *Store) keepComplaints(r ref, keep func(*complaint) bool) {
 	if !ok {
 		return
 	}
-	if list = slices.DeleteFunc(list, func(c complaint) bool { return !keep(&c) }); len(list) == 0 {
+	had := len(list)
+	list = slices.DeleteFunc(list, func(c complaint) bool { return !keep(&c) })
+	s.complained -= had - len(list)
+	if len(list) == 0 {
 		delete(s.complaints, r)
 	} else {
 		s.complaints[r] = list
@@ -662,14 +667,21 @@ func (s *Store) arrive(sub *Subscriber) {
 // depart notes that a subscriber has gone; its slot is empty already. mu must be held.
 func (s *Store) depart(sub *Subscriber) {
 	now := time.Now()
+	known := make(map[string]bool)
+	present := func(node string) bool { // each is looked for once among all streams
+		if _, ok := known[node]; !ok {
+			known[node] = s.present(sub.class, node)
+		}
+		return known[node]
+	}
 	for h := range sub.class.holds {
-		if h.by(sub.view.Node) && !slices.ContainsFunc(h.pin.Rejected, func(r Rejection) bool { return s.present(sub.class, r.Node) }) {
+		if h.by(sub.view.Node) && !slices.ContainsFunc(h.pin.Rejected, func(r Rejection) bool { return present(r.Node) }) {
 			h.absent = now
 		}
 	}
 	for _, list := range s.complaints {
 		for i := range list {
-			if list[i].class == sub.class && list[i].node == sub.view.Node && !s.present(sub.class, sub.view.Node) {
+			if list[i].class == sub.class && list[i].node == sub.view.Node && !present(sub.view.Node) {
 				list[i].absent = now
 			}
 		}

@@ -36,6 +36,7 @@ type Store struct {
 	// complaints are of resources that a proxy refused, none of its class
 	// accepted and nothing can be put in place of.
 	complaints map[ref][]complaint
+	complained int // how many they are
 	holds      map[*hold]struct{}
 	classes    map[Class]*class
 	// ids of classes: the next one, those to be used again, and those that will be.
