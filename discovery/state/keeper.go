@@ -42,6 +42,9 @@ type Keeper struct {
 
 	// told are the groups whose instances are not known and why, as logged last. It is Run's own.
 	told map[string]string
+	// restored are the ports that groups answered for in an earlier run, until they are
+	// published again. It is Run's own.
+	restored map[discovery.Key][]discovery.EndpointPort
 	// lost is why recorded homes could not be read, lostOf why single ones could not.
 	lost   error
 	lostOf map[discovery.Key]error
@@ -76,6 +79,7 @@ func (k *Keeper) Restore(cat *catalog.Catalog) error {
 				continue
 			}
 			catalog.Instances.Put(tx, row)
+			k.restorePorts(&instances[i], row)
 		}
 		for i := range homes {
 			row, err := homes[i].row()
@@ -98,6 +102,31 @@ func (k *Keeper) Restore(cat *catalog.Catalog) error {
 		return fmt.Errorf("restore the last known good: %w", err)
 	}
 	return nil
+}
+
+// restorePorts keeps for the first publishing what a group answered for. Ports that its
+// spec did not map then are held for as long as they have traffic, and a restart is no end of that.
+func (k *Keeper) restorePorts(rec *instancesRecord, set *discovery.InstanceSet) {
+	if k.restored == nil {
+		k.restored = make(map[discovery.Key][]discovery.EndpointPort)
+	}
+	for _, p := range rec.Ports {
+		k.restored[set.Key] = append(k.restored[set.Key], discovery.EndpointPort{Name: p.Name, Port: p.Port})
+	}
+}
+
+// hold adds to a set the ports of an earlier run that have to be held, the first
+// time that it is published. Of another Service's ports none is.
+func (k *Keeper) hold(r catalog.Reader, set *discovery.EndpointSet) {
+	svc, ok := catalog.Services.Get(r, set.Service.String())
+	instances, known := catalog.Instances.Get(r, set.Key.String())
+	if !ok || !known {
+		return
+	}
+	if instances.Service == set.Service {
+		set.Ports = discovery.HeldPorts(set.Ports, k.restored[set.Key], svc)
+	}
+	delete(k.restored, set.Key)
 }
 
 // Run publishes, records and stores until the context ends; its only error is
@@ -150,14 +179,16 @@ type concern struct{ publish, record, judge, storeHomes, storeInstances bool }
 func concerns(b catalog.Batch) (todo concern) {
 	for _, c := range b.Changes {
 		switch c.Table {
-		case catalog.InstanceGroups.Name(), catalog.Sources.Name():
+		case catalog.InstanceGroups.Name():
+			todo.publish, todo.record, todo.storeInstances = true, true, true
+		case catalog.Sources.Name():
 			todo.publish, todo.record = true, true
 		case catalog.Instances.Name():
 			todo.publish, todo.storeInstances = true, true
 		case catalog.Checks.Name(), catalog.GroupStatuses.Name():
 			todo.publish = true
-		case catalog.Services.Name():
-			todo.publish, todo.record = true, true
+		case catalog.Services.Name(): // its ports may have been renamed
+			todo.publish, todo.record, todo.storeInstances = true, true, true
 		case catalog.Endpoints.Name():
 			todo.judge = true
 		case catalog.Homes.Name():
@@ -190,6 +221,7 @@ func (k *Keeper) publish(cat *catalog.Catalog, cause time.Time) {
 				continue
 			}
 			set.Scope = PublishedScope
+			k.hold(tx.Reader, set)
 			sets = append(sets, set)
 		}
 		catalog.Endpoints.Replace(tx, PublishedScope, sets)

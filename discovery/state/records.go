@@ -17,6 +17,13 @@ type instancesRecord struct {
 	Service   string           `json:"service"` // in the group's namespace
 	Account   string           `json:"account,omitempty"`
 	Endpoints []endpointRecord `json:"endpoints"`
+	// Ports are those that the instances answered for, held ones among them.
+	Ports []portRecord `json:"ports,omitempty"`
+}
+
+type portRecord struct {
+	Name string `json:"name"`
+	Port uint16 `json:"port"`
 }
 
 type endpointRecord struct {
@@ -48,6 +55,14 @@ func instancesRecords(r catalog.Reader) []instancesRecord {
 		}
 		for i, e := range set.Endpoints {
 			rec.Endpoints[i] = endpointRecord{e.ID, e.Address, e.Zone, e.Node, e.Spot, e.Weight, e.Health.String(), e.Reason}
+		}
+		for s := range catalog.Endpoints.By(r, catalog.ByService, set.Service.String()) {
+			if s.Scope != PublishedScope || s.Group != set.Name {
+				continue
+			}
+			for _, p := range s.Ports {
+				rec.Ports = append(rec.Ports, portRecord{p.Name, p.Port})
+			}
 		}
 		out = append(out, rec)
 	}

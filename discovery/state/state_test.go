@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -343,6 +344,59 @@ func TestHomesAreRecordedAndSurvive(t *testing.T) {
 	require.False(t, known, "a group made anew must not start from old instances")
 }
 
+// A port whose name was edited is held over a restart: it is still the instances that have its traffic.
+func TestHeldPortsSurvive(t *testing.T) {
+	service := func(name string) *discovery.Service {
+		return &discovery.Service{Scope: "file", Key: web, Ports: []discovery.ServicePort{{Name: name, Port: 80}, {Name: "admin", Port: 81}}}
+	}
+	mapped := func(name string) *discovery.InstanceGroup {
+		g := group()
+		g.Object.Spec.Ports = []v1alpha1.InstancePort{{Name: name, Port: 8080}, {Name: "admin", Port: 8081}}
+		return g
+	}
+	port := func(name string, number uint16) discovery.EndpointPort {
+		return discovery.EndpointPort{Name: name, Port: number}
+	}
+	read := func(cat *catalog.Catalog, svc *discovery.Service, g *discovery.InstanceGroup) {
+		write(t, cat, func(tx *catalog.Tx) {
+			catalog.Services.Put(tx, svc)
+			catalog.InstanceGroups.Put(tx, g)
+			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
+		})
+	}
+	for name, c := range map[string]struct {
+		svc   *discovery.Service
+		group *discovery.InstanceGroup
+		want  []discovery.EndpointPort
+	}{
+		"the Service renames it": {service("web"), mapped("http"), []discovery.EndpointPort{port("http", 8080), port("admin", 8081), port("web", 8080)}},
+		"the group renames it":   {service("http"), mapped("web"), []discovery.EndpointPort{port("web", 8080), port("admin", 8081), port("http", 8080)}},
+		"nobody does":            {service("http"), mapped("http"), []discovery.EndpointPort{port("http", 8080), port("admin", 8081)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "state")
+			cat, stop := run(t, path)
+			read(cat, service("http"), mapped("http"))
+			write(t, cat, func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances("i-1")) })
+			await(t, cat, "endpoints", func(r catalog.Reader) bool { return published(r) != nil })
+			read(cat, c.svc, c.group)
+			held := func(r catalog.Reader) bool {
+				s := published(r)
+				return s != nil && slices.Equal(s.Ports, c.want)
+			}
+			await(t, cat, "the edit", held)
+			stop()
+			for range 2 { // a second restart is as good
+				cat, stop = run(t, path)
+				read(cat, c.svc, c.group)
+				await(t, cat, "ready", ready)
+				require.Equal(t, c.want, published(cat.Read()).Ports)
+				stop()
+			}
+		})
+	}
+}
+
 func TestInstancesSurvive(t *testing.T) {
 	path := t.TempDir()
 	cat, stop := run(t, path)
@@ -428,8 +482,8 @@ func TestUnknownRecordsAreLeftOut(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, d.write(homesFile, []homeRecord{{"web", "a", "lambdas", "", ""}, {"web", "b", "instances", "so", "Pods"}}))
 	require.NoError(t, d.write(instancesFile, []instancesRecord{
-		{"ec2", "web", "a", "a", "", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DREAMING"}}},
-		{"ec2", "web", "b", "b", "123456789012", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DRAINING"}}},
+		{"ec2", "web", "a", "a", "", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DREAMING"}}, nil},
+		{"ec2", "web", "b", "b", "123456789012", []endpointRecord{{ID: "i-1", Address: "10.0.0.1", Health: "DRAINING"}}, nil},
 	}))
 	cat := catalog.New()
 	err = NewKeeper(d, unrecorded, quiet).Restore(cat)
@@ -529,7 +583,7 @@ func TestLeftoversGo(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, kind := range []any{[]homeRecord{{"web", "a", "pods", "so", ""}}, []instancesRecord{{"ec2", "web", "a", "a", "", []endpointRecord{{ID: "i-1"}}}}} {
+	for _, kind := range []any{[]homeRecord{{"web", "a", "pods", "so", ""}}, []instancesRecord{{"ec2", "web", "a", "a", "", []endpointRecord{{ID: "i-1"}}, nil}}} {
 		text, err := encode("instances", kind)
 		require.NoError(f, err)
 		f.Add(text)
