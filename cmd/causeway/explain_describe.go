@@ -138,7 +138,11 @@ func describeForwarded(t *table, e *explain.Explanation) {
 		}
 	}
 	if r := e.ResponseHeaders; r != nil {
-		t.row("Answer gets:", editsText(r))
+		text := editsText(r)
+		if e.Answer != nil && e.Answer.HeadersOf != "" {
+			text += " (of " + e.Answer.HeadersOf + ", which matches although it is not asked)"
+		}
+		t.row("Answer gets:", text)
 	}
 	if c := e.CORS; c != nil {
 		allowed := "the request's origin is not one of them"

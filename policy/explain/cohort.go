@@ -145,7 +145,10 @@ func (e *evaluation) getsCookie(r *policy.Rule) bool {
 		return false
 	}
 	id := e.req.header(requestID) // without one the proxy makes one
-	return id == "" || cookieSafe.MatchString(id)
+	if id == "" {
+		return !e.early
+	}
+	return cookieSafe.MatchString(id)
 }
 
 // hasCookie reports whether any cookie of a name has a value. Of several that

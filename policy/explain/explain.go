@@ -37,16 +37,22 @@ type evaluation struct {
 	services map[discovery.Key]*policy.Service
 	// secure is true for a client of a Gateway that makes TLS.
 	secure bool
-	out    *Explanation
+	// early is true for a request that is refused before the proxy has added headers of its own.
+	early bool
+	out   *Explanation
 }
 
 func (e *evaluation) evaluate() {
+	var read bool
+	if e.out.Answer, read = e.head(true); e.out.Answer != nil {
+		if read && e.findsRoute() {
+			e.dressAtSidecar()
+		}
+		return
+	}
 	// From here on it is the request that a proxy has received, which takes the
 	// dot off that a fully qualified name may end with.
 	e.req.Host = withoutDot(e.req.Host)
-	if e.out.Answer = e.head(true); e.out.Answer != nil {
-		return
-	}
 	h := e.host()
 	e.out.VirtualHost = &h.VirtualHost
 	switch {
@@ -55,7 +61,7 @@ func (e *evaluation) evaluate() {
 		e.servicePort(&h)
 	case h.external != nil:
 		e.out.Envoy.VirtualHost = h.envoyName
-		e.externalPort(&h)
+		e.apply(externalRule(&h))
 	case h.any:
 		e.out.Envoy.VirtualHost = h.envoyName
 		e.out.Envoy.Routes, e.out.Envoy.Clusters = []string{anyRouteName}, []string{anyClusterName}
@@ -87,7 +93,7 @@ func (e *evaluation) service(k discovery.Key) *policy.Service {
 // servicePort evaluates a request to an HTTP port of a Service.
 func (e *evaluation) servicePort(h *hostFound) {
 	if h.routes == nil {
-		e.defaultRoute(h)
+		e.apply(e.defaultRule(h))
 		return
 	}
 	e.rules(h.routes, fmt.Sprintf("attached to port %d of Service %s", h.port.Number, h.Service))
@@ -120,8 +126,8 @@ func (e *evaluation) rules(routes *policy.HTTPRoutes, where string) {
 	e.apply(chosen)
 }
 
-// defaultRoute evaluates a request to a Service that has no routes.
-func (e *evaluation) defaultRoute(h *hostFound) {
+// defaultRule is what holds for requests to a Service that has no routes.
+func (e *evaluation) defaultRule(h *hostFound) *policy.Rule {
 	p := h.port
 	to := policy.Backend{
 		Index: -1, Kind: policy.ServiceBackend, Key: h.service, Port: p.Number, Protocol: p.Protocol,
@@ -133,23 +139,23 @@ func (e *evaluation) defaultRoute(h *hostFound) {
 	for i := range p.Backings {
 		to.Targets = append(to.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
 	}
-	e.apply(&policy.Rule{
+	return &policy.Rule{
 		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
 		Backends: []policy.Backend{to}, Settings: p.Settings,
-	})
+	}
 }
 
-// externalPort evaluates a request to an HTTP port of an ExternalService.
-func (e *evaluation) externalPort(h *hostFound) {
+// externalRule is what holds for requests to an HTTP port of an ExternalService.
+func externalRule(h *hostFound) *policy.Rule {
 	p := h.externalPort
-	e.apply(&policy.Rule{
+	return &policy.Rule{
 		Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
 		Backends: []policy.Backend{{
 			Index: -1, Kind: policy.ExternalBackend, Key: h.external.Key, Port: p.Number, Protocol: p.Protocol,
 			Weight: 1, Share: policy.ShareTotal, Targets: []policy.Target{{Share: policy.ShareTotal}},
 		}},
 		Settings: p.Settings,
-	})
+	}
 }
 
 // apply says what a rule does with the request that it matches.
@@ -157,7 +163,9 @@ func (e *evaluation) apply(rule *policy.Rule) {
 	out := e.out
 	out.Envoy.Routes = []string{e.routeName(rule)}
 	if e.refuseUpgrade() {
-		e.decorate(&rule.Filters.Response)
+		if sends(rule) {
+			e.decorate(&rule.Filters.Response)
+		}
 		return
 	}
 	out.Policies = policiesOf(&rule.Settings)

@@ -111,6 +111,9 @@ type Answer struct {
 	GRPCStatus *int   `json:"grpcStatus,omitempty"`
 	Location   string `json:"location,omitempty"`
 	Because    string `json:"because"`
+	// HeadersOf names the rule whose filters change the answer's headers although it does not take
+	// the request: "namespace/route rule 0". It is "" for the rule that does.
+	HeadersOf string `json:"headersOf,omitempty"`
 }
 
 // Error reports whether the answer is a failure to the caller.

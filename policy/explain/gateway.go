@@ -186,12 +186,7 @@ func (e *evaluation) otherPort(p *policy.GatewayPort) {
 // listener chooses among those of a port by a name, which what says the kind
 // of: the most specific host name that the name fits, nil for none.
 func (e *evaluation) listener(p *policy.GatewayPort, name, what string) *policy.GatewayListener {
-	var chosen *policy.GatewayListener
-	for i := range p.Listeners {
-		if l := &p.Listeners[i]; fits(l.Hostname, name) && (chosen == nil || moreSpecific(l.Hostname, chosen.Hostname)) {
-			chosen = l
-		}
-	}
+	chosen := bestListener(p, name)
 	for i := range p.Listeners {
 		l := &p.Listeners[i]
 		switch {
@@ -209,6 +204,16 @@ func (e *evaluation) listener(p *policy.GatewayPort, name, what string) *policy.
 		default:
 			e.out.Gateway.Others = append(e.out.Gateway.Others, OtherListener{Listener: listenerOf(p, l,
 				fmt.Sprintf("%s %q does not fit %s", what, name, l.Hostname))})
+		}
+	}
+	return chosen
+}
+
+func bestListener(p *policy.GatewayPort, name string) *policy.GatewayListener {
+	var chosen *policy.GatewayListener
+	for i := range p.Listeners {
+		if l := &p.Listeners[i]; fits(l.Hostname, name) && (chosen == nil || moreSpecific(l.Hostname, chosen.Hostname)) {
+			chosen = l
 		}
 	}
 	return chosen
@@ -251,7 +256,11 @@ func moreSpecific(a, b string) bool {
 // requestAt evaluates an HTTP request at a port, or at the listener that its
 // server name has chosen.
 func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *policy.GatewayListener, req *GatewayRequest) {
-	if e.out.Answer = e.head(p.Settings.SpeaksHTTP10()); e.out.Answer != nil || !e.admit() {
+	var read bool
+	if e.out.Answer, read = e.head(p.Settings.SpeaksHTTP10()); e.out.Answer != nil || !e.admit() {
+		if read && e.findsRoute() {
+			e.dress(p, l)
+		}
 		return
 	}
 	name, _ := splitHost(strings.ToLower(e.req.Host))
@@ -273,12 +282,7 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 		e.out.Answer = e.answer(200, "the gateway answers health checks at "+h.Path+" itself (503 while it drains)")
 		return
 	}
-	var host *policy.GatewayHost
-	for i := range l.Hosts {
-		if h := &l.Hosts[i]; fits(h.Domain, name) && (host == nil || moreSpecific(h.Domain, host.Domain)) {
-			host = h
-		}
-	}
+	host := hostOf(l, name)
 	if host == nil {
 		e.out.Answer = e.answer(404, fmt.Sprintf("listener %s has nothing for the host %q", l.Name, name))
 		return
@@ -301,6 +305,33 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 		return
 	}
 	e.rules(&host.HTTPRoutes, fmt.Sprintf("for %s at listener %s of Gateway %s", host.Domain, l.Name, m.Key))
+}
+
+// hostOf returns whose routes a listener has for a name in lower case, nil for nobody's.
+func hostOf(l *policy.GatewayListener, name string) *policy.GatewayHost {
+	var host *policy.GatewayHost
+	for i := range l.Hosts {
+		if h := &l.Hosts[i]; fits(h.Domain, name) && (host == nil || moreSpecific(h.Domain, host.Domain)) {
+			host = h
+		}
+	}
+	return host
+}
+
+// dress is dressBy for what an edge proxy refuses.
+func (e *evaluation) dress(p *policy.GatewayPort, l *policy.GatewayListener) {
+	name, _ := splitHost(strings.ToLower(e.req.Host))
+	if l == nil {
+		l = bestListener(p, name)
+	}
+	if l == nil {
+		return
+	}
+	host := hostOf(l, name)
+	if host == nil || host.Misdirected {
+		return
+	}
+	e.dressBy(host.Rules)
 }
 
 // connection evaluates a connection whose bytes are passed on.

@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,25 +25,32 @@ const (
 // head does with a request what every proxy does before anything else: it
 // refuses what it cannot read, and takes out what is about the client's
 // connection alone (RFC 9110, section 7.6.1). http10 is true where HTTP/1.0 is taken. The answer is nil for a request that
-// goes on.
-func (e *evaluation) head(http10 bool) *Answer {
+// goes on. read is false for one that is refused before all of its headers count.
+func (e *evaluation) head(http10 bool) (a *Answer, read bool) {
 	// What the proxy's codec refuses has its answer before anybody knows that the caller speaks gRPC.
 	path := e.req.Path
 	headers, ok := ownConnection(e.req.Headers)
 	switch {
 	case !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "?") && (path != "*" || e.req.Method != methodOptions):
-		return &Answer{Status: 400, Because: badTarget}
+		return &Answer{Status: 400, Because: badTarget}, false
 	case !printable(path):
-		return &Answer{Status: 400, Because: badPath}
+		return &Answer{Status: 400, Because: badPath}, false
 	case !ok:
-		return &Answer{Status: 400, Because: nominated}
+		return &Answer{Status: 400, Because: nominated}, false
+	case strings.ContainsFunc(e.req.Host, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(hostless, r) }):
+		return &Answer{Status: 400, Because: badHost}, false
 	}
 	e.req.Headers = received(headers)
+	if e.req.HTTP10 && !http10 {
+		return e.answer(426, tooOld), false
+	}
+	return e.refused(), true
+}
+
+// refused answers a request that can be read and is not taken.
+func (e *evaluation) refused() *Answer {
+	path := e.req.Path
 	switch {
-	case e.req.HTTP10 && !http10:
-		return e.answer(426, tooOld)
-	case strings.ContainsFunc(e.req.Host, func(r rune) bool { return r <= ' ' || r >= 0x7f || strings.ContainsRune(hostless, r) }):
-		return e.answer(400, badHost)
 	case e.req.Method == "QUERY" && e.req.header("content-type") == "":
 		return e.answer(400, "QUERY says of what kind its question is: add the header Content-Type")
 	case path == "*":
@@ -57,6 +65,46 @@ func (e *evaluation) head(http10 bool) *Answer {
 
 // methodOptions asks what a resource takes; net/http, which knows it too, has no place here.
 const methodOptions = "OPTIONS"
+
+// findsRoute reports whether a proxy looks for a route when it refuses a request before it
+// would. Envoy looks for none where X-Forwarded-Proto is not there, which it writes itself
+// only afterwards, so this is about who has sent it.
+func (e *evaluation) findsRoute() bool {
+	e.early = true
+	return e.req.header("x-forwarded-proto") != ""
+}
+
+// dressBy says which headers are in the answer by which a proxy refuses a request
+// before it looks for a route: those of the rule to which the request leads as far
+// as the proxy has come with it.
+func (e *evaluation) dressBy(rules []policy.Rule) {
+	for i := range rules {
+		if rule := &rules[i]; mismatch(rule, &e.req) == "" {
+			e.out.Envoy.Routes = []string{e.routeName(rule)}
+			if !sends(rule) || rule.Filters.Response.Empty() {
+				return // what answers by itself changes its own answer alone
+			}
+			e.decorate(&rule.Filters.Response)
+			e.out.Answer.HeadersOf = fmt.Sprintf("%s/%s rule %d", rule.Route.Namespace, rule.Route.Name, rule.Index)
+			return
+		}
+	}
+}
+
+// dressAtSidecar is dressBy for what a sidecar refuses.
+func (e *evaluation) dressAtSidecar() {
+	h := e.host()
+	switch {
+	case h.routes != nil:
+		e.dressBy(h.routes.Rules)
+	case h.port != nil:
+		e.dressBy([]policy.Rule{*e.defaultRule(&h)})
+	case h.external != nil:
+		e.dressBy([]policy.Rule{*externalRule(&h)})
+	case h.any:
+		e.out.Envoy.Routes = []string{anyRouteName}
+	}
+}
 
 // hostless are the characters that no host has.
 const hostless = "\"#/<>?\\^`{|}"

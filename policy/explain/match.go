@@ -42,7 +42,7 @@ func pathMatches(m *policy.PathMatch, path string) bool {
 		return path == m.Value
 	case policy.PathPrefix:
 		rest, ok := strings.CutPrefix(path, strings.TrimSuffix(m.Value, "/"))
-		return ok && (rest == "" || rest[0] == '/')
+		return ok && strings.HasPrefix(path, "/") && (rest == "" || rest[0] == '/')
 	case policy.PathRegex:
 		return wholeMatches(m.Value, path)
 	}

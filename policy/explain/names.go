@@ -40,14 +40,19 @@ func externalHostName(x discovery.Key, port uint16) string {
 	return fmt.Sprintf("http/external~%s.%s:%d", x.Name, x.Namespace, port)
 }
 
+// sends reports whether a rule's requests go to a backend, and are not answered by the proxy.
+func sends(r *policy.Rule) bool {
+	return r.Filters.Redirect == nil && r.Filters.Failed == "" && len(r.Backends) > 0
+}
+
 // routeName returns the name of the route that the request takes.
 func (e *evaluation) routeName(r *policy.Rule) string {
 	name := defaultRoute
 	if r.Route.Kind != "" {
 		name = fmt.Sprintf("%s/%s/%s/%d/%d", r.Route.Kind, r.Route.Namespace, r.Route.Name, r.Index, r.MatchIndex)
 	}
-	if r.Filters.Redirect != nil || r.Filters.Failed != "" || len(r.Backends) == 0 {
-		return name // nothing is sent anywhere, so there is but one route
+	if !sends(r) {
+		return name // so there is but one route
 	}
 	if e.takesSafeHalf(r) {
 		name += safeSuffix

@@ -15,6 +15,7 @@ func (e *evaluation) admit() bool {
 	e.req.Headers = slices.DeleteFunc(slices.Clone(e.req.Headers), func(h Header) bool { return strings.Contains(h.Name, "_") })
 	path, query, hasQuery := strings.Cut(e.req.Path, "?")
 	if strings.Contains(path, "%00") {
+		e.req.Path = unescapeSlashes(path) // as far as the proxy comes
 		e.out.Answer = e.answer(400, "the path has an escaped NUL (%00)")
 		return false
 	}
@@ -24,8 +25,8 @@ func (e *evaluation) admit() bool {
 	if hasQuery {
 		plain += "?" + query
 	}
+	e.req.Path = plain
 	if !redirected {
-		e.req.Path = plain
 		return true
 	}
 	if isGRPC(&e.req) {

@@ -39,6 +39,8 @@ type Request struct {
 	Path string
 	// HTTP10 is true for a request of HTTP/1.0.
 	HTTP10 bool
+	// Absolute is true for a request line that has the whole URL of http, as proxies are asked.
+	Absolute bool
 	// Headers in order, other than Host; a name may stand several times.
 	Headers []Header
 }
@@ -190,9 +192,10 @@ func isToken(s string) bool {
 	})
 }
 
-// pathOnly returns the path without its query string.
+// pathOnly returns the path without its query string, and without the fragment of a request that is refused for it.
 func (r *Request) pathOnly() string {
 	path, _, _ := strings.Cut(r.Path, "?")
+	path, _, _ = strings.Cut(path, "#")
 	return path
 }
 

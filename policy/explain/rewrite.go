@@ -67,22 +67,32 @@ func rewrite(m Message, f *policy.Filters, match *policy.PathMatch) Message {
 	return m
 }
 
+// scheme returns that of the URL that a request is for: of the one in the request line if that
+// has it whole, else what those in front say of it, else what the connection speaks.
+func (e *evaluation) scheme() string {
+	proto := e.req.header("x-forwarded-proto")
+	switch {
+	case e.req.Absolute:
+		return schemeOf(false)
+	case proto == schemeOf(false) || proto == schemeOf(true):
+		return proto
+	}
+	return schemeOf(e.secure)
+}
+
 // redirect returns what a redirecting rule of a port answers (spec of
 // HTTPRequestRedirectFilter). A port that the scheme implies is left out where
 // the proxy can: not where it takes the place of the request's own.
 func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, location string) {
 	r := rule.Filters.Redirect
-	asked := schemeOf(e.secure) // workloads speak http to their proxy
-	if g := e.out.Gateway; g != nil {
-		asked = g.Client.ForwardedProto
-	}
-	scheme := cmp.Or(r.Scheme, asked)
+	scheme := cmp.Or(r.Scheme, e.scheme())
 	host, own := e.req.Host, ""
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
 		host, own = host[:i], host[i:]
 	}
-	// The port that the scheme of the request implies goes with it.
-	if asked == "http" && scheme == "https" && own == ":80" || asked == "https" && scheme == "http" && own == ":443" {
+	// The port that the scheme of the connection implies goes with it.
+	asked := cmp.Or(e.req.header("x-forwarded-proto"), schemeOf(e.secure))
+	if asked == "http" && scheme != asked && own == ":80" || asked == "https" && scheme != asked && own == ":443" {
 		own = ""
 	}
 	wellKnown := map[string]uint16{"http": 80, "https": 443}

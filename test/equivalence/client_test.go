@@ -37,7 +37,7 @@ func (r request) asked(from explain.Workload) explain.Request {
 	if path == "" {
 		path = "/"
 	}
-	return explain.Request{From: from, Method: r.Method, Host: r.Host, Path: path, Headers: r.Headers, HTTP10: r.Version == http10}
+	return explain.Request{From: from, Method: r.Method, Host: r.Host, Path: path, Headers: r.Headers, HTTP10: r.Version == http10, Absolute: r.Absolute}
 }
 
 const http10 = "HTTP/1.0"

@@ -1,6 +1,7 @@
 package equivalence
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,4 +90,92 @@ func TestCorners(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What an edge proxy refuses before it looks for a route has the headers of the rule to which
+// it leads, if X-Forwarded-Proto comes with it.
+func TestCornersAtGateways(t *testing.T) {
+	e := startEdge(t)
+	writeFixture(t, &e.mesh)
+	all := &gatewayv1.AllowedRoutes{Namespaces: &gatewayv1.RouteNamespaces{From: new(gatewayv1.NamespacesFromAll)}}
+	redirect := func(path string) gatewayv1.HTTPRouteRule {
+		return gatewayv1.HTTPRouteRule{
+			Matches: []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchExact), Value: &path}}},
+			Filters: []gatewayv1.HTTPRouteFilter{{Type: gatewayv1.HTTPRouteFilterRequestRedirect, RequestRedirect: &gatewayv1.HTTPRequestRedirectFilter{StatusCode: new(302)}}},
+		}
+	}
+	catchAll := gatewayv1.HTTPRouteRule{
+		Matches: []gatewayv1.HTTPRouteMatch{{Path: &gatewayv1.HTTPPathMatch{Type: new(gatewayv1.PathMatchRegularExpression), Value: new(".*")}}},
+		Filters: []gatewayv1.HTTPRouteFilter{{Type: gatewayv1.HTTPRouteFilterResponseHeaderModifier, ResponseHeaderModifier: &gatewayv1.HTTPHeaderFilter{
+			Add: []gatewayv1.HTTPHeader{{Name: "x-answer", Value: "100%"}}, Set: []gatewayv1.HTTPHeader{{Name: "x-two", Value: "100%"}},
+		}}},
+		BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{BackendObjectReference: gatewayv1.BackendObjectReference{
+			Name: "api", Namespace: new(gatewayv1.Namespace("web")), Port: new(gatewayv1.PortNumber(80)),
+		}}}},
+	}
+	route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "r"}}
+	for _, port := range []gatewayv1.PortNumber{80, 443} {
+		route.Spec.ParentRefs = append(route.Spec.ParentRefs, gatewayv1.ParentReference{
+			Group: new(gatewayv1.Group(gatewayv1.GroupName)), Kind: new(gatewayv1.Kind("Gateway")),
+			Namespace: new(gatewayv1.Namespace(gatewayNamespace)), Name: gatewayName, Port: new(port),
+		})
+	}
+	route.Spec.Rules = []gatewayv1.HTTPRouteRule{redirect("/away"), catchAll}
+	c := &gatewayCase{
+		listeners: []gatewayv1.Listener{
+			{Name: "http", Protocol: gatewayv1.HTTPProtocolType, AllowedRoutes: all}, {Name: "https", Protocol: gatewayv1.HTTPSProtocolType, AllowedRoutes: all},
+		},
+		routes: []*gatewayv1.HTTPRoute{route},
+	}
+	require.NoError(t, e.put(c))
+	header := func(name, value string) explain.Header { return explain.Header{Name: name, Value: value} }
+	const host = "shop.example.com"
+	requests := map[string]request{
+		"the server as a whole":      {Method: "OPTIONS", Host: host, Path: "*"},
+		"a question of no kind":      {Method: "QUERY", Host: host, Path: "/a"},
+		"the same, of a redirect":    {Method: "QUERY", Host: host, Path: "/away"},
+		"the same, by gRPC":          {Method: "QUERY", Host: host, Path: "/a", Headers: []explain.Header{header("content-type", "application/grpc")}},
+		"a fragment":                 {Method: "GET", Host: host, Path: "/a#b"},
+		"a URL without path":         {Method: "GET", Host: host, Path: "?a=1", Absolute: true},
+		"a host that is none":        {Method: "GET", Host: "<a>", Path: "/a"},
+		"the same by gRPC":           {Method: "POST", Host: "<a>", Path: "/a", Headers: []explain.Header{header("content-type", "application/grpc")}},
+		"the same by HTTP/1.0":       {Method: "GET", Host: "<a>", Path: "/a", Version: http10},
+		"a host with a dot":          {Method: "GET", Host: host + ".", Path: "/a%2Fb"},
+		"HTTP/1.0":                   {Method: "GET", Host: host, Path: "/a", Version: http10},
+		"HTTP/1.0, of a redirect":    {Method: "GET", Host: host, Path: "/away", Version: http10},
+		"an escaped slash":           {Method: "GET", Host: host, Path: "/a%2Fb"},
+		"one, of a redirect":         {Method: "GET", Host: host, Path: "/away%2F"},
+		"a whole URL":                {Method: "GET", Host: host, Path: "/a", Absolute: true},
+		"one of a redirect":          {Method: "GET", Host: host, Path: "/away", Absolute: true},
+		"one with a port":            {Method: "GET", Host: host + ":443", Path: "/away", Absolute: true},
+		"one with another port":      {Method: "GET", Host: host + ":80", Path: "/away", Absolute: true},
+		"a fragment of a redirect":   {Method: "GET", Host: host, Path: "/away#b"},
+		"one that leads elsewhere":   {Method: "GET", Host: host, Path: "/x%2F..%2Faway"},
+		"one by gRPC":                {Method: "POST", Host: host, Path: "/a%2Fb", Headers: []explain.Header{header("content-type", "application/grpc")}},
+		"an escaped NUL":             {Method: "GET", Host: host, Path: "/a%00"},
+		"a byte that no path has":    {Method: "GET", Host: host, Path: "/\xe9"},
+		"a nominated header":         {Method: "GET", Host: host, Path: "/", Headers: []explain.Header{header("Connection", "X-Forwarded-For")}},
+		"two websockets":             {Method: "GET", Host: host, Path: "/", Headers: []explain.Header{header("Connection", "Upgrade"), header("Upgrade", "websocket, websocket")}},
+		"two websockets, redirected": {Method: "GET", Host: host, Path: "/away", Headers: []explain.Header{header("Connection", "Upgrade"), header("Upgrade", "websocket, websocket")}},
+	}
+	for name, r := range requests {
+		for _, told := range []bool{false, true} {
+			if told {
+				r.Headers = append(slices.Clone(r.Headers), header("X-Forwarded-Proto", "https"))
+			}
+			for _, secure := range []bool{false, true} {
+				r := gatewayRequest{request: r, Secure: secure, ServerName: nameIf(secure, host)}
+				if why, outcome := e.check(c, r); why != "" {
+					t.Errorf("%s, X-Forwarded-Proto %t, TLS %t: %s: %s", name, told, secure, outcome, why)
+				}
+			}
+		}
+	}
+}
+
+func nameIf(secure bool, name string) string {
+	if secure {
+		return name
+	}
+	return ""
 }

@@ -64,11 +64,15 @@ func (c *gatewayCase) name(object string) string {
 // tagHeader is set by every rule in its answers, to the rule itself.
 const tagHeader = "x-rule"
 
-func tag(r *explain.Rule) string {
-	if r == nil {
-		return ""
+func tagOf(e *explain.Explanation) string {
+	switch r := e.Rule; {
+	case r != nil:
+		return fmt.Sprintf("%s.%d", r.Object, r.Index)
+	case e.Answer != nil && e.Answer.HeadersOf != "":
+		_, name, _ := strings.Cut(e.Answer.HeadersOf, "/")
+		return strings.Replace(name, " rule ", ".", 1)
 	}
-	return fmt.Sprintf("%s.%d", r.Object, r.Index)
+	return ""
 }
 
 // placed returns the case's listeners at the ports of its slot.
@@ -276,10 +280,6 @@ func (g generator) gatewayRequest(c *gatewayCase) gatewayRequest {
 	out := gatewayRequest{request: g.request(cases), Secure: g.chance(50)}
 	out.Host, out.User = pick(g, requestNames()...), ""
 	if out.Secure {
-		out.Absolute = false // nobody asks a proxy for a URL of http over TLS
-		if !strings.HasPrefix(out.Path, "/") && out.Path != "*" {
-			out.Path = "/" + out.Path
-		}
 		out.ServerName = strings.ToLower(strings.TrimSuffix(out.Host, "."))
 		if g.chance(30) {
 			out.ServerName = pick(g, "", "shop.example.com", "www.example.com", "other.net", "api.shop.example.com", "example.org")

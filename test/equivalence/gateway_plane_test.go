@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -248,10 +247,9 @@ func (e *edge) check(c *gatewayCase, r gatewayRequest) (why, outcome string) {
 	}
 	want := ""
 	if said.ResponseHeaders != nil { // answers of filters before the route's have no headers of it
-		want = tag(said.Rule)
+		want = tagOf(said)
 	}
-	// A path that is not in its normal form is answered before anything asks for a rule.
-	if got := seen.Header.Get(tagHeader); got != want && (said.Answer == nil || said.Answer.Status != 307 || said.Rule != nil) {
+	if got := seen.Header.Get(tagHeader); got != want {
 		return fmt.Sprintf("the evaluator says rule %q, Envoy took %q", want, got), outcome
 	}
 	return e.differs(said, seen), outcome
@@ -269,9 +267,6 @@ func (e *edge) differs(said *explain.Explanation, seen observed) string {
 			return fmt.Sprintf("the evaluator says X-Forwarded-For %q and X-Forwarded-Proto %q, the backend got %q and %q",
 				client.ForwardedFor, client.ForwardedProto, got["x-forwarded-for"], got["x-forwarded-proto"])
 		}
-	}
-	if said.Rule == nil && said.Answer != nil && said.Answer.Status == http.StatusTemporaryRedirect {
-		return answerDiffers(said.Answer, seen) // it has the headers of the rule that the path as written leads to
 	}
 	why := differs(said, seen)
 	for i := range said.Backends {
