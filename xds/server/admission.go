@@ -72,6 +72,7 @@ func (a *admission) acquire(ctx context.Context, p party, n int64) (int64, error
 		a.giveBack(p, w.bytes)
 	default:
 		a.withdraw(w)
+		a.serve() // it may have been the one that others waited behind
 	}
 	return 0, ctx.Err()
 }

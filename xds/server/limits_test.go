@@ -126,6 +126,43 @@ func TestAdmissionTakesTurns(t *testing.T) {
 }
 
 // limited serves with limits of its own.
+// A response that waits for room and is given up lets those pass that waited behind it.
+func TestAdmissionGivenUp(t *testing.T) {
+	a := newAdmission()
+	of := func(name string) party { return party{connection: name, identity: name} }
+	for i := range 8 {
+		n := int64(admitPerConnection)
+		if i == 7 {
+			n /= 2
+		}
+		_, err := a.acquire(t.Context(), of(fmt.Sprint(i)), n)
+		require.NoError(t, err)
+	}
+	waiting := func(n int) {
+		require.Eventually(t, func() bool {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			return len(a.turns) == n
+		}, 10*time.Second, time.Millisecond)
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	go func() { _, _ = a.acquire(ctx, of("large"), admitPerConnection) }()
+	waiting(1)
+	admitted := make(chan error, 1)
+	go func() {
+		_, err := a.acquire(t.Context(), of("small"), admitFrom)
+		admitted <- err
+	}()
+	waiting(2)
+	giveUp()
+	select {
+	case err := <-admitted:
+		require.NoError(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits though there is room")
+	}
+}
+
 func limited(t *testing.T, l Limits) (s *Server, dial func() discoveryv3.AggregatedDiscoveryServiceClient) {
 	t.Helper()
 	s, connect := limitedConnections(t, l)
