@@ -1,6 +1,10 @@
 package snapshot
 
-import "errors"
+import (
+	"errors"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
 
 // ErrTooManyNameBytes ends a stream whose names take more memory than it may have, or
 // its connection, or all together.
@@ -41,4 +45,41 @@ func (b *Budget) give(n int64) {
 		b.used -= n
 		b.parent.give(n)
 	}
+}
+
+// ask has the subscriber follow a name, unless its budget is used up. mu must be held.
+func (sub *Subscriber) ask(t resource.Type, name string) (id uint32, ok bool) {
+	s := sub.store
+	id, interned := s.tables[t].ids[name]
+	if interned && sub.asked[t].has(id) {
+		return id, true
+	}
+	// The name of a resource is there for all, whoever asks for it.
+	charged := !interned || s.tables[t].entries[id].gone()
+	if charged && !sub.charge(name) {
+		return 0, false
+	}
+	id = s.internLocked(t, name)
+	if charged {
+		sub.charged[t].set(id)
+	}
+	sub.asked[t].set(id)
+	sub.names++
+	s.tables[t].entries[id].followers.set(sub.slot)
+	return id, true
+}
+
+// charge takes what a name costs from the subscriber's budget.
+func (sub *Subscriber) charge(name string) bool {
+	n := int64(len(name)) + nameOverhead
+	if !sub.mode.Names.take(n) {
+		return false
+	}
+	sub.bytes += n
+	return true
+}
+
+func (sub *Subscriber) refund(n int64) {
+	sub.bytes -= n
+	sub.mode.Names.give(n)
 }

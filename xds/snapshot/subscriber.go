@@ -205,20 +205,9 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 			}
 			large = true
 		default:
-			id, interned := s.tables[t].ids[name]
-			if !interned || !sub.asked[t].has(id) {
-				// The name of a resource is there for all, whoever asks for it.
-				charged := !interned || s.tables[t].entries[id].gone()
-				if charged && !sub.charge(name) {
-					return ErrTooManyNameBytes
-				}
-				id = s.internLocked(t, name)
-				if charged {
-					sub.charged[t].set(id)
-				}
-				sub.asked[t].set(id)
-				sub.names++
-				s.tables[t].entries[id].followers.set(sub.slot)
+			id, ok := sub.ask(t, name)
+			if !ok {
+				return ErrTooManyNameBytes
 			}
 			sub.due[t].set(id)
 			sub.dirty[t].set(id)
@@ -282,21 +271,6 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 	}
 	sub.Wake()
 	return nil
-}
-
-// charge takes what a name costs from the subscriber's budget.
-func (sub *Subscriber) charge(name string) bool {
-	n := int64(len(name)) + nameOverhead
-	if !sub.mode.Names.take(n) {
-		return false
-	}
-	sub.bytes += n
-	return true
-}
-
-func (sub *Subscriber) refund(n int64) {
-	sub.bytes -= n
-	sub.mode.Names.give(n)
 }
 
 // resendHosts makes sure that a route configuration which a client asks for
