@@ -96,6 +96,7 @@ func TestRules(t *testing.T) {
 		"a cut-over of a store":     {database + shiftOf(`steps: [{percent: "100", hold: 24h}], `+bounded), ""},
 		"no guard":                  {service + shiftOf("paused: true"), "NoBounds spec: there is no guard"},
 		"a guard without bounds":    {service + shiftOf("guard: {minRequests: 100, window: 1m}"), "NoBounds spec.guard: it has no bound"},
+		"a guard of comparisons":    {service + shiftOf("guard: {statusCodes: {comparison: Disabled}, paths: {comparison: Disabled}}"), "NoBounds spec.guard: it has no bound"},
 		"/checkout/*":               {rule("matches: [{path: {value: '/checkout/*'}}]"), `LiteralPattern spec.rules[0].matches[0].path.value: "/checkout/*" is compared letter by letter, so no path that a client asks for is like it: write type: PathPrefix and value: /checkout`},
 		"/*":                        {rule("matches: [{path: {value: '/*'}}]"), "value: /, which"},
 		"a pattern in a header":     {rule("matches: [{headers: [{name: x-version, value: 'v2.*'}]}]"), "LiteralPattern spec.rules[0].matches[0].headers[0].value"},

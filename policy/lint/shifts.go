@@ -70,7 +70,7 @@ func noBounds(c *check, o *Object) {
 	guard, given := at(o.Value, "spec", "guard").(map[string]any)
 	for name := range guard {
 		switch name {
-		case "minRequests", "window":
+		case "minRequests", "window", "statusCodes", "paths": // those say how both sides are compared
 		default:
 			return
 		}
