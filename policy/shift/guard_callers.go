@@ -21,7 +21,7 @@ const (
 //
 // What it reports of statuses and of single paths is weighed where it is judged (alone).
 func (j *judge) weigh(v Verdict) Verdict {
-	if v.Result == Fail && v.Figure != "successRate" && v.Figure != "errors" {
+	if v.Result == Fail && v.Figure != "successRate" && v.Figure != "errors" && v.Figure != "errorBudget" {
 		return v
 	}
 	id := j.outlier(v.Result)
@@ -67,9 +67,9 @@ func (j *judge) badEndpoints(own outcome.EndpointCounts) []string {
 	return out
 }
 
-// failures is what the guard says of failed requests and of statuses alone.
+// failures is what the guard says of failed requests, of statuses and of the budget that failures spend.
 func (j *judge) failures() Verdict {
-	for _, check := range []func() Verdict{j.successRate, j.errors, j.statuses} {
+	for _, check := range []func() Verdict{j.successRate, j.errors, j.statuses, j.errorBudget} {
 		if v := check(); v.Result == Fail {
 			return v
 		}

@@ -303,6 +303,16 @@ func TestJudge(t *testing.T) {
 			},
 		},
 		{
+			name: "failures that one proxy of four reports do not burn the budget either", want: Hold, figure: "callers", without: true,
+			budget: &Budget{Objective: .999, MaxBurnRate: 2, Remaining: .9, Burns: []Burn{
+				{Long: time.Hour, Short: 5 * time.Minute, LongRate: 20, ShortRate: 20, Requests: 10_200, Failed: 200},
+			}},
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
+				o.Pods.Requests, o.Pods.Failures[outcome.ServerError] = 1200, 200
+				o.Pods.Callers = map[string]outcome.EndpointCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
+			},
+		},
+		{
 			name: "failures of the one gateway that has the traffic", want: Fail, figure: "successRate",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.Pods.Failures[outcome.ServerError] = 200
