@@ -47,10 +47,18 @@ func (p *pathPair) name() string {
 	return name
 }
 
+// remedy is what in a spec leaves the path out. All others and a whole rule have no path that could be ignored.
+func (p *pathPair) remedy() string {
+	if p.Group == "" {
+		return "guard.paths.comparison: Disabled"
+	}
+	return fmt.Sprintf("guard.paths.ignored: [%q]", withoutMethod(p.Group))
+}
+
 // defaultRule is the name of the rule of a Service without routes (package compile).
 const defaultRule = "default"
 
-// pathPairs returns what is known of paths, sorted, and of their rules.
+// pathPairs returns what is known of paths, sorted, and of their rules without the paths that are ignored.
 func (j *judge) pathPairs() []*pathPair {
 	all := make(map[outcome.Path]*pathPair)
 	rules := make(map[string]*pathPair)
@@ -68,12 +76,16 @@ func (j *judge) pathPairs() []*pathPair {
 	for path, c := range j.target.Paths {
 		group, rule := of(path)
 		group.target = c
-		rule.target.Merge(c, outcome.MaxNames)
+		if !ignores(j.guard.Paths, path.Group) {
+			rule.target.Merge(c, outcome.MaxNames)
+		}
 	}
 	for path, c := range j.source.Paths {
 		group, rule := of(path)
 		group.source = c
-		rule.source.Merge(c, outcome.MaxNames)
+		if !ignores(j.guard.Paths, path.Group) {
+			rule.source.Merge(c, outcome.MaxNames)
+		}
 	}
 	out := make([]*pathPair, 0, len(all)+len(rules))
 	for _, p := range slices.SortedFunc(maps.Keys(all), func(a, b outcome.Path) int {
@@ -165,8 +177,8 @@ func (j *judge) pathOfAll(p, rule *pathPair) (Verdict, float64) {
 	}
 	if failed >= earlyFailures && !absent && rate(failed, n) > .5 && n2 < j.comparable() && rate(k2, n2) < rate(failed, n)/2 &&
 		binomialTail(failed, n, .5) < level {
-		return hold(figure, "%s. %s get too few requests for it to be compared with. If it is meant to fail, state guard.paths.ignored: [%q]",
-			reason(), upper(j.sourceName), withoutMethod(p.Group)), level
+		return hold(figure, "%s. %s get too few requests for it to be compared with. If it is meant to fail, state %s",
+			reason(), upper(j.sourceName), p.remedy()), level
 	}
 	return j.pathStatuses(p, rule, absent)
 }
@@ -193,11 +205,11 @@ func (j *judge) pathStatuses(p, rule *pathPair, absent bool) (Verdict, float64) 
 	case absent && d.what != "4xx" && !strings.HasPrefix(d.what, "4"):
 		return content, 1 // a new page may redirect
 	case absent && d.p < level:
-		return hold(figure, "%s for the rest of its rule, since nobody asks them for this path. If this is as it should be, state guard.paths.ignored: [%q]",
-			reason, withoutMethod(p.Group)), d.p
+		return hold(figure, "%s for the rest of its rule, since nobody asks them for this path. If this is as it should be, state %s",
+			reason, p.remedy()), d.p
 	case d.letsIn:
-		return hold(figure, "%s. Look whether %s let in whom they should not; if all is well, state guard.paths.ignored: [%q]",
-			reason, j.targetName, withoutMethod(p.Group)), d.p
+		return hold(figure, "%s. Look whether %s let in whom they should not; if all is well, state %s",
+			reason, j.targetName, p.remedy()), d.p
 	case d.p < level && d.k >= earlyFailures && j.enough(d.k, d.n):
 		return Verdict{Fail, figure, reason}, d.p
 	}

@@ -199,6 +199,47 @@ func TestJudgeRule(t *testing.T) {
 	require.Contains(t, v.Reason, "pods answered 0 % of 40 requests to all paths of rule HTTPRoute/web/shop/1, instances 100 % of 360")
 }
 
+// A path that is ignored does not count by its rule either.
+func TestJudgeRuleWithoutIgnoredPaths(t *testing.T) {
+	t.Parallel()
+	const rule, legacy = "HTTPRoute/web/shop/1", "/legacy/*"
+	o := observation()
+	o.Pods, o.Instances = Side{}, Side{}
+	o.Pods.answered("/", answers{200: 50_000})
+	o.Instances.answered("/", answers{200: 450_000})
+	o.Pods.answeredBy(rule, legacy, answers{500: 40})
+	o.Instances.answeredBy(rule, legacy, answers{200: 360})
+	g := fullGuard()
+	g.SuccessRate.AtLeast = "99"
+	require.Equal(t, Fail, Judge(g, discovery.Pods, o, nil).Result)
+	g.Paths = &v1alpha1.ShiftPaths{Ignored: []v1alpha1.ShiftPath{legacy}}
+	v := Judge(g, discovery.Pods, o, nil)
+	require.Equal(t, Pass, v.Result, "%+v", v)
+}
+
+// What a spec is told to state is what it can state.
+func TestPathRemedy(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, `guard.paths.ignored: ["/cart"]`, (&pathPair{Path: outcome.Path{Rule: "default", Group: "POST /cart"}}).remedy())
+	for _, p := range []*pathPair{{Path: outcome.Path{Rule: "default"}}, {Path: outcome.Path{Rule: "web"}, whole: true}, {}} {
+		require.Equal(t, "guard.paths.comparison: Disabled", p.remedy())
+	}
+}
+
+// A status that is fine already is no remedy.
+func TestUnlikelyNamesNoFineStatus(t *testing.T) {
+	t.Parallel()
+	o := observation()
+	o.Pods, o.Instances, o.SharePods = Side{}, Side{}, 1_000_000
+	o.Pods.answered("/", answers{404: 400, 302: 350, 401: 340})
+	g := fullGuard()
+	g.StatusCodes = &v1alpha1.ShiftStatusCodes{Fine: []v1alpha1.ShiftStatusCode{"404"}}
+	v := Judge(g, discovery.Pods, o, nil)
+	require.Equal(t, Hold, v.Result, "%+v", v)
+	require.Contains(t, v.Reason, `302 is 32 % of the 1,090 answers of pods`)
+	require.Contains(t, v.Reason, `state guard.statusCodes.fine: ["302"]`)
+}
+
 // What one proxy of several alone reports of statuses and paths neither fails a target nor passes it.
 func TestJudgeOneProxyAlone(t *testing.T) {
 	t.Parallel()

@@ -160,7 +160,10 @@ func (j *judge) unlikely() Verdict {
 	if b.n >= j.comparable() {
 		return content
 	}
-	odd := func(c outcome.Code) bool { return class(c) == 3 || class(c) == 4 }
+	odd := func(c outcome.Code) bool {
+		_, fine := m.of(c)
+		return !fine && (class(c) == 3 || class(c) == 4)
+	}
 	n := a.count(m, odd)
 	if n < earlyFailures || rate(n, a.n) <= .5 || binomialTail(n, a.n, .5) >= j.alpha {
 		return content
