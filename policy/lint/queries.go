@@ -3,6 +3,7 @@ package lint
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/promql/parser"
@@ -24,9 +25,9 @@ func badQuery(c *check, v *value) {
 	case unclosed(query) != "":
 		c.tell(v.path, unclosed(query), "correct the query: try it in the system that is asked")
 	case strings.HasSuffix(v.path, "newRelic.query"):
-		for _, word := range []string{"SELECT ", "FROM "} {
-			if !strings.Contains(strings.ToUpper(query)+" ", word) {
-				c.tell(v.path, "it is no NRQL: there is no "+strings.TrimSpace(word), "write, for example, SELECT percentage(count(*), WHERE error IS true) FROM Transaction")
+		for _, word := range []string{"SELECT", "FROM"} {
+			if !slices.Contains(strings.Fields(strings.ToUpper(query)), word) {
+				c.tell(v.path, "it is no NRQL: there is no "+word, "write, for example, SELECT percentage(count(*), WHERE error IS true) FROM Transaction")
 				return
 			}
 		}

@@ -115,6 +115,7 @@ func TestRules(t *testing.T) {
 		"a counter without range":   {service + shiftOf("guard: {metrics: ["+prometheus("rate(errors)")+"]}"), "BadQuery"},
 		"right PromQL":              {service + shiftOf("guard: {metrics: ["+prometheus("sum(rate(errors[2m])) / sum(rate(requests[2m]))")+"]}"), ""},
 		"no NRQL":                   {service + shiftOf("guard: {metrics: [{name: a, atMost: '1', newRelic: {accountID: 1, query: errors, credentials: {secretName: a}}}]}"), "it is no NRQL"},
+		"NRQL in lines":             {service + shiftOf("guard: {successRate: {atLeast: '99.9'}, metrics: [{name: a, atMost: '1', newRelic: {accountID: 1, query: \"SELECT\\ncount(*)\\nFROM\\tErrors\", credentials: {secretName: a}}}]}"), ""},
 		"no query of Datadog":       {service + shiftOf("guard: {metrics: [{name: a, atMost: '1', datadog: {query: errors, credentials: {secretName: a}}}]}"), "BadQuery spec.guard.metrics[0].datadog.query"},
 		"a password in an address":  {service + shiftOf("guard: {metrics: ["+strings.Replace(prometheus("up"), "http://", "http://me:secret@", 1)+"]}"), "SecretInURL spec.guard.metrics[0].prometheus.address"},
 		"a webhook of Slack":        {service + shiftOf(bounded+", notifications: [{name: chat, url: 'https://hooks.slack.com/services/T/B/x'}]"), "SecretInURL spec.notifications[0].url"},
