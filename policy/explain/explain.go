@@ -163,9 +163,7 @@ func (e *evaluation) apply(rule *policy.Rule) {
 	out := e.out
 	out.Envoy.Routes = []string{e.routeName(rule)}
 	if e.refuseUpgrade() {
-		if sends(rule) {
-			e.decorate(&rule.Filters.Response)
-		}
+		e.headersOf(rule)
 		return
 	}
 	out.Policies = policiesOf(&rule.Settings)

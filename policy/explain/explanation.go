@@ -114,6 +114,9 @@ type Answer struct {
 	// HeadersOf names the rule whose filters change the answer's headers although it does not take
 	// the request: "namespace/route rule 0". It is "" for the rule that does.
 	HeadersOf string `json:"headersOf,omitempty"`
+	// BackendHeaders are what the filters of that rule's backends change in the answer, empty for a
+	// backend without any. Of several one counts, by chance.
+	BackendHeaders []HeaderEdits `json:"backendHeaders,omitempty"`
 }
 
 // Error reports whether the answer is a failure to the caller.

@@ -81,14 +81,33 @@ func (e *evaluation) dressBy(rules []policy.Rule) {
 	for i := range rules {
 		if rule := &rules[i]; mismatch(rule, &e.req) == "" {
 			e.out.Envoy.Routes = []string{e.routeName(rule)}
-			if !sends(rule) || rule.Filters.Response.Empty() {
-				return // what answers by itself changes its own answer alone
+			if !e.headersOf(rule) {
+				return
 			}
-			e.decorate(&rule.Filters.Response)
 			e.out.Answer.HeadersOf = fmt.Sprintf("%s/%s rule %d", rule.Route.Namespace, rule.Route.Name, rule.Index)
 			return
 		}
 	}
+}
+
+// headersOf says which headers a rule that does not take the request adds to the answer of
+// the proxy itself, and reports whether it does. What answers by itself changes its own answer alone.
+func (e *evaluation) headersOf(rule *policy.Rule) bool {
+	edits := make([]HeaderEdits, len(rule.Backends))
+	some := false
+	for i := range rule.Backends {
+		response := &rule.Backends[i].Filters.Response
+		edits[i] = editsOf(response)
+		some = some || !response.Empty()
+	}
+	if !sends(rule) || rule.Filters.Response.Empty() && !some {
+		return false
+	}
+	e.decorate(&rule.Filters.Response)
+	if some {
+		e.out.Answer.BackendHeaders = edits
+	}
+	return true
 }
 
 // dressAtSidecar is dressBy for what a sidecar refuses.

@@ -21,7 +21,13 @@ func differs(e *explain.Explanation, seen observed) string {
 		if why := answerDiffers(e.Answer, seen); why != "" || len(e.Backends) > 0 || e.Fault != nil {
 			return why // which backend's filters touch it is a matter of chance
 		}
-		return headersDiffer(seen, e.ResponseHeaders)
+		why := headersDiffer(seen, e.ResponseHeaders)
+		for i := range e.Answer.BackendHeaders {
+			if why = headersDiffer(seen, &e.Answer.BackendHeaders[i], e.ResponseHeaders); why == "" {
+				break
+			}
+		}
+		return why
 	}
 	var reasons []string
 	backends := chosen(e)
