@@ -240,6 +240,46 @@ func TestUnlikelyNamesNoFineStatus(t *testing.T) {
 	require.Contains(t, v.Reason, `state guard.statusCodes.fine: ["302"]`)
 }
 
+// A status that the guard calls a failure is one that a proxy reports too, so it cannot fail a
+// target on its own word; one that it calls fine is none.
+func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
+	t.Parallel()
+	observe := func(code outcome.Code, forged, honest uint64) *Observation {
+		o := observation()
+		o.Pods, o.Instances = Side{}, Side{}
+		o.Pods.answered("/", answers{200: 9000, code: forged + honest})
+		o.Pods.Paths[outcome.Path{Rule: "default", Group: "/"}].Callers = outcome.Names{{Name: "a", N: honest}, {Name: "liar", N: forged}}
+		failed := func(n uint64) uint64 {
+			if code.Failure() {
+				return n
+			}
+			return 0
+		}
+		o.Pods.Callers = map[string]outcome.EndpointCounts{
+			"a": {Requests: 3000 + honest, Failures: failed(honest)}, "b": {Requests: 3000}, "c": {Requests: 3000},
+			"liar": {Requests: forged, Failures: failed(forged)},
+		}
+		o.Instances.answered("/", answers{200: 90_000})
+		return o
+	}
+	g := fullGuard()
+	g.StatusCodes = &v1alpha1.ShiftStatusCodes{Comparison: v1alpha1.ComparisonDisabled, Failures: []v1alpha1.ShiftStatusCode{"404"}, Fine: []v1alpha1.ShiftStatusCode{"503"}}
+	g.Paths = &v1alpha1.ShiftPaths{Comparison: v1alpha1.ComparisonDisabled}
+	judge := func(o *Observation) Verdict {
+		o.Apply(g)
+		return Judge(g, discovery.Pods, o, nil)
+	}
+	v := judge(observe(404, 900, 0))
+	require.Equal(t, Hold, v.Result, "%+v", v)
+	require.Contains(t, v.Reason, "proxy liar reports 900 of 900 requests to pods as failed")
+	v = judge(observe(404, 30, 900))
+	require.Equal(t, Fail, v.Result, "%+v", v)
+	o := observe(503, 900, 0)
+	v = judge(o)
+	require.Equal(t, Pass, v.Result, "%+v", v)
+	require.Zero(t, o.Pods.Callers["liar"].Failures)
+}
+
 // What one proxy of several alone reports of statuses and paths neither fails a target nor passes it.
 func TestJudgeOneProxyAlone(t *testing.T) {
 	t.Parallel()

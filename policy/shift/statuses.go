@@ -65,6 +65,9 @@ func (o *Observation) Apply(g *v1alpha1.ShiftGuard) {
 	if len(m.failures)+len(m.fine) == 0 {
 		return
 	}
+	for _, s := range []*Side{&o.Pods, &o.Instances} {
+		m.attribute(s)
+	}
 	for _, c := range []*outcome.Counts{&o.Pods.Counts, &o.Pods.Recent, &o.Instances.Counts, &o.Instances.Recent} {
 		more, less := m.more(c.Codes)
 		c.Failures[outcome.ServerError] += more
@@ -81,6 +84,34 @@ func (o *Observation) Apply(g *v1alpha1.ShiftGuard) {
 			p.Failures -= min(less, p.Failures)
 		}
 	}
+}
+
+// attribute has the counts of single proxies and endpoints follow what a spec calls failures. Which status each of
+// them had is not kept, but how many bad answers: each has its part.
+func (m meaning) attribute(s *Side) {
+	more, less := m.more(s.Codes)
+	failed := s.Failed()
+	odd := s.Codes.Total() - goodAnswers(s.Codes) // neither good nor, by the proxies, a failure
+	odd -= min(odd, failed)
+	follow := func(counts map[string]outcome.EndpointCounts, namesOf func(*outcome.PathCounts) outcome.Names) map[string]outcome.EndpointCounts {
+		bad := make(map[string]uint64)
+		for _, p := range s.Paths {
+			for _, name := range namesOf(p) {
+				bad[name.Name] += name.N
+			}
+		}
+		out := make(map[string]outcome.EndpointCounts, len(counts))
+		for id, e := range counts {
+			own := e.Failures
+			e.Failures += uint64(float64(bad[id]-min(own, bad[id])) * min(rate(more, odd), 1))
+			e.Failures -= uint64(float64(own) * min(rate(less, failed), 1))
+			e.Failures = min(e.Failures, e.Requests)
+			out[id] = e
+		}
+		return out
+	}
+	s.Callers = follow(s.Callers, func(p *outcome.PathCounts) outcome.Names { return p.Callers })
+	s.Endpoints = follow(s.Endpoints, func(p *outcome.PathCounts) outcome.Names { return p.Endpoints })
 }
 
 // mix is how often answers that are no failures had which status.

@@ -81,7 +81,11 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 			}
 		}
 	}
-	for platform, numbers := range ports {
+	for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		numbers := ports[platform]
+		if len(numbers) == 0 {
+			continue
+		}
 		if m.arriving(object, platform, now) {
 			s.unread = cmp.Or(s.unread, fmt.Sprintf("the %s of the Service have no usable endpoint yet", platform))
 			continue
