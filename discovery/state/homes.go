@@ -76,6 +76,16 @@ func (k *Keeper) judgeHomes(cat *catalog.Catalog) {
 	})
 }
 
+// guess reports whether a home that is to be recorded may be another one than was recorded: what came since homes
+// were judged is judged first, which its own change brings about.
+func (k *Keeper) guess(r catalog.Reader, h *discovery.Home) bool {
+	if _, judged := catalog.Homes.Get(r, h.Key.String()); judged || k.lost == nil && k.lostOf[h.Key] == nil {
+		return false
+	}
+	svc, ok := catalog.Services.Get(r, h.Key.String())
+	return ok && svc.Home == "" && onBoth(r, h.Key)
+}
+
 // homesProblem says whose homes cannot be read, and what to do.
 func (k *Keeper) homesProblem(unknown []discovery.Key, cause error) string {
 	if len(unknown) == 0 {

@@ -311,6 +311,9 @@ func sourcesRead(r catalog.Reader) bool {
 func (k *Keeper) record(cat *catalog.Catalog, cause time.Time) {
 	k.write(cat, cause, func(tx *catalog.Tx) {
 		for _, h := range k.homes(tx.Reader) {
+			if k.guess(tx.Reader, &h) {
+				continue
+			}
 			h.Scope = Scope
 			catalog.Homes.Put(tx, &h)
 		}

@@ -200,6 +200,33 @@ func TestWhatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 	}
 }
 
+// What comes between the judging of homes and their recording is not guessed either.
+func TestNoHomeIsGuessedBetweenTwoLooks(t *testing.T) {
+	path := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(path, homesFile+extension), []byte("x"), 0o600))
+	d, err := Open(path, quiet)
+	require.NoError(t, err)
+	cat := catalog.New()
+	k := NewKeeper(d, policy.UnrecordedHomes, quiet)
+	require.Error(t, k.Restore(cat))
+	k.judgeHomes(cat)
+	files(t, cat, group())
+	write(t, cat, func(tx *catalog.Tx) {
+		catalog.Endpoints.Put(tx, &discovery.EndpointSet{
+			Scope: "file", Key: discovery.Key{Namespace: web.Namespace, Name: "slice"}, Service: web, Endpoints: []discovery.Endpoint{{ID: "p"}},
+		})
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: HomesScope, Synced: true})
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: PublishedScope, Synced: true})
+	})
+	require.NotEmpty(t, policy.UnrecordedHomes(cat.Read()))
+	k.record(cat, time.Time{})
+	home, recorded := catalog.Homes.Get(cat.Read(), web.String())
+	require.Falsef(t, recorded, "%+v", home)
+	k.judgeHomes(cat)
+	home, _ = catalog.Homes.Get(cat.Read(), web.String())
+	require.NotEmpty(t, home.Unknown)
+}
+
 // Traffic goes by homes: where they were recorded and cannot be read, nothing
 // is guessed, and the file is not written over.
 func TestHomesThatCannotBeRead(t *testing.T) {
