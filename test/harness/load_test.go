@@ -51,18 +51,20 @@ func TestLoadNamesTransportFailures(t *testing.T) {
 	before := l.Report()
 	before.RequireNoFailures(t)
 
-	// phase makes a fault and waits until the load has met it for this cause.
+	// met reports whether the load has met a fault for this cause.
+	met := func(cause string) error {
+		for _, f := range l.Report().Since(before).Failures {
+			if strings.Contains(f.Cause, cause) {
+				return nil
+			}
+		}
+		return &missing{l.Report().Since(before)}
+	}
+	// phase makes a fault and waits until the load has met it.
 	phase := func(fault func(), cause string) {
 		t.Helper()
 		fault()
-		harness.Eventually(t, 10*time.Second, "failure "+cause, func() error {
-			for _, f := range l.Report().Since(before).Failures {
-				if strings.Contains(f.Cause, cause) {
-					return nil
-				}
-			}
-			return &missing{l.Report().Since(before)}
-		})
+		harness.Eventually(t, 10*time.Second, "failure "+cause, func() error { return met(cause) })
 		p.Restore(t)
 		l.WaitAnswers(t, 100, 10*time.Second)
 		before = l.Report()
@@ -73,16 +75,15 @@ func TestLoadNamesTransportFailures(t *testing.T) {
 	phase(p.Cut, "connection refused")
 	phase(p.Hang, "timeout")
 	phase(func() { p.Truncate(150) }, "reading the body of a 200")
+	const waiting = "waiting for the answer"
 	phase(func() {
 		p.Delay(100 * time.Millisecond)
-		harness.Eventually(t, 10*time.Second, "requests on their way", func() error {
+		// A reset may meet a request that is just being sent, which is another cause.
+		harness.Eventually(t, 10*time.Second, "a request on its way", func() error {
 			p.Reset()
-			if l.Report().Failed > before.Failed {
-				return nil
-			}
-			return &missing{l.Report()}
+			return met(waiting)
 		})
-	}, "waiting for the answer")
+	}, waiting)
 
 	r := l.Stop()
 	require.Equal(t, r.Sent, r.OK+r.Failed)
