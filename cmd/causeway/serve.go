@@ -172,7 +172,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
 	shifted := outcomes.NewCatalog(s.catalog, nil)
 	s.outcomes = outcomes.New(outcomes.Options{
-		Shifted: shifted.Shifted, Lookup: shifted.Lookup,
+		Shifted: shifted.Shifted, Lookup: shifted.Lookup, StreamAge: shifted.StreamAge,
 		// Without certificates only who has a stream of configuration here is believed, and load reports come with that.
 		LoadsHere: o.clientCA == "",
 	})

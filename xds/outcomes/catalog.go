@@ -38,6 +38,8 @@ type service struct {
 	shifted  bool
 	// endpoints by their address and port.
 	endpoints map[netip.AddrPort]endpoint
+	// ages of streams by port, nil while nobody has asked.
+	ages map[uint16]time.Duration
 }
 
 type endpoint struct {
@@ -69,6 +71,33 @@ func (c *Catalog) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (i
 	return e.id, e.platform, ok
 }
 
+// StreamAge is a Recorder's Options.StreamAge. Where a Service's backings differ it is the shortest: who
+// answered for whom is not looked at.
+func (c *Catalog) StreamAge(key discovery.Key, port uint16) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.service(key)
+	if s.ages == nil {
+		s.ages = make(map[uint16]time.Duration)
+		if m := policy.BuildService(c.catalog.Read(), key); m != nil {
+			for i := range m.Ports {
+				s.ages[m.Ports[i].Number] = shortestAge(&m.Ports[i])
+			}
+		}
+	}
+	return s.ages[port]
+}
+
+func shortestAge(p *policy.Port) time.Duration {
+	shortest := time.Duration(0)
+	for i := range p.Backings {
+		if age := p.Backings[i].Settings.StreamAge().Value; age > 0 && (shortest == 0 || age < shortest) {
+			shortest = age
+		}
+	}
+	return shortest
+}
+
 // service returns what is known of a Service, as of fresh ago or later.
 func (c *Catalog) service(key discovery.Key) *service {
 	now := c.now()
@@ -87,7 +116,7 @@ func (c *Catalog) service(key discovery.Key) *service {
 		s.read = now
 		return s
 	}
-	s.read, s.revision = now, r.Revision()
+	s.read, s.revision, s.ages = now, r.Revision(), nil
 	object, _ := policy.ShiftOf(r, key)
 	s.shifted = object != nil // after its end too, until it is deleted
 	if !s.shifted {

@@ -21,6 +21,9 @@ type verdict struct {
 	abandoned bool
 	// ignored entries say nothing about a backing.
 	ignored bool
+	// cut is true for an answer that had begun well when the time of its stream was over. timeout.streamAge does
+	// that, as it was asked to; the bound of an attempt does it to an answer that takes too long.
+	cut bool
 }
 
 func failure(c outcome.Cause) verdict { return verdict{failed: true, cause: c} }
@@ -38,8 +41,7 @@ func judgeHTTP(e *accesslogv3.HTTPAccessLogEntry) verdict {
 	}
 	r := e.GetResponse()
 	if code := r.GetResponseCode().GetValue(); f.GetUpstreamMaxStreamDurationReached() && code > 0 && code < 400 {
-		// timeout.streamAge ended what had begun well, as it was asked to.
-		return verdict{}
+		return verdict{cut: true}
 	}
 	if c, ok := flagged(f); ok {
 		return failure(c)

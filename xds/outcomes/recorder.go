@@ -48,6 +48,9 @@ type Options struct {
 	// Lookup returns the id and the platform of the endpoint of a Service's
 	// port at an address, false if it is not known.
 	Lookup func(service discovery.Key, port uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool)
+	// StreamAge returns how long streams to a Service's port may last by timeout.streamAge, 0 for any time;
+	// nil is for any time.
+	StreamAge func(service discovery.Key, port uint16) time.Duration
 	// LoadsHere is true where a proxy's load reports come to this replica if its logs do: then what a proxy
 	// logs waits for its first load report, which says that it sends anything.
 	LoadsHere bool
@@ -377,6 +380,7 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 		return
 	}
 	took, timed := latency(e.GetCommonProperties())
+	v = b.aged(t, v, took)
 	if e.GetResponse().GetResponseCode().GetValue() == switchingProtocols {
 		timed = false // how long a tunnel lasted is not how long an answer took
 	}
@@ -391,6 +395,24 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 		// What the backing that is mirrored to has answered itself is no comparison.
 		b.pair(t, e, v, took)
 	}
+}
+
+// aged judges an answer that was cut: it is a failure unless it lasted, in microseconds, as long as streams may.
+func (b *batch) aged(t target, v verdict, took uint64) verdict {
+	if !v.cut {
+		return v
+	}
+	if age := b.streamAge(t); age > 0 && took >= uint64(age.Microseconds()) {
+		return verdict{}
+	}
+	return failure(outcome.Timeout)
+}
+
+func (b *batch) streamAge(t target) time.Duration {
+	if b.opts.StreamAge == nil {
+		return 0
+	}
+	return b.opts.StreamAge(t.Service, t.Port)
 }
 
 const switchingProtocols = 101
@@ -495,6 +517,7 @@ func (b *batch) mirrored(t target, e *accesslogv3.HTTPAccessLogEntry) {
 		v = failure(outcome.Other)
 	}
 	took, _ := latency(e.GetCommonProperties())
+	v = b.aged(t, v, took)
 	t.mirrored = true
 	b.pair(t, e, v, took)
 }

@@ -437,7 +437,8 @@ func TestOpenRequests(t *testing.T) {
 	require.Empty(t, r.Report(1).Open)
 }
 
-// timeout.streamAge ends streams that had begun well: that is no failure of a backing.
+// timeout.streamAge ends streams that had begun well: that is no failure of a backing. The bound of an attempt has
+// the same flag, and an answer that stalls is one.
 func TestStreamAgeIsNoFailure(t *testing.T) {
 	t.Parallel()
 	entry := func(code uint32) *accesslogv3.HTTPAccessLogEntry {
@@ -446,7 +447,15 @@ func TestStreamAgeIsNoFailure(t *testing.T) {
 			Response:         &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(code)},
 		}
 	}
-	for code, want := range map[uint32]verdict{101: {}, 200: {}, 0: failure(outcome.Timeout), 408: failure(outcome.Timeout)} {
+	for code, want := range map[uint32]verdict{101: {cut: true}, 200: {cut: true}, 0: failure(outcome.Timeout), 408: failure(outcome.Timeout)} {
 		require.Equal(t, want, judgeHTTP(entry(code)), "%d", code)
+	}
+	for age, want := range map[time.Duration]verdict{
+		0: failure(outcome.Timeout), time.Second: {}, 2 * time.Second: {}, time.Hour: failure(outcome.Timeout),
+	} {
+		r := New(Options{StreamAge: func(discovery.Key, uint16) time.Duration { return age }})
+		b := &batch{Recorder: r}
+		require.Equal(t, want, b.aged(target{}, verdict{cut: true}, uint64((2*time.Second).Microseconds())), "%s", age)
+		require.Equal(t, verdict{}, b.aged(target{}, verdict{}, 1))
 	}
 }
