@@ -18,6 +18,11 @@ type Class struct {
 	Identity  string        `json:"identity,omitempty"`
 }
 
+// owner is the part of a class that a proxy cannot choose where it has to prove who it is.
+type owner struct{ namespace, identity string }
+
+func (c Class) owner() owner { return owner{c.Namespace, c.Identity} }
+
 // String describes the class for people, for example "sidecars 1.40.0 of namespace web".
 func (c Class) String() string {
 	out := "proxies"

@@ -17,6 +17,9 @@ const AuthorGrace = time.Minute
 // what a client costs that claims one class after the other.
 const (
 	maxHolds = 20_000
+	// maxHoldsOfOwner bounds those of one namespace and identity, so that one client that claims
+	// one build after the other leaves room for everybody else's.
+	maxHoldsOfOwner = maxHolds / 2
 	// maxHoldsOfUnit bounds the holds of one unit by classes that differ in what a
 	// proxy may claim without proof.
 	maxHoldsOfUnit = 8
@@ -270,7 +273,7 @@ func (s *Store) newHold(name string, u *unit, sub *Subscriber, good map[ref]*con
 			alike++
 		}
 	}
-	if !past || alike >= maxHoldsOfUnit || len(s.holds) >= maxHolds {
+	if !past || alike >= maxHoldsOfUnit || len(s.holds) >= maxHolds || s.holdsOf[sub.class.owner()] >= maxHoldsOfOwner {
 		return nil
 	}
 	class := sub.class.Class
@@ -288,6 +291,7 @@ func (s *Store) addHold(name string, u *unit, c *class, good map[ref]*content, p
 	u.holds[c] = h
 	c.holds[h] = struct{}{}
 	s.holds[h] = struct{}{}
+	s.holdsOf[c.owner()]++
 	for r, g := range good {
 		e := s.tables[r.t].entries[r.id]
 		e.hold(h, g)
@@ -582,6 +586,10 @@ func (s *Store) lift(h *hold, wake *bitset) {
 	delete(u.holds, h.class)
 	delete(h.class.holds, h)
 	delete(s.holds, h)
+	owner := h.class.owner()
+	if s.holdsOf[owner]--; s.holdsOf[owner] == 0 {
+		delete(s.holdsOf, owner)
+	}
 	s.dismiss(h.class)
 	s.discard(h.unit, u)
 	s.pinsChanged()

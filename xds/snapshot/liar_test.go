@@ -317,6 +317,24 @@ func TestHoldsAreBounded(t *testing.T) {
 	require.LessOrEqual(t, len(s.Rejections()), maxHoldsOfUnit+2*maxComplaints)
 }
 
+// One client cannot use up all holds: those of another identity are still held.
+func TestHoldsOfOneOwnerAreBounded(t *testing.T) {
+	s, now := stagedStoreAt(t)
+	liar, honest := sidecar(t, s, "liar", "9", "web"), sidecar(t, s, "honest", "1.40", "web")
+	honest.sub.Close()
+	honest.view.Identity = "spiffe://honest"
+	honest.join(t, s)
+	settleAll(t, now, liar, honest)
+	s.mu.Lock()
+	s.holdsOf[liar.sub.class.owner()] = maxHoldsOfOwner // as if it had refused so many before
+	s.mu.Unlock()
+	liar.bad, honest.bad = refuseAll, refuseAll
+	apply(s, "u", hosts("two")...)
+	settleAll(t, now, liar, honest)
+	require.Len(t, s.Pins(), 1)
+	require.Equal(t, "spiffe://honest", s.Pins()[0].Class.Identity)
+}
+
 // Whatever liars refuse, claim and leave: those who tell the truth end with all that
 // they take, and with what was good of the rest.
 func TestLiarsInRandomHistories(t *testing.T) {

@@ -38,6 +38,7 @@ type Store struct {
 	complaints map[ref][]complaint
 	complained int // how many they are
 	holds      map[*hold]struct{}
+	holdsOf    map[owner]int // how many of them, by whose they are
 	classes    map[Class]*class
 	// ids of classes: the next one, those to be used again, and those that will be.
 	nextClass            uint32
@@ -172,7 +173,7 @@ type unit struct {
 func New() *Store {
 	s := &Store{
 		units: make(map[string]*unit), pins: make(map[string]*Pin), classes: make(map[Class]*class),
-		holds: make(map[*hold]struct{}), complaints: make(map[ref][]complaint),
+		holds: make(map[*hold]struct{}), holdsOf: make(map[owner]int), complaints: make(map[ref][]complaint),
 	}
 	for t := range s.tables {
 		s.tables[t].ids = make(map[string]uint32)
