@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -249,8 +251,10 @@ func (v *statusView) wrong() bool {
 		}
 	}
 	for i := range v.Shifts.Shifts {
-		switch v.Shifts.Shifts[i].Status.Phase {
-		case v1alpha1.ShiftRollingBack, v1alpha1.ShiftRolledBack:
+		status := &v.Shifts.Shifts[i].Status
+		progressing := meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionProgressing)
+		if status.Phase == v1alpha1.ShiftRollingBack || status.Phase == v1alpha1.ShiftRolledBack ||
+			progressing != nil && progressing.Reason == shift.ReasonGuardFailed {
 			return true
 		}
 	}

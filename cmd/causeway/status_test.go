@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -147,6 +148,18 @@ func TestStatusTellsRefusals(t *testing.T) {
 	require.NotContains(t, text, "name: value")
 	require.Contains(t, fitStatus(v, time.Now(), 0, 0, false), "(field: codec) ...; the last good configuration stays in force for proxies like it\n")
 	require.Equal(t, 4*300, strings.Count(fitStatus(v, time.Now(), 0, 0, true), "name: value"))
+	require.True(t, v.wrong())
+}
+
+// A shift whose guard fails and that goes on neither way needs a look, though nothing was taken back.
+func TestStatusOfAFailedGuard(t *testing.T) {
+	t.Parallel()
+	v := &statusView{Serving: true, Leading: true, Shifts: &shiftView{Shifts: make([]v1alpha1.TrafficShift, 1)}}
+	status := &v.Shifts.Shifts[0].Status
+	status.Phase = v1alpha1.ShiftShifting
+	status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionProgressing, Status: metav1.ConditionFalse, Reason: "Holding"}}
+	require.False(t, v.wrong())
+	status.Conditions[0].Reason = shift.ReasonGuardFailed
 	require.True(t, v.wrong())
 }
 

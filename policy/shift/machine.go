@@ -182,11 +182,11 @@ func (m *machine) judge() {
 	reason := m.verdictText()
 	switch {
 	case m.in.SourceGone != "":
-		m.wait(reasonGuardFailed, fmt.Sprintf("the guard fails, but there is nothing to go back to: %s; the guard says: %s", m.in.SourceGone, reason))
+		m.wait(ReasonGuardFailed, fmt.Sprintf("the guard fails, but there is nothing to go back to: %s; the guard says: %s", m.in.SourceGone, reason))
 	case m.in.Locked:
-		m.wait(reasonGuardFailed, fmt.Sprintf("the guard fails, but the way back is held back because %s: %s", m.frozenText(), reason))
+		m.wait(ReasonGuardFailed, fmt.Sprintf("the guard fails, but the way back is held back because %s: %s", m.frozenText(), reason))
 	case m.spec.OnFailure == v1alpha1.HoldStep:
-		m.wait(reasonGuardFailed, "the guard fails and onFailure is HoldStep: "+reason)
+		m.wait(ReasonGuardFailed, "the guard fails and onFailure is HoldStep: "+reason)
 	case m.spec.OnFailure == v1alpha1.PreviousStep:
 		m.stepBack(reason)
 	default:
@@ -216,13 +216,13 @@ func (m *machine) stepBack(reason string) {
 	case to < 0 || m.steps[to].share == 0:
 		m.takeBack(actorGuard, reason)
 	case m.justSteppedBack():
-		m.wait(reasonGuardFailed, fmt.Sprintf("the guard fails; it is asked again at %s, a window after the step down: %s", clockText(m.s.StepStarted.Add(m.window)), reason))
+		m.wait(ReasonGuardFailed, fmt.Sprintf("the guard fails; it is asked again at %s, a window after the step down: %s", clockText(m.s.StepStarted.Add(m.window)), reason))
 	default:
 		m.void("the guard failed, and it was taken a step back")
 		m.s.Step, m.s.StepStarted = int32(to), stamp(m.now)
 		m.mirror(m.steps[to].shadow)
 		m.move(m.steps[to].share, v1alpha1.EventRollBack, actorGuard, reason, true)
-		m.wait(reasonGuardFailed, "the guard failed: "+reason)
+		m.wait(ReasonGuardFailed, "the guard failed: "+reason)
 	}
 }
 
@@ -390,7 +390,7 @@ func (m *machine) tell(reason string) {
 		n.Event = v1alpha1.EventAwaitingApproval
 	case reasonFailedOver:
 		n.Event, n.Warning = v1alpha1.EventFailedOver, true
-	case reasonGuardFailed:
+	case ReasonGuardFailed:
 		n.Event, n.Actor, n.Warning = v1alpha1.EventHold, actorGuard, true
 	case reasonGuardHolds, reasonCapacity, reasonTurned, reasonFrozen, reasonPaused, reasonLastStep:
 		n.Event = v1alpha1.EventHold

@@ -191,17 +191,17 @@ func TestWaiting(t *testing.T) {
 		"HoldStep": {2, func(l *lab) {
 			l.in.Object.Spec.OnFailure = v1alpha1.HoldStep
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
-		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails and onFailure is HoldStep: 97 % of 99.9 %"},
+		}, v1alpha1.ShiftShifting, ReasonGuardFailed, "the guard fails and onFailure is HoldStep: 97 % of 99.9 %"},
 		"a source without endpoints is nothing to go back to": {2, func(l *lab) {
 			l.in.FailedOver, l.in.FailedOverReason = true, "the instances have no usable endpoint on port 80: the pods answer for them"
 			l.in.SourceGone = "the instances have no usable endpoint"
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
-		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
+		}, v1alpha1.ShiftShifting, ReasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
 			"the guard says: 97 % of 99.9 %; the instances have no usable endpoint on port 80: the pods answer for them"},
 		"nor is it a step down": {2, func(l *lab) {
 			l.in.Object.Spec.OnFailure, l.in.SourceGone = v1alpha1.PreviousStep, "the instances have no usable endpoint"
 			l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
-		}, v1alpha1.ShiftShifting, reasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
+		}, v1alpha1.ShiftShifting, ReasonGuardFailed, "the guard fails, but there is nothing to go back to: the instances have no usable endpoint; " +
 			"the guard says: 97 % of 99.9 %"},
 		"not read yet": {
 			2, func(l *lab) { l.in.Unread = "the instances of the Service are not read yet" },
@@ -211,7 +211,7 @@ func TestWaiting(t *testing.T) {
 			2, func(l *lab) {
 				l.in.Locked = true
 				l.in.Verdict = Verdict{Fail, "successRate", "97 % of 99.9 %"}
-			}, v1alpha1.ShiftPaused, reasonGuardFailed,
+			}, v1alpha1.ShiftPaused, ReasonGuardFailed,
 			"the guard fails, but the way back is held back because all configuration is frozen: 97 % of 99.9 %; " +
 				"all configuration is frozen: `causeway unfreeze` lets it go on",
 		},

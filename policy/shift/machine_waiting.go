@@ -15,16 +15,17 @@ import (
 // Reasons of the condition Progressing: True while a step goes its way, False
 // where something stands in it.
 const (
-	reasonHolding          = "Holding"
-	reasonObserving        = "Observing"
-	reasonNotAccepted      = "NotAccepted"
-	reasonTurned           = "DirectionTurned"
-	reasonPinned           = "Pinned"
-	reasonPaused           = "Paused"
-	reasonFrozen           = "Frozen"
-	reasonRolledBack       = "RolledBack"
-	reasonFailedOver       = "FailedOver"
-	reasonGuardFailed      = "GuardFailed"
+	reasonHolding     = "Holding"
+	reasonObserving   = "Observing"
+	reasonNotAccepted = "NotAccepted"
+	reasonTurned      = "DirectionTurned"
+	reasonPinned      = "Pinned"
+	reasonPaused      = "Paused"
+	reasonFrozen      = "Frozen"
+	reasonRolledBack  = "RolledBack"
+	reasonFailedOver  = "FailedOver"
+	// ReasonGuardFailed is that of a shift that goes on neither way although its guard fails.
+	ReasonGuardFailed      = "GuardFailed"
 	reasonAwaitingApproval = "AwaitingApproval"
 	reasonLastStep         = "LastStep"
 	reasonGuardHolds       = "GuardHolds"
@@ -108,7 +109,7 @@ func (m *machine) time() {
 
 // look notes what must have been seen.
 func (m *machine) look() {
-	switch said := slices.ContainsFunc(m.blockers, func(b blocker) bool { return b.reason == reasonGuardFailed }); {
+	switch said := slices.ContainsFunc(m.blockers, func(b blocker) bool { return b.reason == ReasonGuardFailed }); {
 	case m.in.Verdict.Result == Pass || said:
 	case m.in.Verdict.Result == Fail:
 		m.waitFor(reasonGuardHolds, "the guard fails", m.verdictText())
