@@ -5,7 +5,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -121,20 +120,7 @@ func TestJudgeWhatAPersonWouldSay(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			o := observation()
-			o.Pods, o.Instances = Side{}, Side{}
-			for path, a := range c.pods {
-				o.Pods.answered(path, a)
-			}
-			for path, a := range c.instances {
-				o.Instances.answered(path, a)
-			}
-			g := fullGuard()
-			if c.change != nil {
-				c.change(g, o)
-			}
-			o.Apply(g)
-			v := Judge(g, discovery.Pods, o, nil)
+			v := judgeAnswers(c.pods, c.instances, c.change)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Equal(t, c.figure, v.Figure, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)

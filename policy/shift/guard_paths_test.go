@@ -160,26 +160,31 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			o := observation()
-			o.Pods, o.Instances = Side{}, Side{}
-			for path, a := range c.pods {
-				o.Pods.answered(path, a)
-			}
-			for path, a := range c.instances {
-				o.Instances.answered(path, a)
-			}
-			g := fullGuard()
-			if c.change != nil {
-				c.change(g, o)
-			}
-			o.Apply(g)
-			v := Judge(g, discovery.Pods, o, nil)
+			v := judgeAnswers(c.pods, c.instances, c.change)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Equal(t, c.figure, v.Figure, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)
 			t.Log(v.Reason)
 		})
 	}
+}
+
+// judgeAnswers says what the full guard, changed, makes of answers by their paths.
+func judgeAnswers(pods, instances map[string]answers, change func(*v1alpha1.ShiftGuard, *Observation)) Verdict {
+	o := observation()
+	o.Pods, o.Instances = Side{}, Side{}
+	for path, a := range pods {
+		o.Pods.answered(path, a)
+	}
+	for path, a := range instances {
+		o.Instances.answered(path, a)
+	}
+	g := fullGuard()
+	if change != nil {
+		change(g, o)
+	}
+	o.Apply(g)
+	return Judge(g, discovery.Pods, o, nil)
 }
 
 // A rule that fails wholly is named where its paths are too many to be.
