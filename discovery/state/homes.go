@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -102,14 +101,10 @@ func listed(keys []discovery.Key, one, several string) string {
 		names[i] = key.String()
 	}
 	slices.Sort(names)
-	more := ""
-	if n := len(names) - groupsNamed; n > 0 {
-		names, more = names[:groupsNamed], fmt.Sprintf(" and %d more", n)
-	}
 	if len(keys) == 1 {
 		several = one
 	}
-	return several + " " + strings.Join(names, ", ") + more
+	return several + " " + firstOf(names)
 }
 
 // onBoth reports whether a Service has backings on both platforms.

@@ -238,8 +238,17 @@ func (k *Keeper) publish(cat *catalog.Catalog, cause time.Time) {
 	k.tell(unknown)
 }
 
-// groupsNamed bounds how many groups a note names.
-const groupsNamed = 3
+// named bounds how many objects a note names.
+const named = 3
+
+// firstOf joins names, the first few of many.
+func firstOf(names []string) string {
+	more := ""
+	if n := len(names) - named; n > 0 {
+		names, more = names[:named], fmt.Sprintf(" and %d more", n)
+	}
+	return strings.Join(names, ", ") + more
+}
 
 // noteOf says which groups have no instances yet, and why, "" if all have.
 func noteOf(waiting []string, unknown map[string]string) string {
@@ -248,11 +257,7 @@ func noteOf(waiting []string, unknown map[string]string) string {
 		if len(names) == 0 {
 			return
 		}
-		more := ""
-		if n := len(names) - groupsNamed; n > 0 {
-			names, more = names[:groupsNamed], fmt.Sprintf(" and %d more", n)
-		}
-		out = append(out, fmt.Sprintf("InstanceGroup %s%s: %s", strings.Join(names, ", "), more, what))
+		out = append(out, fmt.Sprintf("InstanceGroup %s: %s", firstOf(names), what))
 	}
 	add(waiting, "EC2 has not answered yet")
 	names := slices.Sorted(maps.Keys(unknown))

@@ -106,6 +106,9 @@ func New(o Options) *Recorder {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.StreamAge == nil {
+		o.StreamAge = func(discovery.Key, uint16) time.Duration { return 0 }
+	}
 	return &Recorder{
 		opts:   o,
 		totals: outcome.NewTotals(),
@@ -402,17 +405,10 @@ func (b *batch) aged(t target, v verdict, took uint64) verdict {
 	if !v.cut {
 		return v
 	}
-	if age := b.streamAge(t); age > 0 && took >= uint64(age.Microseconds()) {
+	if age := b.opts.StreamAge(t.Service, t.Port); age > 0 && took >= uint64(age.Microseconds()) {
 		return verdict{}
 	}
 	return failure(outcome.Timeout)
-}
-
-func (b *batch) streamAge(t target) time.Duration {
-	if b.opts.StreamAge == nil {
-		return 0
-	}
-	return b.opts.StreamAge(t.Service, t.Port)
 }
 
 const switchingProtocols = 101
