@@ -26,6 +26,9 @@ type Settings struct {
 	// side than the rest of its section stands by its field: "timeout.connect",
 	// "retry.budgetPercent", "loadBalancer.hash".
 	From map[string]discovery.ObjectRef
+	// FromRule says which sections and fields the rule itself states. The model has it nil:
+	// Own is merged in when a rule is asked.
+	FromRule map[string]Origin
 }
 
 // Origin says what states a value. The zero Origin is the default.
@@ -69,7 +72,45 @@ func (r *Rule) own(field string) Origin {
 	return Origin{r.Route, fmt.Sprintf("rules[%d].%s", r.Index, field)}
 }
 
-func (s *Settings) origin(section string) Origin { return Origin{Object: s.From[section]} }
+// origin returns what states a field, the section that it is of, or nothing.
+func (s *Settings) origin(names ...string) Origin {
+	for _, name := range names {
+		if o, ok := s.FromRule[name]; ok {
+			return o
+		}
+		if ref, ok := s.From[name]; ok {
+			return Origin{Object: ref}
+		}
+	}
+	return Origin{}
+}
+
+// inForce returns the settings of a rule's requests: what the rule states itself
+// stands in the place of what it wins over, field by field (GEP-1731, GEP-1742).
+func (r *Rule) inForce() *Settings {
+	if r.Own == (RuleSettings{}) {
+		return &r.Settings
+	}
+	s := &Settings{Stated: r.Settings.Stated, From: r.Settings.From, FromRule: make(map[string]Origin)}
+	if d := r.Own.Request; d != nil {
+		copied(&s.Stated.Timeout).Request, s.FromRule["timeout.request"] = &metav1.Duration{Duration: *d}, r.own("timeouts.request")
+	}
+	if t := r.Own.Retry; t != nil {
+		t.over(copied(&s.Stated.Retry))
+		from := r.own("retry")
+		s.FromRule["retry.attempts"], s.FromRule["retry.statusCodes"] = from, from
+		if t.Backoff > 0 {
+			s.FromRule["retry.backoff"] = from
+		}
+	}
+	if d := r.Own.BackendRequest; d != nil {
+		copied(&s.Stated.Retry).PerTry, s.FromRule["retry.perTry"] = &metav1.Duration{Duration: *d}, r.own("timeouts.backendRequest")
+	}
+	if p := r.Own.Session; p != nil {
+		s.Stated.SessionPersistence, s.FromRule["sessionPersistence"] = p, r.own("sessionPersistence")
+	}
+	return s
+}
 
 func takeNumber(to *uint32, n *int32) {
 	if n != nil {
@@ -123,37 +164,8 @@ type Field struct {
 	From        Origin
 }
 
-// Fields returns what is stated, leaf by leaf, sorted by path.
-func (s *Settings) Fields() []Field { return s.fields(nil) }
-
-// Fields returns what is stated about a rule's requests, leaf by leaf, sorted by
-// path. What the rule states itself stands in the place of what it wins over.
-func (r *Rule) Fields() []Field {
-	own := make(map[string]Origin)
-	s := Settings{Stated: r.Settings.Stated, From: r.Settings.From}
-	if d := r.Own.Request; d != nil {
-		t := copied(&s.Stated.Timeout)
-		t.Request, own["timeout.request"] = &metav1.Duration{Duration: *d}, r.own("timeouts.request")
-	}
-	if t := r.Own.Retry; t != nil {
-		to, from := copied(&s.Stated.Retry), r.own("retry")
-		to.Attempts, own["retry.attempts"] = new(int32(t.Attempts)), from //nolint:gosec // at most maxAttempts
-		to.StatusCodes, own["retry.statusCodes"] = nil, from
-		for _, code := range t.Codes {
-			to.StatusCodes = append(to.StatusCodes, int32(code)) //nolint:gosec // 400 to 599
-		}
-		if t.Backoff > 0 {
-			to.Backoff, own["retry.backoff"] = &metav1.Duration{Duration: t.Backoff}, from
-		}
-	}
-	if d := r.Own.BackendRequest; d != nil {
-		copied(&s.Stated.Retry).PerTry, own["retry.perTry"] = &metav1.Duration{Duration: *d}, r.own("timeouts.backendRequest")
-	}
-	if p := r.Own.Session; p != nil {
-		s.Stated.SessionPersistence, own["sessionPersistence"] = p, r.own("sessionPersistence")
-	}
-	return s.fields(own)
-}
+// Fields returns what is stated about a rule's requests, leaf by leaf, sorted by path.
+func (r *Rule) Fields() []Field { return r.inForce().Fields() }
 
 // copied replaces what p points to by a copy, or by something new.
 func copied[T any](p **T) *T {
@@ -165,22 +177,12 @@ func copied[T any](p **T) *T {
 	return out
 }
 
-func (s *Settings) fields(own map[string]Origin) []Field {
+// Fields returns what is stated, leaf by leaf, sorted by path.
+func (s *Settings) Fields() []Field {
 	text, err := json.Marshal(&s.Stated)
 	var tree map[string]any
 	if err != nil || json.Unmarshal(text, &tree) != nil {
 		return nil
-	}
-	origin := func(path []string) Origin {
-		for _, name := range []string{strings.Join(path[:min(len(path), 2)], "."), path[0]} {
-			if o, ok := own[name]; ok {
-				return o
-			}
-			if ref, ok := s.From[name]; ok {
-				return Origin{Object: ref}
-			}
-		}
-		return Origin{}
 	}
 	var out []Field
 	var walk func(path []string, v any)
@@ -196,7 +198,7 @@ func (s *Settings) fields(own map[string]Origin) []Field {
 			b, _ := json.Marshal(v) // it was JSON a moment ago
 			value = string(b)
 		}
-		out = append(out, Field{strings.Join(path, "."), value, origin(path)})
+		out = append(out, Field{strings.Join(path, "."), value, s.origin(strings.Join(path[:min(len(path), 2)], "."), path[0])})
 	}
 	for _, section := range slices.Sorted(maps.Keys(tree)) {
 		walk([]string{section}, tree[section])

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -99,7 +100,7 @@ func Unsent(c v1alpha1.RetryCondition) bool {
 }
 
 // Retry returns when a rule's requests are sent again. What the rule states
-// itself (GEP-1731) beats a TrafficPolicy, field by field.
+// itself beats a TrafficPolicy, field by field.
 func (r *Rule) Retry() Retry {
 	out := Retry{
 		Attempts:           Setting[uint32]{Value: DefaultAttempts},
@@ -109,17 +110,8 @@ func (r *Rule) Retry() Retry {
 		Backoff:            Setting[time.Duration]{Value: DefaultBackoff},
 		AvoidPreviousHosts: Setting[bool]{Value: true},
 	}
-	if t := r.Settings.Stated.Retry; t != nil {
-		out.policy(t, r.Settings.origin("retry"))
-	}
-	if t := r.Own.Retry; t != nil {
-		from := r.own("retry")
-		out.From = from
-		out.Attempts.state(t.Attempts, from)
-		out.StatusCodes.state(t.Codes, from)
-		if t.Backoff > 0 {
-			out.Backoff.state(t.Backoff, from)
-		}
+	if s := r.inForce(); s.Stated.Retry != nil {
+		out.take(s)
 	}
 	return out
 }
@@ -149,30 +141,33 @@ func (m *Service) Attempts() uint32 {
 	return most + 1
 }
 
-// policy takes over what a TrafficPolicy states.
-func (r *Retry) policy(t *v1alpha1.Retry, from Origin) {
-	r.From = from
+// take takes over what settings state.
+func (r *Retry) take(s *Settings) {
+	t := s.Stated.Retry
+	from := func(field string) Origin { return s.origin("retry."+field, "retry") }
+	r.From = from("attempts")
 	if t.Attempts != nil {
-		r.Attempts.state(uint32(*t.Attempts), from) //nolint:gosec // 0 to 10
+		r.Attempts.state(uint32(*t.Attempts), from("attempts")) //nolint:gosec // at most maxAttempts
 	}
 	if len(t.RetryOn) > 0 {
-		r.On.state(t.RetryOn, from)
+		r.On.state(t.RetryOn, from("retryOn"))
 	}
-	if len(t.StatusCodes) > 0 {
-		codes := make([]uint32, len(t.StatusCodes))
-		for i, code := range t.StatusCodes {
-			codes[i] = uint32(code) //nolint:gosec // 400 to 599
+	// A rule that states a retry without codes means none, a policy the default.
+	if _, own := s.FromRule["retry.statusCodes"]; own || len(t.StatusCodes) > 0 {
+		var codes []uint32
+		for _, code := range t.StatusCodes {
+			codes = append(codes, uint32(code)) //nolint:gosec // 400 to 599
 		}
-		r.StatusCodes.state(codes, from)
+		r.StatusCodes.state(codes, from("statusCodes"))
 	}
 	if len(t.Methods) > 0 {
 		methods := slices.Clone(t.Methods)
 		slices.Sort(methods)
-		r.Methods.state(slices.Compact(methods), from)
+		r.Methods.state(slices.Compact(methods), from("methods"))
 	}
-	stateDuration(&r.Backoff, t.Backoff, from)
+	stateDuration(&r.Backoff, t.Backoff, from("backoff"))
 	if t.AvoidPreviousHosts != nil {
-		r.AvoidPreviousHosts.state(*t.AvoidPreviousHosts, from)
+		r.AvoidPreviousHosts.state(*t.AvoidPreviousHosts, from("avoidPreviousHosts"))
 	}
 }
 
@@ -192,6 +187,17 @@ type RouteRetry struct {
 	Codes    []uint32
 	Attempts uint32
 	Backoff  time.Duration // 0: none is stated
+}
+
+// over replaces in a policy's section what the stanza states.
+func (t *RouteRetry) over(to *v1alpha1.Retry) {
+	to.Attempts, to.StatusCodes = new(int32(t.Attempts)), nil //nolint:gosec // at most maxAttempts
+	for _, code := range t.Codes {
+		to.StatusCodes = append(to.StatusCodes, int32(code)) //nolint:gosec // 400 to 599
+	}
+	if t.Backoff > 0 {
+		to.Backoff = &metav1.Duration{Duration: t.Backoff}
+	}
 }
 
 // maxAttempts of a rule's retry stanza: beyond it a retry is a load test.

@@ -18,14 +18,9 @@ var sessionPersistenceSection = section{
 
 // Session returns what keeps a client at the endpoint that answered it first,
 // a nil value for nothing: what the rule states itself, else its policies.
-func (r *Rule) Session() Setting[*gatewayv1.SessionPersistence] {
-	if s := r.Own.Session; s != nil {
-		return Setting[*gatewayv1.SessionPersistence]{s, r.own("sessionPersistence")}
-	}
-	return r.Settings.Session()
-}
+func (r *Rule) Session() Setting[*gatewayv1.SessionPersistence] { return r.inForce().Session() }
 
-// Session returns what policies say that keeps a client at its endpoint, a nil value for nothing.
+// Session returns what keeps a client at its endpoint, a nil value for nothing.
 func (s *Settings) Session() Setting[*gatewayv1.SessionPersistence] {
 	var out Setting[*gatewayv1.SessionPersistence]
 	if p := s.Stated.SessionPersistence; p != nil {

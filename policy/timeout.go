@@ -62,16 +62,7 @@ type Timeouts struct {
 
 // Timeouts returns the times that are in force for a rule's requests: what the
 // rule states itself beats TrafficPolicies.
-func (r *Rule) Timeouts() Timeouts {
-	out := r.Settings.Timeouts()
-	if d := r.Own.Request; d != nil {
-		out.Request.state(*d, r.own("timeouts.request"))
-	}
-	if d := r.Own.BackendRequest; d != nil {
-		out.Attempt.state(*d, r.own("timeouts.backendRequest"))
-	}
-	return out
-}
+func (r *Rule) Timeouts() Timeouts { return r.inForce().Timeouts() }
 
 // Timed reports whether the time of a rule's requests is bounded.
 func (r *Rule) Timed() bool {
@@ -79,17 +70,16 @@ func (r *Rule) Timed() bool {
 	return t.Request.Value > 0 || t.Attempt.Value > 0
 }
 
-// Timeouts returns the times that TrafficPolicies state for requests or connections.
+// Timeouts returns the times that are in force for requests or connections.
 func (s *Settings) Timeouts() Timeouts {
 	out := Timeouts{Idle: Setting[time.Duration]{Value: DefaultIdle}}
 	if t := s.Stated.Timeout; t != nil {
-		from := s.origin("timeout")
-		stateDuration(&out.Request, t.Request, from)
-		stateDuration(&out.Idle, t.Idle, from)
-		stateDuration(&out.ConnectionAge, t.ConnectionAge, from)
+		stateDuration(&out.Request, t.Request, s.origin("timeout.request", "timeout"))
+		stateDuration(&out.Idle, t.Idle, s.origin("timeout"))
+		stateDuration(&out.ConnectionAge, t.ConnectionAge, s.origin("timeout"))
 	}
 	if t := s.Stated.Retry; t != nil {
-		stateDuration(&out.Attempt, t.PerTry, s.origin("retry"))
+		stateDuration(&out.Attempt, t.PerTry, s.origin("retry.perTry", "retry"))
 	}
 	return out
 }

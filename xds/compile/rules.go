@@ -106,13 +106,14 @@ func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 		return []*routev3.Route{c.directRoute(r, at, name, "the rule names no backend with a weight above 0")}
 	}
 	var out []*routev3.Route
+	attempt := r.Timeouts().Attempt.Value
 	for _, v := range variants(r) {
 		to := c.route(r, at, name+v.suffix(), routeMatch(&r.Match, v.methods))
 		to.Action = &routev3.Route_Route{Route: c.action(r, &v)}
 		if v.upgrade {
 			to.Match.Headers = append(to.Match.Headers, upgrades())
-		} else if d := r.Timeouts().Attempt.Value; d > 0 {
-			boundAttempts(to, d)
+		} else if attempt > 0 {
+			boundAttempts(to, attempt)
 		}
 		if v.keyless {
 			keyless(to, cohortOf(r), at)
@@ -214,15 +215,16 @@ func regex(pattern string) *matcherv3.RegexMatcher {
 
 // action returns where a variant of a rule's requests goes.
 func (c *Compiler) action(r *policy.Rule, v *variant) *routev3.RouteAction {
+	times := r.Timeouts()
 	out := &routev3.RouteAction{
 		// A PHP request may take as long as it takes: no timeout unless asked for.
 		Timeout:               durationpb.New(0),
-		MaxStreamDuration:     streamDuration(r, v),
+		MaxStreamDuration:     streamDuration(times.Request.Value, v),
 		RetryPolicy:           c.retryPolicy(r, v.again),
 		RequestMirrorPolicies: mirrors(r.Filters.Mirrors),
 		HashPolicy:            hashPolicy(r),
 	}
-	if idle := r.Timeouts().Idle; !idle.From.Default() {
+	if idle := times.Idle; !idle.From.Default() {
 		out.IdleTimeout = durationpb.New(idle.Value)
 	}
 	if r.Filters.Host != "" {

@@ -11,8 +11,6 @@ import (
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	"github.com/causeway-mesh/causeway/policy"
 )
 
 // Timeouts. Envoy's router counts a request that met the route's timeout, or an
@@ -25,8 +23,7 @@ import (
 
 // streamDuration returns how long a request may take. Callers' grpc-timeout is
 // honoured as far as that allows.
-func streamDuration(r *policy.Rule, v *variant) *routev3.RouteAction_MaxStreamDuration {
-	d := r.Timeouts().Request.Value
+func streamDuration(d time.Duration, v *variant) *routev3.RouteAction_MaxStreamDuration {
 	if v.upgrade {
 		d = 0
 	}
