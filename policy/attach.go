@@ -84,7 +84,7 @@ func (a *attachment) meaning() *meaning {
 // order of who wins a tie.
 func attachments(r catalog.Reader, parent discovery.Key, ports []Port) []*attachment {
 	var out []*attachment
-	name := discovery.ObjectName{Kind: "Service", Key: parent}
+	name := discovery.ObjectName{Kind: discovery.KindService, Key: parent}
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
 		spec := commonSpec(o)
 		if spec == nil {
@@ -128,7 +128,7 @@ func commonSpec(o *discovery.Object) *gatewayv1.CommonRouteSpec {
 // parentService returns the Service that a parentRef names, false for a parent
 // of another kind, which is not the mesh's to judge.
 func parentService(o *discovery.Object, ref *gatewayv1.ParentReference) (discovery.Key, bool) {
-	if ref.Group == nil || *ref.Group != "" || ref.Kind == nil || *ref.Kind != "Service" {
+	if ref.Group == nil || *ref.Group != "" || ref.Kind == nil || *ref.Kind != discovery.KindService {
 		return discovery.Key{}, false
 	}
 	key := discovery.Key{Namespace: o.Namespace, Name: string(ref.Name)}
@@ -174,9 +174,9 @@ func parentPorts(o *discovery.Object, ref *gatewayv1.ParentReference, ports []Po
 // carries reports whether a kind of route can be about a port.
 func carries(kind string, p Protocol) bool {
 	switch kind {
-	case "HTTPRoute":
+	case discovery.KindHTTPRoute:
 		return p != TCP
-	case "GRPCRoute":
+	case discovery.KindGRPCRoute:
 		return p == HTTP2
 	}
 	return p == TCP
@@ -184,11 +184,11 @@ func carries(kind string, p Protocol) bool {
 
 func appProtocolFor(kind string) string {
 	switch kind {
-	case "HTTPRoute":
+	case discovery.KindHTTPRoute:
 		return "http, or kubernetes.io/h2c"
-	case "GRPCRoute":
+	case discovery.KindGRPCRoute:
 		return "kubernetes.io/h2c, or grpc"
-	case "TLSRoute":
+	case discovery.KindTLSRoute:
 		return "tls"
 	}
 	return "tcp"
@@ -217,7 +217,7 @@ func sides(attached []*attachment) []string {
 
 // kindsBySpecificity is the order in which a kind of route keeps others from a port
 // (GEP-1294, "Route types").
-var kindsBySpecificity = [...]string{"GRPCRoute", "HTTPRoute", "TLSRoute", "TCPRoute"}
+var kindsBySpecificity = [...]string{discovery.KindGRPCRoute, discovery.KindHTTPRoute, discovery.KindTLSRoute, discovery.KindTCPRoute}
 
 // holding returns the routes of a namespace that hold at a port: those of the
 // most specific kind that has any rule to go by.
@@ -289,7 +289,7 @@ func tcpRoutes(r catalog.Reader, p *Port, routes []*attachment) *TCPRoutes {
 		from.routes = append(from.routes, a.object.Ref())
 		from.used = append(from.used, a.meaning().used...)
 	}
-	if routes[0].object.Kind == "TLSRoute" {
+	if routes[0].object.Kind == discovery.KindTLSRoute {
 		out.Rules = tlsRules(routes)
 	} else {
 		// A connection says nothing that rules could tell apart, so the first takes all.

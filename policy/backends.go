@@ -129,7 +129,7 @@ func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReferen
 	if ref.Group != nil {
 		group = string(*ref.Group)
 	}
-	if k := [2]string{group, to.Kind}; k != [2]string{"", "Service"} && k != [2]string{v1alpha1.Group, "InstanceGroup"} && k != [2]string{v1alpha1.Group, "ExternalService"} {
+	if k := [2]string{group, to.Kind}; k != [2]string{"", discovery.KindService} && k != [2]string{v1alpha1.Group, discovery.KindInstanceGroup} && k != [2]string{v1alpha1.Group, discovery.KindExternalService} {
 		return b.unresolved(string(gatewayv1.RouteReasonInvalidKind), field+".kind",
 			fmt.Sprintf("kind %q of group %q cannot be a backend", to.Kind, group),
 			fmt.Sprintf("name a Service (group \"\"), or an InstanceGroup or ExternalService (group %s)", v1alpha1.Group))
@@ -144,9 +144,9 @@ func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReferen
 		b.uses(grant.Ref())
 	}
 	switch to.Kind {
-	case "InstanceGroup":
+	case discovery.KindInstanceGroup:
 		return b.instanceGroup(field, to, ref.Port)
-	case "ExternalService":
+	case discovery.KindExternalService:
 		return b.externalService(field, to, ref.Port)
 	}
 	return b.service(field, to, ref.Port)
@@ -154,7 +154,7 @@ func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReferen
 
 // backendName returns the object that a reference of a route names.
 func backendName(route *discovery.Object, ref *gatewayv1.BackendObjectReference) discovery.ObjectName {
-	out := discovery.ObjectName{Kind: "Service", Key: discovery.Key{Namespace: route.Namespace, Name: string(ref.Name)}}
+	out := discovery.ObjectName{Kind: discovery.KindService, Key: discovery.Key{Namespace: route.Namespace, Name: string(ref.Name)}}
 	if ref.Kind != nil && *ref.Kind != "" {
 		out.Kind = string(*ref.Kind)
 	}
@@ -299,11 +299,11 @@ func (b *routeBuilder) externalService(field string, to discovery.ObjectName, nu
 // speaks says why requests of the route cannot be sent to a port, "" if they can.
 func (b *routeBuilder) speaks(p Protocol) string {
 	switch b.route.Kind {
-	case "HTTPRoute":
+	case discovery.KindHTTPRoute:
 		if p == TCP {
 			return "does not speak HTTP"
 		}
-	case "GRPCRoute":
+	case discovery.KindGRPCRoute:
 		if p != HTTP2 {
 			return "does not speak HTTP/2, which gRPC needs"
 		}
@@ -313,7 +313,7 @@ func (b *routeBuilder) speaks(p Protocol) string {
 
 // wants returns the appProtocol that a route's backends should have.
 func (b *routeBuilder) wants() string {
-	if b.route.Kind == "GRPCRoute" {
+	if b.route.Kind == discovery.KindGRPCRoute {
 		return "kubernetes.io/h2c"
 	}
 	return "http"
@@ -418,7 +418,7 @@ func attachGroups(r catalog.Reader, m *Service) {
 // namedPorts returns the ports of an InstanceGroup that routes name.
 func namedPorts(r catalog.Reader, g *discovery.InstanceGroup, mapped []Port) []uint16 {
 	var out []uint16
-	name := discovery.ObjectName{Kind: "InstanceGroup", Key: g.Key}
+	name := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
 		for _, ref := range backendRefs(o) {
 			if ref.Group == nil || *ref.Group != v1alpha1.Group || backendName(o, ref) != name {

@@ -39,7 +39,7 @@ func backingTLS(r catalog.Reader, service discovery.Key, port string, on discove
 	var own []source
 	switch {
 	case group != "":
-		own = levels(r, discovery.ObjectName{Kind: kindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}, port)
+		own = levels(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}, port)
 	case on == discovery.Instances:
 		own = groupLevels(r, service, port)
 	}
@@ -64,7 +64,7 @@ func backingTLS(r catalog.Reader, service discovery.Key, port string, on discove
 // backendTLSPolicy returns the BackendTLSPolicy that holds for a port of a
 // Service: one about the port before one about the whole, then the oldest.
 func backendTLSPolicy(r catalog.Reader, service discovery.Key, port string) (*discovery.Object, bool) {
-	policies := policiesOf(r, kindBackendTLS, discovery.ObjectName{Kind: kindService, Key: service})
+	policies := policiesOf(r, discovery.KindBackendTLSPolicy, discovery.ObjectName{Kind: discovery.KindService, Key: service})
 	for _, section := range []string{port, ""} {
 		for _, o := range policies {
 			for _, ref := range o.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs {
@@ -78,7 +78,7 @@ func backendTLSPolicy(r catalog.Reader, service discovery.Key, port string) (*di
 }
 
 func isServiceRef(ref gatewayv1.LocalPolicyTargetReferenceWithSectionName) bool {
-	return ref.Kind == kindService && (ref.Group == "" || ref.Group == "core")
+	return ref.Kind == discovery.KindService && (ref.Group == "" || ref.Group == "core")
 }
 
 func sectionOf(ref gatewayv1.LocalPolicyTargetReferenceWithSectionName) string {
@@ -168,7 +168,7 @@ func backendCAs(r catalog.Reader, namespace string, refs []gatewayv1.LocalObject
 	var problems []Finding
 	for i, ref := range refs {
 		f := Finding{Field: fmt.Sprintf("spec.validation.caCertificateRefs[%d]", i), Condition: v1alpha1.ConditionResolvedRefs}
-		if ref.Kind != kindConfigMap || (ref.Group != "" && ref.Group != "core") {
+		if ref.Kind != discovery.KindConfigMap || (ref.Group != "" && ref.Group != "core") {
 			f.Reason = ReasonInvalidKind
 			f.Message = fmt.Sprintf("%s is not a kind that holds CA certificates here", strings.TrimPrefix(string(ref.Group)+"/"+string(ref.Kind), "/"))
 			f.Remedy = "name a ConfigMap"
@@ -227,7 +227,7 @@ func upstreamTLS(r catalog.Reader, namespace string, t *v1alpha1.UpstreamTLS, ho
 // caCertificates returns the CA certificates of a ConfigMap in PEM and nothing
 // else that stands there, or what is wrong with it.
 func caCertificates(r catalog.Reader, key discovery.Key) (cas string, object discovery.ObjectRef, problem string) {
-	name := discovery.ObjectName{Kind: kindConfigMap, Key: key}
+	name := discovery.ObjectName{Kind: discovery.KindConfigMap, Key: key}
 	row, ok := catalog.Objects.Get(r, name.String())
 	if !ok {
 		return "", discovery.ObjectRef{}, fmt.Sprintf("there is no ConfigMap %s with the key %s", key, caKey)
@@ -311,7 +311,7 @@ func backendTLSTargets(r catalog.Reader, o *discovery.Object) []backendTLSTarget
 
 // backendTLSWinner returns the policy that has exactly this target.
 func backendTLSWinner(r catalog.Reader, t backendTLSTarget) (*discovery.Object, bool) {
-	for _, o := range policiesOf(r, kindBackendTLS, discovery.ObjectName{Kind: kindService, Key: t.service}) {
+	for _, o := range policiesOf(r, discovery.KindBackendTLSPolicy, discovery.ObjectName{Kind: discovery.KindService, Key: t.service}) {
 		for _, ref := range o.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs {
 			if isServiceRef(ref) && string(ref.Name) == t.service.Name && sectionOf(ref) == t.section {
 				return o, true
@@ -400,7 +400,7 @@ func (j *Judge) backendTLSAncestors(o *discovery.Object) []gatewayv1.PolicyAnces
 		}
 	}
 	for _, gateway := range slices.SortedFunc(maps.Keys(through), compareKeys) {
-		add(gatewayGroup, kindGateway, gateway, "", through[gateway])
+		add(gatewayGroup, discovery.KindGateway, gateway, "", through[gateway])
 	}
 	for _, t := range targets {
 		add(t.group, t.kind, t.service, t.section, t.findings)
@@ -411,7 +411,7 @@ func (j *Judge) backendTLSAncestors(o *discovery.Object) []gatewayv1.PolicyAnces
 // gatewaysTo returns the Gateways of ours with a route that sends to a Service.
 func (j *Judge) gatewaysTo(service discovery.Key) []discovery.Key {
 	var out []discovery.Key
-	name := discovery.ObjectName{Kind: kindService, Key: service}
+	name := discovery.ObjectName{Kind: discovery.KindService, Key: service}
 	for route := range catalog.Objects.By(j.r, catalog.ByRef, name.String()) {
 		spec := commonSpec(route)
 		if spec == nil || !slices.ContainsFunc(backendRefs(route), func(ref *gatewayv1.BackendObjectReference) bool { return backendName(route, ref) == name }) {

@@ -42,18 +42,18 @@ func backendTLS(name string, created int, v gatewayv1.BackendTLSPolicyValidation
 	p := &gatewayv1.BackendTLSPolicy{}
 	p.Spec.Validation = v
 	o := &discovery.Object{
-		Scope: "test", Kind: kindBackendTLS, Key: discovery.Key{Namespace: "web", Name: name}, Generation: 5, Created: day(created), Spec: p,
+		Scope: "test", Kind: discovery.KindBackendTLSPolicy, Key: discovery.Key{Namespace: "web", Name: name}, Generation: 5, Created: day(created), Spec: p,
 	}
 	for _, s := range services {
 		service, port, ok := strings.Cut(s, "#")
 		ref := gatewayv1.LocalPolicyTargetReferenceWithSectionName{}
-		ref.Kind, ref.Name = kindService, gatewayv1.ObjectName(service)
+		ref.Kind, ref.Name = discovery.KindService, gatewayv1.ObjectName(service)
 		if ok {
 			section := gatewayv1.SectionName(port)
 			ref.SectionName = &section
 		}
 		p.Spec.TargetRefs = append(p.Spec.TargetRefs, ref)
-		o.Refs = append(o.Refs, discovery.ObjectName{Kind: kindService, Key: discovery.Key{Namespace: "web", Name: service}})
+		o.Refs = append(o.Refs, discovery.ObjectName{Kind: discovery.KindService, Key: discovery.Key{Namespace: "web", Name: service}})
 	}
 	return o
 }
@@ -62,7 +62,7 @@ func backendTLS(name string, created int, v gatewayv1.BackendTLSPolicyValidation
 func by(hostname string, configMaps ...string) gatewayv1.BackendTLSPolicyValidation {
 	v := gatewayv1.BackendTLSPolicyValidation{Hostname: gatewayv1.PreciseHostname(hostname)}
 	for _, name := range configMaps {
-		v.CACertificateRefs = append(v.CACertificateRefs, gatewayv1.LocalObjectReference{Kind: kindConfigMap, Name: gatewayv1.ObjectName(name)})
+		v.CACertificateRefs = append(v.CACertificateRefs, gatewayv1.LocalObjectReference{Kind: discovery.KindConfigMap, Name: gatewayv1.ObjectName(name)})
 	}
 	if len(configMaps) == 0 {
 		system := gatewayv1.WellKnownCACertificatesSystem
@@ -173,7 +173,7 @@ func TestBackendTLSTargets(t *testing.T) {
 	foreign.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs[0].Group = "example.com"
 	ours := backendTLS("ours", 4, by("c.example"), "api")
 	ours.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs[0].Group = v1alpha1.Group
-	ours.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs[0].Kind = kindExternalService
+	ours.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs[0].Kind = discovery.KindExternalService
 	r := base.with(t, first, second, foreign, ours)
 	reasons := func(o *discovery.Object) []string {
 		var out []string
@@ -192,5 +192,5 @@ func TestBackendTLSTargets(t *testing.T) {
 	require.Empty(t, reasons(foreign), "it is another implementation's")
 	require.Equal(t, []string{"api Invalid"}, reasons(ours))
 	require.Equal(t, "b.example", BuildService(r, web).Ports[0].TLS.SNI)
-	require.Len(t, findingsOn(r, kindBackendTLS), 4)
+	require.Len(t, findingsOn(r, discovery.KindBackendTLSPolicy), 4)
 }

@@ -65,7 +65,7 @@ func servingCondition(r catalog.Reader, g *discovery.InstanceGroup, findings []F
 		c.Message = fmt.Sprintf("there is no Service %s with a TCP port, so nobody can call these instances", key)
 		return c
 	}
-	failed := failovers(r, discovery.ObjectRef{Kind: "Service", Key: key, Generation: svc.Generation}, m)
+	failed := failovers(r, discovery.ObjectRef{Kind: discovery.KindService, Key: key, Generation: svc.Generation}, m)
 	onInstances := uint32(0)
 	for i := range m.Ports {
 		for j := range m.Ports[i].Backings {

@@ -13,7 +13,7 @@ import (
 
 // ruleUnder is a rule of a route with what a policy says of it.
 func ruleUnder(s v1alpha1.TrafficSettings, own RuleSettings) *Rule {
-	ref := discovery.ObjectRef{Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "shop"}}
+	ref := discovery.ObjectRef{Kind: discovery.KindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "shop"}}
 	out := &Rule{
 		Route: discovery.ObjectRef{Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: "shop"}}, Index: 1, Own: own,
 		Settings: Settings{Stated: s, From: map[string]discovery.ObjectRef{}},
@@ -98,7 +98,7 @@ func TestEffectiveFields(t *testing.T) {
 // Of objects of one age the first by "namespace/name" wins, for whatever they are in competition.
 func TestTiesByName(t *testing.T) {
 	object := func(namespace, name string) *discovery.Object {
-		return &discovery.Object{Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: namespace, Name: name}, Created: day(1)}
+		return &discovery.Object{Kind: discovery.KindTrafficPolicy, Key: discovery.Key{Namespace: namespace, Name: name}, Created: day(1)}
 	}
 	require.Negative(t, compareAge(object("a-b", "x"), object("a", "x")), `"a-b/x" is before "a/x"`)
 	require.Negative(t, compareAge(object("a", "x"), object("a", "y")))

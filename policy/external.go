@@ -19,7 +19,7 @@ import (
 // this name. It has those of its hosts that nobody else has: proxies refuse
 // every virtual host if two claim one name.
 func BuildExternal(r catalog.Reader, key discovery.Key) *External {
-	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: kindExternalService, Key: key}.String())
+	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindExternalService, Key: key}.String())
 	if !ok {
 		return nil
 	}
@@ -130,11 +130,11 @@ func isExternalHost(host string) bool {
 // oldest ExternalService, then the first by name.
 func hostOwner(r catalog.Reader, o *discovery.Object, host string) string {
 	if svc, ok := serviceOf(r, host); ok {
-		return discovery.ObjectName{Kind: kindService, Key: svc}.String()
+		return discovery.ObjectName{Kind: discovery.KindService, Key: svc}.String()
 	}
 	first := o
 	for other := range catalog.Objects.By(r, catalog.ByHost, host) {
-		if other.Kind == kindExternalService && compareAge(other, first) < 0 {
+		if other.Kind == discovery.KindExternalService && compareAge(other, first) < 0 {
 			first = other
 		}
 	}
@@ -184,7 +184,7 @@ func validateExternal(r catalog.Reader, o *discovery.Object) []Finding {
 			continue
 		}
 		why := "is older and claims it too"
-		if strings.HasPrefix(owner, kindService+" ") {
+		if strings.HasPrefix(owner, discovery.KindService+" ") {
 			why = "answers to it"
 		}
 		add(Finding{
@@ -264,21 +264,21 @@ func unresolvedCA(field, problem string) Finding {
 // nil for another kind.
 func validateObject(r catalog.Reader, o *discovery.Object) []Finding {
 	switch o.Kind {
-	case kindTrafficPolicy:
+	case discovery.KindTrafficPolicy:
 		return validateTrafficPolicy(r, o)
-	case kindExternalService:
+	case discovery.KindExternalService:
 		return validateExternal(r, o)
-	case kindMesh:
+	case discovery.KindMesh:
 		return validateMesh(o)
-	case kindBackendTLS:
+	case discovery.KindBackendTLSPolicy:
 		return validateBackendTLS(r, o)
-	case kindTrafficShift:
+	case discovery.KindTrafficShift:
 		return validateTrafficShift(r, o)
-	case kindGatewayPolicy:
+	case discovery.KindGatewayPolicy:
 		return validateGatewayPolicy(r, o)
-	case kindGateway:
+	case discovery.KindGateway:
 		return validateGateway(r, o)
-	case kindGatewayClass:
+	case discovery.KindGatewayClass:
 		return validateGatewayClass(o)
 	}
 	return nil

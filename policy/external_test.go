@@ -17,12 +17,12 @@ func outside(name string, created int, spec v1alpha1.ExternalServiceSpec, hosts 
 		spec.Ports = []v1alpha1.ExternalPort{{Number: 80, Name: "http"}}
 	}
 	o := &discovery.Object{
-		Scope: "test", Kind: kindExternalService, Key: discovery.Key{Namespace: "web", Name: name}, Generation: 3, Created: day(created),
+		Scope: "test", Kind: discovery.KindExternalService, Key: discovery.Key{Namespace: "web", Name: name}, Generation: 3, Created: day(created),
 		Spec: &v1alpha1.ExternalService{Spec: spec}, Hosts: hosts,
 	}
 	for _, p := range spec.Ports {
 		if p.TLS != nil && p.TLS.CACertificateRef != nil {
-			o.Refs = append(o.Refs, discovery.ObjectName{Kind: kindConfigMap, Key: discovery.Key{Namespace: "web", Name: p.TLS.CACertificateRef.Name}})
+			o.Refs = append(o.Refs, discovery.ObjectName{Kind: discovery.KindConfigMap, Key: discovery.Key{Namespace: "web", Name: p.TLS.CACertificateRef.Name}})
 		}
 	}
 	return o
@@ -42,7 +42,7 @@ func TestExternalHostsHaveOneOwner(t *testing.T) {
 		`[Conflicted] error: ExternalService web/new: spec.hosts[3]: ExternalService web/new does not have "php-web.web.svc": Service web/php-web answers to it: remove the host here or there`,
 		`[Conflicted] error: ExternalService web/new: spec.hosts[4]: ExternalService web/new does not have "php-web.web.svc.cluster.local": Service web/php-web answers to it: remove the host here or there`,
 		`[Conflicted] error: ExternalService web/new: spec.hosts[5]: ExternalService web/new does not have "10.96.0.10": Service web/php-web answers to it: remove the host here or there`,
-	}, findingsOn(r, kindExternalService))
+	}, findingsOn(r, discovery.KindExternalService))
 	require.Nil(t, BuildExternal(r, discovery.Key{Namespace: "web", Name: "none"}))
 
 	// Who loses gets the host when the winner goes: what is touched says so.
@@ -92,7 +92,7 @@ func TestExternalPorts(t *testing.T) {
 	}, refNames(m.Provenance))
 	require.Equal(t, []string{
 		"[Invalid] error: ExternalService web/api: spec.ports[3].number: 443 stands twice, and the first counts: give each port once",
-	}, findingsOn(r, kindExternalService))
+	}, findingsOn(r, discovery.KindExternalService))
 }
 
 func TestExternalFindings(t *testing.T) {
@@ -127,7 +127,7 @@ func TestExternalFindings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := rows{}.with(t, tc.object)
-			require.Equal(t, tc.want, findingsOn(r, kindExternalService))
+			require.Equal(t, tc.want, findingsOn(r, discovery.KindExternalService))
 			if m := BuildExternal(r, tc.object.Key); m != nil {
 				require.LessOrEqual(t, len(m.Endpoints), 1, "each address once")
 			}
@@ -155,7 +155,7 @@ func TestMeshFindings(t *testing.T) {
 		`[Invalid] warning: Mesh default: spec.ec2.regions[1]: "eu-west-1b" is an availability zone, not a region: did you mean eu-west-1?`,
 		`[Invalid] error: Mesh default: spec.egress.mode: "Everything" is not known, so unknown hosts are answered 404: write AllowAny or RegistryOnly`,
 		`[Invalid] error: Mesh second: metadata.name: "second" is not the Mesh that counts, so it has no effect: name it default`,
-	}, findingsOn(r, kindMesh))
+	}, findingsOn(r, discovery.KindMesh))
 	require.Nil(t, BuildService(r, web).Ports[0].TLS)
 	require.Equal(t, []string{
 		`[Invalid] error: InstanceGroup web/ec2: spec.region: the Mesh does not list "ap-northeast-1", so no instances are read: add it to the Mesh's spec.ec2.regions, or write one of us-east-1, eu-west-1b`,

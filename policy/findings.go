@@ -72,7 +72,7 @@ func Validate(r catalog.Reader) []Finding {
 }
 
 func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
-	obj := discovery.ObjectRef{Kind: "Service", Key: svc.Key, Generation: svc.Generation}
+	obj := discovery.ObjectRef{Kind: discovery.KindService, Key: svc.Key, Generation: svc.Generation}
 	var out []Finding
 	if _, ok := parseHome(svc.Home); !ok && svc.Home != "" {
 		_, because := HomeOf(r, svc)
@@ -277,7 +277,7 @@ func MapsPort(r catalog.Reader, m *Service, p *Port) bool {
 }
 
 func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []Finding {
-	obj := discovery.ObjectRef{Kind: "InstanceGroup", Key: g.Key, Generation: g.Object.Generation}
+	obj := discovery.ObjectRef{Kind: discovery.KindInstanceGroup, Key: g.Key, Generation: g.Object.Generation}
 	add := func(out []Finding, s Severity, field, condition, reason, message, remedy string) []Finding {
 		return append(out, Finding{
 			Severity: s, Object: obj, Field: field, Condition: condition, Reason: reason, Message: message, Remedy: remedy,
@@ -439,7 +439,7 @@ func trafficFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.S
 // overAffinity says which policies hold instead of sessionAffinity: ClientIP of a
 // Service, and for whom. The first about each target is enough.
 func overAffinity(r catalog.Reader, service discovery.Key) []string {
-	name := discovery.ObjectName{Kind: kindService, Key: service}
+	name := discovery.ObjectName{Kind: discovery.KindService, Key: service}
 	type target struct {
 		discovery.ObjectName
 		whom string
@@ -447,12 +447,12 @@ func overAffinity(r catalog.Reader, service discovery.Key) []string {
 	}
 	targets := []target{{name, "callers of the mesh", requests | clusters}}
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
-		o := discovery.ObjectName{Kind: kindInstanceGroup, Key: g.Key}
+		o := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}
 		targets = append(targets, target{o, "which instances of " + o.String() + " answer", clusters})
 	}
 	var routes []target
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
-		if o.Kind == "HTTPRoute" || o.Kind == "GRPCRoute" {
+		if o.Kind == discovery.KindHTTPRoute || o.Kind == discovery.KindGRPCRoute {
 			routes = append(routes, target{o.Name(), "requests of " + o.Name().String(), requests})
 		}
 	}

@@ -199,4 +199,4 @@ func (s *GatewaySettings) Idle() time.Duration {
 }
 
 // GatewayUnit returns the unit of a Gateway.
-func GatewayUnit(k discovery.Key) Unit { return Unit{Kind: "Gateway", Key: k} }
+func GatewayUnit(k discovery.Key) Unit { return Unit{Kind: discovery.KindGateway, Key: k} }

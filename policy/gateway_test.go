@@ -95,7 +95,7 @@ func readRows(tb testing.TB, in *objects.Rows) catalog.Reader {
 // renderGateways returns the wanted sections of a case.
 func renderGateways(r catalog.Reader) map[string]string {
 	var model, listeners, attachments strings.Builder
-	for o := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 		renderGateway(&model, o, BuildGateway(r, o.Key))
 		g := readGateway(r, o)
 		if g == nil {

@@ -16,7 +16,7 @@ import (
 
 // parentGateway returns the Gateway that a parentRef names, false for a parent of another kind.
 func parentGateway(o *discovery.Object, ref *gatewayv1.ParentReference) (discovery.Key, bool) {
-	if ref.Group != nil && *ref.Group != gatewayv1.GroupName || ref.Kind != nil && *ref.Kind != "" && *ref.Kind != kindGateway {
+	if ref.Group != nil && *ref.Group != gatewayv1.GroupName || ref.Kind != nil && *ref.Kind != "" && *ref.Kind != discovery.KindGateway {
 		return discovery.Key{}, false
 	}
 	key := discovery.Key{Namespace: o.Namespace, Name: string(ref.Name)}
@@ -129,7 +129,7 @@ func (l *listenerMeaning) allowsNamespace(r catalog.Reader, gateway, namespace s
 // written down at all, it is the one that there is.
 func namespaceLabels(r catalog.Reader, namespace string) labels.Set {
 	out := labels.Set{}
-	if o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: kindNamespace, Key: discovery.Key{Name: namespace}}.String()); ok {
+	if o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindNamespace, Key: discovery.Key{Name: namespace}}.String()); ok {
 		if ns, ok := o.Spec.(*corev1.Namespace); ok {
 			maps.Copy(out, ns.Labels)
 		}
@@ -196,7 +196,7 @@ type gatewayRoute struct {
 // meaning returns what the route says at the Gateway, read once.
 func (a *gatewayRoute) meaning() *meaning {
 	if a.read == nil {
-		a.read = readRouteWith(a.reader, a.object, discovery.ObjectName{Kind: kindGateway, Key: a.gateway}, a.shapes)
+		a.read = readRouteWith(a.reader, a.object, discovery.ObjectName{Kind: discovery.KindGateway, Key: a.gateway}, a.shapes)
 	}
 	return a.read
 }
@@ -265,7 +265,7 @@ func keepKindsApart(routes []*gatewayRoute) {
 	has := func(kind string) bool {
 		return slices.ContainsFunc(routes, func(a *gatewayRoute) bool { return a.object.Kind == kind })
 	}
-	if !has("HTTPRoute") || !has("GRPCRoute") {
+	if !has(discovery.KindHTTPRoute) || !has(discovery.KindGRPCRoute) {
 		return
 	}
 	for i, a := range routes {
@@ -322,7 +322,7 @@ func otherKind(older []*gatewayRoute, a *gatewayRoute, l attachedListener) *gate
 // nevertheless: it is in force as soon as the other goes.
 func noteOvertaken(routes []*gatewayRoute) {
 	for i, a := range routes {
-		if a.object.Kind != "TCPRoute" && a.object.Kind != "TLSRoute" {
+		if a.object.Kind != discovery.KindTCPRoute && a.object.Kind != discovery.KindTLSRoute {
 			continue // the rules of others merge
 		}
 		for j := range a.attachments {
@@ -333,7 +333,7 @@ func noteOvertaken(routes []*gatewayRoute) {
 					continue
 				}
 				what := "all connections to listener " + l.name
-				if a.object.Kind == "TLSRoute" {
+				if a.object.Kind == discovery.KindTLSRoute {
 					what = fmt.Sprintf("connections to listener %s for %s", l.name, shortList(names))
 				}
 				at.notes = append(at.notes, Finding{

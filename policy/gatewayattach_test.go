@@ -89,8 +89,8 @@ func TestHostnamesOfARouteWithTwoParents(t *testing.T) {
 		}
 		return n
 	}
-	require.Zero(t, about(discovery.ObjectName{Kind: kindGateway, Key: discovery.Key{Namespace: "infra", Name: "edge"}}))
-	require.Equal(t, 1, about(discovery.ObjectName{Kind: kindService, Key: discovery.Key{Namespace: "infra", Name: "s"}}))
+	require.Zero(t, about(discovery.ObjectName{Kind: discovery.KindGateway, Key: discovery.Key{Namespace: "infra", Name: "edge"}}))
+	require.Equal(t, 1, about(discovery.ObjectName{Kind: discovery.KindService, Key: discovery.Key{Namespace: "infra", Name: "s"}}))
 }
 
 func TestHostnamesInCommon(t *testing.T) {

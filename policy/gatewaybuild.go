@@ -15,7 +15,7 @@ import (
 // reads what its routes read, and the rows of kinds Gateway, GatewayClass,
 // GatewayPolicy, TrafficPolicy, Mesh, Secret, Namespace and ReferenceGrant.
 func BuildGateway(r catalog.Reader, key discovery.Key) *Gateway {
-	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: kindGateway, Key: key}.String())
+	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String())
 	if !ok {
 		return nil
 	}
@@ -267,7 +267,7 @@ func (b *gatewayBuilder) connections(l *listenerMeaning, owned ownership) ([]TCP
 			continue
 		}
 		switch a.object.Kind {
-		case "TLSRoute":
+		case discovery.KindTLSRoute:
 			taken := false
 			for _, name := range names {
 				if name != "" && owned.has(name) { // a route that gives no name takes no connection
@@ -277,7 +277,7 @@ func (b *gatewayBuilder) connections(l *listenerMeaning, owned ownership) ([]TCP
 			if taken {
 				from.add(a)
 			}
-		case "TCPRoute":
+		case discovery.KindTCPRoute:
 			if all == nil { // a connection says nothing that rules could tell apart
 				all = a
 				from.add(a)

@@ -50,7 +50,7 @@ const renewalNotice = 14 * 24 * time.Hour
 func Expirations(r catalog.Reader, now time.Time) []Finding {
 	var out []Finding
 	told := make(map[string]bool)
-	for o := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 		m := readListeners(r, o)
 		if m == nil {
 			continue
@@ -150,12 +150,12 @@ func (c *certificateReader) invalid(l *listenerMeaning, field, message, remedy s
 // secret returns the certificate that a reference names, nil for one that the
 // Gateway may not refer to or that cannot be a certificate.
 func (c *certificateReader) secret(l *listenerMeaning, field string, ref *gatewayv1.SecretObjectReference) *readCertificate {
-	group, kind := deref(ref.Group, ""), deref(ref.Kind, kindSecret)
-	if group != "" || kind != kindSecret && kind != "" {
+	group, kind := deref(ref.Group, ""), deref(ref.Kind, discovery.KindSecret)
+	if group != "" || kind != discovery.KindSecret && kind != "" {
 		c.invalid(l, field+".kind", fmt.Sprintf("kind %q of group %q holds no certificate", kind, group), "name a Secret of type kubernetes.io/tls")
 		return nil
 	}
-	name := discovery.ObjectName{Kind: kindSecret, Key: discovery.Key{Namespace: c.m.object.Namespace, Name: string(ref.Name)}}
+	name := discovery.ObjectName{Kind: discovery.KindSecret, Key: discovery.Key{Namespace: c.m.object.Namespace, Name: string(ref.Name)}}
 	if ref.Namespace != nil && *ref.Namespace != "" {
 		name.Namespace = string(*ref.Namespace)
 	}

@@ -137,11 +137,11 @@ func TestCertificatesOfListeners(t *testing.T) {
 	}
 	grant := &discovery.Object{Scope: "test", Kind: "ReferenceGrant", Key: discovery.Key{Namespace: "certs", Name: "g"}, Spec: &gatewayv1.ReferenceGrant{
 		Spec: gatewayv1.ReferenceGrantSpec{
-			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: kindGateway, Namespace: "web"}},
-			To:   []gatewayv1.ReferenceGrantTo{{Kind: kindSecret, Name: new(gatewayv1.ObjectName("shared"))}},
+			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: discovery.KindGateway, Namespace: "web"}},
+			To:   []gatewayv1.ReferenceGrantTo{{Kind: discovery.KindSecret, Name: new(gatewayv1.ObjectName("shared"))}},
 		},
 	}}
-	unreadable := &discovery.Object{Scope: "test", Kind: kindSecret, Key: discovery.Key{Namespace: "web", Name: "hidden"}, Unreadable: "it may not be read: apply the Role"}
+	unreadable := &discovery.Object{Scope: "test", Kind: discovery.KindSecret, Key: discovery.Key{Namespace: "web", Name: "hidden"}, Unreadable: "it may not be read: apply the Role"}
 	broken := tlsPair(t, "a.com")
 	broken[corev1.TLSPrivateKeyKey] = tlsPair(t)[corev1.TLSPrivateKeyKey]
 	in := []*discovery.Object{

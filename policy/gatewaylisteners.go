@@ -15,13 +15,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-const (
-	kindGateway      = "Gateway"
-	kindGatewayClass = "GatewayClass"
-	kindSecret       = "Secret"
-	kindNamespace    = "Namespace"
-)
-
 // gatewayMeaning is what a Gateway of ours says, and what is wrong with it.
 type gatewayMeaning struct {
 	object *discovery.Object
@@ -119,7 +112,7 @@ func (m *gatewayMeaning) unsupported(l *listenerMeaning, field, message, remedy 
 // our controller's name, or it is named after us and no such object exists, so
 // that files need no GatewayClass.
 func gatewayClass(r catalog.Reader, spec *gatewayv1.GatewaySpec) (*discovery.Object, bool) {
-	name := discovery.ObjectName{Kind: kindGatewayClass, Key: discovery.Key{Name: string(spec.GatewayClassName)}}
+	name := discovery.ObjectName{Kind: discovery.KindGatewayClass, Key: discovery.Key{Name: string(spec.GatewayClassName)}}
 	o, ok := catalog.Objects.Get(r, name.String())
 	if !ok {
 		return nil, spec.GatewayClassName == DefaultGatewayClass
@@ -165,7 +158,7 @@ func readGateway(r catalog.Reader, o *discovery.Object) *gatewayMeaning {
 // gatewayOf returns what the Gateway of a name says but for its certificates,
 // nil if there is none or its class is not ours.
 func gatewayOf(r catalog.Reader, key discovery.Key) *gatewayMeaning {
-	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: kindGateway, Key: key}.String())
+	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String())
 	if !ok {
 		return nil
 	}
@@ -267,14 +260,14 @@ func (m *gatewayMeaning) validatesClients(l *listenerMeaning) bool {
 func protocolKinds(l *listenerMeaning) []string {
 	switch l.protocol {
 	case gatewayv1.HTTPProtocolType, gatewayv1.HTTPSProtocolType:
-		return []string{"HTTPRoute", "GRPCRoute"}
+		return []string{discovery.KindHTTPRoute, discovery.KindGRPCRoute}
 	case gatewayv1.TLSProtocolType:
 		if l.terminates {
-			return []string{"TLSRoute", "TCPRoute"}
+			return []string{discovery.KindTLSRoute, discovery.KindTCPRoute}
 		}
-		return []string{"TLSRoute"}
+		return []string{discovery.KindTLSRoute}
 	case gatewayv1.TCPProtocolType:
-		return []string{"TCPRoute"}
+		return []string{discovery.KindTCPRoute}
 	}
 	return nil
 }

@@ -109,10 +109,10 @@ func (v *gatewayPolicyValidator) mistakes() {
 func (v *gatewayPolicyValidator) target(field string, ref v1alpha1.GatewayTarget, fates *fates) {
 	if !isGatewayTarget(ref) {
 		v.refuse(field, ReasonInvalid, fmt.Sprintf("a GatewayPolicy cannot be about kind %q of group %q", ref.Kind, ref.Group),
-			fmt.Sprintf("write group %s and kind %s, or leave both out", gatewayGroup, kindGateway))
+			fmt.Sprintf("write group %s and kind %s, or leave both out", gatewayGroup, discovery.KindGateway))
 		return
 	}
-	name := discovery.ObjectName{Kind: kindGateway, Key: discovery.Key{Namespace: v.object.Namespace, Name: ref.Name}}
+	name := discovery.ObjectName{Kind: discovery.KindGateway, Key: discovery.Key{Namespace: v.object.Namespace, Name: ref.Name}}
 	o, ok := catalog.Objects.Get(v.r, name.String())
 	if !ok {
 		v.refuse(field, ReasonTargetNotFound, "there is no "+name.String(), "create it or correct the name")
@@ -366,7 +366,7 @@ const nginxIdle = 75 * time.Second
 func checkUpstreamIdle(t *v1alpha1.TrafficPolicySpec, add func(Finding)) {
 	p := t.ConnectionPool
 	ofClusters := slices.ContainsFunc(t.TargetRefs, func(ref v1alpha1.TargetReference) bool {
-		return ref.Kind == kindService || ref.Kind == kindInstanceGroup || ref.Kind == kindExternalService
+		return ref.Kind == discovery.KindService || ref.Kind == discovery.KindInstanceGroup || ref.Kind == discovery.KindExternalService
 	})
 	if !ofClusters || p == nil || p.IdleTimeout == nil || p.IdleTimeout.Duration > 0 && p.IdleTimeout.Duration < nginxIdle {
 		return

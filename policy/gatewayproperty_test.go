@@ -99,7 +99,7 @@ func randomEdgeRoute(rnd *rand.Rand) *discovery.Object {
 	for range 1 + rnd.IntN(2) {
 		namespace := gatewayv1.Namespace(pick(rnd, worldNamespaces...))
 		spec.ParentRefs = append(spec.ParentRefs, gatewayv1.ParentReference{
-			Group: sometimes(rnd, gatewayv1.Group(gatewayv1.GroupName)), Kind: sometimes(rnd, gatewayv1.Kind(kindGateway)), Namespace: &namespace,
+			Group: sometimes(rnd, gatewayv1.Group(gatewayv1.GroupName)), Kind: sometimes(rnd, gatewayv1.Kind(discovery.KindGateway)), Namespace: &namespace,
 			Name: pick[gatewayv1.ObjectName](rnd, "edge", "edge", "edge", "none"),
 		})
 		ref := &spec.ParentRefs[len(spec.ParentRefs)-1]
@@ -127,7 +127,7 @@ func randomEdgeRoute(rnd *rand.Rand) *discovery.Object {
 	o.Refs = routeRefs(o)
 	for i := range spec.ParentRefs {
 		if key, ok := parentGateway(o, &spec.ParentRefs[i]); ok {
-			o.Refs = append(o.Refs, discovery.ObjectName{Kind: kindGateway, Key: key})
+			o.Refs = append(o.Refs, discovery.ObjectName{Kind: discovery.KindGateway, Key: key})
 		}
 	}
 	slices.SortFunc(o.Refs, func(a, b discovery.ObjectName) int { return strings.Compare(a.String(), b.String()) })
@@ -160,20 +160,20 @@ func putRandomEdgeRow(rnd *rand.Rand, tx *catalog.Tx, pairs []map[string][]byte)
 	case 5:
 		putOrDelete(tx, &discovery.Object{Scope: "test", Kind: "ReferenceGrant", Key: discovery.Key{Namespace: namespace, Name: "edge"}, Spec: &gatewayv1.ReferenceGrant{
 			Spec: gatewayv1.ReferenceGrantSpec{
-				From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: kindGateway, Namespace: gatewayv1.Namespace(pick(rnd, worldNamespaces...))}},
-				To:   []gatewayv1.ReferenceGrantTo{{Kind: kindSecret}},
+				From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: discovery.KindGateway, Namespace: gatewayv1.Namespace(pick(rnd, worldNamespaces...))}},
+				To:   []gatewayv1.ReferenceGrantTo{{Kind: discovery.KindSecret}},
 			},
 		}}, remove)
 	case 6:
 		p := &v1alpha1.TrafficPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "edge", Generation: int64(rnd.IntN(5))}}
 		p.Spec.TargetRefs = []v1alpha1.TargetReference{{
-			Group: gatewayv1.GroupName, Kind: pick(rnd, kindGateway, "HTTPRoute"), Name: pick(rnd, "edge", "e0", "e1"), SectionName: pick(rnd, "", "l0"),
+			Group: gatewayv1.GroupName, Kind: pick(rnd, discovery.KindGateway, "HTTPRoute"), Name: pick(rnd, "edge", "e0", "e1"), SectionName: pick(rnd, "", "l0"),
 		}}
 		p.Spec.Timeout = &v1alpha1.Timeout{Request: &metav1.Duration{Duration: time.Duration(1+rnd.IntN(5)) * time.Second}}
 		putOrDelete(tx, objects.Object(p, "test"), remove)
 	case 7:
 		p := &v1alpha1.GatewayPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "edge", Generation: int64(rnd.IntN(5))}}
-		p.Spec.TargetRefs = []v1alpha1.GatewayTarget{{Group: gatewayv1.GroupName, Kind: kindGateway, Name: "edge", SectionName: pick(rnd, "", "l0")}}
+		p.Spec.TargetRefs = []v1alpha1.GatewayTarget{{Group: gatewayv1.GroupName, Kind: discovery.KindGateway, Name: "edge", SectionName: pick(rnd, "", "l0")}}
 		p.Spec.Timeout = &v1alpha1.ClientTimeout{Idle: &metav1.Duration{Duration: time.Duration(1+rnd.IntN(5)) * time.Second}}
 		putOrDelete(tx, objects.Object(p, "test"), remove)
 	case 8:

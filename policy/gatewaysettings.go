@@ -14,8 +14,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-const kindGatewayPolicy = "GatewayPolicy"
-
 // gatewaySection is a section of a GatewayPolicy.
 type gatewaySection struct {
 	// name is the field below spec, and the key in GatewaySettings.From.
@@ -109,7 +107,7 @@ func gatewaySettings(r catalog.Reader, gateway discovery.Key, listeners []string
 // gatewayPolicies returns the GatewayPolicies about a Gateway or a listener of
 // it, the oldest first, then by name.
 func gatewayPolicies(r catalog.Reader, gateway discovery.Key) []*discovery.Object {
-	return policiesOf(r, kindGatewayPolicy, discovery.ObjectName{Kind: kindGateway, Key: gateway})
+	return policiesOf(r, discovery.KindGatewayPolicy, discovery.ObjectName{Kind: discovery.KindGateway, Key: gateway})
 }
 
 // gatewaySources returns policies in the order of precedence: those about any
@@ -135,7 +133,7 @@ func gatewayLevel(policies []*discovery.Object, gateway string, about func(secti
 
 // isGatewayTarget reports whether a target is a Gateway, as those without group and kind are.
 func isGatewayTarget(t v1alpha1.GatewayTarget) bool {
-	return (t.Group == "" && t.Kind == "") || (t.Group == gatewayGroup && t.Kind == kindGateway)
+	return (t.Group == "" && t.Kind == "") || (t.Group == gatewayGroup && t.Kind == discovery.KindGateway)
 }
 
 var (

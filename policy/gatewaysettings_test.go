@@ -18,12 +18,12 @@ import (
 func gatewayPolicy(name string, age int, s v1alpha1.GatewaySettings, listeners ...string) *discovery.Object {
 	spec := v1alpha1.GatewayPolicySpec{GatewaySettings: s}
 	for _, l := range listeners {
-		spec.TargetRefs = append(spec.TargetRefs, v1alpha1.GatewayTarget{Group: gatewayGroup, Kind: kindGateway, Name: "edge", SectionName: l})
+		spec.TargetRefs = append(spec.TargetRefs, v1alpha1.GatewayTarget{Group: gatewayGroup, Kind: discovery.KindGateway, Name: "edge", SectionName: l})
 	}
 	return &discovery.Object{
-		Scope: "test", Kind: kindGatewayPolicy, Key: discovery.Key{Namespace: "web", Name: name}, Created: time.Unix(0, 0).AddDate(0, 0, -age),
+		Scope: "test", Kind: discovery.KindGatewayPolicy, Key: discovery.Key{Namespace: "web", Name: name}, Created: time.Unix(0, 0).AddDate(0, 0, -age),
 		Spec: &v1alpha1.GatewayPolicy{Spec: spec},
-		Refs: []discovery.ObjectName{{Kind: kindGateway, Key: edgeKey}},
+		Refs: []discovery.ObjectName{{Kind: discovery.KindGateway, Key: edgeKey}},
 	}
 }
 
@@ -215,7 +215,7 @@ func TestGatewayPolicyMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := gatewayPolicy("p", 1, tc.settings, "")
-			gateway := &discovery.Object{Scope: "test", Kind: kindGateway, Key: edgeKey, Spec: &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{
+			gateway := &discovery.Object{Scope: "test", Kind: discovery.KindGateway, Key: edgeKey, Spec: &gatewayv1.Gateway{Spec: gatewayv1.GatewaySpec{
 				GatewayClassName: DefaultGatewayClass, Listeners: []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: gatewayv1.HTTPProtocolType}},
 			}}}
 			r := (&routeRows{objects: []*discovery.Object{o, gateway}}).reader(t)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
@@ -30,7 +31,7 @@ spec:
 	r := readRows(b, decodeRows(b, strings.Join(docs, "\n---\n")))
 	for b.Loop() {
 		judge := NewJudge(r)
-		for _, kind := range []string{kindGateway, "HTTPRoute"} {
+		for _, kind := range []string{discovery.KindGateway, "HTTPRoute"} {
 			for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
 				_, ok := judge.StatusOf(o)
 				require.True(b, ok)

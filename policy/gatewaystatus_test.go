@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -64,7 +65,7 @@ func renderGatewayStatus(tb testing.TB, r catalog.Reader) map[string]string {
 			fmt.Fprintf(&status, "%s%s=%s/%s: %s\n", indent, c.Type, c.Status, c.Reason, c.Message)
 		}
 	}
-	for _, kind := range append([]string{kindGatewayClass, kindGateway, kindGatewayPolicy, kindTrafficPolicy}, routeKinds...) {
+	for _, kind := range append([]string{discovery.KindGatewayClass, discovery.KindGateway, discovery.KindGatewayPolicy, discovery.KindTrafficPolicy}, routeKinds...) {
 		for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
 			s, ok := StatusOf(r, o)
 			require.True(tb, ok)
@@ -101,7 +102,7 @@ func renderGatewayStatus(tb testing.TB, r catalog.Reader) map[string]string {
 		}
 	}
 	for _, f := range Validate(r) {
-		if f.Object.Kind != kindService {
+		if f.Object.Kind != discovery.KindService {
 			fmt.Fprintf(&findings, "%s\n", f)
 		}
 	}
@@ -191,7 +192,7 @@ func TestGatewayStatusKeepsItsPromises(t *testing.T) {
 				}
 			}
 		}
-		for o := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+		for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 			s, _ := judge.StatusOf(o)
 			m := BuildGateway(r, o.Key)
 			if s.Gateway == nil {

@@ -23,13 +23,13 @@ import (
 // Who calls a Gateway asked for nothing but a host name, so that there is no
 // consent but that of the route's own namespace.
 func needsGrant(route *discovery.Object, parent discovery.ObjectName, namespace string) bool {
-	return namespace != route.Namespace && (parent.Kind == kindGateway || namespace != parent.Namespace)
+	return namespace != route.Namespace && (parent.Kind == discovery.KindGateway || namespace != parent.Namespace)
 }
 
 // grantFor returns the ReferenceGrant that lets a route or a Gateway refer to an object of
 // another namespace, the first by name if there are several.
 func grantFor(r catalog.Reader, route *discovery.Object, group string, to discovery.ObjectName) (*discovery.Object, bool) {
-	for o := range catalog.Objects.By(r, catalog.ByKind, "ReferenceGrant") {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindReferenceGrant) {
 		grant, ok := o.Spec.(*gatewayv1.ReferenceGrant)
 		if !ok || o.Namespace != to.Namespace {
 			continue

@@ -17,7 +17,7 @@ type Mesh struct {
 
 // BuildMesh returns what the Mesh object says, or the defaults without one.
 func BuildMesh(r catalog.Reader) *Mesh {
-	ref := discovery.ObjectRef{Kind: kindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}
+	ref := discovery.ObjectRef{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}
 	out := &Mesh{}
 	if o, ok := meshObject(r); ok {
 		ref.Generation = o.Generation

@@ -59,7 +59,7 @@ type routeBuilder struct {
 
 // readRoute returns what a route says at one of the Services that it names as its parents.
 func readRoute(r catalog.Reader, o *discovery.Object, parent discovery.Key) *meaning {
-	return readRouteAt(r, o, discovery.ObjectName{Kind: kindService, Key: parent})
+	return readRouteAt(r, o, discovery.ObjectName{Kind: discovery.KindService, Key: parent})
 }
 
 // readRouteAt returns what a route says at one of its parents: a Service or a Gateway.
@@ -130,7 +130,7 @@ func (b *routeBuilder) uses(ref discovery.ObjectRef) { b.used = append(b.used, r
 // where the parent is a Service: a mesh must not infer anything from them
 // (GEP-1294, "hostnames field").
 func (b *routeBuilder) hostnames(names []gatewayv1.Hostname) {
-	if b.parent.Kind == kindGateway {
+	if b.parent.Kind == discovery.KindGateway {
 		for i, name := range names {
 			if !isRouteHostname(string(name)) {
 				b.find(Error, string(gatewayv1.RouteConditionAccepted), ReasonUnsupported, fmt.Sprintf("spec.hostnames[%d]", i),

@@ -35,7 +35,7 @@ func validateRoutes(r catalog.Reader) []Finding {
 		}
 	}
 	for parent := range parents {
-		if parent.Kind == kindGateway {
+		if parent.Kind == discovery.KindGateway {
 			v.shadowedAtGateway(parent.Key)
 		} else if m := v.service(parent.Key); m != nil {
 			v.shadowed(m)
@@ -181,7 +181,7 @@ func (v *routeValidator) missingGateways(o *discovery.Object) {
 		if !ok {
 			continue
 		}
-		if _, ok := catalog.Objects.Get(v.r, discovery.ObjectName{Kind: kindGateway, Key: key}.String()); !ok {
+		if _, ok := catalog.Objects.Get(v.r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String()); !ok {
 			v.tell(Finding{
 				Severity: Warning, Object: o.Ref(), Field: fmt.Sprintf("spec.parentRefs[%d].name", i),
 				Condition: string(gatewayv1.RouteConditionAccepted), Reason: string(gatewayv1.RouteReasonNoMatchingParent),

@@ -57,14 +57,14 @@ func (j *Judge) judge(o *discovery.Object) []verdict {
 		ref := &spec.ParentRefs[i]
 		v := verdict{ref: ref}
 		if parent, ok := parentService(o, ref); ok {
-			v.parent = discovery.ObjectName{Kind: kindService, Key: parent}
+			v.parent = discovery.ObjectName{Kind: discovery.KindService, Key: parent}
 			v.meaning, v.refused = attachAt(j.r, o, &v)
 		} else if parent, ok := parentGateway(o, ref); ok {
 			g := j.gateway(parent)
 			if g == nil {
 				continue
 			}
-			v.parent = discovery.ObjectName{Kind: kindGateway, Key: parent}
+			v.parent = discovery.ObjectName{Kind: discovery.KindGateway, Key: parent}
 			v.meaning, v.refused = j.attachAtGateway(o, g, named[parent], &v)
 			named[parent]++
 		} else {
@@ -182,7 +182,7 @@ func rival(all []*attachment, self *attachment, port uint16) *attachment {
 // older route of its kind takes them. Such a route is accepted nevertheless,
 // as the conformance suite wants: it is in force as soon as the other goes.
 func overtaken(all []*attachment, self *attachment, port uint16) []Finding {
-	if self.object.Kind != "TCPRoute" && self.object.Kind != "TLSRoute" {
+	if self.object.Kind != discovery.KindTCPRoute && self.object.Kind != discovery.KindTLSRoute {
 		return nil // the rules of others merge
 	}
 	var out []Finding
@@ -194,13 +194,13 @@ func overtaken(all []*attachment, self *attachment, port uint16) []Finding {
 			continue
 		}
 		switch self.object.Kind {
-		case "TCPRoute":
+		case discovery.KindTCPRoute:
 			return append(out, Finding{
 				Reason:  routeConflicted,
 				Message: fmt.Sprintf("all connections to port %d go by %s, which is older, so it gets none", port, a.object.Name()),
 				Remedy:  "remove one of the two, or attach them to different ports",
 			})
-		case "TLSRoute":
+		case discovery.KindTLSRoute:
 			var names []string
 			theirs := a.meaning().tcp[0].ServerNames
 			for _, name := range self.meaning().tcp[0].ServerNames {

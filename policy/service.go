@@ -22,13 +22,13 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		Key:        key,
 		ClusterIPs: ownAddresses(r, svc),
 		ClientIP:   svc.ClientIP,
-		Provenance: []discovery.ObjectRef{{Kind: "Service", Key: key, Generation: svc.Generation}},
+		Provenance: []discovery.ObjectRef{{Kind: discovery.KindService, Key: key, Generation: svc.Generation}},
 	}
 	var groups []*discovery.InstanceGroup
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, key.String()) {
 		groups = append(groups, g)
 		m.Provenance = append(m.Provenance, discovery.ObjectRef{
-			Kind: "InstanceGroup", Key: g.Key, Generation: g.Object.Generation,
+			Kind: discovery.KindInstanceGroup, Key: g.Key, Generation: g.Object.Generation,
 		})
 	}
 	sets := slices.Collect(catalog.Endpoints.By(r, catalog.ByService, key.String()))

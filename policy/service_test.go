@@ -357,10 +357,10 @@ func TestSessionAffinity(t *testing.T) {
 			sets: []*discovery.EndpointSet{slice("s1", at8080, pod("a", "10.0.0.1", "z", discovery.Healthy))},
 		}
 		if settings != nil {
-			p := &v1alpha1.TrafficPolicy{Spec: v1alpha1.TrafficPolicySpec{TrafficSettings: *settings, TargetRefs: []v1alpha1.TargetReference{{Kind: kindService, Name: web.Name}}}}
+			p := &v1alpha1.TrafficPolicy{Spec: v1alpha1.TrafficPolicySpec{TrafficSettings: *settings, TargetRefs: []v1alpha1.TargetReference{{Kind: discovery.KindService, Name: web.Name}}}}
 			r.shifts = append(r.shifts, &discovery.Object{
-				Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "p"}, Spec: p,
-				Refs: []discovery.ObjectName{{Kind: kindService, Key: web}},
+				Kind: discovery.KindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "p"}, Spec: p,
+				Refs: []discovery.ObjectName{{Kind: discovery.KindService, Key: web}},
 			})
 		}
 		reader := r.reader(t)
@@ -407,9 +407,9 @@ func TestWhatHoldsInsteadOfSessionAffinity(t *testing.T) {
 		l      *v1alpha1.LoadBalancer
 		want   string
 	}{
-		"a port":                  {v1alpha1.TargetReference{Kind: kindService, Name: web.Name, SectionName: "http"}, balanced, "callers of the mesh"},
-		"instances":               {v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: kindInstanceGroup, Name: "ec2"}, balanced, "which instances of InstanceGroup web/ec2 answer"},
-		"a hash at instances":     {v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: kindInstanceGroup, Name: "ec2"}, byHeader, none},
+		"a port":                  {v1alpha1.TargetReference{Kind: discovery.KindService, Name: web.Name, SectionName: "http"}, balanced, "callers of the mesh"},
+		"instances":               {v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: discovery.KindInstanceGroup, Name: "ec2"}, balanced, "which instances of InstanceGroup web/ec2 answer"},
+		"a hash at instances":     {v1alpha1.TargetReference{Group: v1alpha1.Group, Kind: discovery.KindInstanceGroup, Name: "ec2"}, byHeader, none},
 		"a route":                 {v1alpha1.TargetReference{Group: gatewayGroup, Kind: "HTTPRoute", Name: "r"}, byHeader, "requests of HTTPRoute web/r"},
 		"a rule of a route":       {v1alpha1.TargetReference{Group: gatewayGroup, Kind: "HTTPRoute", Name: "r", SectionName: "first"}, byHeader, "requests of HTTPRoute web/r"},
 		"an algorithm at a route": {v1alpha1.TargetReference{Group: gatewayGroup, Kind: "HTTPRoute", Name: "r"}, balanced, none},
@@ -420,7 +420,7 @@ func TestWhatHoldsInsteadOfSessionAffinity(t *testing.T) {
 			svc.ClientIP = true
 			in := rows{services: []*discovery.Service{svc}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)}}
 			route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "r"}}
-			route.Spec.ParentRefs = []gatewayv1.ParentReference{{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind(kindService)), Name: gatewayv1.ObjectName(web.Name)}}
+			route.Spec.ParentRefs = []gatewayv1.ParentReference{{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind(discovery.KindService)), Name: gatewayv1.ObjectName(web.Name)}}
 			route.Spec.Rules = []gatewayv1.HTTPRouteRule{{Name: new(gatewayv1.SectionName("first"))}}
 			p := &v1alpha1.TrafficPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "p"}}
 			p.Spec.TargetRefs, p.Spec.LoadBalancer = []v1alpha1.TargetReference{c.target}, c.l

@@ -47,19 +47,19 @@ func NewJudge(r catalog.Reader) *Judge {
 // StatusOf returns what a row's status must say, and whether it has any.
 func (j *Judge) StatusOf(o *discovery.Object) (Status, bool) {
 	switch o.Kind {
-	case "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute":
+	case discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute:
 		return Status{Parents: j.routeParents(o)}, true
-	case kindBackendTLS:
+	case discovery.KindBackendTLSPolicy:
 		return Status{Ancestors: j.backendTLSAncestors(o)}, true
-	case kindTrafficShift:
+	case discovery.KindTrafficShift:
 		return Status{Conditions: shiftConditions(j.r, o)}, true
-	case kindTrafficPolicy, kindExternalService, kindMesh:
+	case discovery.KindTrafficPolicy, discovery.KindExternalService, discovery.KindMesh:
 		return Status{Conditions: objectConditions(j.r, o)}, true
-	case kindGatewayPolicy:
+	case discovery.KindGatewayPolicy:
 		return Status{Conditions: gatewayPolicyConditions(j.r, o)}, true
-	case kindGateway:
+	case discovery.KindGateway:
 		return Status{Gateway: j.gatewayStatus(o)}, true
-	case kindGatewayClass:
+	case discovery.KindGatewayClass:
 		return Status{Class: gatewayClassStatus(o)}, true
 	}
 	return Status{}, false
@@ -83,7 +83,7 @@ func (j *Judge) gateway(key discovery.Key) *judgedGateway {
 		return g
 	}
 	var out *judgedGateway
-	if o, ok := catalog.Objects.Get(j.r, discovery.ObjectName{Kind: kindGateway, Key: key}.String()); ok {
+	if o, ok := catalog.Objects.Get(j.r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String()); ok {
 		out = judgeGateway(j.r, o)
 	}
 	j.gateways[key] = out

@@ -10,16 +10,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-const (
-	kindService         = "Service"
-	kindInstanceGroup   = "InstanceGroup"
-	kindExternalService = "ExternalService"
-	kindTrafficPolicy   = "TrafficPolicy"
-	kindBackendTLS      = "BackendTLSPolicy"
-	kindMesh            = "Mesh"
-	kindConfigMap       = "ConfigMap"
-)
-
 // source is an object that states sections: a TrafficPolicy, or the Mesh with its defaults.
 type source struct {
 	ref      discovery.ObjectRef
@@ -72,7 +62,7 @@ func effective(sources []source, on side) Settings {
 // attached returns the TrafficPolicies that target an object or a part of it,
 // in the order of precedence: the oldest first, then by name.
 func attached(r catalog.Reader, target discovery.ObjectName) []*discovery.Object {
-	return policiesOf(r, kindTrafficPolicy, target)
+	return policiesOf(r, discovery.KindTrafficPolicy, target)
 }
 
 // policiesOf returns the policies of a kind that name a target of their own
@@ -105,12 +95,12 @@ func at(policies []*discovery.Object, target discovery.ObjectName, sectionName s
 
 // targetGroups are the kinds that a TrafficPolicy may target, with their API groups.
 var targetGroups = map[string]string{
-	kindService:         "",
-	kindInstanceGroup:   v1alpha1.Group,
-	kindExternalService: v1alpha1.Group,
-	"HTTPRoute":         gatewayGroup,
-	"GRPCRoute":         gatewayGroup,
-	kindGateway:         gatewayGroup,
+	discovery.KindService:         "",
+	discovery.KindInstanceGroup:   v1alpha1.Group,
+	discovery.KindExternalService: v1alpha1.Group,
+	discovery.KindHTTPRoute:       gatewayGroup,
+	discovery.KindGRPCRoute:       gatewayGroup,
+	discovery.KindGateway:         gatewayGroup,
 }
 
 const gatewayGroup = "gateway.networking.k8s.io"
@@ -155,14 +145,14 @@ func meshDefaults(r catalog.Reader) []source {
 // route ("" for one without a name) that is attached to a port of a Service.
 func rulePortSettings(r catalog.Reader, route *discovery.Object, rule string, parent discovery.Key, port string) Settings {
 	sources := levels(r, route.Name(), rule)
-	sources = append(sources, levels(r, discovery.ObjectName{Kind: kindService, Key: parent}, port)...)
+	sources = append(sources, levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: parent}, port)...)
 	return effective(append(sources, meshDefaults(r)...), requests)
 }
 
 // serviceSettings returns the sections that are effective for requests to a
 // port of a Service where no route is attached.
 func serviceSettings(r catalog.Reader, service discovery.Key, port string) Settings {
-	sources := levels(r, discovery.ObjectName{Kind: kindService, Key: service}, port)
+	sources := levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: service}, port)
 	return effective(append(sources, meshDefaults(r)...), requests)
 }
 
@@ -175,11 +165,11 @@ func backingSettings(r catalog.Reader, service discovery.Key, port string, on di
 	var sources []source
 	switch {
 	case group != "":
-		sources = levels(r, discovery.ObjectName{Kind: kindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}, port)
+		sources = levels(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}, port)
 	case on == discovery.Instances:
 		sources = groupLevels(r, service, port)
 	}
-	sources = append(sources, levels(r, discovery.ObjectName{Kind: kindService, Key: service}, port)...)
+	sources = append(sources, levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: service}, port)...)
 	sources = append(sources, affinityOf(r, service)...)
 	return effective(append(sources, meshDefaults(r)...), clusters)
 }
@@ -190,7 +180,7 @@ func affinityOf(r catalog.Reader, service discovery.Key) []source {
 	if !ok || !svc.ClientIP {
 		return nil
 	}
-	ref := discovery.ObjectRef{Kind: kindService, Key: service, Generation: svc.Generation}
+	ref := discovery.ObjectRef{Kind: discovery.KindService, Key: service, Generation: svc.Generation}
 	return []source{{ref: ref, settings: &v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash}}}}
 }
 
@@ -202,7 +192,7 @@ func groupLevels(r catalog.Reader, service discovery.Key, port string) []source 
 	}
 	var all []policy
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
-		target := discovery.ObjectName{Kind: kindInstanceGroup, Key: g.Key}
+		target := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}
 		for _, o := range attached(r, target) {
 			all = append(all, policy{o, target})
 		}
@@ -223,7 +213,7 @@ func groupLevels(r catalog.Reader, service discovery.Key, port string) []source 
 // externalSettings returns the sections that are effective for a port of an
 // ExternalService, on both sides.
 func externalSettings(r catalog.Reader, external discovery.Key, port string) Settings {
-	sources := levels(r, discovery.ObjectName{Kind: kindExternalService, Key: external}, port)
+	sources := levels(r, discovery.ObjectName{Kind: discovery.KindExternalService, Key: external}, port)
 	return effective(append(sources, meshDefaults(r)...), requests|clusters)
 }
 
@@ -265,17 +255,17 @@ func hasPolicies(r catalog.Reader, service discovery.Key) bool {
 	}
 	about := func(target discovery.ObjectName) bool {
 		for o := range catalog.Objects.By(r, catalog.ByRef, target.String()) {
-			if (o.Kind == kindTrafficPolicy || o.Kind == kindBackendTLS) && o.Namespace == target.Namespace {
+			if (o.Kind == discovery.KindTrafficPolicy || o.Kind == discovery.KindBackendTLSPolicy) && o.Namespace == target.Namespace {
 				return true
 			}
 		}
 		return false
 	}
-	if about(discovery.ObjectName{Kind: kindService, Key: service}) {
+	if about(discovery.ObjectName{Kind: discovery.KindService, Key: service}) {
 		return true
 	}
 	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
-		if about(discovery.ObjectName{Kind: kindInstanceGroup, Key: g.Key}) {
+		if about(discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}) {
 			return true
 		}
 	}

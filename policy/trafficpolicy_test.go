@@ -53,7 +53,7 @@ func targets(refs ...string) []v1alpha1.TargetReference {
 func traffic(name string, created int, s v1alpha1.TrafficSettings, refs ...string) *discovery.Object {
 	p := &v1alpha1.TrafficPolicy{Spec: v1alpha1.TrafficPolicySpec{TargetRefs: targets(refs...), TrafficSettings: s}}
 	o := &discovery.Object{
-		Scope: "test", Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: name}, Generation: 7, Created: day(created), Spec: p,
+		Scope: "test", Kind: discovery.KindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: name}, Generation: 7, Created: day(created), Spec: p,
 	}
 	seen := make(map[discovery.ObjectName]bool)
 	for _, t := range p.Spec.TargetRefs {
@@ -64,14 +64,14 @@ func traffic(name string, created int, s v1alpha1.TrafficSettings, refs ...strin
 		seen[n] = true
 	}
 	if s.TLS != nil && s.TLS.CACertificateRef != nil {
-		o.Refs = append(o.Refs, discovery.ObjectName{Kind: kindConfigMap, Key: discovery.Key{Namespace: "web", Name: s.TLS.CACertificateRef.Name}})
+		o.Refs = append(o.Refs, discovery.ObjectName{Kind: discovery.KindConfigMap, Key: discovery.Key{Namespace: "web", Name: s.TLS.CACertificateRef.Name}})
 	}
 	return o
 }
 
 func meshWith(s v1alpha1.MeshSpec) *discovery.Object {
 	return &discovery.Object{
-		Scope: "test", Kind: kindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}, Generation: 2, Spec: &v1alpha1.Mesh{Spec: s},
+		Scope: "test", Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}, Generation: 2, Spec: &v1alpha1.Mesh{Spec: s},
 	}
 }
 
@@ -80,12 +80,12 @@ func configMap(name, ca string) *discovery.Object {
 	if ca != "" {
 		m.Data = map[string]string{caKey: ca}
 	}
-	return &discovery.Object{Scope: "test", Kind: kindConfigMap, Key: discovery.Key{Namespace: "web", Name: name}, Spec: m}
+	return &discovery.Object{Scope: "test", Kind: discovery.KindConfigMap, Key: discovery.Key{Namespace: "web", Name: name}, Spec: m}
 }
 
 // httpRoute is a route of web with one rule for each name, whose parent is php-web.
 func httpRoute(name string, rules ...string) *discovery.Object {
-	kind := gatewayv1.Kind(kindService)
+	kind := gatewayv1.Kind(discovery.KindService)
 	group := gatewayv1.Group("")
 	route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}}
 	route.Spec.ParentRefs = []gatewayv1.ParentReference{{Group: &group, Kind: &kind, Name: "php-web"}}
@@ -101,7 +101,7 @@ func httpRoute(name string, rules ...string) *discovery.Object {
 	}
 	return &discovery.Object{
 		Scope: "test", Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: name}, Generation: 4, Spec: route,
-		Refs: []discovery.ObjectName{{Kind: kindService, Key: web}},
+		Refs: []discovery.ObjectName{{Kind: discovery.KindService, Key: web}},
 	}
 }
 
@@ -196,7 +196,7 @@ func TestClusterSectionsByPrecedence(t *testing.T) {
 	for _, s := range []Settings{pods, instances} {
 		require.Equal(t, int32(10), *s.Stated.ConnectionPool.MaxConnections, "sections merge one by one")
 		require.Equal(t, v1alpha1.StrictLocality, s.Locality())
-		require.Equal(t, kindMesh, s.From["locality"].Kind)
+		require.Equal(t, discovery.KindMesh, s.From["locality"].Kind)
 	}
 	require.Empty(t, m.Ports[0].Settings.From, "clusters' sections are none of the requests'")
 	require.Equal(t, []string{
@@ -375,7 +375,7 @@ func TestTrafficPolicyFindings(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, tc.want, findingsOn(base.with(t, tc.objects...), kindTrafficPolicy))
+			require.Equal(t, tc.want, findingsOn(base.with(t, tc.objects...), discovery.KindTrafficPolicy))
 		})
 	}
 }
@@ -383,7 +383,7 @@ func TestTrafficPolicyFindings(t *testing.T) {
 // What is said of one of two InstanceGroups is said of their common cluster.
 func TestPolicyOnOneOfTwoGroups(t *testing.T) {
 	base := rows{services: []*discovery.Service{service(http80)}, groups: []*discovery.InstanceGroup{group("a", maps8080), group("b", maps8080)}}
-	got := findingsOn(base.with(t, traffic("p", 1, timeout(5, 0), "InstanceGroup/a")), kindTrafficPolicy)
+	got := findingsOn(base.with(t, traffic("p", 1, timeout(5, 0), "InstanceGroup/a")), discovery.KindTrafficPolicy)
 	require.Equal(t, []string{
 		"[Accepted] warning: TrafficPolicy web/p: spec.targetRefs[0]: InstanceGroup web/b gets it too: both are the backing of Service web/php-web on instances: target the Service, or name the InstanceGroup as a route's backend",
 	}, got)

@@ -40,7 +40,7 @@ func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []Finding {
 				add(unresolvedCA("spec.tls.caCertificateRef", problem))
 			}
 		}
-		external := func(ref v1alpha1.TargetReference) bool { return ref.Kind == kindExternalService }
+		external := func(ref v1alpha1.TargetReference) bool { return ref.Kind == discovery.KindExternalService }
 		if t.SNI == "" && !(len(spec.TargetRefs) > 0 && !slices.ContainsFunc(spec.TargetRefs, func(ref v1alpha1.TargetReference) bool { return !external(ref) })) {
 			add(Finding{
 				Severity: Error, Field: "spec.tls.sni", Condition: v1alpha1.ConditionAccepted, Reason: ReasonInvalid,
@@ -118,9 +118,9 @@ func (t *policyTarget) found() bool {
 func (t *policyTarget) missing() (problem, remedy string) {
 	section := t.ref.SectionName
 	switch t.ref.Kind {
-	case kindService:
+	case discovery.KindService:
 		return missingPort(t.r, t.name.Key, section)
-	case kindInstanceGroup:
+	case discovery.KindInstanceGroup:
 		g, ok := catalog.InstanceGroups.Get(t.r, t.name.Key.String())
 		if ok && section != "" && !slices.ContainsFunc(g.Object.Spec.Ports, func(p v1alpha1.InstancePort) bool { return p.Name == section }) {
 			return fmt.Sprintf("%s has no port named %q", t.name, section), "name one of its ports, or leave sectionName out"
@@ -130,7 +130,7 @@ func (t *policyTarget) missing() (problem, remedy string) {
 		}
 	default:
 		o, ok := catalog.Objects.Get(t.r, t.name.String())
-		if ok && o.Kind == kindGateway {
+		if ok && o.Kind == discovery.KindGateway {
 			if foreign := foreignGateway(t.r, o); foreign != "" {
 				return foreign, "target a Gateway of a class of this controller"
 			}
@@ -147,9 +147,9 @@ func (t *policyTarget) missing() (problem, remedy string) {
 
 func partOf(kind string) string {
 	switch kind {
-	case kindExternalService:
+	case discovery.KindExternalService:
 		return "port"
-	case kindGateway:
+	case discovery.KindGateway:
 		return "listener"
 	}
 	return "rule"
@@ -187,9 +187,9 @@ func sectionNames(o *discovery.Object) []string {
 // sides returns where sections about the target act.
 func (t *policyTarget) sides() side {
 	switch t.ref.Kind {
-	case kindInstanceGroup:
+	case discovery.KindInstanceGroup:
 		return clusters
-	case "HTTPRoute", "GRPCRoute", kindGateway:
+	case discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindGateway:
 		return requests
 	}
 	return requests | clusters
@@ -214,7 +214,7 @@ func (t *policyTarget) judge(fates *fates) {
 		}
 	}
 	t.judgePorts()
-	if t.ref.Kind == kindInstanceGroup {
+	if t.ref.Kind == discovery.KindInstanceGroup {
 		t.sharesCluster()
 	}
 }
@@ -246,11 +246,11 @@ func (t *policyTarget) winner(sec *section, rivals []source) (string, bool) {
 // tlsWinner returns who has the target's TLS before any TrafficPolicy.
 func (t *policyTarget) tlsWinner() (string, bool) {
 	switch t.ref.Kind {
-	case kindService:
+	case discovery.KindService:
 		if o, ok := backendTLSPolicy(t.r, t.name.Key, t.ref.SectionName); ok {
 			return o.Name().String(), true
 		}
-	case kindExternalService:
+	case discovery.KindExternalService:
 		o, ok := catalog.Objects.Get(t.r, t.name.String())
 		if !ok {
 			return "", false
@@ -345,9 +345,9 @@ func (t *policyTarget) judgeTCP() {
 func (t *policyTarget) protocols() []Protocol {
 	var out []Protocol
 	switch t.ref.Kind {
-	case kindService, kindInstanceGroup:
+	case discovery.KindService, discovery.KindInstanceGroup:
 		key := t.name.Key
-		if g, ok := catalog.InstanceGroups.Get(t.r, key.String()); ok && t.ref.Kind == kindInstanceGroup {
+		if g, ok := catalog.InstanceGroups.Get(t.r, key.String()); ok && t.ref.Kind == discovery.KindInstanceGroup {
 			key = discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
 		}
 		if svc, ok := catalog.Services.Get(t.r, key.String()); ok {
@@ -357,7 +357,7 @@ func (t *policyTarget) protocols() []Protocol {
 				}
 			}
 		}
-	case kindExternalService:
+	case discovery.KindExternalService:
 		if o, ok := catalog.Objects.Get(t.r, t.name.String()); ok {
 			for _, p := range externalPorts(o.Spec.(*v1alpha1.ExternalService).Spec.Ports) {
 				if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
@@ -365,7 +365,7 @@ func (t *policyTarget) protocols() []Protocol {
 				}
 			}
 		}
-	case kindGateway:
+	case discovery.KindGateway:
 		if g := gatewayOf(t.r, t.name.Key); g != nil {
 			for _, l := range g.listeners {
 				if t.ref.SectionName != "" && t.ref.SectionName != l.name {

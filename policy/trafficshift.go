@@ -11,8 +11,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-const kindTrafficShift = "TrafficShift"
-
 // ShiftOf returns the TrafficShift that is in charge of a Service's shares, and
 // what it makes of the Service. Both are nil while there is none; the Shift
 // alone is nil once it has completed. It reads the tables Services, Objects,
@@ -90,7 +88,7 @@ func divisionOf(r catalog.Reader, svc *discovery.Service) division {
 
 // shiftsOf returns the TrafficShifts of a Service by who is in charge.
 func shiftsOf(r catalog.Reader, service discovery.Key) []*discovery.Object {
-	return policiesOf(r, kindTrafficShift, discovery.ObjectName{Kind: kindService, Key: service})
+	return policiesOf(r, discovery.KindTrafficShift, discovery.ObjectName{Kind: discovery.KindService, Key: service})
 }
 
 // statusOfShift returns how far a TrafficShift has come: nowhere, as long as
@@ -231,7 +229,7 @@ func touchedByState(r catalog.Reader, before, after any, yield func(Unit)) {
 	if row == nil || routedByOf(old) == routedByOf(now) {
 		return
 	}
-	if o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: kindTrafficShift, Key: row.Key}.String()); ok {
+	if o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: row.Key}.String()); ok {
 		yield(serviceUnit(shiftedService(o)))
 	}
 }

@@ -30,9 +30,9 @@ func shift(name string, f func(*v1alpha1.TrafficShift)) *discovery.Object {
 		f(t)
 	}
 	return &discovery.Object{
-		Scope: "test", Kind: kindTrafficShift, Key: discovery.Key{Namespace: t.Namespace, Name: t.Name}, Generation: t.Generation,
+		Scope: "test", Kind: discovery.KindTrafficShift, Key: discovery.Key{Namespace: t.Namespace, Name: t.Name}, Generation: t.Generation,
 		Created: t.CreationTimestamp.Time, Spec: t,
-		Refs: []discovery.ObjectName{{Kind: kindService, Key: discovery.Key{Namespace: t.Namespace, Name: t.Spec.ServiceRef.Name}}},
+		Refs: []discovery.ObjectName{{Kind: discovery.KindService, Key: discovery.Key{Namespace: t.Namespace, Name: t.Spec.ServiceRef.Name}}},
 	}
 }
 
@@ -214,11 +214,11 @@ func TestShiftFindings(t *testing.T) {
 	policy := func(s v1alpha1.TrafficSettings) func(*rows) {
 		return func(in *rows) {
 			in.shifts = append(in.shifts, &discovery.Object{
-				Kind: kindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "p"},
+				Kind: discovery.KindTrafficPolicy, Key: discovery.Key{Namespace: "web", Name: "p"},
 				Spec: &v1alpha1.TrafficPolicy{Spec: v1alpha1.TrafficPolicySpec{
 					TargetRefs: []v1alpha1.TargetReference{{Kind: "Service", Name: web.Name}}, TrafficSettings: s,
 				}},
-				Refs: []discovery.ObjectName{{Kind: kindService, Key: web}},
+				Refs: []discovery.ObjectName{{Kind: discovery.KindService, Key: web}},
 			})
 		}
 	}
@@ -262,10 +262,10 @@ func TestShiftFindings(t *testing.T) {
 			nil, func(in *rows) {
 				tcp(in)
 				policy(v1alpha1.TrafficSettings{Timeout: &v1alpha1.Timeout{Connect: &metav1.Duration{Duration: time.Second}}})(in)
-				ec2 := discovery.ObjectName{Kind: kindInstanceGroup, Key: discovery.Key{Namespace: "web", Name: "ec2"}}
+				ec2 := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: "web", Name: "ec2"}}
 				p := in.shifts[len(in.shifts)-1]
 				p.Refs = []discovery.ObjectName{ec2}
-				p.Spec.(*v1alpha1.TrafficPolicy).Spec.TargetRefs = []v1alpha1.TargetReference{{Group: v1alpha1.Group, Kind: kindInstanceGroup, Name: "ec2"}}
+				p.Spec.(*v1alpha1.TrafficPolicy).Spec.TargetRefs = []v1alpha1.TargetReference{{Group: v1alpha1.Group, Kind: discovery.KindInstanceGroup, Name: "ec2"}}
 			}, "port 3306 is not HTTP, so what TrafficPolicy web/p says of timeout.connect to an InstanceGroup does not hold", "",
 		},
 		"sessions with a cohort": {header, policy(v1alpha1.TrafficSettings{SessionPersistence: &gatewayv1.SessionPersistence{}}), "sessions stay until a step moves their user", ""},
@@ -397,7 +397,7 @@ func TestConflictingCohorts(t *testing.T) {
 	route := &discovery.Object{Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: "r"}, Spec: &gatewayv1.HTTPRoute{Spec: gatewayv1.HTTPRouteSpec{
 		CommonRouteSpec: gatewayv1.CommonRouteSpec{ParentRefs: []gatewayv1.ParentReference{{Group: new(gatewayv1.Group("")), Kind: new(gatewayv1.Kind("Service")), Name: gatewayv1.ObjectName(web.Name)}}},
 		Rules:           []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{ref(web.Name), ref(other.Name)}}},
-	}}, Refs: []discovery.ObjectName{{Kind: kindService, Key: web}, {Kind: kindService, Key: other}}}
+	}}, Refs: []discovery.ObjectName{{Kind: discovery.KindService, Key: web}, {Kind: discovery.KindService, Key: other}}}
 	messages := func(s1, s2 *discovery.Object) string {
 		in.shifts = []*discovery.Object{s1, s2, route}
 		var out []string

@@ -16,9 +16,11 @@ import (
 type Unit = discovery.ObjectName
 
 // MeshUnit is the unit of what belongs to no Service.
-func MeshUnit() Unit { return Unit{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}} }
+func MeshUnit() Unit {
+	return Unit{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}
+}
 
-func serviceUnit(k discovery.Key) Unit { return Unit{Kind: "Service", Key: k} }
+func serviceUnit(k discovery.Key) Unit { return Unit{Kind: discovery.KindService, Key: k} }
 
 // Touched yields the units whose meaning a changed row may change: the inverse
 // of what BuildService, BuildExternal, BuildGateway and BuildMesh read. It may yield a unit several
@@ -40,7 +42,7 @@ func Touched(r catalog.Reader, before, after any, yield func(Unit)) {
 			yield(serviceUnit(row.Key))
 		case *discovery.InstanceGroup:
 			yield(serviceUnit(discovery.Key{Namespace: row.Namespace, Name: row.Object.Spec.ServiceRef.Name}))
-			Referrers(r, discovery.ObjectName{Kind: "InstanceGroup", Key: row.Key}, yield)
+			Referrers(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: row.Key}, yield)
 		case *discovery.Object:
 			touchedByObject(r, row, yield)
 		}
@@ -73,33 +75,33 @@ const ClusterDomain = "svc.cluster.local"
 
 func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 	switch o.Kind {
-	case "Mesh":
+	case discovery.KindMesh:
 		yield(MeshUnit())
 		for s := range catalog.Services.All(r) {
 			yield(serviceUnit(s.Key))
 		}
-		for e := range catalog.Objects.By(r, catalog.ByKind, "ExternalService") {
+		for e := range catalog.Objects.By(r, catalog.ByKind, discovery.KindExternalService) {
 			yield(e.Name())
 		}
-		for g := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+		for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 			yield(g.Name())
 		}
-	case kindGateway:
+	case discovery.KindGateway:
 		yield(o.Name())
-	case kindGatewayClass, kindSecret:
+	case discovery.KindGatewayClass, discovery.KindSecret:
 		for g := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
-			if g.Kind == kindGateway {
+			if g.Kind == discovery.KindGateway {
 				yield(g.Name())
 			}
 		}
-	case kindNamespace:
+	case discovery.KindNamespace:
 		// Its labels decide whose routes a listener with a selector lets in.
-		for g := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+		for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 			if selectsNamespaces(g) {
 				yield(g.Name())
 			}
 		}
-	case "ExternalService":
+	case discovery.KindExternalService:
 		yield(o.Name())
 		for _, host := range o.Hosts {
 			for other := range catalog.Objects.By(r, catalog.ByHost, host) {
@@ -107,7 +109,7 @@ func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 			}
 		}
 		Referrers(r, o.Name(), yield)
-	case "ReferenceGrant":
+	case discovery.KindReferenceGrant:
 		// Rare, and it may concern every route and Gateway that refers into its namespace.
 		for _, kind := range routeKinds {
 			for route := range catalog.Objects.By(r, catalog.ByKind, kind) {
@@ -116,12 +118,12 @@ func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 				}
 			}
 		}
-		for g := range catalog.Objects.By(r, catalog.ByKind, kindGateway) {
+		for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 			if g.Namespace != o.Namespace && slices.ContainsFunc(g.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace }) {
 				yield(g.Name())
 			}
 		}
-	case "ConfigMap":
+	case discovery.KindConfigMap:
 		for policy := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
 			touchedByObject(r, policy, yield)
 		}
@@ -130,19 +132,19 @@ func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 	}
 }
 
-var routeKinds = []string{"HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"}
+var routeKinds = []string{discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute}
 
 // touchedByRefs yields what a route or a policy refers to.
 func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 	for _, ref := range o.Refs {
 		switch ref.Kind {
-		case "Service", "ExternalService", kindGateway:
+		case discovery.KindService, discovery.KindExternalService, discovery.KindGateway:
 			yield(ref)
-		case "InstanceGroup":
+		case discovery.KindInstanceGroup:
 			if g, ok := catalog.InstanceGroups.Get(r, ref.Key.String()); ok {
 				yield(serviceUnit(discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}))
 			}
-		case "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute":
+		case discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute:
 			if route, ok := catalog.Objects.Get(r, ref.String()); ok {
 				touchedByRefs(r, route, yield)
 			}
@@ -153,9 +155,9 @@ func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(Unit)) {
 // Referrers yields the Services and Gateways whose routes send to what is named,
 // or to a part of it: what names an InstanceGroup reads the ports of its Service.
 func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(Unit)) {
-	if name.Kind == "Service" {
+	if name.Kind == discovery.KindService {
 		for g := range catalog.InstanceGroups.By(r, catalog.ByService, name.Key.String()) {
-			Referrers(r, discovery.ObjectName{Kind: "InstanceGroup", Key: g.Key}, yield)
+			Referrers(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}, yield)
 		}
 	}
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {

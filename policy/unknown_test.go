@@ -66,7 +66,7 @@ func TestUnknownShift(t *testing.T) {
 			require.Equal(t, c.unknown, BuildService(r, svc.Key).Unknown)
 			refused := false
 			for _, f := range Validate(r) {
-				refused = refused || f.Object.Kind == kindTrafficShift && f.Reason == ReasonUnknownHome
+				refused = refused || f.Object.Kind == discovery.KindTrafficShift && f.Reason == ReasonUnknownHome
 			}
 			require.Equal(t, c.unknown != "", refused, "a shift that does not know where the traffic is must not move it")
 		})

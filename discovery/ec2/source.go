@@ -273,7 +273,7 @@ func (s *Source) end(accounts []*account) error {
 }
 
 // meshName names the object that limits what InstanceGroups may name.
-var meshName = discovery.ObjectName{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}}
+var meshName = discovery.ObjectName{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}
 
 // mistakesIn returns why a group is not read, nothing if it is.
 func mistakesIn(r catalog.Reader, g *discovery.InstanceGroup) []v1alpha1.FieldError {

@@ -110,17 +110,17 @@ func (fs files) merge() *merged {
 		}
 		m.problems = append(m.problems, f.problems...)
 		for _, r := range f.good.Services {
-			if m.first(name, f, "Service", r.Key) {
+			if m.first(name, f, discovery.KindService, r.Key) {
 				m.Services = append(m.Services, r)
 			}
 		}
 		for _, r := range f.good.Endpoints {
-			if m.first(name, f, "EndpointSlice", r.Key) {
+			if m.first(name, f, discovery.KindEndpointSlice, r.Key) {
 				m.Endpoints = append(m.Endpoints, r)
 			}
 		}
 		for _, r := range f.good.InstanceGroups {
-			if m.first(name, f, "InstanceGroup", r.Key) {
+			if m.first(name, f, discovery.KindInstanceGroup, r.Key) {
 				m.InstanceGroups = append(m.InstanceGroups, r)
 			}
 		}

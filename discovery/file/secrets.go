@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"regexp"
 	"slices"
+
+	"github.com/causeway-mesh/causeway/discovery"
 )
 
 // What files last said is stored for the next start, and Secrets are not: a
@@ -73,12 +75,12 @@ var quoted = regexp.MustCompile("'[^']{3,}'|\"[^\"]{3,}\"|`[^`]{3,}`")
 // discreet returns what a YAML library says of a document without what it
 // quotes of it, if the document may be a Secret.
 func (d document) discreet(message string) string {
-	if bytes.Contains(d.text, []byte("Secret")) {
+	if bytes.Contains(d.text, []byte(discovery.KindSecret)) {
 		return quoted.ReplaceAllString(message, "…")
 	}
 	return message
 }
 
-func isSecret(m meta) bool { return m.APIVersion == "v1" && m.Kind == "Secret" }
+func isSecret(m meta) bool { return m.APIVersion == "v1" && m.Kind == discovery.KindSecret }
 
 func isList(m meta) bool { return m.APIVersion == "v1" && m.Kind == "List" }

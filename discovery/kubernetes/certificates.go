@@ -16,12 +16,12 @@ import (
 // read a Secret by naming it.
 func certificateSecrets(r catalog.Reader) map[discovery.Key]struct{} {
 	out := make(map[discovery.Key]struct{})
-	for o := range catalog.Objects.By(r, catalog.ByKind, "Gateway") {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 		if !isOurs(r, o) {
 			continue
 		}
 		for _, ref := range o.Refs {
-			if ref.Kind == "Secret" && (ref.Namespace == o.Namespace || granted(r, o.Namespace, ref.Key)) {
+			if ref.Kind == discovery.KindSecret && (ref.Namespace == o.Namespace || granted(r, o.Namespace, ref.Key)) {
 				out[ref.Key] = struct{}{}
 			}
 		}
@@ -37,7 +37,7 @@ func isOurs(r catalog.Reader, o *discovery.Object) bool {
 		return false
 	}
 	name := string(gateway.Spec.GatewayClassName)
-	row, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: "GatewayClass", Key: discovery.Key{Name: name}}.String())
+	row, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindGatewayClass, Key: discovery.Key{Name: name}}.String())
 	if !ok {
 		return name == v1alpha1.GatewayClassName
 	}
@@ -47,15 +47,15 @@ func isOurs(r catalog.Reader, o *discovery.Object) bool {
 
 // granted reports whether Gateways of a namespace may refer to a Secret of another one.
 func granted(r catalog.Reader, from string, to discovery.Key) bool {
-	for o := range catalog.Objects.By(r, catalog.ByKind, "ReferenceGrant") {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindReferenceGrant) {
 		grant, ok := o.Spec.(*gatewayv1.ReferenceGrant)
 		if !ok || o.Namespace != to.Namespace {
 			continue
 		}
 		if slices.ContainsFunc(grant.Spec.From, func(f gatewayv1.ReferenceGrantFrom) bool {
-			return f.Group == gatewayv1.GroupName && f.Kind == "Gateway" && string(f.Namespace) == from
+			return f.Group == gatewayv1.GroupName && f.Kind == discovery.KindGateway && string(f.Namespace) == from
 		}) && slices.ContainsFunc(grant.Spec.To, func(t gatewayv1.ReferenceGrantTo) bool {
-			return t.Group == "" && t.Kind == "Secret" && (t.Name == nil || *t.Name == "" || string(*t.Name) == to.Name)
+			return t.Group == "" && t.Kind == discovery.KindSecret && (t.Name == nil || *t.Name == "" || string(*t.Name) == to.Name)
 		}) {
 			return true
 		}

@@ -50,12 +50,12 @@ type namedClient struct {
 // configMaps are those that policies name for their CA certificates.
 func (c *Client) configMaps() namedKind {
 	return namedKind{
-		name: "ConfigMap", scope: ScopeConfigMaps, by: "policies", share: "share CA certificates between policies",
+		name: discovery.KindConfigMap, scope: ScopeConfigMaps, by: "policies", share: "share CA certificates between policies",
 		named: func(r catalog.Reader) map[discovery.Key]struct{} {
 			out := make(map[discovery.Key]struct{})
 			for o := range catalog.Objects.All(r) {
 				for _, ref := range o.Refs {
-					if ref.Kind == "ConfigMap" {
+					if ref.Kind == discovery.KindConfigMap {
 						out[ref.Key] = struct{}{}
 					}
 				}
@@ -74,7 +74,7 @@ func (c *Client) configMaps() namedKind {
 // secrets are those that our Gateways name for their listeners' certificates.
 func (c *Client) secrets() namedKind {
 	return namedKind{
-		name: "Secret", scope: ScopeSecrets, by: "Gateways", share: "share certificates between listeners",
+		name: discovery.KindSecret, scope: ScopeSecrets, by: "Gateways", share: "share certificates between listeners",
 		named: certificateSecrets,
 		zero:  &corev1.Secret{},
 		in: func(namespace string) namedClient {
@@ -83,7 +83,7 @@ func (c *Client) secrets() namedKind {
 		},
 		refused: func(key discovery.Key) *discovery.Object {
 			return &discovery.Object{
-				Scope: ScopeSecrets, Kind: "Secret", Key: key, Spec: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}},
+				Scope: ScopeSecrets, Kind: discovery.KindSecret, Key: key, Spec: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}},
 				Unreadable: "the control plane may not read it: bind the ClusterRole causeway-gateway-secrets to its service account in namespace " + key.Namespace,
 			}
 		},

@@ -61,7 +61,7 @@ func (s *objectRows) Delete(o any) error {
 	s.observed.forget(name)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		catalog.Objects.Delete(tx, name.String())
-		if s.kind.Name == shiftKind {
+		if s.kind.Name == discovery.KindTrafficShift {
 			catalog.ShiftStates.Delete(tx, name.Key.String())
 		}
 		return nil
@@ -101,7 +101,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 			if row, ok := catalog.Objects.Get(tx.Reader, name.String()); ok {
 				all = append(all, row)
 			}
-			if s.kind.Name != shiftKind {
+			if s.kind.Name != discovery.KindTrafficShift {
 				continue
 			}
 			if state, ok := catalog.ShiftStates.Get(tx.Reader, name.Key.String()); ok {
@@ -109,7 +109,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 			}
 		}
 		catalog.Objects.Replace(tx, s.status.name, all)
-		if s.kind.Name == shiftKind {
+		if s.kind.Name == discovery.KindTrafficShift {
 			catalog.ShiftStates.Replace(tx, s.status.name, states)
 		}
 		s.status.put(tx, func(st *discovery.SourceStatus) { st.Synced = true })
@@ -125,9 +125,6 @@ func (s *objectRows) Resync() error { return nil }
 func (s *objectRows) name(o *rawObject) discovery.ObjectName {
 	return discovery.ObjectName{Kind: s.kind.Name, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
 }
-
-// shiftKind is the kind whose status the mesh routes by.
-const shiftKind = "TrafficShift"
 
 // read returns the row of an object and, of a TrafficShift, the one of its
 // status. Of an object that cannot be decoded both are nil, and the rows of

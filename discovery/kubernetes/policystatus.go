@@ -309,9 +309,9 @@ func (t *statusTerm) renewOne(of func(*discovery.Object) (Status, bool), o *disc
 		return false
 	}
 	switch o.Kind {
-	case "Gateway":
+	case discovery.KindGateway:
 		ok = want.Gateway != nil // or else it is another controller's
-	case "GatewayClass":
+	case discovery.KindGatewayClass:
 		ok = want.Class != nil
 	}
 	if !ok {

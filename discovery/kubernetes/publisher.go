@@ -169,7 +169,7 @@ func (p *publisher) publish(ctx context.Context, key discovery.Key) error {
 		s := &want[i]
 		kept[s.Name] = true
 		s.OwnerReferences = []metav1.OwnerReference{{
-			APIVersion: v1alpha1.GroupVersion().String(), Kind: "InstanceGroup", Name: group.Name, UID: group.Object.UID,
+			APIVersion: v1alpha1.GroupVersion().String(), Kind: discovery.KindInstanceGroup, Name: group.Name, UID: group.Object.UID,
 		}}
 		old := p.published[key][s.Name]
 		if old != nil && sameSlice(old, s) {

@@ -116,7 +116,7 @@ func TestShiftRowsAreReplaced(t *testing.T) {
 		status: &status{cat: cat, name: "kubernetes/trafficshifts"}, log: slog.New(slog.DiscardHandler),
 	}
 	for _, k := range policyKinds() {
-		if k.Name == shiftKind {
+		if k.Name == discovery.KindTrafficShift {
 			rows.kind = k
 		}
 	}

@@ -61,7 +61,7 @@ func (s *Shifts) Save(ctx context.Context, state *discovery.ShiftState) error {
 	status := state.Status.DeepCopy()
 	status.Conditions = slices.DeleteFunc(status.Conditions, func(c metav1.Condition) bool { return ourCondition(c.Type) })
 	body, err := json.Marshal(map[string]any{
-		"apiVersion": v1alpha1.GroupVersion().String(), "kind": "TrafficShift",
+		"apiVersion": v1alpha1.GroupVersion().String(), "kind": discovery.KindTrafficShift,
 		"metadata": map[string]string{
 			"namespace": state.Namespace, "name": state.Name, "resourceVersion": state.Version,
 		},
@@ -159,7 +159,7 @@ func (s *Shifts) RecordHome(ctx context.Context, home discovery.Home) error {
 // what happens again and again into a series.
 func (s *Shifts) Event(_ context.Context, e discovery.ShiftEvent) error {
 	about := &metav1.PartialObjectMetadata{}
-	about.APIVersion, about.Kind = v1alpha1.GroupVersion().String(), "TrafficShift"
+	about.APIVersion, about.Kind = v1alpha1.GroupVersion().String(), discovery.KindTrafficShift
 	about.Namespace, about.Name, about.UID = e.Namespace, e.Name, types.UID(e.UID)
 	kind := corev1.EventTypeNormal
 	if e.Warning {

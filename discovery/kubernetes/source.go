@@ -150,7 +150,7 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 			return namespaces.List(ctx, o)
 		},
 		namespaces.Watch, func(o *corev1.Namespace) (string, *discovery.Object) {
-			return discovery.ObjectName{Kind: "Namespace", Key: discovery.Key{Name: o.Name}}.String(), objects.Object(o, ScopeNamespaces)
+			return discovery.ObjectName{Kind: discovery.KindNamespace, Key: discovery.Key{Name: o.Name}}.String(), objects.Object(o, ScopeNamespaces)
 		})
 	for _, kind := range policyKinds() {
 		source := c.newKindSource(cat, kind)

@@ -143,7 +143,7 @@ func (w *statusWriter) write(ctx context.Context, r catalog.Reader, g *discovery
 		return nil
 	}
 	body, err := json.Marshal(map[string]any{
-		"apiVersion": v1alpha1.GroupVersion().String(), "kind": "InstanceGroup",
+		"apiVersion": v1alpha1.GroupVersion().String(), "kind": discovery.KindInstanceGroup,
 		"metadata": map[string]string{"namespace": g.Namespace, "name": g.Name},
 		"status":   want,
 	})
@@ -251,7 +251,7 @@ func (w *statusWriter) announce(b catalog.Batch) {
 
 func (w *statusWriter) event(key discovery.Key, g *v1alpha1.InstanceGroup, kind, reason, message string) {
 	about := &v1alpha1.InstanceGroup{}
-	about.APIVersion, about.Kind = v1alpha1.GroupVersion().String(), "InstanceGroup"
+	about.APIVersion, about.Kind = v1alpha1.GroupVersion().String(), discovery.KindInstanceGroup
 	about.Namespace, about.Name, about.UID = key.Namespace, key.Name, g.UID
 	w.recorder.Eventf(about, nil, kind, reason, eventAction, "%s", message)
 }

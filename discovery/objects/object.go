@@ -34,41 +34,41 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 	meta := trimmed(o)
 	switch o := o.(type) {
 	case *gatewayv1.GatewayClass:
-		out.Kind, out.Spec = "GatewayClass", &gatewayv1.GatewayClass{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindGatewayClass, &gatewayv1.GatewayClass{ObjectMeta: meta, Spec: o.Spec}
 		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.Gateway:
 		meta.Annotations = kept(o.Annotations, v1alpha1.AddressesAnnotation)
-		out.Kind, out.Spec = "Gateway", &gatewayv1.Gateway{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindGateway, &gatewayv1.Gateway{ObjectMeta: meta, Spec: o.Spec}
 		refs.gateway(&o.Spec)
 		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.HTTPRoute:
-		out.Kind, out.Spec = "HTTPRoute", &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindHTTPRoute, &gatewayv1.HTTPRoute{ObjectMeta: meta, Spec: o.Spec}
 		refs.httpRoute(&o.Spec)
 		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.GRPCRoute:
-		out.Kind, out.Spec = "GRPCRoute", &gatewayv1.GRPCRoute{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindGRPCRoute, &gatewayv1.GRPCRoute{ObjectMeta: meta, Spec: o.Spec}
 		refs.grpcRoute(&o.Spec)
 		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.TCPRoute:
-		out.Kind, out.Spec = "TCPRoute", &gatewayv1.TCPRoute{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindTCPRoute, &gatewayv1.TCPRoute{ObjectMeta: meta, Spec: o.Spec}
 		refs.parents(&o.Spec.CommonRouteSpec)
 		for i := range o.Spec.Rules {
 			refs.backends(o.Spec.Rules[i].BackendRefs)
 		}
 		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.TLSRoute:
-		out.Kind, out.Spec = "TLSRoute", &gatewayv1.TLSRoute{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindTLSRoute, &gatewayv1.TLSRoute{ObjectMeta: meta, Spec: o.Spec}
 		refs.parents(&o.Spec.CommonRouteSpec)
 		for i := range o.Spec.Rules {
 			refs.backends(o.Spec.Rules[i].BackendRefs)
 		}
 		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.ReferenceGrant:
-		out.Kind, out.Spec = "ReferenceGrant", &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindReferenceGrant, &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
 	case *gatewayv1beta1.ReferenceGrant:
-		out.Kind, out.Spec = "ReferenceGrant", &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindReferenceGrant, &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: o.Spec}
 	case *gatewayv1.BackendTLSPolicy:
-		out.Kind, out.Spec = "BackendTLSPolicy", &gatewayv1.BackendTLSPolicy{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindBackendTLSPolicy, &gatewayv1.BackendTLSPolicy{ObjectMeta: meta, Spec: o.Spec}
 		for _, t := range o.Spec.TargetRefs {
 			refs.local(string(t.Kind), string(t.Name))
 		}
@@ -77,43 +77,43 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 		}
 		out.Pruned = pruned(o, &o.Spec)
 	case *v1alpha1.TrafficPolicy:
-		out.Kind, out.Spec = "TrafficPolicy", &v1alpha1.TrafficPolicy{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindTrafficPolicy, &v1alpha1.TrafficPolicy{ObjectMeta: meta, Spec: o.Spec}
 		for _, t := range o.Spec.TargetRefs {
 			refs.local(t.Kind, t.Name)
 		}
 		refs.tls(o.Spec.TLS)
 	case *v1alpha1.GatewayPolicy:
-		out.Kind, out.Spec = "GatewayPolicy", &v1alpha1.GatewayPolicy{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindGatewayPolicy, &v1alpha1.GatewayPolicy{ObjectMeta: meta, Spec: o.Spec}
 		for _, t := range o.Spec.TargetRefs {
-			refs.local(cmp.Or(t.Kind, "Gateway"), t.Name)
+			refs.local(cmp.Or(t.Kind, discovery.KindGateway), t.Name)
 		}
 	case *v1alpha1.TrafficShift:
-		out.Kind, out.Spec = "TrafficShift", &v1alpha1.TrafficShift{ObjectMeta: shiftMeta(meta, o), Spec: o.Spec}
-		refs.local("Service", o.Spec.ServiceRef.Name)
+		out.Kind, out.Spec = discovery.KindTrafficShift, &v1alpha1.TrafficShift{ObjectMeta: shiftMeta(meta, o), Spec: o.Spec}
+		refs.local(discovery.KindService, o.Spec.ServiceRef.Name)
 	case *v1alpha1.ExternalService:
-		out.Kind, out.Spec = "ExternalService", &v1alpha1.ExternalService{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindExternalService, &v1alpha1.ExternalService{ObjectMeta: meta, Spec: o.Spec}
 		out.Hosts = hosts(o.Spec.Hosts)
 		for i := range o.Spec.Ports {
 			refs.tls(o.Spec.Ports[i].TLS)
 		}
 	case *v1alpha1.Mesh:
-		out.Kind, out.Spec = "Mesh", &v1alpha1.Mesh{ObjectMeta: meta, Spec: o.Spec}
+		out.Kind, out.Spec = discovery.KindMesh, &v1alpha1.Mesh{ObjectMeta: meta, Spec: o.Spec}
 	case *corev1.ConfigMap:
 		ca, ok := o.Data[caKey]
 		if !ok {
 			return nil
 		}
-		out.Kind, out.Spec = "ConfigMap", &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{caKey: ca}}
+		out.Kind, out.Spec = discovery.KindConfigMap, &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{caKey: ca}}
 	case *corev1.Secret:
 		secret := tlsSecret(o)
 		if secret == nil {
 			return nil
 		}
 		secret.ObjectMeta = meta
-		out.Kind, out.Spec = "Secret", secret
+		out.Kind, out.Spec = discovery.KindSecret, secret
 	case *corev1.Namespace:
 		meta.Labels = o.Labels
-		out.Kind, out.Spec = "Namespace", &corev1.Namespace{ObjectMeta: meta}
+		out.Kind, out.Spec = discovery.KindNamespace, &corev1.Namespace{ObjectMeta: meta}
 	default:
 		return nil
 	}

@@ -50,7 +50,7 @@ func (r *references) namespaced(kind *gatewayv1.Kind, fallback string, namespace
 
 // gateway adds the class of a Gateway and the Secrets that its listeners name.
 func (r *references) gateway(s *gatewayv1.GatewaySpec) {
-	r.add("GatewayClass", "", string(s.GatewayClassName))
+	r.add(discovery.KindGatewayClass, "", string(s.GatewayClassName))
 	for i := range s.Listeners {
 		tls := s.Listeners[i].TLS
 		if tls == nil {
@@ -58,7 +58,7 @@ func (r *references) gateway(s *gatewayv1.GatewaySpec) {
 		}
 		for _, ref := range tls.CertificateRefs {
 			if isSecretRef(&ref) {
-				r.namespaced(nil, "Secret", ref.Namespace, ref.Name)
+				r.namespaced(nil, discovery.KindSecret, ref.Namespace, ref.Name)
 			}
 		}
 	}
@@ -67,17 +67,17 @@ func (r *references) gateway(s *gatewayv1.GatewaySpec) {
 // isSecretRef reports whether a reference of a Gateway is to a Secret, the
 // only thing that holds certificates.
 func isSecretRef(ref *gatewayv1.SecretObjectReference) bool {
-	return (ref.Group == nil || *ref.Group == "") && (ref.Kind == nil || *ref.Kind == "" || *ref.Kind == "Secret")
+	return (ref.Group == nil || *ref.Group == "") && (ref.Kind == nil || *ref.Kind == "" || *ref.Kind == discovery.KindSecret)
 }
 
 func (r *references) parents(s *gatewayv1.CommonRouteSpec) {
 	for _, p := range s.ParentRefs {
-		r.namespaced(p.Kind, "Gateway", p.Namespace, p.Name)
+		r.namespaced(p.Kind, discovery.KindGateway, p.Namespace, p.Name)
 	}
 }
 
 func (r *references) backend(b *gatewayv1.BackendObjectReference) {
-	r.namespaced(b.Kind, "Service", b.Namespace, b.Name)
+	r.namespaced(b.Kind, discovery.KindService, b.Namespace, b.Name)
 }
 
 func (r *references) backends(refs []gatewayv1.BackendRef) {
@@ -139,6 +139,6 @@ func (r *references) grpcFilters(filters []gatewayv1.GRPCRouteFilter) {
 
 func (r *references) tls(t *v1alpha1.UpstreamTLS) {
 	if t != nil && t.CACertificateRef != nil {
-		r.local("ConfigMap", t.CACertificateRef.Name)
+		r.local(discovery.KindConfigMap, t.CACertificateRef.Name)
 	}
 }

@@ -91,7 +91,7 @@ func (k *Keeper) homesProblem(unknown []discovery.Key, cause error) string {
 		return fmt.Sprintf("recorded homes cannot be read, and no Service needs them now: %v; to record homes again: %s", cause, k.dir.begin(homesFile))
 	}
 	return fmt.Sprintf("the home of %s cannot be read, so proxies keep what they have of it and nothing moves; all else is served: %v; put the file back and start again, or write the annotation mesh.causeway.dev/home: Instances or Pods on the Service",
-		listed(unknown, "Service", "Services"), cause)
+		listed(unknown, discovery.KindService, "Services"), cause)
 }
 
 // listed names objects, the first few of many.

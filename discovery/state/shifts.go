@@ -132,7 +132,7 @@ func (s *Shifts) Run(ctx context.Context) error {
 		look := false
 		for _, ch := range b.Changes {
 			look = look || ch.Table == catalog.Objects.Name() || ch.Table == catalog.Sources.Name()
-			if o, ok := ch.After.(*discovery.Object); ok && o.Kind == shiftKind && s.lost == nil {
+			if o, ok := ch.After.(*discovery.Object); ok && o.Kind == discovery.KindTrafficShift && s.lost == nil {
 				s.came(o.Key)
 			}
 		}
@@ -158,7 +158,7 @@ func (s *Shifts) judgeLost(r catalog.Reader) {
 		return
 	}
 	var unknown []discovery.Key
-	for o := range catalog.Objects.By(r, catalog.ByKind, shiftKind) {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindTrafficShift) {
 		if state, known := catalog.ShiftStates.Get(r, o.Key.String()); known && state.Unknown != "" || !known && !old.Synced {
 			unknown = append(unknown, o.Key)
 		}
@@ -168,7 +168,7 @@ func (s *Shifts) judgeLost(r catalog.Reader) {
 		status.Error = fmt.Sprintf("states of TrafficShifts cannot be read, and none needs them now: %v; to store states again: %s", s.lost, s.dir.begin(shiftsFile))
 	} else {
 		status.Error = fmt.Sprintf("how far %s came cannot be read, so proxies keep what they have of the Service and nothing moves; all else is served: %v; put the file back and start again, or to have it begin anew, its traffic at home: %s",
-			listed(unknown, shiftKind, shiftKind+"s"), s.lost, s.dir.begin(shiftsFile))
+			listed(unknown, discovery.KindTrafficShift, discovery.KindTrafficShift+"s"), s.lost, s.dir.begin(shiftsFile))
 	}
 	if old.Synced && old.Error == status.Error {
 		return
@@ -181,9 +181,6 @@ func (s *Shifts) judgeLost(r catalog.Reader) {
 		catalog.Sources.Put(tx, status)
 	})
 }
-
-// shiftKind is the kind of the objects whose states these are.
-const shiftKind = "TrafficShift"
 
 // came makes sure that a TrafficShift has a state, and that it is not one of another.
 func (s *Shifts) came(key discovery.Key) {
@@ -212,7 +209,7 @@ func (s *Shifts) went(key discovery.Key) {
 	if _, ok := catalog.ShiftStates.Get(r, key.String()); !ok {
 		return
 	}
-	if _, there := catalog.Objects.Get(r, discovery.ObjectName{Kind: shiftKind, Key: key}.String()); there {
+	if _, there := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String()); there {
 		return
 	}
 	if _, noted := s.deleted[key]; noted {
@@ -301,7 +298,7 @@ func (s *Shifts) Release(_ context.Context, key discovery.Key) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.cat.Read()
-	if _, there := catalog.Objects.Get(r, discovery.ObjectName{Kind: shiftKind, Key: key}.String()); there {
+	if _, there := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String()); there {
 		return nil
 	}
 	if _, ok := catalog.ShiftStates.Get(r, key.String()); !ok {

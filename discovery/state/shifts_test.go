@@ -62,12 +62,12 @@ func (r *shiftRun) apply(key discovery.Key, there bool) {
 	r.t.Helper()
 	write(r.t, r.cat, func(tx *catalog.Tx) {
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
-		name := discovery.ObjectName{Kind: shiftKind, Key: key}
+		name := discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}
 		if !there {
 			catalog.Objects.Delete(tx, name.String())
 			return
 		}
-		catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: shiftKind, Key: key, Spec: &v1alpha1.TrafficShift{}})
+		catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: discovery.KindTrafficShift, Key: key, Spec: &v1alpha1.TrafficShift{}})
 	})
 }
 
@@ -155,9 +155,9 @@ func TestDeletedShiftsStartAnew(t *testing.T) {
 	require.NoError(t, r.move(php, "50"))
 
 	write(t, r.cat, func(tx *catalog.Tx) { // an editor that replaces a file
-		name := discovery.ObjectName{Kind: shiftKind, Key: php}
+		name := discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: php}
 		catalog.Objects.Delete(tx, name.String())
-		catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: shiftKind, Key: php, Generation: 2})
+		catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: discovery.KindTrafficShift, Key: php, Generation: 2})
 	})
 	require.NoError(t, r.move(php, "51"), "that is an edit")
 	old := r.state(php)
@@ -255,7 +255,7 @@ func TestSpoiledShifts(t *testing.T) {
 		require.True(t, ok)
 		require.False(t, status.Ready())
 		write(t, s.cat, func(tx *catalog.Tx) {
-			catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: shiftKind, Key: php})
+			catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: discovery.KindTrafficShift, Key: php})
 			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
 		})
 		s.judgeLost(s.cat.Read())
@@ -265,7 +265,7 @@ func TestSpoiledShifts(t *testing.T) {
 		state, _ := catalog.ShiftStates.Get(s.cat.Read(), php.String())
 		require.NotEmpty(t, state.Unknown, "a share was guessed")
 		write(t, s.cat, func(tx *catalog.Tx) {
-			catalog.Objects.Delete(tx, discovery.ObjectName{Kind: shiftKind, Key: php}.String())
+			catalog.Objects.Delete(tx, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: php}.String())
 		})
 		s.judgeLost(s.cat.Read())
 		status, _ = catalog.Sources.Get(s.cat.Read(), ShiftsScope)
@@ -386,7 +386,7 @@ func TestShiftHistories(t *testing.T) {
 					write(t, r.cat, func(tx *catalog.Tx) { // the first reading of all files
 						for key, is := range there {
 							if is {
-								catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: shiftKind, Key: key})
+								catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: discovery.KindTrafficShift, Key: key})
 							}
 						}
 						catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})

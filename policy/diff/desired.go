@@ -55,7 +55,7 @@ func Desired(now, dir catalog.Reader, prune Prune) (*catalog.Catalog, error) {
 		d.groups(tx)
 		d.objects(tx)
 		for s := range catalog.ShiftStates.All(now) {
-			if _, stays := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: "TrafficShift", Key: s.Key}.String()); stays {
+			if _, stays := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: s.Key}.String()); stays {
 				catalog.ShiftStates.Put(tx, s)
 			}
 		}
@@ -81,16 +81,16 @@ func (d *desired) survey() {
 		d.has[kind], d.has[kind+" "+namespace], d.namespaces[namespace] = true, true, true
 	}
 	for s := range catalog.Services.All(d.dir) {
-		note("Service", s.Namespace)
+		note(discovery.KindService, s.Namespace)
 	}
 	for g := range catalog.InstanceGroups.All(d.dir) {
-		note("InstanceGroup", g.Namespace)
+		note(discovery.KindInstanceGroup, g.Namespace)
 	}
 	for o := range catalog.Objects.All(d.dir) {
 		note(o.Kind, o.Namespace)
 	}
 	for e := range catalog.Endpoints.All(d.dir) {
-		note("EndpointSlice", e.Namespace)
+		note(discovery.KindEndpointSlice, e.Namespace)
 	}
 	grow := func(t time.Time) {
 		if t.After(d.youngest) {
@@ -110,7 +110,7 @@ func (d *desired) survey() {
 
 // stays reports whether an object stays that the directory lacks.
 func (d *desired) stays(kind, namespace string) bool {
-	others := slices.Contains([]string{"Service", "ConfigMap", "EndpointSlice", "Secret", "Namespace", "GatewayClass"}, kind)
+	others := slices.Contains([]string{discovery.KindService, discovery.KindConfigMap, discovery.KindEndpointSlice, discovery.KindSecret, discovery.KindNamespace, discovery.KindGatewayClass}, kind)
 	switch d.prune {
 	case PruneNone:
 		return true
@@ -136,7 +136,7 @@ func (d *desired) homes(tx *catalog.Tx) {
 
 func (d *desired) services(tx *catalog.Tx) {
 	for s := range catalog.Services.All(d.now) {
-		if d.stays("Service", s.Namespace) {
+		if d.stays(discovery.KindService, s.Namespace) {
 			catalog.Services.Put(tx, s)
 		}
 	}
@@ -155,7 +155,7 @@ func (d *desired) services(tx *catalog.Tx) {
 
 func (d *desired) groups(tx *catalog.Tx) {
 	for g := range catalog.InstanceGroups.All(d.now) {
-		if d.stays("InstanceGroup", g.Namespace) {
+		if d.stays(discovery.KindInstanceGroup, g.Namespace) {
 			catalog.InstanceGroups.Put(tx, g)
 		}
 	}
@@ -195,7 +195,7 @@ func (d *desired) endpoints(tx *catalog.Tx) {
 	}
 	groups := make(map[discovery.Key]*discovery.InstanceGroup)
 	for g := range catalog.InstanceGroups.All(d.now) {
-		if d.stays("InstanceGroup", g.Namespace) {
+		if d.stays(discovery.KindInstanceGroup, g.Namespace) {
 			groups[g.Key] = g
 		}
 	}
@@ -204,7 +204,7 @@ func (d *desired) endpoints(tx *catalog.Tx) {
 	}
 	for e := range catalog.Endpoints.All(d.now) {
 		if e.Platform == discovery.Pods {
-			if !replaced[e.Key] && d.stays("EndpointSlice", e.Namespace) {
+			if !replaced[e.Key] && d.stays(discovery.KindEndpointSlice, e.Namespace) {
 				catalog.Endpoints.Put(tx, e)
 			}
 			continue

@@ -156,14 +156,14 @@ func (c *comparison) services() {
 		before, after := policy.BuildService(c.before, key), policy.BuildService(c.after, key)
 		s := &serviceComparison{
 			comparison: c, before: before, after: after,
-			target: discovery.ObjectName{Kind: "Service", Key: key}.String(),
+			target: discovery.ObjectName{Kind: discovery.KindService, Key: key}.String(),
 		}
 		s.compare()
 	}
 }
 
 func (c *comparison) externals() {
-	const kind = "ExternalService"
+	const kind = discovery.KindExternalService
 	for _, key := range keys(objectKeys(c.before, kind), objectKeys(c.after, kind)) {
 		before, after := policy.BuildExternal(c.before, key), policy.BuildExternal(c.after, key)
 		target := discovery.ObjectName{Kind: kind, Key: key}.String()

@@ -10,13 +10,14 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 )
 
 // gateways compares what Gateways mean.
 func (c *comparison) gateways() {
-	for _, key := range keys(objectKeys(c.before, "Gateway"), objectKeys(c.after, "Gateway")) {
+	for _, key := range keys(objectKeys(c.before, discovery.KindGateway), objectKeys(c.after, discovery.KindGateway)) {
 		before, after := policy.BuildGateway(c.before, key), policy.BuildGateway(c.after, key)
 		g := &gatewayComparison{
 			serviceComparison: serviceComparison{comparison: c, target: policy.GatewayUnit(key).String()},

@@ -249,12 +249,12 @@ func (c *comparison) groupsTakenAway() {
 // shiftsDeleted tells of TrafficShifts that are deleted while they are in charge
 // and under way: the traffic goes back to where it came from.
 func (c *comparison) shiftsDeleted() {
-	for o := range catalog.Objects.By(c.before, catalog.ByKind, "TrafficShift") {
+	for o := range catalog.Objects.By(c.before, catalog.ByKind, discovery.KindTrafficShift) {
 		if _, still := catalog.Objects.Get(c.after, o.Name().String()); still {
 			continue
 		}
 		for _, service := range o.Refs {
-			if service.Kind != "Service" {
+			if service.Kind != discovery.KindService {
 				continue
 			}
 			object, shift := policy.ShiftOf(c.before, service.Key)

@@ -153,7 +153,7 @@ func httpRules(m *policy.Service, p *policy.Port, callers string) []policy.Rule 
 		return routes.Rules
 	}
 	return []policy.Rule{{
-		Route:    discovery.ObjectRef{Kind: "Service", Key: m.Key},
+		Route:    discovery.ObjectRef{Kind: discovery.KindService, Key: m.Key},
 		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
 		Backends: itself(m, p), Settings: p.Settings,
 	}}
@@ -168,7 +168,7 @@ func tcpRules(m *policy.Service, p *policy.Port, callers string) []policy.TCPRul
 		return routes.Rules
 	}
 	return []policy.TCPRule{{
-		Route: discovery.ObjectRef{Kind: "Service", Key: m.Key}, Backends: itself(m, p), Settings: p.Settings,
+		Route: discovery.ObjectRef{Kind: discovery.KindService, Key: m.Key}, Backends: itself(m, p), Settings: p.Settings,
 	}}
 }
 
@@ -230,7 +230,7 @@ func httpViews(rules []policy.Rule) []ruleView {
 }
 
 func ruleName(route discovery.ObjectRef, index, match int, name string) string {
-	if route.Kind == "Service" {
+	if route.Kind == discovery.KindService {
 		return "no route is attached"
 	}
 	s := fmt.Sprintf("rules[%d]", index)

@@ -51,7 +51,7 @@ func (e *evaluation) forward(rule *policy.Rule) {
 // backend describes one backend, whose interval begins at begin.
 func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32) Backend {
 	out := Backend{
-		Index: b.Index, Kind: "Service", Name: b.Key.String(), Port: b.Port, Weight: b.Weight,
+		Index: b.Index, Kind: discovery.KindService, Name: b.Key.String(), Port: b.Port, Weight: b.Weight,
 		Percent: percentOf(b.Share), Interval: Interval{begin, begin + b.Share},
 		// The Gateway API leaves the order open. Proxies apply the filters of the
 		// backend first and those of the rule to the result, to answers too.
@@ -70,9 +70,9 @@ func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32)
 		out.Answer = e.failed(rule, b.Reason)
 		return out
 	case policy.InstanceGroupBackend:
-		out.Kind, out.Name = "InstanceGroup", discovery.Key{Namespace: b.Namespace, Name: b.Group}.String()
+		out.Kind, out.Name = discovery.KindInstanceGroup, discovery.Key{Namespace: b.Namespace, Name: b.Group}.String()
 	case policy.ExternalBackend:
-		out.Kind = "ExternalService"
+		out.Kind = discovery.KindExternalService
 	case policy.ServiceBackend:
 	}
 	if b.Unknown != "" {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 )
 
@@ -195,7 +196,7 @@ func (e *evaluation) shadow(rule *policy.Rule) {
 	name := fmt.Sprintf("shadow/%s:%d/%s", b.Key, b.Port, s.To)
 	e.out.Mirrors = append(e.out.Mirrors, Mirror{
 		Backend: Backend{
-			Kind: "Service", Name: b.Key.String(), Port: b.Port, Percent: 100, Forwarded: e.message(),
+			Kind: discovery.KindService, Name: b.Key.String(), Port: b.Port, Percent: 100, Forwarded: e.message(),
 			Targets: []Target{{Platform: s.To.String(), Percent: 100, Cluster: name}},
 			Note:    "its answers are compared with those that callers get",
 		},

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 )
 
@@ -42,11 +43,11 @@ func endpointRules() []Rule {
 
 // serviceOf returns the Service that an EndpointSlice is of.
 func serviceOf(c *check, o *Object) (name string, service *Object) {
-	if o.Kind != "EndpointSlice" {
+	if o.Kind != discovery.KindEndpointSlice {
 		return "", nil
 	}
 	name = text(o.Value, "metadata", "labels", "kubernetes.io/service-name")
-	return name, c.named("Service", name)
+	return name, c.named(discovery.KindService, name)
 }
 
 func noService(c *check, o *Object) {
@@ -95,7 +96,7 @@ func oddAddress(c *check, v *value) {
 		return
 	}
 	switch {
-	case v.name == "hosts" && c.about.Kind == "ExternalService":
+	case v.name == "hosts" && c.about.Kind == discovery.KindExternalService:
 		c.tell(v.path, s+" is an address and no name that DNS knows", "write resolution: Static with endpoints: [{address: "+s+"}], and a name that workloads call")
 	case strings.Contains(v.path, "hostname") && !strings.HasSuffix(v.path, "annotations"):
 		c.tell(v.path, s+" is an address and no host name", "write a host name, for example shop.example.com")
@@ -123,7 +124,7 @@ func oddRange(c *check, v *value) {
 }
 
 func oddSelector(c *check, o *Object) {
-	if o.Kind != "InstanceGroup" {
+	if o.Kind != discovery.KindInstanceGroup {
 		return
 	}
 	for i, name := range texts(o.Value, "spec", "selector", "autoScalingGroups") {

@@ -56,11 +56,11 @@ func meant(r catalog.Reader, missing discovery.ObjectName) string {
 		}
 	}
 	switch missing.Kind {
-	case "Service":
+	case discovery.KindService:
 		for s := range catalog.Services.All(r) {
 			add(s.Key)
 		}
-	case "InstanceGroup":
+	case discovery.KindInstanceGroup:
 		for g := range catalog.InstanceGroups.All(r) {
 			add(g.Key)
 		}

@@ -80,13 +80,13 @@ func oddAnnotations(c *check, o *Object) {
 			c.tell("metadata.annotations."+key, "it is empty and says nothing", "write a value, or remove it")
 		}
 	}
-	if v := text(o.Value, "metadata", "annotations", v1alpha1.AllowDeleteAnnotation); o.Kind == "InstanceGroup" && v != "" && v != "true" {
+	if v := text(o.Value, "metadata", "annotations", v1alpha1.AllowDeleteAnnotation); o.Kind == discovery.KindInstanceGroup && v != "" && v != "true" {
 		c.tell("metadata.annotations."+v1alpha1.AllowDeleteAnnotation, fmt.Sprintf("%q allows nothing", v), `write "true"`)
 	}
 }
 
 func oddProtocol(c *check, o *Object) {
-	if o.Kind != "Service" {
+	if o.Kind != discovery.KindService {
 		return
 	}
 	known := policy.ProtocolNames()

@@ -121,7 +121,7 @@ func noParent(c *check, o *Object) {
 }
 
 func wrongGroup(c *check, o *Object) {
-	if o.Kind != "BackendTLSPolicy" {
+	if o.Kind != discovery.KindBackendTLSPolicy {
 		return
 	}
 	look := func(field string, refs []map[string]any, kinds ...string) {
@@ -134,16 +134,16 @@ func wrongGroup(c *check, o *Object) {
 			}
 		}
 	}
-	look("spec.targetRefs", items(o.Value, "spec", "targetRefs"), "Service")
-	look("spec.validation.caCertificateRefs", items(o.Value, "spec", "validation", "caCertificateRefs"), "ConfigMap")
+	look("spec.targetRefs", items(o.Value, "spec", "targetRefs"), discovery.KindService)
+	look("spec.validation.caCertificateRefs", items(o.Value, "spec", "validation", "caCertificateRefs"), discovery.KindConfigMap)
 }
 
 // groups are the API groups of the kinds that objects refer to.
 var groups = map[string]string{
-	"Service": "", "Secret": "", "ConfigMap": "", "Namespace": "",
-	"Gateway": gatewayv1.GroupName, "HTTPRoute": gatewayv1.GroupName, "GRPCRoute": gatewayv1.GroupName, "TCPRoute": gatewayv1.GroupName,
-	"TLSRoute": gatewayv1.GroupName, "BackendTLSPolicy": gatewayv1.GroupName,
-	"InstanceGroup": v1alpha1.Group, "ExternalService": v1alpha1.Group, "TrafficPolicy": v1alpha1.Group,
+	discovery.KindService: "", discovery.KindSecret: "", discovery.KindConfigMap: "", discovery.KindNamespace: "",
+	discovery.KindGateway: gatewayv1.GroupName, discovery.KindHTTPRoute: gatewayv1.GroupName, discovery.KindGRPCRoute: gatewayv1.GroupName, discovery.KindTCPRoute: gatewayv1.GroupName,
+	discovery.KindTLSRoute: gatewayv1.GroupName, discovery.KindBackendTLSPolicy: gatewayv1.GroupName,
+	discovery.KindInstanceGroup: v1alpha1.Group, discovery.KindExternalService: v1alpha1.Group, discovery.KindTrafficPolicy: v1alpha1.Group,
 }
 
 func wrongParents(c *check, o *Object) {
@@ -152,15 +152,15 @@ func wrongParents(c *check, o *Object) {
 	}
 	for i, ref := range items(o.Value, "spec", "parentRefs") {
 		field := fmt.Sprintf("spec.parentRefs[%d]", i)
-		kind, group := "Gateway", gatewayv1.GroupName
+		kind, group := discovery.KindGateway, gatewayv1.GroupName
 		if k := text(ref, "kind"); k != "" {
 			kind = k
 		}
 		if g, given := ref["group"].(string); given {
 			group = g
 		}
-		if kind != "Service" && kind != "Gateway" {
-			near := discovery.Closest(kind, []string{"Service", "Gateway"})
+		if kind != discovery.KindService && kind != discovery.KindGateway {
+			near := discovery.Closest(kind, []string{discovery.KindService, discovery.KindGateway})
 			if near == "" {
 				near = "Service or Gateway"
 			}
@@ -277,10 +277,10 @@ func openCORS(c *check, v *value) {
 }
 
 // referring are the kinds that refer across namespaces.
-var referring = []string{"Gateway", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute"}
+var referring = []string{discovery.KindGateway, discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute}
 
 func emptyGrant(c *check, o *Object) {
-	if o.Kind != "ReferenceGrant" {
+	if o.Kind != discovery.KindReferenceGrant {
 		return
 	}
 	side := func(list string, kinds []string) {
@@ -298,10 +298,10 @@ func emptyGrant(c *check, o *Object) {
 		}
 	}
 	side("from", referring)
-	side("to", []string{"Service", "Secret", "ConfigMap", "InstanceGroup", "ExternalService"})
+	side("to", []string{discovery.KindService, discovery.KindSecret, discovery.KindConfigMap, discovery.KindInstanceGroup, discovery.KindExternalService})
 	for i, ref := range items(o.Value, "spec", "to") {
 		kind, name := text(ref, "kind"), text(ref, "name")
-		if name != "" && c.named(kind, name) == nil && kind != "Secret" {
+		if name != "" && c.named(kind, name) == nil && kind != discovery.KindSecret {
 			c.tell(fmt.Sprintf("spec.to[%d].name", i), fmt.Sprintf("there is no %s %s/%s", kind, o.Namespace, name), "create it or correct the name")
 		}
 	}
@@ -313,7 +313,7 @@ func emptyGrant(c *check, o *Object) {
 }
 
 func unknownClass(c *check, o *Object) {
-	if o.Kind != "Gateway" {
+	if o.Kind != discovery.KindGateway {
 		return
 	}
 	class := text(o.Value, "spec", "gatewayClassName")
@@ -321,7 +321,7 @@ func unknownClass(c *check, o *Object) {
 		return
 	}
 	remedy := "write " + v1alpha1.GatewayClassName + ", unless the Gateway is for another controller"
-	if found := c.all[discovery.ObjectName{Kind: "GatewayClass", Key: discovery.Key{Name: class}}]; found != nil {
+	if found := c.all[discovery.ObjectName{Kind: discovery.KindGatewayClass, Key: discovery.Key{Name: class}}]; found != nil {
 		if text(found.Value, "spec", "controllerName") == v1alpha1.ControllerName {
 			return
 		}

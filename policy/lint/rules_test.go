@@ -58,7 +58,7 @@ func shiftOf(spec string) string {
 	if strings.Contains(spec, "steps:") {
 		steps = ""
 	}
-	return ours(shift, "serviceRef: {name: shop}, "+steps+spec)
+	return ours(discovery.KindTrafficShift, "serviceRef: {name: shop}, "+steps+spec)
 }
 
 // Each mistake is told by its rule, with the field and what to do.

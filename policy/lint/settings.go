@@ -200,7 +200,7 @@ func plainTLSPort(c *check, o *Object) {
 	isPlain := func(port float64) bool { return port == 80 || port == 8080 }
 	isTLS := func(port float64) bool { return port == 443 || port == 8443 }
 	switch o.Kind {
-	case "ExternalService":
+	case discovery.KindExternalService:
 		for i, p := range items(o.Value, "spec", "ports") {
 			field, name := fmt.Sprintf("spec.ports[%d].number", i), "number"
 			port, _ := number(p, name)
@@ -215,7 +215,7 @@ func plainTLSPort(c *check, o *Object) {
 				c.tell(field, fmt.Sprintf("HTTP without TLS is spoken to port %.0f", port), "add tls: {}, or write protocol: TCP if the workloads speak TLS themselves")
 			}
 		}
-	case "Gateway":
+	case discovery.KindGateway:
 		for i, l := range items(o.Value, "spec", "listeners") {
 			port, _ := number(l, "port")
 			field := fmt.Sprintf("spec.listeners[%d].protocol", i)
@@ -226,7 +226,7 @@ func plainTLSPort(c *check, o *Object) {
 				c.tell(field, "clients speak no TLS to port 80, and this listener does", "write HTTP, or take port 443")
 			}
 		}
-	case "Service":
+	case discovery.KindService:
 		for i, p := range items(o.Value, "spec", "ports") {
 			port, _ := number(p, "port")
 			how := text(p, "appProtocol")
@@ -237,8 +237,8 @@ func plainTLSPort(c *check, o *Object) {
 				c.tell(fmt.Sprintf("spec.ports[%d].port", i), fmt.Sprintf("%s without TLS is spoken to port %.0f", how, port), "write appProtocol: https if the endpoints speak TLS, or another port")
 			}
 		}
-	case "TrafficPolicy", "BackendTLSPolicy":
-		if o.Kind == "TrafficPolicy" && at(o.Value, "spec", "tls") == nil {
+	case discovery.KindTrafficPolicy, discovery.KindBackendTLSPolicy:
+		if o.Kind == discovery.KindTrafficPolicy && at(o.Value, "spec", "tls") == nil {
 			return
 		}
 		for i, ref := range items(o.Value, "spec", "targetRefs") {
@@ -276,7 +276,7 @@ func tlsTo(c *check, field, section string, target *Object, isPlain func(float64
 // hasTLS reports whether a policy of the namespace has TLS spoken to an object.
 func (c *check) hasTLS(name string) bool {
 	for _, o := range c.all {
-		if o.Namespace != c.about.Namespace || o.Kind != "BackendTLSPolicy" && (o.Kind != "TrafficPolicy" || at(o.Value, "spec", "tls") == nil) {
+		if o.Namespace != c.about.Namespace || o.Kind != discovery.KindBackendTLSPolicy && (o.Kind != discovery.KindTrafficPolicy || at(o.Value, "spec", "tls") == nil) {
 			continue
 		}
 		for _, ref := range items(o.Value, "spec", "targetRefs") {

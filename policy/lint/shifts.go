@@ -11,8 +11,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 )
 
-const shift = "TrafficShift"
-
 func shiftRules() []Rule {
 	return []Rule{
 		{
@@ -64,7 +62,7 @@ func shiftRules() []Rule {
 }
 
 func noBounds(c *check, o *Object) {
-	if o.Kind != shift || !slices.ContainsFunc(items(o.Value, "spec", "steps"), func(step map[string]any) bool { return step["percent"] != nil }) {
+	if o.Kind != discovery.KindTrafficShift || !slices.ContainsFunc(items(o.Value, "spec", "steps"), func(step map[string]any) bool { return step["percent"] != nil }) {
 		return // what only copies needs no bound
 	}
 	guard, given := at(o.Value, "spec", "guard").(map[string]any)
@@ -84,7 +82,7 @@ func noBounds(c *check, o *Object) {
 }
 
 func bigFirstStep(c *check, o *Object) {
-	if o.Kind != shift || connectionsOnly(c, text(o.Value, "spec", "serviceRef", "name")) {
+	if o.Kind != discovery.KindTrafficShift || connectionsOnly(c, text(o.Value, "spec", "serviceRef", "name")) {
 		return // a store is cut over at once, or its data parts
 	}
 	const big = 50
@@ -108,7 +106,7 @@ func connectionsOnly(c *check, name string) bool {
 }
 
 func shortHold(c *check, o *Object) {
-	if o.Kind != shift {
+	if o.Kind != discovery.KindTrafficShift {
 		return
 	}
 	window, ok := span(o.Value, "spec", "guard", "window")
@@ -127,7 +125,7 @@ func shortHold(c *check, o *Object) {
 }
 
 func shadowWrites(c *check, o *Object) {
-	if o.Kind != shift {
+	if o.Kind != discovery.KindTrafficShift {
 		return
 	}
 	for i, step := range items(o.Value, "spec", "steps") {
@@ -158,7 +156,7 @@ var bounds = []struct {
 }
 
 func oddBounds(c *check, o *Object) {
-	if o.Kind != shift {
+	if o.Kind != discovery.KindTrafficShift {
 		return
 	}
 	guard := at(o.Value, "spec", "guard")
@@ -196,7 +194,7 @@ func plain(v float64, written string) string {
 }
 
 func oddCapacity(c *check, o *Object) {
-	if o.Kind != shift {
+	if o.Kind != discovery.KindTrafficShift {
 		return
 	}
 	for _, most := range []struct {

@@ -79,7 +79,7 @@ func httpListener(d Declaration) resource.Resource {
 			callerFilter(), {Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)},
 		},
 	}})}
-	r.Provenance = []discovery.ObjectRef{{Kind: "Mesh", Key: discovery.Key{Name: v1alpha1.MeshName}}}
+	r.Provenance = []discovery.ObjectRef{{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}}
 	return r
 }
 

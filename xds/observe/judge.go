@@ -127,12 +127,10 @@ func (j *judgement) hear(r *Report) {
 	}
 }
 
-const kindGateway = "Gateway"
-
 // concerned returns how many proxies an object concerns, a Gateway its own and every
 // other kind all, and the greatest index that one of them has acknowledged.
 func (s *Summary) concerned(o discovery.ObjectName) (proxies int, acknowledged uint64) {
-	if o.Kind != kindGateway {
+	if o.Kind != discovery.KindGateway {
 		return s.Proxies, s.Acknowledged
 	}
 	if g := s.Gateways[o.Key]; g != nil {
@@ -166,7 +164,7 @@ func (j *judgement) verdict() (status metav1.ConditionStatus, reason, message st
 		return metav1.ConditionUnknown, ReasonPending, fmt.Sprintf("waiting for the first report of %s", list(j.awaited))
 	case j.laggards > 0 || len(j.behind) > 0 || len(j.staged) > 0 || j.newer:
 		return metav1.ConditionUnknown, ReasonPending, pending
-	case j.proxies == 0 && j.target.Name.Kind == kindGateway:
+	case j.proxies == 0 && j.target.Name.Kind == discovery.KindGateway:
 		return metav1.ConditionUnknown, ReasonNoProxies, "no proxy of the Gateway is connected: start one with `causeway bootstrap --role gateway`"
 	case j.proxies == 0:
 		return metav1.ConditionUnknown, ReasonNoProxies, "no proxy is connected"

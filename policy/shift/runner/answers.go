@@ -132,7 +132,7 @@ func (a *answers) due() []asked {
 	now := a.runner.opts.Now()
 	var out []asked
 	wanted := make(map[question]bool)
-	for o := range catalog.Objects.By(a.runner.opts.Catalog.Read(), catalog.ByKind, kind) {
+	for o := range catalog.Objects.By(a.runner.opts.Catalog.Read(), catalog.ByKind, discovery.KindTrafficShift) {
 		object := o.Spec.(*v1alpha1.TrafficShift)
 		for i := range object.Spec.Guard.Metrics {
 			m := object.Spec.Guard.Metrics[i]

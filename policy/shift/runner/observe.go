@@ -205,7 +205,7 @@ func targetOf(object *v1alpha1.TrafficShift) discovery.Platform {
 
 // accepted says whether a shift is in charge of its Service, and if not, why.
 func accepted(reader catalog.Reader, object *v1alpha1.TrafficShift) (ok bool, problem string) {
-	row, found := catalog.Objects.Get(reader, discovery.ObjectName{Kind: kind, Key: discovery.Key{Namespace: object.Namespace, Name: object.Name}}.String())
+	row, found := catalog.Objects.Get(reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: discovery.Key{Namespace: object.Namespace, Name: object.Name}}.String())
 	if !found {
 		return false, "the object is gone"
 	}

@@ -212,7 +212,7 @@ func concerns(b catalog.Batch) bool {
 			return true
 		case catalog.Objects.Name():
 			for _, row := range []any{c.Before, c.After} {
-				if o, ok := row.(*discovery.Object); ok && o != nil && o.Kind == kind {
+				if o, ok := row.(*discovery.Object); ok && o != nil && o.Kind == discovery.KindTrafficShift {
 					return true
 				}
 			}
@@ -221,15 +221,12 @@ func concerns(b catalog.Batch) bool {
 	return false
 }
 
-// kind of the objects that are carried out.
-const kind = "TrafficShift"
-
 // look goes through all shifts once.
 func (r *Runner) look(ctx context.Context) {
 	reader := r.opts.Catalog.Read()
 	r.notice(r.opts.Now())
 	seen := make(map[discovery.Key]bool)
-	for o := range catalog.Objects.By(reader, catalog.ByKind, kind) {
+	for o := range catalog.Objects.By(reader, catalog.ByKind, discovery.KindTrafficShift) {
 		if ctx.Err() != nil {
 			return
 		}
@@ -466,8 +463,8 @@ const maxCommands = 16
 
 // Command gives a shift a command, without Kubernetes: there it is an annotation. It counts from now on.
 func (r *Runner) Command(key discovery.Key, c v1alpha1.ShiftCommand) error {
-	if _, ok := catalog.Objects.Get(r.opts.Catalog.Read(), discovery.ObjectName{Kind: kind, Key: key}.String()); !ok {
-		return fmt.Errorf("there is no %s %s", kind, key)
+	if _, ok := catalog.Objects.Get(r.opts.Catalog.Read(), discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String()); !ok {
+		return fmt.Errorf("there is no %s %s", discovery.KindTrafficShift, key)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -477,7 +474,7 @@ func (r *Runner) Command(key discovery.Key, c v1alpha1.ShiftCommand) error {
 	case c.ID == "":
 		return errors.New("the command has no id")
 	case len(r.commands[key]) >= maxCommands:
-		return fmt.Errorf("%d commands to %s %s are on their way: try again in a moment", maxCommands, kind, key)
+		return fmt.Errorf("%d commands to %s %s are on their way: try again in a moment", maxCommands, discovery.KindTrafficShift, key)
 	}
 	c.Time = metav1.NewTime(r.opts.Now()).Rfc3339Copy()
 	r.commands[key] = append(r.commands[key], c)

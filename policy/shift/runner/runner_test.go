@@ -66,7 +66,7 @@ func (b *book) Save(_ context.Context, s *discovery.ShiftState) error {
 func (b *book) Protect(_ context.Context, key discovery.Key) error {
 	b.note("protect")
 	_, err := b.catalog.Write(time.Now(), func(tx *catalog.Tx) error {
-		row, _ := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: kind, Key: key}.String())
+		row, _ := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String())
 		next := *row
 		object := row.Spec.(*v1alpha1.TrafficShift).DeepCopy()
 		object.Finalizers = []string{v1alpha1.ShiftFinalizer}
@@ -160,7 +160,7 @@ func world(t *testing.T, good bool) (*Runner, *book, *catalog.Catalog) {
 		catalog.Endpoints.Put(tx, set("i-1", discovery.Instances))
 		catalog.Endpoints.Put(tx, set("pod", discovery.Pods))
 		catalog.Objects.Put(tx, &discovery.Object{
-			Scope: "test", Kind: kind, Key: key, Generation: 1, Spec: object, Refs: []discovery.ObjectName{{Kind: "Service", Key: key}},
+			Scope: "test", Kind: discovery.KindTrafficShift, Key: key, Generation: 1, Spec: object, Refs: []discovery.ObjectName{{Kind: "Service", Key: key}},
 		})
 		catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "test", Key: key, UID: "u", Version: "0", Status: &v1alpha1.TrafficShiftStatus{}})
 		return nil
@@ -291,7 +291,7 @@ func TestRunnerSeesTheEnd(t *testing.T) {
 	until(t, r, b, c, v1alpha1.ShiftCompleted)
 	reader := c.Read()
 	key := discovery.Key{Namespace: "web", Name: "php"}
-	row, ok := catalog.Objects.Get(reader, discovery.ObjectName{Kind: kind, Key: key}.String())
+	row, ok := catalog.Objects.Get(reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String())
 	require.True(t, ok)
 	object, _ := ObjectOf(reader, row)
 	require.Equal(t, v1alpha1.ShiftCompleted, object.Status.Phase)

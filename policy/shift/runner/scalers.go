@@ -67,7 +67,7 @@ func (s *scalers) run(ctx context.Context) {
 		}
 		wanted := make(map[discovery.Key]bool)
 		unread := false
-		for o := range catalog.Objects.By(s.runner.opts.Catalog.Read(), catalog.ByKind, kind) {
+		for o := range catalog.Objects.By(s.runner.opts.Catalog.Read(), catalog.ByKind, discovery.KindTrafficShift) {
 			key, _ := scalerOf(o.Spec.(*v1alpha1.TrafficShift))
 			wanted[key] = true
 		}

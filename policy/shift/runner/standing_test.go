@@ -39,7 +39,7 @@ func TestStanding(t *testing.T) {
 	began := time.Unix(1_800_000_000, 0)
 	at := func(m *memory, after time.Duration) (*standing, *shift.Observation) {
 		reader := c.Read()
-		row, _ := catalog.Objects.Get(reader, discovery.ObjectName{Kind: kind, Key: key}.String())
+		row, _ := catalog.Objects.Get(reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String())
 		object, _ := ObjectOf(reader, row)
 		object.Spec.Guard.Window.Duration = time.Minute
 		model := policy.BuildService(reader, key)
