@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -87,7 +88,7 @@ func compileAll(r catalog.Reader, listeners map[discovery.Key][]string) map[reso
 func compileGateway(r catalog.Reader, compiler *compile.Compiler, m *policy.Gateway, listeners []string) []resource.Resource {
 	out := append(compiler.Gateway(m), discreet(r, m, compiler.Certificates(m))...)
 	for _, text := range listeners {
-		if d, err := compile.ParseDeclaration(text); err == nil {
+		if d, err := naming.ParseDeclaration(text); err == nil {
 			out = append(out, compiler.GatewayListeners(d, m)...)
 		}
 	}
@@ -115,7 +116,7 @@ func declared(proxies []server.ProxyStatus) map[discovery.Key][]string {
 	out := make(map[discovery.Key][]string)
 	for i := range proxies {
 		for _, text := range proxies[i].Listeners {
-			if d, err := compile.ParseDeclaration(text); err == nil && d.IsGateway() && !slices.Contains(out[d.Gateway], text) {
+			if d, err := naming.ParseDeclaration(text); err == nil && d.IsGateway() && !slices.Contains(out[d.Gateway], text) {
 				out[d.Gateway] = append(out[d.Gateway], text)
 			}
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/explain"
-	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 )
@@ -119,7 +119,7 @@ func gatewayProxies(proxies []server.ProxyStatus, gateway discovery.Key, port ui
 		}
 		zones = append(zones, p.Zone)
 		for _, text := range p.Listeners {
-			d, err := compile.ParseDeclaration(text)
+			d, err := naming.ParseDeclaration(text)
 			switch {
 			case err != nil || d.Gateway != gateway:
 			case d.Port == port:

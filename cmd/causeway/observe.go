@@ -14,8 +14,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
-	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -105,7 +105,7 @@ func (s *serve) unheard(gateway discovery.Key, port uint16) (string, bool) {
 func gatewayListens(declared []string) observe.GatewayListens {
 	var out observe.GatewayListens
 	for _, text := range declared {
-		d, err := compile.ParseDeclaration(text)
+		d, err := naming.ParseDeclaration(text)
 		switch {
 		case err != nil || !d.IsGateway():
 		case d.Port == 0:

@@ -152,11 +152,10 @@ func httpRules(m *policy.Service, p *policy.Port, callers string) []policy.Rule 
 	if routes != nil {
 		return routes.Rules
 	}
-	return []policy.Rule{{
-		Route:    discovery.ObjectRef{Kind: discovery.KindService, Key: m.Key},
-		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
-		Backends: itself(m, p), Settings: p.Settings,
-	}}
+	rule := m.DefaultRule(p)
+	rule.Route = discovery.ObjectRef{Kind: discovery.KindService, Key: m.Key}
+	rule.Backends[0].Targets = nil // the shares are facts of the port
+	return []policy.Rule{rule}
 }
 
 func tcpRules(m *policy.Service, p *policy.Port, callers string) []policy.TCPRule {
@@ -167,17 +166,10 @@ func tcpRules(m *policy.Service, p *policy.Port, callers string) []policy.TCPRul
 	if routes != nil {
 		return routes.Rules
 	}
-	return []policy.TCPRule{{
-		Route: discovery.ObjectRef{Kind: discovery.KindService, Key: m.Key}, Backends: itself(m, p), Settings: p.Settings,
-	}}
-}
-
-// itself is the Service as the only backend. Its shares are facts of the port.
-func itself(m *policy.Service, p *policy.Port) []policy.Backend {
-	return []policy.Backend{{
-		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal,
-	}}
+	rule := m.DefaultTCPRule(p)
+	rule.Route = discovery.ObjectRef{Kind: discovery.KindService, Key: m.Key}
+	rule.Backends[0].Targets = nil // the shares are facts of the port
+	return []policy.TCPRule{rule}
 }
 
 func (s *serviceComparison) rules(m *policy.Service, p *policy.Port, callers string) []ruleView {

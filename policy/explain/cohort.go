@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // Cohort says who moves together while traffic is shifted, and which side this
@@ -193,7 +194,7 @@ func (e *evaluation) shadow(rule *policy.Rule) {
 		return
 	}
 	b := &rule.Backends[0]
-	name := fmt.Sprintf("shadow/%s:%d/%s", b.Key, b.Port, s.To)
+	name := naming.Shadow(b.Key, b.Port, s.To)
 	e.out.Mirrors = append(e.out.Mirrors, Mirror{
 		Backend: Backend{
 			Kind: discovery.KindService, Name: b.Key.String(), Port: b.Port, Percent: 100, Forwarded: e.message(),

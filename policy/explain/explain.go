@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // Evaluate says what becomes of a request. Every outcome is one that a caller
@@ -23,7 +24,7 @@ func Evaluate(r catalog.Reader, req Request) *Explanation {
 		out: &Explanation{
 			From:    req.From,
 			Request: Message{Method: req.Method, Host: req.Host, Path: req.Path, Headers: req.Headers},
-			Envoy:   Envoy{Listener: req.From.Listener, RouteConfig: routeConfigName},
+			Envoy:   Envoy{Listener: req.From.Listener, RouteConfig: naming.RouteConfig},
 		},
 	}
 	e.evaluate()
@@ -64,7 +65,7 @@ func (e *evaluation) evaluate() {
 		e.apply(externalRule(&h))
 	case h.any:
 		e.out.Envoy.VirtualHost = h.envoyName
-		e.out.Envoy.Routes, e.out.Envoy.Clusters = []string{anyRouteName}, []string{anyClusterName}
+		e.out.Envoy.Routes, e.out.Envoy.Clusters = []string{naming.AnyRoute}, []string{naming.AnyCluster}
 		e.out.Backends = []Backend{{
 			Kind: "Host", Name: e.req.Host, Percent: 100, Interval: Interval{0, policy.ShareTotal},
 			Forwarded: e.message(),
@@ -128,34 +129,14 @@ func (e *evaluation) rules(routes *policy.HTTPRoutes, where string) {
 
 // defaultRule is what holds for requests to a Service that has no routes.
 func (e *evaluation) defaultRule(h *hostFound) *policy.Rule {
-	p := h.port
-	to := policy.Backend{
-		Index: -1, Kind: policy.ServiceBackend, Key: h.service, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.Session().Value == nil,
-	}
-	if m := e.service(h.service); m != nil {
-		to.Shift, to.Unknown = m.Shift, m.Unknown
-	}
-	for i := range p.Backings {
-		to.Targets = append(to.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
-	}
-	return &policy.Rule{
-		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
-		Backends: []policy.Backend{to}, Settings: p.Settings,
-	}
+	rule := e.service(h.service).DefaultRule(h.port)
+	return &rule
 }
 
 // externalRule is what holds for requests to an HTTP port of an ExternalService.
 func externalRule(h *hostFound) *policy.Rule {
-	p := h.externalPort
-	return &policy.Rule{
-		Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
-		Backends: []policy.Backend{{
-			Index: -1, Kind: policy.ExternalBackend, Key: h.external.Key, Port: p.Number, Protocol: p.Protocol,
-			Weight: 1, Share: policy.ShareTotal, Targets: []policy.Target{{Share: policy.ShareTotal}},
-		}},
-		Settings: p.Settings,
-	}
+	rule := h.external.DefaultRule(h.externalPort)
+	return &rule
 }
 
 // apply says what a rule does with the request that it matches.

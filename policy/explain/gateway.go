@@ -11,6 +11,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // Gateway is the part of an explanation that is about a Gateway's listeners.
@@ -269,14 +270,14 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 	e.client(&p.Settings, req)
 	if l == nil {
 		if l = e.listener(p, name, "the host"); l == nil {
-			e.out.Envoy.RouteConfig = gatewayRouteConfig(m.Key, p, nil)
+			e.out.Envoy.RouteConfig = naming.GatewayRoutes(m.Key, p.Number, "")
 			e.out.Answer = e.answer(404, fmt.Sprintf("no listener of port %d has the host %q", p.Number, name))
 			return
 		}
 	}
-	e.out.Envoy.RouteConfig = gatewayRouteConfig(m.Key, p, l)
+	e.out.Envoy.RouteConfig = naming.GatewayRoutes(m.Key, p.Number, p.RoutesOf(l))
 	for _, c := range l.Certificates {
-		e.out.Envoy.Certificates = append(e.out.Envoy.Certificates, fmt.Sprintf("certificate/%s/%s", m.Key, c))
+		e.out.Envoy.Certificates = append(e.out.Envoy.Certificates, naming.Certificate(m.Key, c))
 	}
 	if h := p.Settings.HealthCheck; h != nil && e.req.Path == h.Path {
 		e.out.Answer = e.answer(200, "the gateway answers health checks at "+h.Path+" itself (503 while it drains)")
@@ -294,7 +295,7 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 	if host.Domain == "*" {
 		e.out.VirtualHost.Because = fmt.Sprintf("listener %s takes any host", l.Name)
 	}
-	e.out.Envoy.VirtualHost = e.out.Envoy.RouteConfig + "/" + host.Domain
+	e.out.Envoy.VirtualHost = naming.GatewayHost(e.out.Envoy.RouteConfig, host.Domain)
 	if host.Misdirected {
 		if e.refuseUpgrade() {
 			return
@@ -355,7 +356,7 @@ func (e *evaluation) connection(m *policy.Gateway, l *policy.GatewayListener) {
 		return
 	}
 	for _, c := range l.Certificates {
-		e.out.Envoy.Certificates = append(e.out.Envoy.Certificates, fmt.Sprintf("certificate/%s/%s", m.Key, c))
+		e.out.Envoy.Certificates = append(e.out.Envoy.Certificates, naming.Certificate(m.Key, c))
 	}
 	text := "every connection"
 	if len(chosen.ServerNames) > 0 {

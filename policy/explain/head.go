@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // Why a proxy does not take a request as it is written.
@@ -121,7 +122,7 @@ func (e *evaluation) dressAtSidecar() {
 	case h.external != nil:
 		e.dressBy([]policy.Rule{*externalRule(&h)})
 	case h.any:
-		e.out.Envoy.Routes = []string{anyRouteName}
+		e.out.Envoy.Routes = []string{naming.AnyRoute}
 	}
 }
 

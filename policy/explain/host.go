@@ -10,6 +10,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // hostFound is who a host means, with the model's part of it.
@@ -126,7 +127,10 @@ func (e *evaluation) servicePortNamed(key discovery.Key, port string, short bool
 		out := hostFound{
 			VirtualHost: VirtualHost{Service: key.String(), Port: p.Number, Protocol: protocolText(p.Protocol), Because: why},
 			service:     key, port: p,
-			envoyName: serviceHostName(key, p.Number, short),
+			envoyName: naming.Host(key, p.Number),
+		}
+		if short {
+			out.envoyName = naming.ShortHost(key, p.Number)
 		}
 		if port == "" {
 			out.Because += fmt.Sprintf("; without a port it means port %d", p.Number)
@@ -165,7 +169,7 @@ func (e *evaluation) externalPortNamed(x *policy.External, name, port string) ho
 				ExternalService: x.Key.String(), Port: p.Number, Protocol: protocolText(p.Protocol), Routes: "default", Because: why,
 			},
 			external: x, externalPort: p,
-			envoyName: externalHostName(x.Key, p.Number),
+			envoyName: naming.ExternalHost(x.Key, p.Number),
 		}
 	}
 	return e.unknown(fmt.Sprintf("%s, which has no HTTP port for it (its ports: %s)", why, strings.Join(others, ", ")))
@@ -176,7 +180,7 @@ func (e *evaluation) unknown(why string) hostFound {
 	if policy.BuildMesh(e.reader).AllowAny {
 		return hostFound{
 			VirtualHost: VirtualHost{Routes: "default", Because: why + "; the Mesh lets requests to unknown hosts out (spec.egress.mode: AllowAny)"},
-			any:         true, envoyName: anyHostName,
+			any:         true, envoyName: naming.AnyHost,
 		}
 	}
 	return hostFound{VirtualHost: VirtualHost{Because: why}}

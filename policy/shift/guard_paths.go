@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -41,7 +42,7 @@ func (p *pathPair) name() string {
 	case name == "":
 		name = "other paths"
 	}
-	if p.Rule != defaultRule {
+	if p.Rule != naming.DefaultRoute {
 		name += " (rule " + p.Rule + ")"
 	}
 	return name
@@ -54,9 +55,6 @@ func (p *pathPair) remedy() string {
 	}
 	return fmt.Sprintf("guard.paths.ignored: [%q]", withoutMethod(p.Group))
 }
-
-// defaultRule is the name of the rule of a Service without routes (package compile).
-const defaultRule = "default"
 
 // pathPairs returns what is known of paths, sorted, and of their rules without the paths that are ignored.
 func (j *judge) pathPairs() []*pathPair {

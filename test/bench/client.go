@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -293,7 +293,7 @@ func (c *client) send(t resource.Type, names []string, nonce string, known map[s
 // node is what `causeway bootstrap` makes an Envoy say of itself.
 func (c *client) node() []byte {
 	listener, err := structpb.NewStruct(map[string]any{
-		"causeway.dev/listeners": []any{compile.Declaration{Address: egress}.String()},
+		"causeway.dev/listeners": []any{naming.Declaration{Address: egress}.String()},
 	})
 	if err != nil {
 		panic(err) // a constant

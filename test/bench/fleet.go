@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
-	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -113,7 +113,7 @@ func monotonic() int64 {
 
 func (f *fleet) scopeOf(t resource.Type) []string {
 	if t == resource.Route {
-		return []string{compile.RouteName}
+		return []string{naming.RouteConfig}
 	}
 	if f.scope.Services == 0 || (t != resource.Cluster && t != resource.VirtualHost) {
 		return nil

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -105,7 +106,7 @@ const (
 // filter in front that tells in every answer which route was taken.
 func withListener(t *testing.T, config []byte, address string) []byte {
 	t.Helper()
-	d, err := compile.ParseDeclaration("http/" + address)
+	d, err := naming.ParseDeclaration("http/" + address)
 	require.NoError(t, err)
 	var listener listenerv3.Listener
 	for _, r := range compile.New().Listener(d, nil) {

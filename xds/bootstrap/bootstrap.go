@@ -23,7 +23,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"sigs.k8s.io/yaml"
 
-	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -157,7 +157,7 @@ func (o *Options) declarations() ([]any, error) {
 		taken[a] = true
 	}
 	add := func(flag, text string) error {
-		d, err := compile.ParseDeclaration(text)
+		d, err := naming.ParseDeclaration(text)
 		if err != nil {
 			return fmt.Errorf("%s: %w", flag, err)
 		}
@@ -169,7 +169,7 @@ func (o *Options) declarations() ([]any, error) {
 		return nil
 	}
 	if o.HTTPListen != "" {
-		if err := add("--http-listen", "http/"+o.HTTPListen); err != nil {
+		if err := add("--http-listen", naming.HTTPListener+o.HTTPListen); err != nil {
 			return nil, err
 		}
 	}
@@ -228,7 +228,7 @@ func (o *Options) gatewayDeclaration(text string, add func(flag, text string) er
 
 // id returns the node id.
 func (o *Options) id() string {
-	return fmt.Sprintf("%s~%s~%s~%s", o.Role, o.Namespace, o.Workload, o.Instance)
+	return naming.Node(string(o.Role), o.Namespace, o.Workload, o.Instance)
 }
 
 func (o *Options) bootstrap(secrets string) (*bootstrapv3.Bootstrap, error) {
@@ -316,19 +316,13 @@ func internalListeners() (*corev3.TypedExtensionConfig, error) {
 	return &corev3.TypedExtensionConfig{Name: "envoy.bootstrap.internal_listener", TypedConfig: config}, nil
 }
 
-// statsConfig makes labels of what the alt_stat_name of Causeway's clusters
-// says: "<namespace>/<service>/<port>/<backing>". Each expression's first group
-// is what leaves the metric's name.
+// statsConfig makes labels of what the alt_stat_name of Causeway's clusters says (naming.Statistic).
 func statsConfig() *metricsv3.StatsConfig {
-	tag := func(name, regex string) *metricsv3.TagSpecifier {
-		return &metricsv3.TagSpecifier{TagName: name, TagValue: &metricsv3.TagSpecifier_Regex{Regex: regex}}
+	out := &metricsv3.StatsConfig{}
+	for _, t := range naming.StatisticTags() {
+		out.StatsTags = append(out.StatsTags, &metricsv3.TagSpecifier{TagName: t.Name, TagValue: &metricsv3.TagSpecifier_Regex{Regex: t.Regex}})
 	}
-	return &metricsv3.StatsConfig{StatsTags: []*metricsv3.TagSpecifier{
-		tag("causeway.namespace", `^cluster\.(([^/.]+)/)[^/.]+/\d+/`),
-		tag("causeway.service", `^cluster\.[^/.]+/(([^/.]+)/)\d+/`),
-		tag("causeway.port", `^cluster\.[^/.]+/[^/.]+/((\d+)/)`),
-		tag("causeway.backing", `^cluster\.[^/.]+/[^/.]+/\d+/(([^/.]+)\.)`),
-	}}
+	return out
 }
 
 func toYAML(m proto.Message) ([]byte, error) {

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"sigs.k8s.io/yaml"
 
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -172,7 +173,7 @@ func TestNodeRoundTrip(t *testing.T) {
 		Namespace: "web", Workload: "php-web", Instance: "i-0a1b2c3d4e5f60718", Service: "web/php",
 		Region: "ap-northeast-1", Zone: "ap-northeast-1a",
 		Declared: []string{
-			"http/127.0.0.1:15001", compile.InternalListeners, "tcp/127.0.0.1:3306=data/mysql:3306", "tcp/[::1]:6379=data/redis:6379",
+			"http/127.0.0.1:15001", naming.InternalListeners, "tcp/127.0.0.1:3306=data/mysql:3306", "tcp/[::1]:6379=data/redis:6379",
 		},
 	}, got)
 }
@@ -183,7 +184,7 @@ func TestGatewayNodeRoundTrip(t *testing.T) {
 	got, err := bootstrap.ParseNode(node(t, text))
 	require.NoError(t, err)
 	require.Equal(t, resource.Gateway, got.Role)
-	require.Equal(t, []string{"gateway/0.0.0.0:8080=web/edge:80", "gateway/[::]:8443=web/edge:443", compile.InternalListeners}, got.Declared)
+	require.Equal(t, []string{"gateway/0.0.0.0:8080=web/edge:80", "gateway/[::]:8443=web/edge:443", naming.InternalListeners}, got.Declared)
 }
 
 func TestParseNodeErrors(t *testing.T) {

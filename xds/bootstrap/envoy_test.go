@@ -29,6 +29,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -82,7 +83,7 @@ func TestEnvoyWaitsForControlPlane(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "web", n.Namespace)
 		require.Equal(t, "ap-northeast-1a", n.Zone)
-		require.Equal(t, []string{"http/" + o.HTTPListen, compile.InternalListeners}, n.Declared)
+		require.Equal(t, []string{"http/" + o.HTTPListen, naming.InternalListeners}, n.Declared)
 		require.Regexp(t, `^1\.\d+\.\d+$`, n.Envoy)
 	case <-time.After(8 * time.Second):
 		t.Fatal("the proxy did not come back within 8 s")
@@ -252,7 +253,7 @@ func addClusters(t *testing.T, b *bootstrapv3.Bootstrap, backend *net.TCPAddr) {
 		}}}}}},
 	}}}
 	c := compile.New()
-	d, err := compile.ParseDeclaration("http/127.0.0.1:15001")
+	d, err := naming.ParseDeclaration("http/127.0.0.1:15001")
 	require.NoError(t, err)
 	cluster, cla := &clusterv3.Cluster{}, &endpointv3.ClusterLoadAssignment{}
 	routes := &routev3.RouteConfiguration{Name: "http"}

@@ -13,7 +13,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -43,7 +43,7 @@ type Node struct {
 	// Service is the node's cluster, "<namespace>/<service>".
 	Service      string
 	Region, Zone string
-	// Declared lists compile.Declarations, sorted.
+	// Declared lists naming.Declarations, sorted.
 	Declared []string
 	// Envoy is the proxy's version, "" for a client that is no Envoy.
 	Envoy string
@@ -63,13 +63,13 @@ func ParseNode(n *corev3.Node) (Node, error) {
 			return Node{}, err
 		}
 	}
-	parts := strings.Split(out.ID, "~")
-	if len(parts) != 4 || slices.Contains(parts, "") {
+	role, namespace, workload, instance, ok := naming.ParseNode(out.ID)
+	if !ok {
 		return Node{}, fmt.Errorf("id %q is not ROLE~NAMESPACE~WORKLOAD~INSTANCE: make the bootstrap with 'causeway bootstrap'", out.ID)
 	}
-	out.Role, out.Namespace, out.Workload, out.Instance = resource.Role(parts[0]), parts[1], parts[2], parts[3]
+	out.Role, out.Namespace, out.Workload, out.Instance = resource.Role(role), namespace, workload, instance
 	if out.Role != resource.Sidecar && out.Role != resource.Gateway {
-		return Node{}, fmt.Errorf("id %q: role %q is neither %s nor %s", out.ID, parts[0], resource.Sidecar, resource.Gateway)
+		return Node{}, fmt.Errorf("id %q: role %q is neither %s nor %s", out.ID, role, resource.Sidecar, resource.Gateway)
 	}
 	if n.GetUserAgentName() == "envoy" {
 		v := n.GetUserAgentBuildVersion().GetVersion()
@@ -80,7 +80,7 @@ func ParseNode(n *corev3.Node) (Node, error) {
 		return Node{}, fmt.Errorf("%s: at most %d listeners", listenersField, maxListeners)
 	}
 	for _, l := range listeners {
-		d, err := compile.ParseDeclaration(l.GetStringValue())
+		d, err := naming.ParseDeclaration(l.GetStringValue())
 		if err == nil {
 			err = out.mayDeclare(d)
 		}
@@ -90,7 +90,7 @@ func ParseNode(n *corev3.Node) (Node, error) {
 		out.Declared = append(out.Declared, d.String())
 	}
 	if n.GetMetadata().GetFields()[internalField].GetBoolValue() {
-		out.Declared = append(out.Declared, compile.InternalListeners)
+		out.Declared = append(out.Declared, naming.InternalListeners)
 	}
 	slices.Sort(out.Declared)
 	out.Declared = slices.Compact(out.Declared)
@@ -99,7 +99,7 @@ func ParseNode(n *corev3.Node) (Node, error) {
 
 // mayDeclare refuses listeners of a Gateway that the node is no proxy of: they
 // may be reached from elsewhere, and come with its certificates.
-func (n *Node) mayDeclare(d compile.Declaration) error {
+func (n *Node) mayDeclare(d naming.Declaration) error {
 	if !d.IsGateway() {
 		return nil
 	}

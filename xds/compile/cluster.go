@@ -17,6 +17,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -179,14 +180,14 @@ func capitalized() *corev3.Http1ProtocolOptions_HeaderKeyFormat {
 
 // cluster returns the cluster of a backing.
 func (c *Compiler) cluster(m *policy.Service, p *policy.Port, b *policy.Backing) resource.Resource {
-	name := ClusterName(m.Key, p.Number, b.Platform)
-	return c.edsCluster(m, p, name, statName(m.Key, p.Number, b.Platform.String()), &b.Settings, b.TLS)
+	name := naming.Cluster(m.Key, p.Number, b.Platform)
+	return c.edsCluster(m, p, name, naming.Statistic(m.Key, p.Number, b.Platform.String()), &b.Settings, b.TLS)
 }
 
 // groupCluster returns the cluster of an InstanceGroup that a route names.
 func (c *Compiler) groupCluster(m *policy.Service, p *policy.Port, g *policy.Group) resource.Resource {
-	name := groupClusterName(m.Key, p.Number, g.Name)
-	return c.edsCluster(m, p, name, statName(m.Key, p.Number, discovery.Instances.String()+"-"+g.Name), &g.Settings, g.TLS)
+	name := naming.Group(m.Key, p.Number, g.Name)
+	return c.edsCluster(m, p, name, naming.Statistic(m.Key, p.Number, discovery.Instances.String()+"-"+g.Name), &g.Settings, g.TLS)
 }
 
 // edsCluster returns a cluster whose endpoints come over the stream. Where no
@@ -210,7 +211,7 @@ func (c *Compiler) edsCluster(m *policy.Service, p *policy.Port, name, stat stri
 // everything to the other one while that has no usable endpoint. The proxy does
 // it by itself, at once, and statistics stay those of the members.
 func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.Platform) resource.Resource {
-	name := failoverName(m.Key, p.Number, first)
+	name := naming.Failover(m.Key, p.Number, first)
 	var settings *policy.Settings
 	for i := range p.Backings {
 		if p.Backings[i].Platform == first {
@@ -218,12 +219,12 @@ func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.P
 		}
 	}
 	members := []string{
-		ClusterName(m.Key, p.Number, first),
-		ClusterName(m.Key, p.Number, first.Other()),
+		naming.Cluster(m.Key, p.Number, first),
+		naming.Cluster(m.Key, p.Number, first.Other()),
 	}
 	body := marshal(&clusterv3.Cluster{
 		Name:           name,
-		AltStatName:    statName(m.Key, p.Number, first.String()+"+"+first.Other().String()),
+		AltStatName:    naming.FailoverStatistic(m.Key, p.Number, first),
 		ConnectTimeout: durationpb.New(policy.DefaultConnect),
 		LbPolicy:       clusterv3.Cluster_CLUSTER_PROVIDED,
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{

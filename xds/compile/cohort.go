@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // Cohorts. A weighted cluster that uses the hash policy takes the hash of the
@@ -170,22 +171,9 @@ func editsHeader(e *policy.HeaderEdits, name string) bool {
 		slices.ContainsFunc(e.Remove, func(s string) bool { return strings.EqualFold(s, name) })
 }
 
-// suffix tells the routes of a match apart by their names.
-func (v *variant) suffix() string {
-	s := ""
-	if v.again {
-		s += safeSuffix
-	}
-	if v.shadow {
-		s += "-shadow"
-	}
-	if v.keyless {
-		s += "-keyless"
-	}
-	if v.upgrade {
-		s += "-upgrade"
-	}
-	return s
+// named is the variant as routes' names tell it.
+func (v *variant) named() naming.Variant {
+	return naming.Variant{Safe: v.again, Shadow: v.shadow, Keyless: v.keyless, Upgrade: v.upgrade}
 }
 
 // keyless narrows a route to the requests that have no cookie yet, and has
@@ -239,7 +227,7 @@ func cohortPolicy(c *policy.Cohort, keyless bool) []*routev3.RouteAction_HashPol
 // shadowPolicy returns the copies that a shift's shadow step sends.
 func shadowPolicy(b *policy.Backend) *routev3.RouteAction_RequestMirrorPolicy {
 	return &routev3.RouteAction_RequestMirrorPolicy{
-		Cluster: shadowName(b.Key, b.Port, b.Shift.Shadow.To),
+		Cluster: naming.Shadow(b.Key, b.Port, b.Shift.Shadow.To),
 		RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
 			Numerator: min(b.Shift.Shadow.Share, million), Denominator: typev3.FractionalPercent_MILLION,
 		}},

@@ -30,6 +30,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
 )
@@ -83,7 +84,7 @@ func startShift(t *testing.T, models func(share uint32) []*policy.Service, share
 		require.NoError(t, config.UnmarshalTo(hcm))
 		m.writeRoutes(t, hcm.GetRouteConfig())
 		hcm.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			RouteConfigName: compile.RouteName, ConfigSource: &corev3.ConfigSource{
+			RouteConfigName: naming.RouteConfig, ConfigSource: &corev3.ConfigSource{
 				ResourceApiVersion: corev3.ApiVersion_V3,
 				ConfigSourceSpecifier: &corev3.ConfigSource_PathConfigSource{
 					PathConfigSource: &corev3.PathConfigSource{Path: m.routesFile()},
@@ -118,7 +119,7 @@ func (m *shiftMesh) compile(t *testing.T, share uint32) *bootstrapv3.Bootstrap {
 	for _, s := range m.models(share) {
 		resources = append(resources, m.compiler.Service(s)...)
 	}
-	d, err := compile.ParseDeclaration("http/" + m.http)
+	d, err := naming.ParseDeclaration("http/" + m.http)
 	require.NoError(t, err)
 	resources = append(resources, m.compiler.Listener(d, nil)...)
 	b := &bootstrapv3.Bootstrap{}

@@ -1,3 +1,6 @@
+// Package compile turns the mesh model into Envoy resources. It is pure and
+// deterministic to the byte: equal models give equal bytes, on every replica
+// and in every run. The names that others rely on are those of policy/naming.
 package compile
 
 import (

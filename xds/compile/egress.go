@@ -17,17 +17,12 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// Names of what leads to hosts that nobody has declared.
-const (
-	anyHostName    = RouteName + "/any"
-	anyRouteName   = "any"
-	anyClusterName = "egress"
-	// connectUpgrade is what Envoy calls a request for a tunnel.
-	connectUpgrade = "CONNECT"
-)
+// connectUpgrade is what Envoy calls a request for a tunnel.
+const connectUpgrade = "CONNECT"
 
 // maxEgressHosts bounds how many undeclared hosts a proxy remembers.
 const maxEgressHosts = 4096
@@ -36,7 +31,7 @@ const maxEgressHosts = 4096
 // configurations must be the same. A name resolves as the proxy's host resolves it.
 func egressCache() *forwardcachev3.DnsCacheConfig {
 	return &forwardcachev3.DnsCacheConfig{
-		Name:            anyClusterName,
+		Name:            naming.AnyCluster,
 		DnsLookupFamily: clusterv3.Cluster_V4_PREFERRED,
 		DnsRefreshRate:  durationpb.New(dnsDefault),
 		DnsFailureRefreshRate: &clusterv3.Cluster_RefreshRate{
@@ -93,7 +88,7 @@ func egressGuard() *rbacfilterv3.RBACPerRoute {
 // the cluster that finds them.
 func (c *Compiler) anyHost(m *policy.Mesh) []resource.Resource {
 	cluster := clusterBase(policy.HTTP1, &policy.Settings{})
-	cluster.Name, cluster.AltStatName = anyClusterName, anyClusterName
+	cluster.Name, cluster.AltStatName = naming.AnyCluster, naming.AnyCluster
 	cluster.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
 	cluster.EdsClusterConfig, cluster.OutlierDetection = nil, nil
 	cluster.CommonLbConfig.LocalityConfigSpecifier = nil
@@ -108,7 +103,7 @@ func (c *Compiler) anyHost(m *policy.Mesh) []resource.Resource {
 	rule := policy.Rule{Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}}}
 	action := func() *routev3.RouteAction {
 		out := c.action(&rule, &variant{})
-		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: anyClusterName}
+		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: naming.AnyCluster}
 		return out
 	}
 	// What http_proxy= sends as requests, https_proxy= asks for as a tunnel.
@@ -118,20 +113,20 @@ func (c *Compiler) anyHost(m *policy.Mesh) []resource.Resource {
 		UpgradeType: connectUpgrade, ConnectConfig: &routev3.RouteAction_UpgradeConfig_ConnectConfig{},
 	}}
 	host := marshal(&routev3.VirtualHost{
-		Name: anyHostName, Domains: []string{"*"},
+		Name: naming.AnyHost, Domains: []string{"*"},
 		Routes: []*routev3.Route{
 			{
-				Name:   anyRouteName + "-tunnel",
+				Name:   naming.AnyTunnel,
 				Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_ConnectMatcher_{ConnectMatcher: &routev3.RouteMatch_ConnectMatcher{}}},
 				Action: &routev3.Route_Route{Route: tunnel},
 			},
-			{Name: anyRouteName, Match: routeMatch(&rule.Match, nil), Action: &routev3.Route_Route{Route: action()}},
+			{Name: naming.AnyRoute, Match: routeMatch(&rule.Match, nil), Action: &routev3.Route_Route{Route: action()}},
 		},
 		TypedPerFilterConfig: map[string]*anypb.Any{egressGuardFilter: toAny(egressGuard())},
 	})
 	visible := resource.Visibility{Role: resource.Sidecar}
 	return []resource.Resource{
-		{Type: resource.Cluster, Name: anyClusterName, Body: resource.Parts{marshal(cluster)}, Visible: visible, Provenance: m.Provenance},
-		{Type: resource.VirtualHost, Name: anyHostName, Body: resource.Parts{host}, Visible: visible, Needs: []string{anyClusterName}, Provenance: m.Provenance},
+		{Type: resource.Cluster, Name: naming.AnyCluster, Body: resource.Parts{marshal(cluster)}, Visible: visible, Provenance: m.Provenance},
+		{Type: resource.VirtualHost, Name: naming.AnyHost, Body: resource.Parts{host}, Visible: visible, Needs: []string{naming.AnyCluster}, Provenance: m.Provenance},
 	}
 }

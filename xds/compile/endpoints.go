@@ -5,6 +5,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -54,12 +55,12 @@ const weightScale = 10_000
 
 // endpoints returns the endpoints of a backing.
 func endpoints(m *policy.Service, p *policy.Port, b *policy.Backing) resource.Resource {
-	return loadAssignment(ClusterName(m.Key, p.Number, b.Platform), b.Zones, &b.Settings, b.TLS, m.Provenance)
+	return loadAssignment(naming.Cluster(m.Key, p.Number, b.Platform), b.Zones, &b.Settings, b.TLS, m.Provenance)
 }
 
 // groupEndpoints returns the endpoints of an InstanceGroup that a route names.
 func groupEndpoints(m *policy.Service, p *policy.Port, g *policy.Group) resource.Resource {
-	return loadAssignment(groupClusterName(m.Key, p.Number, g.Name), g.Zones, &g.Settings, g.TLS, m.Provenance)
+	return loadAssignment(naming.Group(m.Key, p.Number, g.Name), g.Zones, &g.Settings, g.TLS, m.Provenance)
 }
 
 // loadAssignment returns the endpoints of a cluster. Unless its locality is

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -41,7 +42,7 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 			out = append(out, dnsCluster(m, p))
 			continue
 		}
-		out = append(out, staticCluster(m, p), loadAssignment(externalClusterName(m.Key, p.Number), staticZones(m, p), &p.Settings, p.TLS, m.Provenance))
+		out = append(out, staticCluster(m, p), loadAssignment(naming.External(m.Key, p.Number), staticZones(m, p), &p.Settings, p.TLS, m.Provenance))
 	}
 	out = append(out, c.externalHosts(m)...)
 	slices.SortFunc(out, func(a, b resource.Resource) int {
@@ -52,8 +53,8 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 
 func externalCluster(m *policy.External, p *policy.ExternalServicePort) *clusterv3.Cluster {
 	c := clusterBase(p.Protocol, &p.Settings)
-	c.Name = externalClusterName(m.Key, p.Number)
-	c.AltStatName = statName(m.Key, p.Number, "external")
+	c.Name = naming.External(m.Key, p.Number)
+	c.AltStatName = naming.Statistic(m.Key, p.Number, "external")
 	host := m.DNS
 	if host == "" && len(m.Hosts) > 0 {
 		host = m.Hosts[0]

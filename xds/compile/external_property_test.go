@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -111,7 +112,7 @@ func TestEnvoyTakesEveryAdmittedExternalService(t *testing.T) {
 			conflicts += len(o.Hosts) - len(m.Hosts)
 			resources = append(resources, c.External(m)...)
 		}
-		d, err := compile.ParseDeclaration("http/127.0.0.1:15001")
+		d, err := naming.ParseDeclaration("http/127.0.0.1:15001")
 		require.NoError(t, err)
 		resources = append(resources, c.Listener(d, nil)...)
 		for _, namespace := range []string{"web", "shop"} {

@@ -2,7 +2,6 @@ package compile
 
 import (
 	"cmp"
-	"fmt"
 	"net/http"
 	"slices"
 
@@ -12,18 +11,13 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// gatewayRouteName returns the name of the route configuration of a port, or of
-// a listener of a port with TLS. A listener's name follows a tilde, which no name in
-// Kubernetes has: Gateways and listeners may have dots in theirs.
-func gatewayRouteName(gateway discovery.Key, p *policy.GatewayPort, l *policy.GatewayListener) string {
-	name := fmt.Sprintf("gateway.%s.%s.%d", gateway.Namespace, gateway.Name, p.Number)
-	if p.Protocol == policy.ListenTLS {
-		name += "~" + l.Name
-	}
-	return name
+// gatewayRoutes returns the name of the route configuration of a port, or of a listener of a port with TLS.
+func gatewayRoutes(gateway discovery.Key, p *policy.GatewayPort, l *policy.GatewayListener) string {
+	return naming.GatewayRoutes(gateway, p.Number, p.RoutesOf(l))
 }
 
 // ofGateway limits a resource to a Gateway's proxies.
@@ -43,7 +37,7 @@ func (c *Compiler) Gateway(m *policy.Gateway) []resource.Resource {
 			if !l.IsHTTP {
 				continue
 			}
-			name := gatewayRouteName(m.Key, p, l)
+			name := gatewayRoutes(m.Key, p, l)
 			if !known[name] {
 				known[name] = true
 				out = append(out, routeConfiguration(m, name))
@@ -79,7 +73,7 @@ func (c *Compiler) gatewayHost(m *policy.Gateway, p *policy.GatewayPort, route s
 	if p.Protocol == policy.ListenTLS {
 		at.scheme = "https"
 	}
-	h := &host{name: route + "/" + in.Domain, at: at, domains: []string{in.Domain}, provenance: m.Provenance}
+	h := &host{name: naming.GatewayHost(route, in.Domain), at: at, domains: []string{in.Domain}, provenance: m.Provenance}
 	if in.Misdirected {
 		return resource.Resource{
 			Type: resource.VirtualHost, Name: h.name, Visible: ofGateway(m), Provenance: m.Provenance,

@@ -17,6 +17,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -106,7 +107,7 @@ func TestEdgeLimitsRequests(t *testing.T) {
 func TestBodyLimitReplacesNoListener(t *testing.T) {
 	t.Parallel()
 	php := pods("php", policy.HTTP1, zone(callerZone))
-	d, err := compile.ParseDeclaration("gateway/127.0.0.1=" + edgeKey.String())
+	d, err := naming.ParseDeclaration("gateway/127.0.0.1=" + edgeKey.String())
 	require.NoError(t, err)
 	compiled := func(l *v1alpha1.ClientLimits) (listener, hosts string) {
 		m := gateway(plain(80, v1alpha1.GatewaySettings{Limits: l}, answers("*", only(php))))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -182,7 +183,7 @@ func TestEnvoyTakesEveryGateway(t *testing.T) {
 		build := func() []resource.Resource {
 			m := randomEdge{rand.New(rand.NewPCG(seed, 6))}.gateway(fmt.Sprintf("edge.%d", seed), to(http), to(tcp), certificates)
 			out := append(c.Gateway(m), c.Certificates(m)...)
-			d, err := compile.ParseDeclaration(fmt.Sprintf("gateway/10.0.1.%d=%s", seed, m.Key))
+			d, err := naming.ParseDeclaration(fmt.Sprintf("gateway/10.0.1.%d=%s", seed, m.Key))
 			require.NoError(t, err)
 			return append(out, c.GatewayListeners(d, m)...)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -46,7 +47,7 @@ func startGateway(t *testing.T, m *policy.Gateway, services ...*policy.Service) 
 	for i := range m.Ports {
 		number := m.Ports[i].Number
 		e.at[number] = harness.FreeAddress(t)
-		d, err := compile.ParseDeclaration(fmt.Sprintf("gateway/%s=%s:%d", e.at[number], m.Key, number))
+		d, err := naming.ParseDeclaration(fmt.Sprintf("gateway/%s=%s:%d", e.at[number], m.Key, number))
 		require.NoError(t, err)
 		resources = append(resources, c.GatewayListeners(d, m)...)
 	}

@@ -58,7 +58,7 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
 		StatPrefix: "gateway_http",
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			RouteConfigName: gatewayRouteName(e.gateway.Key, e.port, l), ConfigSource: adsSource(),
+			RouteConfigName: gatewayRoutes(e.gateway.Key, e.port, l), ConfigSource: adsSource(),
 		}},
 		HttpFilters: filters,
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{

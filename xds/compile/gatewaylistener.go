@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -30,7 +31,7 @@ const (
 
 // GatewayListeners returns the listeners of a declaration: one for every port
 // of the Gateway that it is about and that something can be served on.
-func (c *Compiler) GatewayListeners(d Declaration, m *policy.Gateway) []resource.Resource {
+func (c *Compiler) GatewayListeners(d naming.Declaration, m *policy.Gateway) []resource.Resource {
 	var out []resource.Resource
 	for i := range m.Ports {
 		p := &m.Ports[i]
@@ -52,7 +53,7 @@ type edge struct {
 	needs   map[string]struct{}
 }
 
-func (e *edge) listener(d Declaration, chains []*listenerv3.FilterChain) resource.Resource {
+func (e *edge) listener(d naming.Declaration, chains []*listenerv3.FilterChain) resource.Resource {
 	name, number := d.String(), d.Address.Port()
 	if d.Port == 0 {
 		name, number = name+":"+strconv.Itoa(int(e.port.Number)), e.port.Number

@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -22,7 +23,7 @@ func (c *Compiler) Certificates(m *policy.Gateway) []resource.Resource {
 		if !usable(cert) {
 			continue
 		}
-		name := certificateName(m.Key, cert.Name)
+		name := naming.Certificate(m.Key, cert.Name)
 		visible := ofGateway(m)
 		secret := &tlsv3.TlsCertificate{}
 		if cert.ChainFile != "" {
@@ -75,7 +76,7 @@ func (e *edge) tls(l *policy.GatewayListener) *corev3.TransportSocket {
 	for _, name := range l.Certificates {
 		if slices.ContainsFunc(e.gateway.Certificates, func(c policy.Certificate) bool { return c.Name == name && usable(&c) }) {
 			common.TlsCertificateSdsSecretConfigs = append(common.TlsCertificateSdsSecretConfigs, &tlsv3.SdsSecretConfig{
-				Name: certificateName(e.gateway.Key, name), SdsConfig: adsSource(),
+				Name: naming.Certificate(e.gateway.Key, name), SdsConfig: adsSource(),
 			})
 		}
 	}
@@ -83,10 +84,6 @@ func (e *edge) tls(l *policy.GatewayListener) *corev3.TransportSocket {
 		return nil
 	}
 	return namedSocket("envoy.transport_sockets.tls", &tlsv3.DownstreamTlsContext{CommonTlsContext: common})
-}
-
-func certificateName(gateway discovery.Key, certificate string) string {
-	return "certificate/" + gateway.String() + "/" + certificate
 }
 
 func inlineSource(data []byte) *corev3.DataSource {

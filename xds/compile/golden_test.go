@@ -32,6 +32,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -246,7 +247,7 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 		out = append(out, c.Certificates(m)...)
 	}
 	for line := range strings.Lines(sections[listenersFile]) {
-		d, err := compile.ParseDeclaration(strings.TrimSpace(line))
+		d, err := naming.ParseDeclaration(strings.TrimSpace(line))
 		require.NoError(t, err)
 		if d.IsGateway() {
 			out = append(out, c.GatewayListeners(d, gateways[d.Gateway])...)

@@ -22,6 +22,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -29,7 +30,7 @@ import (
 // Listener returns the listener of a declaration. m is the model of a TCP
 // listener's Service; while there is none, or no such port, there is no
 // listener and callers are refused at once.
-func (c *Compiler) Listener(d Declaration, m *policy.Service) []resource.Resource {
+func (c *Compiler) Listener(d naming.Declaration, m *policy.Service) []resource.Resource {
 	if d.Internal {
 		return nil
 	}
@@ -52,12 +53,12 @@ func (c *Compiler) Listener(d Declaration, m *policy.Service) []resource.Resourc
 // staying for ever.
 const streamIdle = time.Hour
 
-func httpListener(d Declaration) resource.Resource {
+func httpListener(d naming.Declaration) resource.Resource {
 	hcm := &hcmv3.HttpConnectionManager{
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
 		StatPrefix: "egress_http",
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			RouteConfigName: RouteName, ConfigSource: adsSource(),
+			RouteConfigName: naming.RouteConfig, ConfigSource: adsSource(),
 		}},
 		HttpFilters:         httpFilters(&routerv3.Router{}),
 		HttpProtocolOptions: serverHTTP1(true, asWritten()),
@@ -161,14 +162,14 @@ func httpFilter(name string, config proto.Message) *hcmv3.HttpFilter {
 }
 
 // declared is the listener of a declaration, without its message.
-func declared(d Declaration) resource.Resource {
+func declared(d naming.Declaration) resource.Resource {
 	return resource.Resource{
 		Type: resource.Listener, Name: d.String(),
 		Visible: resource.Visibility{Role: resource.Sidecar, Declared: d.String()},
 	}
 }
 
-func listenerBody(d Declaration, inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) []byte {
+func listenerBody(d naming.Declaration, inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) []byte {
 	return marshal(&listenerv3.Listener{
 		Name: d.String(),
 		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{

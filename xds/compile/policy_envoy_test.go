@@ -22,6 +22,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -82,7 +83,7 @@ func (o policyMesh) start(t *testing.T) *mesh {
 		resources = append(resources, m.compiler.External(e)...)
 	}
 	for _, text := range append(o.declared, "http/"+m.http) {
-		d, err := compile.ParseDeclaration(text)
+		d, err := naming.ParseDeclaration(text)
 		require.NoError(t, err)
 		resources = append(resources, m.compiler.Listener(d, byKey[d.Service])...)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -29,13 +30,13 @@ const retryBody = 8 << 20
 func (c *Compiler) virtualHosts(m *policy.Service, p *policy.Port) []resource.Resource {
 	short := m.Name + "." + m.Namespace
 	full := append([]string{short, short + ".svc", short + "." + policy.ClusterDomain}, m.ClusterIPs...)
-	general := c.serviceHost(m, p, hostName(m.Key, p.Number), full)
+	general := c.serviceHost(m, p, naming.Host(m.Key, p.Number), full)
 	own := general.of(c, p.HTTP)
 	own.Visible = resource.Visibility{Role: resource.Sidecar}
 	for _, namespace := range slices.Sorted(maps.Keys(p.ConsumerHTTP)) {
 		general.variant(c, &own, namespace, p.ConsumerHTTP[namespace])
 	}
-	near := c.serviceHost(m, p, general.name+"+short", []string{m.Name}).of(c, p.HTTP)
+	near := c.serviceHost(m, p, naming.ShortHost(m.Key, p.Number), []string{m.Name}).of(c, p.HTTP)
 	near.Visible = resource.Visibility{Role: resource.Sidecar, Namespace: m.Namespace}
 	return []resource.Resource{own, near}
 }
@@ -50,7 +51,7 @@ type host struct {
 }
 
 func (c *Compiler) serviceHost(m *policy.Service, p *policy.Port, name string, hosts []string) *host {
-	return &host{name, servicePort(p.Number), domains(hosts, p.Number, p.DefaultHTTP), defaultRule(m, p), m.Provenance}
+	return &host{name, servicePort(p.Number), domains(hosts, p.Number, p.DefaultHTTP), m.DefaultRule(p), m.Provenance}
 }
 
 // of returns the virtual host with what routes make of it.
@@ -186,15 +187,8 @@ func (c *Compiler) externalHosts(m *policy.External) []resource.Resource {
 			continue
 		}
 		h := &host{
-			name: externalHostName(m.Key, p.Number), at: servicePort(p.Number), domains: domains(m.Hosts, p.Number, p.DefaultHTTP), provenance: m.Provenance,
-			fallback: policy.Rule{
-				Match: policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
-				Backends: []policy.Backend{{
-					Index: -1, Kind: policy.ExternalBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
-					Weight: 1, Share: policy.ShareTotal, Targets: []policy.Target{{Share: policy.ShareTotal}},
-				}},
-				Settings: p.Settings,
-			},
+			name: naming.ExternalHost(m.Key, p.Number), at: servicePort(p.Number), domains: domains(m.Hosts, p.Number, p.DefaultHTTP), provenance: m.Provenance,
+			fallback: m.DefaultRule(p),
 		}
 		r := h.of(c, nil)
 		r.Visible = resource.Visibility{Role: resource.Sidecar}
@@ -209,13 +203,13 @@ func (c *Compiler) externalHosts(m *policy.External) []resource.Resource {
 // that nobody has declared.
 func (c *Compiler) Mesh(m *policy.Mesh) []resource.Resource {
 	body := marshal(&routev3.RouteConfiguration{
-		Name: RouteName,
+		Name: naming.RouteConfig,
 		Vhds: &routev3.Vhds{ConfigSource: adsSource()},
 		// A route may name a cluster that is on its way; the push keeps the order.
 		ValidateClusters: wrapperspb.Bool(false),
 	})
 	out := []resource.Resource{{
-		Type: resource.Route, Name: RouteName, Body: resource.Parts{body},
+		Type: resource.Route, Name: naming.RouteConfig, Body: resource.Parts{body},
 		Visible:    resource.Visibility{Role: resource.Sidecar},
 		Provenance: m.Provenance,
 	}}

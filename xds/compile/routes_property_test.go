@@ -18,6 +18,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -306,7 +307,7 @@ func compileServices(t *testing.T, services []*policy.Service) []resource.Resour
 		} else if i > 0 {
 			continue
 		}
-		d, err := compile.ParseDeclaration(declaration)
+		d, err := naming.ParseDeclaration(declaration)
 		require.NoError(t, err)
 		out = append(out, c.Listener(d, s)...)
 	}

@@ -14,16 +14,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
-
-// invalidCluster is the name of a cluster that is never there: the part of the
-// requests that falls to a backend that cannot be one. A direct response cannot
-// have a weight, but a cluster that is not found answers with a stated status.
-const invalidCluster = "invalid-backend"
-
-// unknownCluster is the same for the part of a Service of which it is not known who has its
-// traffic. Whatever else there is in the rule, the answer is not the Service's.
-const unknownCluster = "unknown-home"
 
 // isUnknown reports whether backends are a guess.
 func isUnknown(backends []policy.Backend) bool {
@@ -36,9 +28,6 @@ func standsIn(rules []policy.Rule) bool {
 		return isUnknown(r.Backends) || slices.ContainsFunc(r.Filters.Mirrors, func(m policy.Mirror) bool { return m.To.Unknown != "" })
 	})
 }
-
-// safeSuffix marks the half of a rule's match that safe methods take.
-const safeSuffix = "-safe"
 
 // parent is what routes are attached to, as far as it makes a difference to
 // what they become: a port of a Service, or of a Gateway.
@@ -67,34 +56,10 @@ func (c *Compiler) ruleRoutes(rules []policy.Rule, at parent) []*routev3.Route {
 	return out
 }
 
-// defaultRule is what holds for a Service without routes: everything goes to itself.
-func defaultRule(m *policy.Service, p *policy.Port) policy.Rule {
-	b := policy.Backend{
-		Index: -1, Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: policy.ShareTotal, Failover: p.Failover && p.Settings.Session().Value == nil, Shift: m.Shift, Reported: m.Reported,
-		ClientIP: m.ClientIP, Unknown: m.Unknown,
-	}
-	for i := range p.Backings {
-		b.Targets = append(b.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
-	}
-	return policy.Rule{
-		Match:    policy.Match{Path: policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}},
-		Backends: []policy.Backend{b}, Settings: p.Settings,
-	}
-}
-
-// ruleName is the route's name, by which logs, statistics and explain name the rule.
-func ruleName(r *policy.Rule) string {
-	if r.Route.Kind == "" {
-		return "default"
-	}
-	return fmt.Sprintf("%s/%s/%s/%d/%d", r.Route.Kind, r.Route.Namespace, r.Route.Name, r.Index, r.MatchIndex)
-}
-
 // ruleRoute returns the routes of one match: where requests are sent on, one
 // for each variant of them.
 func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
-	name := ruleName(r)
+	name := naming.Route(r.Route, r.Index, r.MatchIndex)
 	switch {
 	case r.Filters.Failed != "":
 		return []*routev3.Route{c.directRoute(r, at, name, r.Filters.Failed)}
@@ -108,7 +73,7 @@ func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 	var out []*routev3.Route
 	attempt := r.Timeouts().Attempt.Value
 	for _, v := range variants(r) {
-		to := c.route(r, at, name+v.suffix(), routeMatch(&r.Match, v.methods))
+		to := c.route(r, at, name+v.named().Suffix(), routeMatch(&r.Match, v.methods))
 		to.Action = &routev3.Route_Route{Route: c.action(r, &v)}
 		if v.upgrade {
 			to.Match.Headers = append(to.Match.Headers, upgrades())
@@ -286,7 +251,7 @@ func weighted(backends []policy.Backend) []*routev3.WeightedCluster_ClusterWeigh
 func ruleClusters(needs map[string]struct{}, rules []policy.Rule) {
 	add := func(b *policy.Backend) {
 		for _, t := range backendTargets(b) {
-			if t.cluster != invalidCluster && t.cluster != unknownCluster {
+			if t.cluster != naming.InvalidCluster && t.cluster != naming.UnknownCluster {
 				needs[t.cluster] = struct{}{}
 			}
 		}
@@ -299,7 +264,7 @@ func ruleClusters(needs map[string]struct{}, rules []policy.Rule) {
 			add(&rules[i].Filters.Mirrors[j].To)
 		}
 		if b := shadowed(&rules[i]); b != nil {
-			needs[shadowName(b.Key, b.Port, b.Shift.Shadow.To)] = struct{}{}
+			needs[naming.Shadow(b.Key, b.Port, b.Shift.Shadow.To)] = struct{}{}
 		}
 	}
 }

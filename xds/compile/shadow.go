@@ -17,6 +17,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -27,10 +28,6 @@ import (
 // A proxy whose bootstrap knows no internal listeners would refuse both. It
 // does not see them, and its copies go to the endpoints at once, because the cluster that
 // the route names is an aggregate of the two ways and skips the one that is not there.
-
-// InternalListeners is the declaration of proxies that may be sent listeners
-// without an address (Envoy: bootstrap extension envoy.bootstrap.internal_listener).
-const InternalListeners = "internal"
 
 const (
 	// shadowTimeout ends a copy that is not answered. Nobody waits for it, but
@@ -56,22 +53,17 @@ func (c *Compiler) shadow(m *policy.Service, p *policy.Port) []resource.Resource
 	return nil
 }
 
-// shadowWayName returns the name of the cluster that leads to the listener of copies.
-func shadowWayName(svc discovery.Key, port uint16, to discovery.Platform) string {
-	return shadowName(svc, port, to) + "/listener"
-}
-
 // shadowCluster returns the cluster that routes mirror to.
 func shadowCluster(m *policy.Service, p *policy.Port, to discovery.Platform) resource.Resource {
-	name, direct := shadowName(m.Key, p.Number, to), ClusterName(m.Key, p.Number, to)
+	name, direct := naming.Shadow(m.Key, p.Number, to), naming.Cluster(m.Key, p.Number, to)
 	body := marshal(&clusterv3.Cluster{
 		Name:           name,
-		AltStatName:    statName(m.Key, p.Number, "shadow-"+to.String()),
+		AltStatName:    naming.Statistic(m.Key, p.Number, "shadow-"+to.String()),
 		ConnectTimeout: durationpb.New(policy.DefaultConnect),
 		LbPolicy:       clusterv3.Cluster_CLUSTER_PROVIDED,
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name:        "envoy.clusters.aggregate",
-			TypedConfig: toAny(&aggregatev3.ClusterConfig{Clusters: []string{shadowWayName(m.Key, p.Number, to), direct}}),
+			TypedConfig: toAny(&aggregatev3.ClusterConfig{Clusters: []string{naming.ShadowWay(m.Key, p.Number, to), direct}}),
 		}},
 		CircuitBreakers: shadowLimits(),
 	})
@@ -82,10 +74,10 @@ func shadowCluster(m *policy.Service, p *policy.Port, to discovery.Platform) res
 
 // shadowWay returns the cluster that leads to the listener of copies.
 func shadowWay(m *policy.Service, p *policy.Port, to discovery.Platform) resource.Resource {
-	name := shadowWayName(m.Key, p.Number, to)
+	name := naming.ShadowWay(m.Key, p.Number, to)
 	c := &clusterv3.Cluster{
 		Name:                 name,
-		AltStatName:          statName(m.Key, p.Number, "shadow-"+to.String()+"-listener"),
+		AltStatName:          naming.Statistic(m.Key, p.Number, "shadow-"+to.String()+"-listener"),
 		ConnectTimeout:       durationpb.New(policy.DefaultConnect),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{
@@ -94,7 +86,7 @@ func shadowWay(m *policy.Service, p *policy.Port, to discovery.Platform) resourc
 				HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: &corev3.Address{
 					Address: &corev3.Address_EnvoyInternalAddress{EnvoyInternalAddress: &corev3.EnvoyInternalAddress{
 						AddressNameSpecifier: &corev3.EnvoyInternalAddress_ServerListenerName{
-							ServerListenerName: shadowName(m.Key, p.Number, to),
+							ServerListenerName: naming.Shadow(m.Key, p.Number, to),
 						},
 					}},
 				}}},
@@ -105,7 +97,7 @@ func shadowWay(m *policy.Service, p *policy.Port, to discovery.Platform) resourc
 	setHTTPOptions(c, httpOptions(policy.HTTP2, (&policy.Settings{}).ConnectionPool(policy.HTTP2).IdleTimeout))
 	return resource.Resource{
 		Type: resource.Cluster, Name: name, Body: resource.Parts{marshal(c)}, Provenance: m.Provenance,
-		Visible: resource.Visibility{Declared: InternalListeners},
+		Visible: resource.Visibility{Declared: naming.InternalListeners},
 	}
 }
 
@@ -119,7 +111,7 @@ func shadowLimits() *clusterv3.CircuitBreakers {
 // shadowListener returns the listener through which copies pass. Their request id
 // is that of the request that they are copies of.
 func shadowListener(m *policy.Service, p *policy.Port, to discovery.Platform) resource.Resource {
-	name, direct := shadowName(m.Key, p.Number, to), ClusterName(m.Key, p.Number, to)
+	name, direct := naming.Shadow(m.Key, p.Number, to), naming.Cluster(m.Key, p.Number, to)
 	hcm := &hcmv3.HttpConnectionManager{
 		CodecType:  hcmv3.HttpConnectionManager_HTTP2,
 		StatPrefix: "shadow",
@@ -159,6 +151,6 @@ func shadowListener(m *policy.Service, p *policy.Port, to discovery.Platform) re
 	})
 	return resource.Resource{
 		Type: resource.Listener, Name: name, Body: resource.Parts{body}, Needs: []string{direct}, Provenance: m.Provenance,
-		Visible: resource.Visibility{Declared: InternalListeners},
+		Visible: resource.Visibility{Declared: naming.InternalListeners},
 	}
 }

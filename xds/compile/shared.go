@@ -6,6 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -22,11 +23,11 @@ import (
 
 // sharedCluster returns the cluster of a TCP port's backings.
 func (c *Compiler) sharedCluster(m *policy.Service, p *policy.Port) resource.Resource {
-	name := sharedName(m.Key, p.Number)
+	name := naming.Shared(m.Key, p.Number)
 	// Where the backings' settings differ, because a policy is about an
 	// InstanceGroup, those of the first count, which are the Service's.
 	b := &p.Backings[0]
-	return c.edsCluster(m, p, name, statName(m.Key, p.Number, sharedLast), &b.Settings, b.TLS)
+	return c.edsCluster(m, p, name, naming.SharedStatistic(m.Key, p.Number), &b.Settings, b.TLS)
 }
 
 // sharedUnknown reports whether the endpoints of one of a TCP port's backings
@@ -37,7 +38,7 @@ func sharedUnknown(p *policy.Port) bool {
 
 // sharedEndpoints returns the endpoints of a TCP port's backings.
 func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
-	r := resource.Resource{Type: resource.Endpoint, Name: sharedName(m.Key, p.Number), Provenance: m.Provenance}
+	r := resource.Resource{Type: resource.Endpoint, Name: naming.Shared(m.Key, p.Number), Provenance: m.Provenance}
 	head := appendString(nil, assignmentName, r.Name)
 	head = appendBytes(head, assignmentPolicy, appendWrapped(nil, policyFactor, overprovisioning))
 	settings := &p.Backings[0].Settings

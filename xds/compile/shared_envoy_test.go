@@ -12,8 +12,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
-	"github.com/causeway-mesh/causeway/xds/compile"
 )
 
 // The share of a TCP Service moves new connections and leaves open ones alone.
@@ -83,7 +83,7 @@ func TestEnvoySharesConnections(t *testing.T) {
 	require.NoError(t, old.Close())
 
 	// A listener whose filter chain changes closes its connections after a while.
-	d, err := compile.ParseDeclaration("tcp/" + at + "=web/db:80")
+	d, err := naming.ParseDeclaration("tcp/" + at + "=web/db:80")
 	require.NoError(t, err)
 	before := m.compiler.Listener(d, shared(0, discovery.Healthy))
 	require.Equal(t, before, m.compiler.Listener(d, shared(250_000, discovery.Healthy)))

@@ -23,8 +23,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
-	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -37,7 +37,7 @@ func static(t *testing.T, resources []resource.Resource, namespace, zone, dir st
 		Node:            &corev3.Node{Id: "test", Cluster: "test", Locality: &corev3.Locality{Zone: zone}},
 		StaticResources: &bootstrapv3.Bootstrap_StaticResources{},
 	}
-	if slices.ContainsFunc(resources, func(r resource.Resource) bool { return r.Visible.Declared == compile.InternalListeners }) {
+	if slices.ContainsFunc(resources, func(r resource.Resource) bool { return r.Visible.Declared == naming.InternalListeners }) {
 		config, err := anypb.New(&internallistenerv3.InternalListener{})
 		require.NoError(t, err)
 		b.BootstrapExtensions = []*corev3.TypedExtensionConfig{{Name: "envoy.bootstrap.internal_listener", TypedConfig: config}}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -27,11 +28,11 @@ const ageJitter = 10
 
 // tcpListener returns the listener of a declared port of a Service, with a
 // variant for each namespace that has routes of its own for it.
-func tcpListener(d Declaration, m *policy.Service, p *policy.Port) resource.Resource {
+func tcpListener(d naming.Declaration, m *policy.Service, p *policy.Port) resource.Resource {
 	r := declared(d)
 	needs := make(map[string]struct{})
 	body := func(routes *policy.TCPRoutes) resource.Parts {
-		rules := []policy.TCPRule{{Backends: defaultRule(m, p).Backends, Settings: p.Settings}}
+		rules := []policy.TCPRule{m.DefaultTCPRule(p)}
 		var from []discovery.ObjectRef
 		if routes != nil {
 			rules, from = routes.Rules, routes.Provenance
@@ -139,14 +140,14 @@ func tcpProxy(r *policy.TCPRule, from tcpClients, needs map[string]struct{}) *tc
 				continue
 			}
 			to = append(to, t)
-			if t.cluster != invalidCluster && t.cluster != unknownCluster {
+			if t.cluster != naming.InvalidCluster && t.cluster != naming.UnknownCluster {
 				needs[t.cluster] = struct{}{}
 			}
 		}
 	}
 	switch len(to) {
 	case 0:
-		out.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: invalidCluster}
+		out.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: naming.InvalidCluster}
 	case 1:
 		out.ClusterSpecifier = &tcpv3.TcpProxy_Cluster{Cluster: to[0].cluster}
 	default:

@@ -10,6 +10,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -55,20 +56,20 @@ func TestUnknownEndpointsAreNotEmptyOnes(t *testing.T) {
 		}
 		set(tx, "pods", discovery.Pods, "", "p")
 	})
-	instances, pods := ClusterName(key, 80, discovery.Instances), ClusterName(key, 80, discovery.Pods)
+	instances, pods := naming.Cluster(key, 80, discovery.Instances), naming.Cluster(key, 80, discovery.Pods)
 	require.Contains(t, names(resource.Cluster), instances)
-	require.Contains(t, names(resource.Cluster), sharedName(key, 3306))
+	require.Contains(t, names(resource.Cluster), naming.Shared(key, 3306))
 	require.Equal(t, []string{pods}, names(resource.Endpoint), "neither the instances', nor a list for TCP in which pods would get their share")
 
 	write(func(tx *catalog.Tx) { set(tx, "one", discovery.Instances, "one") })
 	require.Equal(t, []string{pods}, names(resource.Endpoint), "the other group is still not known")
 	write(func(tx *catalog.Tx) { set(tx, "one", discovery.Instances, "one", "i-1") })
-	require.ElementsMatch(t, []string{pods, instances, sharedName(key, 3306)}, names(resource.Endpoint), "what is known is served")
+	require.ElementsMatch(t, []string{pods, instances, naming.Shared(key, 3306)}, names(resource.Endpoint), "what is known is served")
 	write(func(tx *catalog.Tx) {
 		set(tx, "one", discovery.Instances, "one")
 		set(tx, "two", discovery.Instances, "two")
 	})
-	require.ElementsMatch(t, []string{pods, instances, sharedName(key, 3306)}, names(resource.Endpoint), "read and empty")
+	require.ElementsMatch(t, []string{pods, instances, naming.Shared(key, 3306)}, names(resource.Endpoint), "read and empty")
 }
 
 // Where it is not known who has the traffic, nobody gets any by a guess: what callers would be
@@ -98,13 +99,13 @@ func TestUnknownHomesAreNotGuessed(t *testing.T) {
 			hosts++
 			require.True(t, r.StandIn, r.Name)
 			require.Empty(t, r.Needs)
-			require.Contains(t, string(r.Body.Bytes()), unknownCluster)
+			require.Contains(t, string(r.Body.Bytes()), naming.UnknownCluster)
 			for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
-				require.NotContains(t, string(r.Body.Bytes()), ClusterName(key, 80, platform))
+				require.NotContains(t, string(r.Body.Bytes()), naming.Cluster(key, 80, platform))
 			}
 		case resource.Endpoint:
 			endpoints++
-			require.NotEqual(t, sharedName(key, 3306), r.Name)
+			require.NotEqual(t, naming.Shared(key, 3306), r.Name)
 		case resource.Cluster, resource.Secret, resource.Listener, resource.Route:
 			require.False(t, r.StandIn, "what does not depend on the home is as ever")
 		}
@@ -116,7 +117,7 @@ func TestUnknownHomesAreNotGuessed(t *testing.T) {
 		m.Ports[1].TCP = &policy.TCPRoutes{Rules: []policy.TCPRule{{Backends: []policy.Backend{{
 			Kind: policy.ServiceBackend, Key: key, Port: 80, Protocol: protocol, Share: policy.ShareTotal, Unknown: m.Unknown,
 		}}}}}
-		d, err := ParseDeclaration("tcp/127.0.0.1:3306=web/php:3306")
+		d, err := naming.ParseDeclaration("tcp/127.0.0.1:3306=web/php:3306")
 		require.NoError(t, err)
 		require.Equal(t, standsIn, New().Listener(d, m)[0].StandIn)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -50,7 +51,7 @@ func (w world) start(t *testing.T) *mesh {
 		resources = append(resources, m.compiler.Service(s)...)
 	}
 	for _, text := range append(w.declared, "http/"+m.http) {
-		d, err := compile.ParseDeclaration(text)
+		d, err := naming.ParseDeclaration(text)
 		require.NoError(t, err)
 		resources = append(resources, m.compiler.Listener(d, byKey[d.Service])...)
 	}

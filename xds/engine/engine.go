@@ -25,6 +25,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -251,7 +252,7 @@ func (e *Engine) Await(ctx context.Context, revision uint64) error {
 	}
 }
 
-// Declare makes a proxy's listeners (compile.Declaration) and returns once
+// Declare makes a proxy's listeners (naming.Declaration) and returns once
 // they are in the snapshot. release takes them back.
 func (e *Engine) Declare(ctx context.Context, declarations []string) (release func(), err error) {
 	if err := e.request(ctx, declarations, 1); err != nil {
@@ -284,7 +285,7 @@ func (e *Engine) declare(r request) {
 	var updates []snapshot.Update
 	reader := e.declarationReader()
 	for _, text := range r.declarations {
-		d, err := compile.ParseDeclaration(text)
+		d, err := naming.ParseDeclaration(text)
 		if err != nil {
 			continue // the node was checked before; there is nothing to listen to
 		}
@@ -434,7 +435,7 @@ func listenerUnit(declaration string) string { return "listener/" + declaration 
 func certificatesUnit(gateway discovery.Key) string { return "certificates/" + gateway.String() }
 
 // leadsTo returns the unit that a declared listener leads to, false for those that lead to all.
-func leadsTo(d compile.Declaration) (policy.Unit, bool) {
+func leadsTo(d naming.Declaration) (policy.Unit, bool) {
 	switch {
 	case d.IsTCP():
 		return policy.Unit{Kind: "Service", Key: d.Service}, true
@@ -513,7 +514,7 @@ func (e *Engine) buildGateway(r catalog.Reader, key discovery.Key) *policy.Gatew
 func (e *Engine) compileListener(r catalog.Reader, declaration string, gateway *policy.Gateway) (u snapshot.Update, ok bool) {
 	u.Unit = listenerUnit(declaration)
 	ok = e.guard("listener "+declaration, func() {
-		d, err := compile.ParseDeclaration(declaration)
+		d, err := naming.ParseDeclaration(declaration)
 		if err != nil {
 			return
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/xds/compile"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // freezing is what the engine knows of a freeze of configuration (discovery.Freeze).
@@ -126,7 +126,7 @@ func (e *Engine) declarationReader() catalog.Reader {
 func unitNamed(name string) (policy.Unit, bool) {
 	kind, key, _ := strings.Cut(name, "/")
 	if kind == "listener" {
-		d, err := compile.ParseDeclaration(key)
+		d, err := naming.ParseDeclaration(key)
 		if err != nil {
 			return policy.Unit{}, false
 		}

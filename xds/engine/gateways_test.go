@@ -17,9 +17,9 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
-	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
@@ -205,7 +205,7 @@ func TestNamesOfBrokenListenersStayClosed(t *testing.T) {
 	})
 	require.NoError(t, err)
 	e := New(cat, snapshot.New(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	d, err := compile.ParseDeclaration("gateway/127.0.0.1=a/g0")
+	d, err := naming.ParseDeclaration("gateway/127.0.0.1=a/g0")
 	require.NoError(t, err)
 	resources := e.compiler.GatewayListeners(d, e.buildGateway(cat.Read(), d.Gateway))
 	require.Len(t, resources, 1)

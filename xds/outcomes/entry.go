@@ -3,14 +3,13 @@ package outcomes
 import (
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
@@ -184,7 +183,7 @@ func clusterless(e *accesslogv3.HTTPAccessLogEntry) (target, bool) {
 	if _, isGRPC := grpcStatus(e.GetResponse()); isGRPC {
 		return target{}, false
 	}
-	return parseCluster(c.GetCustomTags()[portTag] + "/shared")
+	return parseCluster(naming.SharedOf(c.GetCustomTags()[portTag]))
 }
 
 // failedOver reports whether a request that was meant for a backing was answered by the other one.
@@ -209,40 +208,19 @@ type target struct {
 	mirrored bool
 }
 
-// parseCluster reads the name of a cluster (package compile has their list), false for one that is not
-// a backing's: those of InstanceGroups, which no shift moves, of
-// ExternalServices, and others' own.
-func parseCluster(name string) (t target, ok bool) {
-	if rest, mirrored := strings.CutPrefix(name, "shadow/"); mirrored && strings.Count(rest, "/") >= 2 {
-		t.mirrored, name = true, rest
-	}
-	namespace, rest, ok1 := strings.Cut(name, "/")
-	service, rest, ok2 := strings.Cut(rest, ":")
-	port, last, ok3 := strings.Cut(rest, "/")
-	number, err := strconv.ParseUint(port, 10, 16)
-	if !ok1 || !ok2 || !ok3 || err != nil || number == 0 || namespace == "" || service == "" ||
-		strings.Contains(service, "/") || len(namespace)+len(service) > maxName {
+// parseCluster reads the name of a cluster, false for one that is not a backing's.
+func parseCluster(name string) (target, bool) {
+	b, ok := naming.ParseCluster(name)
+	if !ok {
 		return target{}, false
 	}
-	t.Service, t.Port = discovery.Key{Namespace: namespace, Name: service}, uint16(number)
-	switch last {
-	case "pods", "pods+instances":
-		t.Platform, t.chosen = discovery.Pods, true
-	case "instances", "instances+pods":
-		t.Platform, t.chosen = discovery.Instances, true
-	case "shared":
-	default:
-		return target{}, false
-	}
-	return t, !t.mirrored || t.chosen
+	return target{Key: outcome.Key{Service: b.Service, Port: b.Port, Platform: b.Platform}, chosen: !b.Shared, mirrored: b.Mirrored}, true
 }
-
-// maxName is how long a namespace and a Service's name are together at most (RFC 1123 labels).
-const maxName = 2 * 63
 
 // copied reports whether a route by its name mirrors a part of its requests.
 func copied(route string) bool {
-	return strings.HasSuffix(strings.TrimSuffix(route, "-keyless"), "-shadow")
+	_, v := naming.CutVariant(route)
+	return v.Shadow
 }
 
 // addressOf returns the address of an endpoint, false if there is none.

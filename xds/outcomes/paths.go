@@ -7,6 +7,7 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
@@ -177,15 +178,11 @@ func (p *paths) evict(n int) *outcome.Path {
 }
 
 // ruleOf returns the name of the rule that a route belongs to, "HTTPRoute/web/shop/0": a rule has a route for each
-// of its matches, and several by method, copy and cookie (package compile, ruleName and variant.suffix).
+// of its matches, and several by what is done with their requests.
 func ruleOf(route string) string {
-	for _, suffix := range [...]string{"-keyless", "-shadow", "-safe"} {
-		route = strings.TrimSuffix(route, suffix)
-	}
-	if strings.Count(route, "/") == 4 {
-		route = route[:strings.LastIndexByte(route, '/')]
-	}
-	return route[:min(len(route), maxRuleName)]
+	name, _ := naming.CutVariant(route)
+	name = naming.RuleOf(name)
+	return name[:min(len(name), maxRuleName)]
 }
 
 // askedFor returns the path that the caller has asked for, whatever was sent on.

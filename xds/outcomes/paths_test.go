@@ -48,6 +48,7 @@ func TestRuleOf(t *testing.T) {
 	for route, want := range map[string]string{
 		"default": "default", "default-safe-shadow-keyless": "default", "HTTPRoute/web/shop/0/3-safe": "HTTPRoute/web/shop/0",
 		"HTTPRoute/web/shop/0/3": "HTTPRoute/web/shop/0", "": "",
+		"default-safe-upgrade": "default", "HTTPRoute/web/shop/0/3-shadow-keyless-upgrade": "HTTPRoute/web/shop/0",
 	} {
 		require.Equal(t, want, ruleOf(route), route)
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/xds/compile"
 )
@@ -62,7 +63,7 @@ func TestNames(t *testing.T) {
 	require.Equal(t, compile.ClusterTag, clusterTag)
 	require.Equal(t, compile.PortTag, portTag)
 	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
-		got, ok := parseCluster(compile.ClusterName(php, 80, p))
+		got, ok := parseCluster(naming.Cluster(php, 80, p))
 		require.True(t, ok)
 		require.Equal(t, target{Key: outcome.Key{Service: php, Port: 80, Platform: p}, chosen: true}, got)
 	}

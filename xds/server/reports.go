@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
@@ -153,8 +154,8 @@ func (r *reports) about(c *accesslogv3.AccessLogCommon) bool {
 		return r.sent(name)
 	}
 	port := c.GetCustomTags()[portTag]
-	for _, last := range []string{"/pods", "/instances", "/shared"} {
-		if r.sent(port+last) || len(r.server.streamsOf(r.node.ID)) > 0 && r.server.store.Sees(r.node.View(), resource.Cluster, port+last) {
+	for _, name := range naming.BackingsOf(port) {
+		if r.sent(name) || len(r.server.streamsOf(r.node.ID)) > 0 && r.server.store.Sees(r.node.View(), resource.Cluster, name) {
 			return true
 		}
 	}

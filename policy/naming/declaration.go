@@ -1,4 +1,4 @@
-package compile
+package naming
 
 import (
 	"fmt"
@@ -8,6 +8,13 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 )
+
+// InternalListeners is the declaration of proxies that may be sent listeners
+// without an address (Envoy: bootstrap extension envoy.bootstrap.internal_listener).
+const InternalListeners = "internal"
+
+// HTTPListener is what the names of listeners of HTTP callers begin with.
+const HTTPListener = "http/"
 
 // Declaration is a listener that a proxy asks for in its node metadata,
 // because which addresses and ports are free, and may be reached from elsewhere, is known
@@ -135,11 +142,11 @@ func (d Declaration) String() string {
 	case d.IsGateway() && d.Port == 0:
 		return "gateway/" + d.Address.Addr().String() + "=" + d.Gateway.String()
 	case d.IsGateway():
-		return "gateway/" + d.Address.String() + "=" + portName(d.Gateway, d.Port)
+		return "gateway/" + d.Address.String() + "=" + Port(d.Gateway, d.Port)
 	case d.IsTCP():
-		return "tcp/" + d.Address.String() + "=" + portName(d.Service, d.Port)
+		return "tcp/" + d.Address.String() + "=" + Port(d.Service, d.Port)
 	}
-	return "http/" + d.Address.String()
+	return HTTPListener + d.Address.String()
 }
 
 // IsTCP reports whether the declaration is of a TCP listener.

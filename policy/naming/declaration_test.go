@@ -1,0 +1,61 @@
+package naming_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/policy/naming"
+)
+
+func TestParseDeclaration(t *testing.T) {
+	for _, tc := range []struct{ in, want, err string }{
+		{in: "http/127.0.0.1:15001", want: "http/127.0.0.1:15001"},
+		{in: "http/[::1]:15001", want: "http/[::1]:15001"},
+		{in: "http/[::ffff:127.0.0.1]:80", want: "http/127.0.0.1:80"},
+		{in: "tcp/127.8.0.1:3306=data/mysql:3306", want: "tcp/127.8.0.1:3306=data/mysql:3306"},
+		{in: "tcp/127.0.0.1:03306=data/mysql:003306", want: "tcp/127.0.0.1:3306=data/mysql:3306"},
+		{in: "", err: "write http/ADDRESS:PORT"},
+		{in: "udp/127.0.0.1:53", err: "write http/ADDRESS:PORT"},
+		{in: "http/127.0.0.1:80=web/x:80", err: "write http/ADDRESS:PORT"},
+		{in: "tcp/127.0.0.1:3306", err: "write http/ADDRESS:PORT"},
+		{in: "http/localhost:80", err: "localhost"},
+		{in: "http/0.0.0.0:80", err: "not a loopback address"},
+		{in: "http/10.0.0.1:80", err: "not a loopback address"},
+		{in: "http/[::1%lo]:80", err: "not a loopback address"},
+		{in: "http/127.0.0.1:0", err: "not a loopback address with a port"},
+		{in: "tcp/127.0.0.1:1=data/mysql", err: "not NAMESPACE/SERVICE:PORT"},
+		{in: "tcp/127.0.0.1:1=mysql:3306", err: "not NAMESPACE/SERVICE:PORT"},
+		{in: "tcp/127.0.0.1:1=a/b/c:3306", err: "not NAMESPACE/SERVICE:PORT"},
+		{in: "tcp/127.0.0.1:1=data/mysql:0", err: "not NAMESPACE/SERVICE:PORT"},
+		{in: "tcp/127.0.0.1:1=data/mysql:70000", err: "not NAMESPACE/SERVICE:PORT"},
+		{in: "tcp/127.0.0.1:1=data/My Sql:3306", err: "not NAMESPACE/SERVICE:PORT"},
+		{in: "tcp/127.0.0.1:1=data/" + strings.Repeat("x", 64) + ":1", err: "not NAMESPACE/SERVICE:PORT"},
+	} {
+		t.Run(tc.in, func(t *testing.T) {
+			d, err := naming.ParseDeclaration(tc.in)
+			if tc.err != "" {
+				require.ErrorContains(t, err, tc.err)
+				return
+			}
+			require.NoError(t, err)
+			require.Equal(t, tc.want, d.String())
+		})
+	}
+}
+
+func FuzzParseDeclaration(f *testing.F) {
+	f.Add("http/127.0.0.1:15001")
+	f.Add("tcp/[::1]:3306=data/mysql:3306")
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := naming.ParseDeclaration(text)
+		if err != nil {
+			return
+		}
+		require.True(t, d.Address.Addr().IsLoopback())
+		again, err := naming.ParseDeclaration(d.String())
+		require.NoError(t, err)
+		require.Equal(t, d, again)
+	})
+}
