@@ -3,6 +3,7 @@ package file
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"strconv"
@@ -166,9 +167,11 @@ func (d *decoder) document(doc document) {
 	if doc.blank() {
 		return
 	}
-	tree, data, err := doc.parse(&d.aliases)
-	if err != nil {
-		d.problem(err.line, "", "%s", err.text)
+	tree, data, errs := doc.parse(&d.aliases)
+	if len(errs) > 0 {
+		for _, err := range errs {
+			d.problem(err.line, "", "%s", err.text)
+		}
 		return
 	}
 	if tree.isNull() {
@@ -185,8 +188,16 @@ func (d *decoder) object(tree tree, data []byte) {
 	}
 	var m meta
 	if err := json.Unmarshal(data, &m); err != nil {
-		d.problem(tree.line(), "", "not an object: apiVersion, kind and metadata.name must be strings: %v", err)
-		return
+		misfit, ok := errors.AsType[*json.UnmarshalTypeError](err)
+		switch {
+		case !ok:
+			d.problem(tree.line(), "", "not an object: %v", err)
+			return
+		case m.APIVersion == "" || m.Kind == "" || isList(m):
+			d.problem(tree.find(misfit.Field), "", "not an object: %s", objects.Misfit(misfit).Error())
+			return
+		}
+		// What does not fit in its metadata is told by its kind.
 	}
 	if isList(m) {
 		for i, item := range m.Items {
@@ -211,7 +222,9 @@ func (d *decoder) object(tree tree, data []byte) {
 		d.problem(tree.line(), ref, "it stands at line %d already: remove one", first)
 		return
 	}
-	d.out.at[ref] = tree.line()
+	if m.Metadata.Name != "" {
+		d.out.at[ref] = tree.line()
+	}
 	for _, e := range kind.Decode(data, Scope, &d.out.Rows) {
 		d.problem(tree.find(e.Field), ref, "%s", fieldError(e))
 	}

@@ -261,6 +261,72 @@ func TestLoopbackEndpointsAreTaken(t *testing.T) {
 	require.Equal(t, discovery.Pods, out.Endpoints[0].Platform)
 }
 
+// Every mistake of a document is told, each at its own line, whatever kinds of
+// mistakes they are, and nothing that only follows from another one.
+func TestEveryMistakeOfADocumentIsTold(t *testing.T) {
+	for name, c := range map[string]struct {
+		data     string
+		problems []string
+	}{
+		"types, an unknown field and a value": {
+			"apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: web}\nspec:\n  ports:\n" +
+				"  - name: http\n    port: \"80\"\n  - name: [x]\n    port: 81\n    targetPort: {a: b}\n  - name: c\n    port: 80000\n    prot: TCP\n",
+			[]string{
+				"a.yaml:7: Service web/a: spec.ports[0].port: it is a string: write a whole number",
+				"a.yaml:8: Service web/a: spec.ports[1].name: it is a list: write a string, in quotes if it looks like something else",
+				"a.yaml:10: Service web/a: spec.ports[1].targetPort: it is a mapping: write a whole number, or a name as a string",
+				"a.yaml:13: Service web/a: spec.ports[2].prot: there is no such field: did you mean port?",
+				"a.yaml:12: Service web/a: spec.ports[2].port: 80000 is not a port: write 1 to 65535",
+			},
+		},
+		"a kind with a schema": {
+			"apiVersion: mesh.causeway.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: P, namespace: web}\nspec:\n" +
+				"  targetRefs: [{group: \"\", kind: Service, name: a}]\n  timeout:\n    request: 5\n    idle: 3d\n" +
+				"  retry:\n    attempts: three\n    retryon: [Reset]\n    backoff: 0s\n  loadBalancer: []\n",
+			[]string{
+				`a.yaml:13: TrafficPolicy web/P: spec.loadBalancer: it is a list: write a mapping`,
+				`a.yaml:10: TrafficPolicy web/P: spec.retry.attempts: it is a string: write a whole number`,
+				`a.yaml:11: TrafficPolicy web/P: spec.retry.retryon: there is no such field: did you mean retryOn?`,
+				`a.yaml:8: TrafficPolicy web/P: spec.timeout.idle: time: unknown unit "d" in duration "3d": write hours, minutes and seconds, for example 24h or 1h30m`,
+				`a.yaml:7: TrafficPolicy web/P: spec.timeout.request: it is a number: write a string with a unit, for example 5s`,
+				`a.yaml:12: TrafficPolicy web/P: spec.retry.backoff: "0s" is out of bounds: write 1ms to 1h`,
+				`a.yaml:3: TrafficPolicy web/P: metadata.name: "P" is not a name: write lower case letters, digits, hyphens and dots, for example p`,
+			},
+		},
+		"what a wrong part leaves out is not missing": {
+			"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a, namespace: web}\nspec:\n" +
+				"  parentRefs:\n  - {nme: shop}\n  rules:\n  - matches: [{path: /a}]\n  - timeout: {request: 1s}\n",
+			[]string{
+				"a.yaml:6: HTTPRoute web/a: spec.parentRefs[0].nme: there is no such field: did you mean name?",
+				"a.yaml:8: HTTPRoute web/a: spec.rules[0].matches[0].path: it is a string: write a mapping",
+				"a.yaml:9: HTTPRoute web/a: spec.rules[1].timeout: there is no such field: did you mean timeouts?",
+			},
+		},
+		"names that are no strings": {
+			"apiVersion: v1\nkind: Service\nmetadata:\n  name: 7\n  namespace: [a]\nspec: {ports: [{port: 80}]}\n" +
+				"---\napiVersion: v1\nkind:\n  a: b\n",
+			[]string{
+				"a.yaml:4: Service default/: metadata.name: it is a number: write a string, in quotes if it looks like something else",
+				"a.yaml:5: Service default/: metadata.namespace: it is a list: write a string, in quotes if it looks like something else",
+				"a.yaml:9: not an object: kind: it is a mapping: write a string, in quotes if it looks like something else",
+			},
+		},
+		"keys twice": {
+			"apiVersion: v1\nkind: Service\nkind: Service\nspec: {}\nspec: {}\n",
+			[]string{`a.yaml:3: not YAML: key "kind" already set in map`, `a.yaml:5: not YAML: key "spec" already set in map`},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, problems := decode("a.yaml", []byte(c.data))
+			var texts []string
+			for _, p := range problems {
+				texts = append(texts, p.Error())
+			}
+			require.Equal(t, c.problems, texts)
+		})
+	}
+}
+
 // A big slice with a mistake at its end must be told of in reasonable time.
 func TestLocatingAMistakeIsQuick(t *testing.T) {
 	var b strings.Builder

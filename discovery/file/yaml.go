@@ -70,12 +70,23 @@ var (
 	parserError = regexp.MustCompile(`^did not find expected (node content|',' or|'-' indicator|key|<)`)
 )
 
-// located takes the line out of a YAML library's message.
-func (d document) located(err error) *yamlError {
+// located takes the lines out of a YAML library's message, which may tell several mistakes.
+func (d document) located(err error) []yamlError {
 	text := strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")
 	text = strings.TrimPrefix(text, "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+	list, several := strings.CutPrefix(text, "unmarshal errors:\n")
+	if !several {
+		text, _, _ = strings.Cut(strings.TrimSpace(text), "\n")
+		return []yamlError{d.locatedLine(text)}
+	}
+	var out []yamlError
+	for text := range strings.Lines(list) {
+		out = append(out, d.locatedLine(strings.TrimSpace(text)))
+	}
+	return out
+}
+
+func (d document) locatedLine(text string) yamlError {
 	line := 1
 	if m := yamlLine.FindStringSubmatchIndex(text); m != nil {
 		line, _ = strconv.Atoi(text[m[2]:m[3]]) // digits
@@ -84,22 +95,22 @@ func (d document) located(err error) *yamlError {
 			line++
 		}
 	}
-	return &yamlError{d.line + min(max(line, 1), 1+bytes.Count(d.text, []byte("\n"))), "not YAML: " + d.discreet(text)}
+	return yamlError{d.line + min(max(line, 1), 1+bytes.Count(d.text, []byte("\n"))), "not YAML: " + d.discreet(text)}
 }
 
 // parse reads a document twice: for its values, as kubectl reads them, and for
 // the lines that they are on. aliases counts what the aliases of a file stand for.
-func (d document) parse(aliases *int) (tree, []byte, *yamlError) {
+func (d document) parse(aliases *int) (tree, []byte, []yamlError) {
 	var node goyaml.Node
 	dec := goyaml.NewDecoder(bytes.NewReader(d.text))
 	if err := dec.Decode(&node); err != nil {
 		return tree{}, nil, d.located(err)
 	}
 	if err := dec.Decode(new(goyaml.Node)); !errors.Is(err, io.EOF) {
-		return tree{}, nil, &yamlError{d.line + 1, `something follows the end of the document: separate documents with "---"`}
+		return tree{}, nil, []yamlError{{d.line + 1, `something follows the end of the document: separate documents with "---"`}}
 	}
 	if *aliases += expanded(&node); *aliases > maxExpanded {
-		return tree{}, nil, &yamlError{d.line + 1, fmt.Sprintf("the aliases of the file stand for more than %d values up to here: write out what they repeat, or split the file", maxExpanded)}
+		return tree{}, nil, []yamlError{{d.line + 1, fmt.Sprintf("the aliases of the file stand for more than %d values up to here: write out what they repeat, or split the file", maxExpanded)}}
 	}
 	data, err := yaml.YAMLToJSONStrict(d.text)
 	if err != nil {

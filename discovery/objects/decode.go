@@ -8,10 +8,11 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/json"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -19,91 +20,204 @@ import (
 
 var strictField = regexp.MustCompile(`^(unknown|duplicate) field "(.+)"$`)
 
-// decodeStrict decodes JSON into an object and reports every unknown or
-// duplicate field, or else the first value that does not fit.
-func decodeStrict(data []byte, into any) []v1alpha1.FieldError {
+// decodeStrict decodes JSON into an object and reports every value that does
+// not fit, and every unknown or duplicate field. After mistakes the object has
+// what is right, which rest is as JSON, so that checks can go on with it.
+func decodeStrict(data []byte, into any) (rest []byte, mistakes []v1alpha1.FieldError) {
+	to := reflect.ValueOf(into).Elem()
+	before := reflect.New(to.Type()).Elem()
+	before.Set(to)
 	strict, err := json.UnmarshalStrict(data, into)
-	if err != nil {
-		return []v1alpha1.FieldError{misfit(data, into, err)}
+	if err == nil && len(strict) == 0 {
+		return data, nil
 	}
-	var out []v1alpha1.FieldError
 	for _, err := range strict {
-		e := unknownField("")
-		switch m := strictField.FindStringSubmatch(err.Error()); {
-		case m == nil:
-			e.Message = err.Error()
-		case m[1] == "duplicate":
-			e.Field, e.Message, e.Remedy = m[2], "it stands twice", "remove one"
-		default:
-			e = unknownFieldOf(m[2], reflect.TypeOf(into))
+		if m := strictField.FindStringSubmatch(err.Error()); m == nil || m[1] == "duplicate" {
+			e := v1alpha1.FieldError{Message: err.Error(), Remedy: "correct it"}
+			if m != nil {
+				e = v1alpha1.FieldError{Field: m[2], Message: "it stands twice", Remedy: "remove one"}
+			}
+			mistakes = append(mistakes, e)
 		}
-		out = append(out, e)
 	}
-	return out
+	var document any
+	dec := stdjson.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber() // as it is written
+	if decErr := dec.Decode(&document); decErr != nil {
+		return nil, append(mistakes, misfit("", nil, decErr))
+	}
+	f := fitting{of: to.Type()}
+	document, ok := f.fit("", document, to.Type())
+	mistakes = append(mistakes, f.mistakes...)
+	to.Set(before)
+	if !ok {
+		document = map[string]any{}
+	}
+	if rest, err = stdjson.Marshal(document); err == nil {
+		err = json.UnmarshalCaseSensitivePreserveInts(rest, into)
+	}
+	if err != nil { // what fits part by part fits as a whole, but for values that nobody has thought of
+		mistakes = append(mistakes, misfit("", nil, err))
+	}
+	return rest, mistakes
 }
 
 func unknownField(path string) v1alpha1.FieldError {
 	return v1alpha1.FieldError{Field: path, Message: "there is no such field", Remedy: "correct or remove it"}
 }
 
-// misfit says which value of a document does not fit the object's type.
-func misfit(data []byte, into any, cause error) v1alpha1.FieldError {
-	out := v1alpha1.FieldError{Message: cause.Error(), Remedy: "correct the value"}
+// fitting compares a document with a type, value by value. The decoder would
+// tell the first mistake alone, and not where: it leaves out the index in a
+// list, and knows no path at all for a type that decodes itself, like a duration.
+type fitting struct {
+	// of is the type of the whole document.
+	of       reflect.Type
+	mistakes []v1alpha1.FieldError
+}
+
+// fit returns a value without the parts that do not fit a type, which it takes
+// note of. It returns false if nothing of it does. An element of a list stays as
+// null, so that those behind it keep their places.
+func (f *fitting) fit(path string, v any, t reflect.Type) (any, bool) {
+	t = indirect(t)
+	if !reflect.PointerTo(t).Implements(reflect.TypeFor[stdjson.Unmarshaler]()) {
+		switch v := v.(type) {
+		case map[string]any:
+			if t.Kind() == reflect.Struct || t.Kind() == reflect.Map {
+				return f.mapping(path, v, t), true
+			}
+		case []any:
+			if e := element(t); e != nil {
+				for i := range v {
+					if child, ok := f.fit(path+"["+strconv.Itoa(i)+"]", v[i], e); ok {
+						v[i] = child
+					} else {
+						v[i] = nil
+					}
+				}
+				return v, true
+			}
+		}
+	}
+	text, err := stdjson.Marshal(v)
+	if err == nil {
+		err = json.UnmarshalCaseSensitivePreserveInts(text, reflect.New(t).Interface())
+	}
+	if err != nil {
+		f.mistakes = append(f.mistakes, misfit(path, t, err))
+		return nil, false
+	}
+	return v, true
+}
+
+func (f *fitting) mapping(path string, v map[string]any, t reflect.Type) map[string]any {
+	for _, k := range slices.Sorted(maps.Keys(v)) {
+		child := k
+		if path != "" {
+			child = path + "." + k
+		}
+		ft := fieldType(t, k)
+		if ft == nil {
+			f.mistakes = append(f.mistakes, unknownFieldOf(child, f.of))
+			delete(v, k)
+			continue
+		}
+		fitted, ok := f.fit(child, v[k], ft)
+		if ok {
+			v[k] = fitted
+		} else {
+			delete(v, k)
+		}
+	}
+	return v
+}
+
+// misfit says that a value does not fit its type.
+func misfit(path string, t reflect.Type, cause error) v1alpha1.FieldError {
+	out := v1alpha1.FieldError{Field: path, Message: cause.Error(), Remedy: "correct the value"}
 	if kind, ok := errors.AsType[*stdjson.UnmarshalTypeError](cause); ok {
 		out.Message = "it is " + article(kind.Value)
 		out.Remedy = "write " + wanted(kind.Type)
+		switch t {
+		case reflect.TypeFor[metav1.Duration]():
+			out.Remedy = "write a string with a unit, for example 5s"
+		case reflect.TypeFor[intstr.IntOrString]():
+			out.Remedy = "write a whole number, or a name as a string"
+		}
 	}
 	if strings.HasPrefix(out.Message, "time: ") { // a duration, to most people's mind with days
 		out.Remedy = "write hours, minutes and seconds, for example 24h or 1h30m"
 	}
-	var document any
-	dec := stdjson.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber() // as it is written
-	if dec.Decode(&document) != nil {
-		return out
+	return out
+}
+
+// together joins what decoding found with what checks of the rest found,
+// without what follows only from parts that decoding left out.
+func together(rest []byte, decoding, checks []v1alpha1.FieldError) []v1alpha1.FieldError {
+	if len(decoding) == 0 {
+		return checks
 	}
-	out.Field = locate(document, func(v any) bool {
-		text, err := stdjson.Marshal(v)
-		if err != nil {
-			return false
+	var document any
+	_ = stdjson.Unmarshal(rest, &document) // without one, nothing is in it
+	out := slices.Clone(decoding)
+	for _, c := range checks {
+		missing := !has(document, c.Field)
+		if !slices.ContainsFunc(decoding, func(d v1alpha1.FieldError) bool { return follows(c.Field, missing, d) }) {
+			out = append(out, c)
 		}
-		_, err = json.UnmarshalStrict(text, reflect.New(reflect.TypeOf(into).Elem()).Interface())
-		return err != nil
-	})
-	if len(out.Field) > 0 && out.Field[0] == '.' {
-		out.Field = out.Field[1:]
 	}
 	return out
 }
 
-// locate returns the path of the value that makes a document fail: the last of
-// the shortest part of it that does. The decoder itself does not say: it
-// leaves out the index in a list, and knows no path at all for a type that
-// decodes itself, like a duration.
-func locate(v any, fails func(any) bool) string {
-	switch v := v.(type) {
-	case map[string]any:
-		part := make(map[string]any, len(v))
-		if fails(part) {
-			return ""
+// follows reports whether a mistake of a field may only be there because
+// another one was left out: it is about that one, a part of it, or what it is in.
+// What is missing beside an unknown field may be what was meant by it.
+func follows(field string, missing bool, from v1alpha1.FieldError) bool {
+	if within(field, from.Field) || within(from.Field, field) {
+		return true
+	}
+	parent, _, _ := strings.CutLast(from.Field, ".")
+	return missing && from.Message == unknownField("").Message && within(field, parent)
+}
+
+// has reports whether a document has a value at a path.
+func has(v any, path string) bool {
+	for path != "" {
+		path = strings.TrimLeft(path, ".[]")
+		step := path
+		if i := strings.IndexAny(path, ".[]"); i >= 0 {
+			step = path[:i]
 		}
-		for _, k := range slices.Sorted(maps.Keys(v)) {
-			part[k] = v[k]
-			if fails(part) {
-				return "." + k + locate(v[k], func(child any) bool { part[k] = child; return fails(part) })
+		path = path[len(step):]
+		switch of := v.(type) {
+		case map[string]any:
+			child, ok := of[step]
+			if !ok {
+				return false
 			}
-		}
-	case []any:
-		if fails([]any{}) {
-			return ""
-		}
-		n := sort.Search(len(v), func(i int) bool { return fails(v[:i+1]) })
-		if n < len(v) {
-			part := slices.Clone(v[:n+1])
-			return "[" + strconv.Itoa(n) + "]" + locate(v[n], func(child any) bool { part[n] = child; return fails(part) })
+			v = child
+		case []any:
+			i, err := strconv.Atoi(step)
+			if err != nil || i < 0 || i >= len(of) {
+				return false
+			}
+			v = of[i]
+		default:
+			return step == ""
 		}
 	}
-	return ""
+	return true
+}
+
+// within reports whether a path is another one or a part of it.
+func within(path, of string) bool {
+	rest, ok := strings.CutPrefix(path, of)
+	return ok && (of == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// Misfit says that a value of an object is of the wrong type.
+func Misfit(cause *stdjson.UnmarshalTypeError) v1alpha1.FieldError {
+	return misfit(cause.Field, cause.Type, cause)
 }
 
 // article returns the name of a JSON value's kind for a sentence.

@@ -146,10 +146,8 @@ func (k Kind) Decode(data []byte, scope string, into *Rows) []v1alpha1.FieldErro
 // that every Namespace of an API server has is added here too.
 func decodeNamespace(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	var n corev1.Namespace
-	if errs := decodeStrict(data, &n); len(errs) > 0 {
-		return errs
-	}
-	errs := append(checkNames("", &n.ObjectMeta, validation.IsDNS1123Label), checkLabels(n.Labels)...)
+	rest, errs := decodeStrict(data, &n)
+	errs = together(rest, errs, append(checkNames("", &n.ObjectMeta, validation.IsDNS1123Label), checkLabels(n.Labels)...))
 	if len(errs) > 0 {
 		return errs
 	}
@@ -163,10 +161,8 @@ func decodeNamespace(data []byte, scope string, into *Rows) []v1alpha1.FieldErro
 
 func decodeService(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	var s corev1.Service
-	if errs := decodeStrict(data, &s); len(errs) > 0 {
-		return errs
-	}
-	errs := append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Label), checkService(&s)...)
+	rest, errs := decodeStrict(data, &s)
+	errs = together(rest, errs, append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Label), checkService(&s)...))
 	if len(errs) == 0 {
 		into.Services = append(into.Services, Service(&s, scope))
 	}
@@ -175,23 +171,22 @@ func decodeService(data []byte, scope string, into *Rows) []v1alpha1.FieldError 
 
 func decodeEndpointSlice(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	var s discoveryv1.EndpointSlice
-	if errs := decodeStrict(data, &s); len(errs) > 0 {
+	rest, errs := decodeStrict(data, &s)
+	errs = together(rest, errs, append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Subdomain), checkEndpointSlice(&s)...))
+	if len(errs) > 0 {
 		return errs
 	}
-	errs := append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Subdomain), checkEndpointSlice(&s)...)
-	if set := EndpointSlice(&s, scope); len(errs) == 0 && set != nil {
+	if set := EndpointSlice(&s, scope); set != nil {
 		into.Endpoints = append(into.Endpoints, set)
 	}
-	return errs
+	return nil
 }
 
 // decodeConfigMap reads a ConfigMap, which is a row only if it holds CA certificates.
 func decodeConfigMap(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	var c corev1.ConfigMap
-	if errs := decodeStrict(data, &c); len(errs) > 0 {
-		return errs
-	}
-	errs := checkNames(DefaultNamespace, &c.ObjectMeta, validation.IsDNS1123Subdomain)
+	rest, errs := decodeStrict(data, &c)
+	errs = together(rest, errs, checkNames(DefaultNamespace, &c.ObjectMeta, validation.IsDNS1123Subdomain))
 	if row := Object(&c, scope); len(errs) == 0 && row != nil {
 		into.Objects = append(into.Objects, row)
 	}
@@ -201,14 +196,12 @@ func decodeConfigMap(data []byte, scope string, into *Rows) []v1alpha1.FieldErro
 // decodeObject reads an object of a kind that is a row of Objects and that a CRD defines.
 func decodeObject(k Kind, data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	o := k.New()
-	if errs := decodeCustom(data, o, k.schema()); len(errs) > 0 {
-		return errs
-	}
+	rest, errs := decodeCustom(data, o, k.schema())
 	namespace := DefaultNamespace
 	if !k.Namespaced {
 		namespace = ""
 	}
-	if errs := checkNames(namespace, o, validation.IsDNS1123Subdomain); len(errs) > 0 {
+	if errs = together(rest, errs, checkNames(namespace, o, validation.IsDNS1123Subdomain)); len(errs) > 0 {
 		return errs
 	}
 	into.Objects = append(into.Objects, Object(o, scope))
@@ -220,17 +213,13 @@ func decodeInstanceGroup(data []byte, scope string, into *Rows) []v1alpha1.Field
 	// them even if it is zero, which then is a mistake as in an API server.
 	var g v1alpha1.InstanceGroup
 	v1alpha1.DefaultInstanceGroup(&g)
-	if errs := decodeStrict(data, &g); len(errs) > 0 {
-		return errs
-	}
+	rest, errs := decodeStrict(data, &g)
 	if g.Spec.HealthCheck != nil {
 		g = v1alpha1.InstanceGroup{Spec: v1alpha1.InstanceGroupSpec{HealthCheck: &v1alpha1.HealthCheck{}}}
 		v1alpha1.DefaultInstanceGroup(&g)
-		if errs := decodeStrict(data, &g); len(errs) > 0 {
-			return errs
-		}
+		rest, errs = decodeStrict(data, &g)
 	}
-	errs := append(checkNames(DefaultNamespace, &g.ObjectMeta, validation.IsDNS1123Subdomain), v1alpha1.ValidateInstanceGroup(&g)...)
+	errs = together(rest, errs, append(checkNames(DefaultNamespace, &g.ObjectMeta, validation.IsDNS1123Subdomain), v1alpha1.ValidateInstanceGroup(&g)...))
 	if len(errs) == 0 {
 		into.InstanceGroups = append(into.InstanceGroups, &discovery.InstanceGroup{
 			Scope: scope, Key: discovery.Key{Namespace: g.Namespace, Name: g.Name}, Object: &g,

@@ -191,29 +191,27 @@ func shown(v any) string {
 }
 
 // decodeCustom decodes an object of a kind that a CRD defines. into is a zero
-// object of the kind; it gets the object with its defaults.
-func decodeCustom(data []byte, into any, s *crdSchema) []v1alpha1.FieldError {
+// object of the kind; it gets the object with its defaults. rest is the part of it that is right.
+func decodeCustom(data []byte, into any, s *crdSchema) (rest []byte, errs []v1alpha1.FieldError) {
 	// Types first: what does not fit, or is unknown, is told best by them.
-	probe := reflect.New(reflect.TypeOf(into).Elem()).Interface()
-	if errs := decodeStrict(data, probe); len(errs) > 0 {
-		return errs
-	}
+	rest, errs = decodeStrict(data, into)
 	var object map[string]any
-	if err := utiljson.Unmarshal(data, &object); err != nil {
-		return []v1alpha1.FieldError{{Message: err.Error(), Remedy: "correct the value"}}
+	if err := utiljson.Unmarshal(rest, &object); err != nil {
+		return rest, append(errs, v1alpha1.FieldError{Message: err.Error(), Remedy: "correct the value"})
 	}
 	if object == nil {
-		return []v1alpha1.FieldError{{Message: "it is null", Remedy: "write an object"}}
+		return rest, append(errs, v1alpha1.FieldError{Message: "it is null", Remedy: "write an object"})
 	}
-	if errs := s.admit(object); len(errs) > 0 {
-		return errs
+	if errs = together(rest, errs, s.admit(object)); len(errs) > 0 {
+		return rest, errs
 	}
+	reflect.ValueOf(into).Elem().SetZero() // what is decoded anew has the defaults
 	text, err := json.Marshal(object)
 	if err == nil {
 		err = json.Unmarshal(text, into)
 	}
 	if err != nil {
-		return []v1alpha1.FieldError{{Message: err.Error(), Remedy: "correct the value"}}
+		return rest, []v1alpha1.FieldError{{Message: err.Error(), Remedy: "correct the value"}}
 	}
-	return nil
+	return rest, nil
 }

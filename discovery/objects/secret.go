@@ -33,13 +33,11 @@ func tlsSecret(s *corev1.Secret) *corev1.Secret {
 // messages are logged.
 func decodeSecret(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	var s corev1.Secret
-	if errs := decodeStrict(data, &s); len(errs) > 0 {
-		for i := range errs {
-			if field := errs[i].Field; strings.HasPrefix(field, "data.") {
-				errs[i].Message, errs[i].Remedy = "it is not base64", "encode the text, or write it under stringData as it is"
-			}
+	rest, errs := decodeStrict(data, &s)
+	for i := range errs {
+		if field := errs[i].Field; strings.HasPrefix(field, "data.") {
+			errs[i].Message, errs[i].Remedy = "it is not base64", "encode the text, or write it under stringData as it is"
 		}
-		return errs
 	}
 	if len(s.StringData) > 0 && s.Data == nil {
 		s.Data = make(map[string][]byte, len(s.StringData))
@@ -47,7 +45,7 @@ func decodeSecret(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	for key, text := range s.StringData {
 		s.Data[key] = []byte(text)
 	}
-	errs := append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Subdomain), checkSecret(&s)...)
+	errs = together(rest, errs, append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Subdomain), checkSecret(&s)...))
 	if row := Object(&s, scope); len(errs) == 0 && row != nil {
 		into.Objects = append(into.Objects, row)
 	}
