@@ -70,7 +70,7 @@ func (s *serve) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/resources", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		writeJSON(w, s.store.Resources(snapshot.View{
-			Role: resource.Role(q.Get("role")), Namespace: q.Get("namespace"), Zone: q.Get("zone"),
+			Role: resource.Role(q.Get("role")), Namespace: q.Get("namespace"), Zone: q.Get("zone"), NodeName: q.Get("nodeName"),
 		}))
 	})
 	mux.HandleFunc("GET /v1/shifts", func(w http.ResponseWriter, r *http.Request) {

@@ -34,6 +34,12 @@ On an EC2 host, as user data or from a unit file:
     --tls-cert /etc/causeway/tls.crt --tls-key /etc/causeway/tls.key \
     --tcp-listen 127.0.0.1:3306=data/mysql:3306 > /etc/envoy/envoy.yaml
 
+In a pod, from an init container whose variables the downward API fills in:
+
+  causeway bootstrap --namespace web --workload php-web --id "$POD_UID" \
+    --zone "$ZONE" --node-name "$NODE_NAME" \
+    --server causeway.causeway-system.svc:18000 ... --out /etc/envoy
+
 For an edge, an Envoy that serves a Gateway, --workload is the Gateway's name. It
 serves every port of it at its own number on an address, or those that are named:
 
@@ -69,6 +75,8 @@ serves every port of it at its own number on an address, or those that are named
 	f.StringVar(&o.Service, "service", "", "Service that the workload belongs to (default: the workload's name)")
 	f.StringVar(&o.Region, "region", "", "AWS region")
 	f.StringVar(&o.Zone, "zone", "", "availability zone; callers prefer endpoints of their own")
+	f.StringVar(&o.NodeName, "node-name", "", "in a pod, the Kubernetes node that it runs on, from the field spec.nodeName: "+
+		"Services with internalTrafficPolicy: Local answer from that node alone, those with trafficDistribution: PreferSameNode from there first")
 	f.StringSliceVar(&o.Servers, "server", []string{defaultXDSListen}, "HOST:PORT of the control plane; repeat for several")
 	f.StringVar(&o.HTTPListen, "http-listen", bootstrap.DefaultHTTPListen, "where the host's processes reach the mesh over HTTP; empty for nowhere")
 	f.StringSliceVar(&o.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")

@@ -268,7 +268,7 @@ func isLoopback(listen string) bool {
 func identify(n *corev3.Node) (server.Node, error) {
 	node, err := bootstrap.ParseNode(n)
 	return server.Node{
-		ID: node.ID, Service: node.Service, Role: node.Role, Namespace: node.Namespace, Workload: node.Workload, Zone: node.Zone,
+		ID: node.ID, Service: node.Service, Role: node.Role, Namespace: node.Namespace, Workload: node.Workload, Zone: node.Zone, NodeName: node.NodeName,
 		Declared: node.Declared, Version: node.Envoy, Envoy: node.Envoy != "",
 	}, err
 }

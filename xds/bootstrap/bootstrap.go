@@ -42,6 +42,8 @@ type Options struct {
 	// Service that the workload belongs to; the workload's name if empty.
 	Service      string
 	Region, Zone string
+	// NodeName is the Kubernetes node that the proxy runs on; "" outside of Kubernetes.
+	NodeName string
 	// Servers are the control plane's addresses, "host:port".
 	Servers []string
 	// HTTPListen is where the host's processes reach the mesh over HTTP; "" for nowhere.
@@ -116,6 +118,11 @@ func (o *Options) check() error {
 		}
 		if err := checkPart(p.value); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", p.flag, err))
+		}
+	}
+	if o.NodeName != "" {
+		if err := checkNodeName(o.NodeName); err != nil {
+			errs = append(errs, fmt.Errorf("--node-name: %w", err))
 		}
 	}
 	if len(o.id()) > maxID {
@@ -236,7 +243,11 @@ func (o *Options) bootstrap(secrets string) (*bootstrapv3.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
-	metadata, err := structpb.NewStruct(map[string]any{listenersField: listeners, internalField: true})
+	said := map[string]any{listenersField: listeners, internalField: true}
+	if o.NodeName != "" {
+		said[nodeNameField] = o.NodeName
+	}
+	metadata, err := structpb.NewStruct(said)
 	if err != nil {
 		return nil, fmt.Errorf("bootstrap: %w", err)
 	}

@@ -51,7 +51,7 @@ func edge() bootstrap.Options {
 
 func full() bootstrap.Options {
 	o := options()
-	o.Service = "php"
+	o.Service, o.NodeName = "php", "ip-10-0-1-23.ap-northeast-1.compute.internal"
 	o.Servers = []string{"causeway-0.internal:18000", "causeway-1.internal:18000"}
 	o.TCPListen = []string{"127.0.0.1:3306=data/mysql:3306", "[::1]:6379=data/redis:6379"}
 	o.AdminListen = "127.0.0.1:15000"
@@ -113,6 +113,9 @@ func TestErrors(t *testing.T) {
 		{func(o *bootstrap.Options) { o.Instance = strings.Repeat("x", 254) }, "longer than 253 bytes"},
 		{func(o *bootstrap.Options) { o.Instance = "i-1\x1b[2J" }, "--id: "},
 		{func(o *bootstrap.Options) { o.Zone = "a\xff" }, "--zone: "},
+		{func(o *bootstrap.Options) { o.NodeName = "$(NODE_NAME)" }, "--node-name: \"$(NODE_NAME)\" is not the name of a Kubernetes node, such as"},
+		{func(o *bootstrap.Options) { o.NodeName = "Node-1" }, "take it from the field spec.nodeName"},
+		{func(o *bootstrap.Options) { o.NodeName = strings.Repeat("x", 254) }, "--node-name: "},
 		{func(o *bootstrap.Options) {
 			o.Workload, o.Instance = strings.Repeat("x", 253), strings.Repeat("y", 253)
 		}, "together they are longer than 512 bytes"},
@@ -171,7 +174,7 @@ func TestNodeRoundTrip(t *testing.T) {
 	require.Equal(t, bootstrap.Node{
 		ID: "sidecar~web~php-web~i-0a1b2c3d4e5f60718", Role: resource.Sidecar,
 		Namespace: "web", Workload: "php-web", Instance: "i-0a1b2c3d4e5f60718", Service: "web/php",
-		Region: "ap-northeast-1", Zone: "ap-northeast-1a",
+		Region: "ap-northeast-1", Zone: "ap-northeast-1a", NodeName: "ip-10-0-1-23.ap-northeast-1.compute.internal",
 		Declared: []string{
 			"http/127.0.0.1:15001", naming.InternalListeners, "tcp/127.0.0.1:3306=data/mysql:3306", "tcp/[::1]:6379=data/redis:6379",
 		},
@@ -213,6 +216,12 @@ func TestParseNodeErrors(t *testing.T) {
 		got, err := bootstrap.ParseNode(&corev3.Node{Id: tc.id, Metadata: metadata})
 		require.ErrorContains(t, err, tc.want)
 		require.Zero(t, got)
+	}
+	for name, want := range map[string]string{strings.Repeat("n", 513): "causeway.dev/node-name have at most 512 bytes", "n\x1b[2J": "cannot be printed"} {
+		metadata, err := structpb.NewStruct(map[string]any{"causeway.dev/node-name": name})
+		require.NoError(t, err)
+		_, err = bootstrap.ParseNode(&corev3.Node{Id: "sidecar~a~b~c", Metadata: metadata})
+		require.ErrorContains(t, err, want)
 	}
 	_, err := bootstrap.ParseNode(nil)
 	require.Error(t, err)

@@ -5,6 +5,7 @@ package bootstrap
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -27,6 +28,11 @@ const listenersField = "causeway.dev/listeners"
 // listeners without an address.
 const internalField = "causeway.dev/internal-listeners"
 
+// nodeNameField of a node's metadata is the Kubernetes node that the proxy's pod
+// runs on. It is not the locality's sub-zone: Envoy compares localities as a
+// whole, and the sub-zone of endpoints says of which backing they are.
+const nodeNameField = "causeway.dev/node-name"
+
 // Limits of what a node may say of itself.
 const (
 	maxID        = 512
@@ -43,6 +49,9 @@ type Node struct {
 	// Service is the node's cluster, "<namespace>/<service>".
 	Service      string
 	Region, Zone string
+	// NodeName is the Kubernetes node that the proxy runs on, "" where it does not say so.
+	// Like the zone it is the proxy's own claim.
+	NodeName string
 	// Declared lists naming.Declarations, sorted.
 	Declared []string
 	// Envoy is the proxy's version, "" for a client that is no Envoy.
@@ -54,11 +63,12 @@ func ParseNode(n *corev3.Node) (Node, error) {
 	out := Node{
 		ID: n.GetId(), Service: n.GetCluster(),
 		Region: n.GetLocality().GetRegion(), Zone: n.GetLocality().GetZone(),
+		NodeName: n.GetMetadata().GetFields()[nodeNameField].GetStringValue(),
 	}
-	if len(out.ID) > maxID || len(out.Service) > maxID || len(out.Region) > maxID || len(out.Zone) > maxID {
-		return Node{}, fmt.Errorf("id, cluster and locality have at most %d bytes each", maxID)
-	}
-	for _, s := range []string{out.ID, out.Service, out.Region, out.Zone} {
+	for _, s := range []string{out.ID, out.Service, out.Region, out.Zone, out.NodeName} {
+		if len(s) > maxID {
+			return Node{}, fmt.Errorf("id, cluster, locality and %s have at most %d bytes each", nodeNameField, maxID)
+		}
 		if err := checkText(s); err != nil {
 			return Node{}, err
 		}
@@ -121,6 +131,21 @@ func checkPart(s string) error {
 		return fmt.Errorf("%q is longer than %d bytes", s, maxPart)
 	}
 	return checkText(s)
+}
+
+// nodeNamePattern is how Kubernetes writes the name of a node.
+var nodeNamePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`)
+
+// checkNodeName checks the name of a Kubernetes node. A pod whose environment lacks
+// the variable passes "$(NODE_NAME)" on as it is written.
+func checkNodeName(s string) error {
+	if err := checkPart(s); err != nil {
+		return err
+	}
+	if !nodeNamePattern.MatchString(s) {
+		return fmt.Errorf("%q is not the name of a Kubernetes node, such as ip-10-0-1-23.ec2.internal: in a pod take it from the field spec.nodeName", s)
+	}
+	return nil
 }
 
 // checkText refuses what would garble a terminal or a log: ids are printed.

@@ -42,9 +42,9 @@ type Node struct {
 	// Service is the node's cluster, "namespace/service".
 	Service string
 	Role    resource.Role
-	// Namespace, Workload, Zone and Declared decide what the proxy sees (snapshot.View).
-	Namespace, Workload, Zone string
-	Declared                  []string
+	// Namespace, Workload, Zone, NodeName and Declared decide what the proxy sees (snapshot.View).
+	Namespace, Workload, Zone, NodeName string
+	Declared                            []string
 	// Authenticated is true if the connection has proven who the node is; the server sets it.
 	Authenticated bool
 	// Identity is what the connection has proven of who the node is; Authorize
@@ -58,7 +58,7 @@ type Node struct {
 
 // View returns what decides which resources the node sees.
 func (n *Node) View() snapshot.View {
-	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Workload: n.Workload, Zone: n.Zone, Declared: n.Declared, Build: n.Version, Identity: n.Identity, Node: n.ID, Authenticated: n.Authenticated}
+	return snapshot.View{Role: n.Role, Namespace: n.Namespace, Workload: n.Workload, Zone: n.Zone, NodeName: n.NodeName, Declared: n.Declared, Build: n.Version, Identity: n.Identity, Node: n.ID, Authenticated: n.Authenticated}
 }
 
 // Options are what the server needs from outside.
@@ -204,9 +204,11 @@ type ProxyStatus struct {
 	Authenticated bool   `json:"authenticated,omitempty"`
 	Service       string `json:"service"`
 	Zone          string `json:"zone"`
-	Version       string `json:"version"`
-	Protocol      string `json:"protocol"` // delta or sotw
-	Peer          string `json:"peer"`
+	// NodeName is the Kubernetes node that the proxy says it runs on, "" for none.
+	NodeName string `json:"nodeName,omitempty"`
+	Version  string `json:"version"`
+	Protocol string `json:"protocol"` // delta or sotw
+	Peer     string `json:"peer"`
 	// Listeners that the proxy declared.
 	Listeners []string  `json:"listeners,omitempty"`
 	Connected time.Time `json:"connected"`
@@ -226,7 +228,7 @@ type ProxyStatus struct {
 // View returns what decides which resources the proxy sees.
 func (p *ProxyStatus) View() snapshot.View {
 	return snapshot.View{
-		Role: p.Role, Namespace: p.Namespace, Workload: p.Workload, Authenticated: p.Authenticated, Zone: p.Zone, Declared: p.Listeners,
+		Role: p.Role, Namespace: p.Namespace, Workload: p.Workload, Authenticated: p.Authenticated, Zone: p.Zone, NodeName: p.NodeName, Declared: p.Listeners,
 	}
 }
 

@@ -545,7 +545,7 @@ func (st *stream) status() ProxyStatus {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	p := ProxyStatus{
-		ID: st.node.ID, Role: st.node.Role, Namespace: st.node.Namespace, Workload: st.node.Workload, Authenticated: st.node.Authenticated, Service: st.node.Service, Zone: st.node.Zone, Version: st.node.Version,
+		ID: st.node.ID, Role: st.node.Role, Namespace: st.node.Namespace, Workload: st.node.Workload, Authenticated: st.node.Authenticated, Service: st.node.Service, Zone: st.node.Zone, NodeName: st.node.NodeName, Version: st.node.Version,
 		Protocol: st.protocol.name(), Peer: st.peer, Listeners: st.node.Declared, Connected: st.since, Pending: lag.Pending, Held: lag.Held, HeldBack: heldBack,
 	}
 	if !st.sending.IsZero() && time.Since(st.sending) > stalledAfter {

@@ -16,6 +16,9 @@ type View struct {
 	Authenticated bool
 	// Zone is the proxy's availability zone.
 	Zone string
+	// NodeName is the Kubernetes node that the proxy says it runs on, "" for none. It
+	// decides which endpoints it gets and nothing else: nobody has proven it.
+	NodeName string
 	// Build is the proxy's version: another one may judge a configuration
 	// differently. Identity is what the connection has proven of who the proxy is, "" for
 	// nothing, and Node its own name. They do not decide what is seen.
