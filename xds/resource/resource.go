@@ -4,6 +4,8 @@ package resource
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/causeway-mesh/causeway/discovery"
 )
@@ -121,11 +123,14 @@ func (p Parts) Bytes() []byte {
 	return out
 }
 
+// Place is where a proxy is, as far as it decides which variant of a message it gets.
+type Place struct{ Namespace, Zone, Node string }
+
 // Resource is one Envoy resource. It is immutable once handed over.
 type Resource struct {
 	Type Type
 	Name string
-	// Body is the marshalled message for every proxy that ByZone has no own one for.
+	// Body is the marshalled message for every proxy that has no variant of its own.
 	Body Parts
 	// ByZone is the message for proxies in a zone, by the zone's name, nil
 	// where the zone makes no difference.
@@ -133,6 +138,12 @@ type Resource struct {
 	// ByNamespace is the message for proxies in a namespace, nil where the
 	// namespace makes no difference. A resource has ByZone or ByNamespace, not both.
 	ByNamespace map[string]Parts
+	// ByNode is the message for proxies that say which Kubernetes node they run on, by the
+	// node's name, nil where the node makes no difference. It comes before ByZone.
+	ByNode map[string]Parts `json:",omitempty"`
+	// OtherNodes is the message for those on a node that ByNode lacks. nil: they
+	// get what they would get without saying where they run.
+	OtherNodes Parts `json:",omitempty"`
 	// Shape is a hash of the message, and of its variants, with all weights of
 	// traffic left out, 0 where that is not known: a change that leaves the
 	// shape as it is moves traffic and nothing else, and is not staged.
@@ -150,4 +161,37 @@ type Resource struct {
 	// Provenance lists the objects that the resource comes from, the most
 	// specific first. It is not part of the bytes.
 	Provenance []discovery.ObjectRef
+}
+
+// For returns the message that a proxy at a place gets.
+func (r *Resource) For(p Place) Parts {
+	if body, ok := r.ByNamespace[p.Namespace]; ok {
+		return body
+	}
+	if p.Node != "" {
+		if body, ok := r.ByNode[p.Node]; ok {
+			return body
+		}
+		if r.OtherNodes != nil {
+			return r.OtherNodes
+		}
+	}
+	if body, ok := r.ByZone[p.Zone]; ok {
+		return body
+	}
+	return r.Body
+}
+
+// Variants yields all messages besides Body, in an order that stays the same.
+func (r *Resource) Variants(yield func(Parts) bool) {
+	for _, variants := range []map[string]Parts{r.ByZone, r.ByNamespace, r.ByNode} {
+		for _, key := range slices.Sorted(maps.Keys(variants)) {
+			if !yield(variants[key]) {
+				return
+			}
+		}
+	}
+	if r.OtherNodes != nil {
+		yield(r.OtherNodes)
+	}
 }

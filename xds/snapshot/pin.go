@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -60,9 +59,9 @@ func rejection(t resource.Type, name string, bad *content, sub *Subscriber, v ve
 const maxRejections = 8
 
 func (c *content) versions() []string {
-	out := []string{c.frame.Version}
-	for _, key := range slices.Sorted(maps.Keys(c.variants)) {
-		out = append(out, c.variants[key].Version)
+	var out []string
+	for f := range c.frames {
+		out = append(out, f.Version)
 	}
 	return out
 }
@@ -73,17 +72,7 @@ func (c *content) resource(t resource.Type, name string) resource.Resource {
 		Type: t, Name: name, Body: c.frame.body(), Shape: c.shape, Visible: c.visible, Needs: c.needs, EDS: c.eds,
 		Provenance: c.provenance, StandIn: c.standIn,
 	}
-	if len(c.variants) > 0 {
-		variants := make(map[string]resource.Parts, len(c.variants))
-		for key, f := range c.variants {
-			variants[key] = f.body()
-		}
-		if c.byNamespace {
-			r.ByNamespace = variants
-		} else {
-			r.ByZone = variants
-		}
-	}
+	c.bodies(&r)
 	return r
 }
 
@@ -178,12 +167,8 @@ func (p *Pin) refuses(resources []resource.Resource) bool {
 // resourceVersions returns the versions that a resource's content would have.
 func resourceVersions(r *resource.Resource) []string {
 	out := []string{contentVersion(r.Body)}
-	variants := r.ByZone
-	if len(r.ByNamespace) > 0 {
-		variants = r.ByNamespace
-	}
-	for _, key := range slices.Sorted(maps.Keys(variants)) {
-		out = append(out, contentVersion(variants[key]))
+	for body := range r.Variants {
+		out = append(out, contentVersion(body))
 	}
 	return out
 }

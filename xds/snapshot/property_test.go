@@ -206,7 +206,7 @@ func TestRandomHistories(t *testing.T) {
 		now := time.Unix(1000, 0)
 		clients := make([]*holder, 4)
 		for i := range clients {
-			h := &holder{view: View{Namespace: string(rune('a' + i%2)), Zone: string(rune('x' + i/2))}}
+			h := &holder{view: View{Namespace: string(rune('a' + i%2)), Zone: string(rune('x' + i/2)), NodeName: []string{"", "n1", "n2", "n3"}[i]}}
 			for rt := range h.has {
 				h.has[rt] = make(map[string]*Frame)
 			}
@@ -280,6 +280,17 @@ func randomUnit(rnd *rand.Rand) Update {
 	eds := res(resource.Endpoint, name, text())
 	if rnd.IntN(2) == 0 {
 		eds.ByZone = map[string]resource.Parts{"x": {[]byte(text())}}
+	}
+	for _, node := range []string{"n1", "n2"} {
+		if rnd.IntN(2) == 0 {
+			if eds.ByNode == nil {
+				eds.ByNode = make(map[string]resource.Parts)
+			}
+			eds.ByNode[node] = resource.Parts{[]byte(text())}
+		}
+	}
+	if rnd.IntN(2) == 0 {
+		eds.OtherNodes = resource.Parts{[]byte(text())}
 	}
 	u.Resources = []resource.Resource{res(resource.Cluster, name, text()), eds}
 	if rnd.IntN(3) > 0 {

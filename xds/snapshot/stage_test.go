@@ -470,7 +470,7 @@ func TestStageRandomHistories(t *testing.T) {
 		bad := func(rt resource.Type, _, v string) bool { return rt >= resource.Listener && v == version("2") }
 		for i := range 4 {
 			c := newTester(t, h.s, fmt.Sprint("c", i), View{
-				Namespace: string(rune('a' + i%2)), Zone: string(rune('x' + i/2)), Build: fmt.Sprint(i / 3),
+				Namespace: string(rune('a' + i%2)), Zone: string(rune('x' + i/2)), NodeName: []string{"", "n1", "n2"}[i%3], Build: fmt.Sprint(i / 3),
 			})
 			c.bad = bad
 			h.join(c)

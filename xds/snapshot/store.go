@@ -77,32 +77,23 @@ type content struct {
 	// variants for proxies in a zone or, if byNamespace, in a namespace.
 	variants    map[string]*Frame
 	byNamespace bool
-	shape       uint64
-	visible     resource.Visibility
-	needs       []string
-	eds         bool
-	provenance  []discovery.ObjectRef
+	// nodes are variants for proxies that say their Kubernetes node, nil for none.
+	nodes      *nodeFrames
+	shape      uint64
+	visible    resource.Visibility
+	needs      []string
+	eds        bool
+	provenance []discovery.ObjectRef
 	// standIn is resource.Resource.StandIn.
 	standIn bool
 	// disputed is true once a proxy has refused it.
 	disputed bool
 }
 
-func (c *content) frameFor(v *View) *Frame {
-	key := v.Zone
-	if c.byNamespace {
-		key = v.Namespace
-	}
-	if f, ok := c.variants[key]; ok {
-		return f
-	}
-	return c.frame
-}
-
 // same reports whether two contents are the same to every proxy.
 func (c *content) same(o *content) bool {
 	return c.frame == o.frame && c.unit == o.unit && c.visible == o.visible && c.eds == o.eds && c.standIn == o.standIn &&
-		c.byNamespace == o.byNamespace && maps.Equal(c.variants, o.variants) && slices.Equal(c.needs, o.needs)
+		c.byNamespace == o.byNamespace && maps.Equal(c.variants, o.variants) && c.nodes.same(o.nodes) && slices.Equal(c.needs, o.needs)
 }
 
 // entry is a name that is a resource or that somebody asked for.
@@ -352,9 +343,9 @@ func wakeAll(subs []*Subscriber) {
 func (s *Store) force(cause time.Time, changes []change, wake *bitset) int {
 	for _, c := range changes {
 		e := s.tables[c.t].entries[c.id]
-		before := e.visible
+		was, held := e.content, e.held != nil
 		s.replace(c.t, e, c.next)
-		s.markChanged(c.ref, e, before, cause, wake, nil)
+		s.markChanged(c.ref, e, was.visible, cause, wake, s.spared(c.ref, e, &was, held, wake))
 	}
 	return len(changes)
 }
@@ -419,16 +410,7 @@ func nextContent(old *entry, unit string, r *resource.Resource) (next *content, 
 		return newFrame(r.Type, r.Name, version, body)
 	}
 	next.frame = frame(func(c *content) *Frame { return c.frame }, r.Body)
-	variants := r.ByZone
-	if len(r.ByNamespace) > 0 {
-		variants, next.byNamespace = r.ByNamespace, true
-	}
-	if len(variants) > 0 {
-		next.variants = make(map[string]*Frame, len(variants))
-		for key, body := range variants {
-			next.variants[key] = frame(func(c *content) *Frame { return c.variants[key] }, body)
-		}
-	}
+	next.setVariants(r, frame)
 	return next, encoded
 }
 
@@ -611,7 +593,7 @@ func (s *Store) Sees(v View, t resource.Type, name string) bool {
 	return e != nil && e.frame != nil && v.Sees(e.visible)
 }
 
-// Totals counts the stored resources of each type and their bytes, all zones'
+// Totals counts the stored resources of each type and their bytes, all
 // variants together, parts that variants share counted once.
 func (s *Store) Totals() (count, bytes [resource.Types]int) {
 	s.mu.RLock()
@@ -623,7 +605,7 @@ func (s *Store) Totals() (count, bytes [resource.Types]int) {
 			}
 			count[t]++
 			shared := make(map[*byte]struct{})
-			for _, f := range append([]*Frame{e.frame}, mapValues(e.variants)...) {
+			for f := range e.frames {
 				for _, b := range f.delta {
 					data := b.ReadOnlyData()
 					if len(data) == 0 {
@@ -638,12 +620,4 @@ func (s *Store) Totals() (count, bytes [resource.Types]int) {
 		}
 	}
 	return count, bytes
-}
-
-func mapValues(m map[string]*Frame) []*Frame {
-	out := make([]*Frame, 0, len(m))
-	for _, f := range m {
-		out = append(out, f)
-	}
-	return out
 }
