@@ -114,9 +114,13 @@ func candidates(sets []*discovery.EndpointSet, platform discovery.Platform, p di
 			if platform == discovery.Pods && e.Health == discovery.Unhealthy {
 				continue
 			}
+			node := ""
+			if platform == discovery.Pods {
+				node = e.Node
+			}
 			gathered = append(gathered, candidate{
 				Endpoint: Endpoint{
-					ID: e.ID, Address: e.Address, Port: number, Weight: max(e.Weight, 1),
+					ID: e.ID, Address: e.Address, Port: number, Node: node, Weight: max(e.Weight, 1),
 					Health: e.Health, Reason: e.Reason, Spot: e.Spot,
 				},
 				zone: e.Zone, preferred: isIPv6(e.Address) == f.ipv6,
@@ -146,6 +150,7 @@ func compareCopies(a, b *candidate) int {
 		cmp.Compare(a.rank(), b.rank()),
 		strings.Compare(a.Address, b.Address),
 		strings.Compare(a.zone, b.zone),
+		strings.Compare(b.Node, a.Node), // one that is told before none
 		cmp.Compare(a.Weight, b.Weight),
 		compareBool(a.Spot, b.Spot),
 		strings.Compare(a.Reason, b.Reason),

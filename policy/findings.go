@@ -130,7 +130,8 @@ func validateService(r catalog.Reader, svc *discovery.Service) []Finding {
 	}
 	m := BuildService(r, svc.Key)
 	out = append(out, renameFindings(r, obj, svc)...)
-	out = append(out, trafficFindings(r, obj, svc)...)
+	out = append(out, affinityFindings(r, obj, svc)...)
+	out = append(out, nodeFindings(r, obj, svc, m)...)
 	out = append(out, failoverFindings(r, obj, svc, m)...)
 	if m == nil {
 		return append(out, notCarried(obj, svc))
@@ -411,27 +412,17 @@ func renameFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.Se
 	return out
 }
 
-// trafficFindings says which wishes of a Service the mesh does not carry out.
-func trafficFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.Service) []Finding {
+// affinityFindings says which policies hold instead of a Service's sessionAffinity.
+func affinityFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.Service) []Finding {
+	if !svc.ClientIP {
+		return nil
+	}
 	var out []Finding
-	add := func(field, message, remedy string) {
+	for _, why := range overAffinity(r, svc.Key) {
 		out = append(out, Finding{
-			Severity: Warning, Object: obj, Field: field, Condition: v1alpha1.ConditionAccepted, Reason: ReasonUnsupported,
-			Message: message, Remedy: remedy,
+			Severity: Warning, Object: obj, Field: "spec.sessionAffinity", Condition: v1alpha1.ConditionAccepted, Reason: ReasonUnsupported,
+			Message: why, Remedy: "remove loadBalancer there, or sessionAffinity here",
 		})
-	}
-	if svc.ClientIP {
-		for _, why := range overAffinity(r, svc.Key) {
-			add("spec.sessionAffinity", why, "remove loadBalancer there, or sessionAffinity here")
-		}
-	}
-	if svc.LocalTraffic {
-		add("spec.internalTrafficPolicy", "Local has no effect on callers of the mesh: endpoints on other nodes answer too",
-			"give it a TrafficPolicy with locality: Strict to stay in the caller's zone while that has endpoints")
-	}
-	if d := svc.Distribution; d == "PreferSameNode" {
-		add("spec.trafficDistribution", d+" means PreferSameZone to callers of the mesh, which prefer their zone as far as its capacity serves it",
-			"write PreferSameZone, or run an instance for each node behind a Service of its own")
 	}
 	return out
 }

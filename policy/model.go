@@ -137,6 +137,8 @@ type Backing struct {
 	Platform discovery.Platform
 	// Zones that have usable or draining endpoints, sorted by name.
 	Zones []Zone
+	// Nodes says what the callers' own node means, which is nothing for instances.
+	Nodes NodeMode
 	// Unknown is true where Zones is empty only because an InstanceGroup's
 	// instances have not been read. That is not to be taken for having none.
 	Unknown bool
@@ -160,6 +162,8 @@ type Endpoint struct {
 	ID      string
 	Address string
 	Port    uint16
+	// Node is the Kubernetes node that the pod runs on, "" for an instance and where it is unknown.
+	Node string
 	// Weight within the zone, at least 1.
 	Weight uint32
 	Health discovery.Health

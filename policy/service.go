@@ -51,6 +51,9 @@ func BuildService(r catalog.Reader, key discovery.Key) *Service {
 		for i := range port.Backings {
 			b := &port.Backings[i]
 			b.Zones = zones(sets, b.Platform, p, only, families)
+			if b.Platform == discovery.Pods {
+				b.Nodes = nodeModeOf(svc)
+			}
 			b.Unknown = len(b.Zones) == 0 && !Known(r, key, b.Platform)
 		}
 		m.Ports = append(m.Ports, port)

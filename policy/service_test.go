@@ -332,21 +332,6 @@ func TestAnEditOfANameMovesNothing(t *testing.T) {
 	require.Len(t, m.Ports[0].Backings, 1, "nothing is held where nothing can be lost")
 }
 
-// What the mesh does not carry out is told.
-func TestWishesOfAServiceThatHaveNoEffect(t *testing.T) {
-	svc := service(http80)
-	svc.ClientIP, svc.LocalTraffic, svc.Distribution = true, true, "PreferSameNode"
-	var fields []string
-	for _, f := range Validate(rows{services: []*discovery.Service{svc}}.reader(t)) {
-		require.Equal(t, Warning, f.Severity)
-		require.NotEmpty(t, f.Remedy)
-		fields = append(fields, f.Field)
-	}
-	require.Equal(t, []string{"spec.internalTrafficPolicy", "spec.trafficDistribution"}, fields)
-	svc.ClientIP, svc.LocalTraffic, svc.Distribution = false, false, "PreferClose"
-	require.Empty(t, Validate(rows{services: []*discovery.Service{svc}}.reader(t)), "callers prefer their zone anyway")
-}
-
 // sessionAffinity: ClientIP is done: each caller stays at one endpoint, unless a policy says how to balance.
 func TestSessionAffinity(t *testing.T) {
 	in := func(settings *v1alpha1.TrafficSettings) (*Service, []string) {

@@ -174,11 +174,7 @@ func checkResources(t *testing.T, resources []resource.Resource) {
 			require.Equal(t, r.Name, m.GetName())
 			require.Equal(t, r.EDS, names[resource.Endpoint][r.Name])
 		case resource.Endpoint:
-			variants := []resource.Parts{r.Body}
-			for _, v := range r.ByZone {
-				variants = append(variants, v)
-			}
-			for _, v := range variants {
+			for _, v := range append(slices.Collect(r.Variants), r.Body) {
 				m := &endpointv3.ClusterLoadAssignment{}
 				unmarshal(t, v, m)
 				require.NoError(t, m.ValidateAll())

@@ -1,6 +1,9 @@
 package compile
 
 import (
+	"slices"
+	"strings"
+
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -55,12 +58,12 @@ const weightScale = 10_000
 
 // endpoints returns the endpoints of a backing.
 func endpoints(m *policy.Service, p *policy.Port, b *policy.Backing) resource.Resource {
-	return loadAssignment(naming.Cluster(m.Key, p.Number, b.Platform), b.Zones, &b.Settings, b.TLS, m.Provenance)
+	return loadAssignment(naming.Cluster(m.Key, p.Number, b.Platform), b.Zones, b.Nodes, &b.Settings, b.TLS, m.Provenance)
 }
 
 // groupEndpoints returns the endpoints of an InstanceGroup that a route names.
 func groupEndpoints(m *policy.Service, p *policy.Port, g *policy.Group) resource.Resource {
-	return loadAssignment(naming.Group(m.Key, p.Number, g.Name), g.Zones, &g.Settings, g.TLS, m.Provenance)
+	return loadAssignment(naming.Group(m.Key, p.Number, g.Name), g.Zones, policy.AnyNode, &g.Settings, g.TLS, m.Provenance)
 }
 
 // loadAssignment returns the endpoints of a cluster. Unless its locality is
@@ -68,22 +71,23 @@ func groupEndpoints(m *policy.Service, p *policy.Port, g *policy.Group) resource
 // PreferZone weighs the zones (zoneWeights), Strict ranks them. Nothing may be
 // sent to endpoints whose TLS cannot be spoken, so there are none then, and
 // requests are answered 503.
-func loadAssignment(name string, zones []policy.Zone, s *policy.Settings, tls *policy.TLS, from []discovery.ObjectRef) resource.Resource {
+func loadAssignment(name string, zones []policy.Zone, nodes policy.NodeMode, s *policy.Settings, tls *policy.TLS, from []discovery.ObjectRef) resource.Resource {
 	r := resource.Resource{Type: resource.Endpoint, Name: name, Provenance: from}
 	if tls != nil && tls.Failed != "" {
 		zones = nil
 	}
-	head := appendString(nil, assignmentName, r.Name)
-	factor := appendWrapped(nil, policyFactor, overprovisioning)
-	head = appendBytes(head, assignmentPolicy, factor)
-
-	bodies := make([][]byte, len(zones))
+	head := assignmentHead(r.Name)
+	pieces := make([]piece, len(zones))
 	capacity := make([]uint64, len(zones))
 	for i := range zones {
-		bodies[i], capacity[i] = zoneBody(&zones[i], "")
+		pieces[i] = zonePiece(&zones[i], "", nodes)
+		capacity[i] = pieces[i].capacity
 	}
 	everywhere := zoneWeights(capacity, -1)
-	r.Body = assignment(head, bodies, everywhere, -1)
+	r.Body = assignment(head, pieces, everywhere, -1)
+	if nodes != policy.AnyNode {
+		nodeVariants(&r, head, []part{{nodes: nodes, pieces: pieces}}, s.Locality())
+	}
 	if len(zones) < 2 || s.Locality() == v1alpha1.NoLocality {
 		return r
 	}
@@ -92,71 +96,129 @@ func loadAssignment(name string, zones []policy.Zone, s *policy.Settings, tls *p
 		switch {
 		case zones[i].Name == "":
 		case s.Locality() == v1alpha1.StrictLocality:
-			r.ByZone[zones[i].Name] = assignment(head, bodies, everywhere, i)
+			r.ByZone[zones[i].Name] = assignment(head, pieces, everywhere, i)
 		default:
-			r.ByZone[zones[i].Name] = assignment(head, bodies, zoneWeights(capacity, i), -1)
+			r.ByZone[zones[i].Name] = assignment(head, pieces, zoneWeights(capacity, i), -1)
 		}
 	}
 	return r
 }
 
-// assignment puts zones' bodies and weights together. Only what is between
-// the bodies is new. The zone with the index first, unless that is -1, comes
-// before all others: Envoy goes to those only while it has no usable endpoint.
-func assignment(head []byte, bodies [][]byte, weights []uint32, first int) resource.Parts {
-	parts := make(resource.Parts, 0, 2*len(bodies)+1)
-	between := append(make([]byte, 0, len(head)+16), head...)
-	for i, body := range bodies {
-		after := appendWrapped(nil, localityWeight, uint64(weights[i]))
-		if first >= 0 && i != first {
-			after = appendVarint(after, localityPriority, 1)
-		}
-		between = protowire.AppendTag(between, assignmentEndpoints, protowire.BytesType)
-		between = protowire.AppendVarint(between, uint64(len(body)+len(after))) //nolint:gosec // a length
-		parts = append(parts, between, body)
-		between = after
-	}
-	return append(parts, between)
+// assignmentHead returns what comes before the endpoints of a cluster.
+func assignmentHead(name string) []byte {
+	head := appendString(nil, assignmentName, name)
+	return appendBytes(head, assignmentPolicy, appendWrapped(nil, policyFactor, overprovisioning))
 }
 
-// zoneBody encodes a zone's locality, with a sub-zone unless that is "", and its endpoints, and sums the weights of
-// those that get new requests.
-func zoneBody(z *policy.Zone, within string) (body []byte, capacity uint64) {
+// assignment puts zones and weights together. The zone with the index first, unless that is -1, comes
+// before all others: Envoy goes to those only while it has no usable endpoint.
+func assignment(head []byte, pieces []piece, weights []uint32, first int) resource.Parts {
+	b := newBuilder(head, len(pieces))
+	for i := range pieces {
+		priority := uint64(0)
+		if first >= 0 && i != first {
+			priority = 1
+		}
+		b.add(&pieces[i], weights[i], priority)
+	}
+	return b.done()
+}
+
+// builder puts an assignment together of what is encoded already. Only what is
+// between the pieces is new.
+type builder struct {
+	parts   resource.Parts
+	between []byte
+}
+
+func newBuilder(head []byte, localities int) *builder {
+	return &builder{make(resource.Parts, 0, 2*localities+1), append(make([]byte, 0, len(head)+16), head...)}
+}
+
+// add adds a locality. One may stand several times, at another priority each.
+func (b *builder) add(p *piece, weight uint32, priority uint64) {
+	after := appendWrapped(nil, localityWeight, uint64(weight))
+	if priority > 0 {
+		after = appendVarint(after, localityPriority, priority)
+	}
+	b.between = protowire.AppendTag(b.between, assignmentEndpoints, protowire.BytesType)
+	b.between = protowire.AppendVarint(b.between, uint64(len(p.body)+len(p.more)+len(after))) //nolint:gosec // a length
+	b.parts = append(b.parts, b.between, p.body)
+	if len(p.more) > 0 {
+		b.parts = append(b.parts, p.more)
+	}
+	b.between = after
+}
+
+func (b *builder) done() resource.Parts { return append(b.parts, b.between) }
+
+// piece is encoded endpoints of one zone.
+type piece struct {
+	zone string
+	// body is the locality and its endpoints, which go on in more.
+	body, more []byte
+	// head is how many bytes of body the locality takes.
+	head int
+	// capacity is the sum of the weights of those that get new requests.
+	capacity uint64
+	// spans are the endpoints of each node, by its name; nil where nodes mean nothing.
+	spans []span
+}
+
+// zonePiece encodes a zone's locality, with a sub-zone unless that is "", and its endpoints.
+// Where nodes mean something, they are in the order of their nodes, so that those of a
+// node can be cut out (cut).
+func zonePiece(z *policy.Zone, within string, nodes policy.NodeMode) piece {
 	size := 16 + len(z.Name)
 	for i := range z.Endpoints {
 		size += endpointOverhead + len(z.Endpoints[i].ID) + len(z.Endpoints[i].Address)
 	}
-	body = make([]byte, 0, size)
 	locality := appendString(nil, localityZone, z.Name)
 	if within != "" {
 		locality = appendString(locality, localitySubZone, within)
 	}
-	body = appendBytes(body, localityLocality, locality)
-	var scratch [4][]byte
-	for i := range z.Endpoints {
-		e := &z.Endpoints[i]
-		if e.Health == discovery.Healthy {
-			capacity += uint64(e.Weight)
-		}
-		socket := appendString(scratch[0][:0], socketAddress, e.Address)
-		socket = protowire.AppendTag(socket, socketPort, protowire.VarintType)
-		socket = protowire.AppendVarint(socket, uint64(e.Port))
-		address := appendBytes(scratch[1][:0], addressSocket, socket)
-		endpoint := appendBytes(scratch[2][:0], endpointAddress, address)
-		endpoint = appendString(endpoint, endpointHostname, e.ID)
-		lb := appendBytes(scratch[3][:0], lbEndpoint, endpoint)
-		switch e.Health {
-		case discovery.Healthy:
-		case discovery.Unhealthy:
-			lb = appendVarint(lb, lbHealth, statusUnhealthy)
-		case discovery.Draining:
-			lb = appendVarint(lb, lbHealth, statusDraining)
-		}
-		lb = appendWrapped(lb, lbWeight, uint64(e.Weight))
-		body = appendBytes(body, localityEndpoints, lb)
-		scratch = [4][]byte{socket, address, endpoint, lb}
+	p := piece{zone: z.Name, body: appendBytes(make([]byte, 0, size), localityLocality, locality)}
+	p.head = len(p.body)
+	endpoints := z.Endpoints
+	if nodes != policy.AnyNode {
+		endpoints = slices.Clone(endpoints)
+		slices.SortStableFunc(endpoints, func(a, b policy.Endpoint) int { return strings.Compare(a.Node, b.Node) })
 	}
-	return body, capacity
+	var scratch [4][]byte
+	for i := range endpoints {
+		e := &endpoints[i]
+		from, weight := len(p.body), uint64(0)
+		if e.Health == discovery.Healthy {
+			weight = uint64(e.Weight)
+		}
+		p.capacity += weight
+		p.body = appendEndpoint(p.body, e, &scratch)
+		if nodes != policy.AnyNode {
+			p.note(e.Node, from, weight)
+		}
+	}
+	return p
+}
+
+// appendEndpoint appends an endpoint as a field of its locality. scratch is memory to be used again.
+func appendEndpoint(body []byte, e *policy.Endpoint, scratch *[4][]byte) []byte {
+	socket := appendString(scratch[0][:0], socketAddress, e.Address)
+	socket = protowire.AppendTag(socket, socketPort, protowire.VarintType)
+	socket = protowire.AppendVarint(socket, uint64(e.Port))
+	address := appendBytes(scratch[1][:0], addressSocket, socket)
+	endpoint := appendBytes(scratch[2][:0], endpointAddress, address)
+	endpoint = appendString(endpoint, endpointHostname, e.ID)
+	lb := appendBytes(scratch[3][:0], lbEndpoint, endpoint)
+	switch e.Health {
+	case discovery.Healthy:
+	case discovery.Unhealthy:
+		lb = appendVarint(lb, lbHealth, statusUnhealthy)
+	case discovery.Draining:
+		lb = appendVarint(lb, lbHealth, statusDraining)
+	}
+	lb = appendWrapped(lb, lbWeight, uint64(e.Weight))
+	*scratch = [4][]byte{socket, address, endpoint, lb}
+	return appendBytes(body, localityEndpoints, lb)
 }
 
 // zoneWeights returns the weight of each zone for a caller in the zone with

@@ -79,7 +79,7 @@ func TestEndpointsAreTheMessage(t *testing.T) {
 		r := endpoints(m, p, b)
 		capacity := make([]uint64, len(b.Zones))
 		for i := range b.Zones {
-			_, capacity[i] = zoneBody(&b.Zones[i], "")
+			capacity[i] = zonePiece(&b.Zones[i], "", policy.AnyNode).capacity
 		}
 		check := func(parts resource.Parts, own int) {
 			got := &endpointv3.ClusterLoadAssignment{}

@@ -42,7 +42,7 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 			out = append(out, dnsCluster(m, p))
 			continue
 		}
-		out = append(out, staticCluster(m, p), loadAssignment(naming.External(m.Key, p.Number), staticZones(m, p), &p.Settings, p.TLS, m.Provenance))
+		out = append(out, staticCluster(m, p), loadAssignment(naming.External(m.Key, p.Number), staticZones(m, p), policy.AnyNode, &p.Settings, p.TLS, m.Provenance))
 	}
 	out = append(out, c.externalHosts(m)...)
 	slices.SortFunc(out, func(a, b resource.Resource) int {

@@ -48,7 +48,7 @@ const (
 )
 
 // wanted are the sections that -update writes, in this order.
-var wanted = []string{"clusters.yaml", "endpoints.yaml", "zones.yaml", "virtualhosts.yaml", "routes.yaml", "secrets.yaml", "listeners.yaml"}
+var wanted = []string{"clusters.yaml", "endpoints.yaml", "zones.yaml", "nodes.yaml", "virtualhosts.yaml", "routes.yaml", "secrets.yaml", "listeners.yaml"}
 
 // objectSet is the input of a case.
 type objectSet struct {
@@ -93,6 +93,9 @@ func TestGolden(t *testing.T) {
 			}
 			for _, zone := range zonesOf(resources) {
 				harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), ca.CertPEM))
+			}
+			for _, node := range nodesOf(resources) {
+				harness.ValidateEnvoy(t, static(t, onNode(resources, node), "web", "", ""))
 			}
 			for _, namespace := range namespacesOf(resources) {
 				harness.ValidateEnvoy(t, static(t, resources, namespace, "", ""))
@@ -319,6 +322,12 @@ func render(t *testing.T, resources []resource.Resource) map[string]string {
 		for _, zone := range slices.Sorted(maps.Keys(r.ByZone)) {
 			out["zones.yaml"] += weights(t, r, zone)
 		}
+		for _, node := range slices.Sorted(maps.Keys(r.ByNode)) {
+			out["nodes.yaml"] += byPriority(t, r.Name+" on "+node, r.ByNode[node])
+		}
+		if r.OtherNodes != nil {
+			out["nodes.yaml"] += byPriority(t, r.Name+" on other nodes", r.OtherNodes)
+		}
 	}
 	return out
 }
@@ -356,6 +365,52 @@ func weights(t *testing.T, r resource.Resource, zone string) string {
 	require.True(t, proto.Equal(&base, &own), "more than the weights differs in zone %s", zone)
 	out.WriteString("}\n")
 	return out.String()
+}
+
+// byPriority writes which endpoints a variant has, and in what order they are chosen.
+func byPriority(t *testing.T, name string, body resource.Parts) string {
+	t.Helper()
+	var cla endpointv3.ClusterLoadAssignment
+	unmarshal(t, body, &cla)
+	require.NoError(t, cla.ValidateAll())
+	if len(cla.GetEndpoints()) == 0 {
+		return name + ": none\n"
+	}
+	out := name + ":\n"
+	for _, l := range cla.GetEndpoints() {
+		var ids []string
+		for _, e := range l.GetLbEndpoints() {
+			id := e.GetEndpoint().GetHostname()
+			if e.GetHealthStatus() != corev3.HealthStatus_UNKNOWN {
+				id += " " + e.GetHealthStatus().String()
+			}
+			ids = append(ids, id)
+		}
+		zone := strings.TrimSuffix(l.GetLocality().GetZone()+"/"+l.GetLocality().GetSubZone(), "/")
+		out += fmt.Sprintf("- {priority: %d, zone: %s, weight: %d, endpoints: [%s]}\n",
+			l.GetPriority(), zone, l.GetLoadBalancingWeight().GetValue(), strings.Join(ids, ", "))
+	}
+	return out
+}
+
+// nodesOf returns the nodes that make a difference, and one that has no endpoints if any does.
+func nodesOf(resources []resource.Resource) []string {
+	nodes := make(map[string]bool)
+	for _, r := range resources {
+		for n := range r.ByNode {
+			nodes[n], nodes["elsewhere"] = true, true
+		}
+	}
+	return slices.Sorted(maps.Keys(nodes))
+}
+
+// onNode returns resources with what proxies on a node get in place of what others get.
+func onNode(resources []resource.Resource, node string) []resource.Resource {
+	out := slices.Clone(resources)
+	for i := range out {
+		out[i].Body = out[i].For(resource.Place{Node: node})
+	}
+	return out
 }
 
 // namespacesOf returns the namespaces whose callers get something of their own.

@@ -3,8 +3,6 @@ package compile
 import (
 	"slices"
 
-	"google.golang.org/protobuf/encoding/protowire"
-
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -39,11 +37,10 @@ func sharedUnknown(p *policy.Port) bool {
 // sharedEndpoints returns the endpoints of a TCP port's backings.
 func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 	r := resource.Resource{Type: resource.Endpoint, Name: naming.Shared(m.Key, p.Number), Provenance: m.Provenance}
-	head := appendString(nil, assignmentName, r.Name)
-	head = appendBytes(head, assignmentPolicy, appendWrapped(nil, policyFactor, overprovisioning))
+	head := assignmentHead(r.Name)
 	settings := &p.Backings[0].Settings
-	var parts []sharedPart
-	zones := make(map[string]struct{})
+	var parts []part
+	zones, nodes := make(map[string]struct{}), false
 	for i := range p.Backings {
 		b := &p.Backings[i]
 		if b.TLS != nil && b.TLS.Failed != "" {
@@ -54,90 +51,94 @@ func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 		if p.Shares[i] == 0 && !p.Failover {
 			continue
 		}
-		bodies, capacity := make([][]byte, len(b.Zones)), make([]uint64, len(b.Zones))
+		pieces := make([]piece, len(b.Zones))
 		for j := range b.Zones {
-			bodies[j], capacity[j] = zoneBody(&b.Zones[j], b.Platform.String())
+			pieces[j] = zonePiece(&b.Zones[j], b.Platform.String(), b.Nodes)
 			zones[b.Zones[j].Name] = struct{}{}
 		}
-		parts = append(parts, sharedPart{b, p.Shares[i], bodies, capacity})
+		parts = append(parts, part{share: p.Shares[i], nodes: b.Nodes, pieces: pieces})
+		nodes = nodes || b.Nodes != policy.AnyNode
 	}
-	r.Body = sharedAssignment(head, parts, settings.Locality(), "")
+	r.Body = rankedAssignment(head, parts, settings.Locality(), "")
+	if nodes {
+		nodeVariants(&r, head, parts, settings.Locality())
+	}
 	if len(zones) < 2 || settings.Locality() == v1alpha1.NoLocality {
 		return r
 	}
 	r.ByZone = make(map[string]resource.Parts, len(zones))
 	for zone := range zones {
 		if zone != "" {
-			r.ByZone[zone] = sharedAssignment(head, parts, settings.Locality(), zone)
+			r.ByZone[zone] = rankedAssignment(head, parts, settings.Locality(), zone)
 		}
 	}
 	return r
 }
 
-// sharedPart is a backing's part of a shared cluster.
-type sharedPart struct {
-	backing  *policy.Backing
-	share    uint32
-	bodies   [][]byte
-	capacity []uint64
+// part is endpoints of one backing.
+type part struct {
+	// share of the traffic in millionths; a part without one only stands in for those that have some.
+	share  uint32
+	nodes  policy.NodeMode
+	pieces []piece
+	// behind is true for what comes after another part of the same backing.
+	behind bool
 }
 
-// sharedAssignment puts the parts together for callers of a zone, "" for those
+// rankedAssignment puts parts together for callers of a zone, "" for those
 // of none that has endpoints.
-func sharedAssignment(head []byte, parts []sharedPart, locality v1alpha1.LocalityMode, zone string) resource.Parts {
+func rankedAssignment(head []byte, parts []part, locality v1alpha1.LocalityMode, zone string) resource.Parts {
 	ranks := ranksOf(parts, locality, zone)
-	out := resource.Parts{}
-	between := append(make([]byte, 0, len(head)+16), head...)
+	localities := 0
+	for i := range parts {
+		localities += len(parts[i].pieces)
+	}
+	b := newBuilder(head, localities)
 	for i := range parts {
 		p := &parts[i]
 		own := -1
 		if locality != v1alpha1.NoLocality && locality != v1alpha1.StrictLocality {
-			own = zoneIndex(p.backing, zone)
+			own = p.zoneIndex(zone)
 		}
-		for j, w := range scaled(zoneWeights(p.capacity, own), p.share) {
-			after := appendWrapped(nil, localityWeight, uint64(w))
-			if rank := ranks[i][j]; rank > 0 {
-				after = appendVarint(after, localityPriority, rank)
-			}
-			between = protowire.AppendTag(between, assignmentEndpoints, protowire.BytesType)
-			between = protowire.AppendVarint(between, uint64(len(p.bodies[j])+len(after)))
-			out = append(out, between, p.bodies[j])
-			between = after
+		capacity := make([]uint64, len(p.pieces))
+		for j := range p.pieces {
+			capacity[j] = p.pieces[j].capacity
+		}
+		for j, w := range scaled(zoneWeights(capacity, own), p.share) {
+			b.add(&p.pieces[j], w, ranks[i][j])
 		}
 	}
-	return append(out, between)
+	return b.done()
 }
 
-func zoneIndex(b *policy.Backing, zone string) int {
-	for i := range b.Zones {
-		if zone != "" && b.Zones[i].Name == zone {
-			return i
-		}
-	}
-	return -1
+func (p *part) zoneIndex(zone string) int {
+	return slices.IndexFunc(p.pieces, func(p piece) bool { return zone != "" && p.zone == zone })
 }
 
 // ranksOf returns the priority of each zone of each part: first what has a
-// share, what Strict puts behind other zones, and last a backing that has none
-// and only stands in. Envoy wants priorities without gaps.
-func ranksOf(parts []sharedPart, locality v1alpha1.LocalityMode, zone string) [][]uint64 {
+// share, of that what is on the caller's node, what Strict puts behind other zones, and last a
+// backing that has none and only stands in. Envoy wants priorities without gaps.
+func ranksOf(parts []part, locality v1alpha1.LocalityMode, zone string) [][]uint64 {
 	out := make([][]uint64, len(parts))
-	used := [4]bool{}
+	used := [8]bool{}
 	for i := range parts {
-		own := zoneIndex(parts[i].backing, zone)
-		for j := range parts[i].bodies {
+		own := parts[i].zoneIndex(zone)
+		for j := range parts[i].pieces {
 			rank := uint64(0)
 			if locality == v1alpha1.StrictLocality && own >= 0 && j != own {
 				rank++
 			}
-			if parts[i].share == 0 {
+			if parts[i].behind {
 				rank += 2
+			}
+			if parts[i].share == 0 {
+				rank += 4
 			}
 			used[rank] = true
 			out[i] = append(out[i], rank)
 		}
 	}
-	var dense [4]uint64
+	var dense [8]uint64
 	next := uint64(0)
 	for rank := range used {
 		if dense[rank] = next; used[rank] {
