@@ -196,9 +196,12 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 	}
 	for key, n := range m.Load {
 		if count && n != r.last.Load[key] {
-			b.note(key, func(p *part) { p.load = plus(p.load, since(n, r.last.Load[key])) })
+			b.note(key, func(p *part) {
+				p.load = plus(p.load, since(n, r.last.Load[key]))
+				p.issuers = p.issuers.merge(m.Issuers[key].since(r.last.Issuers[key]), slotNames)
+			})
 		}
-		r.last.Load[key] = n
+		r.last.Load[key], r.last.Issuers[key] = n, m.Issuers[key]
 	}
 	for key, c := range m.Paths {
 		if before := r.last.Paths[key]; count && c.Changed(before) {
@@ -212,12 +215,13 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 		forget(r.last.Outcomes, m.Outcomes)
 		forget(r.last.Pairs, m.Pairs)
 		forget(r.last.Load, m.Load)
+		forget(r.last.Issuers, m.Load)
 	}
 	r.last.Proxies, r.last.Silent, r.last.Open = m.Proxies, m.Silent, m.Open
 }
 
 // forget deletes what is not there any more.
-func forget[K comparable, V any](from, there map[K]V) {
+func forget[K comparable, V, W any](from map[K]V, there map[K]W) {
 	maps.DeleteFunc(from, func(k K, _ V) bool {
 		_, ok := there[k]
 		return !ok
@@ -374,6 +378,17 @@ func (w *Window) Issued(p discovery.Platform) uint64 {
 		}
 	}
 	return n
+}
+
+// IssuersOf returns the part of single proxies in the requests to a backing by load reports, all ports together.
+func (w *Window) IssuersOf(p discovery.Platform) Names {
+	var out Names
+	for key, names := range w.Totals.Issuers {
+		if key.Platform == p {
+			out = out.Sum(names)
+		}
+	}
+	return out
 }
 
 // Mirrored compares the answers of a backing to mirrored requests with those

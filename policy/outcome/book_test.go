@@ -479,3 +479,66 @@ func BenchmarkWindow(b *testing.B) {
 		})
 	}
 }
+
+// Of more callers than can be kept apart those are that matter, whenever they came; and of those of whom it is known how
+// long their answers took, whoever had the slow ones.
+func TestCallersThatMatterAreKept(t *testing.T) {
+	t.Parallel()
+	start := time.Unix(1_700_000_000, 0)
+	b := NewBook(start)
+	key := podsOf(php)
+	c := &Counts{}
+	m := func(sequence uint64, c *Counts) *Message {
+		return &Message{Session: 1, Sequence: sequence, Report: Report{Totals: Totals{Outcomes: map[Key]*Counts{key: c}}}}
+	}
+	next := func(callers int) *Counts {
+		out := &Counts{Requests: c.Requests, Callers: maps.Clone(c.Callers), Latency: c.Latency.Clone()}
+		if out.Callers == nil {
+			out.Callers = make(map[string]CallerCounts)
+		}
+		for i := range callers {
+			id := fmt.Sprintf("caller-%04d", i)
+			own := out.Callers[id]
+			own.Requests, own.Latency = own.Requests+2, own.Latency.Clone()
+			own.Latency.AddCoarse(1000)
+			own.Latency.AddCoarse(1000)
+			out.Callers[id] = own
+			out.Requests += 2
+			out.Latency.Add(1000, 2)
+		}
+		c = out
+		return out
+	}
+	b.Expect("r", start)
+	b.Add("r", m(1, next(maxPartIDs)), start.Add(time.Second))
+	late := next(maxPartIDs)
+	bad := CallerCounts{Requests: 50, Failures: 50, Abandoned: 7, FailedOver: 3}
+	for range 50 {
+		bad.Latency.AddCoarse(900_000)
+	}
+	late.Callers["zz-late"] = bad
+	late.Requests += 50
+	late.Failures[ServerError] = 50
+	late.Latency.Add(900_000, 50)
+	b.Add("r", m(2, late), start.Add(2*time.Second))
+	b.Add("r", m(3, next(1)), start.Add(3*time.Second))
+	for _, at := range []time.Duration{3 * time.Second, 1000 * time.Second} {
+		b.tick(start.Add(at))
+		b.sweep()
+		w := b.Window(php, start, start.Add(at))
+		got := w.Counts(key.Platform)
+		require.Len(t, got.Callers, maxPartIDs)
+		own := got.Callers["zz-late"]
+		require.EqualValues(t, 50, own.Failures)
+		require.EqualValues(t, 7, own.Abandoned)
+		require.EqualValues(t, 3, own.FailedOver)
+		require.EqualValues(t, 50, own.Latency.Total())
+		timed := 0
+		for _, caller := range got.Callers {
+			if caller.Latency.Total() > 0 {
+				timed++
+			}
+		}
+		require.LessOrEqual(t, timed, 3*maxTimed)
+	}
+}

@@ -77,6 +77,47 @@ func (h *Histogram) Add(v, n uint64) {
 	h.Buckets = slices.Insert(h.Buckets, i, Bucket{index, n})
 }
 
+// coarseBits is how many bits of a bucket's index a coarse histogram does without: its buckets are at most an
+// eighth of their values wide.
+const coarseBits = 2
+
+// AddCoarse counts a value once in a histogram with fewer buckets. A histogram has either coarse buckets or fine ones.
+func (h *Histogram) AddCoarse(v uint64) {
+	low, _ := bounds(bucketOf(v) &^ (1<<coarseBits - 1))
+	h.Add(uint64(low), 1)
+}
+
+// Without returns a histogram without the values that a coarse one has counted of the same ones. Which of its
+// fine buckets they were in is not known: each has its part.
+func (h *Histogram) Without(coarse Histogram) Histogram {
+	out := h.Clone()
+	for _, c := range coarse.Buckets {
+		first, _ := slices.BinarySearchFunc(out.Buckets, c.Index&^(1<<coarseBits-1), func(b Bucket, index uint16) int { return cmp.Compare(b.Index, index) })
+		last, all := first, uint64(0)
+		for last < len(out.Buckets) && out.Buckets[last].Index>>coarseBits == c.Index>>coarseBits {
+			all = plus(all, out.Buckets[last].Count)
+			last++
+		}
+		gone := min(c.Count, all)
+		for i := first; i < last; i++ {
+			n := uint64(math.Round(rate(out.Buckets[i].Count, all) * float64(gone)))
+			n = min(n, gone, out.Buckets[i].Count)
+			all -= out.Buckets[i].Count
+			out.Buckets[i].Count -= n
+			gone -= n
+		}
+	}
+	out.Buckets = slices.DeleteFunc(out.Buckets, func(b Bucket) bool { return b.Count == 0 })
+	return out
+}
+
+func rate(part, all uint64) float64 {
+	if all == 0 {
+		return 0
+	}
+	return float64(part) / float64(all)
+}
+
 // Merge adds all that another histogram has counted.
 func (h *Histogram) Merge(other Histogram) {
 	h.combine(other, plus)

@@ -1,6 +1,7 @@
 package outcome
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -74,4 +75,29 @@ func TestHistogramMergeAndSub(t *testing.T) {
 		sum.Sub(both)
 		require.Zero(t, sum.Total(), "counts never go backwards")
 	}
+}
+
+// Without takes away what a coarse histogram counted, and of no bucket more than it has.
+func TestHistogramWithout(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	var all, others, own Histogram
+	for i := range 20_000 {
+		v := uint64(math.Exp(r.NormFloat64()+8)) * (1 + uint64(i%5/4)*20)
+		all.Add(v, 1)
+		if i%5 == 4 {
+			own.AddCoarse(v)
+		} else {
+			others.Add(v, 1)
+		}
+	}
+	got := all.Without(own)
+	require.EqualValues(t, 16_000, got.Total())
+	for _, q := range []float64{.5, .9, .99} {
+		require.InEpsilon(t, others.Quantile(q), got.Quantile(q), .05, q)
+	}
+	require.Less(t, len(own.Buckets), 100)
+	var none Histogram
+	require.Empty(t, none.Without(own).Buckets)
+	require.Equal(t, all, all.Without(none))
 }

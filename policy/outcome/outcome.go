@@ -72,11 +72,21 @@ type Counts struct {
 	// beyond the bound are in the sums alone.
 	Endpoints map[string]EndpointCounts
 	// Callers is the part of single proxies that report, by their ids; bounded as Endpoints are.
-	Callers map[string]EndpointCounts
+	Callers map[string]CallerCounts
 }
 
-// EndpointCounts is what one endpoint answered, or what one proxy got.
+// EndpointCounts is what one endpoint answered.
 type EndpointCounts struct{ Requests, Failures uint64 }
+
+// CallerCounts is what one proxy reports. What decides a verdict is known of each proxy, because one that is
+// sick, or lies, must not decide it alone.
+type CallerCounts struct {
+	// As in Counts.
+	Requests, Failures, Abandoned, FailedOver uint64
+	// Latency is less precise than that of Counts (Histogram.AddCoarse), and is not kept of those who had few answers and
+	// no slow ones beside many others.
+	Latency Histogram
+}
 
 // Failed returns the sum of all failures.
 func (c *Counts) Failed() uint64 {
@@ -122,6 +132,8 @@ type Totals struct {
 	// retries included, by their load reports (Envoy: LRS, total_issued_requests): another way to
 	// know of demand than the outcomes.
 	Load map[Key]uint64
+	// Issuers is the part of the proxies in Load that issued most.
+	Issuers map[Key]Names
 	// Paths is how the requests of single groups of paths ended.
 	Paths map[PathKey]*PathCounts
 }
@@ -130,5 +142,6 @@ type Totals struct {
 func NewTotals() Totals {
 	return Totals{
 		Outcomes: make(map[Key]*Counts), Pairs: make(map[Key]*Pairs), Load: make(map[Key]uint64), Paths: make(map[PathKey]*PathCounts),
+		Issuers: make(map[Key]Names),
 	}
 }

@@ -90,7 +90,7 @@ func compareName(a NameCount, name string) int { return strings.Compare(a.Name, 
 
 // Add counts a name n times, unless it is one more than most.
 func (c *Names) Add(name string, n uint64, most int) {
-	i, found := slices.BinarySearchFunc(*c, name, compareName)
+	i, found := c.Find(name)
 	switch {
 	case found:
 		(*c)[i].N = plus((*c)[i].N, n)
@@ -99,8 +99,13 @@ func (c *Names) Add(name string, n uint64, most int) {
 	}
 }
 
+// Find returns where a name is, or would be.
+func (c Names) Find(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(c, name, compareName)
+}
+
 func (c Names) of(name string) uint64 {
-	if i, found := slices.BinarySearchFunc(c, name, compareName); found {
+	if i, found := c.Find(name); found {
 		return c[i].N
 	}
 	return 0

@@ -124,3 +124,46 @@ func TestPathsAreBounded(t *testing.T) {
 	require.Less(t, worst, 16.)
 	require.Less(t, common, 3.)
 }
+
+// A path that has the traffic is kept apart even where somebody who tried many came first; what fails goes before what is well;
+// nothing is counted twice or lost, and no more is kept than before.
+func TestPathsThatMatterAreKept(t *testing.T) {
+	t.Parallel()
+	s := &pathSeries{}
+	requests := uint64(0)
+	add := func(second int64, path string, n, failed uint64) {
+		requests += n
+		s.add(second, discovery.Pods, Path{"default", path}, &PathCounts{Requests: n, Failures: failed})
+	}
+	for i := range 2 * MaxPaths {
+		add(1, fmt.Sprint("/scanned-", i), 3, 0)
+	}
+	for second := range int64(300) {
+		add(2+second, "/checkout", 40, 0)
+		if second%20 == 0 {
+			add(2+second, "/broken", 1, 1)
+		}
+		for i := range 5 {
+			add(2+second, fmt.Sprint("/shop-", i), 10, 0)
+		}
+		require.LessOrEqual(t, len(s.known), MaxPaths)
+		require.LessOrEqual(t, len(s.waiting), MaxPaths)
+	}
+	out := make(map[PathKey]*PathCounts)
+	s.sum(php, 0, time.Hour, out)
+	got := func(path string) uint64 {
+		if c := out[PathKey{Service: php, Platform: discovery.Pods, Path: Path{"default", path}}]; c != nil {
+			return c.Requests
+		}
+		return 0
+	}
+	require.Greater(t, got("/checkout"), uint64(11_000))
+	require.NotZero(t, got("/broken"))
+	require.NotZero(t, got("/shop-4"))
+	sum := uint64(0)
+	for _, c := range out {
+		sum += c.Requests
+	}
+	require.Equal(t, requests, sum)
+	require.LessOrEqual(t, len(out), MaxPaths+1)
+}

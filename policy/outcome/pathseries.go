@@ -21,9 +21,26 @@ const slotNames = 4
 type pathSeries struct {
 	// slots of each tier, in the order of time.
 	slots [len(tiers)][]pathSlot
-	// known are the paths that are kept apart, by the second in which they were seen last.
-	known map[Path]int64
+	// known are the paths that are kept apart, and waiting others that may be busier.
+	known   map[Path]*pathRank
+	waiting map[Path]uint64
+	// minute is when ranks were last halved, and swaps how many paths have given way since.
+	minute int64
+	swaps  int
 }
+
+// pathRank is when a path was seen last, and how much it matters of late.
+type pathRank struct {
+	seen int64
+	rank uint64
+}
+
+const (
+	// maxSwaps is how many paths give way to busier ones within a minute.
+	maxSwaps = 8
+	// rankHalves is after how many seconds what was before counts half.
+	rankHalves = 60
+)
 
 // pathSlot is what was told in the time that begins with a second of the Book's age.
 type pathSlot struct {
@@ -36,23 +53,92 @@ type pathPart struct {
 	Path
 }
 
-// admit returns the path by which one is counted: beyond the bound, that of all others.
-func (s *pathSeries) admit(p Path, second int64) Path {
+// admit returns the path by which one is counted: beyond the bound, that of all others. Which paths are kept apart
+// is a matter of their requests, of which a failure weighs as many, and not of who came first: somebody who tries
+// a thousand paths must not keep the one out that has the traffic afterwards.
+func (s *pathSeries) admit(p Path, second int64, weight uint64) Path {
 	if s.known == nil {
-		s.known = make(map[Path]int64)
+		s.known, s.waiting = make(map[Path]*pathRank), make(map[Path]uint64)
+	}
+	if second-s.minute >= rankHalves {
+		s.pass(second)
 	}
 	for _, candidate := range []Path{p, {Rule: p.Rule}} {
-		if _, ok := s.known[candidate]; ok || len(s.known) < MaxPaths {
-			s.known[candidate] = second
+		r := s.known[candidate]
+		if r == nil && candidate == p && len(s.known) >= MaxPaths {
+			r = s.swap(p, weight)
+		}
+		if r == nil && len(s.known) < MaxPaths {
+			r = &pathRank{}
+			s.known[candidate] = r
+		}
+		if r != nil {
+			r.seen, r.rank = second, plus(r.rank, weight)
 			return candidate
 		}
 	}
 	return Path{}
 }
 
+func (s *pathSeries) pass(second int64) {
+	s.minute, s.swaps = second, 0
+	for _, r := range s.known {
+		r.rank /= 2
+	}
+	for p, n := range s.waiting {
+		if n /= 2; n == 0 {
+			delete(s.waiting, p)
+		} else {
+			s.waiting[p] = n
+		}
+	}
+}
+
+// swap gives a path the place of the one that matters least, nil if that matters no less. What was counted of that one is
+// counted with all others.
+func (s *pathSeries) swap(p Path, weight uint64) *pathRank {
+	n := plus(s.waiting[p], weight)
+	var least Path
+	var found *pathRank
+	for path, r := range s.known {
+		if found == nil || r.rank < found.rank || r.rank == found.rank && (path.Rule < least.Rule || path.Rule == least.Rule && path.Group < least.Group) {
+			least, found = path, r
+		}
+	}
+	// A quarter more, or two that are alike would change places all the time.
+	if s.swaps >= maxSwaps || n <= found.rank+found.rank/4 {
+		if _, waits := s.waiting[p]; !waits && len(s.waiting) >= MaxPaths {
+			clear(s.waiting)
+		}
+		s.waiting[p] = n
+		return nil
+	}
+	s.swaps++
+	delete(s.waiting, p)
+	delete(s.known, least)
+	into := Path{Rule: least.Rule}
+	if s.known[into] == nil || into == least {
+		into = Path{}
+	}
+	for _, slots := range s.slots {
+		for i := range slots {
+			for _, platform := range [...]discovery.Platform{discovery.Pods, discovery.Instances} {
+				from := pathPart{platform, least}
+				if c := slots[i].parts[from]; c != nil && into != least {
+					delete(slots[i].parts, from)
+					slots[i].add(pathPart{platform, into}, c)
+				}
+			}
+		}
+	}
+	r := &pathRank{rank: n - weight}
+	s.known[p] = r
+	return r
+}
+
 // add counts what was told in a second.
 func (s *pathSeries) add(second int64, platform discovery.Platform, p Path, c *PathCounts) {
-	p = s.admit(p, second)
+	p = s.admit(p, second, plus(c.Requests, badWeight*min(c.Failures, c.Requests)))
 	s.compact(second)
 	slotAt(&s.slots[0], second).add(pathPart{platform, p}, c)
 }
@@ -92,8 +178,8 @@ func (s *pathSeries) compact(now int64) {
 			s.slots[tier] = append(slots[:0:0], slots[n:]...)
 		}
 	}
-	for p, seen := range s.known {
-		if seen < now-int64(kept/time.Second) {
+	for p, r := range s.known {
+		if r.seen < now-int64(kept/time.Second) {
 			delete(s.known, p)
 		}
 	}

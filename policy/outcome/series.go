@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -15,10 +14,9 @@ import (
 // longest window. A backing with thirty endpoints that all answer every second takes one
 // megabyte.
 const (
-	fineFor    = 150
-	coarse     = 10
-	kept       = time.Hour + coarse*time.Second
-	maxPartIDs = 1000
+	fineFor = 150
+	coarse  = 10
+	kept    = time.Hour + coarse*time.Second
 )
 
 // series is what was told of one Service, by time.
@@ -42,19 +40,21 @@ type part struct {
 	platform discovery.Platform
 	counts   Counts // without Endpoints
 	// endpoints and callers sorted by id.
-	endpoints, callers []endpoint
-	pairs              Pairs
-	load               uint64
-}
-
-type endpoint struct {
-	id string
-	EndpointCounts
+	endpoints ids[EndpointCounts]
+	callers   ids[CallerCounts]
+	pairs     Pairs
+	load      uint64
+	issuers   Names
 }
 
 // part returns the one of the newest slot that something is added to.
 func (s *series) part(second int64, port uint16, platform discovery.Platform) *part {
 	if n := len(s.recent); n == 0 || s.recent[n-1].second != second {
+		if n > 0 {
+			for _, p := range s.recent[n-1].parts {
+				p.trim()
+			}
+		}
 		s.compact(second)
 		s.recent = append(s.recent, slot{second: second})
 	}
@@ -83,7 +83,9 @@ func (s *series) compact(now int64) {
 		}
 		to := &s.old[len(s.old)-1]
 		for _, p := range from.parts {
-			to.part(p.port, p.platform).merge(p)
+			sum := to.part(p.port, p.platform)
+			sum.merge(p)
+			sum.trim()
 		}
 		n++
 	}
@@ -119,13 +121,13 @@ func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Total
 		all := &part{}
 		for _, p := range parts {
 			all.counts.addScalars(&p.counts)
-			addEndpoints(&all.endpoints, p.endpoints)
-			addEndpoints(&all.callers, p.callers)
+			all.endpoints = all.endpoints.with(p.endpoints)
+			all.callers = all.callers.with(p.callers)
 			all.pairs.addScalars(&p.pairs)
-			all.load = plus(all.load, p.load)
+			all.load, all.issuers = plus(all.load, p.load), all.issuers.merge(p.issuers, MaxNames)
 		}
 		counts, pairs := &all.counts, &all.pairs
-		counts.Endpoints, counts.Callers = byID(all.endpoints), byID(all.callers)
+		counts.Endpoints, counts.Callers = all.endpoints.byID(), all.callers.byID()
 		counts.Latency = t.sum(parts, func(p *part) *Histogram { return &p.counts.Latency })
 		if counts.Meant() > 0 {
 			out.Outcomes[key] = counts
@@ -136,7 +138,7 @@ func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Total
 			out.Pairs[key] = pairs
 		}
 		if all.load > 0 {
-			out.Load[key] = all.load
+			out.Load[key], out.Issuers[key] = all.load, all.issuers
 		}
 	}
 }
@@ -186,53 +188,8 @@ func (p *part) addCounts(now, before *Counts) {
 	d.Latency.Sub(before.Latency)
 	p.counts.addScalars(&d)
 	p.counts.Latency.Merge(d.Latency)
-	addGrown(&p.endpoints, now.Endpoints, before.Endpoints)
-	addGrown(&p.callers, now.Callers, before.Callers)
-}
-
-// addGrown adds what has grown since before.
-func addGrown(to *[]endpoint, now, before map[string]EndpointCounts) {
-	for id, e := range now {
-		old := before[id]
-		if e.Requests < old.Requests {
-			old = EndpointCounts{}
-		}
-		e = EndpointCounts{since(e.Requests, old.Requests), since(e.Failures, old.Failures)}
-		if e == (EndpointCounts{}) {
-			continue
-		}
-		i, found := slices.BinarySearchFunc(*to, id, func(e endpoint, id string) int { return strings.Compare(e.id, id) })
-		switch {
-		case found:
-			(*to)[i].add(e)
-		case len(*to) < maxPartIDs:
-			*to = slices.Insert(*to, i, endpoint{id, e})
-		}
-	}
-}
-
-// addEndpoints adds sorted endpoints, which mostly are the same ones.
-func addEndpoints(to *[]endpoint, sorted []endpoint) {
-	i := 0
-	for _, e := range sorted {
-		for i < len(*to) && (*to)[i].id < e.id {
-			i++
-		}
-		switch {
-		case i < len(*to) && (*to)[i].id == e.id:
-			(*to)[i].add(e.EndpointCounts)
-		case len(*to) < maxPartIDs:
-			*to = slices.Insert(*to, i, e)
-		}
-	}
-}
-
-func byID(sorted []endpoint) map[string]EndpointCounts {
-	out := make(map[string]EndpointCounts, len(sorted))
-	for i := range sorted {
-		out[sorted[i].id] = sorted[i].EndpointCounts
-	}
-	return out
+	p.endpoints = p.endpoints.with(grown(now.Endpoints, before.Endpoints))
+	p.callers = p.callers.with(grown(now.Callers, before.Callers))
 }
 
 // addPairs adds what was compared since before; nil is nothing.
@@ -253,10 +210,9 @@ func (p *part) addPairs(now, before *Pairs) {
 func (p *part) merge(other *part) {
 	p.counts.addScalars(&other.counts)
 	p.counts.Latency.Merge(other.counts.Latency)
-	addEndpoints(&p.endpoints, other.endpoints)
-	addEndpoints(&p.callers, other.callers)
+	p.endpoints, p.callers = p.endpoints.with(other.endpoints), p.callers.with(other.callers)
 	p.pairs.merge(&other.pairs)
-	p.load = plus(p.load, other.load)
+	p.load, p.issuers = plus(p.load, other.load), p.issuers.merge(other.issuers, slotNames)
 }
 
 // restarted reports whether counts began anew.
@@ -280,26 +236,11 @@ func plus(a, b uint64) uint64 {
 	return math.MaxUint64
 }
 
-func (e *EndpointCounts) add(other EndpointCounts) {
-	e.Requests, e.Failures = plus(e.Requests, other.Requests), plus(e.Failures, other.Failures)
-}
-
 func (c *Counts) merge(other *Counts) {
 	c.addScalars(other)
 	c.Latency.Merge(other.Latency)
 	mergeIDs(&c.Endpoints, other.Endpoints)
 	mergeIDs(&c.Callers, other.Callers)
-}
-
-func mergeIDs(to *map[string]EndpointCounts, from map[string]EndpointCounts) {
-	if *to == nil && len(from) > 0 {
-		*to = make(map[string]EndpointCounts, len(from))
-	}
-	for id, e := range from {
-		sum := (*to)[id]
-		sum.add(e)
-		(*to)[id] = sum
-	}
 }
 
 func (c *Counts) addScalars(other *Counts) {

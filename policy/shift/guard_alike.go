@@ -21,6 +21,7 @@ const (
 // apart.
 func (j *judge) alike(s *Side) *Side {
 	out := *s
+	cloned := false
 	for path, c := range s.Paths {
 		most := uint64(unlike * j.explained(j.requestsOf(path)))
 		if c.Requests < newPath || c.Requests <= most {
@@ -29,9 +30,9 @@ func (j *judge) alike(s *Side) *Side {
 		gone := rate(c.Requests-most, c.Requests)
 		less := func(n uint64) uint64 { return uint64(gone * float64(n)) }
 		out.Requests -= min(less(c.Requests), out.Requests)
-		out.lessFailures(less(c.Failures))
-		if len(out.Codes) == len(s.Codes) {
-			out.Codes = slices.Clone(out.Codes)
+		lessFailures(&out.Counts, less(c.Failures))
+		if !cloned {
+			out.Codes, cloned = slices.Clone(out.Codes), true
 		}
 		for i := range out.Codes {
 			out.Codes[i].N -= min(less(c.Codes.Of(out.Codes[i].Code)), out.Codes[i].N)
@@ -41,7 +42,7 @@ func (j *judge) alike(s *Side) *Side {
 }
 
 // lessFailures takes failures away, of each cause its part.
-func (s *Side) lessFailures(n uint64) {
+func lessFailures(s *outcome.Counts, n uint64) {
 	failed := s.Failed()
 	left := failed - min(n, failed)
 	for c := range s.Failures {
@@ -94,7 +95,7 @@ func (j *judge) alive() bool { return 2*float64(j.peer.Requests) >= j.explained(
 
 // known returns the target's codes without those of paths that are new there: each of these is judged on its own.
 func (j *judge) known() outcome.Codes {
-	out := j.target.Codes
+	out, cloned := j.target.Codes, false
 	for path, c := range j.target.Paths {
 		theirs := uint64(0)
 		if s := j.source.Paths[path]; s != nil {
@@ -104,7 +105,9 @@ func (j *judge) known() outcome.Codes {
 		if path.Group == "" || c.Requests > j.target.Requests || !j.absent(c.Requests, theirs) {
 			continue
 		}
-		out = slices.Clone(out)
+		if !cloned {
+			out, cloned = slices.Clone(out), true
+		}
 		for i := range out {
 			out[i].N -= min(c.Codes.Of(out[i].Code), out[i].N)
 		}

@@ -1,7 +1,6 @@
 package shift
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -15,35 +14,164 @@ const (
 	majority = .5
 )
 
-// weigh bounds the share of one proxy in a verdict about failures: what only one of several reports, and what
+// weigh bounds the share of one proxy in a verdict: what only one of several reports, and what
 // only one of several hides, neither goes back nor on. A host with a broken network is such a proxy, and so is one
 // that lies.
 //
 // What it reports of statuses and of single paths is weighed where it is judged (alone).
 func (j *judge) weigh(v Verdict) Verdict {
-	if v.Result == Fail && v.Figure != "successRate" && v.Figure != "errors" && v.Figure != "errorBudget" {
+	switch {
+	case j.share == 0 || v.Result == Hold:
+		return v
+	case v.Result == Pass:
+		return j.praised(v)
+	case v.Figure == "silence":
+		return j.unsent(v)
+	}
+	e, ok := j.evidence(v.Figure)
+	if !ok {
 		return v
 	}
-	id := j.outlier(v.Result)
+	id := e.most(j.target.Callers)
 	if id == "" {
 		return v
 	}
+	rest := j.without(id)
+	bad, all := e.of(j.target.Callers[id])
+	otherBad, others := e.bad-min(bad, e.bad), e.all-min(all, e.all)
+	switch {
+	case e.failures && j.onlyBy(all, j.badEndpoints(bad, all)):
+		return v
+	case e.check(rest).Result != Fail && fisherTail(bad, all, otherBad, others) < j.alpha:
+		return hold("callers", "proxy %s reports %s of %s %s to %s as %s, and %d others %s of %s: see what is wrong with that proxy",
+			id, thousands(bad), thousands(all), j.unit, j.targetName, e.what, len(rest.target.Callers), thousands(otherBad), thousands(others))
+	}
+	return v
+}
+
+// evidence is what proxies report of a figure that fails.
+type evidence struct {
+	what string
+	// of returns how many bad ones one proxy reports, of how many.
+	of       func(outcome.CallerCounts) (bad, all uint64)
+	bad, all uint64
+	check    func(*judge) Verdict
+	// failures is true where it is known of single endpoints too.
+	failures bool
+}
+
+// evidence returns what a figure is judged by, false if single proxies are not weighed for it.
+func (j *judge) evidence(figure string) (evidence, bool) {
+	t := j.target
+	switch figure {
+	case "successRate", "errors", "errorBudget":
+		return evidence{
+			"failed", func(c outcome.CallerCounts) (uint64, uint64) { return c.Failures, c.Requests },
+			t.Failed(), t.Requests, (*judge).failures, true,
+		}, true
+	case "abandoned":
+		return evidence{
+			"given up", func(c outcome.CallerCounts) (uint64, uint64) { return c.Abandoned, c.Abandoned + c.Requests },
+			t.Abandoned, t.Abandoned + t.Requests, (*judge).abandoned, false,
+		}, true
+	case "failover":
+		return evidence{
+			"answered by " + j.sourceName,
+			func(c outcome.CallerCounts) (uint64, uint64) {
+				return c.FailedOver, c.FailedOver + c.Abandoned + c.Requests
+			},
+			t.FailedOver, t.meant(), (*judge).failover, false,
+		}, true
+	case "latency", "latencyIncrease":
+		bound, check := float64(0), (*judge).latency
+		if figure == "latency" {
+			bound = float64(j.guard.Latency.AtMost.Microseconds())
+		} else {
+			bound, _ = j.increased()
+			check = (*judge).latencyIncrease
+		}
+		return evidence{
+			"slower than " + latency(bound),
+			func(c outcome.CallerCounts) (uint64, uint64) { return above(&c.Latency, bound), c.Latency.Total() },
+			above(&t.Latency, bound), t.Latency.Total(), check, false,
+		}, true
+	}
+	return evidence{}, false
+}
+
+// most returns the proxy that reports most of what is bad, "" where no single one outweighs
+// all others, or too few report.
+func (e *evidence) most(callers map[string]outcome.CallerCounts) string {
+	if len(callers) <= fewCallers {
+		return ""
+	}
+	worst, id := uint64(0), ""
+	for _, name := range slices.Sorted(maps.Keys(callers)) {
+		if bad, _ := e.of(callers[name]); bad > worst {
+			worst, id = bad, name
+		}
+	}
+	if float64(worst) <= majority*float64(e.bad) {
+		return ""
+	}
+	return id
+}
+
+// praised holds a target that passes only by the word of the one proxy that reports most of its requests.
+func (j *judge) praised(v Verdict) Verdict {
+	requests := evidence{of: func(c outcome.CallerCounts) (uint64, uint64) { return c.Requests, c.Requests }, bad: j.target.Requests}
+	id := requests.most(j.target.Callers)
+	if id == "" {
+		return v
+	}
+	rest := j.without(id)
+	for _, check := range []func(*judge) Verdict{
+		(*judge).failures, (*judge).abandoned, (*judge).failover, (*judge).latency, (*judge).latencyIncrease,
+	} {
+		if others := check(rest); others.Result == Fail {
+			return hold("callers", "without proxy %s, which reports %s of the %s %s, the guard fails: %s",
+				id, thousands(j.target.Callers[id].Requests), thousands(j.target.Requests), j.unit, others.Reason)
+		}
+	}
+	return v
+}
+
+// unsent doubts a silence of which one proxy alone tells: one whose load reports count requests that nobody answered, or
+// that has most of the source's requests.
+func (j *judge) unsent(v Verdict) Verdict {
+	reporters := make(map[string]bool)
+	for id := range j.source.Callers {
+		reporters[id] = true
+	}
+	for id := range j.target.Callers {
+		reporters[id] = true
+	}
+	for _, issuer := range j.target.Issuers {
+		reporters[issuer.Name] = true
+	}
+	if len(reporters) <= fewCallers {
+		return v
+	}
+	issued := j.target.Issuers.Commonest()
+	if len(issued) > 0 && float64(issued[0].N) > majority*float64(j.target.Load) && j.without(issued[0].Name).silence().Result != Fail {
+		return hold("callers", "load reports of proxy %s count %s of the %s %s to %s, of which %s answered; without it nothing is amiss: see what is wrong with that proxy",
+			issued[0].Name, thousands(issued[0].N), thousands(j.target.Load), j.unit, j.targetName, none(j.target.Requests))
+	}
+	requests := evidence{of: func(c outcome.CallerCounts) (uint64, uint64) { return c.Requests, c.Requests }, bad: j.source.Requests}
+	if id := requests.most(j.source.Callers); id != "" && j.without(id).silence().Result != Fail {
+		return hold("callers", "proxy %s reports %s of the %s %s of %s, and %s of those to %s; without it nothing is amiss: see what is wrong with that proxy",
+			id, thousands(j.source.Callers[id].Requests), thousands(j.source.Requests), j.unit, j.sourceName,
+			thousands(j.target.Callers[id].Requests), j.targetName)
+	}
+	return v
+}
+
+// without returns what is judged by all others but one proxy.
+func (j *judge) without(id string) *judge {
 	rest := *j
 	rest.target, rest.source = without(j.target, id), without(j.source, id)
 	rest.peer = rest.alike(rest.source)
-	own, others := j.target.Callers[id], rest.failures()
-	failed, n := rest.target.Failed(), rest.target.Requests
-	switch {
-	case v.Result == Fail && j.onlyBy(own.Requests, j.badEndpoints(own)):
-		return v
-	case v.Result == Fail && others.Result != Fail && fisherTail(own.Failures, own.Requests, failed, n) < j.alpha:
-		return hold("callers", "proxy %s reports %s of %s %s to %s as failed, and %d others %s of %s: see what is wrong with that proxy",
-			id, thousands(own.Failures), thousands(own.Requests), j.unit, j.targetName, len(rest.target.Callers), thousands(failed), thousands(n))
-	case v.Result == Pass && others.Result == Fail:
-		return hold("callers", "without proxy %s, which reports %s of the %s %s, the guard fails: %s",
-			id, thousands(own.Requests), thousands(j.target.Requests), j.unit, others.Reason)
-	}
-	return v
+	return &rest
 }
 
 // onlyBy reports whether some endpoints have answered nobody but a proxy of so many requests: as far as is known, it
@@ -57,10 +185,10 @@ func (j *judge) onlyBy(requests uint64, endpoints []string) bool {
 }
 
 // badEndpoints returns the endpoints that fail for all at least half as often as they do for one proxy.
-func (j *judge) badEndpoints(own outcome.EndpointCounts) []string {
+func (j *judge) badEndpoints(bad, all uint64) []string {
 	var out []string
 	for id, e := range j.target.Endpoints {
-		if e.Failures > 0 && 2*rate(e.Failures, e.Requests) >= rate(own.Failures, own.Requests) {
+		if e.Failures > 0 && 2*rate(e.Failures, e.Requests) >= rate(bad, all) {
 			out = append(out, id)
 		}
 	}
@@ -77,36 +205,37 @@ func (j *judge) failures() Verdict {
 	return content
 }
 
-// outlier returns the proxy whose word decides: the one that reports most failures where the guard fails, or
-// most requests where it passes; "" where no single one outweighs the others, or too few report.
-func (j *judge) outlier(r Result) string {
-	if j.share == 0 || len(j.target.Callers) <= fewCallers || r == Hold {
-		return ""
-	}
-	weight := func(e outcome.EndpointCounts) uint64 { return e.Requests }
-	all := j.target.Requests
-	if r == Fail {
-		weight, all = func(e outcome.EndpointCounts) uint64 { return e.Failures }, j.target.Failed()
-	}
-	ids := slices.Sorted(maps.Keys(j.target.Callers))
-	id := slices.MaxFunc(ids, func(a, b string) int { return cmp.Compare(weight(j.target.Callers[a]), weight(j.target.Callers[b])) })
-	if float64(weight(j.target.Callers[id])) <= majority*float64(all) {
-		return ""
-	}
-	return id
-}
-
-// without returns what all others but one proxy report of failures. How long answers took, and why requests
-// failed, is not kept by proxy: the parts of those stay what they are.
+// without returns what all others but one proxy report. Why requests failed is not kept by proxy: the parts of
+// the causes stay what they are.
 func without(s *Side, id string) *Side {
 	own, out := s.Callers[id], *s
-	out.Requests -= min(own.Requests, out.Requests)
-	out.lessFailures(own.Failures)
-	out.Callers = maps.Clone(s.Callers)
-	delete(out.Callers, id)
+	out.Counts = lessCaller(&s.Counts, id)
+	out.Recent = lessCaller(&s.Recent, id)
+	if s.Meant > 0 {
+		out.Meant -= min(own.Requests+own.Abandoned+own.FailedOver, out.Meant)
+	}
+	for _, issuer := range s.Issuers {
+		if issuer.Name == id {
+			out.Load -= min(issuer.N, out.Load)
+		}
+	}
+	out.Issuers = slices.DeleteFunc(slices.Clone(s.Issuers), func(n outcome.NameCount) bool { return n.Name == id })
 	bad := namedBy(s.Paths, id)
 	out.Codes = withoutAnswers(s.Codes, bad, own.Requests-min(bad, own.Requests))
 	return &out
+}
+
+// lessCaller returns what was counted without the part of one proxy, except for its codes.
+func lessCaller(c *outcome.Counts, id string) outcome.Counts {
+	own, out := c.Callers[id], *c
+	out.Requests -= min(own.Requests, out.Requests)
+	out.Abandoned -= min(own.Abandoned, out.Abandoned)
+	out.FailedOver -= min(own.FailedOver, out.FailedOver)
+	lessFailures(&out, own.Failures)
+	out.Latency = c.Latency.Without(own.Latency)
+	out.Callers = maps.Clone(c.Callers)
+	delete(out.Callers, id)
+	return out
 }
 
 // namedBy returns how many answers of a side that failed, or had another status than a good one, a proxy

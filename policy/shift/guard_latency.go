@@ -60,6 +60,13 @@ func (j *judge) latency() Verdict {
 // leastForQuantile returns how many values it takes to tell where a quantile is: five above it.
 func leastForQuantile(q float64) uint64 { return uint64(math.Ceil(5/(1-q) - 1e-6)) }
 
+// increased returns the bound that the source's quantile stands for, and that quantile.
+func (j *judge) increased() (bound, theirs float64) {
+	increase, _ := number(j.guard.Latency.MaxIncrease)
+	theirs = j.source.Latency.Quantile(j.quantile())
+	return theirs * (1 + increase/100), theirs
+}
+
 // latencyIncrease compares the quantile with the source's at the same time: of
 // the target's values no larger part may be above the increased quantile of
 // the source than of the source's values are above its quantile.
@@ -68,8 +75,7 @@ func (j *judge) latencyIncrease() Verdict {
 	if j.guard.Latency == nil || j.guard.Latency.MaxIncrease == "" || j.o.TCP {
 		return content
 	}
-	increase, ok := number(j.guard.Latency.MaxIncrease)
-	if !ok {
+	if _, ok := number(j.guard.Latency.MaxIncrease); !ok {
 		return hold(figure, "guard.latency.maxIncrease %q is not a number", j.guard.Latency.MaxIncrease)
 	}
 	q := j.quantile()
@@ -84,8 +90,7 @@ func (j *judge) latencyIncrease() Verdict {
 		return hold(figure, "%s answered %s of the %s requests in %s that it takes to tell their %s (latency.maxIncrease); with no more traffic it stays so: widen guard.window, or state a lower latency.quantile",
 			j.sourceName, thousands(n2), thousands(needed), hours(j.o.Window), j.quantileName())
 	}
-	theirs := h2.Quantile(q)
-	bound := theirs * (1 + increase/100)
+	bound, theirs := j.increased()
 	slow := above(h, bound)
 	if rate(slow, n) <= 1-q {
 		return content

@@ -108,7 +108,7 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 			name: "replicas of an earlier release tell no statuses", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				for _, s := range []*Side{&o.Pods, &o.Instances} {
 					s.Codes, s.Paths = nil, nil
-					s.Callers = map[string]outcome.EndpointCounts{"a": {Requests: s.Requests}, "b": {Requests: 1}, "c": {Requests: 1}}
+					s.Callers = map[string]outcome.CallerCounts{"a": {Requests: s.Requests}, "b": {Requests: 1}, "c": {Requests: 1}}
 				}
 			},
 			pods: map[string]answers{"/": {200: 900}}, instances: map[string]answers{"/": {200: 8900}}, want: Pass, figure: "successRate",
@@ -260,7 +260,7 @@ func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
 			}
 			return 0
 		}
-		o.Pods.Callers = map[string]outcome.EndpointCounts{
+		o.Pods.Callers = map[string]outcome.CallerCounts{
 			"a": {Requests: 3000 + honest, Failures: failed(honest)}, "b": {Requests: 3000}, "c": {Requests: 3000},
 			"liar": {Requests: forged, Failures: failed(forged)},
 		}
@@ -289,7 +289,7 @@ func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
 func TestJudgeOneProxyAlone(t *testing.T) {
 	t.Parallel()
 	const cart = "/cart"
-	observe := func(pods map[string]answers, callers map[string]outcome.EndpointCounts, bad map[string]outcome.Names) *Observation {
+	observe := func(pods map[string]answers, callers map[string]outcome.CallerCounts, bad map[string]outcome.Names) *Observation {
 		o := observation()
 		o.Pods, o.Instances = Side{}, Side{}
 		for path, a := range pods {
@@ -305,7 +305,7 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		pods    map[string]answers
-		callers map[string]outcome.EndpointCounts
+		callers map[string]outcome.CallerCounts
 		bad     map[string]outcome.Names
 		// zone is what pods web/php-1 and web/php-2, which give all bad answers, have answered.
 		zone   uint64
@@ -314,55 +314,55 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 	}{
 		{
 			name: "a bad pod of a zone with one caller", pods: map[string]answers{"/": {200: 6000, 404: 1000}, cart: {200: 600, 404: 100}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100}},
 			bad:     map[string]outcome.Names{"/": names("c", 1000), cart: names("c", 100)},
 			zone:    1100, want: Fail, reason: "404 is 14 % of the 7,700 answers of pods",
 		},
 		{
 			name: "a pod of a zone with one caller that fails", pods: map[string]answers{"/": {200: 6000, 500: 1000}, cart: {200: 600, 500: 100}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100, Failures: 1100}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100, Failures: 1100}},
 			bad:     map[string]outcome.Names{"/": names("c", 1000), cart: names("c", 100)},
 			zone:    1100, want: Fail, reason: "pods answered 85.7 % of 7,700 requests, instances 100 % of theirs at the same time: 1,100 server errors; most on pod web/php-1",
 		},
 		{
 			name: "a proxy that reports failures of pods that others use", pods: map[string]answers{"/": {200: 6000, 500: 1000}, cart: {200: 600, 500: 100}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100, Failures: 1100}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 1100, Failures: 1100}},
 			bad:     map[string]outcome.Names{"/": names("c", 1000), cart: names("c", 100)},
 			zone:    7700, want: Hold, reason: "proxy c reports 1,100 of 1,100 requests to pods as failed",
 		},
 		{
 			name: "a proxy with a broken network", pods: map[string]answers{"/": {200: 9000, outcome.NoAnswer: 300}, cart: {200: 900, outcome.NoAnswer: 30}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 3300}, "broken": {Requests: 330, Failures: 330}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 3300}, "broken": {Requests: 330, Failures: 330}},
 			bad:     map[string]outcome.Names{"/": names("broken", 300), cart: names("broken", 30)},
 			want:    Hold, reason: "proxy broken reports 330 of 330 requests to pods as failed",
 		},
 		{
 			name: "a proxy that forges 500 for a path", pods: map[string]answers{"/": {200: 90_000}, cart: {200: 900, 500: 80}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 30_300}, "b": {Requests: 30_300}, "c": {Requests: 30_300}, "liar": {Requests: 80, Failures: 80}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 30_300}, "b": {Requests: 30_300}, "c": {Requests: 30_300}, "liar": {Requests: 80, Failures: 80}},
 			bad:     map[string]outcome.Names{cart: names("liar", 80)},
 			want:    Hold, reason: "proxy liar reports 80 of the 80 bad answers of pods to /cart, and all others 0 bad ones of 900: see what is wrong with that proxy",
 		},
 		{
 			name: "a proxy that forges 404 for a path", pods: map[string]answers{"/": {200: 90_000}, cart: {200: 900, 404: 200}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 30_300}, "b": {Requests: 30_300}, "c": {Requests: 30_300}, "liar": {Requests: 200}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 30_300}, "b": {Requests: 30_300}, "c": {Requests: 30_300}, "liar": {Requests: 200}},
 			bad:     map[string]outcome.Names{cart: names("liar", 200)},
 			want:    Hold, reason: "proxy liar reports 200 of the 200 bad answers of pods to /cart",
 		},
 		{
 			name: "a proxy that forges 404 for everything", pods: map[string]answers{"/": {200: 9000, 404: 1000}, cart: {200: 900, 404: 100}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 3300}, "liar": {Requests: 1100}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 3300}, "b": {Requests: 3300}, "c": {Requests: 3300}, "liar": {Requests: 1100}},
 			bad:     map[string]outcome.Names{"/": names("liar", 1000), cart: names("liar", 100)},
 			want:    Hold, reason: "proxy liar reports 1,100 of the 1,100 bad answers of pods, and all others 0 bad ones of 9,900",
 		},
 		{
 			name: "a path for which one proxy alone asks", pods: map[string]answers{"/": {200: 9000}, cart: {200: 300, 500: 200}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 3000}, "b": {Requests: 3000}, "shop": {Requests: 3500, Failures: 200}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 3000}, "b": {Requests: 3000}, "shop": {Requests: 3500, Failures: 200}},
 			bad:     map[string]outcome.Names{cart: names("shop", 200)},
 			want:    Fail, reason: "500 (200) by pods web/php-1 (134), web/php-2 (66) for caller shop (200)",
 		},
 		{
 			name: "404 to all, one proxy has most of the traffic", pods: map[string]answers{"/": {404: 900}, cart: {404: 100}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 100}, "b": {Requests: 100}, "edge": {Requests: 800}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 100}, "b": {Requests: 100}, "edge": {Requests: 800}},
 			bad: map[string]outcome.Names{
 				"/": {{Name: "a", N: 100}, {Name: "b", N: 100}, {Name: "edge", N: 700}}, cart: names("edge", 100),
 			},
@@ -370,7 +370,7 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 		},
 		{
 			name: "a bad release that one proxy praises", pods: map[string]answers{"/": {200: 100_500, 404: 400}, cart: {200: 100}},
-			callers: map[string]outcome.EndpointCounts{"a": {Requests: 500}, "b": {Requests: 500}, "liar": {Requests: 100_000}},
+			callers: map[string]outcome.CallerCounts{"a": {Requests: 500}, "b": {Requests: 500}, "liar": {Requests: 100_000}},
 			bad:     map[string]outcome.Names{"/": {{Name: "a", N: 200}, {Name: "b", N: 200}}},
 			want:    Hold, reason: "without proxy liar, which reports 100,000 of the 101,000 requests, the guard fails: 404 is",
 		},

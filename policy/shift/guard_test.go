@@ -299,7 +299,7 @@ func TestJudge(t *testing.T) {
 			reason: "proxy web/liar reports 200 of 200 requests to pods as failed, and 3 others 0 of 1,000: see what is wrong with that proxy",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.Pods.Requests, o.Pods.Failures[outcome.ServerError] = 1200, 200
-				o.Pods.Callers = map[string]outcome.EndpointCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
+				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
 			},
 		},
 		{
@@ -309,21 +309,21 @@ func TestJudge(t *testing.T) {
 			}},
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.Pods.Requests, o.Pods.Failures[outcome.ServerError] = 1200, 200
-				o.Pods.Callers = map[string]outcome.EndpointCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
+				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
 			},
 		},
 		{
 			name: "failures of the one gateway that has the traffic", want: Fail, figure: "successRate",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.Pods.Failures[outcome.ServerError] = 200
-				o.Pods.Callers = map[string]outcome.EndpointCounts{"web/edge": {Requests: 994, Failures: 200}, "web/b": {Requests: 3}, "web/c": {Requests: 3}}
+				o.Pods.Callers = map[string]outcome.CallerCounts{"web/edge": {Requests: 994, Failures: 200}, "web/b": {Requests: 3}, "web/c": {Requests: 3}}
 			},
 		},
 		{
 			name: "failures that all report, one most of them", want: Fail, figure: "successRate",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.Pods.Failures[outcome.ServerError] = 300
-				o.Pods.Callers = map[string]outcome.EndpointCounts{"web/a": {Requests: 500, Failures: 200}, "web/b": {Requests: 250, Failures: 50}, "web/c": {Requests: 250, Failures: 50}}
+				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 500, Failures: 200}, "web/b": {Requests: 250, Failures: 50}, "web/c": {Requests: 250, Failures: 50}}
 			},
 		},
 		{
@@ -331,7 +331,7 @@ func TestJudge(t *testing.T) {
 			reason: "without proxy web/liar, which reports 100,000 of the 101,000 requests, the guard fails: pods answered 91 % of 1,000 requests (bound 99.9 %): 90 server errors",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.Pods.Requests, o.Pods.Load, o.Pods.Failures[outcome.ServerError] = 101_000, 101_000, 90
-				o.Pods.Callers = map[string]outcome.EndpointCounts{"web/a": {Requests: 500, Failures: 50}, "web/b": {Requests: 500, Failures: 40}, "web/liar": {Requests: 100_000}}
+				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 500, Failures: 50}, "web/b": {Requests: 500, Failures: 40}, "web/liar": {Requests: 100_000}}
 			},
 		},
 		{

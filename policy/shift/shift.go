@@ -28,6 +28,8 @@ type Side struct {
 	Paths map[outcome.Path]*outcome.PathCounts
 	// Load is the number of requests by load reports.
 	Load uint64
+	// Issuers is the part of the proxies in Load that sent most.
+	Issuers outcome.Names
 	// Recent is the part of Counts that came in Observation.Recent.
 	Recent outcome.Counts
 	// Usable is how many endpoints get new requests, Known how many there are.

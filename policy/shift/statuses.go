@@ -1,6 +1,7 @@
 package shift
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -93,25 +94,28 @@ func (m meaning) attribute(s *Side) {
 	failed := s.Failed()
 	odd := s.Codes.Total() - goodAnswers(s.Codes) // neither good nor, by the proxies, a failure
 	odd -= min(odd, failed)
-	follow := func(counts map[string]outcome.EndpointCounts, namesOf func(*outcome.PathCounts) outcome.Names) map[string]outcome.EndpointCounts {
-		bad := make(map[string]uint64)
-		for _, p := range s.Paths {
-			for _, name := range namesOf(p) {
-				bad[name.Name] += name.N
-			}
-		}
-		out := make(map[string]outcome.EndpointCounts, len(counts))
-		for id, e := range counts {
-			own := e.Failures
-			e.Failures += uint64(float64(bad[id]-min(own, bad[id])) * min(rate(more, odd), 1))
-			e.Failures -= uint64(float64(own) * min(rate(less, failed), 1))
-			e.Failures = min(e.Failures, e.Requests)
-			out[id] = e
-		}
-		return out
+	follow := func(own, n, bad uint64) uint64 {
+		f := own + uint64(float64(bad-min(own, bad))*min(rate(more, odd), 1))
+		return min(f-uint64(float64(own)*min(rate(less, failed), 1)), n)
 	}
-	s.Callers = follow(s.Callers, func(p *outcome.PathCounts) outcome.Names { return p.Callers })
-	s.Endpoints = follow(s.Endpoints, func(p *outcome.PathCounts) outcome.Names { return p.Endpoints })
+	callers, endpoints := make(map[string]uint64), make(map[string]uint64)
+	for _, p := range s.Paths {
+		for _, name := range p.Callers {
+			callers[name.Name] += name.N
+		}
+		for _, name := range p.Endpoints {
+			endpoints[name.Name] += name.N
+		}
+	}
+	s.Callers, s.Endpoints = maps.Clone(s.Callers), maps.Clone(s.Endpoints)
+	for id, c := range s.Callers {
+		c.Failures = follow(c.Failures, c.Requests, callers[id])
+		s.Callers[id] = c
+	}
+	for id, e := range s.Endpoints {
+		e.Failures = follow(e.Failures, e.Requests, endpoints[id])
+		s.Endpoints[id] = e
+	}
 }
 
 // mix is how often answers that are no failures had which status.

@@ -81,7 +81,7 @@ func outcomeMessages(before, now *outcome.Report) []*observev1.Outcomes {
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(now.Load), compareBackings) {
 		if n, ok := before.Load[key]; !ok || n != now.Load[key] {
-			m := &observev1.Load{Backing: backingTo(key), Issued: now.Load[key]}
+			m := &observev1.Load{Backing: backingTo(key), Issued: now.Load[key], Issuers: namesTo(now.Issuers[key])}
 			grow(m)
 			last.Loads = append(last.Loads, m)
 		}
@@ -197,7 +197,7 @@ func countsTo(key outcome.Key, c *outcome.Counts) *observev1.Counts {
 		Backing: backingTo(key), Requests: c.Requests, Failures: slices.Clone(c.Failures[:]), Abandoned: c.Abandoned,
 		FailedOver: c.FailedOver, FailedOverFailures: c.FailedOverFailures, Latency: histogramTo(&c.Latency), Codes: codesTo(c.Codes),
 	}
-	out.Endpoints, out.Callers = byIDTo(c.Endpoints), byIDTo(c.Callers)
+	out.Endpoints, out.Callers = byIDTo(c.Endpoints), callersTo(c.Callers)
 	return out
 }
 
@@ -223,6 +223,34 @@ func byIDFrom(in []*observev1.EndpointCounts) map[string]outcome.EndpointCounts 
 	return out
 }
 
+func callersTo(counts map[string]outcome.CallerCounts) []*observev1.CallerCounts {
+	out := make([]*observev1.CallerCounts, 0, min(len(counts), maxEndpoints))
+	for _, id := range slices.Sorted(maps.Keys(counts))[:min(len(counts), maxEndpoints)] {
+		c := counts[id]
+		out = append(out, &observev1.CallerCounts{
+			Id: truncate(id, maxNode), Requests: c.Requests, Failures: c.Failures, Abandoned: c.Abandoned, FailedOver: c.FailedOver,
+			Latency: histogramTo(&c.Latency),
+		})
+	}
+	return out
+}
+
+// callersFrom is the inverse of callersTo.
+func callersFrom(in []*observev1.CallerCounts) map[string]outcome.CallerCounts {
+	in = in[:min(len(in), maxEndpoints)]
+	if len(in) == 0 {
+		return nil
+	}
+	out := make(map[string]outcome.CallerCounts, len(in))
+	for _, c := range in {
+		out[truncate(c.GetId(), maxNode)] = outcome.CallerCounts{
+			Requests: clamp(c.GetRequests()), Failures: clamp(c.GetFailures()), Abandoned: clamp(c.GetAbandoned()),
+			FailedOver: clamp(c.GetFailedOver()), Latency: histogramFrom(c.GetLatency()),
+		}
+	}
+	return out
+}
+
 // countsFrom is the inverse of countsTo. Causes that a newer replica may have
 // are other ones.
 func countsFrom(c *observev1.Counts) *outcome.Counts {
@@ -237,7 +265,7 @@ func countsFrom(c *observev1.Counts) *outcome.Counts {
 			out.Failures[outcome.Other] = clamp(out.Failures[outcome.Other] + clamp(n))
 		}
 	}
-	out.Endpoints, out.Callers = byIDFrom(c.GetEndpoints()), byIDFrom(c.GetCallers())
+	out.Endpoints, out.Callers = byIDFrom(c.GetEndpoints()), callersFrom(c.GetCallers())
 	return out
 }
 
@@ -284,6 +312,9 @@ func collect(into *outcome.Message, o *observev1.Outcomes) (*outcome.Message, er
 	for _, l := range o.GetLoads() {
 		if key, ok := backingFrom(l.GetBacking()); ok {
 			into.Load[key] = clamp(l.GetIssued())
+			if names := namesFrom(l.GetIssuers()); names != nil {
+				into.Issuers[key] = names
+			}
 		}
 	}
 	for _, p := range o.GetPaths() {

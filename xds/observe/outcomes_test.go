@@ -247,6 +247,10 @@ func randomReport(r *rand.Rand, services int) outcome.Report {
 			c.Endpoints[fmt.Sprint("i-", e)] = outcome.EndpointCounts{Requests: r.Uint64N(99), Failures: r.Uint64N(9)}
 		}
 		c.Codes = codes()
+		if i%2 == 0 {
+			c.Callers = map[string]outcome.CallerCounts{"sidecar~web": {Requests: 9, Failures: 8, Abandoned: 7, FailedOver: 6, Latency: histogram()}}
+			out.Issuers[key] = outcome.Names{{Name: "sidecar~web", N: 1 + r.Uint64N(99)}}
+		}
 		out.Outcomes[key] = c
 		for _, group := range []string{"", "/checkout", "/orders/*"} {
 			out.Paths[outcome.PathKey{Service: key.Service, Platform: key.Platform, Path: outcome.Path{Rule: "default", Group: group}}] = &outcome.PathCounts{

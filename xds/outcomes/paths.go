@@ -39,8 +39,8 @@ type paths struct {
 	groups map[outcome.Path]*group
 	// candidates have no group of their own yet.
 	candidates map[outcome.Path]int
-	// rules by name, with the proxy that reported each one first.
-	rules      map[string]string
+	// rules by name.
+	rules      map[string]*group
 	owned      map[string]int
 	ownedRules map[string]int
 	siblings   map[outcome.Path]int
@@ -49,8 +49,9 @@ type paths struct {
 	evictions int
 }
 
-// group is what is known of one.
+// group is what is known of one, or of a rule.
 type group struct {
+	// owner is the proxy that reported it first.
 	owner string
 	// recent counts its requests of late: it is halved every minute.
 	recent int
@@ -58,7 +59,7 @@ type group struct {
 
 func newPaths() *paths {
 	return &paths{
-		groups: make(map[outcome.Path]*group), candidates: make(map[outcome.Path]int), rules: make(map[string]string),
+		groups: make(map[outcome.Path]*group), candidates: make(map[outcome.Path]int), rules: make(map[string]*group),
 		owned: make(map[string]int), ownedRules: make(map[string]int), siblings: make(map[outcome.Path]int),
 	}
 }
@@ -73,23 +74,29 @@ func parentOf(group string) string {
 	return group[:i+1] + variable
 }
 
-// of returns the path as which a request is counted, and the one that is not counted any more, if
-// that has made room for it.
-func (p *paths) of(rule, name, node string, now time.Time) (path outcome.Path, gone *outcome.Path) {
+// of returns the path as which a request is counted, and those that are not counted any more because they
+// have made room for it.
+func (p *paths) of(rule, name, node string, now time.Time) (path outcome.Path, gone []outcome.Path) {
 	if now.Sub(p.minute) >= time.Minute {
 		p.pass(now)
 	}
-	if _, known := p.rules[rule]; !known {
+	r := p.rules[rule]
+	if r == nil {
 		if len(p.rules) >= maxRules || p.ownedRules[node] >= maxOwnedRules {
-			return outcome.Path{}, nil
+			var made bool
+			if gone, made = p.forgetRule(node); !made {
+				return outcome.Path{}, nil
+			}
 		}
-		p.rules[strings.Clone(rule)] = node
+		r = &group{owner: node}
+		p.rules[strings.Clone(rule)] = r
 		p.ownedRules[node]++
 	}
+	r.recent++
 	path = outcome.Path{Rule: rule, Group: name}
 	if g := p.groups[path]; g != nil {
 		g.recent++
-		return path, nil
+		return path, gone
 	}
 	if parent := parentOf(name); parent != "" && parent != name {
 		up := outcome.Path{Rule: rule, Group: parent}
@@ -97,21 +104,25 @@ func (p *paths) of(rule, name, node string, now time.Time) (path outcome.Path, g
 			path = up
 			if g := p.groups[path]; g != nil {
 				g.recent++
-				return path, nil
+				return path, gone
 			}
 		}
 	}
 	other := outcome.Path{Rule: rule}
 	n := p.candidates[path] + 1
 	switch {
-	case len(p.groups) >= maxGroups/4 && n < admittedAt, p.owned[node] >= maxOwned:
+	case len(p.groups) >= maxGroups/4 && n < admittedAt:
 		p.candidate(path, n)
-		return other, nil
-	case len(p.groups) >= maxGroups:
-		if gone = p.evict(n); gone == nil {
+		return other, gone
+	case p.owned[node] >= maxOwned, len(p.groups) >= maxGroups:
+		// One that has its part makes room among its own: where one proxy has all the traffic, what somebody
+		// tried must not keep out what is asked for later.
+		least := p.evict(n, node, p.owned[node] >= maxOwned)
+		if least == nil {
 			p.candidate(path, n)
-			return other, nil
+			return other, gone
 		}
+		gone = append(gone, *least)
 	}
 	delete(p.candidates, path)
 	path = own(path)
@@ -143,6 +154,9 @@ func (p *paths) pass(now time.Time) {
 	for _, g := range p.groups {
 		g.recent /= 2
 	}
+	for _, r := range p.rules {
+		r.recent /= 2
+	}
 	for path, n := range p.candidates {
 		if n /= 2; n == 0 {
 			delete(p.candidates, path)
@@ -152,11 +166,43 @@ func (p *paths) pass(now time.Time) {
 	}
 }
 
-// evict takes away the group that is asked for least, if that is less than n.
-func (p *paths) evict(n int) *outcome.Path {
+// forgetRule makes room for one more rule of a proxy. The one that gives way, with all its groups, is one of which nobody
+// has asked for minutes, or a route that was renamed or taken away would keep its place for ever.
+func (p *paths) forgetRule(node string) (gone []outcome.Path, made bool) {
+	own := p.ownedRules[node] >= maxOwnedRules
+	name := ""
+	for rule, r := range p.rules {
+		if r.recent == 0 && (!own || r.owner == node) && (!made || rule < name) {
+			name, made = rule, true
+		}
+	}
+	if !made {
+		return nil, false
+	}
+	if owner := p.rules[name].owner; p.ownedRules[owner] > 1 {
+		p.ownedRules[owner]--
+	} else {
+		delete(p.ownedRules, owner)
+	}
+	delete(p.rules, name)
+	gone = append(gone, outcome.Path{Rule: name})
+	for path := range p.groups {
+		if path.Rule == name {
+			p.drop(path)
+			gone = append(gone, path)
+		}
+	}
+	return gone, true
+}
+
+// evict takes away the group that is asked for least, of a proxy's own ones if it has its part, if that is less than n.
+func (p *paths) evict(n int, node string, own bool) *outcome.Path {
 	var least outcome.Path
 	found := false
 	for path, g := range p.groups {
+		if own && g.owner != node {
+			continue
+		}
 		if g.recent < n || found && g.recent == n && (path.Rule < least.Rule || path.Rule == least.Rule && path.Group < least.Group) {
 			least, n, found = path, g.recent, true
 		}
@@ -165,16 +211,20 @@ func (p *paths) evict(n int) *outcome.Path {
 		return nil
 	}
 	p.evictions++
-	owner := p.groups[least].owner
-	delete(p.groups, least)
+	p.drop(least)
+	return &least
+}
+
+func (p *paths) drop(path outcome.Path) {
+	owner := p.groups[path].owner
+	delete(p.groups, path)
 	if p.owned[owner]--; p.owned[owner] <= 0 {
 		delete(p.owned, owner)
 	}
-	up := outcome.Path{Rule: least.Rule, Group: parentOf(least.Group)}
+	up := outcome.Path{Rule: path.Rule, Group: parentOf(path.Group)}
 	if p.siblings[up]--; p.siblings[up] <= 0 {
 		delete(p.siblings, up)
 	}
-	return &least
 }
 
 // ruleOf returns the name of the rule that a route belongs to, "HTTPRoute/web/shop/0": a rule has a route for each
@@ -225,9 +275,12 @@ func (b *batch) path(t target, v verdict, e *accesslogv3.HTTPAccessLogEntry) {
 		b.paths[t.Service] = p
 	}
 	path, gone := p.of(ruleOf(common.GetRouteName()), groupFor(e.GetRequest()), b.id, b.now)
-	if gone != nil {
+	for _, gone := range gone {
 		for _, platform := range [...]discovery.Platform{discovery.Pods, discovery.Instances} {
-			delete(b.totals.Paths, outcome.PathKey{Service: t.Service, Platform: platform, Path: *gone})
+			key := outcome.PathKey{Service: t.Service, Platform: platform, Path: gone}
+			delete(b.totals.Paths, key)
+			delete(b.seats, seatsKey{PathKey: key, kind: callers})
+			delete(b.seats, seatsKey{PathKey: key, kind: endpoints})
 		}
 	}
 	key := outcome.PathKey{Service: t.Service, Platform: t.Platform, Path: path}
@@ -244,10 +297,10 @@ func (b *batch) path(t target, v verdict, e *accesslogv3.HTTPAccessLogEntry) {
 	if !v.failed && code.Good() {
 		return
 	}
-	c.Callers.Add(b.id, 1, outcome.MaxNames)
+	b.name(seatsKey{PathKey: key, kind: callers}, &c.Callers, b.id, 1)
 	if address, ok := addressOf(common.GetUpstreamRemoteAddress()); ok {
 		if id, _, ok := b.opts.Lookup(t.Service, t.Port, address); ok {
-			c.Endpoints.Add(id, 1, outcome.MaxNames)
+			b.name(seatsKey{PathKey: key, kind: endpoints}, &c.Endpoints, id, 1)
 		}
 	}
 }

@@ -181,3 +181,38 @@ func BenchmarkLogPaths(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(entries)), "ns/entry")
 }
+
+// Where one proxy has all the traffic, paths and rules that somebody tried give way to those that are asked for later.
+func TestPathsOfOneProxyGiveWay(t *testing.T) {
+	t.Parallel()
+	p, now := newPaths(), time.Unix(1_800_000_000, 0)
+	for i := range 100 {
+		for range admittedAt {
+			p.of("default", fmt.Sprintf("/scan%c%c", 'a'+i/26, 'a'+i%26), "edge", now)
+		}
+	}
+	require.Len(t, p.groups, maxOwned)
+	var path outcome.Path
+	for range 40 {
+		path, _ = p.of("default", "/checkout", "edge", now)
+	}
+	require.Equal(t, outcome.Path{Rule: "default", Group: "/checkout"}, path)
+	require.Len(t, p.groups, maxOwned)
+
+	for i := range maxRules {
+		p.of(fmt.Sprint("HTTPRoute/web/old/", i), "/", "edge", now)
+	}
+	path, _ = p.of("HTTPRoute/web/new/0", "/", "edge", now)
+	require.Equal(t, outcome.Path{}, path, "the others are in use")
+	for range 4 {
+		now = now.Add(time.Minute)
+		p.of("default", "/checkout", "edge", now)
+	}
+	path, gone := p.of("HTTPRoute/web/new/0", "/", "edge", now)
+	require.Equal(t, "HTTPRoute/web/new/0", path.Rule)
+	require.NotEmpty(t, gone)
+	require.NotContains(t, p.rules, gone[0].Rule)
+	for key := range p.groups {
+		require.Contains(t, p.rules, key.Rule)
+	}
+}

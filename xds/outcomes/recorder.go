@@ -80,6 +80,8 @@ type Recorder struct {
 	pending *pending
 	// paths are the groups that were learned of each Service's paths.
 	paths map[discovery.Key]*paths
+	// seats are who has single counts where not all that there are can have them.
+	seats map[seatsKey]*seats
 	// shifts are the Services that were reported about while they were shifted.
 	shifts map[discovery.Key]period
 	// held counts the entries that wait for load reports.
@@ -113,6 +115,7 @@ func New(o Options) *Recorder {
 		opts:   o,
 		totals: outcome.NewTotals(),
 		nodes:  make(map[string]*node), pending: newPending(), paths: make(map[discovery.Key]*paths),
+		seats:  make(map[seatsKey]*seats),
 		shifts: make(map[discovery.Key]period), swept: o.Now(),
 	}
 }
@@ -285,7 +288,7 @@ func (b *batch) shifted(service discovery.Key) bool {
 func (b *batch) counts(key outcome.Key) *outcome.Counts {
 	c := b.totals.Outcomes[key]
 	if c == nil && len(b.totals.Outcomes) < maxKeys {
-		c = &outcome.Counts{Endpoints: make(map[string]outcome.EndpointCounts), Callers: make(map[string]outcome.EndpointCounts)}
+		c = &outcome.Counts{Endpoints: make(map[string]outcome.EndpointCounts), Callers: make(map[string]outcome.CallerCounts)}
 		b.totals.Outcomes[key] = c
 	}
 	return c
@@ -294,6 +297,9 @@ func (b *batch) counts(key outcome.Key) *outcome.Counts {
 func (b *batch) load(key outcome.Key, issued uint64) {
 	if _, known := b.totals.Load[key]; known || len(b.totals.Load) < maxKeys {
 		b.totals.Load[key] += issued
+		names := b.totals.Issuers[key]
+		b.name(seatsOf(issuers, key), &names, b.id, issued)
+		b.totals.Issuers[key] = names
 	}
 }
 
@@ -432,10 +438,12 @@ func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, 
 		if v.failed {
 			c.FailedOverFailures++
 		}
+		b.caller(t.Key, c, true, func(own *outcome.CallerCounts) { own.FailedOver++ })
 		return
 	}
 	if v.abandoned {
 		c.Abandoned++
+		b.caller(t.Key, c, true, func(own *outcome.CallerCounts) { own.Abandoned++ })
 		return
 	}
 	c.Requests++
@@ -445,25 +453,43 @@ func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, 
 	if timed {
 		c.Latency.Add(took, 1)
 	}
-	tally(c.Callers, b.id, maxCallers, v)
+	b.caller(t.Key, c, v.failed, func(own *outcome.CallerCounts) {
+		own.Requests++
+		if v.failed {
+			own.Failures++
+		}
+		if timed {
+			own.Latency.AddCoarse(took)
+		}
+	})
 	if address, ok := addressOf(common.GetUpstreamRemoteAddress()); ok {
 		if id, _, ok := b.opts.Lookup(t.Service, t.Port, address); ok {
-			tally(c.Endpoints, id, maxEndpoints, v)
+			b.endpoint(t.Key, c, id, v)
 		}
 	}
 }
 
-// tally counts an outcome for one of at most so many ids.
-func tally(counts map[string]outcome.EndpointCounts, id string, most int, v verdict) {
-	e, known := counts[id]
-	if !known && len(counts) >= most {
+// caller counts what this proxy reports of a key.
+func (b *batch) caller(key outcome.Key, c *outcome.Counts, bad bool, add func(*outcome.CallerCounts)) {
+	own, known := c.Callers[b.id]
+	if !sits(b, seatsOf(callers, key), c.Callers, b.id, known, maxCallers, weightOf(bad)) {
+		return
+	}
+	add(&own)
+	c.Callers[b.id] = own
+}
+
+// endpoint counts an outcome of one.
+func (b *batch) endpoint(key outcome.Key, c *outcome.Counts, id string, v verdict) {
+	e, known := c.Endpoints[id]
+	if !sits(b, seatsOf(endpoints, key), c.Endpoints, id, known, maxEndpoints, weightOf(v.failed)) {
 		return
 	}
 	e.Requests++
 	if v.failed {
 		e.Failures++
 	}
-	counts[id] = e
+	c.Endpoints[id] = e
 }
 
 // connection counts one that was made when it was made, and one that was not
@@ -575,6 +601,8 @@ func (r *Recorder) sweep(now time.Time) {
 	maps.DeleteFunc(r.totals.Pairs, func(k outcome.Key, _ *outcome.Pairs) bool { return gone[k.Service] })
 	maps.DeleteFunc(r.totals.Paths, func(k outcome.PathKey, _ *outcome.PathCounts) bool { return gone[k.Service] })
 	maps.DeleteFunc(r.totals.Load, func(k outcome.Key, _ uint64) bool { return gone[k.Service] })
+	maps.DeleteFunc(r.totals.Issuers, func(k outcome.Key, _ outcome.Names) bool { return gone[k.Service] })
+	maps.DeleteFunc(r.seats, func(k seatsKey, _ *seats) bool { return gone[k.Service] })
 }
 
 // Snapshot is what a recorder has counted, at one moment. It shares nothing with it.
@@ -630,14 +658,22 @@ func (r *Recorder) Snapshot() Snapshot {
 		Outcomes: make(map[outcome.Key]*outcome.Counts, len(r.totals.Outcomes)),
 		Pairs:    make(map[outcome.Key]*outcome.Pairs, len(r.totals.Pairs)),
 		Load:     maps.Clone(r.totals.Load),
+		Issuers:  make(map[outcome.Key]outcome.Names, len(r.totals.Issuers)),
 		Paths:    make(map[outcome.PathKey]*outcome.PathCounts, len(r.totals.Paths)),
 	}}
 	for k, c := range r.totals.Paths {
 		out.Totals.Paths[k] = c.Clone()
 	}
+	for k, names := range r.totals.Issuers {
+		out.Totals.Issuers[k] = slices.Clone(names)
+	}
 	for k, c := range r.totals.Outcomes {
 		own := *c
 		own.Latency, own.Endpoints, own.Callers = c.Latency.Clone(), maps.Clone(c.Endpoints), maps.Clone(c.Callers)
+		for id, caller := range own.Callers {
+			caller.Latency = caller.Latency.Clone()
+			own.Callers[id] = caller
+		}
 		own.Codes = slices.Clone(c.Codes)
 		out.Totals.Outcomes[k] = &own
 	}

@@ -3,6 +3,7 @@ package outcomes
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -267,7 +268,9 @@ func TestSnapshotAndSweep(t *testing.T) {
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Requests)
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Latency.Total())
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Endpoints["10.0.0.1:80"].Requests)
-	require.Equal(t, map[string]outcome.EndpointCounts{"n": {Requests: 1}}, first.Totals.Outcomes[key].Callers)
+	require.EqualValues(t, 1, first.Totals.Outcomes[key].Callers["n"].Requests)
+	caller := first.Totals.Outcomes[key].Callers["n"]
+	require.EqualValues(t, 1, caller.Latency.Total())
 	require.EqualValues(t, 2, r.Snapshot().Totals.Outcomes[key].Requests)
 	gone()
 	gone()
@@ -459,4 +462,74 @@ func TestStreamAgeIsNoFailure(t *testing.T) {
 		require.Equal(t, want, b.aged(target{}, verdict{cut: true}, uint64((2*time.Second).Microseconds())), "%s", age)
 		require.Equal(t, verdict{}, b.aged(target{}, verdict{}, 1))
 	}
+}
+
+// Of more proxies than can be counted apart those have a count of their own that report most of late, and of a path that
+// fails those for whom it does: who came first and is gone gives way.
+func TestCallersThatMatterHaveSeats(t *testing.T) {
+	t.Parallel()
+	r, c := newRecorder()
+	key := outcome.Key{Service: php, Port: 80}
+	log := func(id string, code uint32, n int) {
+		for range n {
+			e := entry("web/php:80/pods", "1", code)
+			r.LogHTTP(id, outcomesLog, list(e))
+		}
+	}
+	for i := range maxCallers {
+		log(fmt.Sprint("first-", i), 200, 3)
+	}
+	for i := range outcome.MaxNames {
+		log(fmt.Sprint("first-", i), 500, 2)
+	}
+	log("late", 500, 30)
+	got := r.Snapshot().Totals
+	require.Len(t, got.Outcomes[key].Callers, maxCallers)
+	require.NotZero(t, got.Outcomes[key].Callers["late"].Failures, "it fails most")
+	for path, p := range got.Paths {
+		require.LessOrEqual(t, len(p.Callers), outcome.MaxNames)
+		require.Equal(t, "late", p.Callers.Commonest()[0].Name, path)
+	}
+	c.pass(10 * time.Minute)
+	for i := range maxCallers {
+		log(fmt.Sprint("next-", i), 200, 3)
+	}
+	callers := r.Snapshot().Totals.Outcomes[key].Callers
+	require.Len(t, callers, maxCallers)
+	next := 0
+	for id := range callers {
+		if strings.HasPrefix(id, "next-") {
+			next++
+		}
+	}
+	require.Greater(t, next, maxCallers*3/4, "who is gone gives way")
+	require.Less(t, len(r.seats), 5)
+	for _, s := range r.seats {
+		require.LessOrEqual(t, len(s.recent)+len(s.waiting), 2*maxCallers)
+	}
+}
+
+// What each proxy reports of what decides a verdict is kept: answers that are slow, given up or another one's, and what it says to send.
+func TestCallersHaveAllThatDecides(t *testing.T) {
+	t.Parallel()
+	r, _ := newRecorder()
+	r.Connected("n")
+	slow := entry("web/php:80/pods", "1", 200)
+	slow.CommonProperties.TimeToLastDownstreamTxByte = durationpb.New(time.Second)
+	left := entry("web/php:80/pods", "1", 0)
+	left.CommonProperties.ResponseFlags = &accesslogv3.ResponseFlags{DownstreamConnectionTermination: true}
+	elsewhere := entry("web/php:80/pods", "1", 200)
+	elsewhere.CommonProperties.UpstreamCluster = "web/php:80/instances"
+	elsewhere.CommonProperties.CustomTags = map[string]string{clusterTag: "web/php:80/pods"}
+	r.LogHTTP("n", outcomesLog, list(slow, left, elsewhere))
+	r.Load("n", 10*time.Second, list(&endpointv3.ClusterStats{
+		ClusterName: "web/php:80/pods", UpstreamLocalityStats: list(&endpointv3.UpstreamLocalityStats{TotalIssuedRequests: 12}),
+	}))
+	got := r.Snapshot().Totals
+	key := outcome.Key{Service: php, Port: 80}
+	own := got.Outcomes[key].Callers["n"]
+	require.Equal(t, []uint64{1, 0, 1, 1}, []uint64{own.Requests, own.Failures, own.Abandoned, own.FailedOver})
+	require.EqualValues(t, 1, own.Latency.Total())
+	require.InEpsilon(t, 1e6, own.Latency.Quantile(.5), .15)
+	require.Equal(t, outcome.Names{{Name: "n", N: 12}}, got.Issuers[key])
 }

@@ -253,15 +253,22 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 	w := r.comparable(model.Key, stands, whole, window)
 	o := &shift.Observation{
 		Window: window, Covered: min(window, w.Covered), Stable: min(window, now.Sub(m.since)),
-		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods), Paths: w.PathsOf(discovery.Pods), Open: whole.Open[discovery.Pods]},
-		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances), Paths: w.PathsOf(discovery.Instances), Open: whole.Open[discovery.Instances]},
-		Proxies:   whole.Proxies, Silent: append(whole.Missing, whole.Silent...), TCP: true,
+		Proxies: whole.Proxies, Silent: append(whole.Missing, whole.Silent...), TCP: true,
 		Metrics: r.answers.of(object), StandIn: stands.in(window), Cohort: object.Spec.Cohort != nil,
 		Attempts: model.Attempts(),
 	}
 	for p, side := range map[discovery.Platform]*shift.Side{discovery.Pods: &o.Pods, discovery.Instances: &o.Instances} {
 		all := whole.Counts(p)
-		side.Meant, side.FailedOver = all.Meant(), all.FailedOver
+		*side = shift.Side{
+			Counts: w.Counts(p), Load: w.Issued(p), Issuers: w.IssuersOf(p), Paths: w.PathsOf(p), Open: whole.Open[p],
+			Meant: all.Meant(),
+		}
+		side.FailedOver = all.FailedOver
+		for id, c := range all.Callers {
+			own := side.Callers[id]
+			own.FailedOver = c.FailedOver
+			side.Callers[id] = own
+		}
 		o.LeftOut += all.Meant() - min(all.Meant(), side.Requests+side.Abandoned)
 	}
 	if now.Sub(m.shadowed) < window+loadLag || stands.since < window+loadLag {

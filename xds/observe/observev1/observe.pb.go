@@ -1105,7 +1105,7 @@ type Counts struct {
 	Latency            *Histogram        `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
 	Endpoints          []*EndpointCounts `protobuf:"bytes,7,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	// What single proxies got, by their ids.
-	Callers []*EndpointCounts `protobuf:"bytes,12,rep,name=callers,proto3" json:"callers,omitempty"`
+	Callers []*CallerCounts `protobuf:"bytes,12,rep,name=callers,proto3" json:"callers,omitempty"`
 	// Requests by the status that the application answered. Replicas that do not
 	// know of them send none.
 	Codes         []*CodeCount `protobuf:"bytes,8,rep,name=codes,proto3" json:"codes,omitempty"`
@@ -1199,7 +1199,7 @@ func (x *Counts) GetEndpoints() []*EndpointCounts {
 	return nil
 }
 
-func (x *Counts) GetCallers() []*EndpointCounts {
+func (x *Counts) GetCallers() []*CallerCounts {
 	if x != nil {
 		return x.Callers
 	}
@@ -1537,6 +1537,92 @@ func (x *EndpointCounts) GetFailures() uint64 {
 	return 0
 }
 
+// CallerCounts is what one proxy reports, as in Counts. Its histogram has less precise buckets; older replicas
+// send none, and only how many requests there were and how many failed.
+type CallerCounts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Requests      uint64                 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	Failures      uint64                 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
+	Abandoned     uint64                 `protobuf:"varint,4,opt,name=abandoned,proto3" json:"abandoned,omitempty"`
+	FailedOver    uint64                 `protobuf:"varint,5,opt,name=failed_over,json=failedOver,proto3" json:"failed_over,omitempty"`
+	Latency       *Histogram             `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallerCounts) Reset() {
+	*x = CallerCounts{}
+	mi := &file_observev1_observe_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallerCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallerCounts) ProtoMessage() {}
+
+func (x *CallerCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_observev1_observe_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallerCounts.ProtoReflect.Descriptor instead.
+func (*CallerCounts) Descriptor() ([]byte, []int) {
+	return file_observev1_observe_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *CallerCounts) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CallerCounts) GetRequests() uint64 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *CallerCounts) GetFailures() uint64 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *CallerCounts) GetAbandoned() uint64 {
+	if x != nil {
+		return x.Abandoned
+	}
+	return 0
+}
+
+func (x *CallerCounts) GetFailedOver() uint64 {
+	if x != nil {
+		return x.FailedOver
+	}
+	return 0
+}
+
+func (x *CallerCounts) GetLatency() *Histogram {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
 // Pairs compares answers that callers got with those of the backing that the
 // same requests were mirrored to.
 type Pairs struct {
@@ -1554,7 +1640,7 @@ type Pairs struct {
 
 func (x *Pairs) Reset() {
 	*x = Pairs{}
-	mi := &file_observev1_observe_proto_msgTypes[18]
+	mi := &file_observev1_observe_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1566,7 +1652,7 @@ func (x *Pairs) String() string {
 func (*Pairs) ProtoMessage() {}
 
 func (x *Pairs) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[18]
+	mi := &file_observev1_observe_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1579,7 +1665,7 @@ func (x *Pairs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pairs.ProtoReflect.Descriptor instead.
 func (*Pairs) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{18}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Pairs) GetBacking() *Backing {
@@ -1633,16 +1719,18 @@ func (x *Pairs) GetMirror() *Histogram {
 
 // Load is how many requests the proxies say that they have issued.
 type Load struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Backing       *Backing               `protobuf:"bytes,1,opt,name=backing,proto3" json:"backing,omitempty"`
-	Issued        uint64                 `protobuf:"varint,2,opt,name=issued,proto3" json:"issued,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Backing *Backing               `protobuf:"bytes,1,opt,name=backing,proto3" json:"backing,omitempty"`
+	Issued  uint64                 `protobuf:"varint,2,opt,name=issued,proto3" json:"issued,omitempty"`
+	// The part of those proxies that issued most.
+	Issuers       []*NameCount `protobuf:"bytes,3,rep,name=issuers,proto3" json:"issuers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Load) Reset() {
 	*x = Load{}
-	mi := &file_observev1_observe_proto_msgTypes[19]
+	mi := &file_observev1_observe_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1654,7 +1742,7 @@ func (x *Load) String() string {
 func (*Load) ProtoMessage() {}
 
 func (x *Load) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[19]
+	mi := &file_observev1_observe_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1667,7 +1755,7 @@ func (x *Load) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Load.ProtoReflect.Descriptor instead.
 func (*Load) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{19}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Load) GetBacking() *Backing {
@@ -1684,6 +1772,13 @@ func (x *Load) GetIssued() uint64 {
 	return 0
 }
 
+func (x *Load) GetIssuers() []*NameCount {
+	if x != nil {
+		return x.Issuers
+	}
+	return nil
+}
+
 // Open is how many requests are under way at a backing, by load reports.
 type Open struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1695,7 +1790,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_observev1_observe_proto_msgTypes[20]
+	mi := &file_observev1_observe_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1802,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[20]
+	mi := &file_observev1_observe_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1815,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{20}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Open) GetBacking() *Backing {
@@ -1750,7 +1845,7 @@ type Silence struct {
 
 func (x *Silence) Reset() {
 	*x = Silence{}
-	mi := &file_observev1_observe_proto_msgTypes[21]
+	mi := &file_observev1_observe_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1857,7 @@ func (x *Silence) String() string {
 func (*Silence) ProtoMessage() {}
 
 func (x *Silence) ProtoReflect() protoreflect.Message {
-	mi := &file_observev1_observe_proto_msgTypes[21]
+	mi := &file_observev1_observe_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1870,7 @@ func (x *Silence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Silence.ProtoReflect.Descriptor instead.
 func (*Silence) Descriptor() ([]byte, []int) {
-	return file_observev1_observe_proto_rawDescGZIP(), []int{21}
+	return file_observev1_observe_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Silence) GetNamespace() string {
@@ -1878,7 +1973,7 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x129\n" +
-	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xdb\x03\n" +
+	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xd9\x03\n" +
 	"\x06Counts\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
@@ -1888,8 +1983,8 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"failedOver\x120\n" +
 	"\x14failed_over_failures\x18\t \x01(\x04R\x12failedOverFailures\x128\n" +
 	"\alatency\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\alatency\x12A\n" +
-	"\tendpoints\x18\a \x03(\v2#.causeway.observe.v1.EndpointCountsR\tendpoints\x12=\n" +
-	"\acallers\x18\f \x03(\v2#.causeway.observe.v1.EndpointCountsR\acallers\x124\n" +
+	"\tendpoints\x18\a \x03(\v2#.causeway.observe.v1.EndpointCountsR\tendpoints\x12;\n" +
+	"\acallers\x18\f \x03(\v2!.causeway.observe.v1.CallerCountsR\acallers\x124\n" +
 	"\x05codes\x18\b \x03(\v2\x1e.causeway.observe.v1.CodeCountR\x05codes\"5\n" +
 	"\tCodeCount\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x14\n" +
@@ -1913,7 +2008,15 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\x0eEndpointCounts\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
-	"\bfailures\x18\x03 \x01(\x04R\bfailures\"\xba\x02\n" +
+	"\bfailures\x18\x03 \x01(\x04R\bfailures\"\xcf\x01\n" +
+	"\fCallerCounts\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
+	"\bfailures\x18\x03 \x01(\x04R\bfailures\x12\x1c\n" +
+	"\tabandoned\x18\x04 \x01(\x04R\tabandoned\x12\x1f\n" +
+	"\vfailed_over\x18\x05 \x01(\x04R\n" +
+	"failedOver\x128\n" +
+	"\alatency\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\alatency\"\xba\x02\n" +
 	"\x05Pairs\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
 	"\bcompared\x18\x02 \x01(\x04R\bcompared\x12%\n" +
@@ -1921,10 +2024,11 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\fsize_differs\x18\x04 \x01(\x04R\vsizeDiffers\x12#\n" +
 	"\rmirror_failed\x18\x05 \x01(\x04R\fmirrorFailed\x126\n" +
 	"\x06answer\x18\x06 \x01(\v2\x1e.causeway.observe.v1.HistogramR\x06answer\x126\n" +
-	"\x06mirror\x18\a \x01(\v2\x1e.causeway.observe.v1.HistogramR\x06mirror\"V\n" +
+	"\x06mirror\x18\a \x01(\v2\x1e.causeway.observe.v1.HistogramR\x06mirror\"\x90\x01\n" +
 	"\x04Load\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x16\n" +
-	"\x06issued\x18\x02 \x01(\x04R\x06issued\"Z\n" +
+	"\x06issued\x18\x02 \x01(\x04R\x06issued\x128\n" +
+	"\aissuers\x18\x03 \x03(\v2\x1e.causeway.observe.v1.NameCountR\aissuers\"Z\n" +
 	"\x04Open\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\"W\n" +
@@ -1957,7 +2061,7 @@ func file_observev1_observe_proto_rawDescGZIP() []byte {
 }
 
 var file_observev1_observe_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_observev1_observe_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_observev1_observe_proto_goTypes = []any{
 	(State)(0),             // 0: causeway.observe.v1.State
 	(Platform)(0),          // 1: causeway.observe.v1.Platform
@@ -1979,11 +2083,12 @@ var file_observev1_observe_proto_goTypes = []any{
 	(*PathCounts)(nil),     // 17: causeway.observe.v1.PathCounts
 	(*Histogram)(nil),      // 18: causeway.observe.v1.Histogram
 	(*EndpointCounts)(nil), // 19: causeway.observe.v1.EndpointCounts
-	(*Pairs)(nil),          // 20: causeway.observe.v1.Pairs
-	(*Load)(nil),           // 21: causeway.observe.v1.Load
-	(*Open)(nil),           // 22: causeway.observe.v1.Open
-	(*Silence)(nil),        // 23: causeway.observe.v1.Silence
-	nil,                    // 24: causeway.observe.v1.Gateway.PortsEntry
+	(*CallerCounts)(nil),   // 20: causeway.observe.v1.CallerCounts
+	(*Pairs)(nil),          // 21: causeway.observe.v1.Pairs
+	(*Load)(nil),           // 22: causeway.observe.v1.Load
+	(*Open)(nil),           // 23: causeway.observe.v1.Open
+	(*Silence)(nil),        // 24: causeway.observe.v1.Silence
+	nil,                    // 25: causeway.observe.v1.Gateway.PortsEntry
 }
 var file_observev1_observe_proto_depIdxs = []int32{
 	3,  // 0: causeway.observe.v1.ReportRequest.hello:type_name -> causeway.observe.v1.Hello
@@ -1994,38 +2099,40 @@ var file_observev1_observe_proto_depIdxs = []int32{
 	10, // 5: causeway.observe.v1.Summary.objects:type_name -> causeway.observe.v1.Object
 	9,  // 6: causeway.observe.v1.Summary.removed:type_name -> causeway.observe.v1.Name
 	8,  // 7: causeway.observe.v1.Summary.gateways:type_name -> causeway.observe.v1.Gateway
-	24, // 8: causeway.observe.v1.Gateway.ports:type_name -> causeway.observe.v1.Gateway.PortsEntry
+	25, // 8: causeway.observe.v1.Gateway.ports:type_name -> causeway.observe.v1.Gateway.PortsEntry
 	9,  // 9: causeway.observe.v1.Object.name:type_name -> causeway.observe.v1.Name
 	0,  // 10: causeway.observe.v1.Object.state:type_name -> causeway.observe.v1.State
 	11, // 11: causeway.observe.v1.Object.rejection:type_name -> causeway.observe.v1.Rejection
 	14, // 12: causeway.observe.v1.Outcomes.counts:type_name -> causeway.observe.v1.Counts
-	20, // 13: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
-	21, // 14: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
-	23, // 15: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
+	21, // 13: causeway.observe.v1.Outcomes.pairs:type_name -> causeway.observe.v1.Pairs
+	22, // 14: causeway.observe.v1.Outcomes.loads:type_name -> causeway.observe.v1.Load
+	24, // 15: causeway.observe.v1.Outcomes.silences:type_name -> causeway.observe.v1.Silence
 	17, // 16: causeway.observe.v1.Outcomes.paths:type_name -> causeway.observe.v1.PathCounts
-	22, // 17: causeway.observe.v1.Outcomes.open:type_name -> causeway.observe.v1.Open
+	23, // 17: causeway.observe.v1.Outcomes.open:type_name -> causeway.observe.v1.Open
 	1,  // 18: causeway.observe.v1.Backing.platform:type_name -> causeway.observe.v1.Platform
 	13, // 19: causeway.observe.v1.Counts.backing:type_name -> causeway.observe.v1.Backing
 	18, // 20: causeway.observe.v1.Counts.latency:type_name -> causeway.observe.v1.Histogram
 	19, // 21: causeway.observe.v1.Counts.endpoints:type_name -> causeway.observe.v1.EndpointCounts
-	19, // 22: causeway.observe.v1.Counts.callers:type_name -> causeway.observe.v1.EndpointCounts
+	20, // 22: causeway.observe.v1.Counts.callers:type_name -> causeway.observe.v1.CallerCounts
 	15, // 23: causeway.observe.v1.Counts.codes:type_name -> causeway.observe.v1.CodeCount
 	13, // 24: causeway.observe.v1.PathCounts.backing:type_name -> causeway.observe.v1.Backing
 	15, // 25: causeway.observe.v1.PathCounts.codes:type_name -> causeway.observe.v1.CodeCount
 	16, // 26: causeway.observe.v1.PathCounts.endpoints:type_name -> causeway.observe.v1.NameCount
 	16, // 27: causeway.observe.v1.PathCounts.callers:type_name -> causeway.observe.v1.NameCount
-	13, // 28: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
-	18, // 29: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
-	18, // 30: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
-	13, // 31: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
-	13, // 32: causeway.observe.v1.Open.backing:type_name -> causeway.observe.v1.Backing
-	2,  // 33: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
-	4,  // 34: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
-	34, // [34:35] is the sub-list for method output_type
-	33, // [33:34] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	18, // 28: causeway.observe.v1.CallerCounts.latency:type_name -> causeway.observe.v1.Histogram
+	13, // 29: causeway.observe.v1.Pairs.backing:type_name -> causeway.observe.v1.Backing
+	18, // 30: causeway.observe.v1.Pairs.answer:type_name -> causeway.observe.v1.Histogram
+	18, // 31: causeway.observe.v1.Pairs.mirror:type_name -> causeway.observe.v1.Histogram
+	13, // 32: causeway.observe.v1.Load.backing:type_name -> causeway.observe.v1.Backing
+	16, // 33: causeway.observe.v1.Load.issuers:type_name -> causeway.observe.v1.NameCount
+	13, // 34: causeway.observe.v1.Open.backing:type_name -> causeway.observe.v1.Backing
+	2,  // 35: causeway.observe.v1.Observations.Report:input_type -> causeway.observe.v1.ReportRequest
+	4,  // 36: causeway.observe.v1.Observations.Report:output_type -> causeway.observe.v1.ReportResponse
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_observev1_observe_proto_init() }
@@ -2048,7 +2155,7 @@ func file_observev1_observe_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_observev1_observe_proto_rawDesc), len(file_observev1_observe_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
