@@ -167,6 +167,25 @@ type Field struct {
 // Fields returns what is stated about a rule's requests, leaf by leaf, sorted by path.
 func (r *Rule) Fields() []Field { return r.inForce().Fields() }
 
+// Replaced returns what objects state about a rule's requests that does not hold,
+// because the rule states it itself: From is where.
+func (r *Rule) Replaced() []Field {
+	var out []Field
+	own := r.inForce().FromRule
+	for _, f := range r.Settings.Fields() {
+		section, rest, _ := strings.Cut(f.Path, ".")
+		field, _, _ := strings.Cut(rest, ".")
+		from, ok := own[section+"."+field]
+		if !ok {
+			from, ok = own[section]
+		}
+		if ok {
+			out = append(out, Field{f.Path, f.Value, from})
+		}
+	}
+	return out
+}
+
 // copied replaces what p points to by a copy, or by something new.
 func copied[T any](p **T) *T {
 	out := new(T)

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,7 +90,7 @@ type Retry struct {
 	Backoff Setting[time.Duration]
 	// AvoidPreviousHosts has a retry go to another endpoint.
 	AvoidPreviousHosts Setting[bool]
-	// From is what states the section: the rule itself, else a policy.
+	// From is what states Attempts, or the section that they are the default of: the rule itself, else a policy.
 	From Origin
 }
 
@@ -97,6 +98,47 @@ type Retry struct {
 // method may be sent again.
 func Unsent(c v1alpha1.RetryCondition) bool {
 	return c == "ConnectFailure" || c == "RefusedStream" || c == "ResetBeforeRequest"
+}
+
+// isGRPC reports whether a failure is a status of gRPC.
+func isGRPC(c v1alpha1.RetryCondition) bool { return strings.HasPrefix(string(c), "GRPC") }
+
+// Exchange is what there is to know of a request before it is sent.
+type Exchange struct {
+	// Again is true if its method may be sent again although the target may have begun to act on it.
+	Again bool
+	// HTTP2 is true if it may reach an endpoint over HTTP/2, and GRPC if it is gRPC.
+	HTTP2, GRPC bool
+}
+
+// After returns the failures of a request after which it is sent again. Where
+// there are none, it never is, whatever Attempts says.
+func (r *Retry) After(x Exchange) []v1alpha1.RetryCondition {
+	var out []v1alpha1.RetryCondition
+	for _, c := range r.On.Value {
+		if r.never(c, x) == "" && !slices.Contains(out, c) {
+			out = append(out, c)
+		}
+	}
+	if r.Attempts.Value == 0 {
+		return nil
+	}
+	return out
+}
+
+// never says why a failure after which requests are sent again cannot be one of a request, "" if it can.
+func (r *Retry) never(c v1alpha1.RetryCondition, x Exchange) string {
+	switch {
+	case c == "RefusedStream" && !x.HTTP2:
+		return "only HTTP/2 refuses streams"
+	case isGRPC(c) && !(x.GRPC && x.HTTP2):
+		return "it is a status of gRPC"
+	case !Unsent(c) && !x.Again:
+		return "the target may have begun to act then"
+	case c == "RetriableStatusCodes" && len(r.StatusCodes.Value) == 0:
+		return "there are no status codes"
+	}
+	return ""
 }
 
 // Retry returns when a rule's requests are sent again. What the rule states

@@ -352,6 +352,22 @@ func TestTrafficPolicyFindings(t *testing.T) {
 			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{}}, "Service/php-web#tcp-db")},
 			[]string{"[UnsupportedValue] error: TrafficPolicy web/p: spec.retry: it has no effect on Service web/php-web#tcp-db, which is not HTTP: remove it, or correct the port's protocol"},
 		},
+		"failures that no request meets": {
+			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{RetryOn: []v1alpha1.RetryCondition{"GRPCUnavailable", "RefusedStream"}}}, "Service/php-web#http")},
+			[]string{
+				"[Accepted] warning: TrafficPolicy web/p: spec.retry.retryOn[0]: GRPCUnavailable is never met: it is a status of gRPC, and Service web/php-web#http speaks HTTP/1.1, and nothing else is listed, so no request is sent again: remove it, or name the port's protocol, for example appProtocol: grpc",
+				"[Accepted] warning: TrafficPolicy web/p: spec.retry.retryOn[1]: RefusedStream is never met: only HTTP/2 refuses streams, and Service web/php-web#http speaks HTTP/1.1, and nothing else is listed, so no request is sent again: remove it, or name the port's protocol, for example appProtocol: grpc",
+			},
+		},
+		"a failure of gRPC without its method": {
+			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{RetryOn: []v1alpha1.RetryCondition{"GRPCUnavailable", "Reset"}}}, "HTTPRoute/shop"), httpRoute("shop")},
+			[]string{
+				"[Accepted] warning: TrafficPolicy web/p: spec.retry.retryOn[0]: GRPCUnavailable is never met: requests of gRPC are POST, which methods does not list: write methods: [POST] if they may be sent again although the target may have begun to act",
+			},
+		},
+		"failures of gRPC with its method": {
+			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{Methods: []string{"POST"}, RetryOn: []v1alpha1.RetryCondition{"GRPCUnavailable", "RefusedStream"}}}, "HTTPRoute/shop"), httpRoute("shop")}, nil,
+		},
 		"a pool's fields about requests on a TCP port": {
 			[]*discovery.Object{traffic("p", 1, v1alpha1.TrafficSettings{
 				Timeout:        &v1alpha1.Timeout{Request: ms(5), Idle: ms(5)},

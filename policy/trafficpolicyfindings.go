@@ -214,6 +214,7 @@ func (t *policyTarget) judge(fates *fates) {
 		}
 	}
 	t.judgePorts()
+	t.judgeRetry()
 	if t.ref.Kind == discovery.KindInstanceGroup {
 		t.sharesCluster()
 	}

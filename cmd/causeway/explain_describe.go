@@ -304,26 +304,43 @@ func describeLimits(t *table, e *explain.Explanation) {
 		t.row("  Timeout "+s.Name+":", s.Value, from(s.From))
 	}
 	if r := e.Retry; r != nil {
-		text := "never"
-		if r.Attempts > 0 {
-			times := "once"
-			if r.Attempts > 1 {
-				times = fmt.Sprintf("up to %d times", r.Attempts)
-			}
-			text = fmt.Sprintf("%s after %s", times, strings.Join(r.On, ", "))
-			if len(r.StatusCodes) > 0 {
-				text += fmt.Sprintf(" %d", r.StatusCodes)
-			}
-		}
-		t.row("  Sent again:", text, from(r.From))
-		t.cells("", r.Because)
+		describeRetry(t, r)
 	}
 	if s := e.SessionPersistence; s != nil {
 		t.row("  Session:", s.Value, from(s.From))
 	}
 	for _, p := range e.Policies {
 		t.row("  Section "+p.Section+":", p.From)
+		if p.Void {
+			t.cells("", "nothing of it holds: "+p.Replaced[0].By+" is there instead")
+			continue
+		}
+		for _, r := range p.Replaced {
+			t.cells("", fmt.Sprintf("not its %s: %s replaces it", r.Field, r.By))
+		}
 	}
+}
+
+// describeRetry prints when a request is sent again, each part with what states it.
+func describeRetry(t *table, r *explain.Retry) {
+	switch {
+	case r.Attempts > 0:
+		times := "once"
+		if r.Attempts > 1 {
+			times = fmt.Sprintf("up to %d times", r.Attempts)
+		}
+		t.row("  Sent again:", times, from(r.From))
+		t.row("    after:", strings.Join(r.On, ", "), from(r.OnFrom))
+		if len(r.StatusCodes) > 0 {
+			t.row("    of status:", strings.Trim(fmt.Sprint(r.StatusCodes), "[]"), from(r.StatusCodesFrom))
+		}
+		t.row("    back-off:", r.Backoff, from(r.BackoffFrom))
+	case r.OnFrom != "": // it is retryOn that says never
+		t.row("  Sent again:", "never", from(r.OnFrom))
+	default:
+		t.row("  Sent again:", "never", from(r.From))
+	}
+	t.cells("", r.Because)
 }
 
 func describeRules(t *table, title string, rules []explain.OtherRule) {

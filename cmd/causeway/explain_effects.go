@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/explain"
 )
 
 // serviceEffects says what an object does at a Service: rules that come from
@@ -93,7 +94,7 @@ func routeEffects(at string, rules []policy.Rule, ref discovery.ObjectRef) []str
 				out = append(out, fmt.Sprintf("%s: %s sends it copies", at, name))
 			}
 		}
-		out = append(out, settingsEffects(at+", "+name, &r.Settings, ref)...)
+		out = append(out, explain.RuleEffects(at+", "+name, r, ref)...)
 	}
 	return out
 }

@@ -147,7 +147,7 @@ func (e *evaluation) apply(rule *policy.Rule) {
 		e.headersOf(rule)
 		return
 	}
-	out.Policies = policiesOf(&rule.Settings)
+	out.Policies = policiesOfRule(rule)
 	out.Timeouts = timeoutsOf(rule)
 	out.Retry = e.retryOf(rule)
 	out.SessionPersistence = e.persistence(rule)

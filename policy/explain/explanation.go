@@ -255,14 +255,22 @@ type Setting struct {
 type Retry struct {
 	// Attempts after the first, 0 for never.
 	Attempts uint32 `json:"attempts"`
-	// On lists the failures, in TrafficPolicy's words.
-	On          []string `json:"on,omitempty"`
-	StatusCodes []uint32 `json:"statusCodes,omitempty"`
-	PerTry      string   `json:"perTry,omitempty"`
-	Backoff     string   `json:"backoff,omitempty"`
-	From        string   `json:"from"`
-	// Because says what the request's method allows.
-	Because string `json:"because"`
+	// From says what states Attempts, and the other fields so of those beside them.
+	From string `json:"from"`
+	// On lists the failures that the request can meet, in TrafficPolicy's words. OnFrom says what lists them.
+	On              []string `json:"on,omitempty"`
+	OnFrom          string   `json:"onFrom,omitempty"`
+	StatusCodes     []uint32 `json:"statusCodes,omitempty"`
+	StatusCodesFrom string   `json:"statusCodesFrom,omitempty"`
+	PerTry          string   `json:"perTry,omitempty"`
+	PerTryFrom      string   `json:"perTryFrom,omitempty"`
+	// Backoff is the first pause before the request is sent again.
+	Backoff     string `json:"backoff,omitempty"`
+	BackoffFrom string `json:"backoffFrom,omitempty"`
+	// Because says what the request's method and protocol allow. MethodsFrom is what lists the
+	// methods that may be sent again although the target may have begun to act on them.
+	Because     string `json:"because"`
+	MethodsFrom string `json:"methodsFrom,omitempty"`
 }
 
 // Policy is an effective section and the object that it comes from.
@@ -271,6 +279,16 @@ type Policy struct {
 	From    string `json:"from"`
 	// Value is the section as it stands in the object.
 	Value any `json:"value,omitempty"`
+	// Replaced are the fields of Value that do not hold, because the rule states them itself, and Void
+	// is true if that is all of it.
+	Replaced []Replaced `json:"replaced,omitempty"`
+	Void     bool       `json:"void,omitempty"`
+}
+
+// Replaced is a field of a section in whose place something else holds.
+type Replaced struct {
+	Field string `json:"field"`
+	By    string `json:"by"`
 }
 
 // Envoy names resources and parts of them.

@@ -1,10 +1,14 @@
 package explain
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // policiesOf lists effective sections by name.
@@ -12,6 +16,63 @@ func policiesOf(s *policy.Settings) []Policy {
 	var out []Policy
 	for _, section := range s.Sections() {
 		out = append(out, Policy{Section: section.Name, From: section.From.String(), Value: section.Value})
+	}
+	return out
+}
+
+// policiesOfRule lists the sections of objects by name, with what the rule states in their place.
+func policiesOfRule(r *policy.Rule) []Policy {
+	out := policiesOf(&r.Settings)
+	stated := r.Settings.Fields()
+	for _, f := range r.Replaced() {
+		// A field that acts on another side than the rest of its section is a section of its own: of two the longer is it.
+		var of *Policy
+		for i := range out {
+			if p := &out[i]; (f.Path == p.Section || strings.HasPrefix(f.Path, p.Section+".")) && (of == nil || len(p.Section) > len(of.Section)) {
+				of = p
+			}
+		}
+		if of == nil {
+			continue
+		}
+		of.Replaced = append(of.Replaced, Replaced{f.Path, f.From.String()})
+		of.Void = len(of.Replaced) == len(slices.DeleteFunc(slices.Clone(stated), func(f policy.Field) bool {
+			return !strings.HasPrefix(f.Path+".", of.Section+".") || f.From.String() != of.From
+		}))
+	}
+	return out
+}
+
+// RuleEffects says which sections of an object hold for a rule's requests, and
+// which parts of them the rule states itself. at says where the rule is.
+func RuleEffects(at string, r *policy.Rule, ref discovery.ObjectRef) []string {
+	var hold []string
+	var out []string
+	for _, p := range policiesOfRule(r) {
+		from := r.Settings.From[p.Section]
+		if from.Kind != ref.Kind || from.Key != ref.Key {
+			continue
+		}
+		if p.Void {
+			out = append(out, fmt.Sprintf("%s: nothing of its %s holds, because %s is there instead", at, p.Section, p.Replaced[0].By))
+			continue
+		}
+		name := p.Section
+		if len(p.Replaced) > 0 {
+			var fields []string
+			for _, f := range p.Replaced {
+				fields = append(fields, f.Field)
+			}
+			name += fmt.Sprintf(" (but %s, which %s states)", strings.Join(fields, ", "), p.Replaced[0].By)
+		}
+		hold = append(hold, name)
+	}
+	switch len(hold) {
+	case 0:
+	case 1:
+		out = append(out, at+": its "+hold[0]+" holds")
+	default:
+		out = append(out, at+": its "+strings.Join(hold, ", ")+" hold")
 	}
 	return out
 }
@@ -43,28 +104,51 @@ func (e *evaluation) takesSafeHalf(r *policy.Rule) bool {
 // retryOf returns when the request is sent again.
 func (e *evaluation) retryOf(r *policy.Rule) *Retry {
 	in := r.Retry()
-	out := &Retry{Attempts: in.Attempts.Value, From: in.From.String(), Backoff: durationText(in.Backoff.Value)}
+	out := &Retry{From: in.From.String(), MethodsFrom: in.Methods.From.String()}
 	if t := r.Timeouts().Attempt; !t.From.Default() {
-		out.PerTry = durationText(t.Value)
+		out.PerTry, out.PerTryFrom = durationText(t.Value), t.From.String()
 	}
-	if out.Attempts == 0 {
-		out.Because, out.Backoff = "retries are off", ""
+	if in.Attempts.Value == 0 {
+		out.Because, out.MethodsFrom = "retries are off", ""
 		return out
 	}
 	safe := slices.Contains(in.Methods.Value, e.req.Method)
-	for _, c := range in.On.Value {
-		if safe || policy.Unsent(c) {
-			out.On = append(out.On, string(c))
-		}
+	on := in.After(policy.Exchange{Again: safe, HTTP2: overHTTP2(r), GRPC: isGRPC(&e.req)})
+	out.OnFrom = in.On.From.String()
+	if len(on) == 0 {
+		out.Because = e.neverAgain(&in, safe)
+		return out
 	}
+	for _, c := range on {
+		out.On = append(out.On, string(c))
+	}
+	out.Attempts = in.Attempts.Value
+	out.Backoff, out.BackoffFrom = durationText(in.Backoff.Value), in.Backoff.From.String()
 	out.Because = e.req.Method + " is sent again only where nothing reached the target"
 	if safe {
 		out.Because = e.req.Method + " may be sent again although the target may have begun to act on it"
 	}
-	if slices.Contains(out.On, "RetriableStatusCodes") {
-		out.StatusCodes = in.StatusCodes.Value
+	if slices.Contains(on, "RetriableStatusCodes") {
+		out.StatusCodes, out.StatusCodesFrom = in.StatusCodes.Value, in.StatusCodes.From.String()
 	}
 	return out
+}
+
+// overHTTP2 reports whether a rule's requests may reach an endpoint over HTTP/2.
+func overHTTP2(r *policy.Rule) bool {
+	return slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.Protocol == policy.HTTP2 })
+}
+
+// neverAgain says why nothing that can befall the request is listed in retryOn.
+func (e *evaluation) neverAgain(in *policy.Retry, safe bool) string {
+	what := "an HTTP/1.1 request"
+	switch {
+	case !safe && slices.ContainsFunc(in.On.Value, func(c v1alpha1.RetryCondition) bool { return !policy.Unsent(c) }):
+		return e.req.Method + " is sent again only where nothing reached the target, and retryOn lists no such failure: add ConnectFailure, or " + e.req.Method + " to methods"
+	case isGRPC(&e.req):
+		what = "this request"
+	}
+	return "retryOn lists nothing that " + what + " can meet: add ConnectFailure"
 }
 
 // persistence says what keeps the client at its endpoint, and whether it is at one already.

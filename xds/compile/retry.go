@@ -69,9 +69,8 @@ func retryTerm(c v1alpha1.RetryCondition) string {
 func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy {
 	retry := r.Retry()
 	var terms []string
-	for _, condition := range retry.On.Value {
-		term := retryTerm(condition)
-		if term != "" && (policy.Unsent(condition) || again) && !slices.Contains(terms, term) {
+	for _, condition := range retry.After(policy.Exchange{Again: again, HTTP2: true, GRPC: true}) {
+		if term := retryTerm(condition); term != "" {
 			terms = append(terms, term)
 		}
 	}
