@@ -101,25 +101,7 @@ func (o *Options) generate(secrets string) ([]byte, error) {
 }
 
 func (o *Options) check() error {
-	var errs []error
-	for _, p := range []struct {
-		flag, value string
-		optional    bool
-	}{
-		{"--namespace", o.Namespace, false},
-		{"--workload", o.Workload, false},
-		{"--id", o.Instance, false},
-		{"--service", o.Service, true},
-		{"--region", o.Region, true},
-		{"--zone", o.Zone, true},
-	} {
-		if p.optional && p.value == "" {
-			continue
-		}
-		if err := checkPart(p.value); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.flag, err))
-		}
-	}
+	errs := o.checkNames()
 	if o.NodeName != "" {
 		if err := checkNodeName(o.NodeName); err != nil {
 			errs = append(errs, fmt.Errorf("--node-name: %w", err))
@@ -136,8 +118,8 @@ func (o *Options) check() error {
 	}
 	for _, s := range o.Servers {
 		host, port, err := net.SplitHostPort(s)
-		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || checkPart(host) != nil || perr != nil || n == 0 {
-			errs = append(errs, fmt.Errorf("--server: %q is not HOST:PORT", s))
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || !isHost(host) || perr != nil || n == 0 {
+			errs = append(errs, fmt.Errorf("--server: %q is not HOST:PORT: write, for example, causeway.internal:18000 or 10.0.0.5:18000", s))
 		}
 	}
 	if o.AdminListen != "" {
@@ -151,7 +133,10 @@ func (o *Options) check() error {
 	}
 	errs = append(errs, o.checkGateway()...)
 	if t := o.TLS; t != nil && (t.CA == "" || t.ServerName == "" || t.Cert == "" || t.Key == "") {
-		errs = append(errs, errors.New("--tls-ca, --tls-server-name, --tls-cert and --tls-key go together"))
+		errs = append(errs, errors.New("--tls-ca, --tls-server-name, --tls-cert and --tls-key go together: give all four, or none"))
+	}
+	if t := o.TLS; t != nil && t.ServerName != "" && !isHost(t.ServerName) {
+		errs = append(errs, fmt.Errorf("--tls-server-name: %q is not a host name: write a DNS name that stands in the control plane's certificate, for example causeway.internal", t.ServerName))
 	}
 	return errors.Join(errs...)
 }

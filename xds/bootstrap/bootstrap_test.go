@@ -108,7 +108,24 @@ func TestErrors(t *testing.T) {
 		change func(o *bootstrap.Options)
 		want   string
 	}{
-		{func(o *bootstrap.Options) { o.Namespace = "" }, "--namespace: it is empty"},
+		{func(o *bootstrap.Options) { o.Namespace = "" }, "--namespace: it is empty: write lower case letters, digits and hyphens, at most 63, for example web"},
+		{func(o *bootstrap.Options) { o.Namespace = "Web" }, "--namespace: \"Web\" is not a name: write lower case letters"},
+		{func(o *bootstrap.Options) { o.Namespace = strings.Repeat("a", 64) }, "is not a name: write lower case letters, digits and hyphens, at most 63"},
+		{func(o *bootstrap.Options) { o.Workload = "a b" }, "--workload: \"a b\" is not a name: write letters, digits and the signs - _ . : @ + between them, without spaces, for example php-web"},
+		{func(o *bootstrap.Options) { o.Workload = "web/php" }, "--workload: \"web/php\" is not a name"},
+		{func(o *bootstrap.Options) { o.Workload = "-php" }, "--workload: \"-php\" is not a name"},
+		{func(o *bootstrap.Options) { *o = edge(); o.Workload = "Edge" }, "--workload: \"Edge\" is not a name: write the name of the Gateway"},
+		{func(o *bootstrap.Options) { o.Instance = "i 1" }, "--id: \"i 1\" is not a name: write letters"},
+		{func(o *bootstrap.Options) { o.Instance = "$(POD_UID)" }, "--id: \"$(POD_UID)\" is a variable that nobody has filled in: write"},
+		{func(o *bootstrap.Options) { o.Instance = "café" }, "--id: \"café\" is not a name"},
+		{func(o *bootstrap.Options) { o.Service = "web/php" }, "--service: \"web/php\" is not a name: write lower case letters"},
+		{func(o *bootstrap.Options) { o.Region = "ap northeast 1" }, "--region: \"ap northeast 1\" is not a name"},
+		{func(o *bootstrap.Options) { o.Zone = "a b" }, "--zone: \"a b\" is not a name: write letters"},
+		{func(o *bootstrap.Options) { o.Servers = []string{"a b:18000"} }, "--server: \"a b:18000\" is not HOST:PORT: write, for example, causeway.internal:18000"},
+		{func(o *bootstrap.Options) { o.TCPListen = []string{"127.0.0.1:3306=data/my sql:3306"} }, "--tcp-listen: "},
+		{func(o *bootstrap.Options) {
+			o.TLS = &bootstrap.TLS{CA: "ca", Cert: "c", Key: "k", ServerName: "a b"}
+		}, "--tls-server-name: \"a b\" is not a host name"},
 		{func(o *bootstrap.Options) { o.Workload = "a~b" }, "--workload: \"a~b\" has a ~"},
 		{func(o *bootstrap.Options) { o.Instance = strings.Repeat("x", 254) }, "longer than 253 bytes"},
 		{func(o *bootstrap.Options) { o.Instance = "i-1\x1b[2J" }, "--id: "},
