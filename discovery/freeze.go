@@ -134,3 +134,23 @@ func (f *Freeze) together(scope string, orders []FreezeOrder) *Freeze {
 	}
 	return out
 }
+
+// Text says what is frozen, with a line for each who ordered it.
+func (f *Freeze) Text() string {
+	orders := f.Orders
+	if len(orders) == 0 { // an older control plane answers
+		orders = []FreezeOrder{{Config: f.Config, By: f.By, Reason: f.Reason, Since: f.Since}}
+	}
+	lines := make([]string, len(orders))
+	for i, o := range orders {
+		what := "all steps are frozen"
+		if o.Config {
+			what = "all steps and all configuration but endpoints are frozen"
+		}
+		lines[i] = fmt.Sprintf("%s by %s since %s", what, o.By, o.Since.Local().Format(time.DateTime))
+		if o.Reason != "" {
+			lines[i] += ": " + o.Reason
+		}
+	}
+	return strings.Join(lines, "\n")
+}

@@ -329,6 +329,10 @@ type ShiftState struct {
 // Services could be read.
 const HomesSource = "homes"
 
+// QueueSource is the name of the status that tells of messages in queues that
+// are not understood.
+const QueueSource = "ec2/queue"
+
 // SourceStatus is a source's freshness.
 type SourceStatus struct {
 	// Name is the source's, for example "kubernetes/services" or "ec2/123456789012/ap-northeast-1".

@@ -23,8 +23,11 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 // healthHandler serves what kubelet and Prometheus ask for.
@@ -50,17 +53,19 @@ func (s *serve) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.status()) })
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Proxies()) })
 	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.observer.View()) })
-	mux.HandleFunc("GET /v1/endpoints", func(w http.ResponseWriter, r *http.Request) {
-		views := serviceViews(s.catalog.Read(), r.URL.Query().Get("service"))
-		for i := range views {
-			v := &views[i]
+	mux.HandleFunc("GET /v1/endpoints", s.inForce(http.StatusBadRequest, func(now engine.InForce, r *http.Request) (any, error) {
+		services := status.Services(s.catalog.Read(), now.Catalog, r.URL.Query().Get("service"))
+		for i := range services {
+			v := &services[i]
 			if u := s.store.Units([]string{"service/" + v.Service})[0]; len(u.HeldFor) > 0 {
-				v.Findings = append(v.Findings, "Service "+v.Service+": "+heldText(u.HeldFor))
+				v.Findings = append(v.Findings, "Service "+v.Service+": "+status.HeldText(u.HeldFor))
 			}
 		}
-		writeJSON(w, views)
-	})
-	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, viewState(s.catalog.Read())) })
+		return services, nil
+	}))
+	mux.HandleFunc("GET /v1/state", s.inForce(http.StatusBadRequest, func(now engine.InForce, _ *http.Request) (any, error) {
+		return diff.NewState(now.Catalog, now.Freeze, now.LastGood), nil
+	}))
 	mux.HandleFunc("GET /v1/sources", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, slices.Collect(catalog.Sources.All(s.catalog.Read())))
 	})
@@ -80,13 +85,30 @@ func (s *serve) adminHandler() http.Handler {
 	mux.HandleFunc("DELETE /v1/shifts/command", s.shiftWithdrawHandler)
 	mux.HandleFunc("POST /v1/freeze", s.freezeHandler)
 	mux.HandleFunc("GET /v1/rejections", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.store.Rejections()) })
-	mux.HandleFunc("GET /v1/explain/request", s.explainRequest)
-	mux.HandleFunc("GET /v1/explain/object", s.explainObject)
+	mux.HandleFunc("GET /v1/explain/request", s.inForce(http.StatusBadRequest, s.explainRequest))
+	mux.HandleFunc("GET /v1/explain/object", s.inForce(http.StatusNotFound, s.explainObject))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("POST /v1/guard/release", s.releaseGuard)
 	return fromCLI(mux, s.opts.adminHosts)
+}
+
+// inForce answers with what is made of what proxies are configured by. An error is the asker's, with a status.
+func (s *serve) inForce(wrong int, answer func(engine.InForce, *http.Request) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		now, err := s.engine.InForce()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		v, err := answer(now, r)
+		if err != nil {
+			http.Error(w, err.Error(), wrong)
+			return
+		}
+		writeJSON(w, v)
+	}
 }
 
 // fromCLI passes on requests that no page in a browser can have sent. A browser

@@ -9,11 +9,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
 // errChanges says that a comparison worked and found differences, which are printed already.
@@ -23,12 +27,14 @@ var errChanges = errors.New("there are changes")
 type diffView struct {
 	*diff.Diff
 	// Resources of Envoy that would change.
-	Resources []resourceChange `json:"resources"`
+	Resources []engine.ResourceChange `json:"resources"`
 	// Proxies that would be sent something, by what they have in common;
 	// absent without a control plane.
-	Proxies []proxyView `json:"proxies,omitempty"`
+	Proxies []engine.Audience `json:"proxies,omitempty"`
 	// Connected counts all proxies of the control plane that was asked.
 	Connected int `json:"connected,omitempty"`
+	// Freeze is the freeze of the control plane's configuration, from before which its side is; nil for none.
+	Freeze *discovery.Freeze `json:"freeze,omitempty"`
 }
 
 func diffCommand() *cobra.Command {
@@ -72,20 +78,21 @@ Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
 				return err
 			}
 			var now *catalog.Catalog
+			var state diff.State
 			var proxies []server.ProxyStatus
 			if against != "" {
 				now, err = loadWhole(against)
-			} else if now, err = liveState(cmd, &admin); err == nil {
+			} else if now, err = liveState(cmd, &admin, &state); err == nil {
 				err = admin.do(cmd.Context(), http.MethodGet, "/v1/proxies", url.Values{}, &proxies)
 			}
 			if err != nil {
 				return err
 			}
-			v, err := compareStates(now.Read(), dir.Read(), how, proxies)
+			v, err := compareStates(now.Read(), dir.Read(), how, state.LastGood(), server.Views(proxies))
 			if err != nil {
 				return err
 			}
-			v.Connected, v.Proxies = len(proxies), touched(v.Resources, proxies)
+			v.Connected, v.Freeze = len(proxies), state.Freeze
 			if err := output.print(cmd, v, func(t *table) { v.describe(t) }); err != nil {
 				return err
 			}
@@ -102,13 +109,22 @@ Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
 	return c
 }
 
+// liveState asks a control plane for its state.
+func liveState(cmd *cobra.Command, admin *adminFlag, out *diff.State) (*catalog.Catalog, error) {
+	if err := admin.do(cmd.Context(), http.MethodGet, "/v1/state", url.Values{}, out); err != nil {
+		return nil, err
+	}
+	return out.Catalog()
+}
+
 // compareStates compares the state now with what it becomes by a directory.
-func compareStates(now, dir catalog.Reader, prune diff.Prune, proxies []server.ProxyStatus) (*diffView, error) {
+func compareStates(now, dir catalog.Reader, prune diff.Prune, good policy.LastGood, views []snapshot.View) (*diffView, error) {
 	after, err := diff.Desired(now, dir, prune)
 	if err != nil {
 		return nil, err
 	}
-	return &diffView{Diff: diff.Compare(now, after.Read()), Resources: diffResources(now, after.Read(), proxies)}, nil
+	changes := engine.NewPreview(good, views).Changes(now, after.Read())
+	return &diffView{Diff: diff.Compare(now, after.Read(), good), Resources: changes, Proxies: engine.Audiences(changes, views)}, nil
 }
 
 // loadWhole reads a directory that has no mistakes: a file that has one is
@@ -131,6 +147,11 @@ var actionMarks = map[diff.Action]string{diff.Added: "+", diff.Removed: "-", dif
 // describe prints the plan, what is risky first.
 func (v *diffView) describe(t *table) {
 	line := func(format string, args ...any) { t.row(fmt.Sprintf(format, args...)) }
+	if v.Freeze != nil {
+		line("%s", v.Freeze.Text())
+		line("Compared is with the configuration from before: nothing goes out until causeway unfreeze.")
+		line(" ")
+	}
 	if v.Empty() && len(v.Resources) == 0 {
 		line("no change")
 		return

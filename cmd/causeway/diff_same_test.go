@@ -37,17 +37,17 @@ func same(t *testing.T, dir string) bool {
 	if err != nil || len(loaded.Problems) > 0 {
 		return false
 	}
-	text, err := json.Marshal(viewState(cat.Read()))
+	text, err := json.Marshal(diff.NewState(cat.Read(), nil, nil))
 	require.NoError(t, err)
 	for _, begin := range []string{"BEGIN PRIVATE", "LS0tLS1CRUdJTiBQUklWQVRF"} { // and in base64
 		require.NotContains(t, string(text), begin)
 	}
-	var v stateView
+	var v diff.State
 	require.NoError(t, json.Unmarshal(text, &v))
-	live, err := v.catalog()
+	live, err := v.Catalog()
 	require.NoError(t, err)
 	for _, prune := range []diff.Prune{diff.PruneNamespaces, diff.PruneEverything, diff.PruneNone} {
-		got, err := compareStates(live.Read(), cat.Read(), prune, nil)
+		got, err := compareStates(live.Read(), cat.Read(), prune, nil, nil)
 		require.NoError(t, err)
 		told, err := yaml.Marshal(got)
 		require.NoError(t, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 )
@@ -45,7 +46,7 @@ func admin(t *testing.T, dir string, proxies ...server.ProxyStatus) string {
 	_, err := file.Load(dir, cat)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, viewState(cat.Read())) })
+	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, diff.NewState(cat.Read(), nil, nil)) })
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, proxies) })
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
@@ -66,14 +67,14 @@ func TestStateRoundTrip(t *testing.T) {
 			cat := catalog.New()
 			_, err := file.Load(examples+e.Name(), cat)
 			require.NoError(t, err)
-			text, err := json.Marshal(viewState(cat.Read()))
+			text, err := json.Marshal(diff.NewState(cat.Read(), nil, nil))
 			require.NoError(t, err)
-			var v stateView
+			var v diff.State
 			require.NoError(t, json.Unmarshal(text, &v))
-			again, err := v.catalog()
+			again, err := v.Catalog()
 			require.NoError(t, err)
-			require.True(t, diff.Compare(cat.Read(), again.Read()).Empty())
-			require.Empty(t, diffResources(cat.Read(), again.Read(), nil))
+			require.True(t, diff.Compare(cat.Read(), again.Read(), nil).Empty(), nil)
+			require.Empty(t, engine.NewPreview(nil, nil).Changes(cat.Read(), again.Read()))
 			out, err := execute(t, "diff", examples+e.Name(), "--admin", admin(t, examples+e.Name()))
 			require.NoError(t, err, out)
 			require.Contains(t, out, "no change")
@@ -133,16 +134,16 @@ func TestDiffErrors(t *testing.T) {
 
 // An object of a kind that this version does not know is not left out silently.
 func TestStateOfOtherVersion(t *testing.T) {
-	var v stateView
+	var v diff.State
 	require.ErrorContains(t, json.Unmarshal([]byte(`{"objects":[{"Kind":"Wormhole"}]}`), &v), `does not know the kind "Wormhole"`)
 }
 
 func FuzzStateView(f *testing.F) {
 	f.Add(`{"services":[{"Namespace":"a","Name":"b","Ports":[{"Port":80}]}],"objects":[{"Kind":"HTTPRoute","Namespace":"a","Name":"r","Spec":{"spec":{"rules":[{}]}}}]}`)
 	f.Fuzz(func(_ *testing.T, text string) {
-		var v stateView
+		var v diff.State
 		if json.Unmarshal([]byte(text), &v) == nil {
-			_, _ = v.catalog() // must not panic
+			_, _ = v.Catalog() // must not panic
 		}
 	})
 }

@@ -9,26 +9,12 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
+	"github.com/causeway-mesh/causeway/policy/explain"
 )
 
-// Errors of `causeway explain` that have an exit status of their own.
-var (
-	// errInput says that what was asked makes no sense; the error around it says why.
-	errInput = errors.New("that cannot be explained")
-	// errMeshAnswers says that the mesh itself answers the request with an
-	// error, which is printed already.
-	errMeshAnswers = errors.New("the mesh answers with an error")
-)
-
-// inputError is an error that is the asker's.
-type inputError struct{ text string }
-
-func (e inputError) Error() string { return e.text }
-
-// Is makes every inputError an errInput.
-func (inputError) Is(target error) bool { return target == errInput }
-
-func wrongInput(format string, args ...any) error { return inputError{fmt.Sprintf(format, args...)} }
+// errMeshAnswers says that the mesh itself answers the request with an
+// error, which is printed already.
+var errMeshAnswers = errors.New("the mesh answers with an error")
 
 func explainCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -67,10 +53,10 @@ func (s *stateFlags) load(cmd *cobra.Command) (catalog.Reader, error) {
 	return cat.Read(), nil
 }
 
-// asInput makes an answer of the admin API that blames the asker an inputError.
+// asInput makes an answer of the admin API that blames the asker an explain.InputError.
 func asInput(err error) error {
 	if e, ok := errors.AsType[*adminError](err); ok && (e.status == http.StatusBadRequest || e.status == http.StatusNotFound) && e.text != "" {
-		return inputError{e.text}
+		return explain.InputError(e.text)
 	}
 	return err
 }

@@ -30,6 +30,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 )
@@ -386,15 +387,15 @@ func TestStandIn(t *testing.T) {
 	cat := catalog.New()
 	_, err := file.Load(edgeDir(t, p), cat)
 	require.NoError(t, err)
-	text, err := json.Marshal(viewState(cat.Read()))
+	text, err := json.Marshal(diff.NewState(cat.Read(), nil, nil))
 	require.NoError(t, err)
 	noKey(t, "state", text, p)
-	var v stateView
+	var v diff.State
 	require.NoError(t, json.Unmarshal(text, &v))
-	again, err := v.catalog()
+	again, err := v.Catalog()
 	require.NoError(t, err)
-	require.True(t, diff.Compare(cat.Read(), again.Read()).Empty())
-	require.Empty(t, diffResources(cat.Read(), again.Read(), nil))
+	require.True(t, diff.Compare(cat.Read(), again.Read(), nil).Empty(), nil)
+	require.Empty(t, engine.NewPreview(nil, nil).Changes(cat.Read(), again.Read()))
 	require.Equal(t, "sha256 "+p.fingerprint(), certificateText(t, again.Read()))
 }
 

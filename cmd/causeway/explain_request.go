@@ -2,25 +2,24 @@ package main
 
 import (
 	"net/http"
-	"net/url"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/xds/engine"
 )
 
 func explainRequestCommand() *cobra.Command {
 	var (
 		output         outputFlag
 		state          stateFlags
-		question       asked
+		question       explain.Question
 		outputProblems = func() error {
 			switch output.format {
 			case "table", "json", "yaml":
 				return nil
 			}
-			return wrongInput("--output: %q is not table, json or yaml", output.format)
+			return explain.WrongInput("--output: %q is not table, json or yaml", output.format)
 		}
 	)
 	c := &cobra.Command{
@@ -46,7 +45,7 @@ Exit status: 0 a backend answers, or the mesh redirects; 3 the mesh itself
 answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it could not be found out.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return wrongInput("give a method and a URL: causeway explain request --from NAMESPACE/NAME GET http://SERVICE.NAMESPACE/PATH")
+				return explain.WrongInput("give a method and a URL: causeway explain request --from NAMESPACE/NAME GET http://SERVICE.NAMESPACE/PATH")
 			}
 			return nil
 		},
@@ -55,7 +54,7 @@ answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it c
 				return err
 			}
 			question.Method, question.URL = args[0], args[1]
-			if err := question.check(); err != nil {
+			if err := question.Check(); err != nil {
 				return err
 			}
 			e, err := state.explainRequest(cmd, &question)
@@ -85,33 +84,25 @@ answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it c
 	return c
 }
 
-func (s *stateFlags) explainRequest(cmd *cobra.Command, a *asked) (*explain.Explanation, error) {
+func (s *stateFlags) explainRequest(cmd *cobra.Command, a *explain.Question) (*explain.Explanation, error) {
 	if s.config == "" {
 		var e explain.Explanation
-		query := url.Values{
-			"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "calledPort": {a.CalledPort}, "zone": {a.Zone},
-			"method": {a.Method}, "url": {a.URL}, "header": a.Headers, "http10": {strconv.FormatBool(a.HTTP10)},
-		}
-		return &e, asInput(s.admin.do(cmd.Context(), http.MethodGet, "/v1/explain/request", query, &e))
+		return &e, asInput(s.admin.do(cmd.Context(), http.MethodGet, "/v1/explain/request", a.Values(), &e))
 	}
 	r, err := s.load(cmd)
 	if err != nil {
 		return nil, err
 	}
-	return a.answer(r, nil)
+	return a.Answer(r, nil)
 }
 
-// explainRequest serves GET /v1/explain/request.
-func (s *serve) explainRequest(w http.ResponseWriter, r *http.Request) {
-	q := r.URL.Query()
-	a := &asked{
-		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), CalledPort: q.Get("calledPort"), Zone: q.Get("zone"),
-		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"], HTTP10: q.Get("http10") == "true",
+// explainRequest answers GET /v1/explain/request.
+func (s *serve) explainRequest(now engine.InForce, r *http.Request) (any, error) {
+	proxies := s.xds.Proxies()
+	asked := make([]explain.Proxy, len(proxies))
+	for i := range proxies {
+		p := &proxies[i]
+		asked[i] = explain.Proxy{ID: p.ID, Service: p.Service, Zone: p.Zone, Listeners: p.Listeners}
 	}
-	e, err := a.answer(s.catalog.Read(), s.xds.Proxies())
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	writeJSON(w, e)
+	return explain.QuestionOf(r.URL.Query()).Answer(now.Catalog, asked)
 }

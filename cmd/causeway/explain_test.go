@@ -13,7 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/explain"
-	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 const explained = `
@@ -193,31 +193,6 @@ func TestExplainThroughAdmin(t *testing.T) {
 	require.Equal(t, exitError, exitCode(err))
 }
 
-func TestFindWorkload(t *testing.T) {
-	r := catalog.New().Read()
-	proxies := []server.ProxyStatus{
-		{ID: "sidecar~web~cron~i-1", Service: "web/jobs", Zone: "a", Listeners: []string{"http/127.0.0.1:15001", "tcp/127.0.0.1:3306=data/mysql:3306"}},
-		{ID: "sidecar~web~cron~i-2", Service: "web/jobs", Zone: "b", Listeners: []string{"http/127.0.0.1:15001"}},
-	}
-	for name, want := range map[string]explain.Workload{
-		"sidecar~web~cron~i-2": {Namespace: "web", Zone: "b", Listener: "http/127.0.0.1:15001"},
-		"web/cron":             {Namespace: "web", Zone: "a", OtherZones: []string{"b"}, Listener: "http/127.0.0.1:15001"},
-		"web/jobs":             {Namespace: "web", Zone: "a", OtherZones: []string{"b"}, Listener: "http/127.0.0.1:15001"},
-	} {
-		got, err := findWorkload(r, proxies, name, "")
-		require.NoError(t, err)
-		require.Equal(t, want, got, name)
-	}
-	got, err := findWorkload(r, proxies, "web/cron", "b")
-	require.NoError(t, err)
-	require.Equal(t, explain.Workload{Namespace: "web", Zone: "b", Listener: "http/127.0.0.1:15001"}, got)
-	_, err = findWorkload(r, proxies, "sidecar~web~cron~i-3", "")
-	require.ErrorContains(t, err, "no proxy sidecar~web~cron~i-3 is connected")
-	got, err = findWorkload(r, nil, "sidecar~web~cron~i-3", "c")
-	require.NoError(t, err)
-	require.Equal(t, explain.Workload{Namespace: "web", Zone: "c"}, got)
-}
-
 // Without a control plane a pinned share says where the traffic is.
 const pinned = `
 apiVersion: mesh.causeway.dev/v1alpha1
@@ -258,7 +233,7 @@ func TestExplainShift(t *testing.T) {
 	cat := catalog.New()
 	_, err = file.Load(dir, cat)
 	require.NoError(t, err)
-	views := serviceViews(cat.Read(), "web/cart")
+	views := status.Services(cat.Read(), cat.Read(), "web/cart")
 	require.Len(t, views, 1)
 	require.Equal(t, "web/cart", views[0].Shift)
 	require.Equal(t, "cookie causeway", views[0].Cohort)

@@ -17,6 +17,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 // portForwarder is the part of an API server and a kubelet that forwards ports of
@@ -108,7 +110,7 @@ func replicaPod(name string, ready bool) corev1.Pod {
 func TestCommandsThroughACluster(t *testing.T) {
 	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		require.Equal(t, "/v1/endpoints", r.URL.Path)
-		writeJSON(w, []serviceView{{Service: "web/" + strings.TrimPrefix(r.URL.Query().Get("service"), "web/"), Home: "pods", HomeCause: "told"}})
+		writeJSON(w, []status.Service{{Service: "web/" + strings.TrimPrefix(r.URL.Query().Get("service"), "web/"), Home: "pods", HomeCause: "told"}})
 	}))
 	t.Cleanup(admin.Close)
 	pods := &corev1.PodList{

@@ -65,7 +65,7 @@ func (r *freezeRequest) change(f *discovery.Freeze, now time.Time) (*discovery.F
 		if r.Owner != "" {
 			who = r.Owner + " has"
 		}
-		return nil, fmt.Errorf("%s frozen nothing, and this stays:\n%s\n%s", who, freezeText(f), remedyOf(f))
+		return nil, fmt.Errorf("%s frozen nothing, and this stays:\n%s\n%s", who, f.Text(), remedyOf(f))
 	}
 	return f, nil
 }
@@ -119,7 +119,7 @@ unfreeze, whoever else freezes or unfreezes meanwhile.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := source.ask(cmd.Context(), &r)
 			if err == nil {
-				fmt.Fprintln(cmd.OutOrStdout(), freezeText(f))
+				fmt.Fprintln(cmd.OutOrStdout(), f.Text())
 			}
 			return err
 		},
@@ -152,7 +152,7 @@ func unfreezeCommand() *cobra.Command {
 			if r.Owner != "" {
 				whose = "that of " + r.Owner + " is lifted"
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s; this stays:\n%s\n%s\n", whose, freezeText(f), remedyOf(f))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s; this stays:\n%s\n%s\n", whose, f.Text(), remedyOf(f))
 			return nil
 		},
 	}

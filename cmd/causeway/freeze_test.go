@@ -19,8 +19,8 @@ func TestFreezeRequests(t *testing.T) {
 	f, err = change(f, freezeRequest{By: "bob"})
 	require.NoError(t, err)
 	require.True(t, f.Config, "the second freeze lifts nothing of the first")
-	require.Contains(t, freezeText(f), "all steps and all configuration but endpoints are frozen by ada since")
-	require.Contains(t, freezeText(f), "\nall steps are frozen by bob since")
+	require.Contains(t, f.Text(), "all steps and all configuration but endpoints are frozen by ada since")
+	require.Contains(t, f.Text(), "\nall steps are frozen by bob since")
 
 	_, err = change(f, freezeRequest{By: "eve", Lift: true})
 	require.ErrorContains(t, err, "eve has frozen nothing, and this stays:\nall steps and all configuration")

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/policy/explain"
 )
 
 // version is set by the build (-ldflags -X main.version=...).
@@ -44,7 +46,7 @@ func exitCode(err error) int {
 		return exitAnswered
 	}
 	fmt.Fprintln(os.Stderr, "causeway: "+err.Error())
-	if errors.Is(err, errInput) {
+	if errors.Is(err, explain.ErrInput) {
 		return exitFindings
 	}
 	return exitError

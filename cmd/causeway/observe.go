@@ -38,7 +38,7 @@ func (s *serve) programmed(ref discovery.ObjectRef) (metav1.Condition, bool) {
 	f, frozen := catalog.Freezes.Get(s.catalog.Read(), catalog.FreezeID)
 	if ok && frozen && f.Config && c.Status != metav1.ConditionTrue {
 		c.Status, c.Reason = metav1.ConditionFalse, "Frozen"
-		c.Message = freezeText(f) + "; causeway unfreeze lets it go out"
+		c.Message = f.Text() + "; causeway unfreeze lets it go out"
 	}
 	return c, ok
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -19,7 +18,7 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 	st := &s.Status
 	fmt.Fprintf(&b, "%s/%s: Service %s, %s: %s at %s %%, step %s\n", s.Namespace, s.Name, s.Spec.ServiceRef.Name, direction(s), phaseOf(s), percentOf(s), stepOf(s))
 	if view != nil && view.Freeze != nil {
-		fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(freezeText(view.Freeze), "\n", "\n  "))
+		fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(view.Freeze.Text(), "\n", "\n  "))
 	}
 	target, source := "pods", "instances"
 	if s.Spec.Direction == v1alpha1.PodsToInstances {
@@ -162,7 +161,7 @@ func describeWaits(view *shiftView) string {
 		}
 	}
 	if view.Freeze != nil {
-		fmt.Fprintf(&b, "\n%s\n", freezeText(view.Freeze))
+		fmt.Fprintf(&b, "\n%s\n", view.Freeze.Text())
 	}
 	return b.String()
 }
@@ -343,24 +342,4 @@ func nextStep(s *v1alpha1.TrafficShift) string {
 		text += ", which then waits for approval"
 	}
 	return text
-}
-
-// freezeText says what is frozen, with a line for each who ordered it.
-func freezeText(f *discovery.Freeze) string {
-	orders := f.Orders
-	if len(orders) == 0 { // an older control plane answers
-		orders = []discovery.FreezeOrder{{Config: f.Config, By: f.By, Reason: f.Reason, Since: f.Since}}
-	}
-	lines := make([]string, len(orders))
-	for i, o := range orders {
-		what := "all steps are frozen"
-		if o.Config {
-			what = "all steps and all configuration but endpoints are frozen"
-		}
-		lines[i] = fmt.Sprintf("%s by %s since %s", what, o.By, o.Since.Local().Format(time.DateTime))
-		if o.Reason != "" {
-			lines[i] += ": " + o.Reason
-		}
-	}
-	return strings.Join(lines, "\n")
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 // planOptions are what a plan should know that a control plane cannot.
@@ -120,7 +121,7 @@ func (o *planOptions) input(ctx context.Context, source *shiftSource, s *v1alpha
 		}
 	}
 	service := discovery.Key{Namespace: s.Namespace, Name: s.Spec.ServiceRef.Name}
-	var services []serviceView
+	var services []status.Service
 	if err := source.admin.do(ctx, http.MethodGet, "/v1/endpoints", url.Values{"service": {service.String()}}, &services); err == nil {
 		for i := range services {
 			for _, e := range services[i].Endpoints {

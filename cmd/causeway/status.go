@@ -388,7 +388,7 @@ func describeStatus(v *statusView, now time.Time, most, width int, whole bool) s
 	}
 	rest(len(shifts), "causeway shift status")
 	if v.Shifts.Freeze != nil {
-		line("frozen     %s", freezeText(v.Shifts.Freeze))
+		line("frozen     %s", v.Shifts.Freeze.Text())
 	} else {
 		line("frozen     nothing")
 	}

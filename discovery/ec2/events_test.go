@@ -95,7 +95,7 @@ func TestMessagesThatAreNotUnderstood(t *testing.T) {
 		require.NoError(t, s.handle([]byte(`{"detail-type":"GuardDuty Finding","source":"aws.guardduty","detail":{}}`), time.Now()))
 	}
 	require.Equal(t, 1, strings.Count(log.String(), "not understood"))
-	row, ok := catalog.Sources.Get(cat.Read(), QueueSource)
+	row, ok := catalog.Sources.Get(cat.Read(), discovery.QueueSource)
 	require.True(t, ok)
 	require.Contains(t, row.Note, `3 messages were not understood and passed over, the last: no event about an instance: detail-type "GuardDuty Finding"`)
 }

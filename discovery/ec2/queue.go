@@ -168,7 +168,7 @@ func (s *Source) notUnderstood(cause error, now time.Time) {
 	}
 	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
 		catalog.Sources.Put(tx, &discovery.SourceStatus{
-			Name: QueueSource, Synced: true, LastSync: now,
+			Name: discovery.QueueSource, Synced: true, LastSync: now,
 			Note: fmt.Sprintf("%d messages were not understood and passed over, the last: %v", s.unknownCount, cause),
 		})
 		return nil
@@ -177,10 +177,6 @@ func (s *Source) notUnderstood(cause error, now time.Time) {
 		s.log.Error("cannot write the source's status", "error", err)
 	}
 }
-
-// QueueSource is the name of the status that tells of messages in queues that
-// are not understood.
-const QueueSource = Scope + "/queue"
 
 // drain drains an instance in every group that has it.
 func (s *Source) drain(tx *catalog.Tx, id, reason string) {

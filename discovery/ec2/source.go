@@ -174,7 +174,7 @@ func (s *Source) stop() {
 	defer s.mu.Unlock()
 	_, err := s.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
 		catalog.Sources.Delete(tx, Scope)
-		catalog.Sources.Delete(tx, QueueSource)
+		catalog.Sources.Delete(tx, discovery.QueueSource)
 		for key := range s.accounts {
 			catalog.Sources.Delete(tx, key.source())
 		}

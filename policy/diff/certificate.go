@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/pem"
+	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -21,7 +22,11 @@ func Fingerprint(s *corev1.Secret) string {
 	if f, ok := s.Data[FingerprintKey]; ok {
 		return string(f)
 	}
-	block, _ := pem.Decode(s.Data[corev1.TLSCertKey])
+	return fingerprint(s.Data[corev1.TLSCertKey])
+}
+
+func fingerprint(chain []byte) string {
+	block, _ := pem.Decode(chain)
 	if block == nil || block.Type != "CERTIFICATE" {
 		return ""
 	}
@@ -35,6 +40,8 @@ func CertificateText(r catalog.Reader, c *policy.Certificate) string {
 	switch {
 	case c.ChainFile != "":
 		return "files " + c.ChainFile + " and " + c.KeyFile + " of the proxies' hosts"
+	case c.Failed != "" && len(c.Chain) > 0:
+		return fmt.Sprintf("sha256 %s, the last good one, because the Secret is unusable: %s", fingerprint(c.Chain), c.Failed)
 	case c.Failed != "":
 		return "unusable: " + c.Failed
 	}

@@ -89,9 +89,10 @@ type FindingChange struct {
 	Remedy   string `json:"remedy,omitempty"`
 }
 
-// Compare returns what would change if before became after.
-func Compare(before, after catalog.Reader) *Diff {
-	c := comparison{before: before, after: after, d: &Diff{
+// Compare returns what would change if before became after. good are the certificates that Gateways have
+// if those of a state fail.
+func Compare(before, after catalog.Reader, good policy.LastGood) *Diff {
+	c := comparison{before: before, after: after, good: good, d: &Diff{
 		Objects: []ObjectChange{}, Changes: []Change{}, Findings: []FindingChange{}, Risks: []Risk{},
 	}}
 	c.services()
@@ -108,6 +109,7 @@ func Compare(before, after catalog.Reader) *Diff {
 // comparison is one run of Compare.
 type comparison struct {
 	before, after catalog.Reader
+	good          policy.LastGood
 	d             *Diff
 }
 

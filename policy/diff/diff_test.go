@@ -32,7 +32,7 @@ func compare(t *testing.T, before, after string) *diff.Diff {
 	now := load(t, before)
 	then, err := diff.Desired(now, load(t, after), diff.PruneEverything)
 	require.NoError(t, err)
-	return diff.Compare(now, then.Read())
+	return diff.Compare(now, then.Read(), nil)
 }
 
 const base = `

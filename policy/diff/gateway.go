@@ -18,7 +18,8 @@ import (
 // gateways compares what Gateways mean.
 func (c *comparison) gateways() {
 	for _, key := range keys(objectKeys(c.before, discovery.KindGateway), objectKeys(c.after, discovery.KindGateway)) {
-		before, after := policy.BuildGateway(c.before, key), policy.BuildGateway(c.after, key)
+		before, _ := c.good.Build(c.before, policy.GatewayUnit(key)).(*policy.Gateway)
+		after, _ := c.good.Build(c.after, policy.GatewayUnit(key)).(*policy.Gateway)
 		g := &gatewayComparison{
 			serviceComparison: serviceComparison{comparison: c, target: policy.GatewayUnit(key).String()},
 		}

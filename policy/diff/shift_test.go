@@ -51,7 +51,7 @@ func apply(t *testing.T, now, dir *catalog.Catalog) *diff.Diff {
 	t.Helper()
 	then, err := diff.Desired(now.Read(), dir.Read(), diff.PruneEverything)
 	require.NoError(t, err)
-	return diff.Compare(now.Read(), then.Read())
+	return diff.Compare(now.Read(), then.Read(), nil)
 }
 
 // A shift goes on from where it is, whatever a directory says of it.

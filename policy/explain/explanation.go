@@ -327,6 +327,9 @@ func headersOf(in []policy.Header) []Header {
 	return out
 }
 
+// Percent is a part in percent as it is printed.
+func Percent(p float64) string { return strconv.FormatFloat(p, 'g', 6, 64) + "%" }
+
 func percentOf(share uint32) float64 { return float64(share) / policy.ShareTotal * 100 }
 
 func durationText(d time.Duration) string {

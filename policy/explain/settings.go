@@ -43,9 +43,9 @@ func policiesOfRule(r *policy.Rule) []Policy {
 	return out
 }
 
-// RuleEffects says which sections of an object hold for a rule's requests, and
+// ruleEffects says which sections of an object hold for a rule's requests, and
 // which parts of them the rule states itself. at says where the rule is.
-func RuleEffects(at string, r *policy.Rule, ref discovery.ObjectRef) []string {
+func ruleEffects(at string, r *policy.Rule, ref discovery.ObjectRef) []string {
 	var hold []string
 	var out []string
 	for _, p := range policiesOfRule(r) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -12,30 +13,17 @@ import (
 // other, must not take away what is served with it. They are in memory alone.
 type certificates struct {
 	mu   sync.Mutex
-	good map[discovery.Key]map[string]policy.Certificate
+	good policy.LastGood
 }
 
-// keep puts the last good certificates in place of those that failed. What was
-// never good stays as it is: the compiler leaves it out, and closes the names of
-// a listener that has no other.
+// keep puts the last good certificates in place of those that failed, and remembers those that are good.
 func (c *certificates) keep(m *policy.Gateway) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	had, now := c.good[m.Key], make(map[string]policy.Certificate)
-	for i := range m.Certificates {
-		cert := &m.Certificates[i]
-		if cert.Failed != "" {
-			old := had[cert.Name]
-			cert.Chain, cert.Key = old.Chain, old.Key
-		}
-		if len(cert.Key) > 0 {
-			now[cert.Name] = *cert
-		}
-	}
 	if c.good == nil {
-		c.good = make(map[discovery.Key]map[string]policy.Certificate)
+		c.good = make(policy.LastGood)
 	}
-	c.good[m.Key] = now
+	c.good[m.Key] = m.KeepCertificates(c.good[m.Key])
 }
 
 // forget drops what is known of a Gateway that is gone.
@@ -43,4 +31,11 @@ func (c *certificates) forget(gateway discovery.Key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.good, gateway)
+}
+
+// lastGood returns what is remembered.
+func (c *certificates) lastGood() policy.LastGood {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.good)
 }

@@ -438,7 +438,7 @@ func certificatesUnit(gateway discovery.Key) string { return "certificates/" + g
 func leadsTo(d naming.Declaration) (policy.Unit, bool) {
 	switch {
 	case d.IsTCP():
-		return policy.Unit{Kind: "Service", Key: d.Service}, true
+		return policy.Unit{Kind: discovery.KindService, Key: d.Service}, true
 	case d.IsGateway():
 		return policy.GatewayUnit(d.Gateway), true
 	}
@@ -448,7 +448,7 @@ func leadsTo(d naming.Declaration) (policy.Unit, bool) {
 // updateNames returns the units in the snapshot that are made when a unit is compiled.
 func (e *Engine) updateNames(u policy.Unit) []string {
 	out := []string{unitName(u)}
-	if u.Kind == "Gateway" {
+	if u.Kind == discovery.KindGateway {
 		out = append(out, certificatesUnit(u.Key))
 	}
 	for text := range e.byUnit[u] {
@@ -457,32 +457,40 @@ func (e *Engine) updateNames(u policy.Unit) []string {
 	return out
 }
 
+// build returns what a unit means for proxies now: with the shares that a freeze
+// holds, and with the last good certificates. It is nil where there is no such unit.
+func (e *Engine) build(r catalog.Reader, u policy.Unit) policy.Model {
+	m := policy.Build(r, u)
+	switch m := m.(type) {
+	case *policy.Service:
+		e.freezing.holdShares(m)
+	case *policy.Gateway:
+		e.certificates.keep(m)
+	case nil:
+		if u.Kind == discovery.KindGateway {
+			e.certificates.forget(u.Key)
+		}
+	}
+	return m
+}
+
 // compileUnit compiles a unit and the listeners that lead to it. What fails
 // keeps its last good resources.
 func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update {
 	var out []snapshot.Update
-	var gateway *policy.Gateway
+	var m policy.Model
 	ok := e.guard(u.String(), func() {
 		var resources []resource.Resource
-		var shape string
-		switch u.Kind {
-		case "Service":
-			if m := policy.BuildService(r, u.Key); m != nil {
-				e.freezing.holdShares(m)
-				resources, shape = e.compiler.Service(m), m.Shape()
+		shape := ""
+		if m = e.build(r, u); m != nil {
+			resources, shape = e.compiler.Compile(m), m.Shape()
+		}
+		if u.Kind == discovery.KindGateway {
+			certificates := snapshot.Update{Unit: certificatesUnit(u.Key)}
+			if gateway, ok := m.(*policy.Gateway); ok {
+				certificates.Resources = e.compiler.Certificates(gateway)
 			}
-		case "ExternalService":
-			if m := policy.BuildExternal(r, u.Key); m != nil {
-				resources, shape = e.compiler.External(m), m.Shape()
-			}
-		case "Mesh":
-			resources = e.compiler.Mesh(policy.BuildMesh(r))
-		case "Gateway":
-			var certificates []resource.Resource
-			if gateway = e.buildGateway(r, u.Key); gateway != nil {
-				resources, certificates = e.compiler.Gateway(gateway), e.compiler.Certificates(gateway)
-			}
-			out = append(out, snapshot.Update{Unit: certificatesUnit(u.Key), Resources: certificates})
+			out = append(out, certificates)
 		}
 		e.shaped(u, shape)
 		out = append(out, snapshot.Update{Unit: unitName(u), Resources: resources})
@@ -491,47 +499,26 @@ func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update 
 		return out
 	}
 	for _, text := range slices.Sorted(maps.Keys(e.byUnit[u])) {
-		if u, ok := e.compileListener(r, text, gateway); ok {
+		if u, ok := e.compileListener(r, text, m); ok {
 			out = append(out, u)
 		}
 	}
 	return out
 }
 
-// buildGateway returns what a Gateway means, with the last good of its certificates.
-func (e *Engine) buildGateway(r catalog.Reader, key discovery.Key) *policy.Gateway {
-	m := policy.BuildGateway(r, key)
-	if m == nil {
-		e.certificates.forget(key)
-		return nil
-	}
-	e.certificates.keep(m)
-	return m
-}
-
-// compileListener compiles a declared listener. gateway is the model of what a Gateway's
-// listener leads to where it has been built already, else nil.
-func (e *Engine) compileListener(r catalog.Reader, declaration string, gateway *policy.Gateway) (u snapshot.Update, ok bool) {
+// compileListener compiles a declared listener. m is the model of what it leads to
+// where that has been built already, else nil.
+func (e *Engine) compileListener(r catalog.Reader, declaration string, m policy.Model) (u snapshot.Update, ok bool) {
 	u.Unit = listenerUnit(declaration)
 	ok = e.guard("listener "+declaration, func() {
 		d, err := naming.ParseDeclaration(declaration)
 		if err != nil {
 			return
 		}
-		if d.IsGateway() {
-			if gateway == nil {
-				gateway = e.buildGateway(r, d.Gateway)
-			}
-			if gateway != nil {
-				u.Resources = e.compiler.GatewayListeners(d, gateway)
-			}
-			return
+		if to, leads := leadsTo(d); leads && m == nil {
+			m = e.build(r, to)
 		}
-		var m *policy.Service
-		if d.IsTCP() {
-			m = policy.BuildService(r, d.Service)
-		}
-		u.Resources = e.compiler.Listener(d, m)
+		u.Resources = e.compiler.Declared(d, m)
 	})
 	return u, ok
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -23,9 +24,18 @@ type freezing struct {
 	// before is the catalog as it was when the freeze began.
 	before catalog.Reader
 
+	// held is the freeze and before for who is not Run, nil for none.
+	held atomic.Pointer[frozen]
+
 	// moved are the Services of which a share has changed since, and is held.
 	mu    sync.Mutex
 	moved map[policy.Unit]struct{}
+}
+
+// frozen is a freeze with the catalog as it was when it began.
+type frozen struct {
+	*discovery.Freeze
+	before catalog.Reader
 }
 
 // holdShares gives a Service's TCP ports the shares that they had before the
@@ -34,22 +44,12 @@ func (f *freezing) holdShares(m *policy.Service) {
 	if f.on == nil || !slices.ContainsFunc(m.Ports, func(p policy.Port) bool { return p.Protocol == policy.TCP && len(p.Backings) > 1 }) {
 		return
 	}
-	was := policy.BuildService(f.before, m.Key)
-	if was == nil {
+	if !m.HoldShares(policy.BuildService(f.before, m.Key)) {
 		return
 	}
-	for i := range m.Ports {
-		p := &m.Ports[i]
-		j := slices.IndexFunc(was.Ports, func(old policy.Port) bool { return old.Number == p.Number && old.Protocol == p.Protocol })
-		if p.Protocol != policy.TCP || j < 0 || slices.Equal(was.Ports[j].Shares, p.Shares) || !slices.EqualFunc(was.Ports[j].Backings, p.Backings,
-			func(a, b policy.Backing) bool { return a.Platform == b.Platform }) {
-			continue
-		}
-		p.Shares = was.Ports[j].Shares
-		f.mu.Lock()
-		f.moved[policy.Unit{Kind: "Service", Key: m.Key}] = struct{}{}
-		f.mu.Unlock()
-	}
+	f.mu.Lock()
+	f.moved[policy.Unit{Kind: discovery.KindService, Key: m.Key}] = struct{}{}
+	f.mu.Unlock()
 }
 
 // FollowFreezes makes the engine hold all configuration but endpoints while
@@ -72,6 +72,10 @@ func (e *Engine) followFreeze(r, before catalog.Reader) []policy.Unit {
 	}
 	was, first := f.on, !f.known
 	f.known, f.on, f.before = true, on, before
+	f.held.Store(nil)
+	if on != nil {
+		f.held.Store(&frozen{on, before})
+	}
 	since := time.Time{}
 	if on != nil {
 		since = on.Since

@@ -17,6 +17,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
@@ -207,7 +208,7 @@ func TestNamesOfBrokenListenersStayClosed(t *testing.T) {
 	e := New(cat, snapshot.New(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	d, err := naming.ParseDeclaration("gateway/127.0.0.1=a/g0")
 	require.NoError(t, err)
-	resources := e.compiler.GatewayListeners(d, e.buildGateway(cat.Read(), d.Gateway))
+	resources := e.compiler.Declared(d, e.build(cat.Read(), policy.GatewayUnit(d.Gateway)))
 	require.Len(t, resources, 1)
 	var l listenerv3.Listener
 	require.NoError(t, proto.Unmarshal(resources[0].Body.Bytes(), &l))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
 )
@@ -194,4 +195,25 @@ func (r *Resource) Variants(yield func(Parts) bool) {
 	if r.OtherNodes != nil {
 		yield(r.OtherNodes)
 	}
+}
+
+// SeenBy says which proxies get the resource.
+func (r *Resource) SeenBy() string {
+	s := "all proxies"
+	switch {
+	case r.Visible.Gateway != "":
+		s = "every proxy of Gateway " + r.Visible.Gateway
+	case r.Visible.Role != "":
+		s = "every " + string(r.Visible.Role)
+	}
+	if r.Visible.Declared != "" {
+		s += " that declares " + r.Visible.Declared
+	}
+	if r.Visible.Namespace != "" {
+		s += " of namespace " + r.Visible.Namespace
+	}
+	if len(r.ByNamespace) > 0 {
+		s += "; a variant of its own in namespace " + strings.Join(slices.Sorted(maps.Keys(r.ByNamespace)), ", ")
+	}
+	return s
 }

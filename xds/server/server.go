@@ -232,6 +232,15 @@ func (p *ProxyStatus) View() snapshot.View {
 	}
 }
 
+// Views returns what decides which resources proxies see.
+func Views(proxies []ProxyStatus) []snapshot.View {
+	out := make([]snapshot.View, len(proxies))
+	for i := range proxies {
+		out[i] = proxies[i].View()
+	}
+	return out
+}
+
 // Proxies returns the state of every connected proxy, sorted by id.
 func (s *Server) Proxies() []ProxyStatus {
 	s.mu.Lock()

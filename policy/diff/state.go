@@ -1,42 +1,53 @@
-package main
+package diff
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
+	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy"
 )
 
-// stateView is the state that a control plane serves, as the admin API tells
-// it: the catalog's rows from which proxies' configuration is made.
-type stateView struct {
+// State is the state that a control plane serves, as the admin API tells
+// it: the catalog's rows from which proxies' configuration is made. No private key is in it.
+type State struct {
 	Services       []*discovery.Service       `json:"services"`
 	InstanceGroups []*discovery.InstanceGroup `json:"instanceGroups"`
-	Objects        []objectRow                `json:"objects"`
+	Objects        []ObjectRow                `json:"objects"`
 	Endpoints      []*discovery.EndpointSet   `json:"endpoints"`
 	Homes          []*discovery.Home          `json:"homes"`
 	ShiftStates    []*discovery.ShiftState    `json:"shiftStates"`
 	Sources        []*discovery.SourceStatus  `json:"sources"`
+	// Freeze is the freeze of configuration because of which the rows are older than what is said now, nil for none.
+	Freeze *discovery.Freeze `json:"freeze,omitempty"`
+	// Certificates are those that Gateways have if a Secret fails.
+	Certificates []LastGood `json:"lastGoodCertificates,omitempty"`
 }
 
-// objectRow is a row whose spec is decoded by its kind.
-type objectRow struct {
+// LastGood is a certificate of a Gateway that was good last, without its key.
+type LastGood struct {
+	Gateway discovery.Key `json:"gateway"`
+	Name    string        `json:"name"`
+	Chain   []byte        `json:"chain"`
+}
+
+// ObjectRow is an object whose spec is decoded by its kind.
+type ObjectRow struct {
 	discovery.Object
 	// KeyFits is true for a Secret whose key fits its chain: the key itself is not told.
 	KeyFits bool `json:"keyFits,omitempty"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (o *objectRow) UnmarshalJSON(data []byte) error {
+func (o *ObjectRow) UnmarshalJSON(data []byte) error {
 	var kind struct {
 		Kind    string
 		KeyFits bool `json:"keyFits"`
@@ -61,23 +72,48 @@ func (o *objectRow) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func viewState(r catalog.Reader) *stateView {
-	v := &stateView{
+// NewState returns what may be told of the rows by which proxies are configured.
+func NewState(r catalog.Reader, freeze *discovery.Freeze, good policy.LastGood) *State {
+	v := &State{
 		Services:       slices.Collect(catalog.Services.All(r)),
 		InstanceGroups: slices.Collect(catalog.InstanceGroups.All(r)),
 		Endpoints:      slices.Collect(catalog.Endpoints.All(r)),
 		Homes:          slices.Collect(catalog.Homes.All(r)),
 		ShiftStates:    slices.Collect(catalog.ShiftStates.All(r)),
 		Sources:        slices.Collect(catalog.Sources.All(r)),
+		Freeze:         freeze,
 	}
+	for gateway, certificates := range good {
+		for name := range certificates {
+			v.Certificates = append(v.Certificates, LastGood{gateway, name, certificates[name].Chain})
+		}
+	}
+	slices.SortFunc(v.Certificates, func(a, b LastGood) int {
+		return cmp.Or(strings.Compare(a.Gateway.String(), b.Gateway.String()), strings.Compare(a.Name, b.Name))
+	})
 	for o := range catalog.Objects.All(r) {
 		v.Objects = append(v.Objects, withheld(o))
 	}
 	return v
 }
 
-// catalog returns a catalog with the state's rows.
-func (v *stateView) catalog() (*catalog.Catalog, error) {
+// keyWithheld stands in for a private key, which is not told.
+const keyWithheld = "withheld"
+
+// LastGood returns the certificates that Gateways have if a Secret fails.
+func (v *State) LastGood() policy.LastGood {
+	out := make(policy.LastGood)
+	for _, c := range v.Certificates {
+		if out[c.Gateway] == nil {
+			out[c.Gateway] = make(policy.Certificates)
+		}
+		out[c.Gateway][c.Name] = policy.Certificate{Name: c.Name, Chain: c.Chain, Key: []byte(keyWithheld)}
+	}
+	return out
+}
+
+// Catalog returns a catalog with the state's rows.
+func (v *State) Catalog() (*catalog.Catalog, error) {
 	out := catalog.New()
 	_, err := out.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Sources, v.Sources)
@@ -101,13 +137,4 @@ func put[T any](tx *catalog.Tx, t catalog.Table[T], rows []T) {
 	for _, row := range rows {
 		t.Put(tx, row)
 	}
-}
-
-// liveState asks a control plane for its state.
-func liveState(cmd *cobra.Command, admin *adminFlag) (*catalog.Catalog, error) {
-	var v stateView
-	if err := admin.do(cmd.Context(), http.MethodGet, "/v1/state", url.Values{}, &v); err != nil {
-		return nil, err
-	}
-	return v.catalog()
 }

@@ -1,4 +1,4 @@
-package main
+package diff
 
 import (
 	"crypto/ecdsa"
@@ -12,13 +12,12 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/diff"
 )
 
 // withheld returns an object as the admin API may tell it: of a Secret its
 // chain, which every client of a Gateway is shown, and never its key.
-func withheld(o *discovery.Object) objectRow {
-	row := objectRow{Object: *o}
+func withheld(o *discovery.Object) ObjectRow {
+	row := ObjectRow{Object: *o}
 	if o.Kind != "Secret" {
 		return row
 	}
@@ -34,7 +33,7 @@ func withheld(o *discovery.Object) objectRow {
 		if row.KeyFits { // what is no certificate could be anything, a key too
 			out.Data = map[string][]byte{corev1.TLSCertKey: chain}
 		} else {
-			out.Data = map[string][]byte{diff.FingerprintKey: []byte(diff.Fingerprint(s))}
+			out.Data = map[string][]byte{FingerprintKey: []byte(Fingerprint(s))}
 		}
 		row.Spec = out
 	}
@@ -45,7 +44,7 @@ func withheld(o *discovery.Object) objectRow {
 // and times, so that it means the same to what refers to it. The fingerprint of the
 // true chain stays with it.
 func standIn(s *corev1.Secret) error {
-	fingerprint := diff.Fingerprint(s)
+	fingerprint := Fingerprint(s)
 	block, rest := pem.Decode(s.Data[corev1.TLSCertKey])
 	if block == nil {
 		return fmt.Errorf("the chain of Secret %s/%s: it is not PEM", s.Namespace, s.Name)
@@ -75,7 +74,7 @@ func standIn(s *corev1.Secret) error {
 	s.Data = map[string][]byte{
 		corev1.TLSCertKey:       append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), rest...),
 		corev1.TLSPrivateKeyKey: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-		diff.FingerprintKey:     []byte(fingerprint),
+		FingerprintKey:          []byte(fingerprint),
 	}
 	return nil
 }

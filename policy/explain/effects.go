@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"fmt"
@@ -7,9 +7,23 @@ import (
 	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/explain"
 )
+
+// Effects says what an object does at a unit, a sentence for each part of it: rules that come from it,
+// backends that it is, sections that are effective because of it.
+func Effects(r catalog.Reader, m policy.Model, ref discovery.ObjectRef) []string {
+	switch m := m.(type) {
+	case *policy.Service:
+		return serviceEffects(m, ref)
+	case *policy.External:
+		return externalEffects(m, ref)
+	case *policy.Gateway:
+		return gatewayEffects(r, m, ref)
+	}
+	return nil
+}
 
 // serviceEffects says what an object does at a Service: rules that come from
 // it, backends that it is, and sections that are effective because of it.
@@ -33,18 +47,18 @@ func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
 		for _, ns := range slices.Sorted(maps.Keys(p.ConsumerTCP)) {
 			out = append(out, tcpEffects(at+", callers of namespace "+ns, p.ConsumerTCP[ns].Rules, ref)...)
 		}
-		out = append(out, settingsEffects(at+", requests without a route", &p.Settings, ref)...)
+		out = append(out, settingsEffects(at+", requests without a route", p.Settings.From, ref)...)
 		for j := range p.Backings {
 			b := &p.Backings[j]
-			out = append(out, settingsEffects(fmt.Sprintf("%s, cluster of the %s", at, b.Platform), &b.Settings, ref)...)
+			out = append(out, settingsEffects(fmt.Sprintf("%s, cluster of the %s", at, b.Platform), b.Settings.From, ref)...)
 			if ref.Kind == "Service" && ref.Key == m.Key || isShift(m.Shift, ref) {
-				out = append(out, fmt.Sprintf("%s: the %s get %s", at, b.Platform, percentText(float64(p.Shares[j])/policy.ShareTotal*100)))
+				out = append(out, fmt.Sprintf("%s: the %s get %s", at, b.Platform, Percent(percentOf(p.Shares[j]))))
 			}
 		}
 		for j := range p.Groups {
 			g := &p.Groups[j]
 			where := fmt.Sprintf("%s, cluster of InstanceGroup %s", at, g.Name)
-			out = append(out, settingsEffects(where, &g.Settings, ref)...)
+			out = append(out, settingsEffects(where, g.Settings.From, ref)...)
 			if ref.Kind == "InstanceGroup" && ref.Key == (discovery.Key{Namespace: m.Namespace, Name: g.Name}) {
 				out = append(out, where+": routes send requests to it by name")
 			}
@@ -68,7 +82,7 @@ func shiftEffects(m *policy.Service) []string {
 	}
 	if s := m.Shift.Shadow; s != nil {
 		out = append(out, fmt.Sprintf("Service %s: %s of the requests with %s are copied to the %s",
-			m.Key, percentText(float64(s.Share)/policy.ShareTotal*100), strings.Join(s.Methods, ", "), s.To))
+			m.Key, Percent(percentOf(s.Share)), strings.Join(s.Methods, ", "), s.To))
 	}
 	return out
 }
@@ -86,7 +100,7 @@ func routeEffects(at string, rules []policy.Rule, ref discovery.ObjectRef) []str
 		}
 		for j := range r.Backends {
 			if b := &r.Backends[j]; isBackend(b, ref) {
-				out = append(out, fmt.Sprintf("%s: %s sends it %s", at, name, percentText(float64(b.Share)/policy.ShareTotal*100)))
+				out = append(out, fmt.Sprintf("%s: %s sends it %s", at, name, Percent(percentOf(b.Share))))
 			}
 		}
 		for j := range r.Filters.Mirrors {
@@ -94,7 +108,7 @@ func routeEffects(at string, rules []policy.Rule, ref discovery.ObjectRef) []str
 				out = append(out, fmt.Sprintf("%s: %s sends it copies", at, name))
 			}
 		}
-		out = append(out, explain.RuleEffects(at+", "+name, r, ref)...)
+		out = append(out, ruleEffects(at+", "+name, r, ref)...)
 	}
 	return out
 }
@@ -113,10 +127,10 @@ func tcpEffects(at string, rules []policy.TCPRule, ref discovery.ObjectRef) []st
 		}
 		for j := range r.Backends {
 			if b := &r.Backends[j]; isBackend(b, ref) {
-				out = append(out, fmt.Sprintf("%s: %s sends it %s", at, name, percentText(float64(b.Share)/policy.ShareTotal*100)))
+				out = append(out, fmt.Sprintf("%s: %s sends it %s", at, name, Percent(percentOf(b.Share))))
 			}
 		}
-		out = append(out, settingsEffects(at+", "+name, &r.Settings, ref)...)
+		out = append(out, settingsEffects(at+", "+name, r.Settings.From, ref)...)
 	}
 	return out
 }
@@ -135,10 +149,10 @@ func isBackend(b *policy.Backend, ref discovery.ObjectRef) bool {
 }
 
 // settingsEffects names the sections that are effective because of an object.
-func settingsEffects(at string, s *policy.Settings, ref discovery.ObjectRef) []string {
+func settingsEffects(at string, from map[string]discovery.ObjectRef, ref discovery.ObjectRef) []string {
 	var sections []string
-	for section, from := range s.From {
-		if from.Kind == ref.Kind && from.Key == ref.Key {
+	for section, source := range from {
+		if source.Kind == ref.Kind && source.Key == ref.Key {
 			sections = append(sections, section)
 		}
 	}
@@ -158,7 +172,7 @@ func externalEffects(m *policy.External, ref discovery.ObjectRef) []string {
 	}
 	for i := range m.Ports {
 		p := &m.Ports[i]
-		out = append(out, settingsEffects(fmt.Sprintf("ExternalService %s port %d", m.Key, p.Number), &p.Settings, ref)...)
+		out = append(out, settingsEffects(fmt.Sprintf("ExternalService %s port %d", m.Key, p.Number), p.Settings.From, ref)...)
 	}
 	return out
 }

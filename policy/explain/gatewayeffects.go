@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ func gatewayEffects(r catalog.Reader, m *policy.Gateway, ref discovery.ObjectRef
 	for i := range m.Ports {
 		p := &m.Ports[i]
 		at := fmt.Sprintf("Gateway %s port %d", m.Key, p.Number)
-		out = append(out, gatewaySettingsEffects(at, &p.Settings, ref)...)
+		out = append(out, settingsEffects(at, p.Settings.From, ref)...)
 		for j := range p.Listeners {
 			l := &p.Listeners[j]
 			where := at + ", listener " + l.Name
@@ -69,19 +69,4 @@ func listenerEffect(where string, l *policy.GatewayListener) string {
 		rules += len(l.Hosts[i].Rules)
 	}
 	return fmt.Sprintf("%s: takes requests for %s, %d rules", where, takes, rules)
-}
-
-// gatewaySettingsEffects names the sections that are effective because of an object.
-func gatewaySettingsEffects(at string, s *policy.GatewaySettings, ref discovery.ObjectRef) []string {
-	var sections []string
-	for section, from := range s.From {
-		if from.Kind == ref.Kind && from.Key == ref.Key {
-			sections = append(sections, section)
-		}
-	}
-	if len(sections) == 0 {
-		return nil
-	}
-	slices.Sort(sections)
-	return []string{at + ": its " + strings.Join(sections, ", ") + " holds"}
 }

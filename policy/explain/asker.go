@@ -1,4 +1,4 @@
-package main
+package explain
 
 import (
 	"slices"
@@ -6,39 +6,39 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy/explain"
-	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
 // findWorkload finds who asks: a connected proxy by its node id, its workload
 // or its service, or else a Service of the catalog, whose pods or instances
 // ask. What the mesh does depends on the namespace and the zone only.
-func findWorkload(r catalog.Reader, proxies []server.ProxyStatus, name, zone string) (explain.Workload, error) {
-	if parts := strings.Split(name, "~"); len(parts) > 1 {
-		if len(parts) != 4 || slices.Contains(parts, "") {
-			return explain.Workload{}, wrongInput("--from: %q is not a node id: ROLE~NAMESPACE~WORKLOAD~INSTANCE", name)
+func findWorkload(r catalog.Reader, proxies []Proxy, name, zone string) (Workload, error) {
+	if strings.Contains(name, "~") {
+		_, namespace, _, _, ok := naming.ParseNode(name)
+		if !ok {
+			return Workload{}, WrongInput("--from: %q is not a node id: ROLE~NAMESPACE~WORKLOAD~INSTANCE", name)
 		}
 		for i := range proxies {
 			if proxies[i].ID == name {
-				out := workloadIn(parts[1], []string{proxies[i].Zone}, zone)
+				out := workloadIn(namespace, []string{proxies[i].Zone}, zone)
 				out.Listener = httpListener(&proxies[i])
 				return out, nil
 			}
 		}
 		if proxies != nil {
-			return explain.Workload{}, wrongInput("--from: no proxy %s is connected: 'causeway proxies' lists those that are", name)
+			return Workload{}, WrongInput("--from: no proxy %s is connected: 'causeway proxies' lists those that are", name)
 		}
-		return explain.Workload{Namespace: parts[1], Zone: zone}, nil
+		return Workload{Namespace: namespace, Zone: zone}, nil
 	}
 	namespace, workload, ok := strings.Cut(name, "/")
 	if !ok || namespace == "" || workload == "" || strings.Contains(workload, "/") {
-		return explain.Workload{}, wrongInput("--from: %q is neither NAMESPACE/NAME nor a node id", name)
+		return Workload{}, WrongInput("--from: %q is neither NAMESPACE/NAME nor a node id", name)
 	}
 	var zones []string
 	listener := ""
 	for i := range proxies {
 		p := &proxies[i]
-		if parts := strings.Split(p.ID, "~"); len(parts) == 4 && (parts[1] == namespace && parts[2] == workload || p.Service == name) {
+		if _, ns, of, _, ok := naming.ParseNode(p.ID); ok && (ns == namespace && of == workload || p.Service == name) {
 			zones = append(zones, p.Zone)
 			listener = httpListener(p)
 		}
@@ -61,16 +61,16 @@ func findWorkload(r catalog.Reader, proxies []server.ProxyStatus, name, zone str
 	// namespace at least should be one that there is.
 	namespaces := namespacesOf(r)
 	if !slices.Contains(namespaces, namespace) {
-		return explain.Workload{}, wrongInput("--from: there is no workload %s, and nothing else in namespace %s either: the mesh knows the namespaces %s",
-			name, namespace, joinOr(namespaces, "(none)"))
+		return Workload{}, WrongInput("--from: there is no workload %s, and nothing else in namespace %s either: the mesh knows the namespaces %s",
+			name, namespace, orNone(namespaces, "(none)"))
 	}
-	return explain.Workload{Namespace: namespace, Zone: zone}, nil
+	return Workload{Namespace: namespace, Zone: zone}, nil
 }
 
 // httpListener returns the listener at which a proxy's workload sends HTTP requests.
-func httpListener(p *server.ProxyStatus) string {
+func httpListener(p *Proxy) string {
 	for _, name := range p.Listeners {
-		if strings.HasPrefix(name, "http/") {
+		if strings.HasPrefix(name, naming.HTTPListener) {
 			return name
 		}
 	}
@@ -78,7 +78,7 @@ func httpListener(p *server.ProxyStatus) string {
 }
 
 // workloadIn chooses the zone of a workload: the one that is asked for, or the first of those it is in.
-func workloadIn(namespace string, zones []string, zone string) explain.Workload {
+func workloadIn(namespace string, zones []string, zone string) Workload {
 	slices.Sort(zones)
 	zones = slices.DeleteFunc(slices.Compact(zones), func(z string) bool { return z == "" })
 	switch {
@@ -87,9 +87,9 @@ func workloadIn(namespace string, zones []string, zone string) explain.Workload 
 	case len(zones) == 1:
 		zone = zones[0]
 	case len(zones) > 1:
-		return explain.Workload{Namespace: namespace, Zone: zones[0], OtherZones: zones[1:]}
+		return Workload{Namespace: namespace, Zone: zones[0], OtherZones: zones[1:]}
 	}
-	return explain.Workload{Namespace: namespace, Zone: zone}
+	return Workload{Namespace: namespace, Zone: zone}
 }
 
 // namespacesOf lists the namespaces that have anything, sorted.
@@ -109,4 +109,11 @@ func namespacesOf(r catalog.Reader) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+func orNone(list []string, none string) string {
+	if len(list) == 0 {
+		return none
+	}
+	return strings.Join(list, ", ")
 }

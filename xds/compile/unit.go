@@ -1,0 +1,36 @@
+package compile
+
+import (
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// Compile returns the resources of what a unit means, but for a Gateway's
+// certificates (Certificates) and the listeners that proxies declare (Listener, GatewayListeners).
+func (c *Compiler) Compile(m policy.Model) []resource.Resource {
+	switch m := m.(type) {
+	case *policy.Service:
+		return c.Service(m)
+	case *policy.External:
+		return c.External(m)
+	case *policy.Gateway:
+		return c.Gateway(m)
+	case *policy.Mesh:
+		return c.Mesh(m)
+	}
+	return nil
+}
+
+// Declared returns what a declared listener is made of, with the model of what it leads to, nil where it leads
+// to all, or to nothing that there is.
+func (c *Compiler) Declared(d naming.Declaration, m policy.Model) []resource.Resource {
+	if !d.IsGateway() {
+		service, _ := m.(*policy.Service)
+		return c.Listener(d, service)
+	}
+	if gateway, ok := m.(*policy.Gateway); ok {
+		return c.GatewayListeners(d, gateway)
+	}
+	return nil
+}
