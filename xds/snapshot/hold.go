@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -47,6 +48,8 @@ type hold struct {
 	canary uint32
 	open   map[ref]struct{}
 	due    time.Time
+	// lost are those that tried it before, in this trial.
+	lost loss
 	// wanting is true if what is being tried with others is to be tried by the class next.
 	wanting bool
 	// absent is since when no proxy is there that refused it, zero while one is.
@@ -79,8 +82,12 @@ func (h *hold) frees(sub *Subscriber) bool {
 	return h.phase == freed || (h.phase == trying && h.canary == sub.slot)
 }
 
-// orphan reports whether everyone who refused it has left for good.
+// orphan reports whether everyone who refused it has left for good, or nobody did and it is time to try again what
+// ended connections.
 func (h *hold) orphan(now time.Time) bool {
+	if again := h.again(); !again.IsZero() {
+		return !now.Before(again)
+	}
 	return !h.absent.IsZero() && !now.Before(h.absent.Add(AuthorGrace))
 }
 
@@ -89,6 +96,8 @@ func (h *hold) next() time.Time {
 	switch {
 	case h.phase == trying:
 		return h.due
+	case h.phase == holding && h.class.streams > 0 && !h.again().IsZero():
+		return h.again()
 	case h.phase == holding && !h.absent.IsZero() && h.class.streams > 0:
 		return h.absent.Add(AuthorGrace)
 	}
@@ -183,8 +192,21 @@ func (s *Store) refuse(sub *Subscriber, r ref, frame *Frame, v verdict, wake *bi
 // tried. The others go on trying. mu must be held.
 func (s *Store) refuseTrial(sub *Subscriber, r ref, e *entry, v verdict, wake *bitset) {
 	st := e.stage
-	u := s.units[st.unit]
 	e.next.disputed = true
+	if s.holdTried(st, sub, rejection(r.t, e.name, e.next, sub, v), false, wake) == nil {
+		s.complain(sub, r, e.next, v)
+		st.judged(trial{sub.slot, r}, refused)
+	}
+	s.outcome(StageRejected)
+	if st.open == 0 && !st.owes() {
+		s.pass(st, wake)
+	}
+}
+
+// holdTried holds a class at what it has of the unit that is tried, nil if it cannot be held; its canaries go
+// back to that. anew is whether it is held without what has no past. mu must be held.
+func (s *Store) holdTried(st *stage, sub *Subscriber, why Rejection, anew bool, wake *bitset) *hold {
+	u := s.units[st.unit]
 	good := make(map[ref]*content)
 	for _, r := range u.refs {
 		if r.t.Configuration() {
@@ -199,20 +221,16 @@ func (s *Store) refuseTrial(sub *Subscriber, r ref, e *entry, v verdict, wake *b
 			good[r] = &c
 		}
 	}
-	if s.newHold(st.unit, u, sub, good, rejection(r.t, e.name, e.next, sub, v)) == nil {
-		s.complain(sub, r, e.next, v)
-		st.judged(trial{sub.slot, r}, refused)
-	} else {
-		for slot := range st.canaries.all() {
-			if other := s.streams[slot]; other != nil && other.class == sub.class {
-				s.dismissCanary(st, other, refs, wake)
-			}
+	h := s.newHold(st.unit, u, sub, good, why, anew)
+	if h == nil {
+		return nil
+	}
+	for slot := range st.canaries.all() {
+		if other := s.streams[slot]; other != nil && other.class == sub.class {
+			s.dismissCanary(st, other, refs, wake)
 		}
 	}
-	s.outcome(StageRejected)
-	if st.open == 0 {
-		s.pass(st, wake)
-	}
+	return h
 }
 
 // dismissCanary has a canary go back to what its class has. mu must be held.
@@ -251,7 +269,7 @@ func (s *Store) refuseLate(sub *Subscriber, r ref, e *entry, v verdict, wake *bi
 		}
 		good[r] = &c
 	}
-	h := s.newHold(bad.unit, u, sub, good, rejection(r.t, e.name, &bad, sub, v))
+	h := s.newHold(bad.unit, u, sub, good, rejection(r.t, e.name, &bad, sub, v), false)
 	if h == nil {
 		s.complain(sub, r, &bad, v)
 		return
@@ -261,9 +279,9 @@ func (s *Store) refuseLate(sub *Subscriber, r ref, e *entry, v verdict, wake *bi
 }
 
 // newHold holds a unit for a subscriber's class; it returns nil where there is
-// nothing to hold it at. mu must be held.
-func (s *Store) newHold(name string, u *unit, sub *Subscriber, good map[ref]*content, why Rejection) *hold {
-	past := false
+// nothing to hold it at and it is not held anew. mu must be held.
+func (s *Store) newHold(name string, u *unit, sub *Subscriber, good map[ref]*content, why Rejection, anew bool) *hold {
+	past := anew
 	for _, c := range good {
 		past = past || c.frame != nil
 	}
@@ -472,7 +490,7 @@ func (p *plan) configures() bool {
 
 // goBack has the class have what is good. mu must be held.
 func (s *Store) goBack(h *hold, wake *bitset) {
-	h.phase, h.canary, h.open, h.wanting = holding, nobody, nil, false
+	h.phase, h.canary, h.open, h.wanting, h.lost = holding, nobody, nil, false, loss{}
 	s.markClass(h, wake, nobody)
 }
 
@@ -493,7 +511,7 @@ func (s *Store) resume(sub *Subscriber, h *hold, r ref, e *entry, v verdict, wak
 // retry has one proxy of the class try what is in force. mu must be held.
 func (s *Store) retry(h *hold, wake *bitset) {
 	former := h.canary
-	h.wanting, h.open, h.canary = false, make(map[ref]struct{}), nobody
+	h.wanting, h.open, h.canary, h.lost = false, make(map[ref]struct{}), nobody, loss{}
 	if h.class.streams == 0 {
 		s.lift(h, wake)
 		return
@@ -551,14 +569,11 @@ func (s *Store) differences(h *hold) []ref {
 			out = append(out, r)
 		}
 	}
-	slices.SortFunc(out, func(a, b ref) int {
-		if a.t != b.t {
-			return int(a.t) - int(b.t)
-		}
-		return int(a.id) - int(b.id)
-	})
+	slices.SortFunc(out, compareRefs)
 	return out
 }
+
+func compareRefs(a, b ref) int { return cmp.Or(cmp.Compare(a.t, b.t), cmp.Compare(a.id, b.id)) }
 
 // retried notes that a proxy of the class has taken a resource that is in force. mu must be held.
 func (s *Store) retried(h *hold, r ref, wake *bitset) {
@@ -633,9 +648,7 @@ func (s *Store) expireHolds(now time.Time, wake *bitset) {
 	for h := range s.holds {
 		switch {
 		case h.phase == trying && !now.Before(h.due):
-			s.letGo(h, wake)
-			s.pinsChanged()
-			s.outcome(StageSilent)
+			s.tryOn(h, wake)
 		case h.phase == holding && h.orphan(now) && h.class.streams > 0:
 			s.retry(h, wake)
 		}
@@ -660,7 +673,7 @@ func (s *Store) arrive(sub *Subscriber) {
 					h.open[r] = struct{}{}
 				}
 			}
-			h.phase, h.canary, h.due = trying, sub.slot, now.Add(searchTime*s.silence)
+			h.phase, h.canary, h.due, h.lost = trying, sub.slot, now.Add(searchTime*s.silence), loss{}
 		}
 	}
 	for _, list := range s.complaints {

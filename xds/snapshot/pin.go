@@ -44,6 +44,8 @@ type Rejection struct {
 	// Pinned is true where the unit's last good configuration holds instead, for
 	// the proxies of Class. Otherwise there was none, and those who refuse it are without it.
 	Pinned bool `json:"pinned"`
+	// Lost is how many proxies' connections ended before they answered to it, 0 where Node has refused it.
+	Lost int `json:"lost,omitempty"`
 }
 
 // rejection notes that a subscriber refused a content.

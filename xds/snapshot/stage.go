@@ -30,6 +30,8 @@ type stage struct {
 	// tried says of each trial what the canary has made of it.
 	tried map[trial]finding
 	open  int // trials without a verdict
+	// lost are the classes whose canaries have gone.
+	lost  map[Class]*loss
 	cause time.Time
 	due   time.Time
 	last  time.Time // which due never passes
@@ -118,7 +120,7 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 	if fresh {
 		now := time.Now()
 		st = &stage{
-			unit: p.unit, tried: make(map[trial]finding), cause: cause, due: now.Add(s.silence), last: now.Add(searchTime * s.silence),
+			unit: p.unit, tried: make(map[trial]finding), lost: make(map[Class]*loss), cause: cause, due: now.Add(s.silence), last: now.Add(searchTime * s.silence),
 		}
 		u.stage = st
 		s.staged[st] = struct{}{}
@@ -139,37 +141,44 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 			if !slices.Contains(st.refs, c.ref) {
 				st.refs = append(st.refs, c.ref)
 			}
-			s.recruit(u, c.ref, e)
+			s.recruit(u, c.ref, e, nil)
+			st.lost = make(map[Class]*loss) // what is tried is another one
 		}
 	}
 	s.force(cause, direct, wake)
+	st.cause = cause
 	for _, r := range st.refs {
-		e := s.tables[r.t].entries[r.id]
-		s.followers(r, e, e.visible, func(sub *Subscriber) {
-			key := trial{sub.slot, r}
-			old, tries := st.tried[key]
-			if !st.canaries.has(sub.slot) || (tries && !changed[r]) {
-				return
-			}
-			if tries && old == untold {
-				st.open--
-			}
-			if st.tried[key] = unasked; e.next.frame != nil {
-				st.tried[key] = untold
-				st.open++
-			}
-			sub.mark(r, cause)
-			wake.set(sub.slot)
-		})
+		s.begin(st, r, changed[r], wake)
 	}
 	// Where all canaries have gone in the meantime, the stage waits until it is due.
-	if tried := len(st.tried) > 0; st.open == 0 && (tried || fresh || len(st.refs) == 0) {
+	if tried := len(st.tried) > 0; st.open == 0 && !st.owes() && (tried || fresh || len(st.refs) == 0) {
 		s.pass(st, wake)
 		if tried || !fresh {
 			s.outcome(StageWithdrawn)
 		}
 	}
 	return len(p.changes) + len(p.removed)
+}
+
+// begin has the canaries try a resource, again if it has changed. mu must be held.
+func (s *Store) begin(st *stage, r ref, changed bool, wake *bitset) {
+	e := s.tables[r.t].entries[r.id]
+	s.followers(r, e, e.visible, func(sub *Subscriber) {
+		key := trial{sub.slot, r}
+		old, tries := st.tried[key]
+		if !st.canaries.has(sub.slot) || (tries && !changed) {
+			return
+		}
+		if tries && old == untold {
+			st.open--
+		}
+		if st.tried[key] = unasked; e.next.frame != nil {
+			st.tried[key] = untold
+			st.open++
+		}
+		sub.mark(r, st.cause)
+		wake.set(sub.slot)
+	})
 }
 
 // drop takes a resource out of a stage without telling anyone. mu must be held.
@@ -214,9 +223,9 @@ func (s *Store) withdraw(st *stage, r ref, e *entry, wake *bitset) {
 // recruit makes the first subscriber of each class that follows a resource a
 // canary, unless one of the class is; where a resource has variants, the first of each
 // that the class gets. A class for which the unit is held tries
-// later (retry). A state-of-the-world stream is no canary: it
+// later (retry). only is the class that it is done for, nil for all. A state-of-the-world stream is no canary: it
 // judges whole route configurations. mu must be held.
-func (s *Store) recruit(u *unit, r ref, e *entry) {
+func (s *Store) recruit(u *unit, r ref, e *entry, only *class) {
 	if e.next.frame == nil {
 		return
 	}
@@ -227,7 +236,7 @@ func (s *Store) recruit(u *unit, r ref, e *entry) {
 	st := u.stage
 	first := make(map[kind]*Subscriber)
 	s.followers(r, e, e.visible, func(sub *Subscriber) {
-		if sub.mode.StateOfTheWorld || u.holds[sub.class] != nil || !sub.view.Sees(e.next.visible) {
+		if sub.mode.StateOfTheWorld || only != nil && sub.class != only || u.holds[sub.class] != nil || !sub.view.Sees(e.next.visible) {
 			return
 		}
 		k := kind{sub.class, e.next.frameFor(&sub.view)}
@@ -333,7 +342,7 @@ func (s *Store) Expire(now time.Time) {
 	s.mu.Lock()
 	var wake bitset
 	for st := range maps.Clone(s.staged) {
-		if !now.Before(st.due) {
+		if !now.Before(st.due) && !s.succeed(st, &wake) {
 			s.pass(st, &wake)
 			s.outcome(StageSilent)
 		}
@@ -344,22 +353,14 @@ func (s *Store) Expire(now time.Time) {
 	wakeAll(subs)
 }
 
-// leave takes a subscriber that is gone out of all stages, which then wait for
-// the others, or until they are due: a configuration that ends a proxy must not
-// reach the next one any sooner. mu must be held.
-func (s *Store) leave(slot uint32) {
+// leave takes a subscriber that is gone out of all stages and trials, which then wait until they are
+// due: a configuration that ends a proxy must not reach the next one any sooner. mu must be held.
+func (s *Store) leave(sub *Subscriber) {
 	for st := range s.staged {
-		st.canaries.clear(slot)
-		for t := range st.tried {
-			if t.slot == slot {
-				st.forget(t)
-			}
-		}
+		st.lose(sub)
 	}
 	for h := range s.holds {
-		if h.phase == trying && h.canary == slot {
-			h.canary = nobody
-		}
+		h.lose(sub)
 	}
 }
 
@@ -394,7 +395,7 @@ func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 		}
 	}
 	for st := range judged {
-		if st.open == 0 {
+		if st.open == 0 && !st.owes() {
 			s.pass(st, &wake)
 			s.outcome(StageAccepted)
 		}

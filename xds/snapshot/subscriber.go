@@ -123,7 +123,7 @@ func (sub *Subscriber) Close() {
 	}
 	sub.closed = true
 	sub.refund(sub.bytes)
-	s.leave(sub.slot)
+	s.leave(sub)
 	s.streams[sub.slot] = nil
 	s.free = append(s.free, sub.slot)
 	sub.class.streams--
