@@ -1,24 +1,25 @@
 package policy
 
 import (
+	"math"
 	"time"
 )
 
-var connectionPoolSection = section{
-	"connectionPool", "connectionPool", clusters, false,
+var connectionPoolSection = SectionDef{
+	"connectionPool", "connectionPool", ClusterSide, false,
 	func(s *settings) bool { return s.ConnectionPool != nil },
 	func(to, from *settings) { to.ConnectionPool = from.ConnectionPool },
 }
 
-func checkConnectionPool(c *checker, s *settings) {
+func checkConnectionPool(c *Checker, s *settings) {
 	p := s.ConnectionPool
 	if p == nil {
 		return
 	}
-	c.number("connectionPool.maxConnections", p.MaxConnections, 1, maxInt32)
-	c.number("connectionPool.maxPendingRequests", p.MaxPendingRequests, 1, maxInt32)
-	c.number("connectionPool.maxRequests", p.MaxRequests, 1, maxInt32)
-	c.number("connectionPool.maxRequestsPerConnection", p.MaxRequestsPerConnection, 1, maxInt32)
+	c.number("connectionPool.maxConnections", p.MaxConnections, 1, math.MaxInt32)
+	c.number("connectionPool.maxPendingRequests", p.MaxPendingRequests, 1, math.MaxInt32)
+	c.number("connectionPool.maxRequests", p.MaxRequests, 1, math.MaxInt32)
+	c.number("connectionPool.maxRequestsPerConnection", p.MaxRequestsPerConnection, 1, math.MaxInt32)
 	c.duration("connectionPool.idleTimeout", p.IdleTimeout, time.Millisecond, longest, true)
 	c.duration("connectionPool.maxConnectionAge", p.MaxConnectionAge, time.Millisecond, longest, true)
 }

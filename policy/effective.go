@@ -224,3 +224,15 @@ func (s *Settings) Fields() []Field {
 	}
 	return out
 }
+
+// Refs returns the objects that settings come from, sorted.
+func (s *Settings) Refs() []discovery.ObjectRef {
+	if len(s.From) == 0 {
+		return nil
+	}
+	out := make([]discovery.ObjectRef, 0, len(s.From))
+	for _, ref := range s.From {
+		out = append(out, ref)
+	}
+	return SortedRefs(out)
+}

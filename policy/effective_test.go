@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -18,9 +19,9 @@ func ruleUnder(s v1alpha1.TrafficSettings, own RuleSettings) *Rule {
 		Route: discovery.ObjectRef{Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: "shop"}}, Index: 1, Own: own,
 		Settings: Settings{Stated: s, From: map[string]discovery.ObjectRef{}},
 	}
-	for i := range sections {
-		if sections[i].has(&s) {
-			out.Settings.From[sections[i].name] = ref
+	for i := range SectionDefs {
+		if SectionDefs[i].Has(&s) {
+			out.Settings.From[SectionDefs[i].Name] = ref
 		}
 	}
 	return out
@@ -32,6 +33,12 @@ const (
 )
 
 // Every field of a retry is the rule's own, else the policy's, else the default, and says which.
+func day(n int) time.Time { return time.Date(2026, time.November, n, 0, 0, 0, 0, time.UTC) }
+
+func ms(n int) *metav1.Duration {
+	return &metav1.Duration{Duration: time.Duration(n) * time.Millisecond}
+}
+
 func TestEffectiveRetry(t *testing.T) {
 	stated := v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{
 		Attempts: new(int32(9)), StatusCodes: []int32{502}, Methods: []string{"PUT", "GET", "PUT"}, Backoff: ms(10), PerTry: ms(700),
@@ -100,11 +107,11 @@ func TestTiesByName(t *testing.T) {
 	object := func(namespace, name string) *discovery.Object {
 		return &discovery.Object{Kind: discovery.KindTrafficPolicy, Key: discovery.Key{Namespace: namespace, Name: name}, Created: day(1)}
 	}
-	require.Negative(t, compareAge(object("a-b", "x"), object("a", "x")), `"a-b/x" is before "a/x"`)
-	require.Negative(t, compareAge(object("a", "x"), object("a", "y")))
+	require.Negative(t, CompareAge(object("a-b", "x"), object("a", "x")), `"a-b/x" is before "a/x"`)
+	require.Negative(t, CompareAge(object("a", "x"), object("a", "y")))
 	younger := object("a", "a")
 	younger.Created = day(2)
-	require.Negative(t, compareAge(object("b", "b"), younger))
+	require.Negative(t, CompareAge(object("b", "b"), younger))
 }
 
 // Load reports count each attempt, so the guard has to know how many there may be.

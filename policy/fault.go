@@ -10,15 +10,15 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-var faultSection = section{
-	"fault", "fault", requests, true,
+var faultSection = SectionDef{
+	"fault", "fault", RequestSide, true,
 	func(s *settings) bool { return s.Fault != nil },
 	func(to, from *settings) { to.Fault = from.Fault },
 }
 
 var percentPattern = regexp.MustCompile(`^(100(\.0{1,2})?|[0-9]{1,2}(\.[0-9]{1,2})?)$`)
 
-func checkFault(c *checker, s *settings) {
+func checkFault(c *Checker, s *settings) {
 	f := s.Fault
 	if f == nil {
 		return

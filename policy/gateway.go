@@ -1,12 +1,7 @@
 package policy
 
 import (
-	"net/netip"
-	"slices"
-	"time"
-
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // Gateway is what a Gateway means: a unit of compilation of its own. It has
@@ -103,100 +98,3 @@ const (
 	CertificateFileOption = "mesh.causeway.dev/certificate-file"
 	KeyFileOption         = "mesh.causeway.dev/private-key-file"
 )
-
-// GatewaySettings are the effective sections of the GatewayPolicies about a port.
-type GatewaySettings struct {
-	v1alpha1.GatewaySettings
-	// From says which GatewayPolicy each section comes from, by its name in the API.
-	From map[string]discovery.ObjectRef
-}
-
-// TrustedHops returns how many entries at the end of X-Forwarded-For were
-// written by what stands in front: 0 if no such header is to be believed.
-func (s *GatewaySettings) TrustedHops() uint32 {
-	n := uint32(0)
-	for i := range s.InFront {
-		if s.InFront[i].Kind != v1alpha1.HopNLB {
-			n++
-		}
-	}
-	return n
-}
-
-// ForgedHeaders returns the names, in lower case, of headers about a request's
-// way that no hop in front writes anew, so that they are the client's own word and
-// are taken out. What an HTTP proxy of another kind than AWS's writes is not
-// known: behind one, all are let through.
-//
-// Proxy is one of them always: CGI, and with it PHP, makes the environment
-// variable HTTP_PROXY of it (CVE-2016-5385).
-func (s *GatewaySettings) ForgedHeaders() []string {
-	out := []string{"proxy"}
-	has := func(kind v1alpha1.HopKind) bool {
-		return slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == kind })
-	}
-	if has(v1alpha1.HopProxy) {
-		return out
-	}
-	out = append(out, "forwarded", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl", "x-real-ip")
-	if !has(v1alpha1.HopALB) {
-		out = append(out, "x-forwarded-port")
-	}
-	if s.TrustedHops() == 0 {
-		out = append(out, "x-forwarded-for", "x-forwarded-proto")
-	}
-	return out
-}
-
-// PROXY reports whether connections begin with a header of the PROXY protocol.
-func (s *GatewaySettings) PROXY() bool {
-	n := len(s.InFront)
-	return n > 0 && s.InFront[n-1].ProxyProtocol
-}
-
-// httpsPort is the port that https has of itself.
-const httpsPort = 443
-
-// TLSPorts returns the ports of what stands in front that it takes TLS at and
-// passes on as plain text without saying so in a header: those of an NLB that
-// speaks the PROXY protocol, which tells the port that a client has
-// connected to.
-func (s *GatewaySettings) TLSPorts() []uint32 {
-	if n := len(s.InFront); n > 0 && s.InFront[n-1].Kind == v1alpha1.HopNLB && s.PROXY() {
-		return []uint32{httpsPort}
-	}
-	return nil
-}
-
-// SpeaksHTTP10 reports whether HTTP/1.0 is taken: clients may speak it, and so
-// does nginx to what is behind it unless told otherwise. AWS's load balancers do not.
-func (s *GatewaySettings) SpeaksHTTP10() bool {
-	return s.TrustedHops() == 0 || slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == v1alpha1.HopProxy })
-}
-
-// AllowedFrom returns the ranges that connections may come from, none for any.
-func (s *GatewaySettings) AllowedFrom() []netip.Prefix {
-	var out []netip.Prefix
-	if n := len(s.InFront); n > 0 {
-		for _, text := range s.InFront[n-1].Addresses {
-			if p, err := netip.ParsePrefix(text); err == nil {
-				out = append(out, p.Masked())
-			}
-		}
-	}
-	return out
-}
-
-// Idle returns how long a connection without a request stays open, 0 for ever.
-func (s *GatewaySettings) Idle() time.Duration {
-	switch {
-	case s.Timeout != nil && s.Timeout.Idle != nil:
-		return s.Timeout.Idle.Duration
-	case len(s.InFront) > 0:
-		return time.Hour
-	}
-	return 75 * time.Second
-}
-
-// GatewayUnit returns the unit of a Gateway.
-func GatewayUnit(k discovery.Key) Unit { return Unit{Kind: discovery.KindGateway, Key: k} }

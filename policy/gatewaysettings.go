@@ -2,29 +2,27 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"regexp"
 	"slices"
 	"time"
 
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// gatewaySection is a section of a GatewayPolicy.
-type gatewaySection struct {
+// GatewaySectionDef is a section of a GatewayPolicy.
+type GatewaySectionDef struct {
 	// name is the field below spec, and the key in GatewaySettings.From.
-	name string
-	has  func(*v1alpha1.GatewaySettings) bool
-	take func(to, from *v1alpha1.GatewaySettings)
+	Name string
+	Has  func(*v1alpha1.GatewaySettings) bool
+	Take func(to, from *v1alpha1.GatewaySettings)
 }
 
-// gatewaySections in the order of the API. An inFront without hops is one that
+// GatewaySectionDefs in the order of the API. An inFront without hops is one that
 // says so: a listener may have nothing in front although the Gateway has.
-var gatewaySections = []gatewaySection{
+var GatewaySectionDefs = []GatewaySectionDef{
 	{
 		"inFront",
 		func(s *v1alpha1.GatewaySettings) bool { return s.InFront != nil },
@@ -52,93 +50,10 @@ var gatewaySections = []gatewaySection{
 	},
 }
 
-// gatewaySource is a GatewayPolicy with what of it is in force.
-type gatewaySource struct {
-	ref      discovery.ObjectRef
-	settings *v1alpha1.GatewaySettings
-	// invalid are the names of sections that have a mistake.
-	invalid []string
-}
-
-func newGatewaySource(o *discovery.Object) gatewaySource {
-	out := gatewaySource{ref: o.Ref(), settings: &o.Spec.(*v1alpha1.GatewayPolicy).Spec.GatewaySettings}
-	for _, m := range gatewayMistakes(out.settings) {
-		out.invalid = append(out.invalid, m.in)
-	}
-	if len(out.invalid) > 0 {
-		out.settings = narrowed(out.settings, out.invalid)
-	}
-	return out
-}
-
-// states reports whether the policy has a section that is in force. A section with
-// a mistake is, as far as it lets in less: see narrowed.
-func (s *gatewaySource) states(sec *gatewaySection) bool {
-	return sec.has(s.settings) && (sec.name != "healthCheck" || !slices.Contains(s.invalid, sec.name))
-}
-
-// gatewaySettings returns the sections of the GatewayPolicies that are effective
-// for a port of a Gateway with these listeners: for each, a policy about any
-// of them comes before one about the whole Gateway, then the oldest.
-func gatewaySettings(r catalog.Reader, gateway discovery.Key, listeners []string) GatewaySettings {
-	var out GatewaySettings
-	policies := gatewayPolicies(r, gateway)
-	if len(policies) == 0 {
-		return out
-	}
-	sources := gatewaySources(policies, gateway.Name, listeners)
-	for i := range gatewaySections {
-		sec := &gatewaySections[i]
-		for j := range sources {
-			if !sources[j].states(sec) {
-				continue
-			}
-			if out.From == nil {
-				out.From = make(map[string]discovery.ObjectRef)
-			}
-			sec.take(&out.GatewaySettings, sources[j].settings)
-			out.From[sec.name] = sources[j].ref
-			break
-		}
-	}
-	return out
-}
-
-// gatewayPolicies returns the GatewayPolicies about a Gateway or a listener of
-// it, the oldest first, then by name.
-func gatewayPolicies(r catalog.Reader, gateway discovery.Key) []*discovery.Object {
-	return policiesOf(r, discovery.KindGatewayPolicy, discovery.ObjectName{Kind: discovery.KindGateway, Key: gateway})
-}
-
-// gatewaySources returns policies in the order of precedence: those about any
-// of the listeners, then those about the whole Gateway.
-func gatewaySources(policies []*discovery.Object, gateway string, listeners []string) []gatewaySource {
-	return append(
-		gatewayLevel(policies, gateway, func(section string) bool { return section != "" && slices.Contains(listeners, section) }),
-		gatewayLevel(policies, gateway, func(section string) bool { return section == "" })...)
-}
-
-// gatewayLevel returns those of the policies that are about a part of a Gateway.
-func gatewayLevel(policies []*discovery.Object, gateway string, about func(section string) bool) []gatewaySource {
-	var out []gatewaySource
-	for _, o := range policies {
-		if slices.ContainsFunc(o.Spec.(*v1alpha1.GatewayPolicy).Spec.TargetRefs, func(t v1alpha1.GatewayTarget) bool {
-			return isGatewayTarget(t) && t.Name == gateway && about(t.SectionName)
-		}) {
-			out = append(out, newGatewaySource(o))
-		}
-	}
-	return out
-}
-
-// isGatewayTarget reports whether a target is a Gateway, as those without group and kind are.
-func isGatewayTarget(t v1alpha1.GatewayTarget) bool {
-	return (t.Group == "" && t.Kind == "") || (t.Group == gatewayGroup && t.Kind == discovery.KindGateway)
-}
-
 var (
 	healthPathPattern = regexp.MustCompile(`^/[A-Za-z0-9/_.~-]+$`)
-	cipherSuites      = []string{
+	// CipherSuites are those that clients may be offered, the preferred first.
+	CipherSuites = []string{
 		"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256",
 		"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384",
 		"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
@@ -147,56 +62,56 @@ var (
 
 // The bounds of what a GatewayPolicy may state beyond those of its schema's types.
 const (
-	longestClientTime = 24 * time.Hour
+	LongestClientTime = 24 * time.Hour
 	mostHops          = 8
 	mostHopRanges     = 64
 	mostCipherSuites  = 32
-	leastHeaderBytes  = 1024
-	mostHeaderBytes   = 8 << 20
-	mostBodyBytes     = 1 << 30
-	mostCounted       = 10000
+	LeastHeaderBytes  = 1024
+	MostHeaderBytes   = 8 << 20
+	MostBodyBytes     = 1 << 30
+	MostCounted       = 10000
 	longestHealthPath = 256
 )
 
-// gatewayMistakes returns what is wrong in sections of a GatewayPolicy, in the
+// GatewayMistakes returns what is wrong in sections of a GatewayPolicy, in the
 // order of the API. It is what the CRD's schema says, for objects that no API server has seen.
-func gatewayMistakes(s *v1alpha1.GatewaySettings) []mistake {
-	c := checker{in: "inFront"}
+func GatewayMistakes(s *v1alpha1.GatewaySettings) []Mistake {
+	c := Checker{In: "inFront"}
 	c.inFront(s.InFront)
 	if t := s.Timeout; t != nil {
-		c.in = "timeout"
-		c.duration("timeout.requestHeaders", t.RequestHeaders, 0, longestClientTime, false)
-		c.duration("timeout.request", t.Request, 0, longestClientTime, false)
-		c.duration("timeout.idle", t.Idle, 0, longestClientTime, false)
-		c.duration("timeout.streamIdle", t.StreamIdle, 0, longestClientTime, false)
+		c.In = "timeout"
+		c.duration("timeout.requestHeaders", t.RequestHeaders, 0, LongestClientTime, false)
+		c.duration("timeout.request", t.Request, 0, LongestClientTime, false)
+		c.duration("timeout.idle", t.Idle, 0, LongestClientTime, false)
+		c.duration("timeout.streamIdle", t.StreamIdle, 0, LongestClientTime, false)
 	}
 	if l := s.Limits; l != nil {
-		c.in = "limits"
-		c.number("limits.headerBytes", l.HeaderBytes, leastHeaderBytes, mostHeaderBytes)
-		c.number("limits.headers", l.Headers, 1, mostCounted)
-		c.number("limits.bodyBytes", l.BodyBytes, 1, mostBodyBytes)
-		c.number("limits.concurrentStreams", l.ConcurrentStreams, 1, mostCounted)
-		c.number("limits.connections", l.Connections, 1, maxInt32)
+		c.In = "limits"
+		c.number("limits.headerBytes", l.HeaderBytes, LeastHeaderBytes, MostHeaderBytes)
+		c.number("limits.headers", l.Headers, 1, MostCounted)
+		c.number("limits.bodyBytes", l.BodyBytes, 1, MostBodyBytes)
+		c.number("limits.concurrentStreams", l.ConcurrentStreams, 1, MostCounted)
+		c.number("limits.connections", l.Connections, 1, math.MaxInt32)
 	}
 	if t := s.TLS; t != nil {
-		c.in = "tls"
+		c.In = "tls"
 		c.oneOf("tls.minVersion", string(t.MinVersion), "", string(v1alpha1.TLS12), string(v1alpha1.TLS13))
 		if len(t.CipherSuites) > mostCipherSuites {
 			c.bad("tls.cipherSuites", fmt.Sprintf("it has %d entries", len(t.CipherSuites)), fmt.Sprintf("write at most %d", mostCipherSuites))
 		}
 		for i, suite := range t.CipherSuites {
-			c.oneOf(fmt.Sprintf("tls.cipherSuites[%d]", i), suite, cipherSuites...)
+			c.oneOf(fmt.Sprintf("tls.cipherSuites[%d]", i), suite, CipherSuites...)
 		}
 	}
 	if h := s.HealthCheck; h != nil && (len(h.Path) > longestHealthPath || !healthPathPattern.MatchString(h.Path)) {
-		c.in = "healthCheck"
+		c.In = "healthCheck"
 		c.bad("healthCheck.path", fmt.Sprintf("%q is not a path of letters, digits and /_.~-", h.Path), "write, for example, /healthz")
 	}
-	return c.found
+	return c.Found
 }
 
 // inFront checks what stands in front of a gateway.
-func (c *checker) inFront(hops []v1alpha1.Hop) {
+func (c *Checker) inFront(hops []v1alpha1.Hop) {
 	if len(hops) > mostHops {
 		c.bad("inFront", fmt.Sprintf("it has %d hops", len(hops)), fmt.Sprintf("write at most %d", mostHops))
 	}
@@ -204,7 +119,7 @@ func (c *checker) inFront(hops []v1alpha1.Hop) {
 	for i := range hops {
 		h, field := &hops[i], fmt.Sprintf("inFront[%d]", i)
 		c.oneOf(field+".kind", string(h.Kind), string(v1alpha1.HopCloudFront), string(v1alpha1.HopALB), string(v1alpha1.HopNLB), string(v1alpha1.HopProxy))
-		c.duration(field+".idleTimeout", h.IdleTimeout, time.Second, longestClientTime, false)
+		c.duration(field+".idleTimeout", h.IdleTimeout, time.Second, LongestClientTime, false)
 		if h.Kind == v1alpha1.HopNLB {
 			balancers++
 		}
@@ -225,18 +140,96 @@ func (c *checker) inFront(hops []v1alpha1.Hop) {
 	}
 }
 
-// foreignGateway says why a Gateway is not this controller's, "" if it is.
-func foreignGateway(r catalog.Reader, o *discovery.Object) string {
-	gateway, ok := o.Spec.(*gatewayv1.Gateway)
-	if !ok {
-		return o.Name().String() + " cannot be read"
+// GatewaySettings are the effective sections of the GatewayPolicies about a port.
+type GatewaySettings struct {
+	v1alpha1.GatewaySettings
+	// From says which GatewayPolicy each section comes from, by its name in the API.
+	From map[string]discovery.ObjectRef
+}
+
+// TrustedHops returns how many entries at the end of X-Forwarded-For were
+// written by what stands in front: 0 if no such header is to be believed.
+func (s *GatewaySettings) TrustedHops() uint32 {
+	n := uint32(0)
+	for i := range s.InFront {
+		if s.InFront[i].Kind != v1alpha1.HopNLB {
+			n++
+		}
 	}
-	class, ours := gatewayClass(r, &gateway.Spec)
+	return n
+}
+
+// ForgedHeaders returns the names, in lower case, of headers about a request's
+// way that no hop in front writes anew, so that they are the client's own word and
+// are taken out. What an HTTP proxy of another kind than AWS's writes is not
+// known: behind one, all are let through.
+//
+// Proxy is one of them always: CGI, and with it PHP, makes the environment
+// variable HTTP_PROXY of it (CVE-2016-5385).
+func (s *GatewaySettings) ForgedHeaders() []string {
+	out := []string{"proxy"}
+	has := func(kind v1alpha1.HopKind) bool {
+		return slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == kind })
+	}
+	if has(v1alpha1.HopProxy) {
+		return out
+	}
+	out = append(out, "forwarded", "x-forwarded-host", "x-forwarded-prefix", "x-forwarded-scheme", "x-forwarded-server", "x-forwarded-ssl", "x-real-ip")
+	if !has(v1alpha1.HopALB) {
+		out = append(out, "x-forwarded-port")
+	}
+	if s.TrustedHops() == 0 {
+		out = append(out, "x-forwarded-for", "x-forwarded-proto")
+	}
+	return out
+}
+
+// PROXY reports whether connections begin with a header of the PROXY protocol.
+func (s *GatewaySettings) PROXY() bool {
+	n := len(s.InFront)
+	return n > 0 && s.InFront[n-1].ProxyProtocol
+}
+
+// httpsPort is the port that https has of itself.
+const httpsPort = 443
+
+// TLSPorts returns the ports of what stands in front that it takes TLS at and
+// passes on as plain text without saying so in a header: those of an NLB that
+// speaks the PROXY protocol, which tells the port that a client has
+// connected to.
+func (s *GatewaySettings) TLSPorts() []uint32 {
+	if n := len(s.InFront); n > 0 && s.InFront[n-1].Kind == v1alpha1.HopNLB && s.PROXY() {
+		return []uint32{httpsPort}
+	}
+	return nil
+}
+
+// SpeaksHTTP10 reports whether HTTP/1.0 is taken: clients may speak it, and so
+// does nginx to what is behind it unless told otherwise. AWS's load balancers do not.
+func (s *GatewaySettings) SpeaksHTTP10() bool {
+	return s.TrustedHops() == 0 || slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == v1alpha1.HopProxy })
+}
+
+// AllowedFrom returns the ranges that connections may come from, none for any.
+func (s *GatewaySettings) AllowedFrom() []netip.Prefix {
+	var out []netip.Prefix
+	if n := len(s.InFront); n > 0 {
+		for _, text := range s.InFront[n-1].Addresses {
+			if p, err := netip.ParsePrefix(text); err == nil {
+				out = append(out, p.Masked())
+			}
+		}
+	}
+	return out
+}
+
+// Idle returns how long a connection without a request stays open, 0 for ever.
+func (s *GatewaySettings) Idle() time.Duration {
 	switch {
-	case ours:
-		return ""
-	case class == nil:
-		return fmt.Sprintf("%s is of GatewayClass %s, which does not exist", o.Name(), gateway.Spec.GatewayClassName)
+	case s.Timeout != nil && s.Timeout.Idle != nil:
+		return s.Timeout.Idle.Duration
+	case len(s.InFront) > 0:
+		return time.Hour
 	}
-	return fmt.Sprintf("%s is of GatewayClass %s, which is another controller's", o.Name(), gateway.Spec.GatewayClassName)
+	return 75 * time.Second
 }

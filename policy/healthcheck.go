@@ -8,13 +8,13 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-var healthCheckSection = section{
-	"healthCheck", "healthCheck", clusters, false,
+var healthCheckSection = SectionDef{
+	"healthCheck", "healthCheck", ClusterSide, false,
 	func(s *settings) bool { return s.HealthCheck != nil },
 	func(to, from *settings) { to.HealthCheck = from.HealthCheck },
 }
 
-func checkHealthCheck(c *checker, s *settings) {
+func checkHealthCheck(c *Checker, s *settings) {
 	h := s.HealthCheck
 	if h == nil {
 		return
@@ -23,10 +23,10 @@ func checkHealthCheck(c *checker, s *settings) {
 		c.bad("healthCheck", "it has both http and grpc", "give one of them, or neither for a TCP connect")
 	}
 	if h.HTTP != nil {
-		if !strings.HasPrefix(h.HTTP.Path, "/") || len(h.HTTP.Path) > 1024 || !printable(h.HTTP.Path) {
+		if !strings.HasPrefix(h.HTTP.Path, "/") || len(h.HTTP.Path) > 1024 || !Printable(h.HTTP.Path) {
 			c.bad("healthCheck.http.path", fmt.Sprintf("%q is not a path", h.HTTP.Path), "begin it with a slash, like /healthz, without spaces")
 		}
-		if len(h.HTTP.Host) > 253 || !printable(h.HTTP.Host) {
+		if len(h.HTTP.Host) > 253 || !Printable(h.HTTP.Host) {
 			c.bad("healthCheck.http.host", fmt.Sprintf("%q is not a host", h.HTTP.Host), "write a host name")
 		}
 	}

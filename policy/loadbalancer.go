@@ -9,8 +9,8 @@ import (
 )
 
 var (
-	loadBalancerSection = section{
-		"loadBalancer", "loadBalancer", clusters, false,
+	loadBalancerSection = SectionDef{
+		"loadBalancer", "loadBalancer", ClusterSide, false,
 		func(s *settings) bool { return s.LoadBalancer != nil },
 		func(to, from *settings) {
 			hash := edit(&to.LoadBalancer).Hash
@@ -18,19 +18,19 @@ var (
 			to.LoadBalancer.Hash = hash
 		},
 	}
-	hashSection = section{
-		"loadBalancer.hash", "loadBalancer", requests, true,
+	hashSection = SectionDef{
+		"loadBalancer.hash", "loadBalancer", RequestSide, true,
 		func(s *settings) bool { return s.LoadBalancer != nil && s.LoadBalancer.Hash != nil },
 		func(to, from *settings) { edit(&to.LoadBalancer).Hash = from.LoadBalancer.Hash },
 	}
-	localitySection = section{
-		"locality", "locality", clusters, false,
+	localitySection = SectionDef{
+		"locality", "locality", ClusterSide, false,
 		func(s *settings) bool { return s.Locality != "" },
 		func(to, from *settings) { to.Locality = from.Locality },
 	}
 )
 
-func checkLoadBalancer(c *checker, s *settings) {
+func checkLoadBalancer(c *Checker, s *settings) {
 	l := s.LoadBalancer
 	if l == nil {
 		return
@@ -45,7 +45,7 @@ func checkLoadBalancer(c *checker, s *settings) {
 	if h == nil {
 		return
 	}
-	if !hashes(l.Algorithm) {
+	if !Hashes(l.Algorithm) {
 		c.bad("loadBalancer.hash", "only RingHash and Maglev hash", "set algorithm to one of them")
 	}
 	given := 0
@@ -61,7 +61,7 @@ func checkLoadBalancer(c *checker, s *settings) {
 			c.bad("loadBalancer.hash.cookie.name", fmt.Sprintf("%q is not the name of a cookie", h.Cookie.Name), "write one like session")
 		}
 		c.duration("loadBalancer.hash.cookie.ttl", h.Cookie.TTL, time.Second, 10*longest, true)
-		if p := h.Cookie.Path; p != "" && (!strings.HasPrefix(p, "/") || !printable(p) || strings.Contains(p, ";") || len(p) > 1024) {
+		if p := h.Cookie.Path; p != "" && (!strings.HasPrefix(p, "/") || !Printable(p) || strings.Contains(p, ";") || len(p) > 1024) {
 			c.bad("loadBalancer.hash.cookie.path", fmt.Sprintf("%q is not a path", p), "begin it with a slash, without spaces and semicolons")
 		}
 	}
@@ -73,11 +73,12 @@ func checkLoadBalancer(c *checker, s *settings) {
 	}
 }
 
-func hashes(a v1alpha1.LoadBalancerAlgorithm) bool {
+// Hashes reports whether an algorithm chooses an endpoint by a hash of the request.
+func Hashes(a v1alpha1.LoadBalancerAlgorithm) bool {
 	return a == v1alpha1.RingHash || a == v1alpha1.Maglev
 }
 
-func checkLocality(c *checker, s *settings) {
+func checkLocality(c *Checker, s *settings) {
 	c.oneOf("locality", string(s.Locality), "", string(v1alpha1.PreferZone), string(v1alpha1.StrictLocality), string(v1alpha1.NoLocality))
 }
 

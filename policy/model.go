@@ -1,12 +1,15 @@
-// Package policy turns catalog rows into the mesh model: what the objects that
-// SREs write mean, with conflicts, references and defaults resolved and every
-// mistake reported. It is pure: no clock, no context, no logging, no I/O.
+// Package policy is the mesh's model: what the objects that SREs write mean, with
+// conflicts, references and defaults resolved, and which settings are in force.
+// Package resolve makes it of catalog rows; here nothing reads the catalog. It
+// is pure: no clock, no context, no logging, no I/O.
 package policy
 
 import (
+	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // Protocol is what is spoken on a port of a Service.
@@ -171,51 +174,82 @@ type Endpoint struct {
 	Spot   bool
 }
 
-// Severity of a finding.
-type Severity uint8
-
-// A Warning works but is probably not meant; an Error does not work as written.
-const (
-	Warning Severity = iota
-	Error
-)
-
-// String returns "warning" or "error".
-func (s Severity) String() string {
-	if s == Error {
-		return "error"
+// Rank orders states by how usable they are.
+func (e *Endpoint) Rank() int {
+	switch e.Health {
+	case discovery.Healthy:
+		return 0
+	case discovery.Draining:
+		return 1
+	case discovery.Unhealthy:
 	}
-	return "warning"
+	return 2
 }
 
-// Finding is a mistake or a surprise in an object: data, not an error, because
-// one object's mistake must not stop the others.
-type Finding struct {
-	Severity Severity
-	Object   discovery.ObjectRef
-	// Field is the path of the field at fault, for example "spec.ports[0].name".
-	Field string
-	// Condition and Reason are the status condition's type and reason that the finding causes, in Gateway API's terms where it has one.
-	Condition, Reason string
-	// Message says what is wrong; Remedy what to do.
-	Message, Remedy string
-	// Origin is the file:line that the object was read from, "" from Kubernetes.
-	Origin string
+// Usable reports whether a backing has an endpoint that gets new requests.
+func (b *Backing) Usable() bool {
+	for _, z := range b.Zones {
+		for i := range z.Endpoints {
+			if z.Endpoints[i].Health == discovery.Healthy {
+				return true
+			}
+		}
+	}
+	return false
 }
 
-// String returns the finding as one line for a person.
-func (f Finding) String() string {
-	s := f.Severity.String() + ": "
-	if f.Origin != "" {
-		s = f.Origin + ": " + s
+// Backing returns the backing of a port on a platform, nil for none.
+func (p *Port) Backing(on discovery.Platform) *Backing {
+	for i := range p.Backings {
+		if p.Backings[i].Platform == on {
+			return &p.Backings[i]
+		}
 	}
-	s += f.Object.String()
-	if f.Field != "" {
-		s += ": " + f.Field
+	return nil
+}
+
+// Mesh is what holds for the whole mesh.
+type Mesh struct {
+	// AllowAny lets requests go to hosts that nobody has declared.
+	AllowAny   bool
+	Provenance []discovery.ObjectRef
+}
+
+// TLS is how callers speak TLS to a target that has no identity of the mesh.
+type TLS struct {
+	// SNI is asked for; the certificate must have one of Names.
+	SNI   string
+	Names []SubjectAltName
+	// CAs in PEM; "" for those of the proxy's host.
+	CAs string
+	// Failed is why requests must be answered 5xx rather than sent in the
+	// clear or to anyone: "" if TLS can be spoken.
+	Failed string
+}
+
+// SubjectAltName is a name in a certificate: a DNS name, or a URI.
+type SubjectAltName struct {
+	URI   bool
+	Value string
+}
+
+// Ref names the TrafficShift as what something comes from.
+func (s *Shift) Ref() discovery.ObjectRef {
+	return discovery.ObjectRef{Kind: s.Object.Kind, Key: s.Object.Key}
+}
+
+// SameKey reports whether a hash is of what tells the cohorts apart.
+func (c *Cohort) SameKey(h *v1alpha1.HashKey) bool {
+	if c.Cookie != "" {
+		return h.Cookie != nil && h.Cookie.Name == c.Cookie
 	}
-	s += ": " + f.Message
-	if f.Remedy != "" {
-		s += ": " + f.Remedy
+	return strings.EqualFold(h.Header, c.Header)
+}
+
+// String names the key: "cookie causeway" or "header x-user".
+func (c *Cohort) String() string {
+	if c.Cookie != "" {
+		return "cookie " + c.Cookie
 	}
-	return s
+	return "header " + c.Header
 }

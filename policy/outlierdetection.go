@@ -1,23 +1,24 @@
 package policy
 
 import (
+	"math"
 	"time"
 )
 
-var outlierDetectionSection = section{
-	"outlierDetection", "outlierDetection", clusters, false,
+var outlierDetectionSection = SectionDef{
+	"outlierDetection", "outlierDetection", ClusterSide, false,
 	func(s *settings) bool { return s.OutlierDetection != nil },
 	func(to, from *settings) { to.OutlierDetection = from.OutlierDetection },
 }
 
-func checkOutlierDetection(c *checker, s *settings) {
+func checkOutlierDetection(c *Checker, s *settings) {
 	o := s.OutlierDetection
 	if o == nil {
 		return
 	}
-	c.number("outlierDetection.consecutive5xx", o.Consecutive5xx, 1, maxInt32)
-	c.number("outlierDetection.consecutiveGatewayErrors", o.ConsecutiveGatewayErrors, 1, maxInt32)
-	c.number("outlierDetection.consecutiveConnectFailures", o.ConsecutiveConnectFailures, 1, maxInt32)
+	c.number("outlierDetection.consecutive5xx", o.Consecutive5xx, 1, math.MaxInt32)
+	c.number("outlierDetection.consecutiveGatewayErrors", o.ConsecutiveGatewayErrors, 1, math.MaxInt32)
+	c.number("outlierDetection.consecutiveConnectFailures", o.ConsecutiveConnectFailures, 1, math.MaxInt32)
 	c.duration("outlierDetection.interval", o.Interval, 10*time.Millisecond, time.Hour, false)
 	c.duration("outlierDetection.baseEjectionTime", o.BaseEjectionTime, time.Millisecond, 24*time.Hour, false)
 	c.number("outlierDetection.maxEjectionPercent", o.MaxEjectionPercent, 0, 100)

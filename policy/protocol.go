@@ -54,9 +54,9 @@ func protocolNamed(name string) (proto Protocol, known bool) {
 	return TCP, false
 }
 
-// otherThanHTTP returns the protocol of a well-known port of which nothing says
+// OtherThanHTTP returns the protocol of a well-known port of which nothing says
 // what is spoken there, "" for a port that may well be HTTP.
-func otherThanHTTP(p discovery.ServicePort) string {
+func OtherThanHTTP(p discovery.ServicePort) string {
 	prefix, _, _ := strings.Cut(p.Name, "-")
 	if _, known := protocolNamed(prefix); known || p.AppProtocol != "" {
 		return ""

@@ -17,11 +17,11 @@ const MaxRegexProgram = 5 * maxReckoned
 // is seldom too low and never by much: Go merges alternatives that RE2 leaves apart.
 const maxReckoned = 2000
 
-// checkRegex says why Envoy would refuse a regular expression or read it
+// CheckRegex says why Envoy would refuse a regular expression or read it
 // otherwise than Go does, "" if it would not. Envoy's dialect is RE2, which
 // Go's is too, but Envoy reads expressions and values as Latin-1: what is not
 // ASCII would mean single bytes of it there.
-func checkRegex(pattern string) string {
+func CheckRegex(pattern string) string {
 	if pattern == "" {
 		return "it is empty"
 	}

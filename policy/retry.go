@@ -7,19 +7,18 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 var (
-	retryBudgetSection = section{
-		"retry.budgetPercent", "retry", clusters, true,
+	retryBudgetSection = SectionDef{
+		"retry.budgetPercent", "retry", ClusterSide, true,
 		func(s *settings) bool { return s.Retry != nil && s.Retry.BudgetPercent != nil },
 		func(to, from *settings) { edit(&to.Retry).BudgetPercent = from.Retry.BudgetPercent },
 	}
-	retrySection = section{
-		"retry", "retry", requests, true,
+	retrySection = SectionDef{
+		"retry", "retry", RequestSide, true,
 		func(s *settings) bool { return s.Retry != nil && !onlyBudget(s.Retry) },
 		func(to, from *settings) {
 			budget := edit(&to.Retry).BudgetPercent
@@ -39,7 +38,7 @@ var retryConditions = []string{
 	"GRPCCancelled", "GRPCDeadlineExceeded", "GRPCInternal", "GRPCResourceExhausted", "GRPCUnavailable",
 }
 
-func checkRetry(c *checker, s *settings) {
+func checkRetry(c *Checker, s *settings) {
 	r := s.Retry
 	if r == nil {
 		return
@@ -100,8 +99,8 @@ func Unsent(c v1alpha1.RetryCondition) bool {
 	return c == "ConnectFailure" || c == "RefusedStream" || c == "ResetBeforeRequest"
 }
 
-// isGRPC reports whether a failure is a status of gRPC.
-func isGRPC(c v1alpha1.RetryCondition) bool { return strings.HasPrefix(string(c), "GRPC") }
+// IsGRPC reports whether a failure is a status of gRPC.
+func IsGRPC(c v1alpha1.RetryCondition) bool { return strings.HasPrefix(string(c), "GRPC") }
 
 // Exchange is what there is to know of a request before it is sent.
 type Exchange struct {
@@ -116,7 +115,7 @@ type Exchange struct {
 func (r *Retry) After(x Exchange) []v1alpha1.RetryCondition {
 	var out []v1alpha1.RetryCondition
 	for _, c := range r.On.Value {
-		if r.never(c, x) == "" && !slices.Contains(out, c) {
+		if r.Never(c, x) == "" && !slices.Contains(out, c) {
 			out = append(out, c)
 		}
 	}
@@ -126,12 +125,12 @@ func (r *Retry) After(x Exchange) []v1alpha1.RetryCondition {
 	return out
 }
 
-// never says why a failure after which requests are sent again cannot be one of a request, "" if it can.
-func (r *Retry) never(c v1alpha1.RetryCondition, x Exchange) string {
+// Never says why a failure after which requests are sent again cannot be one of a request, "" if it can.
+func (r *Retry) Never(c v1alpha1.RetryCondition, x Exchange) string {
 	switch {
 	case c == "RefusedStream" && !x.HTTP2:
 		return "only HTTP/2 refuses streams"
-	case isGRPC(c) && !(x.GRPC && x.HTTP2):
+	case IsGRPC(c) && !(x.GRPC && x.HTTP2):
 		return "it is a status of gRPC"
 	case !Unsent(c) && !x.Again:
 		return "the target may have begun to act then"
@@ -242,35 +241,5 @@ func (t *RouteRetry) over(to *v1alpha1.Retry) {
 	}
 }
 
-// maxAttempts of a rule's retry stanza: beyond it a retry is a load test.
-const maxAttempts = 100
-
-func (b *routeBuilder) retry(field string, in *gatewayv1.HTTPRouteRetry) *RouteRetry {
-	if in == nil {
-		return nil
-	}
-	out := &RouteRetry{Attempts: 1}
-	if in.Attempts != nil {
-		if *in.Attempts < 0 || *in.Attempts > maxAttempts {
-			b.invalid(ReasonUnsupported, field+".attempts", fmt.Sprintf("%d is not from 0 to %d", *in.Attempts, maxAttempts), "correct it")
-		} else {
-			out.Attempts = uint32(*in.Attempts)
-		}
-	}
-	for i, code := range in.Codes {
-		if code < 400 || code > 599 {
-			b.invalid(ReasonUnsupported, fmt.Sprintf("%s.codes[%d]", field, i), fmt.Sprintf("%d is not from 400 to 599", code), "correct it")
-			continue
-		}
-		out.Codes = append(out.Codes, uint32(code))
-	}
-	slices.Sort(out.Codes)
-	out.Codes = slices.Compact(out.Codes)
-	if d := b.duration(field+".backoff", in.Backoff); d != nil {
-		out.Backoff = *d
-		if *d == 0 {
-			b.invalid(ReasonUnsupported, field+".backoff", "a pause of nothing cannot grow", "give at least 1ms, or leave it out")
-		}
-	}
-	return out
-}
+// MaxAttempts of a rule's retry stanza: beyond it a retry is a load test.
+const MaxAttempts = 100

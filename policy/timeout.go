@@ -5,18 +5,18 @@ import (
 )
 
 var (
-	connectTimeoutSection = section{
-		"timeout.connect", "timeout", clusters, false,
+	connectTimeoutSection = SectionDef{
+		"timeout.connect", "timeout", ClusterSide, false,
 		func(s *settings) bool { return s.Timeout != nil && s.Timeout.Connect != nil },
 		func(to, from *settings) { edit(&to.Timeout).Connect = from.Timeout.Connect },
 	}
-	streamAgeSection = section{
-		"timeout.streamAge", "timeout", clusters, true,
+	streamAgeSection = SectionDef{
+		"timeout.streamAge", "timeout", ClusterSide, true,
 		func(s *settings) bool { return s.Timeout != nil && s.Timeout.StreamAge != nil },
 		func(to, from *settings) { edit(&to.Timeout).StreamAge = from.Timeout.StreamAge },
 	}
-	timeoutSection = section{
-		"timeout", "timeout", requests, false,
+	timeoutSection = SectionDef{
+		"timeout", "timeout", RequestSide, false,
 		func(s *settings) bool {
 			return s.Timeout != nil && (s.Timeout.Request != nil || s.Timeout.Idle != nil || s.Timeout.ConnectionAge != nil)
 		},
@@ -27,7 +27,7 @@ var (
 	}
 )
 
-func checkTimeout(c *checker, s *settings) {
+func checkTimeout(c *Checker, s *settings) {
 	t := s.Timeout
 	if t == nil {
 		return

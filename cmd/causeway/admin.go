@@ -22,8 +22,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -250,7 +250,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
 		if !told[key] {
 			told[key] = true
-			gauge(c.failedOver, float64(policy.FailedOver(r, key)), key.String())
+			gauge(c.failedOver, float64(resolve.FailedOver(r, key)), key.String())
 		}
 	}
 	for st := range catalog.GroupStatuses.All(r) {

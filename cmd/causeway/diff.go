@@ -12,8 +12,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -118,7 +118,7 @@ func liveState(cmd *cobra.Command, admin *adminFlag, out *diff.State) (*catalog.
 }
 
 // compareStates compares the state now with what it becomes by a directory.
-func compareStates(now, dir catalog.Reader, prune diff.Prune, good policy.LastGood, views []snapshot.View) (*diffView, error) {
+func compareStates(now, dir catalog.Reader, prune diff.Prune, good resolve.LastGood, views []snapshot.View) (*diffView, error) {
 	after, err := diff.Desired(now, dir, prune)
 	if err != nil {
 		return nil, err

@@ -27,9 +27,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -401,7 +401,7 @@ func TestStandIn(t *testing.T) {
 
 func certificateText(t *testing.T, r catalog.Reader) string {
 	t.Helper()
-	m := policy.BuildGateway(r, discovery.Key{Namespace: "edge", Name: "public"})
+	m := resolve.BuildGateway(r, discovery.Key{Namespace: "edge", Name: "public"})
 	require.NotNil(t, m)
 	require.Len(t, m.Certificates, 1)
 	return diff.CertificateText(r, &m.Certificates[0])

@@ -16,7 +16,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/ec2"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
 	"github.com/causeway-mesh/causeway/discovery/probe"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // kubernetes returns the parts of a control plane that reads a cluster. Every
@@ -80,7 +81,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return client.Publish(ctx, s.catalog) })
 		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, s.groupConditions, s.observer.Wake()) })
 		g.Go(func() error { return policies.Run(ctx, s.catalog) })
-		g.Go(func() error { return client.RecordHomes(ctx, s.catalog, policy.UnrecordedHomes) })
+		g.Go(func() error { return client.RecordHomes(ctx, s.catalog, upstream.UnrecordedHomes) })
 		g.Go(func() error { return client.RemoveReplicas(ctx) })
 		g.Go(func() error { return s.observer.Lead(ctx) })
 		return g.Wait()
@@ -96,7 +97,7 @@ func (s *serve) kubernetes() ([]component, error) {
 
 // policyStatus returns what the status of routes, policies and Gateways of a snapshot must say.
 func policyStatus(r catalog.Reader) func(*discovery.Object) (kubernetes.Status, bool) {
-	judge := policy.NewJudge(r)
+	judge := resolve.NewJudge(r)
 	return func(o *discovery.Object) (kubernetes.Status, bool) {
 		status, ok := judge.StatusOf(o)
 		return kubernetes.Status(status), ok

@@ -13,9 +13,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -181,7 +181,7 @@ func (s *serve) whenServing(run func(context.Context) error) func(context.Contex
 // groupConditions returns the conditions of an InstanceGroup that do not come
 // from the reading of EC2.
 func (s *serve) groupConditions(r catalog.Reader, key discovery.Key) []metav1.Condition {
-	out := policy.InstanceGroupConditions(r, key)
+	out := resolve.InstanceGroupConditions(r, key)
 	if len(out) == 0 {
 		return nil
 	}

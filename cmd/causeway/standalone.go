@@ -5,7 +5,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/discovery/state"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // standalone returns the parts of a control plane without Kubernetes.
@@ -24,7 +24,7 @@ func (s *serve) standalone() ([]component, error) {
 		}
 		lastGood, s.pinStore = dir, dir.Pins()
 	}
-	keeper := state.NewKeeper(dir, policy.UnrecordedHomes, s.log)
+	keeper := state.NewKeeper(dir, upstream.UnrecordedHomes, s.log)
 	if err := keeper.Restore(s.catalog); err != nil {
 		s.log.Error("starting without all of the last known good", "error", err)
 	}

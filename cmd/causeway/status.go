@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/observe"
@@ -90,7 +91,7 @@ func (s *serve) status() *statusView {
 	programmed, shifts := s.observer.View(), viewShifts(r, "")
 	v := &statusView{
 		Version: version, WaitsFor: s.missing(), Serving: s.serving.Load(), Leading: programmed.Leading,
-		NotRight: troubles(policy.Validate(r), &programmed, s.store.Rejections()), Proxies: summarizeProxies(s.xds.Proxies()), Shifts: &shifts,
+		NotRight: troubles(resolve.Validate(r), &programmed, s.store.Rejections()), Proxies: summarizeProxies(s.xds.Proxies()), Shifts: &shifts,
 	}
 	for _, o := range v.NotRight {
 		if o.Severity == refused {
@@ -103,7 +104,7 @@ func (s *serve) status() *statusView {
 	told := make(map[discovery.Key]bool)
 	for svc := range catalog.Services.All(r) {
 		v.Objects++
-		if !told[svc.Key] && policy.FailedOver(r, svc.Key) > 0 {
+		if !told[svc.Key] && resolve.FailedOver(r, svc.Key) > 0 {
 			v.FailedOver = append(v.FailedOver, svc.Key.String())
 		}
 		told[svc.Key] = true

@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
 	"github.com/causeway-mesh/causeway/policy/lint"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // validation is one result of `causeway validate`. Its fields stay the same
@@ -174,7 +175,7 @@ func validatePaths(paths []string, stdin io.Reader) (*validated, error) {
 	}
 	slices.SortStableFunc(out.results, byWhere)
 	r := cat.Read()
-	found := slices.Concat(policy.Validate(r), policy.Expirations(r, time.Now()), diff.Uncovered(r), lint.Check(r, objectsOf(written)))
+	found := slices.Concat(resolve.Validate(r), resolve.Expirations(r, time.Now()), diff.Uncovered(r), lint.Check(r, objectsOf(written)))
 	var about []validation
 	for _, f := range lint.Explain(r, found, func(o discovery.ObjectName) string { return loaded.Unread(o) }) {
 		about = append(about, validation{

@@ -18,7 +18,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
@@ -32,7 +32,7 @@ type writer struct {
 }
 
 func policyStatus(r catalog.Reader) func(*discovery.Object) (Status, bool) {
-	judge := policy.NewJudge(r)
+	judge := resolve.NewJudge(r)
 	return func(o *discovery.Object) (Status, bool) {
 		s, ok := judge.StatusOf(o)
 		return Status(s), ok

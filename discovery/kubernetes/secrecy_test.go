@@ -10,7 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // Whatever the control plane writes into the cluster, no byte of a Secret is
@@ -30,7 +30,7 @@ func TestNothingOfASecretIsWritten(t *testing.T) {
 	startPolicyStatus(t, r, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
 		return metav1.Condition{Type: "Programmed", Status: metav1.ConditionUnknown, Reason: "NoProxies", ObservedGeneration: ref.Generation}, true
 	})
-	run(t, func(ctx context.Context) error { return r.RecordHomes(ctx, r.catalog, policy.UnrecordedHomes) })
+	run(t, func(ctx context.Context) error { return r.RecordHomes(ctx, r.catalog, upstream.UnrecordedHomes) })
 	run(t, func(ctx context.Context) error { return r.Publish(ctx, r.catalog) })
 	waitCondition(t, kube, "Gateway", "web", "edge", "Programmed", metav1.ConditionFalse, "Invalid")
 	kube.ApplyYAML(t, strings.Replace(certificate("web", "tls", chain+"2", key+"2"), "another", "third", 1))

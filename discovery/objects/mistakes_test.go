@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // What a schema can judge, it judges: an object that it takes is never invalid
@@ -27,7 +28,7 @@ func TestWhatTheSchemaTakesIsValid(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		for _, f := range policy.Validate(cat.Read()) {
+		for _, f := range resolve.Validate(cat.Read()) {
 			require.NotEqual(t, policy.ReasonInvalid, f.Reason, "%s\n%s", v, f)
 		}
 	}

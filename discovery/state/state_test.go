@@ -21,7 +21,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -207,7 +207,7 @@ func TestNoHomeIsGuessedBetweenTwoLooks(t *testing.T) {
 	d, err := Open(path, quiet)
 	require.NoError(t, err)
 	cat := catalog.New()
-	k := NewKeeper(d, policy.UnrecordedHomes, quiet)
+	k := NewKeeper(d, upstream.UnrecordedHomes, quiet)
 	require.Error(t, k.Restore(cat))
 	k.judgeHomes(cat)
 	files(t, cat, group())
@@ -218,7 +218,7 @@ func TestNoHomeIsGuessedBetweenTwoLooks(t *testing.T) {
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: HomesScope, Synced: true})
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: PublishedScope, Synced: true})
 	})
-	require.NotEmpty(t, policy.UnrecordedHomes(cat.Read()))
+	require.NotEmpty(t, upstream.UnrecordedHomes(cat.Read()))
 	k.record(cat, time.Time{})
 	home, recorded := catalog.Homes.Get(cat.Read(), web.String())
 	require.Falsef(t, recorded, "%+v", home)
@@ -239,7 +239,7 @@ func TestHomesThatCannotBeRead(t *testing.T) {
 			d, err := Open(path, quiet)
 			require.NoError(t, err)
 			cat := catalog.New()
-			k := NewKeeper(d, policy.UnrecordedHomes, quiet)
+			k := NewKeeper(d, upstream.UnrecordedHomes, quiet)
 			require.ErrorContains(t, k.Restore(cat), homesFile+extension)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
@@ -286,7 +286,7 @@ func TestHomesThatCannotBeRead(t *testing.T) {
 				for _, key := range []discovery.Key{web, late} {
 					svc, _ := catalog.Services.Get(tx.Reader, key.String())
 					stated := *svc
-					stated.Home = policy.HomePods
+					stated.Home = upstream.HomePods
 					catalog.Services.Put(tx, &stated)
 				}
 			})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // Prune says what becomes of objects that a directory lacks.
@@ -129,7 +129,7 @@ func (d *desired) homes(tx *catalog.Tx) {
 	for h := range catalog.Homes.All(d.now) {
 		catalog.Homes.Put(tx, h)
 	}
-	for _, h := range policy.UnrecordedHomes(d.now) {
+	for _, h := range upstream.UnrecordedHomes(d.now) {
 		catalog.Homes.Put(tx, &h)
 	}
 }

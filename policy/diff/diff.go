@@ -14,6 +14,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // Diff is what would change. Its lists are sorted by what they are about.
@@ -91,7 +93,7 @@ type FindingChange struct {
 
 // Compare returns what would change if before became after. good are the certificates that Gateways have
 // if those of a state fail.
-func Compare(before, after catalog.Reader, good policy.LastGood) *Diff {
+func Compare(before, after catalog.Reader, good resolve.LastGood) *Diff {
 	c := comparison{before: before, after: after, good: good, d: &Diff{
 		Objects: []ObjectChange{}, Changes: []Change{}, Findings: []FindingChange{}, Risks: []Risk{},
 	}}
@@ -109,7 +111,7 @@ func Compare(before, after catalog.Reader, good policy.LastGood) *Diff {
 // comparison is one run of Compare.
 type comparison struct {
 	before, after catalog.Reader
-	good          policy.LastGood
+	good          resolve.LastGood
 	d             *Diff
 }
 
@@ -155,7 +157,7 @@ func objectKeys(r catalog.Reader, kind string) map[discovery.Key]bool {
 
 func (c *comparison) services() {
 	for _, key := range keys(serviceKeys(c.before), serviceKeys(c.after)) {
-		before, after := policy.BuildService(c.before, key), policy.BuildService(c.after, key)
+		before, after := resolve.BuildService(c.before, key), resolve.BuildService(c.after, key)
 		s := &serviceComparison{
 			comparison: c, before: before, after: after,
 			target: discovery.ObjectName{Kind: discovery.KindService, Key: key}.String(),
@@ -167,7 +169,7 @@ func (c *comparison) services() {
 func (c *comparison) externals() {
 	const kind = discovery.KindExternalService
 	for _, key := range keys(objectKeys(c.before, kind), objectKeys(c.after, kind)) {
-		before, after := policy.BuildExternal(c.before, key), policy.BuildExternal(c.after, key)
+		before, after := upstream.BuildExternal(c.before, key), upstream.BuildExternal(c.after, key)
 		target := discovery.ObjectName{Kind: kind, Key: key}.String()
 		c.facts(Change{Target: target}, externalFacts(before), externalFacts(after))
 		for _, host := range lost(hostsOf(before), hostsOf(after)) {
@@ -194,7 +196,7 @@ func (c *comparison) mesh() {
 		}
 		return []fact{{field: "egress.mode", value: "RegistryOnly"}}
 	}
-	before, after := policy.BuildMesh(c.before), policy.BuildMesh(c.after)
+	before, after := resolve.BuildMesh(c.before), resolve.BuildMesh(c.after)
 	target := policy.MeshUnit().String()
 	c.facts(Change{Target: target}, mode(before), mode(after))
 	if before.AllowAny && !after.AllowAny {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // validity is how many errors an object has on both sides.
@@ -23,7 +24,7 @@ func (c *comparison) findings() map[string]*validity {
 	read := func(r catalog.Reader, count func(*validity)) (map[id]policy.Finding, []id) {
 		found := make(map[id]policy.Finding)
 		var order []id
-		for _, f := range policy.Validate(r) {
+		for _, f := range resolve.Validate(r) {
 			key := id{f.Object.String(), f.Field, f.Reason, f.Message}
 			if _, twice := found[key]; !twice {
 				order = append(order, key)

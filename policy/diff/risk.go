@@ -7,6 +7,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // Risk is a change that a person should look at before they go on.
@@ -144,7 +146,7 @@ func (s *serviceComparison) usable(b *policy.Backend) bool {
 	if b.Kind != policy.ServiceBackend && b.Kind != policy.InstanceGroupBackend {
 		return true
 	}
-	m := policy.BuildService(s.comparison.after, b.Key)
+	m := resolve.BuildService(s.comparison.after, b.Key)
 	p := portsOf(m)[b.Port]
 	if p == nil {
 		return true // the backend is invalid then, which is told as such
@@ -222,7 +224,7 @@ func (c *comparison) groupsTakenAway() {
 			}
 			what = "spec.serviceRef gives it to Service " + now.Object.Spec.ServiceRef.Name
 		}
-		m := policy.BuildService(c.before, discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name})
+		m := resolve.BuildService(c.before, discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name})
 		if m == nil {
 			continue
 		}
@@ -257,12 +259,12 @@ func (c *comparison) shiftsDeleted() {
 			if service.Kind != discovery.KindService {
 				continue
 			}
-			object, shift := policy.ShiftOf(c.before, service.Key)
+			object, shift := upstream.ShiftOf(c.before, service.Key)
 			if shift == nil || object.Key != o.Key {
 				continue
 			}
 			message := fmt.Sprintf("it is deleted before it has completed: all traffic of Service %s", service.Key)
-			if m := policy.BuildService(c.after, service.Key); m != nil && m.Shift == nil {
+			if m := resolve.BuildService(c.after, service.Key); m != nil && m.Shift == nil {
 				message += fmt.Sprintf(" returns to its home, the %s", m.Home)
 			} else {
 				message += " goes where the next TrafficShift says"

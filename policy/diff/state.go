@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // State is the state that a control plane serves, as the admin API tells
@@ -73,7 +74,7 @@ func (o *ObjectRow) UnmarshalJSON(data []byte) error {
 }
 
 // NewState returns what may be told of the rows by which proxies are configured.
-func NewState(r catalog.Reader, freeze *discovery.Freeze, good policy.LastGood) *State {
+func NewState(r catalog.Reader, freeze *discovery.Freeze, good resolve.LastGood) *State {
 	v := &State{
 		Services:       slices.Collect(catalog.Services.All(r)),
 		InstanceGroups: slices.Collect(catalog.InstanceGroups.All(r)),
@@ -101,8 +102,8 @@ func NewState(r catalog.Reader, freeze *discovery.Freeze, good policy.LastGood) 
 const keyWithheld = "withheld"
 
 // LastGood returns the certificates that Gateways have if a Secret fails.
-func (v *State) LastGood() policy.LastGood {
-	out := make(policy.LastGood)
+func (v *State) LastGood() resolve.LastGood {
+	out := make(resolve.LastGood)
 	for _, c := range v.Certificates {
 		if out[c.Gateway] == nil {
 			out[c.Gateway] = make(policy.Certificates)

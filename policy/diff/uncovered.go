@@ -8,6 +8,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -20,7 +21,7 @@ const ReasonUncovered = "RequestsUncovered"
 func Uncovered(r catalog.Reader) []policy.Finding {
 	var out []policy.Finding
 	for svc := range catalog.Services.All(r) {
-		m := policy.BuildService(r, svc.Key)
+		m := resolve.BuildService(r, svc.Key)
 		if m == nil {
 			continue
 		}

@@ -11,7 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // withheld returns an object as the admin API may tell it: of a Secret its
@@ -24,7 +24,7 @@ func withheld(o *discovery.Object) ObjectRow {
 	row.Spec = nil
 	if s, ok := o.Spec.(*corev1.Secret); ok {
 		chain := s.Data[corev1.TLSCertKey]
-		err := policy.CheckCertificate(s)
+		err := resolve.CheckCertificate(s)
 		if row.KeyFits = err == nil; err != nil && row.Unreadable == "" {
 			row.Unreadable = err.Error() // proxies cannot use it, and why must mean the same on the other side
 		}

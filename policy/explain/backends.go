@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // forward says where a rule sends the request.
@@ -151,7 +152,7 @@ func (e *evaluation) endpoints(out *Target, zones []policy.Zone, s *policy.Setti
 
 // external fills in how an ExternalService is reached.
 func (e *evaluation) external(b *policy.Backend, out *Target) {
-	x := policy.BuildExternal(e.reader, b.Key)
+	x := upstream.BuildExternal(e.reader, b.Key)
 	if x == nil {
 		out.Answer = e.answer(503, fmt.Sprintf("there is no ExternalService %s", b.Key))
 		return

@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // Evaluate says what becomes of a request. Every outcome is one that a caller
@@ -85,7 +86,7 @@ func (e *evaluation) message() Message {
 func (e *evaluation) service(k discovery.Key) *policy.Service {
 	m, ok := e.services[k]
 	if !ok {
-		m = policy.BuildService(e.reader, k)
+		m = resolve.BuildService(e.reader, k)
 		e.services[k] = m
 	}
 	return m

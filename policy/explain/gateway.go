@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // Gateway is the part of an explanation that is about a Gateway's listeners.
@@ -68,7 +69,7 @@ type Client struct {
 // EvaluateGateway says what becomes of a request from outside at a Gateway. A
 // Gateway that there is none of is for the caller to tell: nil comes back.
 func EvaluateGateway(r catalog.Reader, req GatewayRequest) *Explanation {
-	m := policy.BuildGateway(r, req.Gateway)
+	m := resolve.BuildGateway(r, req.Gateway)
 	if m == nil {
 		return nil
 	}

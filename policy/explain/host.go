@@ -11,6 +11,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // hostFound is who a host means, with the model's part of it.
@@ -58,7 +60,7 @@ func (e *evaluation) host() hostFound {
 		}
 	}
 	for o := range catalog.Objects.By(e.reader, catalog.ByHost, name) {
-		if x := policy.BuildExternal(e.reader, o.Key); x != nil && slices.Contains(x.Hosts, name) {
+		if x := upstream.BuildExternal(e.reader, o.Key); x != nil && slices.Contains(x.Hosts, name) {
 			return e.externalPortNamed(x, name, port)
 		}
 	}
@@ -177,7 +179,7 @@ func (e *evaluation) externalPortNamed(x *policy.External, name, port string) ho
 
 // unknown is a host that nobody has, which is let out only where the Mesh says so.
 func (e *evaluation) unknown(why string) hostFound {
-	if policy.BuildMesh(e.reader).AllowAny {
+	if resolve.BuildMesh(e.reader).AllowAny {
 		return hostFound{
 			VirtualHost: VirtualHost{Routes: "default", Because: why + "; the Mesh lets requests to unknown hosts out (spec.egress.mode: AllowAny)"},
 			any:         true, envoyName: naming.AnyHost,

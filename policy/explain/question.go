@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // ErrInput says that what was Question makes no sense; the error around it says why.
@@ -178,7 +179,7 @@ func gatewayProxies(proxies []Proxy, gateway discovery.Key, port uint16) (zones,
 func noGateway(r catalog.Reader, key discovery.Key) error {
 	var others []string
 	for o := range catalog.Objects.By(r, catalog.ByKind, "Gateway") {
-		if policy.BuildGateway(r, o.Key) != nil {
+		if resolve.BuildGateway(r, o.Key) != nil {
 			others = append(others, o.Key.String())
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // world is a directory of right objects, of which one at a time is spoiled.
@@ -94,7 +95,7 @@ func (w *world) check(t *testing.T, at int, o Object, rows objects.Rows) []polic
 	})
 	require.NoError(t, err)
 	r := cat.Read()
-	return Explain(r, slices.Concat(policy.Validate(r), diff.Uncovered(r), Check(r, all)), func(discovery.ObjectName) string { return "" })
+	return Explain(r, slices.Concat(resolve.Validate(r), diff.Uncovered(r), Check(r, all)), func(discovery.ObjectName) string { return "" })
 }
 
 // mutant is an object with one mistake.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -15,7 +15,7 @@ func TestPercent(t *testing.T) {
 		parsed, err := ParsePercent(h.Percent())
 		require.NoError(t, err)
 		require.Equal(t, h, parsed)
-		share, ok := policy.Millionths(h.Percent())
+		share, ok := upstream.Millionths(h.Percent())
 		require.True(t, ok)
 		require.Equal(t, share, h.Millionths(), "the mesh routes by the same number")
 	}

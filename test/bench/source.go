@@ -24,7 +24,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
@@ -176,7 +176,7 @@ func (s *kubeSource) delay(ctx context.Context, i int, address string) (time.Dur
 
 // editRoute moves the home of a Service that has pods and instances.
 func (s *kubeSource) editRoute(ctx context.Context, n int) error {
-	home := []string{policy.HomePods, policy.HomeInstances}[n%2]
+	home := []string{upstream.HomePods, upstream.HomeInstances}[n%2]
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]string{v1alpha1.HomeAnnotation: home}}})
 	if err != nil {
 		return err

@@ -13,8 +13,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -53,7 +53,7 @@ func TestZonesAreEnvoys(t *testing.T) {
 			req, err := explain.ParseRequest(explain.Workload{Namespace: "web", Zone: zone}, "GET", "http://php/", nil)
 			require.NoError(t, err)
 			e := explain.Evaluate(c.Read(), req)
-			want := weights(t, compile.New().Service(policy.BuildService(c.Read(), key)), zone)
+			want := weights(t, compile.New().Service(resolve.BuildService(c.Read(), key)), zone)
 			if len(want) == 0 {
 				continue // nobody is usable, which Envoy's last resort decides
 			}

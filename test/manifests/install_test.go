@@ -16,6 +16,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -60,7 +61,7 @@ func TestGatewayClass(t *testing.T) {
 	row, ok := catalog.Objects.Get(cat.Read(), "GatewayClass "+v1alpha1.GatewayClassName)
 	require.True(t, ok)
 	require.EqualValues(t, v1alpha1.ControllerName, row.Spec.(*gatewayv1.GatewayClass).Spec.ControllerName)
-	for _, f := range policy.Validate(cat.Read()) {
+	for _, f := range resolve.Validate(cat.Read()) {
 		require.NotEqual(t, policy.Error, f.Severity, "%s", f)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
@@ -146,7 +147,7 @@ func TestExamples(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, loaded.Problems)
 			require.NotEmpty(t, cat.Read().Revision())
-			for _, f := range policy.Validate(cat.Read()) {
+			for _, f := range resolve.Validate(cat.Read()) {
 				require.NotEqual(t, policy.Error, f.Severity, "%s", f)
 			}
 		})
@@ -198,7 +199,7 @@ func validate(t *testing.T, dir string) []string {
 	for _, p := range loaded.Problems {
 		out = append(out, p.Message)
 	}
-	for _, f := range policy.Validate(cat.Read()) {
+	for _, f := range resolve.Validate(cat.Read()) {
 		out = append(out, f.Field+": "+f.Message+": "+f.Remedy)
 	}
 	return out

@@ -10,7 +10,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
@@ -24,7 +24,7 @@ func flawless(t *testing.T, dir string) catalog.Reader {
 	loaded, err := file.Load(dir, cat)
 	require.NoError(t, err)
 	require.Empty(t, loaded.Problems)
-	require.Empty(t, policy.Validate(cat.Read()))
+	require.Empty(t, resolve.Validate(cat.Read()))
 	return cat.Read()
 }
 

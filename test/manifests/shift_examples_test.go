@@ -10,7 +10,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
@@ -37,7 +37,7 @@ func TestShiftExamples(t *testing.T) {
 			loaded, err := file.Load(alone, cat)
 			require.NoError(t, err)
 			require.Empty(t, loaded.Problems)
-			for _, f := range policy.Validate(cat.Read()) {
+			for _, f := range resolve.Validate(cat.Read()) {
 				require.Equal(t, "shadow-only.yaml", name, "%s", f)
 				require.Contains(t, f.Message, "no traffic moves", "the one warning is what the example is for")
 			}

@@ -12,8 +12,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -98,13 +99,13 @@ func TestEnvoyTakesEveryAdmittedExternalService(t *testing.T) {
 		require.NoError(t, err)
 		admitted += len(rows.Objects)
 		c := compile.New()
-		resources := c.Mesh(policy.BuildMesh(cat.Read()))
+		resources := c.Mesh(resolve.BuildMesh(cat.Read()))
 		for s := range catalog.Services.All(cat.Read()) {
-			resources = append(resources, c.Service(policy.BuildService(cat.Read(), s.Key))...)
+			resources = append(resources, c.Service(resolve.BuildService(cat.Read(), s.Key))...)
 		}
 		owners := make(map[string]string)
 		for o := range catalog.Objects.All(cat.Read()) {
-			m := policy.BuildExternal(cat.Read(), o.Key)
+			m := upstream.BuildExternal(cat.Read(), o.Key)
 			for _, host := range m.Hosts {
 				require.Empty(t, owners[host], "seed %d: %s has two owners", seed, host)
 				owners[host] = o.Key.String()

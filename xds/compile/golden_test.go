@@ -33,6 +33,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
@@ -230,20 +232,20 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 	models := make(map[discovery.Key]*policy.Service)
 	var out []resource.Resource
 	for s := range catalog.Services.All(cat.Read()) {
-		m := policy.BuildService(cat.Read(), s.Key)
+		m := resolve.BuildService(cat.Read(), s.Key)
 		require.NotNil(t, m)
 		models[s.Key] = m
 		out = append(out, c.Service(m)...)
 	}
 	for o := range catalog.Objects.By(cat.Read(), catalog.ByKind, "ExternalService") {
-		m := policy.BuildExternal(cat.Read(), o.Key)
+		m := upstream.BuildExternal(cat.Read(), o.Key)
 		require.NotNil(t, m)
 		out = append(out, c.External(m)...)
 	}
-	out = append(out, c.Mesh(policy.BuildMesh(cat.Read()))...)
+	out = append(out, c.Mesh(resolve.BuildMesh(cat.Read()))...)
 	gateways := make(map[discovery.Key]*policy.Gateway)
 	for o := range catalog.Objects.By(cat.Read(), catalog.ByKind, "Gateway") {
-		m := policy.BuildGateway(cat.Read(), o.Key)
+		m := resolve.BuildGateway(cat.Read(), o.Key)
 		require.NotNil(t, m)
 		gateways[o.Key] = m
 		out = append(out, c.Gateway(m)...)

@@ -21,7 +21,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -230,8 +231,8 @@ func compileUnder(tb testing.TB, name string, p *discovery.Object, cas map[strin
 	require.NoError(tb, err)
 	key := discovery.Key{Namespace: "web", Name: name}
 	c := compile.New()
-	out := c.Service(policy.BuildService(cat.Read(), key))
-	return append(out, c.External(policy.BuildExternal(cat.Read(), key))...)
+	out := c.Service(resolve.BuildService(cat.Read(), key))
+	return append(out, c.External(upstream.BuildExternal(cat.Read(), key))...)
 }
 
 // clustersOnly leaves what policies about clusters are compiled to, and checks it by Envoy's own rules.

@@ -11,6 +11,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -27,7 +28,7 @@ func TestUnknownEndpointsAreNotEmptyOnes(t *testing.T) {
 		require.NoError(t, err)
 	}
 	names := func(rt resource.Type) (out []string) {
-		for _, r := range New().Service(policy.BuildService(cat.Read(), key)) {
+		for _, r := range New().Service(resolve.BuildService(cat.Read(), key)) {
 			if r.Type == rt {
 				out = append(out, r.Name)
 			}
@@ -92,7 +93,7 @@ func TestUnknownHomesAreNotGuessed(t *testing.T) {
 	})
 	require.NoError(t, err)
 	hosts, endpoints := 0, 0
-	m := policy.BuildService(cat.Read(), key)
+	m := resolve.BuildService(cat.Read(), key)
 	for _, r := range New().Service(m) {
 		switch r.Type {
 		case resource.VirtualHost:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // certificates remembers the last good certificates of each Gateway: a Secret
@@ -13,7 +14,7 @@ import (
 // other, must not take away what is served with it. They are in memory alone.
 type certificates struct {
 	mu   sync.Mutex
-	good policy.LastGood
+	good resolve.LastGood
 }
 
 // keep puts the last good certificates in place of those that failed, and remembers those that are good.
@@ -21,7 +22,7 @@ func (c *certificates) keep(m *policy.Gateway) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.good == nil {
-		c.good = make(policy.LastGood)
+		c.good = make(resolve.LastGood)
 	}
 	c.good[m.Key] = m.KeepCertificates(c.good[m.Key])
 }
@@ -34,7 +35,7 @@ func (c *certificates) forget(gateway discovery.Key) {
 }
 
 // lastGood returns what is remembered.
-func (c *certificates) lastGood() policy.LastGood {
+func (c *certificates) lastGood() resolve.LastGood {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.good)

@@ -26,6 +26,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -330,7 +331,7 @@ func (e *Engine) process(b catalog.Batch) (concerned int) {
 	var objects []appliedObject
 	for _, c := range b.Changes {
 		var units []policy.Unit
-		policy.Touched(b.Reader, c.Before, c.After, func(u policy.Unit) {
+		resolve.Touched(b.Reader, c.Before, c.After, func(u policy.Unit) {
 			dirty[u] = struct{}{}
 			units = append(units, u)
 		})
@@ -343,7 +344,7 @@ func (e *Engine) process(b catalog.Batch) (concerned int) {
 		more := make(map[policy.Unit]struct{})
 		for u := range dirty {
 			if e.reshaped(u) {
-				policy.Referrers(b.Reader, u, func(r policy.Unit) {
+				resolve.Referrers(b.Reader, u, func(r policy.Unit) {
 					if _, done := dirty[r]; !done {
 						more[r] = struct{}{}
 					}
@@ -460,7 +461,7 @@ func (e *Engine) updateNames(u policy.Unit) []string {
 // build returns what a unit means for proxies now: with the shares that a freeze
 // holds, and with the last good certificates. It is nil where there is no such unit.
 func (e *Engine) build(r catalog.Reader, u policy.Unit) policy.Model {
-	m := policy.Build(r, u)
+	m := resolve.Build(r, u)
 	switch m := m.(type) {
 	case *policy.Service:
 		e.freezing.holdShares(m)

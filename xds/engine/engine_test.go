@@ -17,6 +17,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -174,19 +176,19 @@ var declared = []string{"gateway/127.0.0.1=a/g0", "gateway/127.0.0.2:8443=b/g0:4
 func fromScratch(r catalog.Reader) *snapshot.Store {
 	store := snapshot.New()
 	c := compile.New()
-	updates := []snapshot.Update{{Unit: "mesh//default", Resources: c.Mesh(policy.BuildMesh(r))}}
+	updates := []snapshot.Update{{Unit: "mesh//default", Resources: c.Mesh(resolve.BuildMesh(r))}}
 	for svc := range catalog.Services.All(r) {
-		if m := policy.BuildService(r, svc.Key); m != nil {
+		if m := resolve.BuildService(r, svc.Key); m != nil {
 			updates = append(updates, snapshot.Update{Unit: svc.Key.String(), Resources: c.Service(m)})
 		}
 	}
 	for o := range catalog.Objects.By(r, catalog.ByKind, "ExternalService") {
-		if m := policy.BuildExternal(r, o.Key); m != nil {
+		if m := upstream.BuildExternal(r, o.Key); m != nil {
 			updates = append(updates, snapshot.Update{Unit: o.Name().String(), Resources: c.External(m)})
 		}
 	}
 	for o := range catalog.Objects.By(r, catalog.ByKind, "Gateway") {
-		if m := policy.BuildGateway(r, o.Key); m != nil {
+		if m := resolve.BuildGateway(r, o.Key); m != nil {
 			updates = append(updates,
 				snapshot.Update{Unit: certificatesUnit(o.Key), Resources: c.Certificates(m)}, snapshot.Update{Unit: o.Name().String(), Resources: c.Gateway(m)})
 		}
@@ -197,14 +199,14 @@ func fromScratch(r catalog.Reader) *snapshot.Store {
 			panic(err)
 		}
 		if d.IsGateway() {
-			if m := policy.BuildGateway(r, d.Gateway); m != nil {
+			if m := resolve.BuildGateway(r, d.Gateway); m != nil {
 				updates = append(updates, snapshot.Update{Unit: text, Resources: c.GatewayListeners(d, m)})
 			}
 			continue
 		}
 		var m *policy.Service
 		if d.IsTCP() {
-			m = policy.BuildService(r, d.Service)
+			m = resolve.BuildService(r, d.Service)
 		}
 		updates = append(updates, snapshot.Update{Unit: text, Resources: c.Listener(d, m)})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // freezing is what the engine knows of a freeze of configuration (discovery.Freeze).
@@ -44,7 +45,7 @@ func (f *freezing) holdShares(m *policy.Service) {
 	if f.on == nil || !slices.ContainsFunc(m.Ports, func(p policy.Port) bool { return p.Protocol == policy.TCP && len(p.Backings) > 1 }) {
 		return
 	}
-	if !m.HoldShares(policy.BuildService(f.before, m.Key)) {
+	if !m.HoldShares(resolve.BuildService(f.before, m.Key)) {
 		return
 	}
 	f.mu.Lock()

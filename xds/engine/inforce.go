@@ -6,7 +6,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // InForce is what proxies are configured by.
@@ -17,7 +17,7 @@ type InForce struct {
 	// Freeze is the freeze of configuration, nil for none.
 	Freeze *discovery.Freeze
 	// LastGood are the certificates that Gateways have if those in the catalog fail.
-	LastGood policy.LastGood
+	LastGood resolve.LastGood
 }
 
 // InForce returns what proxies are configured by. What a replica that was started in a freeze has taken over of

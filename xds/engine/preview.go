@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -21,14 +22,14 @@ import (
 // Preview compiles a state of the mesh as the engine would, and serves nothing of it.
 type Preview struct {
 	compiler *compile.Compiler
-	good     policy.LastGood
+	good     resolve.LastGood
 	// listeners are those that proxies of Gateways have declared.
 	listeners map[discovery.Key][]string
 }
 
 // NewPreview returns a preview for proxies that see what the views say. good are the certificates that
 // Gateways have if those of a state fail.
-func NewPreview(good policy.LastGood, views []snapshot.View) *Preview {
+func NewPreview(good resolve.LastGood, views []snapshot.View) *Preview {
 	return &Preview{compiler: compile.New(), good: good, listeners: gatewayListeners(views)}
 }
 
@@ -90,7 +91,7 @@ type resourceID struct {
 
 func (p *Preview) compileAll(r catalog.Reader) map[resourceID]*resource.Resource {
 	out := make(map[resourceID]*resource.Resource)
-	for _, u := range policy.Units(r) {
+	for _, u := range resolve.Units(r) {
 		_, resources := p.Compile(r, u)
 		for i := range resources {
 			out[resourceID{resources[i].Type, resources[i].Name}] = &resources[i]

@@ -8,6 +8,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 const (
@@ -79,7 +81,7 @@ func (c *Catalog) StreamAge(key discovery.Key, port uint16) time.Duration {
 	s := c.service(key)
 	if s.ages == nil {
 		s.ages = make(map[uint16]time.Duration)
-		if m := policy.BuildService(c.catalog.Read(), key); m != nil {
+		if m := resolve.BuildService(c.catalog.Read(), key); m != nil {
 			for i := range m.Ports {
 				s.ages[m.Ports[i].Number] = shortestAge(&m.Ports[i])
 			}
@@ -117,7 +119,7 @@ func (c *Catalog) service(key discovery.Key) *service {
 		return s
 	}
 	s.read, s.revision, s.ages = now, r.Revision(), nil
-	object, _ := policy.ShiftOf(r, key)
+	object, _ := upstream.ShiftOf(r, key)
 	s.shifted = object != nil // after its end too, until it is deleted
 	if !s.shifted {
 		s.endpoints = nil

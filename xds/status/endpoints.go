@@ -7,6 +7,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
 // Endpoint is one endpoint of one port of a Service.
@@ -52,14 +53,14 @@ type Failover struct {
 func Services(r, inForce catalog.Reader, only string) []Service {
 	out := []Service{}
 	findings := make(map[string][]string)
-	for _, f := range policy.Validate(r) {
+	for _, f := range resolve.Validate(r) {
 		findings[f.Object.String()] = append(findings[f.Object.String()], f.String())
 	}
 	for svc := range catalog.Services.All(inForce) {
 		if only != "" && svc.Key.String() != only {
 			continue
 		}
-		m := policy.BuildService(inForce, svc.Key)
+		m := resolve.BuildService(inForce, svc.Key)
 		if m == nil {
 			continue
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -139,13 +140,13 @@ func sameName(r catalog.Reader, name discovery.ObjectName) string {
 func touchedUnits(r, inForce catalog.Reader, row any, name discovery.ObjectName) []policy.Unit {
 	seen := make(map[policy.Unit]struct{})
 	touch := func(r catalog.Reader, row any) {
-		policy.Touched(r, nil, row, func(u policy.Unit) { seen[u] = struct{}{} })
+		resolve.Touched(r, nil, row, func(u policy.Unit) { seen[u] = struct{}{} })
 		// Routes of other Services that send requests to it name its clusters.
 		switch row := row.(type) {
 		case *discovery.Service:
-			policy.Referrers(r, discovery.ObjectName{Kind: discovery.KindService, Key: row.Key}, func(u policy.Unit) { seen[u] = struct{}{} })
+			resolve.Referrers(r, discovery.ObjectName{Kind: discovery.KindService, Key: row.Key}, func(u policy.Unit) { seen[u] = struct{}{} })
 		case *discovery.Object:
-			policy.Referrers(r, row.Name(), func(u policy.Unit) { seen[u] = struct{}{} })
+			resolve.Referrers(r, row.Name(), func(u policy.Unit) { seen[u] = struct{}{} })
 		}
 	}
 	touch(r, row)
@@ -168,13 +169,13 @@ func conditionsOf(r catalog.Reader, row any, name discovery.ObjectName) []Condit
 		}
 	}
 	if name.Kind == "InstanceGroup" {
-		add("", policy.InstanceGroupConditions(r, name.Key))
+		add("", resolve.InstanceGroupConditions(r, name.Key))
 	}
 	o, ok := row.(*discovery.Object)
 	if !ok {
 		return out
 	}
-	status, ok := policy.StatusOf(r, o)
+	status, ok := resolve.StatusOf(r, o)
 	if !ok {
 		return out
 	}

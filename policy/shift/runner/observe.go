@@ -14,7 +14,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/shift"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -37,12 +39,12 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	if in.Deleting {
 		in.NamespaceTerminating, _ = r.store.Terminating(ctx, object.Namespace) // unknown is: not that
 	}
-	model := policy.BuildService(reader, service)
+	model := resolve.BuildService(reader, service)
 	if model == nil {
 		return in
 	}
 	if svc, ok := catalog.Services.Get(reader, service.String()); ok {
-		in.TargetIsHome = model.Home == in.Target && policy.UnknownHome(reader, svc) == ""
+		in.TargetIsHome = model.Home == in.Target && upstream.UnknownHome(reader, svc) == ""
 	}
 	fleet := r.fleet(reader, object, model)
 	window := object.Spec.Guard.Window.Duration
@@ -209,7 +211,7 @@ func accepted(reader catalog.Reader, object *v1alpha1.TrafficShift) (ok bool, pr
 	if !found {
 		return false, "the object is gone"
 	}
-	status, _ := policy.StatusOf(reader, row)
+	status, _ := resolve.StatusOf(reader, row)
 	for _, condition := range []string{v1alpha1.ConditionAccepted, v1alpha1.ConditionResolvedRefs} {
 		if c := meta.FindStatusCondition(status.Conditions, condition); c != nil && c.Status == metav1.ConditionFalse {
 			return false, c.Message

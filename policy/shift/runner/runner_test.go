@@ -15,8 +15,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -295,7 +295,7 @@ func TestRunnerSeesTheEnd(t *testing.T) {
 	require.True(t, ok)
 	object, _ := ObjectOf(reader, row)
 	require.Equal(t, v1alpha1.ShiftCompleted, object.Status.Phase)
-	model := policy.BuildService(reader, key)
+	model := resolve.BuildService(reader, key)
 	require.Nil(t, model.Shift)
 	require.True(t, model.Reported, "proxies still report, until the TrafficShift is deleted")
 	in := r.input(t.Context(), reader, object, r.remember(row, object, time.Now()), time.Now())

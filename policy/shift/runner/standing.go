@@ -13,7 +13,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/shift"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -57,7 +59,7 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 	var alone []string
 	for i := range model.Ports {
 		p := &model.Ports[i]
-		if mapped[p.Number] = policy.MapsPort(reader, model, p); !mapped[p.Number] {
+		if mapped[p.Number] = resolve.MapsPort(reader, model, p); !mapped[p.Number] {
 			continue
 		}
 		for j := range p.Backings {
@@ -65,7 +67,7 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 			switch {
 			case p.Backings[j].Usable():
 				m.usable[platform] = true
-			case !policy.Known(reader, model.Key, platform):
+			case !upstream.Known(reader, model.Key, platform):
 				s.unread = fmt.Sprintf("the %s of the Service are not read yet", platform)
 			default:
 				both = both && !p.Backings[len(p.Backings)-1-j].Usable()

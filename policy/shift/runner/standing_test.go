@@ -9,8 +9,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -42,7 +42,7 @@ func TestStanding(t *testing.T) {
 		row, _ := catalog.Objects.Get(reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String())
 		object, _ := ObjectOf(reader, row)
 		object.Spec.Guard.Window.Duration = time.Minute
-		model := policy.BuildService(reader, key)
+		model := resolve.BuildService(reader, key)
 		s := r.standing(reader, object, model, m, began.Add(after))
 		whole, _ := seen.Window(key, time.Minute)
 		return s, r.observe(object, model, m, s, &whole, began.Add(after))

@@ -1,0 +1,43 @@
+package resolve
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// Envoy refuses all virtual hosts if two have the same name, so a cluster IP
+// belongs to one Service, and the other says so.
+func TestClusterIPBelongsToOne(t *testing.T) {
+	cat := catalog.New()
+	service := func(name string, age time.Duration) *discovery.Service {
+		return &discovery.Service{
+			Scope: "test", Key: discovery.Key{Namespace: "web", Name: name}, ClusterIPs: []string{"10.96.0.7"},
+			Ports: []discovery.ServicePort{{Name: "http", Port: 80}}, Created: time.Unix(1000, 0).Add(-age),
+		}
+	}
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.Services.Put(tx, service("b-old", time.Hour))
+		catalog.Services.Put(tx, service("a-new", 0))
+		catalog.Services.Put(tx, service("c-new", 0))
+		return nil
+	})
+	require.NoError(t, err)
+	r := cat.Read()
+	require.Equal(t, []string{"10.96.0.7"}, BuildService(r, discovery.Key{Namespace: "web", Name: "b-old"}).ClusterIPs)
+	require.Empty(t, BuildService(r, discovery.Key{Namespace: "web", Name: "a-new"}).ClusterIPs)
+	require.Empty(t, BuildService(r, discovery.Key{Namespace: "web", Name: "c-new"}).ClusterIPs)
+	var told []string
+	for _, f := range Validate(r) {
+		if f.Reason == policy.ReasonConflicted {
+			told = append(told, f.Object.Name)
+			require.Contains(t, f.Message, "web/b-old")
+		}
+	}
+	require.Equal(t, []string{"a-new", "c-new"}, told)
+}

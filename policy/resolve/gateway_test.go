@@ -1,0 +1,184 @@
+package resolve
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/tools/txtar"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy"
+)
+
+// The sections of a case of testdata/gateways, besides its objects.yaml: what
+// the Gateways mean, what is wrong with them, and where routes attach.
+const (
+	gatewayModel       = "model"
+	gatewayListeners   = "listeners"
+	gatewayAttachments = "attachments"
+)
+
+func TestGatewaysGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/gateways/*.txtar")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			require.NoError(t, err)
+			sections := make(map[string]string)
+			for _, f := range archive.Files {
+				sections[f.Name] = string(f.Data)
+			}
+			rows := decodeRows(t, sections[routeObjects])
+			got := renderGateways(readRows(t, rows))
+			if *updateRoutes {
+				archive.Files = []txtar.File{{Name: routeObjects, Data: []byte(sections[routeObjects])}}
+				for _, name := range []string{gatewayModel, gatewayListeners, gatewayAttachments} {
+					archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(got[name])})
+				}
+				require.NoError(t, os.WriteFile(file, txtar.Format(archive), 0o600))
+				return
+			}
+			for _, name := range []string{gatewayModel, gatewayListeners, gatewayAttachments} {
+				require.Equal(t, sections[name], got[name], "%s: run the test with -update and look at the difference", name)
+			}
+			for seed := range uint64(4) {
+				shuffleSlice(rand.New(rand.NewPCG(seed, 0)), rows.Objects)
+				require.Equal(t, got, renderGateways(readRows(t, rows)), "the order of the input changes the output")
+			}
+		})
+	}
+}
+
+// decodeRows returns the rows of documents as sources make them.
+func decodeRows(tb testing.TB, text string) *objects.Rows {
+	tb.Helper()
+	var out objects.Rows
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		data, err := yaml.YAMLToJSON([]byte(doc))
+		require.NoError(tb, err, doc)
+		var meta metav1.TypeMeta
+		require.NoError(tb, json.Unmarshal(data, &meta))
+		i := slices.IndexFunc(objects.Kinds(), func(k objects.Kind) bool { return k.Has(meta.APIVersion, meta.Kind) })
+		require.GreaterOrEqual(tb, i, 0, doc)
+		require.Empty(tb, objects.Kinds()[i].Decode(data, "test", &out), doc)
+	}
+	return &out
+}
+
+func readRows(tb testing.TB, in *objects.Rows) catalog.Reader {
+	tb.Helper()
+	cat := catalog.New()
+	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		put(tx, catalog.Services, in.Services)
+		put(tx, catalog.InstanceGroups, in.InstanceGroups)
+		put(tx, catalog.Endpoints, in.Endpoints)
+		put(tx, catalog.Objects, in.Objects)
+		return nil
+	})
+	require.NoError(tb, err)
+	return cat.Read()
+}
+
+// renderGateways returns the wanted sections of a case.
+func renderGateways(r catalog.Reader) map[string]string {
+	var model, listeners, attachments strings.Builder
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
+		renderGateway(&model, o, BuildGateway(r, o.Key))
+		g := readGateway(r, o)
+		if g == nil {
+			continue
+		}
+		for _, f := range g.findings {
+			fmt.Fprintf(&listeners, "%s %s: %s\n", f.Condition, f.Reason, f)
+		}
+		routes := gatewayRoutes(r, g)
+		for _, l := range g.listeners {
+			fmt.Fprintf(&listeners, "%s %s: kinds %v, attached %d, in force %t\n", o.Key, l.name, l.kinds, attachedRoutes(routes, l), l.inForce())
+			for _, f := range l.findings {
+				fmt.Fprintf(&listeners, "  %s %s: %s\n", f.Condition, f.Reason, f)
+			}
+		}
+		for _, a := range routes {
+			for _, at := range a.attachments {
+				fmt.Fprintf(&attachments, "%s at %s:", a.object.Name(), o.Key)
+				for _, l := range at.at {
+					fmt.Fprintf(&attachments, " %s%q", l.name, l.hostnames)
+				}
+				if at.refused != nil {
+					fmt.Fprintf(&attachments, " %s: %s: %s", at.refused.Reason, at.refused.Message, at.refused.Remedy)
+				}
+				attachments.WriteByte('\n')
+				for _, n := range at.notes {
+					fmt.Fprintf(&attachments, "  %s: %s: %s\n", n.Reason, n.Message, n.Remedy)
+				}
+			}
+		}
+	}
+	return map[string]string{gatewayModel: model.String(), gatewayListeners: listeners.String(), gatewayAttachments: attachments.String()}
+}
+
+var listenerProtocols = map[policy.ListenerProtocol]string{policy.ListenHTTP: "HTTP", policy.ListenTLS: "TLS", policy.ListenTCP: "TCP"}
+
+func renderGateway(w *strings.Builder, o *discovery.Object, m *policy.Gateway) {
+	if m == nil {
+		fmt.Fprintf(w, "%s: nothing\n", o.Name())
+		return
+	}
+	fmt.Fprintf(w, "%s, from %s\n", o.Name(), objectNames(m.Provenance))
+	for i := range m.Certificates {
+		c := &m.Certificates[i]
+		fmt.Fprintf(w, "  certificate %s of %s %s%s%s\n", c.Name, discovery.ObjectName{Kind: c.Object.Kind, Key: c.Object.Key}, c.ChainFile, c.KeyFile, c.Failed)
+	}
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		fmt.Fprintf(w, "  port %d %s\n", p.Number, listenerProtocols[p.Protocol])
+		for j := range p.Listeners {
+			l := &p.Listeners[j]
+			fmt.Fprintf(w, "    listener %s %q", l.Name, l.Hostname)
+			if l.Terminates {
+				fmt.Fprintf(w, " with %v", l.Certificates)
+			}
+			w.WriteByte('\n')
+			for k := range l.Hosts {
+				h := &l.Hosts[k]
+				fmt.Fprintf(w, "      host %s", h.Domain)
+				if h.Misdirected {
+					w.WriteString(" misdirected")
+				}
+				if len(h.Provenance) > 0 {
+					fmt.Fprintf(w, ", from %s", objectNames(h.Provenance))
+				}
+				w.WriteByte('\n')
+				for _, rule := range h.Rules {
+					fmt.Fprintf(w, "        %s %s rule %d\n", rule.Match.Path.Value, rule.Route.Name, rule.Index)
+				}
+			}
+			for _, rule := range l.TCP {
+				fmt.Fprintf(w, "      connections %v by %s\n", rule.ServerNames, rule.Route.Name)
+			}
+		}
+	}
+}
+
+// objectNames lists objects without their generations.
+func objectNames(refs []discovery.ObjectRef) string {
+	out := make([]string, len(refs))
+	for i, ref := range refs {
+		out[i] = discovery.ObjectName{Kind: ref.Kind, Key: ref.Key}.String()
+	}
+	return strings.Join(out, ", ")
+}

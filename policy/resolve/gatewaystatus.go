@@ -1,0 +1,433 @@
+package resolve
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/gateway-api/pkg/features"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/policy/routing"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// gatewayStatus returns the status of a Gateway, nil for one of another controller.
+//
+// Programmed is left to the proxies but where it is False whatever they say: for
+// a listener that is not served, and for the Gateway if none of them is or if it
+// asks for an address that it cannot have.
+func (j *Judge) gatewayStatus(o *discovery.Object) *gatewayv1.GatewayStatus {
+	g := j.gateway(o.Key)
+	if g == nil || g.object.Generation != o.Generation { // a row that is not of this snapshot
+		if g = judgeGateway(j.r, o); g == nil {
+			return nil
+		}
+	}
+	addresses, unusable := g.addresses()
+	out := &gatewayv1.GatewayStatus{Addresses: addresses}
+	seen := make(map[string]bool)
+	for _, l := range g.listeners {
+		if !seen[l.name] { // of a name that stands twice there can be one status only
+			seen[l.name] = true
+			out.Listeners = append(out.Listeners, g.listenerStatus(l))
+		}
+	}
+	out.Conditions = []metav1.Condition{g.acceptedCondition(), g.resolvedCondition()}
+	accepted := out.Conditions[0].Status == metav1.ConditionTrue
+	switch {
+	case !accepted: // the writer says so of what is not accepted
+	case !slices.ContainsFunc(g.listeners, g.servable):
+		out.Conditions = append(out.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, Reason: string(gatewayv1.GatewayReasonInvalid),
+			Message: "no listener has all that it needs: see what their conditions say",
+		})
+	case unusable != nil:
+		out.Conditions = append(out.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, Reason: unusable.Reason, Message: messageOf("", []policy.Finding{*unusable}),
+		})
+	}
+	for i := range out.Conditions {
+		out.Conditions[i].ObservedGeneration = o.Generation
+	}
+	return out
+}
+
+// acceptedCondition says whether the Gateway means anything. It does as long as
+// one of its listeners is right.
+func (g *judgedGateway) acceptedCondition() metav1.Condition {
+	out := metav1.Condition{
+		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: string(gatewayv1.GatewayReasonAccepted),
+		Message: messageOf("", g.findings),
+	}
+	if out.Message == "" {
+		out.Message = "the Gateway is valid"
+	}
+	if i := slices.IndexFunc(g.findings, isError); i >= 0 {
+		out.Status, out.Reason = metav1.ConditionFalse, g.findings[i].Reason
+		return out
+	}
+	var wrong []string
+	for _, l := range g.listeners {
+		if !l.valid() {
+			wrong = append(wrong, l.name)
+		}
+	}
+	if len(wrong) == 0 {
+		return out
+	}
+	out.Reason = string(gatewayv1.GatewayReasonListenersNotValid)
+	what := fmt.Sprintf("listener %s is not valid: see what its conditions say", phrase.Few(wrong))
+	if len(wrong) > 1 {
+		what = fmt.Sprintf("listeners %s are not valid: see what their conditions say", phrase.Few(wrong))
+	}
+	if len(wrong) == len(g.listeners) {
+		out.Status = metav1.ConditionFalse
+	}
+	out.Message = messageOf(what, g.findings)
+	return out
+}
+
+// resolvedCondition says whether everything that the listeners name is there.
+func (g *judgedGateway) resolvedCondition() metav1.Condition {
+	out := metav1.Condition{
+		Type: v1alpha1.ConditionResolvedRefs, Status: metav1.ConditionTrue, Reason: string(gatewayv1.GatewayReasonResolvedRefs),
+		Message: "everything that it names exists and may be referred to",
+	}
+	var wrong []string
+	for _, l := range g.listeners {
+		if l.has(gatewayv1.ListenerConditionResolvedRefs) {
+			wrong = append(wrong, l.name)
+		}
+	}
+	if len(wrong) > 0 {
+		out.Status, out.Reason = metav1.ConditionFalse, string(gatewayv1.GatewayReasonListenersNotResolved)
+		out.Message = fmt.Sprintf("not everything that listener %s names can be had: see what its conditions say", strings.Join(wrong, " and listener "))
+	}
+	return out
+}
+
+// valid reports whether the configuration of a listener can be had at all; what
+// it refers to need not be there.
+func (l *listenerMeaning) valid() bool {
+	return !l.has(gatewayv1.ListenerConditionAccepted) && !l.has(gatewayv1.ListenerConditionConflicted)
+}
+
+// servable reports whether a listener is served, or will be as soon as proxies are there.
+func (g *judgedGateway) servable(l *listenerMeaning) bool {
+	return l.inForce() && (!l.terminates || l.certified)
+}
+
+func isError(f policy.Finding) bool { return f.Severity == policy.Error }
+
+// listenerStatus returns the status of a listener.
+func (g *judgedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerStatus {
+	group := gatewayv1.Group(gatewayv1.GroupName)
+	out := gatewayv1.ListenerStatus{
+		Name: gatewayv1.SectionName(l.name), SupportedKinds: []gatewayv1.RouteGroupKind{}, AttachedRoutes: attachedRoutes(g.routes, l),
+	}
+	for _, kind := range l.kinds {
+		out.SupportedKinds = append(out.SupportedKinds, gatewayv1.RouteGroupKind{Group: &group, Kind: gatewayv1.Kind(kind)})
+	}
+	add := func(kind gatewayv1.ListenerConditionType, status metav1.ConditionStatus, reason gatewayv1.ListenerConditionReason, message string) {
+		out.Conditions = append(out.Conditions, metav1.Condition{
+			Type: string(kind), Status: status, Reason: string(reason), Message: message, ObservedGeneration: g.object.Generation,
+		})
+	}
+	// judged is a condition that is good unless an error speaks against it.
+	judged := func(kind gatewayv1.ListenerConditionType, good, bad metav1.ConditionStatus, reason gatewayv1.ListenerConditionReason, message string) {
+		about := slices.DeleteFunc(slices.Clone(l.findings), func(f policy.Finding) bool { return f.Condition != string(kind) })
+		if text := messageOf("", about); text != "" {
+			message = text
+		}
+		status := good
+		if i := slices.IndexFunc(about, isError); i >= 0 {
+			status, reason = bad, gatewayv1.ListenerConditionReason(about[i].Reason)
+		}
+		add(kind, status, reason, message)
+	}
+	judged(gatewayv1.ListenerConditionAccepted, metav1.ConditionTrue, metav1.ConditionFalse, gatewayv1.ListenerReasonAccepted, "the listener is valid")
+	judged(gatewayv1.ListenerConditionConflicted, metav1.ConditionFalse, metav1.ConditionTrue, gatewayv1.ListenerReasonNoConflicts, "no other listener is in its way")
+	judged(gatewayv1.ListenerConditionResolvedRefs, metav1.ConditionTrue, metav1.ConditionFalse, gatewayv1.ListenerReasonResolvedRefs, "everything that it names exists and may be referred to")
+	switch {
+	case !l.valid() || slices.ContainsFunc(g.findings, isError):
+		add(gatewayv1.ListenerConditionProgrammed, metav1.ConditionFalse, gatewayv1.ListenerReasonInvalid, "it is not served: see its other conditions, and those of the Gateway")
+	case !l.inForce():
+		add(gatewayv1.ListenerConditionProgrammed, metav1.ConditionFalse, gatewayv1.ListenerReasonInvalid, "it is not served, because it has no certificate: see what ResolvedRefs says")
+	case !g.servable(l):
+		add(gatewayv1.ListenerConditionProgrammed, metav1.ConditionFalse, gatewayv1.ListenerReasonInvalid,
+			"none of its certificates can be used, so that it is served with what was last known of them only: see what ResolvedRefs says")
+	}
+	// The condition is there only where it is True.
+	if i := slices.IndexFunc(l.findings, isOverlap); i >= 0 {
+		add(gatewayv1.ListenerConditionOverlappingTLSConfig, metav1.ConditionTrue, gatewayv1.ListenerConditionReason(l.findings[i].Reason), messageOf("", l.findings[i:i+1]))
+	}
+	return out
+}
+
+// isOverlap reports whether a finding is about names that listeners have in
+// common. That is no mistake, so it is a matter of their status alone.
+func isOverlap(f policy.Finding) bool {
+	return f.Condition == string(gatewayv1.ListenerConditionOverlappingTLSConfig)
+}
+
+// addresses returns at which addresses clients reach the Gateway: those that its
+// spec asks for, or else those that its annotation tells. unusable says why one
+// that it asks for cannot be had, nil if all can.
+//
+// Nothing here assigns addresses: a network, or who runs a load balancer, does.
+// So an address without a value is one that the annotation has to tell.
+func (m *gatewayMeaning) addresses() (out []gatewayv1.GatewayStatusAddress, unusable *policy.Finding) {
+	known := annotatedAddresses(m.object)
+	if len(m.spec.Addresses) == 0 {
+		return known, nil
+	}
+	refuse := func(index int, reason gatewayv1.GatewayConditionReason, message, remedy string) {
+		if unusable == nil {
+			unusable = &policy.Finding{
+				Severity: policy.Error, Object: m.object.Ref(), Field: fmt.Sprintf("spec.addresses[%d]", index), Condition: v1alpha1.ConditionProgrammed,
+				Reason: string(reason), Message: message, Remedy: remedy,
+			}
+		}
+	}
+	for i := range m.spec.Addresses {
+		kind, value := ptr.Deref(m.spec.Addresses[i].Type, gatewayv1.IPAddressType), m.spec.Addresses[i].Value
+		if value == "" {
+			found := false
+			for _, a := range known {
+				if *a.Type == kind && !containsAddress(out, a) {
+					out, found = append(out, a), true
+				}
+			}
+			if !found {
+				refuse(i, gatewayv1.GatewayReasonAddressNotAssigned, fmt.Sprintf("no %s is known", kind),
+					fmt.Sprintf("give the value, or annotate the Gateway with %s", v1alpha1.AddressesAnnotation))
+			}
+			continue
+		}
+		if kind != gatewayv1.IPAddressType && kind != gatewayv1.HostnameAddressType {
+			continue // for which the Gateway is not accepted
+		}
+		if kind == gatewayv1.IPAddressType && !usableAddress(value) || kind == gatewayv1.HostnameAddressType && !routing.IsRouteHostname(value) {
+			refuse(i, gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("%q is not an address that clients could connect to", value), "correct it")
+			continue
+		}
+		if a := (gatewayv1.GatewayStatusAddress{Type: &kind, Value: value}); !containsAddress(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out, unusable
+}
+
+// maxAddresses is how many addresses a status has room for.
+const maxAddresses = 16
+
+// annotatedAddresses returns the addresses that a Gateway's annotation tells, each once.
+func annotatedAddresses(o *discovery.Object) []gatewayv1.GatewayStatusAddress {
+	var out []gatewayv1.GatewayStatusAddress
+	for _, text := range addressTexts(o) {
+		kind := gatewayv1.HostnameAddressType
+		if _, err := netip.ParseAddr(text); err == nil {
+			kind = gatewayv1.IPAddressType
+		}
+		a := gatewayv1.GatewayStatusAddress{Type: &kind, Value: text}
+		if addressProblem(text) == "" && !containsAddress(out, a) && len(out) < maxAddresses {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// addressTexts returns the entries of the annotation, empty ones left out.
+func addressTexts(o *discovery.Object) []string {
+	gateway, ok := o.Spec.(*gatewayv1.Gateway)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for text := range strings.SplitSeq(gateway.Annotations[v1alpha1.AddressesAnnotation], ",") {
+		if text = strings.TrimSpace(text); text != "" {
+			out = append(out, text)
+		}
+	}
+	return out
+}
+
+// addressProblem says why a text is not at which clients could reach a Gateway, "" if it is.
+func addressProblem(text string) string {
+	if usableAddress(text) || routing.IsRouteHostname(strings.ToLower(text)) && !strings.HasPrefix(text, "*") {
+		return ""
+	}
+	return fmt.Sprintf("%q is neither an address nor a host name that clients could connect to", text)
+}
+
+// usableAddress reports whether a text is an IP address that somebody could connect to.
+func usableAddress(text string) bool {
+	a, err := netip.ParseAddr(text)
+	return err == nil && a.Zone() == "" && !a.IsUnspecified() && !a.IsMulticast() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+func containsAddress(in []gatewayv1.GatewayStatusAddress, a gatewayv1.GatewayStatusAddress) bool {
+	return slices.ContainsFunc(in, func(b gatewayv1.GatewayStatusAddress) bool { return *a.Type == *b.Type && a.Value == b.Value })
+}
+
+// validateGateway returns the findings about a Gateway, none for one of another controller.
+func validateGateway(r catalog.Reader, o *discovery.Object) []policy.Finding {
+	g := judgeGateway(r, o)
+	if g == nil {
+		return nil
+	}
+	out := slices.Clone(g.findings)
+	warn := func(field, condition, reason, message, remedy string) {
+		out = append(out, policy.Finding{
+			Severity: policy.Warning, Object: o.Ref(), Field: field, Condition: condition, Reason: reason, Message: message, Remedy: remedy,
+		})
+	}
+	for _, field := range o.Pruned {
+		warn(field, v1alpha1.ConditionAccepted, policy.ReasonUnsupported,
+			"the API server dropped this field, because the installed CRD does not have it",
+			"install the Gateway API's experimental channel, or remove the field")
+	}
+	if _, unusable := g.addresses(); unusable != nil {
+		out = append(out, *unusable)
+	}
+	annotation := fmt.Sprintf("metadata.annotations[%q]", v1alpha1.AddressesAnnotation)
+	for _, text := range addressTexts(o) {
+		if problem := addressProblem(text); problem != "" {
+			warn(annotation, v1alpha1.ConditionAccepted, policy.ReasonInvalid, problem, "correct it")
+		}
+	}
+	for _, l := range g.listeners {
+		out = append(out, slices.DeleteFunc(slices.Clone(l.findings), isOverlap)...)
+		if g.serves(l) && attachedRoutes(g.routes, l) == 0 {
+			happens := "is closed"
+			if l.isHTTP() {
+				happens = "is answered 404"
+			}
+			warn(l.field(), v1alpha1.ConditionAccepted, policy.ReasonNoRoutes,
+				fmt.Sprintf("no route is attached to listener %s, so that everything that comes in %s", l.name, happens),
+				"name it in the parentRefs of a route, or remove it")
+		}
+	}
+	if f := g.unknownBalancer(r); f != nil {
+		out = append(out, *f)
+	}
+	return out
+}
+
+// unknownBalancer warns of a Gateway that is reached by a load balancer or a CDN
+// which no GatewayPolicy says to stand in front. An NLB has other names, and
+// need not change what a proxy sees of its clients.
+func (g *judgedGateway) unknownBalancer(r catalog.Reader) *policy.Finding {
+	addresses, _ := g.addresses()
+	for i := range addresses {
+		name := strings.ToLower(addresses[i].Value)
+		kind := v1alpha1.HopALB
+		switch {
+		case strings.HasSuffix(name, ".cloudfront.net"):
+			kind = v1alpha1.HopCloudFront
+		case !strings.HasSuffix(name, ".elb.amazonaws.com"):
+			continue
+		}
+		for _, l := range g.listeners {
+			if l.isHTTP() && g.serves(l) && g.settingsOf(r, l.port).InFront == nil {
+				return &policy.Finding{
+					Severity: policy.Warning, Object: g.object.Ref(), Field: l.field(), Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonUnsupported,
+					Message: fmt.Sprintf("clients reach the Gateway at %s, but no GatewayPolicy says what stands in front of listener %s, so that its address is taken for the clients' and what it says of them is not believed", name, l.name),
+					Remedy:  fmt.Sprintf("attach a GatewayPolicy with inFront: [{kind: %s}]", kind),
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// gatewayClassStatus returns the status of a GatewayClass, nil for one of another controller.
+func gatewayClassStatus(o *discovery.Object) *gatewayv1.GatewayClassStatus {
+	class, ok := o.Spec.(*gatewayv1.GatewayClass)
+	if !ok || class.Spec.ControllerName != v1alpha1.ControllerName {
+		return nil
+	}
+	c := condition(v1alpha1.ConditionAccepted, string(gatewayv1.GatewayClassReasonAccepted), "Gateways of this class are served", validateGatewayClass(o))
+	c.ObservedGeneration = o.Generation
+	return &gatewayv1.GatewayClassStatus{Conditions: []metav1.Condition{c}, SupportedFeatures: supportedFeatures()}
+}
+
+// validateGatewayClass returns the findings about a GatewayClass.
+func validateGatewayClass(o *discovery.Object) []policy.Finding {
+	class, ok := o.Spec.(*gatewayv1.GatewayClass)
+	if !ok || class.Spec.ControllerName != v1alpha1.ControllerName {
+		return nil
+	}
+	add, done := policy.FindingsOf(o)
+	if ref := class.Spec.ParametersRef; ref != nil {
+		add(policy.Finding{
+			Severity: policy.Error, Field: "spec.parametersRef", Condition: v1alpha1.ConditionAccepted, Reason: string(gatewayv1.GatewayClassReasonInvalidParameters),
+			Message: fmt.Sprintf("kind %q of group %q is no parameter of a class, so it has no effect on its Gateways", ref.Kind, ref.Group),
+			Remedy:  "remove it, and attach a GatewayPolicy to each Gateway",
+		})
+	}
+	return done()
+}
+
+// supportedFeatures returns the features of the Gateway API that Gateways here
+// have, sorted by name. What a mesh has is not a matter of a GatewayClass.
+func supportedFeatures() []gatewayv1.SupportedFeature {
+	names := []features.FeatureName{
+		features.SupportBackendTLSPolicy,
+		features.SupportBackendTLSPolicySANValidation,
+		features.SupportGateway,
+		features.SupportGatewayHTTPListenerIsolation,
+		features.SupportGatewayHTTPSListenerDetectMisdirectedRequests,
+		features.SupportGatewayPort8080,
+		features.SupportGatewayRouteHostnameIntersectionPrecedence,
+		features.SupportGatewayStaticAddresses,
+		features.SupportGRPCRoute,
+		features.SupportGRPCRouteNamedRouteRule,
+		features.SupportGRPCRouteRequestHeaderModifier,
+		features.SupportHTTPRoute,
+		features.SupportHTTPRoute303RedirectStatusCode,
+		features.SupportHTTPRoute307RedirectStatusCode,
+		features.SupportHTTPRoute308RedirectStatusCode,
+		features.SupportHTTPRouteBackendProtocolH2C,
+		features.SupportHTTPRouteBackendProtocolWebSocket,
+		features.SupportHTTPRouteBackendRequestHeaderModification,
+		features.SupportHTTPRouteBackendTimeout,
+		features.SupportHTTPRouteCORS,
+		features.SupportHTTPRouteDestinationPortMatching,
+		features.SupportHTTPRouteHostRewrite,
+		features.SupportHTTPRouteMethodMatching,
+		features.SupportHTTPRouteNamedRouteRule,
+		features.SupportHTTPRouteParentRefPort,
+		features.SupportHTTPRoutePathRedirect,
+		features.SupportHTTPRoutePathRewrite,
+		features.SupportHTTPRoutePortRedirect,
+		features.SupportHTTPRouteQueryParamMatching,
+		features.SupportHTTPRouteRequestMirror,
+		features.SupportHTTPRouteRequestMultipleMirrors,
+		features.SupportHTTPRouteRequestPercentageMirror,
+		features.SupportHTTPRouteRequestTimeout,
+		features.SupportHTTPRouteResponseHeaderModification,
+		features.SupportHTTPRouteRetryCodes,
+		features.SupportHTTPRouteRetryConnectionError,
+		features.SupportHTTPRouteSchemeRedirect,
+		features.SupportReferenceGrant,
+		features.SupportTCPRoute,
+		features.SupportTLSRoute,
+		features.SupportTLSRouteModeMixed,
+		features.SupportTLSRouteModeTerminate,
+	}
+	slices.Sort(names)
+	out := make([]gatewayv1.SupportedFeature, len(names))
+	for i, name := range names {
+		out[i].Name = gatewayv1.FeatureName(name)
+	}
+	return out
+}

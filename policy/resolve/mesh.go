@@ -1,0 +1,76 @@
+package resolve
+
+import (
+	"fmt"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/effective"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// BuildMesh returns what the Mesh object says, or the defaults without one.
+func BuildMesh(r catalog.Reader) *policy.Mesh {
+	ref := discovery.ObjectRef{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}
+	out := &policy.Mesh{}
+	if o, ok := effective.MeshObject(r); ok {
+		ref.Generation = o.Generation
+		out.AllowAny = o.Spec.(*v1alpha1.Mesh).Spec.Egress.Mode == v1alpha1.AllowAny
+	}
+	out.Provenance = []discovery.ObjectRef{ref}
+	return out
+}
+
+// ec2Limits returns what InstanceGroups may name, nil for anything.
+func ec2Limits(r catalog.Reader) *v1alpha1.MeshEC2 {
+	o, ok := effective.MeshObject(r)
+	if !ok {
+		return nil
+	}
+	return o.Spec.(*v1alpha1.Mesh).Spec.EC2
+}
+
+// validateMesh returns the findings about a Mesh.
+func validateMesh(o *discovery.Object) []policy.Finding {
+	add, done := policy.FindingsOf(o)
+	if o.Key.Name != v1alpha1.MeshName {
+		add(policy.Finding{
+			Severity: policy.Error, Field: "metadata.name", Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonInvalid,
+			Message: fmt.Sprintf("%q is not the Mesh that counts, so it has no effect", o.Key.Name),
+			Remedy:  "name it " + v1alpha1.MeshName,
+		})
+		return done()
+	}
+	spec := &o.Spec.(*v1alpha1.Mesh).Spec
+	if m := spec.Egress.Mode; m != "" && m != v1alpha1.AllowAny && m != v1alpha1.RegistryOnly {
+		add(policy.Finding{
+			Severity: policy.Error, Field: "spec.egress.mode", Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonInvalid,
+			Message: fmt.Sprintf("%q is not known, so unknown hosts are answered 404", m), Remedy: "write AllowAny or RegistryOnly",
+		})
+	}
+	if spec.EC2 != nil {
+		for i, region := range spec.EC2.Regions {
+			if f, unknown := unknownRegion(fmt.Sprintf("spec.ec2.regions[%d]", i), region); unknown {
+				add(policy.Finding{
+					Severity: policy.Warning, Field: f.Field, Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonInvalid,
+					Message: f.Message, Remedy: f.Remedy,
+				})
+			}
+		}
+	}
+	if d := spec.Defaults; d != nil {
+		for _, m := range policy.Mistakes(d) {
+			m.Field = "spec.defaults." + m.Field[len("spec."):]
+			add(policy.InvalidSection(m))
+		}
+		if d.TLS != nil {
+			add(policy.Finding{
+				Severity: policy.Error, Field: "spec.defaults.tls", Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonUnsupported,
+				Message: "it has no effect: every target has a certificate of its own name",
+				Remedy:  "state tls in a TrafficPolicy or a BackendTLSPolicy about each target",
+			})
+		}
+	}
+	return done()
+}

@@ -1,0 +1,408 @@
+package resolve
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/effective"
+	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/policy/upstream"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// validateTrafficPolicy returns the findings about a TrafficPolicy.
+func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []policy.Finding {
+	add, done := policy.FindingsOf(o)
+	spec := &o.Spec.(*v1alpha1.TrafficPolicy).Spec
+	for _, m := range policy.Mistakes(&spec.TrafficSettings) {
+		add(policy.InvalidSection(m))
+	}
+	checkUpstreamIdle(spec, add)
+	own := effective.NewSource(o.Ref(), &spec.TrafficSettings)
+	var fates fates
+	for i, ref := range spec.TargetRefs {
+		t := policyTarget{
+			r: r, own: &own, object: o, ref: ref, field: fmt.Sprintf("spec.targetRefs[%d]", i),
+			name: discovery.ObjectName{Kind: ref.Kind, Key: discovery.Key{Namespace: o.Namespace, Name: ref.Name}},
+			add:  add,
+		}
+		if t.found() {
+			t.judge(&fates)
+		}
+	}
+	fates.report(add)
+	if t := spec.TLS; t != nil {
+		if ref := t.CACertificateRef; ref != nil {
+			if _, _, problem := upstream.CACertificates(r, discovery.Key{Namespace: o.Namespace, Name: ref.Name}); problem != "" {
+				add(upstream.UnresolvedCA("spec.tls.caCertificateRef", problem))
+			}
+		}
+		external := func(ref v1alpha1.TargetReference) bool { return ref.Kind == discovery.KindExternalService }
+		if t.SNI == "" && !(len(spec.TargetRefs) > 0 && !slices.ContainsFunc(spec.TargetRefs, func(ref v1alpha1.TargetReference) bool { return !external(ref) })) {
+			add(policy.Finding{
+				Severity: policy.Error, Field: "spec.tls.sni", Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonInvalid,
+				Message: "it is missing, so requests fail", Remedy: "write the name that the target's certificate has",
+			})
+		}
+	}
+	if !slices.ContainsFunc(policy.SectionDefs, func(s policy.SectionDef) bool { return s.Has(&spec.TrafficSettings) }) {
+		add(policy.Finding{
+			Severity: policy.Warning, Field: "spec", Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonAccepted,
+			Message: "it has no section, so it says nothing", Remedy: "add what callers shall do, for example timeout",
+		})
+	}
+	return done()
+}
+
+// fates are what became of a policy's sections at its targets.
+type fates struct {
+	lost []string // "section at target to winner"
+	won  int
+}
+
+// report says who has what the policy lost: an error if that is all of it.
+func (f *fates) report(add func(policy.Finding)) {
+	if len(f.lost) == 0 {
+		return
+	}
+	out := policy.Finding{
+		Severity: policy.Warning, Field: "spec", Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonConflicted,
+		Message: "others are older and have " + strings.Join(f.lost, ", "), Remedy: "merge the policies, or remove what has no effect",
+	}
+	if f.won == 0 {
+		out.Severity = policy.Error
+	}
+	add(out)
+}
+
+// policyTarget is a target of a policy that is being judged.
+type policyTarget struct {
+	r      catalog.Reader
+	own    *effective.Source
+	object *discovery.Object
+	ref    v1alpha1.TargetReference
+	name   discovery.ObjectName
+	field  string
+	add    func(policy.Finding)
+}
+
+func (t *policyTarget) refuse(field, reason, message, remedy string) {
+	t.add(policy.Finding{
+		Severity: policy.Error, Field: field, Condition: v1alpha1.ConditionAccepted, Reason: reason, Message: message, Remedy: remedy,
+	})
+}
+
+// found reports whether the target exists and can be one, and says what is wrong otherwise.
+func (t *policyTarget) found() bool {
+	group, ok := effective.TargetGroups[t.ref.Kind]
+	switch {
+	case !ok:
+		kinds := slices.Sorted(maps.Keys(effective.TargetGroups))
+		t.refuse(t.field+".kind", policy.ReasonUnsupported, fmt.Sprintf("a TrafficPolicy cannot be about a %s", t.ref.Kind), "write "+phrase.Or(kinds))
+		return false
+	case !effective.RightGroup(t.ref):
+		t.refuse(t.field+".group", policy.ReasonInvalid, fmt.Sprintf("%q is not the group of %s", t.ref.Group, t.ref.Kind), fmt.Sprintf("write %q", group))
+		return false
+	}
+	if problem, remedy := t.missing(); problem != "" {
+		t.refuse(t.field, policy.ReasonTargetNotFound, problem, remedy)
+		return false
+	}
+	return true
+}
+
+// missing says what the target lacks to be there, "" for nothing.
+func (t *policyTarget) missing() (problem, remedy string) {
+	section := t.ref.SectionName
+	switch t.ref.Kind {
+	case discovery.KindService:
+		return upstream.MissingPort(t.r, t.name.Key, section)
+	case discovery.KindInstanceGroup:
+		g, ok := catalog.InstanceGroups.Get(t.r, t.name.Key.String())
+		if ok && section != "" && !slices.ContainsFunc(g.Object.Spec.Ports, func(p v1alpha1.InstancePort) bool { return p.Name == section }) {
+			return fmt.Sprintf("%s has no port named %q", t.name, section), "name one of its ports, or leave sectionName out"
+		}
+		if ok {
+			return "", ""
+		}
+	default:
+		o, ok := catalog.Objects.Get(t.r, t.name.String())
+		if ok && o.Kind == discovery.KindGateway {
+			if foreign := effective.ForeignGateway(t.r, o); foreign != "" {
+				return foreign, "target a Gateway of a class of this controller"
+			}
+		}
+		if ok && section != "" && !slices.Contains(sectionNames(o), section) {
+			return fmt.Sprintf("%s has no %s named %q", t.name, partOf(t.ref.Kind), section), "correct sectionName, or name the " + partOf(t.ref.Kind)
+		}
+		if ok {
+			return "", ""
+		}
+	}
+	return "there is no " + t.name.String(), "create it or correct the name"
+}
+
+func partOf(kind string) string {
+	switch kind {
+	case discovery.KindExternalService:
+		return "port"
+	case discovery.KindGateway:
+		return "listener"
+	}
+	return "rule"
+}
+
+// sectionNames returns the names of an object's parts that a sectionName may mean.
+func sectionNames(o *discovery.Object) []string {
+	var out []string
+	rule := func(name *gatewayv1.SectionName) {
+		if name != nil {
+			out = append(out, string(*name))
+		}
+	}
+	switch spec := o.Spec.(type) {
+	case *gatewayv1.HTTPRoute:
+		for i := range spec.Spec.Rules {
+			rule(spec.Spec.Rules[i].Name)
+		}
+	case *gatewayv1.GRPCRoute:
+		for i := range spec.Spec.Rules {
+			rule(spec.Spec.Rules[i].Name)
+		}
+	case *v1alpha1.ExternalService:
+		for i := range spec.Spec.Ports {
+			out = append(out, spec.Spec.Ports[i].Name)
+		}
+	case *gatewayv1.Gateway:
+		for i := range spec.Spec.Listeners {
+			out = append(out, string(spec.Spec.Listeners[i].Name))
+		}
+	}
+	return out
+}
+
+// sides returns where sections about the target act.
+func (t *policyTarget) sides() policy.Side {
+	switch t.ref.Kind {
+	case discovery.KindInstanceGroup:
+		return policy.ClusterSide
+	case discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindGateway:
+		return policy.RequestSide
+	}
+	return policy.RequestSide | policy.ClusterSide
+}
+
+// judge says which sections cannot act on the target, and what became of the others.
+func (t *policyTarget) judge(fates *fates) {
+	rivals := effective.About(effective.Attached(t.r, t.name), t.name, t.ref.SectionName)
+	for i := range policy.SectionDefs {
+		sec := &policy.SectionDefs[i]
+		if !t.own.States(sec) {
+			continue
+		}
+		if sec.Side&t.sides() == 0 {
+			t.misplaced(sec)
+			continue
+		}
+		if winner, lost := t.winner(sec, rivals); lost {
+			fates.lost = append(fates.lost, fmt.Sprintf("%s at %s (%s)", sec.Name, t.text(), winner))
+		} else {
+			fates.won++
+		}
+	}
+	t.judgePorts()
+	t.judgeRetry()
+	if t.ref.Kind == discovery.KindInstanceGroup {
+		t.sharesCluster()
+	}
+}
+
+// text returns the target's name with its part.
+func (t *policyTarget) text() string {
+	if t.ref.SectionName == "" {
+		return t.name.String()
+	}
+	return t.name.String() + "#" + t.ref.SectionName
+}
+
+// winner returns who has a section at the target, if it is not the policy.
+func (t *policyTarget) winner(sec *policy.SectionDef, rivals []effective.Source) (string, bool) {
+	if sec.Name == "tls" {
+		if winner, lost := t.tlsWinner(); lost {
+			return winner, true
+		}
+	}
+	for i := range rivals {
+		if rivals[i].States(sec) {
+			ref := rivals[i].Ref
+			return discovery.ObjectName{Kind: ref.Kind, Key: ref.Key}.String(), ref != t.own.Ref
+		}
+	}
+	return "", false
+}
+
+// tlsWinner returns who has the target's TLS before any TrafficPolicy.
+func (t *policyTarget) tlsWinner() (string, bool) {
+	switch t.ref.Kind {
+	case discovery.KindService:
+		if o, ok := upstream.BackendTLSPolicy(t.r, t.name.Key, t.ref.SectionName); ok {
+			return o.Name().String(), true
+		}
+	case discovery.KindExternalService:
+		o, ok := catalog.Objects.Get(t.r, t.name.String())
+		if !ok {
+			return "", false
+		}
+		all := true
+		for _, p := range o.Spec.(*v1alpha1.ExternalService).Spec.Ports {
+			if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
+				all = all && p.TLS != nil
+			}
+		}
+		return "its own spec.ports", all
+	}
+	return "", false
+}
+
+// misplaced says that a section has no effect on the kind of target.
+func (t *policyTarget) misplaced(sec *policy.SectionDef) {
+	// The algorithm stands with the hash, which does act on a route, because the CRD asks for it.
+	if sec.Name == "loadBalancer" && t.own.Settings.LoadBalancer.Hash != nil && t.own.Settings.LoadBalancer.SlowStart == nil {
+		return
+	}
+	if sec.Side == policy.ClusterSide {
+		t.refuse("spec."+sec.Name, policy.ReasonUnsupported,
+			fmt.Sprintf("it has no effect on %s, because it is about connections and endpoints, which routes share", t.name),
+			"state it in a TrafficPolicy about the Service")
+		return
+	}
+	t.refuse("spec."+sec.Name, policy.ReasonUnsupported,
+		fmt.Sprintf("it has no effect on %s, because it acts before an endpoint is chosen", t.name),
+		"state it in a TrafficPolicy about the Service or a route")
+}
+
+// judgePorts says which sections mean nothing on the protocol of the target's ports.
+func (t *policyTarget) judgePorts() {
+	protocols := t.protocols()
+	if len(protocols) == 0 {
+		return
+	}
+	if !slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.TCP }) {
+		t.judgeTCP()
+	}
+	if h := t.own.Settings.HealthCheck; h != nil && h.GRPC != nil && t.sides()&policy.ClusterSide != 0 && slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.HTTP2 }) {
+		t.refuse("spec.healthCheck.grpc", policy.ReasonUnsupported,
+			fmt.Sprintf("it has no effect on ports of %s that do not speak HTTP/2", t.text()),
+			"give sectionName the port that speaks gRPC, or correct its protocol")
+	}
+}
+
+// judgeTCP says what means nothing where no port is HTTP.
+func (t *policyTarget) judgeTCP() {
+	var fields []string
+	for i := range policy.SectionDefs {
+		sec := &policy.SectionDefs[i]
+		if sec.Name == "loadBalancer.hash" && t.own.States(sec) && t.own.Settings.LoadBalancer.Hash.Source != nil {
+			continue // connections have a source too
+		}
+		if sec.HTTP && t.own.States(sec) && sec.Side&t.sides() != 0 {
+			fields = append(fields, sec.Name)
+		}
+	}
+	if timeout := t.own.Settings.Timeout; timeout != nil && timeout.Request != nil {
+		fields = append(fields, "timeout.request")
+	}
+	if p := t.own.Settings.ConnectionPool; p != nil && t.sides()&policy.ClusterSide != 0 {
+		for _, f := range []struct {
+			name  string
+			given bool
+		}{
+			{"maxRequests", p.MaxRequests != nil},
+			{"maxRequestsPerConnection", p.MaxRequestsPerConnection != nil},
+			{"idleTimeout", p.IdleTimeout != nil},
+			{"maxConnectionAge", p.MaxConnectionAge != nil},
+		} {
+			if f.given {
+				fields = append(fields, "connectionPool."+f.name)
+			}
+		}
+	}
+	for _, f := range fields {
+		remedy := "remove it, or correct the port's protocol"
+		switch f {
+		case "connectionPool.idleTimeout":
+			remedy = "state timeout.idle, which closes idle connections of TCP, or correct the port's protocol"
+		case "connectionPool.maxConnectionAge":
+			remedy = "state timeout.connectionAge, which closes old connections of TCP, or correct the port's protocol"
+		}
+		t.refuse("spec."+f, policy.ReasonUnsupported, fmt.Sprintf("it has no effect on %s, which is not HTTP", t.text()), remedy)
+	}
+}
+
+// protocols returns what is spoken on the ports that the target means.
+func (t *policyTarget) protocols() []policy.Protocol {
+	var out []policy.Protocol
+	switch t.ref.Kind {
+	case discovery.KindService, discovery.KindInstanceGroup:
+		key := t.name.Key
+		if g, ok := catalog.InstanceGroups.Get(t.r, key.String()); ok && t.ref.Kind == discovery.KindInstanceGroup {
+			key = discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
+		}
+		if svc, ok := catalog.Services.Get(t.r, key.String()); ok {
+			for _, p := range upstream.ServicePorts(svc) {
+				if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
+					out = append(out, policy.ProtocolOf(p))
+				}
+			}
+		}
+	case discovery.KindExternalService:
+		if o, ok := catalog.Objects.Get(t.r, t.name.String()); ok {
+			for _, p := range upstream.ExternalPorts(o.Spec.(*v1alpha1.ExternalService).Spec.Ports) {
+				if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
+					out = append(out, upstream.ExternalProtocol(p.Protocol))
+				}
+			}
+		}
+	case discovery.KindGateway:
+		if g := gatewayOf(t.r, t.name.Key); g != nil {
+			for _, l := range g.listeners {
+				if t.ref.SectionName != "" && t.ref.SectionName != l.name {
+					continue
+				}
+				// Which version of HTTP clients choose makes no difference to what acts there.
+				protocol := policy.TCP
+				if l.isHTTP() {
+					protocol = policy.HTTP2
+				}
+				out = append(out, protocol)
+			}
+		}
+	}
+	return out
+}
+
+// sharesCluster warns where other InstanceGroups get what is said of one.
+func (t *policyTarget) sharesCluster() {
+	g, ok := catalog.InstanceGroups.Get(t.r, t.name.Key.String())
+	if !ok {
+		return
+	}
+	service := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
+	for other := range catalog.InstanceGroups.By(t.r, catalog.ByService, service.String()) {
+		if other.Name != g.Name {
+			t.add(policy.Finding{
+				Severity: policy.Warning, Field: t.field, Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonAccepted,
+				Message: fmt.Sprintf("InstanceGroup %s gets it too: both are the backing of Service %s on instances", other.Key, service),
+				Remedy:  "target the Service, or name the InstanceGroup as a route's backend",
+			})
+			return
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package upstream
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/effective"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+)
+
+// ShiftOf returns the TrafficShift that is in charge of a Service's shares, and
+// what it makes of the Service. Both are nil while there is none; the Shift
+// alone is nil once it has completed. It reads the tables Services, Objects,
+// ShiftStates, Homes and InstanceGroups.
+//
+// Of several TrafficShifts the oldest is in charge, of equals the first by
+// name, and it stays so while it is being deleted: until its finalizer goes,
+// its status says where the traffic is.
+func ShiftOf(r catalog.Reader, service discovery.Key) (*discovery.Object, *policy.Shift) {
+	svc, ok := catalog.Services.Get(r, service.String())
+	if !ok {
+		return nil, nil
+	}
+	d := DivisionOf(r, svc)
+	return d.Object, d.Shift
+}
+
+// Division is how the traffic of a Service is divided between its backings.
+type Division struct {
+	// home and because are HomeOf's.
+	Home    discovery.Platform
+	Because string
+	// pods is their part in millionths.
+	Pods uint32
+	// unknown says why that is a guess, "" if it is none: neither the home is known nor, if
+	// there is one, how far the TrafficShift has come.
+	Unknown string
+	// object is the TrafficShift in charge, nil for none, and shift what it
+	// makes of the Service, nil once it has completed.
+	Object *discovery.Object
+	Shift  *policy.Shift
+	// stated is what the Service's annotation says of failover.
+	stated string
+}
+
+// DivisionOf returns how the traffic of a Service is divided: all of it is at
+// home, unless a TrafficShift says otherwise.
+func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
+	d := Division{stated: svc.Failover}
+	d.Home, d.Because = HomeOf(r, svc)
+	d.Pods, d.Unknown = sideShare(d.Home, policy.ShareTotal), UnknownHome(r, svc)
+	shifts := ShiftsOf(r, svc.Key)
+	if len(shifts) == 0 {
+		return d
+	}
+	d.Object = shifts[0]
+	spec := &d.Object.Spec.(*v1alpha1.TrafficShift).Spec
+	status := StatusOfShift(r, d.Object)
+	target := MovedTo(spec, status)
+	pinned, isPinned := Millionths(spec.Pin)
+	share, isMoving := Millionths(status.Percent)
+	if state, ok := catalog.ShiftStates.Get(r, d.Object.Key.String()); ok && state.Unknown != "" {
+		d.Unknown = state.Unknown
+	}
+	switch {
+	case isPinned:
+		d.Pods, d.Unknown = sideShare(target, pinned), ""
+	case status.Phase == v1alpha1.ShiftCompleted:
+		// The home is recorded by now, but another replica may see the record
+		// later than the status: what has moved must not move back meanwhile.
+		// Where the status does not say what it is about, that is the spec that it observed.
+		if status.Direction != "" || status.ObservedGeneration != 0 && status.ObservedGeneration == d.Object.Generation {
+			d.Pods, d.Unknown = sideShare(target, policy.ShareTotal), ""
+		}
+		return d
+	case isMoving && (share > 0 || Begun(status)):
+		d.Pods, d.Unknown = sideShare(target, share), ""
+	}
+	d.Shift = &policy.Shift{Object: d.Object.Name(), Pods: d.Pods, Cohort: CohortOf(spec.Cohort)}
+	if !isPinned {
+		d.Shift.Shadow = shadowOf(target, status)
+	}
+	return d
+}
+
+// ShiftsOf returns the TrafficShifts of a Service by who is in charge.
+func ShiftsOf(r catalog.Reader, service discovery.Key) []*discovery.Object {
+	return effective.PoliciesOf(r, discovery.KindTrafficShift, discovery.ObjectName{Kind: discovery.KindService, Key: service})
+}
+
+// StatusOfShift returns how far a TrafficShift has come: nowhere, as long as
+// nobody has said so.
+func StatusOfShift(r catalog.Reader, o *discovery.Object) *v1alpha1.TrafficShiftStatus {
+	state, ok := catalog.ShiftStates.Get(r, o.Key.String())
+	uid := string(o.Spec.(*v1alpha1.TrafficShift).UID)
+	// A state is not about an object of the same name that came later.
+	if !ok || state.Status == nil || state.UID != "" && uid != "" && state.UID != uid {
+		return &v1alpha1.TrafficShiftStatus{}
+	}
+	return state.Status
+}
+
+// TargetOf returns the backing that a TrafficShift moves traffic to.
+func TargetOf(spec *v1alpha1.TrafficShiftSpec) discovery.Platform {
+	if spec.Direction == v1alpha1.PodsToInstances {
+		return discovery.Instances
+	}
+	return discovery.Pods
+}
+
+// MovedTo returns the backing that a status is about: a spec that turns round
+// must not turn the shares with it.
+func MovedTo(spec *v1alpha1.TrafficShiftSpec, status *v1alpha1.TrafficShiftStatus) discovery.Platform {
+	return TargetOf(&v1alpha1.TrafficShiftSpec{Direction: cmp.Or(status.Direction, spec.Direction)})
+}
+
+// Begun reports whether a shift that has nothing is one that says so. Until
+// then all traffic is at home, even where home is the backing that it should be
+// moved to.
+func Begun(status *v1alpha1.TrafficShiftStatus) bool {
+	if status.Direction == "" {
+		return false // whoever has it all without it is not known
+	}
+	switch status.Phase {
+	case "", v1alpha1.ShiftPending:
+		return false
+	case v1alpha1.ShiftRollingBack, v1alpha1.ShiftRolledBack:
+		return true
+	case v1alpha1.ShiftShadowing, v1alpha1.ShiftShifting, v1alpha1.ShiftAwaitingApproval, v1alpha1.ShiftSoaking,
+		v1alpha1.ShiftCompleted, v1alpha1.ShiftPaused:
+	}
+	return status.Step >= 0 || status.RolledBack
+}
+
+// sideShare returns the pods' share where a backing has the given one.
+func sideShare(of discovery.Platform, share uint32) uint32 {
+	if of == discovery.Pods {
+		return share
+	}
+	return policy.ShareTotal - share
+}
+
+// Millionths returns a percentage in millionths of the whole, false for one
+// that is not given. The schema admits nothing else than a number.
+func Millionths(p v1alpha1.Percent) (uint32, bool) {
+	whole, places, _ := strings.Cut(string(p), ".")
+	n, err := strconv.ParseUint(whole+(places + "00")[:2], 10, 32)
+	if p == "" || err != nil {
+		return 0, false
+	}
+	return uint32(min(n, 10_000)) * (policy.ShareTotal / 10_000), true
+}
+
+// CohortOf returns which requests move together by a TrafficShift, nil for each on its own.
+func CohortOf(c *v1alpha1.ShiftCohort) *policy.Cohort {
+	switch {
+	case c == nil || c.Cookie == nil && c.Header == "":
+		return nil
+	case c.Cookie == nil:
+		return &policy.Cohort{Header: strings.ToLower(c.Header)}
+	}
+	out := &policy.Cohort{Cookie: c.Cookie.Name}
+	if c.Cookie.TTL != nil {
+		out.TTL = c.Cookie.TTL.Duration
+	}
+	return out
+}
+
+// shadowOf returns which requests a status says are copied, nil for none.
+func shadowOf(target discovery.Platform, status *v1alpha1.TrafficShiftStatus) *policy.Shadow {
+	share, _ := Millionths(status.ShadowPercent)
+	if share == 0 || len(status.ShadowMethods) == 0 {
+		return nil
+	}
+	out := &policy.Shadow{To: target, Share: share}
+	for _, m := range status.ShadowMethods {
+		out.Methods = append(out.Methods, string(m))
+	}
+	slices.Sort(out.Methods)
+	out.Methods = slices.Compact(out.Methods)
+	return out
+}
+
+// RoutedBy is what the mesh reads of a status. Whatever else a status says
+// changes often and moves no request.
+type RoutedBy struct {
+	uid, direction, percent, shadow, methods, unknown string
+	begun, completed                                  bool
+	generation                                        int64
+}
+
+// RoutedByOf returns what the mesh reads of a TrafficShift's status.
+func RoutedByOf(s *discovery.ShiftState) RoutedBy {
+	if s == nil || s.Status == nil {
+		return RoutedBy{}
+	}
+	out := RoutedBy{
+		unknown: s.Unknown,
+		uid:     s.UID, direction: string(s.Status.Direction), percent: string(s.Status.Percent), shadow: string(s.Status.ShadowPercent),
+		begun: Begun(s.Status), completed: s.Status.Phase == v1alpha1.ShiftCompleted,
+	}
+	if out.completed {
+		out.generation = s.Status.ObservedGeneration
+	}
+	methods := make([]string, len(s.Status.ShadowMethods))
+	for i, m := range s.Status.ShadowMethods {
+		methods[i] = string(m)
+	}
+	slices.Sort(methods)
+	out.methods = strings.Join(methods, " ")
+	return out
+}
+
+// ShiftedService returns the Service that a TrafficShift is about.
+func ShiftedService(o *discovery.Object) discovery.Key {
+	return discovery.Key{Namespace: o.Namespace, Name: o.Spec.(*v1alpha1.TrafficShift).Spec.ServiceRef.Name}
+}
