@@ -11,77 +11,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/causeway-mesh/causeway/policy/clients"
 	"github.com/causeway-mesh/causeway/test/harness"
-	"github.com/causeway-mesh/causeway/xds/resource"
-	"github.com/causeway-mesh/causeway/xds/server"
 )
-
-func TestClientRulesRefused(t *testing.T) {
-	for _, c := range []struct{ text, want string }{
-		{"clients: []", "clients is empty"},
-		{"clients: [{uri: 'spiffe://a/b'}]", "clients[0].namespaces is empty"},
-		{"clients: [{dns: '[', namespaces: [a]}]", `clients[0].dns: "[" is not a pattern`},
-		{"clients: [{namespaces: [a]}]", "clients[0]: give one of uri, dns and commonName"},
-		{"clients: [{dns: a, uri: 'x://a', namespaces: [a]}]", "clients[0]: give only one of"},
-		{"clients: [{uri: a.example.org, namespaces: [a]}]", "for a host name write dns"},
-		{"clients: [{dns: 'spiffe://a/b', namespaces: [a]}]", "for a URI write uri"},
-		{"clientz: []", "unknown field"},
-	} {
-		_, err := parseClientRules([]byte(c.text))
-		require.ErrorContains(t, err, c.want, c.text)
-	}
-}
-
-// A certificate may be the proxies that a rule names and no others, and a name
-// of another kind than the rule's is not the rule's.
-func TestClientRules(t *testing.T) {
-	rules, err := parseClientRules([]byte(`
-clients:
-- {uri: "spiffe://prod/ns/web/sa/*", namespaces: [web]}
-- {dns: edge.example.org, namespaces: ["*"], roles: [gateway]}
-- {commonName: "host-*", namespaces: [hosts]}
-- {name: "spiffe://old/ns/web/sa/*", namespaces: [old]}
-- {name: old.example.org, namespaces: [old]}
-`))
-	require.NoError(t, err)
-	const web = "spiffe://prod/ns/web/sa/php-web"
-	uri := func(s ...string) clientNames { return clientNames{uris: s} }
-	dns := func(s ...string) clientNames { return clientNames{dns: s} }
-	cn := func(s string) clientNames { return clientNames{commonName: s} }
-	for _, c := range []struct {
-		names     clientNames
-		namespace string
-		role      resource.Role
-		identity  string // "" where it is refused
-	}{
-		{uri(web), "web", resource.Sidecar, web},
-		{uri("spiffe://other/x", web), "web", resource.Sidecar, web},
-		{uri(web), "payments", resource.Sidecar, ""},
-		{uri(web), "web", resource.Gateway, ""},
-		{uri(web + "/deeper"), "web", resource.Sidecar, ""},
-		{cn(web), "web", resource.Sidecar, ""},
-		{dns(web), "web", resource.Sidecar, ""},
-		{dns("edge.example.org"), "anything", resource.Gateway, "dns:edge.example.org"},
-		{cn("edge.example.org"), "anything", resource.Gateway, ""},
-		{uri("edge.example.org"), "anything", resource.Gateway, ""},
-		{dns("edge.example.org"), "anything", resource.Sidecar, ""},
-		{cn("host-1"), "hosts", resource.Sidecar, "commonName:host-*"},
-		{dns("host-1"), "hosts", resource.Sidecar, ""},
-		{uri("host-1"), "hosts", resource.Sidecar, ""},
-		{uri("spiffe://old/ns/web/sa/a"), "old", resource.Sidecar, "spiffe://old/ns/web/sa/a"},
-		{cn("spiffe://old/ns/web/sa/a"), "old", resource.Sidecar, ""},
-		{dns("spiffe://old/ns/web/sa/a"), "old", resource.Sidecar, ""},
-		{dns("old.example.org"), "old", resource.Sidecar, "name:old.example.org"},
-		{cn("old.example.org"), "old", resource.Sidecar, "name:old.example.org"},
-		{uri("old.example.org"), "old", resource.Sidecar, ""},
-		{clientNames{}, "web", resource.Sidecar, ""},
-	} {
-		n := server.Node{Namespace: c.namespace, Role: c.role}
-		err := rules.check(&c.names, &n)
-		require.Equal(t, c.identity != "", err == nil, "%+v: %v", c, err)
-		require.Equal(t, c.identity, n.Identity, "%+v", c)
-	}
-}
 
 // Rules are read again when they change. Broken ones leave those before in
 // force, are reported once, and are tried until they load.
@@ -94,7 +26,8 @@ func TestClientRulesReload(t *testing.T) {
 	}
 	var log bytes.Buffer
 	admits := func(l *loadedRules, name string) bool {
-		return l.current.Load().check(&clientNames{dns: []string{name}}, &server.Node{Namespace: "web", Role: resource.Sidecar}) == nil
+		_, err := l.current.Load().Identity(&clients.Names{DNS: []string{name}}, "sidecar", "web")
+		return err == nil
 	}
 	write("clients: [{dns: a, namespaces: [web]}]")
 	l, err := newClientRules(file, slog.New(slog.NewTextHandler(&log, nil)))

@@ -20,6 +20,8 @@ var rightAnyway = func() (out []rightMutant) {
 		{`EndpointSlice endpoints\[\]\.conditions$`, "empty", "conditions that are not stated mean ready"},
 		{`EndpointSlice endpoints\[\]\.(targetRef|nodeName)`, letter + "|empty", "it names the endpoint in what is shown, and traffic does not depend on it"},
 		{`EndpointSlice endpoints\[\]\.zone$`, "with a letter too many", "zones have the names that a provider gives them"},
+		{`ConfigMap data\.rules\.yaml$`, "with a space", "a space at the end of YAML means nothing"},
+		{`EndpointSlice ports\[\]\.name$`, "empty", "of one port on each side one means the other"},
 		{`ConfigMap data\.ca\.crt$`, "with ", "what stands after the last certificate is no part of one"},
 		{`connectionPool\.max`, "a thousand times", "the limit is at most the default, 100,000"},
 		{`backendRefs\[\]\.weight$`, "zero", "weight 0 takes a backend out, and others have the requests"},

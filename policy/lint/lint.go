@@ -37,7 +37,7 @@ type Rule struct {
 
 // Rules lists the rules by their names.
 func Rules() []Rule {
-	out := slices.Concat(routeRules(), settingsRules(), shiftRules(), endpointRules(), nameRules(), valueRules())
+	out := slices.Concat(routeRules(), settingsRules(), shiftRules(), endpointRules(), nameRules(), valueRules(), clientRules())
 	slices.SortFunc(out, func(a, b Rule) int { return cmp.Compare(a.Name, b.Name) })
 	return out
 }

@@ -33,6 +33,10 @@ func found(t *testing.T, text string) []string {
 	return out
 }
 
+func rulesMap(data string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: causeway-client-rules, namespace: causeway-system}\ndata: {" + strings.ReplaceAll(data, "'", "\"") + "}\n"
+}
+
 const (
 	service  = "apiVersion: v1\nkind: Service\nmetadata: {name: shop, namespace: web}\nspec: {ports: [{name: http, port: 80}]}\n---\n"
 	database = "apiVersion: v1\nkind: Service\nmetadata: {name: shop, namespace: web}\nspec: {ports: [{name: mysql, port: 3306}]}\n---\n"
@@ -135,6 +139,11 @@ func TestRules(t *testing.T) {
 		"a name with a space":       {rule("backendRefs: [{name: 'shop ', port: 80}]"), `OddName spec.rules[0].backendRefs[0].name: "shop " begins or ends with a space`},
 		"the same backend twice":    {rule("backendRefs: [{name: shop, port: 80}, {name: shop, port: 80}]"), "Twice spec.rules[0].backendRefs[1]"},
 		"a method of nobody":        {ours("TrafficPolicy", "targetRefs: [{kind: Service, name: shop}], retry: {methods: [GTE]}"), "UnknownMethod spec.retry.methods[0]: GTE is no method that clients use: did you mean GET?"},
+		"no client rules":           {rulesMap("ruels.yaml: 'clients: []'"), "OddClientRules data: it has no key rules.yaml"},
+		"no client rule":            {rulesMap("rules.yaml: 'clients: []'"), "OddClientRules data.rules.yaml: clients is empty"},
+		"a client rule of no kind":  {rulesMap("rules.yaml: 'clients: [{uri: a.example.org, namespaces: [web]}]'"), "for a host name write dns"},
+		"a role of no kind":         {rulesMap("rules.yaml: 'clients: [{dns: a.example.org, namespaces: [web], roles: [edge]}]'"), "OddClientRules data.rules.yaml.clients[0].roles[0]"},
+		"right client rules":        {rulesMap("rules.yaml: 'clients: [{dns: a.example.org, namespaces: [web]}]'"), ""},
 		"404 is retried":            {ours("TrafficPolicy", "targetRefs: [{kind: Service, name: shop}], retry: {retryOn: [RetriableStatusCodes], statusCodes: [404]}"), "UselessRetry spec.retry.statusCodes[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
