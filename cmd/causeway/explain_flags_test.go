@@ -100,6 +100,24 @@ func TestExplainRequestOfHTTP10(t *testing.T) {
 	require.Contains(t, out, "302 with location")
 }
 
+// A request of HTTP/2 that cannot be read has no answer, and of one version only is a request.
+func TestExplainRequestOfHTTP2(t *testing.T) {
+	ask := func(args ...string) (string, error) {
+		return execute(t, append([]string{"explain", "request", "--config", writeBehind(t, "{kind: ALB}"), "--gateway", "edge/public", "GET", "http://shop.example.com:8080/away"}, args...)...)
+	}
+	out, err := ask("--http2")
+	require.NoError(t, err, out)
+	require.Contains(t, out, "302 with location")
+	out, err = ask("--http2", "-H", "Connection: close")
+	require.Equal(t, exitAnswered, exitCode(err), out)
+	require.Contains(t, strings.Join(strings.Fields(out), " "), "the header Connection is not in lower case")
+	out, err = ask("-H", "Host: shop.example.com:8080", "-H", "Host: other.example.com")
+	require.NoError(t, err, out)
+	require.Contains(t, strings.Join(strings.Fields(out), ""), "shop.example.com:8080,other.example.com")
+	_, err = ask("--http2", "--http1.0")
+	require.ErrorContains(t, err, "a request is of one version")
+}
+
 // What --http1.0 and --called-port say reaches a control plane that is asked.
 func TestExplainFlagsReachTheControlPlane(t *testing.T) {
 	asked := make(chan *http.Request, 1)

@@ -77,6 +77,7 @@ answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it c
 	f.StringVar(&question.Client, "client", "", "with --gateway, the address that the Gateway is called from")
 	f.StringVar(&question.CalledPort, "called-port", "", "with --gateway behind an NLB that speaks the PROXY protocol, the port of the NLB that the client has called (default: the URL's)")
 	f.BoolVar(&question.HTTP10, "http1.0", false, "the request is one of HTTP/1.0, as nginx sends unless told otherwise")
+	f.BoolVar(&question.HTTP2, "http2", false, "the request is one of HTTP/2, as gRPC clients and browsers at a Gateway send: names of headers count as they are written")
 	f.StringVar(&question.Zone, "zone", "", "the availability zone to ask from, where the workload or the Gateway's proxies are in several")
 	f.StringArrayVarP(&question.Headers, "header", "H", nil, "a header of the request, as 'Name: value'; repeat for several")
 	state.add(c)

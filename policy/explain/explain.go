@@ -20,6 +20,7 @@ import (
 // Evaluate says what becomes of a request. Every outcome is one that a caller
 // can meet, so there is no error: a host that nobody has is answered 404.
 func Evaluate(r catalog.Reader, req Request) *Explanation {
+	req.oneHost()
 	e := &evaluation{
 		reader: r, req: req, services: make(map[discovery.Key]*policy.Service),
 		out: &Explanation{
@@ -58,6 +59,9 @@ func (e *evaluation) evaluate() {
 	h := e.host()
 	e.out.VirtualHost = &h.VirtualHost
 	switch {
+	case e.req.Method == methodConnect && (h.port != nil || h.external != nil):
+		e.out.Envoy.VirtualHost = h.envoyName
+		e.out.Answer = e.answer(404, noTunnel)
 	case h.port != nil:
 		e.out.Envoy.VirtualHost = h.envoyName
 		e.servicePort(&h)

@@ -77,6 +77,7 @@ func EvaluateGateway(r catalog.Reader, req GatewayRequest) *Explanation {
 }
 
 func evaluateGateway(r catalog.Reader, m *policy.Gateway, req GatewayRequest) *Explanation {
+	req.oneHost()
 	e := &evaluation{
 		reader: r, req: req.Request, services: make(map[discovery.Key]*policy.Service), secure: req.Secure,
 		out: &Explanation{
@@ -297,6 +298,10 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 		e.out.VirtualHost.Because = fmt.Sprintf("listener %s takes any host", l.Name)
 	}
 	e.out.Envoy.VirtualHost = naming.GatewayHost(e.out.Envoy.RouteConfig, host.Domain)
+	if e.req.Method == methodConnect {
+		e.out.Answer = e.answer(404, noTunnel)
+		return
+	}
 	if host.Misdirected {
 		if e.refuseUpgrade() {
 			return
@@ -307,6 +312,18 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 		return
 	}
 	e.rules(&host.HTTPRoutes, fmt.Sprintf("for %s at listener %s of Gateway %s", host.Domain, l.Name, m.Key))
+}
+
+// hostsBeside returns how many hosts the route configuration of a listener knows.
+func hostsBeside(p *policy.GatewayPort, l *policy.GatewayListener) int {
+	if p.Protocol != policy.ListenHTTP {
+		return len(l.Hosts)
+	}
+	hosts := 0
+	for i := range p.Listeners { // they share it
+		hosts += len(p.Listeners[i].Hosts)
+	}
+	return hosts
 }
 
 // hostOf returns whose routes a listener has for a name in lower case, nil for nobody's.
@@ -330,6 +347,9 @@ func (e *evaluation) dress(p *policy.GatewayPort, l *policy.GatewayListener) {
 		return
 	}
 	host := hostOf(l, name)
+	if e.req.NoHost && hostsBeside(p, l) > 1 {
+		return // the proxy looks for none where it knows of any other host than all of them
+	}
 	if host == nil || host.Misdirected {
 		return
 	}

@@ -19,6 +19,8 @@ const (
 	asterisk    = "OPTIONS * is about a server as a whole, and no route leads there: ask for a path"
 	badHost     = "a host has only letters, digits and -._~!$&'()*+,;=:%@[]"
 	tooOld      = "the load balancers in front speak HTTP/1.1, so HTTP/1.0 is not taken; with a hop of kind Proxy in spec.inFront it is"
+	noHost      = "the request names no host: HTTP/1.1 asks for the header Host, and the mesh finds whom a request is for by it, of HTTP/1.0 too"
+	noTunnel    = "CONNECT asks for a tunnel, and routes lead none anywhere: ask for http://, and let the mesh make TLS"
 	badTarget   = "what is asked for is no path: a path starts with /"
 	nominated   = "the header Connection names X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto or a field of HTTP/2, or more than 9 headers"
 )
@@ -28,6 +30,9 @@ const (
 // connection alone (RFC 9110, section 7.6.1). http10 is true where HTTP/1.0 is taken. The answer is nil for a request that
 // goes on. read is false for one that is refused before all of its headers count.
 func (e *evaluation) head(http10 bool) (a *Answer, read bool) {
+	if e.req.HTTP2 {
+		return e.head2()
+	}
 	// What the proxy's codec refuses has its answer before anybody knows that the caller speaks gRPC.
 	path := e.req.Path
 	headers, ok := ownConnection(e.req.Headers)
@@ -44,6 +49,9 @@ func (e *evaluation) head(http10 bool) (a *Answer, read bool) {
 	e.req.Headers = received(headers)
 	if e.req.HTTP10 && !http10 {
 		return e.answer(426, tooOld), false
+	}
+	if e.req.NoHost {
+		return e.answer(400, noHost), true
 	}
 	return e.refused(), true
 }
@@ -64,8 +72,11 @@ func (e *evaluation) refused() *Answer {
 	return nil
 }
 
-// methodOptions asks what a resource takes; net/http, which knows it too, has no place here.
-const methodOptions = "OPTIONS"
+// methodOptions asks what a resource takes, methodConnect for a tunnel; net/http, which knows them too, has no place here.
+const (
+	methodOptions = "OPTIONS"
+	methodConnect = "CONNECT"
+)
 
 // findsRoute reports whether a proxy looks for a route when it refuses a request before it
 // would. Envoy looks for none where X-Forwarded-Proto is not there, which it writes itself

@@ -62,7 +62,7 @@ func normalPath(path string) string {
 		case c == '%':
 			bare = append(bare, decoded.Len())
 			decoded.WriteByte(c)
-		case strings.IndexByte(escaped, c) >= 0:
+		case strings.IndexByte(escaped, c) >= 0 || c >= 0x80: // the latter comes by HTTP/2 alone
 			fmt.Fprintf(&decoded, "%%%02X", c)
 		default:
 			decoded.WriteByte(c)

@@ -51,14 +51,14 @@ type Question struct {
 	Zone                           string
 	Method, URL                    string
 	Headers                        []string
-	HTTP10                         bool
+	HTTP10, HTTP2                  bool
 }
 
 // Values is the question as a query of the admin API.
 func (a *Question) Values() url.Values {
 	return url.Values{
 		"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "calledPort": {a.CalledPort}, "zone": {a.Zone},
-		"method": {a.Method}, "url": {a.URL}, "header": a.Headers, "http10": {strconv.FormatBool(a.HTTP10)},
+		"method": {a.Method}, "url": {a.URL}, "header": a.Headers, "http10": {strconv.FormatBool(a.HTTP10)}, "http2": {strconv.FormatBool(a.HTTP2)},
 	}
 }
 
@@ -66,7 +66,7 @@ func (a *Question) Values() url.Values {
 func QuestionOf(q url.Values) *Question {
 	return &Question{
 		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), CalledPort: q.Get("calledPort"), Zone: q.Get("zone"),
-		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"], HTTP10: q.Get("http10") == "true",
+		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"], HTTP10: q.Get("http10") == "true", HTTP2: q.Get("http2") == "true",
 	}
 }
 
@@ -87,6 +87,8 @@ func (a *Question) parse() (*Request, *GatewayRequest, error) {
 		headers = append(headers, h)
 	}
 	switch {
+	case a.HTTP10 && a.HTTP2:
+		return nil, nil, WrongInput("--http1.0 and --http2: a request is of one version: give one of them")
 	case a.Gateway != "" && a.From != "":
 		return nil, nil, WrongInput("--from and --gateway: a request comes from a workload or from outside: give one of them")
 	case a.Gateway == "":
@@ -100,7 +102,7 @@ func (a *Question) parse() (*Request, *GatewayRequest, error) {
 		if a.From == "" {
 			return nil, nil, WrongInput("--from: say who asks, as NAMESPACE/NAME of a workload or Service, or as a proxy's node id; or say --gateway NAMESPACE/NAME for a request from outside")
 		}
-		req.HTTP10 = a.HTTP10
+		req.HTTP10, req.HTTP2 = a.HTTP10, a.HTTP2
 		return &req, nil, nil
 	}
 	namespace, name, ok := strings.Cut(a.Gateway, "/")
@@ -111,7 +113,7 @@ func (a *Question) parse() (*Request, *GatewayRequest, error) {
 	if err != nil {
 		return nil, nil, InputError(err.Error())
 	}
-	req.HTTP10 = a.HTTP10
+	req.HTTP10, req.HTTP2 = a.HTTP10, a.HTTP2
 	if a.Client != "" {
 		if req.Client, err = netip.ParseAddr(a.Client); err != nil {
 			return nil, nil, WrongInput("--client: %q is not an address", a.Client)

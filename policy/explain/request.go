@@ -32,17 +32,45 @@ type Header struct {
 type Request struct {
 	From   Workload
 	Method string
-	// Host header, with or without a port.
+	// Host header, or :authority in HTTP/2, with or without a port.
 	Host string
+	// NoHost is true for a request that has none, Hosts are further lines of Host.
+	NoHost bool
+	Hosts  []string
 	// Path with the query string, as written in the request line, or "*". A path
 	// that begins with ? is that of a URL without one, which a caller has sent as it stands.
 	Path string
 	// HTTP10 is true for a request of HTTP/1.0.
 	HTTP10 bool
+	// HTTP2 is true for a request of HTTP/2.
+	HTTP2 bool
+	// Protocol is what a CONNECT of HTTP/2 asks for (:protocol, RFC 8441), "" for none.
+	Protocol string
 	// Absolute is true for a request line that has the whole URL of http, as proxies are asked.
 	Absolute bool
 	// Headers in order, other than Host; a name may stand several times.
 	Headers []Header
+}
+
+// oneHost makes one host of those that a request names, as a proxy reads it: of several
+// lines it joins those that say something, and a URL in the request line, or
+// :authority, goes before them.
+func (r *Request) oneHost() {
+	lines := r.Hosts
+	switch {
+	case r.HTTP2:
+		if r.NoHost && len(lines) == 1 && r.Method != methodConnect {
+			r.NoHost, r.Host = false, lines[0]
+		}
+		return // what else it names may still make it malformed
+	case r.Absolute:
+		r.NoHost, r.Hosts = false, nil
+		return
+	case !r.NoHost:
+		lines = slices.Concat([]string{r.Host}, lines)
+	}
+	r.NoHost, r.Hosts = len(lines) == 0, nil
+	r.Host = strings.Join(slices.DeleteFunc(slices.Clone(lines), func(h string) bool { return h == "" }), ",")
 }
 
 // GatewayRequest is an HTTP request as it comes in at a Gateway from outside.
@@ -63,7 +91,7 @@ type GatewayRequest struct {
 }
 
 // ParseRequest makes a request of what a caller would write: a URL and
-// headers. A header Host replaces the URL's own.
+// headers. A header Host replaces the URL's own; more of them are more lines.
 func ParseRequest(from Workload, method, url string, headers []Header) (Request, error) {
 	scheme, rest, ok := strings.Cut(url, "://")
 	switch {
@@ -146,14 +174,18 @@ func parseRequest(method, url, rest string, headers []Header) (Request, error) {
 	if strings.Contains(req.Host, "@") {
 		return req, fmt.Errorf("%s: write user and password as a header: -H 'Authorization: Basic ...'", url)
 	}
+	hosts := 0
 	for _, h := range headers {
 		switch {
 		case !isToken(h.Name):
 			return req, fmt.Errorf("header %q: that is not a header's name", h.Name)
 		case strings.ContainsAny(h.Value, "\r\n\x00"):
 			return req, fmt.Errorf("header %s: its value has a line break", h.Name)
+		case strings.EqualFold(h.Name, "host") && hosts > 0:
+			req.Hosts = append(req.Hosts, strings.TrimSpace(h.Value))
 		case strings.EqualFold(h.Name, "host"):
 			req.Host = strings.TrimSpace(h.Value)
+			hosts++
 		default:
 			req.Headers = append(req.Headers, Header{h.Name, strings.TrimSpace(h.Value)})
 		}
@@ -265,5 +297,5 @@ func (r *Request) query(name string) (value string, ok bool) {
 // isGRPC reports whether a request says that it is gRPC.
 func isGRPC(r *Request) bool {
 	rest, ok := strings.CutPrefix(r.header("content-type"), "application/grpc")
-	return ok && (rest == "" || rest[0] == '+')
+	return ok && r.Method != methodConnect && (rest == "" || rest[0] == '+')
 }

@@ -68,10 +68,12 @@ func rewrite(m Message, f *policy.Filters, match *policy.PathMatch) Message {
 }
 
 // scheme returns that of the URL that a request is for: of the one in the request line if that
-// has it whole, else what those in front say of it, else what the connection speaks.
+// has it whole, or of the field :scheme of HTTP/2, else what those in front say of it, else what the connection speaks.
 func (e *evaluation) scheme() string {
 	proto := e.req.header("x-forwarded-proto")
 	switch {
+	case e.req.HTTP2: // clients say there what they speak
+		return schemeOf(e.secure)
 	case e.req.Absolute:
 		return schemeOf(false)
 	case proto == schemeOf(false) || proto == schemeOf(true):

@@ -41,6 +41,10 @@ func (c *routeCase) key() discovery.Key { return discovery.Key{Namespace: c.name
 // sent returns a request as it goes over the wire.
 func (c *routeCase) sent(r request) request {
 	r.Host = strings.ReplaceAll(r.Host, placeholder, c.name)
+	r.Hosts = slices.Clone(r.Hosts)
+	for i := range r.Hosts {
+		r.Hosts[i] = strings.ReplaceAll(r.Hosts[i], placeholder, c.name)
+	}
 	r.Headers = slices.Clone(r.Headers)
 	for i := range r.Headers {
 		r.Headers[i].Value = strings.ReplaceAll(r.Headers[i].Value, placeholder, c.name)

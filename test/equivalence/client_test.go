@@ -29,6 +29,12 @@ type request struct {
 	// asked; User is then in it.
 	Absolute bool
 	User     string
+	// NoHost is true for a request that names no host in the line where it belongs: Host, or
+	// :authority in HTTP/2. Hosts are further lines of Host.
+	NoHost bool
+	Hosts  []string
+	// Scheme and Protocol are those of HTTP/2.
+	Scheme, Protocol string
 }
 
 // asked is what the evaluator is asked of it.
@@ -37,10 +43,16 @@ func (r request) asked(from explain.Workload) explain.Request {
 	if path == "" {
 		path = "/"
 	}
-	return explain.Request{From: from, Method: r.Method, Host: r.Host, Path: path, Headers: r.Headers, HTTP10: r.Version == http10, Absolute: r.Absolute}
+	return explain.Request{
+		From: from, Method: r.Method, Host: r.Host, Path: path, Headers: r.Headers, HTTP10: r.Version == http10, HTTP2: r.Version == http2nd,
+		Absolute: r.Absolute, NoHost: r.NoHost, Hosts: r.Hosts, Protocol: r.Protocol,
+	}
 }
 
-const http10 = "HTTP/1.0"
+const (
+	http10  = "HTTP/1.0"
+	http2nd = "HTTP/2"
+)
 
 func (r request) String() string {
 	var b strings.Builder
@@ -48,7 +60,19 @@ func (r request) String() string {
 	if r.Absolute {
 		target = "http://" + r.User + r.Host + r.Path
 	}
-	fmt.Fprintf(&b, "%s %s %s\r\nHost: %s\r\n", r.Method, target, cmp.Or(r.Version, "HTTP/1.1"), r.Host)
+	if r.Version == http2nd {
+		for _, f := range r.fields() {
+			fmt.Fprintf(&b, "%s: %s\r\n", f.Name, f.Value)
+		}
+		return b.String()
+	}
+	fmt.Fprintf(&b, "%s %s %s\r\n", r.Method, target, cmp.Or(r.Version, "HTTP/1.1"))
+	if !r.NoHost {
+		fmt.Fprintf(&b, "Host: %s\r\n", r.Host)
+	}
+	for _, h := range r.Hosts {
+		fmt.Fprintf(&b, "Host: %s\r\n", h)
+	}
 	for _, h := range r.Headers {
 		fmt.Fprintf(&b, "%s: %s\r\n", h.Name, h.Value)
 	}
@@ -98,6 +122,9 @@ func (c *client) close() {
 }
 
 func (c *client) do(r request) (observed, error) {
+	if r.Version == http2nd {
+		return c.try2(r)
+	}
 	out, err := c.try(r)
 	if err == nil {
 		return out, nil
@@ -134,22 +161,25 @@ func (c *client) try(r request) (out observed, err error) {
 	if answer.Close || answer.StatusCode == http.StatusSwitchingProtocols {
 		c.close()
 	}
-	out = observed{
-		Status: answer.StatusCode, GRPCStatus: answer.Header.Get("Grpc-Status"), Location: answer.Header.Get("Location"),
-		Route: answer.Header.Get(sawRoute), Cluster: answer.Header.Get(sawCluster), Flags: answer.Header.Get(sawFlags),
-		Header: answer.Header, Body: string(body),
+	out = observed{Status: answer.StatusCode, Header: answer.Header, Body: string(body)}
+	return out, out.read()
+}
+
+// read takes out of the answer's headers what Envoy and the backend tell in them.
+func (o *observed) read() error {
+	h := o.Header
+	o.GRPCStatus, o.Location = h.Get("Grpc-Status"), h.Get("Location")
+	o.Route, o.Cluster, o.Flags = h.Get(sawRoute), h.Get(sawCluster), h.Get(sawFlags)
+	text := h.Get(echoHeader)
+	if text == "" {
+		return nil
 	}
-	if text := answer.Header.Get(echoHeader); text != "" {
-		data, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			return out, err
-		}
-		out.Echo = &echoed{}
-		if err := json.Unmarshal(data, out.Echo); err != nil {
-			return out, err
-		}
+	data, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return err
 	}
-	return out, nil
+	o.Echo = &echoed{}
+	return json.Unmarshal(data, o.Echo)
 }
 
 // echoHeader of an answer has the request as the backend got it: an answer to

@@ -113,3 +113,80 @@ func (g generator) client(r *request) {
 		r.Headers = slices.Insert(r.Headers, 0, h)
 	}
 }
+
+// hosts makes a request name its host as it should not: more than once, or not at all.
+func (g generator) hosts(r *request) {
+	way := g.IntN(6)
+	if r.Absolute {
+		way = g.IntN(4) // the URL itself is in order
+	}
+	switch way {
+	case 0, 1:
+		r.NoHost, r.Absolute = true, r.Absolute && g.chance(50)
+	case 2:
+		r.Hosts = []string{r.Host}
+	case 3:
+		r.Hosts = []string{pick(g, "api.web", "shop.example.com", "", "$.web:80")}
+	case 4:
+		r.Host, r.Hosts = pick(g, "", "api.web", "*"), []string{r.Host}
+	case 5:
+		r.Host = pick(g, "", "127.0.0.1", "[::1]:80", ":80", r.Host+":", r.Host+",")
+	}
+}
+
+// http2 makes a request one of HTTP/2, as its clients send it: names in lower case, and nothing about the connection.
+func (g generator) http2(r *request, secure bool) {
+	r.Version, r.Absolute, r.Scheme = http2nd, false, "http"
+	if secure {
+		r.Scheme = "https"
+	}
+	if r.Path == "" {
+		r.Path = "/"
+	}
+	var kept []explain.Header
+	for _, h := range r.Headers {
+		switch h.Name = strings.ToLower(h.Name); h.Name {
+		case "connection", "keep-alive", "proxy-connection", "upgrade", "transfer-encoding":
+			continue
+		case "te":
+			h.Value = "trailers"
+		}
+		kept = append(kept, h)
+	}
+	r.Headers = kept
+	if g.chance(15) {
+		r.Headers = append(r.Headers, explain.Header{Name: "cookie", Value: "a=1"}, explain.Header{Name: "cookie", Value: "b=2"})
+	}
+	if g.chance(15) { // what others than browsers send
+		r.NoHost, r.Hosts = g.chance(50), []string{r.Host}
+	}
+	if g.chance(6) {
+		g.malform(r)
+	}
+}
+
+// malform makes of a request of HTTP/2 one that proxies which turn HTTP/1.1 into it, or careless clients, send.
+func (g generator) malform(r *request) {
+	add := func(name, value string) { r.Headers = append(r.Headers, explain.Header{Name: name, Value: value}) }
+	switch g.IntN(9) {
+	case 0:
+		add("X-Upper", "1")
+	case 1:
+		add("connection", pick(g, "close", "keep-alive", "x-forwarded-for"))
+	case 2:
+		add(pick(g, "keep-alive", "proxy-connection", "transfer-encoding"), "x")
+	case 3:
+		add("te", pick(g, "gzip", "trailers, gzip"))
+	case 4:
+		add("upgrade", "websocket")
+		add("sec-websocket-version", "13")
+	case 5:
+		r.Method, r.Protocol = "CONNECT", pick(g, "websocket", "") // the proxy has not offered the former
+	case 6:
+		r.NoHost, r.Hosts = true, pick(g, nil, []string{r.Host, r.Host})
+	case 7:
+		r.Host = pick(g, "", "a b", "u:p@"+r.Host, "<a>")
+	case 8:
+		r.Path = pick(g, "a", "?q=1", "http://$.web/a", "/a b", "/a\x7f")
+	}
+}

@@ -173,6 +173,41 @@ func TestCornersAtGateways(t *testing.T) {
 	}
 }
 
+// What a proxy cannot read ends alone: other requests on its connection of HTTP/2 go on. By
+// default Envoy closes the connection.
+func TestMalformedStreams(t *testing.T) {
+	m := startMesh(t)
+	f := writeFixture(t, m)
+	c := &routeCase{namespace: "web", home: "Pods", ports: []discovery.ServicePort{{Name: "http", Port: 80}}, fixture: f}
+	require.NoError(t, m.put(c))
+	good := c.sent(request{Method: "GET", Host: "$.web", Path: "/a", Version: http2nd, Scheme: "http"})
+	for name, change := range map[string]func(*request){
+		"a name in capitals": func(r *request) { r.Headers = []explain.Header{{Name: "X-Upper", Value: "1"}} },
+		"a connection":       func(r *request) { r.Headers = []explain.Header{{Name: "connection", Value: "close"}} },
+		"no host":            func(r *request) { r.NoHost = true },
+		"two hosts":          func(r *request) { r.NoHost, r.Hosts = true, []string{r.Host, r.Host} },
+		"a path of no kind":  func(r *request) { r.Path = "a b" },
+		"a websocket":        func(r *request) { r.Method, r.Protocol = "CONNECT", "websocket" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := good
+			change(&bad)
+			m.client.close()
+			require.NoError(t, m.client.dial())
+			s, err := m.client.session()
+			require.NoError(t, err)
+			_, err = s.do(bad)
+			require.ErrorIs(t, err, errReset)
+			said := explain.Evaluate(m.catalog.Read(), c.asked(bad))
+			require.NotNil(t, said.Answer)
+			require.Zero(t, said.Answer.Status)
+			seen, err := s.do(good)
+			require.NoError(t, err, "the connection has ended too")
+			require.Equal(t, 200, seen.Status)
+		})
+	}
+}
+
 func nameIf(secure bool, name string) string {
 	if secure {
 		return name

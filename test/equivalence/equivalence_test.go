@@ -5,6 +5,7 @@ package equivalence
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -90,10 +91,14 @@ func (m *mesh) check(c *routeCase, r request) (why, outcome string) {
 	e := explain.Evaluate(m.catalog.Read(), c.asked(r))
 	m.evaluating += time.Since(start)
 	seen, err := m.client.do(c.sent(r))
-	if err != nil {
-		return err.Error(), ""
-	}
 	switch {
+	case e.Answer != nil && e.Answer.Status == 0:
+		if !errors.Is(err, errReset) {
+			return fmt.Sprintf("the evaluator says %s, Envoy answered %d, %v", e.Answer.Because, seen.Status, err), ""
+		}
+		return "", "reset"
+	case err != nil:
+		return err.Error(), ""
 	case e.Answer == nil:
 		outcome = "backend"
 	case e.Answer.Location != "":
@@ -164,8 +169,7 @@ func report(t *testing.T, m *mesh, seed uint64, c *routeCase, r request) {
 	said, err := json.MarshalIndent(explain.Evaluate(m.catalog.Read(), c.asked(r)), "", "  ")
 	require.NoError(t, err)
 	seen, err := m.client.do(c.sent(r))
-	require.NoError(t, err)
-	t.Fatalf("CAUSEWAY_SEED=%d CAUSEWAY_CASE=%d\n%s\n%s\nthe evaluator says: %s\nEnvoy did: %+v\necho: %+v", seed, index, why, c.text(r), said, seen, seen.Echo)
+	t.Fatalf("CAUSEWAY_SEED=%d CAUSEWAY_CASE=%d\n%s\n%s\nthe evaluator says: %s\nEnvoy did: %+v %v\necho: %+v", seed, index, why, c.text(r), said, seen, err, seen.Echo)
 }
 
 // reject fails the test with the smallest case that Envoy does not take.

@@ -277,7 +277,7 @@ func (g generator) same(a, b gatewayv1.ParentReference) bool {
 
 func (g generator) gatewayRequest(c *gatewayCase) gatewayRequest {
 	cases := &routeCase{http: c.routes, namespace: "web", ports: []discovery.ServicePort{{Port: 80}}}
-	out := gatewayRequest{request: g.request(cases), Secure: g.chance(50)}
+	out := gatewayRequest{request: g.tidyRequest(cases), Secure: g.chance(50)}
 	out.Host, out.User = pick(g, requestNames()...), ""
 	if out.Secure {
 		out.ServerName = strings.ToLower(strings.TrimSuffix(out.Host, "."))
@@ -297,6 +297,7 @@ func (g generator) gatewayRequest(c *gatewayCase) gatewayRequest {
 	if g.chance(5) {
 		out.Headers = append(out.Headers, explain.Header{Name: pick(g, "x-envoy-original-path", "X-Envoy-Retry-On", "x_user", "x-forwarded-host", "x-real-ip", "forwarded"), Value: "x"})
 	}
+	g.untidy(&out.request, out.Secure)
 	return out
 }
 

@@ -446,9 +446,25 @@ func (g generator) grpcRule() gatewayv1.GRPCRouteRule {
 
 var origins = []string{"https://a.example", "https://*.a.example", "*", "http://b.example:8080", "https://x.a.example", "https://evil.example", "http://b.example"}
 
-// request draws a request: as a rule one that a match of the case wants, then
-// changed a little.
 func (g generator) request(c *routeCase) request {
+	r := g.tidyRequest(c)
+	g.untidy(&r, false)
+	return r
+}
+
+// untidy has some requests name their hosts in ways of their own, or come by HTTP/2.
+func (g generator) untidy(r *request, secure bool) {
+	if g.chance(6) {
+		g.hosts(r)
+	}
+	if g.chance(20) {
+		g.http2(r, secure)
+	}
+}
+
+// tidyRequest draws a request that names its host once: as a rule one that a match of the case wants, then
+// changed a little.
+func (g generator) tidyRequest(c *routeCase) request {
 	r := request{Method: pick(g, methods...), Host: g.host(c), Path: g.path()}
 	if len(c.http)+len(c.grpc) > 0 && g.chance(80) {
 		g.aim(c, &r)

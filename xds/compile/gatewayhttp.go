@@ -54,6 +54,10 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 	}
 	hops := s.TrustedHops()
 	filters := edgeFilters(s)
+	http2 := serverHTTP2()
+	http2.MaxConcurrentStreams = limitOr(limits.ConcurrentStreams, concurrentStreams)
+	http2.InitialStreamWindowSize = wrapperspb.UInt32(streamWindow)
+	http2.InitialConnectionWindowSize = wrapperspb.UInt32(connectionWindow)
 	hcm := &hcmv3.HttpConnectionManager{
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
 		StatPrefix: "gateway_http",
@@ -68,12 +72,8 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 			// does. Refusing the request would be a reset over HTTP/2.
 			HeadersWithUnderscoresAction: corev3.HttpProtocolOptions_DROP_HEADER,
 		},
-		HttpProtocolOptions: serverHTTP1(s.SpeaksHTTP10(), capitalized()),
-		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-			MaxConcurrentStreams:        limitOr(limits.ConcurrentStreams, concurrentStreams),
-			InitialStreamWindowSize:     wrapperspb.UInt32(streamWindow),
-			InitialConnectionWindowSize: wrapperspb.UInt32(connectionWindow),
-		},
+		HttpProtocolOptions:   serverHTTP1(s.SpeaksHTTP10(), capitalized()),
+		Http2ProtocolOptions:  http2,
 		MaxRequestHeadersKb:   wrapperspb.UInt32((limitOr(limits.HeaderBytes, requestHeaderBytes).GetValue() + 1023) / 1024),
 		RequestHeadersTimeout: durationOr(timeout.RequestHeaders, requestHeadersTimeout),
 		RequestTimeout:        durationOr(timeout.Request, clientRequestTimeout),

@@ -60,8 +60,9 @@ func httpListener(d naming.Declaration) resource.Resource {
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: naming.RouteConfig, ConfigSource: adsSource(),
 		}},
-		HttpFilters:         httpFilters(&routerv3.Router{}),
-		HttpProtocolOptions: serverHTTP1(true, asWritten()),
+		HttpFilters:          httpFilters(&routerv3.Router{}),
+		HttpProtocolOptions:  serverHTTP1(true, asWritten()),
+		Http2ProtocolOptions: serverHTTP2(),
 		// The callers are the host's own processes: what they say of a client's
 		// address is passed on, not added to.
 		UseRemoteAddress:           wrapperspb.Bool(false),
@@ -93,6 +94,13 @@ func serverHTTP1(http10 bool, names *corev3.Http1ProtocolOptions_HeaderKeyFormat
 		// PHP purges caches by BAN; over HTTP/2 any method is taken too.
 		AllowCustomMethods: true,
 	}
+}
+
+// serverHTTP2 is how a listener speaks HTTP/2. A request that cannot be read ends alone:
+// by default Envoy ends its connection, and with it the requests of everybody
+// else on it, such as those of all clients of a load balancer in front.
+func serverHTTP2() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true)}
 }
 
 // websocket is the upgrade that is known.
