@@ -132,12 +132,14 @@ func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*routing.Meani
 	}
 	var held, lost []string
 	for _, port := range named {
-		if winner := rival(all, all[self], port); winner != nil {
-			lost = append(lost, fmt.Sprintf("port %d belongs to %s, because %s", port, winner.object.Name(), whyWins(winner.object, o)))
+		holders := holding(all, o.Namespace, port)
+		if !slices.Contains(holders, all[self]) {
+			winner := holders[0].object
+			lost = append(lost, fmt.Sprintf("port %d belongs to %s, because %s", port, winner.Name(), whyWins(winner, o)))
 			continue
 		}
 		held = append(held, strconv.Itoa(int(port)))
-		v.notes = append(v.notes, overtaken(all, all[self], port)...)
+		v.notes = append(v.notes, overtaken(holders, all[self], port)...)
 	}
 	switch len(held) {
 	case 0:
@@ -165,33 +167,18 @@ func whyWins(winner, loser *discovery.Object) string {
 	return fmt.Sprintf("%ss are more specific than %ss", winner.Kind, loser.Kind)
 }
 
-// rival returns the first route of a more specific kind that keeps a route from a port, nil for none.
-func rival(all []*attachment, self *attachment, port uint16) *attachment {
-	mine := slices.Index(kindsBySpecificity[:], self.object.Kind)
-	for _, kind := range kindsBySpecificity[:max(mine, 0)] {
-		for _, a := range all {
-			if a.object.Kind == kind && a.object.Namespace == self.object.Namespace && slices.Contains(a.ports, port) && a.meaning().Holds() {
-				return a
-			}
-		}
-	}
-	return nil
-}
-
 // overtaken says what of a route about connections never gets any, because an
 // older route of its kind takes them. Such a route is accepted nevertheless,
 // as the conformance suite wants: it is in force as soon as the other goes.
-func overtaken(all []*attachment, self *attachment, port uint16) []policy.Finding {
+// holders are the routes that hold at the port.
+func overtaken(holders []*attachment, self *attachment, port uint16) []policy.Finding {
 	if self.object.Kind != discovery.KindTCPRoute && self.object.Kind != discovery.KindTLSRoute {
 		return nil // the rules of others merge
 	}
 	var out []policy.Finding
-	for _, a := range all {
+	for _, a := range holders {
 		if a == self {
 			break
-		}
-		if a.object.Kind != self.object.Kind || a.object.Namespace != self.object.Namespace || !slices.Contains(a.ports, port) || !a.meaning().Holds() {
-			continue
 		}
 		switch self.object.Kind {
 		case discovery.KindTCPRoute:
