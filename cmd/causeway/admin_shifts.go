@@ -19,7 +19,7 @@ const maxCommand = 64 << 10
 // viewShifts returns all shifts with their status, or the one that is named.
 func viewShifts(r catalog.Reader, name string) shiftView {
 	view := shiftView{Shifts: []v1alpha1.TrafficShift{}}
-	for o := range catalog.Objects.By(r, catalog.ByKind, "TrafficShift") {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindTrafficShift) {
 		if name != "" && o.Key.String() != name {
 			continue
 		}

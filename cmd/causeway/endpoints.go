@@ -24,7 +24,7 @@ func endpointsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
-				key, err := namespace.key(args[0], "Service")
+				key, err := namespace.key(args[0], discovery.KindService)
 				if err != nil {
 					return err
 				}

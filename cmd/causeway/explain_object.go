@@ -63,7 +63,7 @@ func parseObject(text, namespace string) (discovery.ObjectName, error) {
 	lower := strings.ToLower(kind)
 	var known []string
 	for _, k := range objects.Kinds() {
-		if k.Name == "Namespace" || k.Name == "EndpointSlice" {
+		if k.Name == discovery.KindNamespace || k.Name == discovery.KindEndpointSlice {
 			continue // they say nothing that proxies are told by itself
 		}
 		if lower == strings.ToLower(k.Name) || lower == k.Resource || lower == k.Short {

@@ -43,7 +43,7 @@ In Kubernetes the same is done, from anywhere, by an annotation:
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "released; %d objects were held back\n", answer.Released)
 				return err
 			}
-			group, err := namespace.key(args[0], "InstanceGroup")
+			group, err := namespace.key(args[0], discovery.KindInstanceGroup)
 			if err != nil {
 				return err
 			}

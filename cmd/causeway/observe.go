@@ -185,7 +185,7 @@ func (s *serve) groupConditions(r catalog.Reader, key discovery.Key) []metav1.Co
 	if len(out) == 0 {
 		return nil
 	}
-	ref := discovery.ObjectRef{Kind: "InstanceGroup", Key: key, Generation: out[0].ObservedGeneration}
+	ref := discovery.ObjectRef{Kind: discovery.KindInstanceGroup, Key: key, Generation: out[0].ObservedGeneration}
 	if c, ok := s.programmed(ref); ok {
 		out = append(out, c)
 	}

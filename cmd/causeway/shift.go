@@ -85,7 +85,7 @@ func (s *shiftSource) view(ctx context.Context, name string) (*shiftView, error)
 
 // one returns a shift.
 func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficShift, *shiftView, error) {
-	key, err := s.namespace.key(name, "TrafficShift")
+	key, err := s.namespace.key(name, discovery.KindTrafficShift)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -229,7 +229,7 @@ func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.
 		Long:  long,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := source.namespace.key(args[0], "TrafficShift")
+			key, err := source.namespace.key(args[0], discovery.KindTrafficShift)
 			if err != nil {
 				return err
 			}

@@ -82,7 +82,7 @@ func (o *planOptions) shift(ctx context.Context, source *shiftSource, args []str
 			return nil, fmt.Errorf("--file: %s: %w", o.file, err)
 		}
 		var head struct{ APIVersion, Kind string }
-		if err := yaml.Unmarshal(data, &head); err != nil || head.Kind != "TrafficShift" {
+		if err := yaml.Unmarshal(data, &head); err != nil || head.Kind != discovery.KindTrafficShift {
 			continue
 		}
 		for _, k := range objects.Kinds() {

@@ -18,7 +18,7 @@ import (
 // chain, which every client of a Gateway is shown, and never its key.
 func withheld(o *discovery.Object) ObjectRow {
 	row := ObjectRow{Object: *o}
-	if o.Kind != "Secret" {
+	if o.Kind != discovery.KindSecret {
 		return row
 	}
 	row.Spec = nil

@@ -51,7 +51,7 @@ func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
 		for j := range p.Backings {
 			b := &p.Backings[j]
 			out = append(out, settingsEffects(fmt.Sprintf("%s, cluster of the %s", at, b.Platform), b.Settings.From, ref)...)
-			if ref.Kind == "Service" && ref.Key == m.Key || isShift(m.Shift, ref) {
+			if ref.Kind == discovery.KindService && ref.Key == m.Key || isShift(m.Shift, ref) {
 				out = append(out, fmt.Sprintf("%s: the %s get %s", at, b.Platform, Percent(percentOf(p.Shares[j]))))
 			}
 		}
@@ -59,7 +59,7 @@ func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
 			g := &p.Groups[j]
 			where := fmt.Sprintf("%s, cluster of InstanceGroup %s", at, g.Name)
 			out = append(out, settingsEffects(where, g.Settings.From, ref)...)
-			if ref.Kind == "InstanceGroup" && ref.Key == (discovery.Key{Namespace: m.Namespace, Name: g.Name}) {
+			if ref.Kind == discovery.KindInstanceGroup && ref.Key == (discovery.Key{Namespace: m.Namespace, Name: g.Name}) {
 				out = append(out, where+": routes send requests to it by name")
 			}
 		}
@@ -138,11 +138,11 @@ func tcpEffects(at string, rules []policy.TCPRule, ref discovery.ObjectRef) []st
 func isBackend(b *policy.Backend, ref discovery.ObjectRef) bool {
 	switch b.Kind {
 	case policy.ServiceBackend:
-		return ref.Kind == "Service" && ref.Key == b.Key
+		return ref.Kind == discovery.KindService && ref.Key == b.Key
 	case policy.ExternalBackend:
-		return ref.Kind == "ExternalService" && ref.Key == b.Key
+		return ref.Kind == discovery.KindExternalService && ref.Key == b.Key
 	case policy.InstanceGroupBackend:
-		return ref.Kind == "InstanceGroup" && ref.Key == discovery.Key{Namespace: b.Namespace, Name: b.Group}
+		return ref.Kind == discovery.KindInstanceGroup && ref.Key == discovery.Key{Namespace: b.Namespace, Name: b.Group}
 	case policy.InvalidBackend:
 	}
 	return false
@@ -165,7 +165,7 @@ func settingsEffects(at string, from map[string]discovery.ObjectRef, ref discove
 
 func externalEffects(m *policy.External, ref discovery.ObjectRef) []string {
 	var out []string
-	if ref.Kind == "ExternalService" && ref.Key == m.Key {
+	if ref.Kind == discovery.KindExternalService && ref.Key == m.Key {
 		for i := range m.Ports {
 			out = append(out, fmt.Sprintf("hosts %s are reachable on port %d", strings.Join(m.Hosts, ", "), m.Ports[i].Number))
 		}

@@ -15,7 +15,7 @@ import (
 // sections of policies and certificates that come from it.
 func gatewayEffects(r catalog.Reader, m *policy.Gateway, ref discovery.ObjectRef) []string {
 	var out []string
-	itself := ref.Kind == "Gateway" && ref.Key == m.Key
+	itself := ref.Kind == discovery.KindGateway && ref.Key == m.Key
 	for i := range m.Certificates {
 		c := &m.Certificates[i]
 		if itself || c.Object.Kind == ref.Kind && c.Object.Key == ref.Key {

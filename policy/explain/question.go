@@ -180,7 +180,7 @@ func gatewayProxies(proxies []Proxy, gateway discovery.Key, port uint16) (zones,
 // noGateway says why a Gateway means nothing, with the ones that do.
 func noGateway(r catalog.Reader, key discovery.Key) error {
 	var others []string
-	for o := range catalog.Objects.By(r, catalog.ByKind, "Gateway") {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
 		if resolve.BuildGateway(r, o.Key) != nil {
 			others = append(others, o.Key.String())
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/clients"
 )
@@ -23,7 +24,7 @@ func clientRules() []Rule {
 }
 
 func oddClientRules(c *check, o *Object) {
-	if o.Kind != "ConfigMap" || o.Name != clientRulesName {
+	if o.Kind != discovery.KindConfigMap || o.Name != clientRulesName {
 		return
 	}
 	const remedy = "write clients: with a list of rules, for example {uri: 'spiffe://example.org/ns/web/sa/*', namespaces: [web]}"

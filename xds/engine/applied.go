@@ -48,7 +48,7 @@ func (e *Engine) objectOf(c catalog.Change, units []policy.Unit) []appliedObject
 		case *discovery.Object:
 			return row.Ref(), row != nil
 		case *discovery.InstanceGroup:
-			return discovery.ObjectRef{Kind: "InstanceGroup", Key: row.Key, Generation: row.Object.Generation}, true
+			return discovery.ObjectRef{Kind: discovery.KindInstanceGroup, Key: row.Key, Generation: row.Object.Generation}, true
 		}
 		return r, false
 	}

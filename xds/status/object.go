@@ -94,12 +94,12 @@ func ObjectOf(r catalog.Reader, name discovery.ObjectName, now engine.InForce, v
 func findObject(r catalog.Reader, name discovery.ObjectName) (row any, ref discovery.ObjectRef) {
 	ref = discovery.ObjectRef{Kind: name.Kind, Key: name.Key}
 	switch name.Kind {
-	case "Service":
+	case discovery.KindService:
 		if s, ok := catalog.Services.Get(r, name.Key.String()); ok {
 			ref.Generation = s.Generation
 			return s, ref
 		}
-	case "InstanceGroup":
+	case discovery.KindInstanceGroup:
 		if g, ok := catalog.InstanceGroups.Get(r, name.Key.String()); ok {
 			ref.Generation = g.Object.Generation
 			return g, ref
@@ -121,10 +121,10 @@ func sameName(r catalog.Reader, name discovery.ObjectName) string {
 		}
 	}
 	for s := range catalog.Services.All(r) {
-		add("Service", s.Key)
+		add(discovery.KindService, s.Key)
 	}
 	for g := range catalog.InstanceGroups.All(r) {
-		add("InstanceGroup", g.Key)
+		add(discovery.KindInstanceGroup, g.Key)
 	}
 	for o := range catalog.Objects.All(r) {
 		add(o.Kind, o.Key)
@@ -168,7 +168,7 @@ func conditionsOf(r catalog.Reader, row any, name discovery.ObjectName) []Condit
 			out = append(out, Condition{parent, c.Type, string(c.Status), c.Reason, c.Message})
 		}
 	}
-	if name.Kind == "InstanceGroup" {
+	if name.Kind == discovery.KindInstanceGroup {
 		add("", resolve.InstanceGroupConditions(r, name.Key))
 	}
 	o, ok := row.(*discovery.Object)
@@ -202,7 +202,7 @@ func (v *Object) InForce(name discovery.ObjectName, applied []engine.Applied, pr
 	i := slices.IndexFunc(applied, func(a engine.Applied) bool { return a.Object == name })
 	index := uint64(0)
 	switch {
-	case slices.Contains([]string{"Service", "ConfigMap", "ReferenceGrant", "GatewayClass", "Secret"}, name.Kind):
+	case slices.Contains([]string{discovery.KindService, discovery.KindConfigMap, discovery.KindReferenceGrant, discovery.KindGatewayClass, discovery.KindSecret}, name.Kind):
 		// They have no Programmed condition, and no generation is followed.
 	case i < 0:
 		v.State = "not compiled yet"
