@@ -60,6 +60,7 @@ func (s *serve) standalone() ([]component, error) {
 		s.log.Info("another control plane carries TrafficShifts out; this one follows it", "state-dir", s.opts.shiftsFrom)
 		return append(out, component{"states of shifts", func(ctx context.Context) error { return shifts.Follow(ctx, s.opts.shiftsFrom) }}), nil
 	}
+	s.log.Info("this control plane steps TrafficShifts; another one with the same configuration needs --shifts-from, or both step and their shares part", "shifts-from", s.opts.stateDir)
 	return append(out, []component{
 		{"states of shifts", func(ctx context.Context) error {
 			// What is not read yet is not deleted.

@@ -33,8 +33,12 @@ type statusView struct {
 	Serving  bool     `json:"serving"`
 	WaitsFor []string `json:"waitsFor,omitempty"`
 	// Leading is false on a replica that another one leads.
-	Leading bool            `json:"leading"`
-	Sources []sourceSummary `json:"sources"`
+	Leading bool `json:"leading"`
+	// StepsHere is true for a control plane without Kubernetes that steps TrafficShifts by itself,
+	// which no other one may then; ShiftsFrom is what one that follows another one reads.
+	StepsHere  bool            `json:"stepsHere,omitempty"`
+	ShiftsFrom string          `json:"shiftsFrom,omitempty"`
+	Sources    []sourceSummary `json:"sources"`
 	// Objects counts all that was read.
 	Objects int `json:"objects"`
 	// Refused counts those that are not in force because a proxy refused what they are
@@ -91,6 +95,7 @@ func (s *serve) status() *statusView {
 	programmed, shifts := s.observer.View(), viewShifts(r, "")
 	v := &statusView{
 		Version: version, WaitsFor: s.missing(), Serving: s.serving.Load(), Leading: programmed.Leading,
+		StepsHere: s.opts.config != "" && s.opts.shiftsFrom == "", ShiftsFrom: s.opts.shiftsFrom,
 		NotRight: troubles(resolve.Validate(r), &programmed, s.store.Rejections()), Proxies: summarizeProxies(s.xds.Proxies()), Shifts: &shifts,
 	}
 	for _, o := range v.NotRight {
@@ -378,7 +383,7 @@ func describeStatus(v *statusView, now time.Time, most, width int, whole bool) s
 	}
 	rest(len(v.Proxies.Behind), "causeway proxies")
 	shifts := slices.DeleteFunc(slices.Clone(v.Shifts.Shifts), func(s v1alpha1.TrafficShift) bool { return s.Status.Phase == v1alpha1.ShiftCompleted })
-	line("shifts     %d, %d under way", len(v.Shifts.Shifts), len(shifts))
+	line("shifts     %d, %d under way%s", len(v.Shifts.Shifts), len(shifts), v.steppedBy())
 	for i := range shifts[:min(most, len(shifts))] {
 		s := &shifts[i]
 		text := fmt.Sprintf("  %s/%s %s %s %%, step %s", s.Namespace, s.Name, phaseOf(s), percentOf(s), stepOf(s))
@@ -394,6 +399,20 @@ func describeStatus(v *statusView, now time.Time, most, width int, whole bool) s
 		line("frozen     nothing")
 	}
 	return b.String()
+}
+
+// steppedBy says who steps the shifts where control planes elect no leader: two that do
+// part the shares of their proxies, and neither can know of the other.
+func (v *statusView) steppedBy() string {
+	switch {
+	case len(v.Shifts.Shifts) == 0:
+		return ""
+	case v.ShiftsFrom != "":
+		return ", followed from " + v.ShiftsFrom
+	case v.StepsHere:
+		return ", stepped here: any other control plane needs --shifts-from"
+	}
+	return ""
 }
 
 func wellOr(n int, what string) string {

@@ -178,3 +178,17 @@ func TestBrief(t *testing.T) {
 		require.Equal(t, c.want, brief(c.text))
 	}
 }
+
+// Without Kubernetes each control plane says whether it steps TrafficShifts itself: two that do cannot know of each other.
+func TestStatusSaysWhoSteps(t *testing.T) {
+	for want, v := range map[string]*statusView{
+		"shifts     1, 1 under way, stepped here: any other control plane needs": {StepsHere: true},
+		"shifts     1, 1 under way, followed from /mnt/first\n":                  {ShiftsFrom: "/mnt/first"},
+		"shifts     1, 1 under way\n":                                            {Leading: true},
+	} {
+		v.Shifts = &shiftView{Shifts: make([]v1alpha1.TrafficShift, 1)}
+		require.Contains(t, describeStatus(v, time.Now(), 9, 80, false), want)
+		v.Shifts = &shiftView{}
+		require.Contains(t, describeStatus(v, time.Now(), 9, 80, false), "shifts     0, 0 under way\n")
+	}
+}
