@@ -13,6 +13,9 @@ import (
 func (e *evaluation) admit() bool {
 	// PHP cannot tell an underscore from a hyphen, so nobody is to see such a header.
 	e.req.Headers = slices.DeleteFunc(slices.Clone(e.req.Headers), func(h Header) bool { return strings.Contains(h.Name, "_") })
+	if e.req.Method == methodConnect {
+		return true // it has no path
+	}
 	path, query, hasQuery := strings.Cut(e.req.Path, "?")
 	if strings.Contains(path, "%00") {
 		e.req.Path = unescapeSlashes(path) // as far as the proxy comes
