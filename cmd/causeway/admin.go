@@ -54,7 +54,7 @@ func (s *serve) adminHandler() http.Handler {
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.xds.Proxies()) })
 	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.observer.View()) })
 	mux.HandleFunc("GET /v1/endpoints", s.inForce(http.StatusBadRequest, func(now engine.InForce, r *http.Request) (any, error) {
-		services := status.Services(s.catalog.Read(), now.Catalog, r.URL.Query().Get("service"))
+		services := status.Services(s.catalog.Read(), now.Catalog, s.xds.Proxies(), r.URL.Query().Get("service"))
 		for i := range services {
 			v := &services[i]
 			if u := s.store.Units([]string{"service/" + v.Service})[0]; len(u.HeldFor) > 0 {

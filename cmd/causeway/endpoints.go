@@ -13,6 +13,47 @@ import (
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
+// describeService prints a Service and its endpoints.
+func describeService(t *table, s *status.Service) {
+	t.row(fmt.Sprintf("%s   home: %s (%s)", s.Service, s.Home, s.HomeCause))
+	if s.Shift != "" {
+		cohort := "every request on its own"
+		if s.Cohort != "" {
+			cohort = "cohorts by " + s.Cohort
+		}
+		t.row(fmt.Sprintf("  shifted by TrafficShift %s, %s", s.Shift, cohort))
+	}
+	for _, f := range s.Failover {
+		mode := "to the other backing"
+		if !f.Failover {
+			mode = "none"
+		}
+		t.row(fmt.Sprintf("  port %d failover: %s (%s)", f.Port, mode, f.Because))
+	}
+	where := "ZONE"
+	if s.Nodes != nil {
+		where = "ZONE/NODE"
+		for _, line := range s.Nodes.Lines() {
+			t.row("  " + line)
+		}
+	}
+	for _, f := range slices.Concat(s.Findings, s.Groups) {
+		t.row("  " + f)
+	}
+	t.row("PORT", "PLATFORM", "SHARE", "ID", "ADDRESS", where, "SPOT", "HEALTH", "REASON")
+	for i := range s.Endpoints {
+		e := &s.Endpoints[i]
+		spot, at := "", e.Zone
+		if e.Spot {
+			spot = "spot"
+		}
+		if s.Nodes != nil && e.Node != "" {
+			at += "/" + e.Node
+		}
+		t.row(fmt.Sprint(e.Port), e.Platform, fmt.Sprintf("%g%%", e.Share), e.ID, e.Address, at, spot, e.Health, e.Reason)
+	}
+}
+
 func endpointsCommand() *cobra.Command {
 	var output outputFlag
 	var admin adminFlag
@@ -41,36 +82,11 @@ func endpointsCommand() *cobra.Command {
 				services = slices.DeleteFunc(services, func(s status.Service) bool { return !strings.HasPrefix(s.Service, namespace.namespace+"/") })
 			}
 			return output.print(cmd, services, func(t *table) {
-				for i, s := range services {
+				for i := range services {
 					if i > 0 {
 						t.row(" ")
 					}
-					t.row(fmt.Sprintf("%s   home: %s (%s)", s.Service, s.Home, s.HomeCause))
-					if s.Shift != "" {
-						cohort := "every request on its own"
-						if s.Cohort != "" {
-							cohort = "cohorts by " + s.Cohort
-						}
-						t.row(fmt.Sprintf("  shifted by TrafficShift %s, %s", s.Shift, cohort))
-					}
-					for _, f := range s.Failover {
-						mode := "to the other backing"
-						if !f.Failover {
-							mode = "none"
-						}
-						t.row(fmt.Sprintf("  port %d failover: %s (%s)", f.Port, mode, f.Because))
-					}
-					for _, f := range slices.Concat(s.Findings, s.Groups) {
-						t.row("  " + f)
-					}
-					t.row("PORT", "PLATFORM", "SHARE", "ID", "ADDRESS", "ZONE", "SPOT", "HEALTH", "REASON")
-					for _, e := range s.Endpoints {
-						spot := ""
-						if e.Spot {
-							spot = "spot"
-						}
-						t.row(fmt.Sprint(e.Port), e.Platform, fmt.Sprintf("%g%%", e.Share), e.ID, e.Address, e.Zone, spot, e.Health, e.Reason)
-					}
+					describeService(t, &services[i])
 				}
 			})
 		},

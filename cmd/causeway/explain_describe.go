@@ -19,6 +19,15 @@ func describeRequest(t *table, e *explain.Explanation) {
 	if len(e.From.OtherZones) > 0 {
 		from += fmt.Sprintf(" (it is in %s too: choose with --zone)", strings.Join(e.From.OtherZones, ", "))
 	}
+	if e.From.Node != "" {
+		from += ", node " + e.From.Node
+	}
+	switch n := len(e.From.OtherNodes); {
+	case n == 1:
+		from += fmt.Sprintf(" (it is on %s too: choose with --node)", e.From.OtherNodes[0])
+	case n > 1:
+		from += fmt.Sprintf(" (it is on %d others too, such as %s: choose with --node)", n, e.From.OtherNodes[0])
+	}
 	if g := e.Gateway; g != nil {
 		t.row("Request:", fmt.Sprintf("%s %s://%s%s", e.Request.Method, g.Scheme, e.Request.Host, e.Request.Path))
 		describeGateway(t, g, from)
@@ -264,6 +273,9 @@ func describeTarget(t *table, target *explain.Target) {
 	for _, p := range target.Policies {
 		t.row("  "+p.Section+":", p.From)
 	}
+	if target.Nodes != "" {
+		t.row("  Nodes:", target.Nodes)
+	}
 	if target.Resolves != "" {
 		t.row("  Resolved by DNS:", target.Resolves)
 		return
@@ -275,7 +287,10 @@ func describeTarget(t *table, target *explain.Target) {
 		if name == "" {
 			name = "(unknown)"
 		}
-		if z.Own {
+		switch {
+		case z.OwnNode:
+			name += " (own node)"
+		case z.Own:
 			name += " (own)"
 		}
 		for i, e := range z.Endpoints {

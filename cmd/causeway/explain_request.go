@@ -79,6 +79,7 @@ answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it c
 	f.BoolVar(&question.HTTP10, "http1.0", false, "the request is one of HTTP/1.0, as nginx sends unless told otherwise")
 	f.BoolVar(&question.HTTP2, "http2", false, "the request is one of HTTP/2, as gRPC clients and browsers at a Gateway send: names of headers count as they are written")
 	f.StringVar(&question.Zone, "zone", "", "the availability zone to ask from, where the workload or the Gateway's proxies are in several")
+	f.StringVar(&question.Node, "node", "", "the Kubernetes node to ask from, where the workload or the Gateway's proxies are on several")
 	f.StringArrayVarP(&question.Headers, "header", "H", nil, "a header of the request, as 'Name: value'; repeat for several")
 	state.add(c)
 	output.add(c)
@@ -103,7 +104,7 @@ func (s *serve) explainRequest(now engine.InForce, r *http.Request) (any, error)
 	asked := make([]explain.Proxy, len(proxies))
 	for i := range proxies {
 		p := &proxies[i]
-		asked[i] = explain.Proxy{ID: p.ID, Service: p.Service, Zone: p.Zone, Listeners: p.Listeners}
+		asked[i] = explain.Proxy{ID: p.ID, Service: p.Service, Zone: p.Zone, Node: p.NodeName, Listeners: p.Listeners}
 	}
 	return explain.QuestionOf(r.URL.Query()).Answer(now.Catalog, asked)
 }

@@ -233,7 +233,7 @@ func TestExplainShift(t *testing.T) {
 	cat := catalog.New()
 	_, err = file.Load(dir, cat)
 	require.NoError(t, err)
-	views := status.Services(cat.Read(), cat.Read(), "web/cart")
+	views := status.Services(cat.Read(), cat.Read(), nil, "web/cart")
 	require.Len(t, views, 1)
 	require.Equal(t, "web/cart", views[0].Shift)
 	require.Equal(t, "cookie causeway", views[0].Cohort)

@@ -44,10 +44,32 @@ func identityFacts(m *policy.Service) []fact {
 		return nil
 	}
 	// What made the home so is told with it, but a new reason for the same home changes nothing.
-	return append([]fact{
+	out := []fact{
 		{field: "home", value: m.Home.String()},
 		{field: "cluster IPs", value: strings.Join(m.ClusterIPs, ", ")},
-	}, shiftFacts(m.Shift)...)
+	}
+	if mode := nodesOf(m); mode != policy.AnyNode {
+		out = append(out, fact{field: "callers' own node", value: nodeTexts[mode]})
+	}
+	return append(out, shiftFacts(m.Shift)...)
+}
+
+// nodeTexts say what a caller's own node means for which pods answer it.
+var nodeTexts = map[policy.NodeMode]string{
+	policy.OwnNodeOnly:  "only its pods answer (internalTrafficPolicy: Local); where there is none, 503 or failover",
+	policy.OwnNodeFirst: "its pods answer first (trafficDistribution: PreferSameNode)",
+}
+
+// nodesOf returns what a Service says of its callers' nodes.
+func nodesOf(m *policy.Service) policy.NodeMode {
+	for i := range m.Ports {
+		for _, b := range m.Ports[i].Backings {
+			if b.Nodes != policy.AnyNode {
+				return b.Nodes
+			}
+		}
+	}
+	return policy.AnyNode
 }
 
 // shiftFacts are what a shift that is under way says besides the shares.

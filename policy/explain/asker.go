@@ -11,8 +11,8 @@ import (
 
 // findWorkload finds who asks: a connected proxy by its node id, its workload
 // or its service, or else a Service of the catalog, whose pods or instances
-// ask. What the mesh does depends on the namespace and the zone only.
-func findWorkload(r catalog.Reader, proxies []Proxy, name, zone string) (Workload, error) {
+// ask. What the mesh does depends on the namespace and the place only.
+func findWorkload(r catalog.Reader, proxies []Proxy, name string, at place) (Workload, error) {
 	if strings.Contains(name, "~") {
 		_, namespace, _, _, ok := naming.ParseNode(name)
 		if !ok {
@@ -20,7 +20,7 @@ func findWorkload(r catalog.Reader, proxies []Proxy, name, zone string) (Workloa
 		}
 		for i := range proxies {
 			if proxies[i].ID == name {
-				out := workloadIn(namespace, []string{proxies[i].Zone}, zone)
+				out := workloadIn(namespace, []place{{proxies[i].Zone, proxies[i].Node}}, at)
 				out.Listener = httpListener(&proxies[i])
 				return out, nil
 			}
@@ -28,23 +28,23 @@ func findWorkload(r catalog.Reader, proxies []Proxy, name, zone string) (Workloa
 		if proxies != nil {
 			return Workload{}, WrongInput("--from: no proxy %s is connected: 'causeway proxies' lists those that are", name)
 		}
-		return Workload{Namespace: namespace, Zone: zone}, nil
+		return workloadIn(namespace, nil, at), nil
 	}
 	namespace, workload, ok := strings.Cut(name, "/")
 	if !ok || namespace == "" || workload == "" || strings.Contains(workload, "/") {
 		return Workload{}, WrongInput("--from: %q is neither NAMESPACE/NAME nor a node id", name)
 	}
-	var zones []string
+	var places []place
 	listener := ""
 	for i := range proxies {
 		p := &proxies[i]
 		if _, ns, of, _, ok := naming.ParseNode(p.ID); ok && (ns == namespace && of == workload || p.Service == name) {
-			zones = append(zones, p.Zone)
+			places = append(places, place{p.Zone, p.Node})
 			listener = httpListener(p)
 		}
 	}
-	if len(zones) > 0 {
-		out := workloadIn(namespace, zones, zone)
+	if len(places) > 0 {
+		out := workloadIn(namespace, places, at)
 		out.Listener = listener // a workload's proxies are configured alike
 		return out, nil
 	}
@@ -52,10 +52,10 @@ func findWorkload(r catalog.Reader, proxies []Proxy, name, zone string) (Workloa
 	if _, ok := catalog.Services.Get(r, key.String()); ok {
 		for set := range catalog.Endpoints.By(r, catalog.ByService, key.String()) {
 			for i := range set.Endpoints {
-				zones = append(zones, set.Endpoints[i].Zone)
+				places = append(places, place{set.Endpoints[i].Zone, set.Endpoints[i].Node})
 			}
 		}
-		return workloadIn(namespace, zones, zone), nil
+		return workloadIn(namespace, places, at), nil
 	}
 	// A workload without a Service and without a proxy yet, a cron job say. Its
 	// namespace at least should be one that there is.
@@ -64,7 +64,7 @@ func findWorkload(r catalog.Reader, proxies []Proxy, name, zone string) (Workloa
 		return Workload{}, WrongInput("--from: there is no workload %s, and nothing else in namespace %s either: the mesh knows the namespaces %s",
 			name, namespace, orNone(namespaces, "(none)"))
 	}
-	return Workload{Namespace: namespace, Zone: zone}, nil
+	return workloadIn(namespace, nil, at), nil
 }
 
 // httpListener returns the listener at which a proxy's workload sends HTTP requests.
@@ -77,19 +77,45 @@ func httpListener(p *Proxy) string {
 	return ""
 }
 
-// workloadIn chooses the zone of a workload: the one that is asked for, or the first of those it is in.
-func workloadIn(namespace string, zones []string, zone string) Workload {
-	slices.Sort(zones)
-	zones = slices.DeleteFunc(slices.Compact(zones), func(z string) bool { return z == "" })
-	switch {
-	case zone != "":
-		// Any may be asked about: what would happen there?
-	case len(zones) == 1:
-		zone = zones[0]
-	case len(zones) > 1:
-		return Workload{Namespace: namespace, Zone: zones[0], OtherZones: zones[1:]}
+// place is where somebody asks from: an availability zone and a Kubernetes node, "" for an unknown one.
+type place struct{ zone, node string }
+
+// workloadIn chooses the place of a workload: the one that is asked for, or the first of those it is in.
+func workloadIn(namespace string, places []place, at place) Workload {
+	out := Workload{Namespace: namespace, Zone: at.zone, Node: at.node}
+	// Any place may be asked about: what would happen there?
+	if at.zone == "" {
+		zones := distinct(places, func(p place) (string, bool) { return p.zone, at.node == "" || p.node == at.node })
+		if len(zones) == 0 { // a node that it is not on
+			zones = distinct(places, func(p place) (string, bool) { return p.zone, true })
+		}
+		if len(zones) > 0 {
+			out.Zone = zones[0]
+		}
+		if len(zones) > 1 {
+			out.OtherZones = zones[1:]
+		}
 	}
-	return Workload{Namespace: namespace, Zone: zone}
+	nodes := distinct(places, func(p place) (string, bool) { return p.node, p.zone == out.Zone })
+	if at.node == "" && len(nodes) > 0 {
+		out.Node = nodes[0]
+		if len(nodes) > 1 {
+			out.OtherNodes = nodes[1:]
+		}
+	}
+	return out
+}
+
+// distinct returns what is not empty of the places that of says to count, sorted.
+func distinct(places []place, of func(place) (string, bool)) []string {
+	var out []string
+	for _, p := range places {
+		if s, counts := of(p); counts && s != "" {
+			out = append(out, s)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // namespacesOf lists the namespaces that have anything, sorted.

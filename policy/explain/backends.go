@@ -34,6 +34,9 @@ func (e *evaluation) forward(rule *policy.Rule) {
 		out.Answer = e.failed(rule, "none of the rule's backends can be one: "+rule.Backends[0].Reason)
 	case len(rule.Backends) == silent:
 		out.Answer = e.answer(503, "no backend of the rule has an endpoint")
+		if why := elsewhere(out.Backends); why != "" {
+			out.Answer.Because = why
+		}
 	}
 	for i := range rule.Filters.Mirrors {
 		m := &rule.Filters.Mirrors[i]
@@ -47,6 +50,18 @@ func (e *evaluation) forward(rule *policy.Rule) {
 	e.shadow(rule)
 	slices.Sort(out.Envoy.Clusters)
 	out.Envoy.Clusters = slices.Compact(out.Envoy.Clusters)
+}
+
+// elsewhere says why a backend that has endpoints has none for the caller, "" where there is none.
+func elsewhere(backends []Backend) string {
+	for i := range backends {
+		for _, t := range backends[i].Targets {
+			if t.Answer != nil && t.Nodes != "" && t.Percent > 0 {
+				return t.Answer.Because
+			}
+		}
+	}
+	return ""
 }
 
 // backend describes one backend, whose interval begins at begin.
@@ -116,7 +131,7 @@ func (e *evaluation) target(b *policy.Backend, t policy.Target) Target {
 	if b.Kind == policy.InstanceGroupBackend {
 		for i := range port.Groups {
 			if g := &port.Groups[i]; g.Name == b.Group {
-				e.endpoints(&out, g.Zones, &g.Settings, g.TLS)
+				e.endpoints(&out, &policy.Backing{Platform: discovery.Instances, Zones: g.Zones, Settings: g.Settings, TLS: g.TLS})
 				return out
 			}
 		}
@@ -124,27 +139,37 @@ func (e *evaluation) target(b *policy.Backend, t policy.Target) Target {
 		return out
 	}
 	first, second := backingOn(port, t.Platform), backingOn(port, t.Platform.Other())
-	if standby != "" && second != nil && second.Usable() && (first == nil || !first.Usable()) {
+	out.Nodes = e.nodesText(first)
+	if standby != "" && e.reaches(second) && !e.reaches(first) {
 		out.AnsweredBy, first = standby, second
 	}
 	if first == nil {
 		out.Answer = e.answer(503, fmt.Sprintf("Service %s has no %s", b.Key, t.Platform))
 		return out
 	}
-	e.endpoints(&out, first.Zones, &first.Settings, first.TLS)
+	here := first.From(e.req.From.Node)
+	e.endpoints(&out, here)
+	if out.Answer != nil && len(here.Zones) == 0 && len(first.Zones) > 0 {
+		out.Answer.Because = e.noneHere(b.Key, first)
+	}
 	return out
 }
 
+// reaches reports whether the caller can reach a usable endpoint of a backing, which may be nil.
+func (e *evaluation) reaches(b *policy.Backing) bool {
+	return b != nil && b.From(e.req.From.Node).Usable()
+}
+
 // endpoints fills in the zones and what holds for connections to them.
-func (e *evaluation) endpoints(out *Target, zones []policy.Zone, s *policy.Settings, tls *policy.TLS) {
-	out.TLS = tlsText(tls)
-	if tls != nil && tls.Failed != "" {
-		out.Answer = e.answer(503, "nothing may be sent where TLS is demanded and cannot be spoken: "+tls.Failed)
+func (e *evaluation) endpoints(out *Target, b *policy.Backing) {
+	out.TLS = tlsText(b.TLS)
+	if b.TLS != nil && b.TLS.Failed != "" {
+		out.Answer = e.answer(503, "nothing may be sent where TLS is demanded and cannot be spoken: "+b.TLS.Failed)
 		return
 	}
-	out.Policies = policiesOf(s)
-	out.Timeouts = []Setting{times("connect", s.Connect())}
-	out.Zones = zonesOf(zones, e.req.From.Zone, s.Locality())
+	out.Policies = policiesOf(&b.Settings)
+	out.Timeouts = []Setting{times("connect", b.Settings.Connect())}
+	out.Zones = e.zonesOfBacking(b)
 	if len(out.Zones) == 0 {
 		out.Answer = e.answer(503, "it has no endpoint")
 	}

@@ -1,6 +1,7 @@
 package explain_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -438,4 +439,65 @@ func TestHeads(t *testing.T) {
 			require.Equal(t, c.answer, e.Answer.Status, e.Answer.Because)
 		})
 	}
+}
+
+// Which pods answer may depend on the caller's node: explain says which, why none does, and what to do.
+func TestNodes(t *testing.T) {
+	w := newWorld(t)
+	put := func(change func(s *discovery.Service)) {
+		s := &discovery.Service{Key: discovery.Key{Namespace: "web", Name: "agent"}, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}, Home: "Pods"}
+		change(s)
+		w.write(func(tx *catalog.Tx) { catalog.Services.Put(tx, s) })
+	}
+	pod := func(id, zone, node string, h discovery.Health) discovery.Endpoint {
+		return discovery.Endpoint{ID: "web/" + id, Address: "10.0.0." + id, Zone: zone, Node: node, Health: h}
+	}
+	w.pods("web", "agent", pod("1", "a", "n1", discovery.Healthy), pod("2", "a", "n2", discovery.Healthy),
+		pod("3", "b", "n3", discovery.Draining), pod("4", "b", "n4", discovery.Healthy), pod("5", "b", "n5", discovery.Healthy))
+	ask := func(node string) *explain.Target {
+		req, err := explain.ParseRequest(explain.Workload{Namespace: "web", Zone: "a", Node: node}, "GET", "http://agent/", nil)
+		require.NoError(t, err)
+		e := explain.Evaluate(w.Read(), req)
+		target := &e.Backends[0].Targets[0]
+		require.Equal(t, target.Answer, e.Answer, "one target is all")
+		return target
+	}
+	// parts are "zone node? endpoints percent".
+	parts := func(target *explain.Target) []string {
+		var out []string
+		for _, z := range target.Zones {
+			s := z.Name
+			if z.OwnNode {
+				s += " own node"
+			}
+			for _, e := range z.Endpoints {
+				s += " " + e.ID
+			}
+			out = append(out, fmt.Sprintf("%s %g%%", s, z.Percent))
+		}
+		return out
+	}
+
+	put(func(s *discovery.Service) { s.LocalTraffic = true })
+	require.Equal(t, []string{"a own node web/1 100%"}, parts(ask("n1")))
+	require.Equal(t, "internalTrafficPolicy: Local: only pods of the caller's node n1 answer", ask("n1").Nodes)
+	require.Equal(t, []string{"b own node web/3 100%"}, parts(ask("n3")), "what drains is tried as the last resort, as with kube-proxy")
+	none := ask("n9")
+	require.Empty(t, none.Zones)
+	require.Equal(t, 503, none.Answer.Status)
+	require.Equal(t, "Service web/agent has internalTrafficPolicy: Local, and no pod on the caller's node n9; its pods are on n1, n2, n3 and 2 other nodes: "+
+		"run one there, or remove it from the Service", none.Answer.Because)
+	require.Len(t, parts(ask("")), 2)
+	require.Equal(t, "internalTrafficPolicy: Local: the caller says no node, so the pods of all nodes answer", ask("").Nodes)
+
+	put(func(s *discovery.Service) { s.Distribution = "PreferSameNode" })
+	require.Equal(t, []string{"a own node web/1 100%", "a web/2 0%", "b web/3 web/4 web/5 0%"}, parts(ask("n1")))
+	require.Equal(t, "trafficDistribution: PreferSameNode: pods of the caller's node n1 answer first", ask("n1").Nodes)
+	require.Equal(t, []string{"b own node web/3 0%", "b web/4 web/5 100%", "a web/1 web/2 0%"}, parts(ask("n3")), "its own only drains")
+	require.Equal(t, []string{"a web/1 web/2 100%", "b web/3 web/4 web/5 0%"}, parts(ask("n9")))
+	require.Equal(t, "trafficDistribution: PreferSameNode: the caller's node n9 has none, so all answer by zone", ask("n9").Nodes)
+
+	put(func(*discovery.Service) {})
+	require.Empty(t, ask("n1").Nodes)
+	require.Equal(t, parts(ask("")), parts(ask("n1")))
 }

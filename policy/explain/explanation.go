@@ -194,7 +194,9 @@ type Target struct {
 	Standby string `json:"standby,omitempty"`
 	// Answer is what callers get as long as there is no endpoint at all.
 	Answer *Answer `json:"answer,omitempty"`
-	// Zones of AnsweredBy, the caller's own first, then by name.
+	// Nodes says what the caller's own Kubernetes node means for which pods answer, "" for nothing.
+	Nodes string `json:"nodes,omitempty"`
+	// Zones of AnsweredBy, the caller's own node's first, then its own, then by name.
 	Zones    []Zone   `json:"zones,omitempty"`
 	Resolves string   `json:"resolves,omitempty"`
 	Policies []Policy `json:"policies,omitempty"`
@@ -203,11 +205,14 @@ type Target struct {
 	TLS      string    `json:"tls,omitempty"`
 }
 
-// Zone is the endpoints of a target in one availability zone.
+// Zone is the endpoints of a target in one availability zone. Those on the caller's own
+// node stand apart from the others of their zone where the Service tells them apart.
 type Zone struct {
 	Name string `json:"name"`
 	// Own is true for the caller's zone.
 	Own bool `json:"own,omitempty"`
+	// OwnNode is true for what is on the caller's node.
+	OwnNode bool `json:"ownNode,omitempty"`
 	// Percent of the target's requests that the caller sends there.
 	Percent   float64    `json:"percent"`
 	Endpoints []Endpoint `json:"endpoints"`
@@ -217,6 +222,7 @@ type Zone struct {
 type Endpoint struct {
 	ID      string `json:"id"`
 	Address string `json:"address"`
+	Node    string `json:"node,omitempty"`
 	Health  string `json:"health"`
 	Reason  string `json:"reason,omitempty"`
 	Weight  uint32 `json:"weight"`

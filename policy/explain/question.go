@@ -34,6 +34,8 @@ func WrongInput(format string, args ...any) error { return InputError(fmt.Sprint
 type Proxy struct {
 	// ID is the node id (naming.Node), Service the "namespace/name" that the proxy belongs to.
 	ID, Service, Zone string
+	// Node is the Kubernetes node that it says it runs on, "" for none.
+	Node string
 	// Listeners that it has declared.
 	Listeners []string
 }
@@ -48,7 +50,7 @@ type Question struct {
 	From, Gateway string
 	// ServerName and Client are of requests at Gateways only.
 	ServerName, Client, CalledPort string
-	Zone                           string
+	Zone, Node                     string
 	Method, URL                    string
 	Headers                        []string
 	HTTP10, HTTP2                  bool
@@ -57,7 +59,7 @@ type Question struct {
 // Values is the question as a query of the admin API.
 func (a *Question) Values() url.Values {
 	return url.Values{
-		"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "calledPort": {a.CalledPort}, "zone": {a.Zone},
+		"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "calledPort": {a.CalledPort}, "zone": {a.Zone}, "node": {a.Node},
 		"method": {a.Method}, "url": {a.URL}, "header": a.Headers, "http10": {strconv.FormatBool(a.HTTP10)}, "http2": {strconv.FormatBool(a.HTTP2)},
 	}
 }
@@ -65,7 +67,7 @@ func (a *Question) Values() url.Values {
 // QuestionOf is the inverse of Values.
 func QuestionOf(q url.Values) *Question {
 	return &Question{
-		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), CalledPort: q.Get("calledPort"), Zone: q.Get("zone"),
+		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), CalledPort: q.Get("calledPort"), Zone: q.Get("zone"), Node: q.Get("node"),
 		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"], HTTP10: q.Get("http10") == "true", HTTP2: q.Get("http2") == "true",
 	}
 }
@@ -137,13 +139,13 @@ func (a *Question) Answer(r catalog.Reader, proxies []Proxy) (*Explanation, erro
 		return nil, err
 	}
 	if req != nil {
-		if req.From, err = findWorkload(r, proxies, a.From, a.Zone); err != nil {
+		if req.From, err = findWorkload(r, proxies, a.From, place{a.Zone, a.Node}); err != nil {
 			return nil, err
 		}
 		return Evaluate(r, *req), nil
 	}
-	zones, listeners := gatewayProxies(proxies, outside.Gateway, outside.Port)
-	outside.From = workloadIn(outside.Gateway.Namespace, zones, a.Zone)
+	places, listeners := gatewayProxies(proxies, outside.Gateway, outside.Port)
+	outside.From = workloadIn(outside.Gateway.Namespace, places, place{a.Zone, a.Node})
 	e := EvaluateGateway(r, *outside)
 	if e == nil {
 		return nil, noGateway(r, outside.Gateway)
@@ -152,16 +154,16 @@ func (a *Question) Answer(r catalog.Reader, proxies []Proxy) (*Explanation, erro
 	return e, nil
 }
 
-// gatewayProxies returns the zones of a Gateway's proxies, and the names of
+// gatewayProxies returns the places of a Gateway's proxies, and the names of
 // the listeners that they have for a port, each once.
-func gatewayProxies(proxies []Proxy, gateway discovery.Key, port uint16) (zones, listeners []string) {
+func gatewayProxies(proxies []Proxy, gateway discovery.Key, port uint16) (places []place, listeners []string) {
 	for i := range proxies {
 		p := &proxies[i]
 		role, namespace, workload, _, ok := naming.ParseNode(p.ID)
 		if !ok || role != gatewayRole || namespace != gateway.Namespace || workload != gateway.Name {
 			continue
 		}
-		zones = append(zones, p.Zone)
+		places = append(places, place{p.Zone, p.Node})
 		for _, text := range p.Listeners {
 			d, err := naming.ParseDeclaration(text)
 			switch {
@@ -174,7 +176,7 @@ func gatewayProxies(proxies []Proxy, gateway discovery.Key, port uint16) (zones,
 		}
 	}
 	slices.Sort(listeners)
-	return zones, slices.Compact(listeners)
+	return places, slices.Compact(listeners)
 }
 
 // noGateway says why a Gateway means nothing, with the ones that do.

@@ -18,6 +18,10 @@ type Workload struct {
 	Zone string `json:"zone,omitempty"`
 	// OtherZones are further ones that it is in, where the parts of zones differ.
 	OtherZones []string `json:"otherZones,omitempty"`
+	// Node is the Kubernetes node that its proxy says, "" for none.
+	Node string `json:"node,omitempty"`
+	// OtherNodes are further ones in the zone that it is on, where the endpoints of nodes differ.
+	OtherNodes []string `json:"otherNodes,omitempty"`
 	// Listener is the name of its proxy's HTTP listener, "" where unknown.
 	Listener string `json:"listener,omitempty"`
 }

@@ -42,7 +42,7 @@ func zonesOf(zones []policy.Zone, caller string, mode v1alpha1.LocalityMode) []Z
 		for j := range zones[i].Endpoints {
 			e := &zones[i].Endpoints[j]
 			z.Endpoints = append(z.Endpoints, Endpoint{
-				ID: e.ID, Address: net.JoinHostPort(e.Address, strconv.Itoa(int(e.Port))), Health: e.Health.String(),
+				ID: e.ID, Address: net.JoinHostPort(e.Address, strconv.Itoa(int(e.Port))), Node: e.Node, Health: e.Health.String(),
 				Reason: e.Reason, Weight: e.Weight, Spot: e.Spot,
 			})
 		}

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -112,6 +113,6 @@ func TestNodeFindings(t *testing.T) {
 	require.Contains(t, in(local, both),
 		"warning: Service web/php-web: spec.internalTrafficPolicy: port 80: a caller whose node has no usable pod is answered by the instances, whatever their share, because failover is on (the default): "+
 			"run a pod on every node that has callers, or annotate mesh.causeway.dev/failover: None for 503 instead, or OtherBacking to say that it is meant")
-	require.NotContains(t, in(func(s *discovery.Service) { local(s); s.Failover = "OtherBacking" }, both), "internalTrafficPolicy")
+	require.NotContains(t, strings.Join(in(func(s *discovery.Service) { local(s); s.Failover = "OtherBacking" }, both), "\n"), "internalTrafficPolicy")
 	require.Empty(t, in(func(s *discovery.Service) { local(s); s.Failover = "None" }, both, func(in *rows) { in.groups = nil }))
 }

@@ -25,12 +25,15 @@ type routeCase struct {
 	ports     []discovery.ServicePort
 	instances bool // the Service has them besides pods
 	home      string
-	http      []*gatewayv1.HTTPRoute
-	grpc      []*gatewayv1.GRPCRoute
-	policies  []*v1alpha1.TrafficPolicy
-	shift     *v1alpha1.TrafficShift // of the Service, with its status; nil for none
-	requests  []request
-	fixture   fixture
+	// local and distribution are what the Service says of its callers' nodes, and node is where its pod runs.
+	local              bool
+	distribution, node string
+	http               []*gatewayv1.HTTPRoute
+	grpc               []*gatewayv1.GRPCRoute
+	policies           []*v1alpha1.TrafficPolicy
+	shift              *v1alpha1.TrafficShift // of the Service, with its status; nil for none
+	requests           []request
+	fixture            fixture
 }
 
 // placeholder stands for the Service's name.
@@ -53,19 +56,21 @@ func (c *routeCase) sent(r request) request {
 }
 
 func (c *routeCase) asked(r request) explain.Request {
-	return c.sent(r).asked(explain.Workload{Namespace: callerNamespace, Zone: callerZone})
+	return c.sent(r).asked(explain.Workload{Namespace: callerNamespace, Zone: callerZone, Node: callerNode})
 }
 
 // rowsOf returns the rows of cases, and of a Service whose presence tells that
 // they are there.
 func rowsOf(marker string, cases []*routeCase) (services []*discovery.Service, sets []*discovery.EndpointSet, objects []*discovery.Object, states []*discovery.ShiftState) {
 	for _, c := range cases {
-		services = append(services, &discovery.Service{Scope: casesScope, Key: c.key(), Ports: c.ports, Home: c.home})
+		services = append(services, &discovery.Service{
+			Scope: casesScope, Key: c.key(), Ports: c.ports, Home: c.home, LocalTraffic: c.local, Distribution: c.distribution,
+		})
 		set := func(platform discovery.Platform, id string, port uint16) {
 			s := &discovery.EndpointSet{
 				Scope: casesScope, Key: discovery.Key{Namespace: c.namespace, Name: c.name + "-" + platform.String()},
 				Service: c.key(), Platform: platform,
-				Endpoints: []discovery.Endpoint{{ID: id, Address: "127.0.0.1", Zone: callerZone}},
+				Endpoints: []discovery.Endpoint{{ID: id, Address: "127.0.0.1", Zone: callerZone, Node: c.node}},
 			}
 			for _, p := range c.ports {
 				to := port

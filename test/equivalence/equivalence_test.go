@@ -79,7 +79,7 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 		time.Since(begin).Round(time.Millisecond), pushing.Round(time.Millisecond), m.evaluating.Round(time.Millisecond), seen)
 	// A generator that no longer reaches an outcome proves nothing about it.
 	if last-first > 100 {
-		for _, outcome := range []string{"backend", "redirect", "404", "500"} {
+		for _, outcome := range []string{"backend", "redirect", "404", "500", "503"} {
 			require.NotZero(t, seen[outcome], "no request was answered by %s", outcome)
 		}
 	}

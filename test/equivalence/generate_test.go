@@ -79,6 +79,8 @@ func newCase(seed uint64, index int, f fixture) *routeCase {
 	for range requestsPerCase {
 		c.requests = append(c.requests, g.request(c))
 	}
+	c.local, c.distribution = g.chance(20), pick(g, "", "", "PreferClose", "PreferSameNode")
+	c.node = pick(g, "", callerNode, callerNode, "node-b")
 	return c
 }
 

@@ -36,6 +36,7 @@ import (
 const (
 	callerNamespace = "web"
 	callerZone      = "zone-a"
+	callerNode      = "node-a"
 )
 
 // mesh is the real control plane in this process, whose catalog the test
@@ -67,7 +68,7 @@ func startMesh(t *testing.T) *mesh {
 		Identify: func(n *corev3.Node) (server.Node, error) {
 			node, err := bootstrap.ParseNode(n)
 			return server.Node{
-				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Zone: node.Zone, Declared: node.Declared, Envoy: node.Envoy != "",
+				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Zone: node.Zone, NodeName: node.NodeName, Declared: node.Declared, Envoy: node.Envoy != "",
 			}, err
 		},
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return m.engine.Declare(ctx, n.Declared) },
@@ -85,7 +86,7 @@ func startMesh(t *testing.T) *mesh {
 		<-done
 	})
 	config, err := bootstrap.Generate(bootstrap.Options{
-		Role: resource.Sidecar, Namespace: callerNamespace, Workload: "caller", Instance: "i-1", Zone: callerZone,
+		Role: resource.Sidecar, Namespace: callerNamespace, Workload: "caller", Instance: "i-1", Zone: callerZone, NodeName: callerNode,
 		Servers: []string{l.Addr().String()},
 	})
 	require.NoError(t, err)
@@ -186,7 +187,7 @@ func (m *mesh) put(cases ...*routeCase) error {
 			return fmt.Errorf("the configuration is rejected: %s", rejected)
 		case err == nil && seen.Echo != nil && settled:
 			m.named = make(map[string]bool)
-			for _, r := range m.store.Resources(snapshot.View{Role: resource.Sidecar, Namespace: callerNamespace, Zone: callerZone}) {
+			for _, r := range m.store.Resources(snapshot.View{Role: resource.Sidecar, Namespace: callerNamespace, Zone: callerZone, NodeName: callerNode}) {
 				m.named[r.Type.String()+" "+r.Name] = true
 			}
 			return nil

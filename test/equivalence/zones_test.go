@@ -21,7 +21,7 @@ import (
 )
 
 // The parts that explain gives to zones are the weights that Envoy gets, for
-// callers of every zone and each way to prefer one's own.
+// callers of every zone and node and each way to prefer one's own.
 func TestZonesAreEnvoys(t *testing.T) {
 	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any will do
 	t.Logf("seed %d", seed)
@@ -31,14 +31,17 @@ func TestZonesAreEnvoys(t *testing.T) {
 		set := &discovery.EndpointSet{Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: 80}}}
 		for i := range 1 + r.IntN(12) {
 			set.Endpoints = append(set.Endpoints, discovery.Endpoint{
-				ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d", i), Zone: string(rune('a' + r.IntN(4))),
+				ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d", i), Zone: string(rune('a' + r.IntN(4))), Node: []string{"", "n1", "n2", "n3"}[r.IntN(4)],
 				Weight: 1 + r.Uint32N(4), Health: []discovery.Health{discovery.Healthy, discovery.Healthy, discovery.Draining}[r.IntN(3)],
 			})
 		}
 		mode := []v1alpha1.LocalityMode{"", v1alpha1.PreferZone, v1alpha1.StrictLocality, v1alpha1.NoLocality}[r.IntN(4)]
+		local, distribution := r.IntN(3) == 0, []string{"", "PreferClose", "PreferSameNode"}[r.IntN(3)]
 		c := catalog.New()
 		_, err := c.Write(time.Time{}, func(tx *catalog.Tx) error {
-			catalog.Services.Put(tx, &discovery.Service{Key: key, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}, Home: "Pods"})
+			s := &discovery.Service{Key: key, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}, Home: "Pods"}
+			s.LocalTraffic, s.Distribution = local, distribution
+			catalog.Services.Put(tx, s)
 			catalog.Endpoints.Put(tx, set)
 			p := &v1alpha1.TrafficPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "p"}}
 			p.Spec.TargetRefs = []v1alpha1.TargetReference{{Kind: "Service", Name: "php"}}
@@ -49,37 +52,51 @@ func TestZonesAreEnvoys(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, err)
-		for _, zone := range []string{"a", "b", "c", "d", "elsewhere"} {
-			req, err := explain.ParseRequest(explain.Workload{Namespace: "web", Zone: zone}, "GET", "http://php/", nil)
+		for _, at := range []resource.Place{
+			{Zone: "a"}, {Zone: "b"}, {Zone: "c"}, {Zone: "d"}, {Zone: "elsewhere"}, {Zone: "a", Node: "n1"}, {Zone: "b", Node: "n2"}, {Zone: "c", Node: "n4"},
+		} {
+			req, err := explain.ParseRequest(explain.Workload{Namespace: "web", Zone: at.Zone, Node: at.Node}, "GET", "http://php/", nil)
 			require.NoError(t, err)
 			e := explain.Evaluate(c.Read(), req)
-			want := weights(t, compile.New().Service(resolve.BuildService(c.Read(), key)), zone)
+			want, ids := weights(t, compile.New().Service(resolve.BuildService(c.Read(), key)), at)
+			got := make(map[string]float64)
+			var reached []string
+			for _, z := range e.Backends[0].Targets[0].Zones {
+				got[z.Name] += z.Percent
+				for _, e := range z.Endpoints {
+					reached = append(reached, e.ID)
+				}
+			}
+			require.ElementsMatch(t, ids, reached, "caller at %+v", at)
+			require.Equal(t, len(ids) == 0, e.Answer != nil, "caller at %+v: %+v", at, e.Answer)
 			if len(want) == 0 {
 				continue // nobody is usable, which Envoy's last resort decides
 			}
-			for _, z := range e.Backends[0].Targets[0].Zones {
+			for zone, percent := range got {
 				// Envoy's weights are whole numbers, and never 0.
-				require.InDelta(t, want[z.Name], z.Percent, 0.1, "mode %q, caller in %s, zone %s of %+v", mode, zone, z.Name, set.Endpoints)
+				require.InDelta(t, want[zone], percent, 0.1, "mode %q, local %t, %q, caller at %+v, zone %s of %+v", mode, local, distribution, at, zone, set.Endpoints)
 			}
 		}
 	}
 }
 
-// weights returns the part of the requests in percent that callers of a zone send to each zone, nil if no endpoint is usable.
-func weights(t *testing.T, resources []resource.Resource, caller string) map[string]float64 {
+// weights returns the part of the requests in percent that callers at a place send to each zone, nil if no endpoint
+// is usable, and all endpoints that they have.
+func weights(t *testing.T, resources []resource.Resource, caller resource.Place) (parts map[string]float64, ids []string) {
 	t.Helper()
 	for i := range resources {
 		if resources[i].Type != resource.Endpoint {
 			continue
 		}
-		body, ok := resources[i].ByZone[caller]
-		if !ok {
-			body = resources[i].Body
-		}
 		var cla endpointv3.ClusterLoadAssignment
-		require.NoError(t, proto.Unmarshal(body.Bytes(), &cla))
+		require.NoError(t, proto.Unmarshal(resources[i].For(caller).Bytes(), &cla))
+		for _, l := range cla.GetEndpoints() {
+			for _, e := range l.GetLbEndpoints() {
+				ids = append(ids, e.GetEndpoint().GetHostname())
+			}
+		}
 		// The first priority that has a usable endpoint gets everything, and in it only zones that have one.
-		for priority := range uint32(2) {
+		for priority := range uint32(3) {
 			out, total := map[string]float64{}, 0.0
 			for _, l := range cla.GetEndpoints() {
 				usable := false
@@ -97,8 +114,8 @@ func weights(t *testing.T, resources []resource.Resource, caller string) map[str
 			for zone := range out {
 				out[zone] *= 100 / total
 			}
-			return out
+			return out, ids
 		}
 	}
-	return nil
+	return nil, ids
 }

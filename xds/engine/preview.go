@@ -160,7 +160,7 @@ type Audience struct {
 	Zone    string `json:"zone,omitempty"`
 	// Proxies that are connected.
 	Proxies int `json:"proxies"`
-	// Resources that each of them would be sent anew, or lose.
+	// Resources that each of them would be sent anew, or lose: the most, where it depends on their nodes.
 	Resources int `json:"resources"`
 	Bytes     int `json:"bytes"`
 
@@ -193,7 +193,7 @@ func Audiences(changes []ResourceChange, views []snapshot.View) []Audience {
 		}
 		all[key].Proxies++
 	}
-	out := []Audience{}
+	together := make(map[string]*Audience)
 	for _, a := range all {
 		for i := range changes {
 			before, after := a.bodyFor(changes[i].before), a.bodyFor(changes[i].after)
@@ -204,17 +204,20 @@ func Audiences(changes []ResourceChange, views []snapshot.View) []Audience {
 				}
 			}
 		}
-		// Proxies on different nodes that would be sent as much are told together.
-		k := slices.IndexFunc(out, func(b Audience) bool {
-			return b.Role == a.Role && b.Namespace == a.Namespace && b.Gateway == a.Gateway && b.Zone == a.Zone && b.Resources == a.Resources && b.Bytes == a.Bytes
-		})
-		switch {
-		case a.Resources == 0:
-		case k >= 0:
-			out[k].Proxies += a.Proxies
-		default:
-			out = append(out, *a)
+		if a.Resources == 0 {
+			continue
 		}
+		a.sees.NodeName = "" // a line for each of a thousand nodes would be no answer
+		key := fmt.Sprintf("%+v", a.sees)
+		if had := together[key]; had != nil {
+			had.Proxies, had.Resources, had.Bytes = had.Proxies+a.Proxies, max(had.Resources, a.Resources), max(had.Bytes, a.Bytes)
+			continue
+		}
+		together[key] = a
+	}
+	out := []Audience{}
+	for _, a := range together {
+		out = append(out, *a)
 	}
 	slices.SortFunc(out, func(a, b Audience) int {
 		return cmp.Or(cmp.Compare(a.Role, b.Role), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Gateway, b.Gateway), cmp.Compare(a.Zone, b.Zone))

@@ -183,6 +183,9 @@ func (r *Resource) For(p Place) Parts {
 	return r.Body
 }
 
+// HasNodes reports whether the Kubernetes node that a proxy says makes a difference. r may be nil.
+func (r *Resource) HasNodes() bool { return r != nil && (len(r.ByNode) > 0 || r.OtherNodes != nil) }
+
 // Variants yields all messages besides Body, in an order that stays the same.
 func (r *Resource) Variants(yield func(Parts) bool) {
 	for _, variants := range []map[string]Parts{r.ByZone, r.ByNamespace, r.ByNode} {

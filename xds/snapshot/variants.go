@@ -80,7 +80,7 @@ func (c *content) setVariants(r *resource.Resource, frame func(of func(*content)
 			c.variants[key] = frame(func(o *content) *Frame { return o.variants[key] }, body)
 		}
 	}
-	if len(r.ByNode) == 0 && r.OtherNodes == nil {
+	if !r.HasNodes() {
 		return
 	}
 	c.nodes = &nodeFrames{by: make(map[string]*Frame, len(r.ByNode))}

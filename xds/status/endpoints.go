@@ -8,6 +8,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/xds/server"
 )
 
 // Endpoint is one endpoint of one port of a Service.
@@ -20,9 +21,11 @@ type Endpoint struct {
 	ID      string  `json:"id"`
 	Address string  `json:"address"`
 	Zone    string  `json:"zone"`
-	Spot    bool    `json:"spot,omitempty"`
-	Health  string  `json:"health"`
-	Reason  string  `json:"reason,omitempty"`
+	// Node is the Kubernetes node that a pod runs on.
+	Node   string `json:"node,omitempty"`
+	Spot   bool   `json:"spot,omitempty"`
+	Health string `json:"health"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // Service is a Service and all its endpoints.
@@ -31,8 +34,10 @@ type Service struct {
 	Home      string `json:"home"`
 	HomeCause string `json:"homeBecause"`
 	// Shift is the TrafficShift that is under way, as "namespace/name", with its cohort's key.
-	Shift    string   `json:"shift,omitempty"`
-	Cohort   string   `json:"cohort,omitempty"`
+	Shift  string `json:"shift,omitempty"`
+	Cohort string `json:"cohort,omitempty"`
+	// Nodes is what the Service says of its callers' nodes, nil for nothing.
+	Nodes    *Nodes   `json:"nodes,omitempty"`
 	Findings []string `json:"findings,omitempty"`
 	// Failover says of each port that has two backings whether they stand in for each other.
 	Failover []Failover `json:"failover,omitempty"`
@@ -49,8 +54,8 @@ type Failover struct {
 }
 
 // Services returns the Services of what is in force, or the one that is named, with what the catalog r finds
-// wrong about them.
-func Services(r, inForce catalog.Reader, only string) []Service {
+// wrong about them. proxies are those that are connected.
+func Services(r, inForce catalog.Reader, proxies []server.ProxyStatus, only string) []Service {
 	out := []Service{}
 	findings := make(map[string][]string)
 	for _, f := range resolve.Validate(r) {
@@ -80,6 +85,7 @@ func Services(r, inForce catalog.Reader, only string) []Service {
 				}
 			}
 		}
+		v.Nodes = nodesOf(m, proxies)
 		v.Groups = groupNotes(r, svc.Key)
 		for i := range m.Ports {
 			p := &m.Ports[i]
@@ -92,7 +98,7 @@ func Services(r, inForce catalog.Reader, only string) []Service {
 						v.Endpoints = append(v.Endpoints, Endpoint{
 							Service: v.Service, Port: p.Number, Platform: b.Platform.String(),
 							Share: float64(p.Shares[j]) / policy.ShareTotal * 100,
-							ID:    e.ID, Address: fmt.Sprintf("%s:%d", e.Address, e.Port), Zone: z.Name, Spot: e.Spot,
+							ID:    e.ID, Address: fmt.Sprintf("%s:%d", e.Address, e.Port), Zone: z.Name, Node: e.Node, Spot: e.Spot,
 							Health: e.Health.String(), Reason: reason(e),
 						})
 					}
