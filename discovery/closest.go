@@ -1,6 +1,9 @@
 package discovery
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Closest returns which of some words somebody probably meant who wrote another
 // one, "" if none is near: a misspelt one, or one of which a part was written.
@@ -19,6 +22,33 @@ func Closest(written string, among []string) string {
 // wrong, "" if none.
 func Misspelt(written string, among []string) string {
 	return nearest(written, among, func(word string) int { return distance(strings.ToLower(written), strings.ToLower(word)) })
+}
+
+// Meant returns which of some objects somebody probably meant who named another
+// one: a similar name in its namespace, else the same one in another, else a
+// name that is similar as a whole. It is zero if none is near.
+func Meant(missing Key, among []Key) Key {
+	var own, all []string
+	var elsewhere []Key
+	for _, k := range among {
+		all = append(all, k.String())
+		switch {
+		case k.Namespace == missing.Namespace:
+			own = append(own, k.Name)
+		case k.Name == missing.Name:
+			elsewhere = append(elsewhere, k)
+		}
+	}
+	slices.Sort(own)
+	slices.Sort(all)
+	if name := Closest(missing.Name, own); name != "" {
+		return Key{missing.Namespace, name}
+	}
+	if len(elsewhere) > 0 {
+		return slices.MinFunc(elsewhere, func(a, b Key) int { return strings.Compare(a.String(), b.String()) })
+	}
+	namespace, name, _ := strings.Cut(Misspelt(missing.String(), all), "/")
+	return Key{namespace, name}
 }
 
 func nearest(written string, among []string, far func(string) int) string {

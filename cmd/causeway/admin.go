@@ -162,7 +162,8 @@ func (s *serve) releaseGuard(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Query().Get("group")
 	g, ok := catalog.InstanceGroups.Get(s.catalog.Read(), name)
 	if !ok {
-		http.Error(w, "there is no InstanceGroup "+name+": name it as NAMESPACE/NAME", http.StatusNotFound)
+		among := catalog.Keys(s.catalog.Read(), discovery.KindInstanceGroup)
+		http.Error(w, "there is no InstanceGroup "+name+": "+meant(namedKeys([]string{name})[0], among, "name it as NAMESPACE/NAME"), http.StatusNotFound)
 		return
 	}
 	held := 0

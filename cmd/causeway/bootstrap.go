@@ -28,7 +28,8 @@ http_proxy=http://127.0.0.1:15001, and TCP Services through the listeners that
 On an EC2 host, as user data or from a unit file:
 
   causeway bootstrap --namespace web --workload php-web \
-    --id "$(ec2-metadata --instance-id)" --zone "$(ec2-metadata --availability-zone)" \
+    --id "$(ec2-metadata --instance-id)" \
+    --zone "$(ec2-metadata --availability-zone)" \
     --server causeway.internal:18000 \
     --tls-ca /etc/causeway/ca.crt --tls-server-name causeway.internal \
     --tls-cert /etc/causeway/tls.crt --tls-key /etc/causeway/tls.key \
@@ -40,14 +41,15 @@ In a pod, from an init container whose variables the downward API fills in:
     --zone "$ZONE" --node-name "$NODE_NAME" \
     --server causeway.causeway-system.svc:18000 ... --out /etc/envoy
 
-For an edge, an Envoy that serves a Gateway, --workload is the Gateway's name. It
-serves every port of it at its own number on an address, or those that are named:
+For an edge, an Envoy that serves a Gateway, --workload is the Gateway's name.
+It serves every port of it at its own number on an address, or those that are
+named:
 
   causeway bootstrap --role gateway --namespace web --workload edge \
     --id "$(ec2-metadata --instance-id)" --server causeway.internal:18000 ... \
     --gateway-listen 0.0.0.0:8080=80 --gateway-listen 0.0.0.0:8443=443 \
     --health-listen 0.0.0.0:8081`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Role = resource.Role(role)
 			if o.Role == resource.Gateway && !cmd.Flags().Changed("http-listen") {

@@ -34,16 +34,16 @@ func demoCommand() *cobra.Command {
 	keep := false
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "A whole migration on this machine: from EC2 instances to pods, with a bad release in its middle",
-		Long: `Start a whole mesh on this machine and migrate it while requests flow: an EC2 API
-with an auto scaling group of PHP hosts in two zones, pods beside them, two
-Envoys and this control plane. A TrafficShift moves the traffic step by step; a
-bad release of the pods is rolled back by its guard; an instance is reclaimed, the
-EC2 API fails and the control plane is killed on the way. Every request is
-counted; the exit status is 0 only if the mesh failed none.
+		Short: "A whole migration on this machine, with a bad release in it",
+		Long: `Start a whole mesh on this machine and migrate it while requests flow: an EC2
+API with an auto scaling group of PHP hosts in two zones, pods beside them,
+two Envoys and this control plane. A TrafficShift moves the traffic step by
+step; a bad release of the pods is rolled back by its guard; an instance is
+reclaimed, the EC2 API fails and the control plane is killed on the way. Every
+request is counted; the exit status is 0 only if the mesh failed none.
 
 It needs the programs that 'make tools' brings; 'make demo' does both.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := &demo{out: cmd.OutOrStdout(), keep: keep}
 			err := harness.Run(cmd.Context(), "demo", func(format string, args ...any) {

@@ -61,7 +61,7 @@ ConfigMaps and EndpointSlices are pruned only where DIR has any of the kind.
 Instances, recorded homes and cluster IPs are always those of the control plane.
 
 Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
-		Args: cobra.ExactArgs(1),
+		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if against != "" && (cmd.Flags().Changed("admin") || cmd.Flags().Changed("prune")) {
 				return errors.New("--against: it compares two directories, so --admin and --prune have no meaning: leave them out")

@@ -27,23 +27,26 @@ func drainCommand() *cobra.Command {
 	onSignal := false
 	c := &cobra.Command{
 		Use:   "drain",
-		Short: "Take a Gateway's Envoy on this host out of service without losing a request",
+		Short: "Take this host's Envoy of a Gateway out without losing a request",
 		Long: `Take a Gateway's Envoy on this host out of service without losing a request:
 
- 1. its health check fails, so that load balancers stop sending connections; from
-    now on it asks clients with every answer to connect anew (Connection: close,
-    GOAWAY);
- 2. --wait passes: longer than a load balancer's unhealthy threshold times its interval;
+ 1. its health check fails, so that load balancers stop sending connections;
+    from now on it asks clients with every answer to connect anew (Connection:
+    close, GOAWAY);
+ 2. --wait passes: longer than a load balancer's unhealthy threshold times its
+    interval;
  3. its listeners drain, and the command waits until no connection is open, for
     --timeout at most.
 
-Envoy itself keeps running: who started it ends it. The exit code is 1 if connections
-were still open in the end, for example idle TCP connections or websockets.
+Envoy itself keeps running: who started it ends it. The exit code is 1 if
+connections were still open in the end, for example idle TCP connections or
+websockets.
 
 systemd:  ExecStop=/usr/local/bin/causeway drain --wait 20s --timeout 60s
-Pod:      causeway drain --on-signal as the container beside Envoy, and Envoy as a
-          sidecar container, which Kubernetes ends after it (manifests/install/edge.yaml)`,
-		Args: cobra.NoArgs,
+Pod:      causeway drain --on-signal as the container beside Envoy, and Envoy
+          as a sidecar container, which Kubernetes ends after it
+          (manifests/install/edge.yaml)`,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if wait < 0 || timeout <= 0 {
 				return errors.New("--wait and --timeout: give durations such as 20s")

@@ -60,8 +60,8 @@ func endpointsCommand() *cobra.Command {
 	var namespace namespaceFlag
 	c := &cobra.Command{
 		Use:   "endpoints [NAMESPACE/SERVICE]",
-		Short: "Who answers for a Service: platform, zone, health and the reason for it",
-		Args:  cobra.MaximumNArgs(1),
+		Short: "Who answers for a Service: platform, zone, health and why",
+		Args:  takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{}
 			if len(args) == 1 {
@@ -76,7 +76,12 @@ func endpointsCommand() *cobra.Command {
 				return err
 			}
 			if len(args) == 1 && len(services) == 0 {
-				return fmt.Errorf("there is no Service %s: 'causeway endpoints' lists them all", query.Get("service"))
+				var all []status.Service
+				if err := admin.do(cmd.Context(), http.MethodGet, "/v1/endpoints", url.Values{}, &all); err != nil {
+					return err
+				}
+				key, _ := namespace.key(args[0], "Service") // it was one a moment ago
+				return fmt.Errorf("there is no Service %s: %s", key, meant(key, serviceKeys(all), "'causeway endpoints' lists them all"))
 			}
 			if len(args) == 0 && namespace.namespace != "" {
 				services = slices.DeleteFunc(services, func(s status.Service) bool { return !strings.HasPrefix(s.Service, namespace.namespace+"/") })
@@ -91,15 +96,17 @@ func endpointsCommand() *cobra.Command {
 			})
 		},
 	}
-	c.ValidArgsFunction = completer(&namespace, names(&admin, "/v1/endpoints", func(services []status.Service) []discovery.Key {
-		keys := make([]discovery.Key, len(services))
-		for i := range services {
-			keys[i].Namespace, keys[i].Name, _ = strings.Cut(services[i].Service, "/")
-		}
-		return keys
-	}))
+	c.ValidArgsFunction = completer(&namespace, names(&admin, "/v1/endpoints", serviceKeys))
 	output.add(c)
 	admin.add(c)
 	namespace.add(c)
 	return c
+}
+
+func serviceKeys(services []status.Service) []discovery.Key {
+	names := make([]string, len(services))
+	for i := range services {
+		names[i] = services[i].Service
+	}
+	return namedKeys(names)
 }

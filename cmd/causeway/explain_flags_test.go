@@ -81,7 +81,7 @@ func TestExplainRequestByCalledPort(t *testing.T) {
 	} {
 		_, err := ask(args...)
 		require.ErrorContains(t, err, name)
-		require.Equal(t, exitFindings, exitCode(err), name)
+		require.Equal(t, exitError, exitCode(err), name)
 	}
 }
 

@@ -212,7 +212,7 @@ func TestExplainRequestAtGateway(t *testing.T) {
 	} {
 		_, err := ask(c.args...)
 		require.ErrorContains(t, err, c.want, name)
-		require.Equal(t, exitFindings, exitCode(err), name)
+		require.Equal(t, exitError, exitCode(err), name)
 	}
 }
 

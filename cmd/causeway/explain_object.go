@@ -29,7 +29,8 @@ Envoy resources that come from it, and which connected proxies have them.
   causeway explain object httproute/shop -n web
   causeway explain object tp/slow -n web --config manifests/examples
 
-Exit status: 0 found, 2 wrong input (no such kind or object), 1 it could not be found out.`,
+Exit status: 0 found, 1 it could not be found out, or there is no such kind or
+object.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return explain.WrongInput("give one object as KIND/NAME, for example httproute/shop")

@@ -11,38 +11,35 @@ import (
 
 func explainRequestCommand() *cobra.Command {
 	var (
-		output         outputFlag
-		state          stateFlags
-		question       explain.Question
-		outputProblems = func() error {
-			switch output.format {
-			case "table", "json", "yaml":
-				return nil
-			}
-			return explain.WrongInput("--output: %q is not table, json or yaml", output.format)
-		}
+		output   outputFlag
+		state    stateFlags
+		question explain.Question
 	)
 	c := &cobra.Command{
-		Use:   "request {--from WORKLOAD | --gateway NAMESPACE/NAME} METHOD URL",
-		Short: "What the mesh does with a request: rule, backends, endpoints, policies, and why",
+		Use:   "request {--from NAME | --gateway NAME} METHOD URL",
+		Short: "What the mesh does with a request, and why",
 		Long: `Say what the mesh does with a request that a workload sends: whom its host
 means, which rule of which route it takes and why the others lost, what the
 backend gets, which timeouts and retries hold and who said so, and which
 endpoints answer, by zone and health. Nothing is sent.
 
-WORKLOAD is NAMESPACE/NAME of a workload or of a Service whose pods or instances
+--from is NAMESPACE/NAME of a workload or of a Service whose pods or instances
 ask, or a proxy's node id ('causeway proxies' lists them).
 
 With --gateway the request comes in at a Gateway from outside. The URL's scheme
 and port say which listeners could take it, its host is also the server name of
 TLS, and -H 'Host: ...' asks for another host than that.
 
-  causeway explain request --from web/cron GET http://php-web.web/cart?id=1 -H 'version: v2'
-  causeway explain request --from web/cron GET http://php-web/ --config manifests/examples -o yaml
-  causeway explain request --gateway edge/public GET https://shop.example.com/cart --client 203.0.113.7
+  causeway explain request --from web/cron \
+    GET 'http://php-web.web/cart?id=1' -H 'version: v2'
+  causeway explain request --from web/cron GET http://hello/ \
+    --config manifests/examples/first-steps -o yaml
+  causeway explain request --gateway edge/public \
+    GET https://shop.example.com/cart --client 203.0.113.7
 
 Exit status: 0 a backend answers, or the mesh redirects; 3 the mesh itself
-answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it could not be found out.`,
+answers with an error (4xx, 5xx) or closes the connection; 1 it could not be
+found out, or was asked wrongly.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return explain.WrongInput("give a method and a URL: causeway explain request --from NAMESPACE/NAME GET http://SERVICE.NAMESPACE/PATH")
@@ -50,9 +47,6 @@ answers with an error (4xx, 5xx) or closes the connection; 2 wrong input; 1 it c
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := outputProblems(); err != nil {
-				return err
-			}
 			question.Method, question.URL = args[0], args[1]
 			if err := question.Check(); err != nil {
 				return err

@@ -127,7 +127,7 @@ func TestExplainRequest(t *testing.T) {
 	} {
 		_, err := ask(c.args...)
 		require.ErrorContains(t, err, c.want, name)
-		require.Equal(t, exitFindings, exitCode(err), name)
+		require.Equal(t, exitError, exitCode(err), name)
 	}
 }
 
@@ -158,7 +158,7 @@ func TestExplainObject(t *testing.T) {
 	} {
 		_, err := execute(t, "explain", "object", c.object, "--config", dir)
 		require.ErrorContains(t, err, c.want, name)
-		require.Equal(t, exitFindings, exitCode(err), name)
+		require.Equal(t, exitError, exitCode(err), name)
 	}
 }
 
@@ -182,13 +182,13 @@ func TestExplainThroughAdmin(t *testing.T) {
 
 	_, err = execute(t, "explain", "request", "--from", "nowhere/x", "GET", "http://a/", "--admin", address)
 	require.ErrorContains(t, err, "--from: there is no workload nowhere/x")
-	require.Equal(t, exitFindings, exitCode(err))
+	require.Equal(t, exitError, exitCode(err))
 	out, err := execute(t, "explain", "object", "httproute/shop", "-n", "web", "--admin", address)
 	require.NoError(t, err)
 	require.Contains(t, out, "none is connected that sees any of this")
 	_, err = execute(t, "explain", "object", "httproute/other", "-n", "web", "--admin", address)
 	require.ErrorContains(t, err, "there is no HTTPRoute web/other")
-	require.Equal(t, exitFindings, exitCode(err))
+	require.Equal(t, exitError, exitCode(err))
 	_, err = execute(t, "explain", "object", "httproute/shop", "--admin", "127.0.0.1:1")
 	require.Equal(t, exitError, exitCode(err))
 }

@@ -107,15 +107,15 @@ func freezeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "freeze",
 		Short: "Stop all shifts where they are, for the time of an incident",
-		Long: `Stop all shifts where they are, for the time of an incident. What the guard finds
-bad is taken back all the same.
+		Long: `Stop all shifts where they are, for the time of an incident. What the guard
+finds bad is taken back all the same.
 
 With --config nothing at all is pushed to proxies but endpoints: no edit of a
 route or a policy takes effect, no share changes, not even back.
 
 A freeze has an owner: it lasts until the one who ordered it runs causeway
 unfreeze, whoever else freezes or unfreezes meanwhile.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := source.ask(cmd.Context(), &r)
 			if err == nil {
@@ -138,7 +138,7 @@ func unfreezeCommand() *cobra.Command {
 		Short: "Lift your causeway freeze; what others have frozen stays so",
 		Long: `Lift your causeway freeze. What others have frozen stays so, and is told; with
 --owner and --reason theirs is lifted instead.`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := source.ask(cmd.Context(), &r)
 			if err != nil {

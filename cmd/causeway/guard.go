@@ -12,7 +12,7 @@ import (
 )
 
 func guardCommand() *cobra.Command {
-	c := &cobra.Command{Use: "guard", Short: "The never-empty guard of InstanceGroups, and that of configuration directories"}
+	c := &cobra.Command{Use: "guard", Short: "The guards against mass removal of instances and objects"}
 	var admin adminFlag
 	var namespace namespaceFlag
 	var config bool

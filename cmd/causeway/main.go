@@ -11,8 +11,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-
-	"github.com/causeway-mesh/causeway/policy/explain"
 )
 
 // version is set by the build (-ldflags -X main.version=...).
@@ -28,8 +26,8 @@ func main() {
 // Exit codes of every subcommand.
 const (
 	exitOK       = 0
-	exitError    = 1 // it did not work
-	exitFindings = 2 // it worked and found mistakes (validate) or changes (diff), or what is asked makes no sense (explain)
+	exitError    = 1 // it could not be done, for whatever reason: wrong arguments and flags too
+	exitFindings = 2 // it worked and found something: mistakes (validate), changes (diff), what needs somebody (status)
 	exitAnswered = 3 // the mesh itself answers the request with an error (explain request)
 )
 
@@ -46,9 +44,6 @@ func exitCode(err error) int {
 		return exitAnswered
 	}
 	fmt.Fprintln(os.Stderr, "causeway: "+err.Error())
-	if errors.Is(err, explain.ErrInput) {
-		return exitFindings
-	}
 	return exitError
 }
 
@@ -73,8 +68,13 @@ First steps, without Kubernetes and without AWS, in two terminals:
   causeway endpoints web/hello       who answers, and why not
   causeway explain request --from web/cron GET http://hello.web/
 
-Commands that end with NAMESPACE/NAME also take -n NAMESPACE and NAME. With --context
-or --kubeconfig they find the control plane in that cluster.`,
+Commands that end with NAMESPACE/NAME also take -n NAMESPACE and NAME. With
+--context or --kubeconfig they find the control plane in that cluster.
+
+Exit status of every command: 0 it worked; 1 it could not be done, wrong
+arguments and flags too; 2 it worked and found something: mistakes (validate),
+changes (diff), what needs you (status); 3 the mesh itself answers with an
+error (explain request).`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -82,5 +82,7 @@ or --kubeconfig they find the control plane in that cluster.`,
 	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), drainCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), versionCommand())
 	c.SetVersionTemplate("causeway {{.Version}}\n")
+	refuseWell(c)
+	wrapHelp(c)
 	return c
 }

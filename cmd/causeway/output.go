@@ -15,8 +15,24 @@ import (
 type outputFlag struct{ format string }
 
 func (o *outputFlag) add(c *cobra.Command) {
-	c.Flags().StringVarP(&o.format, "output", "o", "table", "how to print: table, json or yaml")
+	o.format = "table"
+	c.Flags().VarP(o, "output", "o", "how to print: table, json or yaml")
 }
+
+// Set takes what was given, so that a wrong format is told before anything is done.
+func (o *outputFlag) Set(format string) error {
+	switch format {
+	case "table", "json", "yaml":
+		o.format = format
+		return nil
+	}
+	return fmt.Errorf("%q is not table, json or yaml", format)
+}
+
+func (o *outputFlag) String() string { return o.format }
+
+// Type is how help names the value.
+func (o *outputFlag) Type() string { return "format" }
 
 // print prints a value as JSON or YAML, or what rows makes of it as a table.
 func (o *outputFlag) print(c *cobra.Command, v any, rows func(*table)) error {

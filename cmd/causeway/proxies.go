@@ -18,8 +18,8 @@ func proxiesCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "proxies",
-		Short: "Who is connected, in sync, or has rejected its configuration and why",
-		Args:  cobra.NoArgs,
+		Short: "Who is connected, in sync, or has refused its configuration",
+		Args:  takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var proxies []server.ProxyStatus
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/proxies", url.Values{}, &proxies); err != nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -73,9 +74,10 @@ EC2 credentials come from the AWS SDK's standard chain.
 Everything listens on loopback unless told otherwise. An xDS listener elsewhere
 needs TLS with client certificates:
 
-  causeway serve --xds-listen :18000 --xds-tls-cert tls.crt --xds-tls-key tls.key \
+  causeway serve --xds-listen :18000 \
+    --xds-tls-cert tls.crt --xds-tls-key tls.key \
     --xds-client-ca ca.crt --xds-client-rules rules.yaml`,
-		Args: cobra.NoArgs,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := newServe(&o)
 			if err != nil {
@@ -325,7 +327,7 @@ func (s *serve) listen() ([]component, error) {
 	add := func(flag, address string, run func(context.Context, net.Listener) error) error {
 		l, err := net.Listen("tcp", address) //nolint:noctx // it does not wait
 		if err != nil {
-			return fmt.Errorf("%s: %w", flag, err)
+			return cannotListen(flag, address, err)
 		}
 		out = append(out, component{flag[2:], func(ctx context.Context) error { return run(ctx, l) }})
 		return nil
@@ -344,6 +346,19 @@ func (s *serve) listen() ([]component, error) {
 	}
 	// Envoys that connect early wait in the listener's queue.
 	return out, add("--xds-listen", s.opts.xdsListen, s.serveXDS)
+}
+
+// cannotListen says which flag to change where an address cannot be listened on.
+func cannotListen(flag, address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s: %s is in use, perhaps by another 'causeway serve' ('ss -ltnp' names the process): end that process, or give another address: %s HOST:PORT", flag, address, flag)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%s: this user may not listen on %s: give a port from 1024 on: %s HOST:PORT", flag, address, flag)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%s: %s is no address of this host: give one that is, or 0.0.0.0 for all: %s HOST:PORT", flag, address, flag)
+	}
+	return fmt.Errorf("%s: %q cannot be listened on: %w: write %s HOST:PORT, for example 127.0.0.1:18000", flag, address, err, flag)
 }
 
 // serveXDS serves Envoys once everything is known: nothing that is not yet

@@ -24,15 +24,16 @@ import (
 func shiftCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "shift",
-		Short: "See and steer the TrafficShifts that move traffic between instances and pods",
+		Short: "See and steer TrafficShifts, which move traffic",
 		Long: `See and steer the TrafficShifts that move traffic between instances and pods.
 
-Without further flags the control plane's admin API answers. With --kubeconfig or
---context the cluster's API does: that is how to promote, pause, resume and roll
-back where shifts are in Kubernetes, with your own rights there (docs/migration.md).`,
+Without further flags the control plane's admin API answers. With --kubeconfig
+or --context the cluster's API does: that is how to promote, pause, resume and
+roll back where shifts are in Kubernetes, with your own rights there
+(docs/migration.md).`,
 	}
 	c.AddCommand(shiftStatusCommand(), shiftWatchCommand(), shiftPlanCommand(),
-		shiftActionCommand(v1alpha1.ActionPromote, "End the wait of the current step, or start a shift anew that was rolled back",
+		shiftActionCommand(v1alpha1.ActionPromote, "End the wait of the current step, or start a shift anew",
 			`End the wait of the current step, or start a shift anew that was rolled back.
 The guard must be content all the same: until it is, the promotion waits, and an
 edit of the steps or the guard makes it void. status.commandResult says so.`),
@@ -65,11 +66,7 @@ func (s *shiftSource) add(c *cobra.Command) {
 			if err != nil {
 				return nil, err
 			}
-			var keys []discovery.Key
-			for i := range view.Shifts {
-				keys = append(keys, discovery.Key{Namespace: view.Shifts[i].Namespace, Name: view.Shifts[i].Name})
-			}
-			return keys, nil
+			return shiftKeys(view), nil
 		})
 	}
 }
@@ -95,9 +92,21 @@ func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficSh
 		return nil, nil, err
 	}
 	if len(view.Shifts) == 0 {
-		return nil, nil, fmt.Errorf("there is no TrafficShift %s: causeway shift status lists them", name)
+		all, err := s.view(ctx, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, fmt.Errorf("there is no TrafficShift %s: %s", name, meant(key, shiftKeys(all), "'causeway shift status' lists them"))
 	}
 	return &view.Shifts[0], view, nil
+}
+
+func shiftKeys(view *shiftView) []discovery.Key {
+	out := make([]discovery.Key, len(view.Shifts))
+	for i := range view.Shifts {
+		out[i] = discovery.Key{Namespace: view.Shifts[i].Namespace, Name: view.Shifts[i].Name}
+	}
+	return out
 }
 
 func shiftKey(name string) (discovery.Key, error) {
@@ -114,7 +123,7 @@ func shiftStatusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status [NAMESPACE/NAME]",
 		Short: "Where all shifts stand, or one of them with its history",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				s, view, err := source.one(cmd.Context(), args[0])
@@ -165,8 +174,8 @@ func shiftWatchCommand() *cobra.Command {
 	interval := time.Second
 	c := &cobra.Command{
 		Use:   "watch NAMESPACE/NAME",
-		Short: "Watch a shift as it goes: shares, both sides' success rate and latency, budget, what comes next",
-		Args:  cobra.ExactArgs(1),
+		Short: "Watch a shift as it goes",
+		Args:  takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			terminal := isTerminal(os.Stdout)
 			last := ""
@@ -227,7 +236,7 @@ func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.
 		Use:   string(action) + " NAMESPACE/NAME",
 		Short: short,
 		Long:  long,
-		Args:  cobra.ExactArgs(1),
+		Args:  takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			key, err := source.namespace.key(args[0], discovery.KindTrafficShift)
 			if err != nil {

@@ -36,11 +36,12 @@ func shiftPlanCommand() *cobra.Command {
 	var o planOptions
 	c := &cobra.Command{
 		Use:   "plan NAMESPACE/NAME | plan -f FILE",
-		Short: "What the steps of a shift mean: earliest end, users and load of each, pods needed, and what to know before",
-		Long: `What the steps of a shift mean: earliest end, users and load of each, pods needed,
-and what should be known before traffic moves. With -f it is about a TrafficShift
-that is not applied yet; a control plane that answers adds what it has measured.`,
-		Args: cobra.MaximumNArgs(1),
+		Short: "What the steps of a shift mean, and what to know before",
+		Long: `What the steps of a shift mean: earliest end, users and load of each, pods
+needed, and what should be known before traffic moves. With -f it is about a
+TrafficShift that is not applied yet; a control plane that answers adds what
+it has measured.`,
+		Args: takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := o.shift(cmd.Context(), &source, args)
 			if err != nil {

@@ -278,12 +278,14 @@ func statusCommand() *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "On one screen: sources, objects not in force, proxies, shifts, freezes",
-		Long: `On one screen: what the control plane reads and how fresh that is, which objects are
-not in force and why, which proxies are behind, what is shifting, what is frozen.
+		Short: "All on one screen: sources, objects, proxies, shifts, freezes",
+		Long: `On one screen: what the control plane reads and how fresh that is, which objects
+are not in force and why, which proxies are behind, what is shifting, what is
+frozen.
 
-Exit status: 0 if all is well, 2 if something needs a look, 1 if no control plane answers.`,
-		Args: cobra.NoArgs,
+Exit status: 0 if all is well, 2 if something needs a look, 1 if no control
+plane answers.`,
+		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var v statusView
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/status", url.Values{}, &v); err != nil {

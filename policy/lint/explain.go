@@ -47,35 +47,10 @@ func missingIn(message string) (discovery.ObjectName, bool) {
 // meant returns the name of the object that is nearest to one that does not
 // exist: a similar name in its namespace, or the same one in another.
 func meant(r catalog.Reader, missing discovery.ObjectName) string {
-	var names, elsewhere []string
-	add := func(key discovery.Key) {
-		if key.Namespace == missing.Namespace {
-			names = append(names, key.Name)
-		} else if key.Name == missing.Key.Name {
-			elsewhere = append(elsewhere, key.String())
-		}
-	}
-	switch missing.Kind {
-	case discovery.KindService:
-		for s := range catalog.Services.All(r) {
-			add(s.Key)
-		}
-	case discovery.KindInstanceGroup:
-		for g := range catalog.InstanceGroups.All(r) {
-			add(g.Key)
-		}
+	switch near := discovery.Meant(missing.Key, catalog.Keys(r, missing.Kind)); near.Namespace {
+	case "", missing.Namespace:
+		return near.Name
 	default:
-		for o := range catalog.Objects.By(r, catalog.ByKind, missing.Kind) {
-			add(o.Key)
-		}
+		return near.String()
 	}
-	slices.Sort(names)
-	slices.Sort(elsewhere)
-	if near := discovery.Closest(missing.Key.Name, names); near != "" {
-		return near
-	}
-	if len(elsewhere) > 0 {
-		return elsewhere[0]
-	}
-	return ""
 }

@@ -112,25 +112,20 @@ func findObject(r catalog.Reader, name discovery.ObjectName) (row any, ref disco
 	return nil, ref
 }
 
-// sameName tells of objects of the kind and name in other namespaces.
+// sameName tells of objects of the kind and name in other namespaces, or of a similar name.
 func sameName(r catalog.Reader, name discovery.ObjectName) string {
+	among := catalog.Keys(r, name.Kind)
 	var out []string
-	add := func(kind string, k discovery.Key) {
-		if kind == name.Kind && k.Name == name.Key.Name {
+	for _, k := range among {
+		if k.Name == name.Key.Name {
 			out = append(out, "-n "+k.Namespace)
 		}
 	}
-	for s := range catalog.Services.All(r) {
-		add(discovery.KindService, s.Key)
-	}
-	for g := range catalog.InstanceGroups.All(r) {
-		add(discovery.KindInstanceGroup, g.Key)
-	}
-	for o := range catalog.Objects.All(r) {
-		add(o.Kind, o.Key)
-	}
 	if len(out) == 0 {
-		return ""
+		if near := discovery.Meant(name.Key, among); near != (discovery.Key{}) {
+			return ": did you mean " + near.String() + "?"
+		}
+		return ": check the name and -n"
 	}
 	slices.Sort(out)
 	return "; there is one with " + strings.Join(out, ", ")
