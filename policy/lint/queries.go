@@ -15,7 +15,7 @@ func badQuery(c *check, v *value) {
 	if !ok || v.name != "query" {
 		return
 	}
-	if strings.TrimSpace(query) == "" || strings.Contains(query, "...") || strings.ContainsAny(query, "“”‘’") {
+	if outside := unquoted(query); strings.TrimSpace(query) == "" || placeholder(query, outside) || strings.ContainsAny(outside, "“”‘’") {
 		c.tell(v.path, "it is a placeholder, or has quotes of a word processor", "write the query, with plain quotes")
 		return
 	}
@@ -38,6 +38,38 @@ func badQuery(c *check, v *value) {
 	}
 }
 
+// placeholder reports whether a query is one of documentation: it is, or has outside of its strings, an ellipsis. In a string, or
+// the pattern of a label matcher, three dots are three characters.
+func placeholder(query, outside string) bool {
+	bare := strings.Trim(strings.TrimSpace(query), "\"'`")
+	return strings.Contains(outside, "...") || strings.Contains(outside, "…") || bare == "..." || bare == "…"
+}
+
+// unquoted returns a query with empty strings in place of those that it has.
+func unquoted(query string) string {
+	var out strings.Builder
+	quote, escaped := rune(0), false
+	for _, r := range query {
+		switch {
+		case escaped:
+			escaped = false
+		case quote != 0 && r == '\\' && quote != '`':
+			escaped = true
+		case quote != 0:
+			if r == quote {
+				quote = 0
+				out.WriteRune(r)
+			}
+		case r == '"' || r == '\'' || r == '`':
+			quote = r
+			out.WriteRune(r)
+		default:
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
+}
+
 func badPromQL(c *check, field, query string) {
 	expr, err := parser.NewParser(parser.Options{EnableExperimentalFunctions: true}).ParseExpr(query)
 	if err != nil {
@@ -53,15 +85,8 @@ func badPromQL(c *check, field, query string) {
 // unclosed says which bracket or quote of a query has no other end, "" for none.
 func unclosed(query string) string {
 	var open []rune
-	quote := rune(0)
-	for _, r := range query {
+	for _, r := range unquoted(query) {
 		switch {
-		case quote != 0:
-			if r == quote {
-				quote = 0
-			}
-		case r == '"' || r == '\'' || r == '`':
-			quote = r
 		case strings.ContainsRune("([{", r):
 			open = append(open, r)
 		case strings.ContainsRune(")]}", r):
@@ -71,10 +96,12 @@ func unclosed(query string) string {
 			open = open[:len(open)-1]
 		}
 	}
-	switch {
-	case quote != 0:
-		return fmt.Sprintf("a quote %c is not closed", quote)
-	case len(open) > 0:
+	for _, quote := range "\"'`" {
+		if strings.Count(unquoted(query), string(quote))%2 != 0 {
+			return fmt.Sprintf("a quote %c is not closed", quote)
+		}
+	}
+	if len(open) > 0 {
 		return fmt.Sprintf("%q is not closed", open[len(open)-1])
 	}
 	return ""
