@@ -4,6 +4,7 @@
 package state
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -336,6 +337,25 @@ func (d *Dir) storeHomes(cat *catalog.Catalog) error {
 	d.homes.Lock()
 	defer d.homes.Unlock()
 	return d.write(homesFile, homeRecords(cat.Read()))
+}
+
+// storeHome stores the homes that the catalog has and one in place of what it was, and then calls stored. Nobody
+// stores homes in between, who would not know of it.
+func (d *Dir) storeHome(cat *catalog.Catalog, home *discovery.Home, stored func()) error {
+	d.homes.Lock()
+	defer d.homes.Unlock()
+	records := slices.DeleteFunc(homeRecords(cat.Read()), func(r homeRecord) bool {
+		return r.Namespace == home.Namespace && r.Service == home.Name
+	})
+	records = append(records, recordOf(home))
+	slices.SortFunc(records, func(a, b homeRecord) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Service, b.Service))
+	})
+	if err := d.write(homesFile, records); err != nil {
+		return err
+	}
+	stored()
+	return nil
 }
 
 // save stores homes, and instances if asked to, and tells in the status whether it could.

@@ -103,9 +103,13 @@ func homeRecords(r catalog.Reader) []homeRecord {
 		if h.Unknown != "" {
 			continue
 		}
-		out = append(out, homeRecord{h.Namespace, h.Name, h.Platform.String(), h.Because, h.Supersedes})
+		out = append(out, recordOf(h))
 	}
 	return out
+}
+
+func recordOf(h *discovery.Home) homeRecord {
+	return homeRecord{h.Namespace, h.Name, h.Platform.String(), h.Because, h.Supersedes}
 }
 
 func (rec *homeRecord) row() (*discovery.Home, error) {

@@ -312,14 +312,16 @@ func (s *Shifts) Release(_ context.Context, key discovery.Key) error {
 	return nil
 }
 
-// RecordHome records a Service's home. It returns when it is on the disk.
+// RecordHome records a Service's home, first on the disk: where the traffic goes must be what a
+// restart would do. It changes nothing when it fails.
 func (s *Shifts) RecordHome(_ context.Context, home discovery.Home) error {
 	home.Scope = Scope
-	s.write(func(tx *catalog.Tx) { catalog.Homes.Put(tx, &home) })
+	put := func() { s.write(func(tx *catalog.Tx) { catalog.Homes.Put(tx, &home) }) }
 	if s.dir == nil {
+		put()
 		return nil
 	}
-	if err := s.dir.storeHomes(s.cat); err != nil {
+	if err := s.dir.storeHome(s.cat, &home, put); err != nil {
 		return fmt.Errorf("home of Service %s: %w", home.Key, err)
 	}
 	return nil

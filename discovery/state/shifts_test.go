@@ -314,6 +314,8 @@ func TestShiftsOnAFullDisk(t *testing.T) {
 	require.False(t, frozen)
 	home := discovery.Home{Key: web, Platform: discovery.Pods, Because: "a shift"}
 	require.ErrorIs(t, full(func() error { return r.RecordHome(t.Context(), home) }), syscall.EFBIG)
+	_, moved := catalog.Homes.Get(r.cat.Read(), web.String())
+	require.False(t, moved, "traffic does not go where a restart would not send it")
 	r.apply(php, false)
 	r.awaitDeleted(php)
 	require.ErrorIs(t, full(func() error { return r.Release(t.Context(), php) }), syscall.EFBIG)
@@ -324,6 +326,11 @@ func TestShiftsOnAFullDisk(t *testing.T) {
 	require.Equal(t, before, r.state(php))
 	require.NoError(t, r.Release(t.Context(), php))
 	require.NoError(t, r.RecordHome(t.Context(), home))
+	recorded, _ := catalog.Homes.Get(r.cat.Read(), web.String())
+	require.Equal(t, discovery.Pods, recorded.Platform)
+	text, err := os.ReadFile(filepath.Join(path, "homes.state"))
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"php-web"`)
 }
 
 // Any history of steps, deletions, failing disks and restarts: the state is what was
