@@ -1,8 +1,11 @@
 package ec2
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -264,4 +267,63 @@ func TestWhyAGroupIsEmpty(t *testing.T) {
 	b.follow("nothing", tag("x"))
 	require.NoError(t, b.sweep(&answer{}))
 	require.Equal(t, "there is no running instance in region ap-northeast-1: correct spec.region, or spec.roleARN", b.status("nothing").Empty)
+}
+
+// Where an answer is of another account than some groups' endpoints, those alone stop.
+func TestOtherGroupsGoOnWithoutTheOnesOfAnotherAccount(t *testing.T) {
+	b := newBench(t)
+	b.now = time.Now().Add(-time.Hour)
+	php := v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}}
+	b.follow("old", php)
+	require.NoError(t, b.sweep(answerOf("111111111111", "i-1", "i-2")))
+	b.follow("new", php)
+	require.NoError(t, b.sweep(answerOf("222222222222", "i-7")))
+	require.Equal(t, []string{"i-7"}, b.ids("new"))
+	require.Equal(t, []string{"i-1", "i-2"}, b.ids("old"))
+	require.Contains(t, b.status("old").Error, "the endpoints of InstanceGroup web/old are of account 111111111111: they stay")
+	require.Empty(t, b.status("new").Error)
+	// What the other group has is no reason to doubt the answer about this one.
+	require.NoError(t, b.sweep(answerOf("222222222222", "i-7", "i-8")))
+	require.Equal(t, []string{"i-7", "i-8"}, b.ids("new"))
+	b.Release(key("old"))
+	require.NoError(t, b.sweep(answerOf("222222222222", "i-7", "i-8")))
+	require.Empty(t, b.status("old").Error)
+}
+
+// The question for zones has a time of its own, and nobody waits for another's.
+func TestZonesAreAskedForWithinBounds(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "x")
+	entered := make(chan struct{}, 10)
+	hang := make(chan struct{})
+	api := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		entered <- struct{}{}
+		<-hang
+	}))
+	defer api.Close()
+	defer close(hang)
+	t.Setenv("AWS_ENDPOINT_URL", api.URL)
+	s := New(Config{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	a := s.newAccount(accountKey{region: "eu-central-1"})
+	ctx, cancel := context.WithCancel(t.Context())
+	errs := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := s.ownZones(ctx, a)
+			errs <- err
+		}()
+	}
+	<-entered
+	<-entered // the other one does not wait for the first
+	s.zonesMu.Lock()
+	s.zones = map[string]map[string]string{"eu-central-1": {"euc1-az1": "eu-central-1a"}}
+	s.zonesMu.Unlock()
+	names, err := s.ownZones(t.Context(), a)
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	cancel()
+	for range 2 {
+		require.Error(t, <-errs)
+	}
+	require.Less(t, zonesTimeout, sweepTimeout/4)
 }

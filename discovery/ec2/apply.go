@@ -1,6 +1,8 @@
 package ec2
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -91,7 +93,7 @@ func (s *Source) vouched(r catalog.Reader, key accountKey, ans *answer) bool {
 	for _, g := range s.groupsOf(r, key) {
 		set, ok := catalog.Instances.Get(r, g.Key.String())
 		known := s.groups[g.Key]
-		if !ok || known.account != key {
+		if !ok || known.account != key || s.foreign(r, g, ans) != "" {
 			continue
 		}
 		if account != "" && set.Account == account {
@@ -108,7 +110,8 @@ func (s *Source) vouched(r catalog.Reader, key accountKey, ans *answer) bool {
 }
 
 // checkAccount returns an error if an answer is of another account than it
-// should be, or than the endpoints are that earlier answers told of.
+// should be, or than the endpoints of all groups are that earlier answers told of. Where it is
+// so of some groups, those alone stop (foreign).
 func (s *Source) checkAccount(key accountKey, ans *answer) error {
 	account := ans.account()
 	if account == "" {
@@ -121,15 +124,29 @@ func (s *Source) checkAccount(key accountKey, ans *answer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.catalog.Read()
+	first := ""
 	for _, g := range s.groupsOf(r, key) {
-		set, ok := catalog.Instances.Get(r, g.Key.String())
-		if !ok || s.groups[g.Key].account != key || set.Account == "" || set.Account == account {
-			continue
+		why := s.foreign(r, g, ans)
+		if why == "" {
+			return nil
 		}
-		return fmt.Errorf("the answer is of account %s, and the endpoints of InstanceGroup %s are of account %s: they stay; correct Causeway's credentials, or if the change is meant: causeway guard release %s",
-			account, g.Key, set.Account, g.Key)
+		first = cmp.Or(first, why)
+	}
+	if first != "" {
+		return errors.New(first)
 	}
 	return nil
+}
+
+// foreign says why an answer is not about a group: its endpoints are of another account; "" if it is, as far as is known.
+func (s *Source) foreign(r catalog.Reader, g *discovery.InstanceGroup, ans *answer) string {
+	account := ans.account()
+	set, ok := catalog.Instances.Get(r, g.Key.String())
+	if account == "" || !ok || s.groups[g.Key].account != keyOf(g) || set.Account == "" || set.Account == account {
+		return ""
+	}
+	return fmt.Sprintf("the answer is of account %s, and the endpoints of InstanceGroup %s are of account %s: they stay; correct Causeway's credentials, or if the change is meant: causeway guard release %s",
+		account, g.Key, set.Account, g.Key)
 }
 
 func byID(a, b discovery.Endpoint) int { return strings.Compare(a.ID, b.ID) }
@@ -208,6 +225,9 @@ func (s *Source) doubtful(key accountKey, ans *answer, now time.Time) []string {
 	var ids []string
 	vouched := s.vouched(r, key, ans)
 	for _, g := range s.groupsOf(r, key) {
+		if s.foreign(r, g, ans) != "" {
+			continue
+		}
 		out := s.decide(r, g, ans, nil, vouched, now)
 		if out.moved {
 			continue
@@ -242,6 +262,16 @@ func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string,
 	vouched := s.vouched(s.catalog.Read(), key, ans)
 	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
 		for _, g := range s.groupsOf(tx.Reader, key) {
+			if why := s.foreign(tx.Reader, g, ans); why != "" {
+				s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) {
+					if s.groups[g.Key].foreign.IsZero() {
+						s.groups[g.Key].foreign = now
+						s.log.Warn("an answer is not applied to a group", "group", g.Key.String(), "because", why)
+					}
+					st.Error, st.ScalingError = why, staleSizes(st.LastSync, why)
+				})
+				continue
+			}
 			out := s.decide(tx.Reader, g, ans, confirmed, vouched, now)
 			decided[g] = out
 			catalog.Instances.Put(tx, &discovery.InstanceSet{
@@ -281,6 +311,7 @@ func (s *Source) accountOf(r catalog.Reader, g *discovery.InstanceGroup, ans *an
 // remember keeps what the next answer is judged by.
 func (s *Source) remember(g *discovery.InstanceGroup, out *outcome, ans *answer) {
 	known := s.groups[g.Key]
+	known.foreign = time.Time{}
 	for id, why := range out.removed {
 		s.log.Info("instance removed that EC2 did not say is gone", "group", g.Key.String(), "instance", id, "because", why)
 	}

@@ -2,6 +2,7 @@ package ec2
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -85,19 +86,43 @@ func TestDecodeNotices(t *testing.T) {
 	require.ErrorContains(t, err, "names no instance")
 }
 
-// What nothing can be made of is told, once in the log, and in a source's note.
+// What nothing can be made of is told, once in the log, and in a source's note, which is not written for each of them.
 func TestMessagesThatAreNotUnderstood(t *testing.T) {
 	var log strings.Builder
 	s := New(Config{}, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
 	cat := catalog.New()
 	s.start(cat)
-	for range 3 {
-		require.NoError(t, s.handle([]byte(`{"detail-type":"GuardDuty Finding","source":"aws.guardduty","detail":{}}`), time.Now()))
+	now := time.Unix(1_800_000_000, 0)
+	foreign := func(kind string) {
+		require.NoError(t, s.handle([]byte(`{"detail-type":"`+kind+`","source":"aws.guardduty","detail":{}}`), now))
 	}
+	note := func() string {
+		row, ok := catalog.Sources.Get(cat.Read(), discovery.QueueSource)
+		require.True(t, ok)
+		return row.Note
+	}
+	foreign("GuardDuty Finding")
+	require.Contains(t, note(), `1 messages were not understood`)
+	before := cat.Read().Revision()
+	for range 1000 {
+		foreign("GuardDuty Finding")
+	}
+	require.Equal(t, before, cat.Read().Revision())
 	require.Equal(t, 1, strings.Count(log.String(), "not understood"))
-	row, ok := catalog.Sources.Get(cat.Read(), discovery.QueueSource)
-	require.True(t, ok)
-	require.Contains(t, row.Note, `3 messages were not understood and passed over, the last: no event about an instance: detail-type "GuardDuty Finding"`)
+	foreign("Other")
+	require.Contains(t, note(), `1002 messages were not understood and passed over, the last: no event about an instance: detail-type "Other"`)
+	for i := range 2 * maxUnknownNotices {
+		foreign(fmt.Sprint("Kind ", i))
+	}
+	require.LessOrEqual(t, cat.Read().Revision(), before+maxUnknownNotices)
+	require.Equal(t, maxUnknownNotices, strings.Count(log.String(), "not understood"))
+	now = now.Add(noteEvery)
+	s.noteUnknown(now, false)
+	require.Contains(t, note(), fmt.Sprintf("%d messages were not understood", 1002+2*maxUnknownNotices))
+	after := cat.Read().Revision()
+	now = now.Add(noteEvery)
+	s.noteUnknown(now, false)
+	require.Equal(t, after, cat.Read().Revision(), "nothing is new")
 }
 
 func TestDecodeForeignAndBrokenEvents(t *testing.T) {

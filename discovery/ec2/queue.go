@@ -85,6 +85,9 @@ func (s *Source) receive(ctx context.Context, client *sqs.Client, queue string) 
 	out, err := client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{
 		QueueUrl: aws.String(queue), MaxNumberOfMessages: messagesAtOnce, WaitTimeSeconds: int32(longPoll / time.Second),
 	})
+	s.mu.Lock()
+	s.noteUnknown(time.Now(), false)
+	s.mu.Unlock()
 	if err != nil || len(out.Messages) == 0 {
 		return err
 	}
@@ -153,6 +156,10 @@ func (s *Source) handle(body []byte, now time.Time) error {
 // maxUnknownNotices bounds how many kinds of messages are logged.
 const maxUnknownNotices = 50
 
+// noteEvery is how often the note about messages that are not understood is written at most while only their number
+// has changed: a queue that everything is delivered to must not keep every reader of the catalog busy.
+const noteEvery = 10 * time.Second
+
 // notUnderstood tells of a message that nothing can be made of: each kind once
 // in the log, and the newest in the source's note.
 func (s *Source) notUnderstood(cause error, now time.Time) {
@@ -162,14 +169,25 @@ func (s *Source) notUnderstood(cause error, now time.Time) {
 		s.unknownNotices = make(map[string]struct{})
 	}
 	s.unknownCount++
-	if _, told := s.unknownNotices[cause.Error()]; !told && len(s.unknownNotices) < maxUnknownNotices {
+	s.unknownLast = cause
+	_, told := s.unknownNotices[cause.Error()]
+	if told = told || len(s.unknownNotices) >= maxUnknownNotices; !told {
 		s.unknownNotices[cause.Error()] = struct{}{}
 		s.log.Warn("a message in the queue is not understood and is passed over: have EventBridge or Auto Scaling deliver events about instances to it, and nothing else", "error", cause)
 	}
+	s.noteUnknown(now, !told)
+}
+
+// noteUnknown writes the note about messages that are not understood if it is news, or due. s.mu must be held.
+func (s *Source) noteUnknown(now time.Time, news bool) {
+	if s.unknownCount == s.notedCount || !news && now.Sub(s.noted) < noteEvery {
+		return
+	}
+	s.noted, s.notedCount = now, s.unknownCount
 	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
 		catalog.Sources.Put(tx, &discovery.SourceStatus{
 			Name: discovery.QueueSource, Synced: true, LastSync: now,
-			Note: fmt.Sprintf("%d messages were not understood and passed over, the last: %v", s.unknownCount, cause),
+			Note: fmt.Sprintf("%d messages were not understood and passed over, the last: %v", s.unknownCount, s.unknownLast),
 		})
 		return nil
 	})

@@ -47,7 +47,8 @@ func (s *Source) release(tx *catalog.Tx, g *discovery.InstanceGroup, until time.
 		return
 	}
 	source, ok := catalog.Sources.Get(tx.Reader, keyOf(g).source())
-	if ok && source.Error != "" && !source.ErrorSince.After(until) {
+	failed := ok && source.Error != "" && !source.ErrorSince.After(until)
+	if failed || !known.foreign.IsZero() && !known.foreign.After(until) {
 		// Whoever releases also says that another account's answer is meant.
 		out := *set
 		out.Account = ""

@@ -75,9 +75,12 @@ type Source struct {
 	groups   map[discovery.Key]*group
 	accounts map[accountKey]*account
 	// unknownNotices are the kinds of messages that were not understood, and
-	// unknownCount is how many messages.
-	unknownNotices map[string]struct{}
-	unknownCount   int
+	// unknownCount is how many messages, unknownLast the last one. notedCount and noted are of how many the source's note
+	// tells, and since when.
+	unknownNotices           map[string]struct{}
+	unknownCount, notedCount int
+	unknownLast              error
+	noted                    time.Time
 }
 
 // group is what the source remembers of an InstanceGroup, besides its rows.
@@ -92,6 +95,8 @@ type group struct {
 	// trusted are the endpoints of answers that were of the right account for
 	// sure: an answer that mentions one of them is too.
 	trusted map[string]struct{}
+	// foreign is since when answers are of another account than the endpoints, zero while they are not.
+	foreign time.Time
 	// released by hand: what was held until then may go.
 	released time.Time
 }
