@@ -24,6 +24,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/diff"
 	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -79,7 +80,7 @@ func (s *serve) adminHandler() http.Handler {
 		}))
 	})
 	mux.HandleFunc("GET /v1/shifts", func(w http.ResponseWriter, r *http.Request) {
-		writeJSON(w, viewShifts(s.catalog.Read(), r.URL.Query().Get("shift")))
+		writeJSON(w, runner.ViewOf(s.catalog.Read(), r.URL.Query().Get("shift")))
 	})
 	mux.HandleFunc("POST /v1/shifts/command", s.shiftCommandHandler)
 	mux.HandleFunc("DELETE /v1/shifts/command", s.shiftWithdrawHandler)
@@ -276,7 +277,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	var pending, rejected, stalled float64
 	for _, p := range c.serve.xds.Proxies() {
-		switch stateOf(&p) {
+		switch status.ProxyState(&p) {
 		case "in sync":
 		case "rejected":
 			rejected++

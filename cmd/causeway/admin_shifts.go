@@ -3,37 +3,14 @@ package main
 import (
 	"encoding/json"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // maxCommand is how many bytes a command may have.
 const maxCommand = 64 << 10
-
-// viewShifts returns all shifts with their status, or the one that is named.
-func viewShifts(r catalog.Reader, name string) shiftView {
-	view := shiftView{Shifts: []v1alpha1.TrafficShift{}}
-	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindTrafficShift) {
-		if name != "" && o.Key.String() != name {
-			continue
-		}
-		s, _ := runner.ObjectOf(r, o)
-		view.Shifts = append(view.Shifts, *s)
-	}
-	slices.SortFunc(view.Shifts, func(a, b v1alpha1.TrafficShift) int {
-		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
-	})
-	if f, ok := catalog.Freezes.Get(r, catalog.FreezeID); ok {
-		view.Freeze = f
-	}
-	return view
-}
 
 // shiftCommandHandler takes a command where there is no Kubernetes to take it.
 func (s *serve) shiftCommandHandler(w http.ResponseWriter, r *http.Request) {
@@ -95,14 +72,14 @@ func (s *serve) freezeHandler(w http.ResponseWriter, r *http.Request) {
 	if s.follows(w) {
 		return
 	}
-	var request freezeRequest
+	var request discovery.FreezeRequest
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxCommand)).Decode(&request); err != nil {
 		http.Error(w, "the freeze cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
 	var refused error
 	after, err := s.shiftStore.ChangeFreeze(r.Context(), func(f *discovery.Freeze) (*discovery.Freeze, error) {
-		f, refused = request.change(f, time.Now())
+		f, refused = request.Change(f, time.Now())
 		return f, refused
 	})
 	switch {
@@ -115,5 +92,5 @@ func (s *serve) freezeHandler(w http.ResponseWriter, r *http.Request) {
 	}
 	s.log.Info("frozen or unfrozen by hand", "by", request.By, "lift", request.Lift, "owner", request.Owner, "config", request.Config,
 		"reason", request.Reason, "frozen", after != nil)
-	writeJSON(w, freezeAnswer{after})
+	writeJSON(w, discovery.FreezeAnswer{Freeze: after})
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/console"
+	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/mototest"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
@@ -290,15 +292,7 @@ func shares(answers map[harness.BackendKey]int64, total int64) string {
 	var parts []string
 	for _, platform := range []string{"instances", "pods"} {
 		percent := 100 * float64(sums[platform]) / float64(max(total, 1))
-		parts = append(parts, fmt.Sprintf("%-11s %s %5.1f %%", plural(backends[platform], platform), bar(percent), percent))
+		parts = append(parts, fmt.Sprintf("%-11s %s %5.1f %%", console.Plural(backends[platform], platform), describe.Bar(percent), percent))
 	}
 	return strings.Join(parts, "   ")
-}
-
-// plural counts things whose name is given in the plural.
-func plural(n int, things string) string {
-	if n == 1 {
-		things = strings.TrimSuffix(things, "s")
-	}
-	return fmt.Sprintf("%d %s", n, things)
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/mototest"
@@ -43,8 +44,8 @@ spec:
 const demoAccelerated = "accelerated for the demo: hold 6s (a real one: 10m to 24h), window 5s (default 2m), minRequests 20 (default 500)"
 
 // shiftNow returns the shift as the control plane has it.
-func (d *demo) shiftNow() (*v1alpha1.TrafficShift, *shiftView) {
-	var view shiftView
+func (d *demo) shiftNow() (*v1alpha1.TrafficShift, *describe.View) {
+	var view describe.View
 	admin := adminFlag{address: d.addresses.admin}
 	if err := admin.do(context.Background(), http.MethodGet, "/v1/shifts", url.Values{}, &view); err != nil || len(view.Shifts) == 0 {
 		return nil, nil
@@ -65,7 +66,7 @@ func (d *demo) follow(ctx context.Context, limit time.Duration, until func(*v1al
 			}
 		}
 		if time.Now().After(end) {
-			d.t.Fatalf("demo: the shift is not where it should be after %s:\n%s", limit, describeShift(s, nil, time.Now(), 20))
+			d.t.Fatalf("demo: the shift is not where it should be after %s:\n%s", limit, describe.Shift(s, nil, time.Now(), 20))
 		}
 		select {
 		case <-ctx.Done():

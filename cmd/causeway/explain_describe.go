@@ -41,12 +41,12 @@ func describeRequest(t *table, e *explain.Explanation) {
 	if r := e.Rule; r != nil {
 		t.row("Rule:", fmt.Sprintf("%s, generation %d: %s", r, r.Generation, r.Text))
 	}
-	t.row("Outcome:", whatHappens(e))
+	t.row("Outcome:", e.Outcome())
 	if a := e.Answer; a != nil {
 		t.row("Because:", a.Because)
 	}
 	if f := e.Fault; f != nil {
-		t.row("Fault:", faultText(f))
+		t.row("Fault:", f.Text())
 	}
 	describeCohort(t, e.Cohort)
 	describeForwarded(t, e)
@@ -89,44 +89,6 @@ func describeHost(t *table, v *explain.VirtualHost) {
 	}
 }
 
-func whatHappens(e *explain.Explanation) string {
-	switch {
-	case e.Answer == nil && len(e.Backends) == 1:
-		return "a backend answers"
-	case e.Answer == nil:
-		return fmt.Sprintf("one of %d backends answers", len(e.Backends))
-	case e.Answer.Status == 0:
-		return "the connection is closed without an answer"
-	case e.Answer.Location != "":
-		return fmt.Sprintf("the mesh answers %d with location %s", e.Answer.Status, e.Answer.Location)
-	}
-	return "the mesh answers " + statusText(e.Answer)
-}
-
-func statusText(a *explain.Answer) string {
-	switch {
-	case a.Status == 0:
-		return "by closing the connection"
-	case a.GRPCStatus != nil:
-		return fmt.Sprintf("%d with grpc-status %d", a.Status, *a.GRPCStatus)
-	}
-	return strconv.Itoa(a.Status)
-}
-
-func faultText(f *explain.Fault) string {
-	var parts []string
-	if f.Delay != "" {
-		parts = append(parts, fmt.Sprintf("%g%% of the requests are delayed by %s", f.DelayPercent, f.Delay))
-	}
-	switch {
-	case f.AbortGRPC != nil:
-		parts = append(parts, fmt.Sprintf("%g%% are answered grpc-status %d", f.AbortPercent, *f.AbortGRPC))
-	case f.AbortStatus != 0:
-		parts = append(parts, fmt.Sprintf("%g%% are answered %d", f.AbortPercent, f.AbortStatus))
-	}
-	return strings.Join(parts, ", ") + " (" + f.From + ")"
-}
-
 // describeForwarded prints what filters change: of the request, once for backends
 // that get the same, and of the answer.
 func describeForwarded(t *table, e *explain.Explanation) {
@@ -136,18 +98,14 @@ func describeForwarded(t *table, e *explain.Explanation) {
 		if b.Answer != nil {
 			continue
 		}
-		parts := []string{b.Forwarded.Method + " " + b.Forwarded.Path, "host " + b.Forwarded.Host}
-		for _, h := range b.Forwarded.Headers {
-			parts = append(parts, h.Name+": "+h.Value)
-		}
-		text := strings.Join(parts, "  ")
+		text := b.Forwarded.Text()
 		if text != printed {
 			t.row("Backend gets:", text)
 			printed = text
 		}
 	}
 	if r := e.ResponseHeaders; r != nil {
-		text := editsText(r)
+		text := r.Text()
 		if e.Answer != nil && e.Answer.HeadersOf != "" {
 			text += " (of " + e.Answer.HeadersOf + ", which matches although it is not asked)"
 		}
@@ -168,29 +126,8 @@ func describeCohort(t *table, c *explain.Cohort) {
 		return
 	}
 	t.row("Shift:", "TrafficShift "+c.Shift)
-	switch {
-	case c.Position != nil:
-		t.row("Cohort:", fmt.Sprintf("%s = %q, place %d of 1,000,000: %s on %s", c.Key, c.Value, *c.Position, c.Backend, c.Platform))
-	case c.Key != "":
-		t.row("Cohort:", c.Key+": none in the request")
-	default:
-		t.row("Cohort:", "none")
-	}
+	t.row("Cohort:", c.Text())
 	t.cells("", c.Because)
-}
-
-func editsText(e *explain.HeaderEdits) string {
-	var parts []string
-	for _, name := range e.Remove {
-		parts = append(parts, "without "+name)
-	}
-	for _, h := range e.Set {
-		parts = append(parts, fmt.Sprintf("%s = %q", h.Name, h.Value))
-	}
-	for _, h := range e.Add {
-		parts = append(parts, fmt.Sprintf("%s + %q", h.Name, h.Value))
-	}
-	return strings.Join(parts, ", ")
 }
 
 func describeBackends(t *table, e *explain.Explanation) {
@@ -205,7 +142,7 @@ func describeBackends(t *table, e *explain.Explanation) {
 		m := &e.Mirrors[i]
 		for _, target := range m.Backend.Targets {
 			if target.Percent > 0 {
-				t.row("  "+percentText(m.Percent*target.Percent/100)+" copied", "", backendText(&m.Backend), target.Cluster, "its answer is dropped")
+				t.row("  "+explain.Percent(m.Percent*target.Percent/100)+" copied", "", m.Backend.Text(), target.Cluster, "its answer is dropped")
 			}
 		}
 	}
@@ -216,46 +153,18 @@ func describeBackends(t *table, e *explain.Explanation) {
 	}
 }
 
-func backendText(b *explain.Backend) string {
-	s := b.Kind + " " + b.Name
-	if b.Port != 0 {
-		s += ":" + strconv.Itoa(int(b.Port))
-	}
-	return s
-}
-
 func describeBackend(t *table, b *explain.Backend) {
 	if b.Answer != nil {
-		t.row("  "+percentText(b.Percent), intervalText(b.Interval), "none", "", "answered "+statusText(b.Answer)+": "+b.Answer.Because)
+		t.row("  "+explain.Percent(b.Percent), b.Interval.Text(), "none", "", "answered "+b.Answer.Text()+": "+b.Answer.Because)
 		return
 	}
 	if len(b.Targets) == 0 {
-		t.row("  "+percentText(b.Percent), intervalText(b.Interval), backendText(b), "", b.Note)
+		t.row("  "+explain.Percent(b.Percent), b.Interval.Text(), b.Text(), "", b.Note)
 	}
 	for i := range b.Targets {
 		target := &b.Targets[i]
-		note := ""
-		switch {
-		case target.Answer != nil:
-			note = "answered " + statusText(target.Answer) + ": " + target.Answer.Because
-		case target.AnsweredBy == target.Standby && target.Standby != "":
-			note = "answered by " + target.Standby + ", because it has no usable endpoint itself"
-		case target.Standby != "":
-			note = "stands in: " + target.Standby
-		}
-		t.row("  "+percentText(target.Percent), intervalText(target.Interval), backendText(b), target.Cluster, note)
+		t.row("  "+explain.Percent(target.Percent), target.Interval.Text(), b.Text(), target.Cluster, target.Note())
 	}
-}
-
-func intervalText(i explain.Interval) string {
-	if i.Begin == i.End {
-		return "nothing"
-	}
-	return fmt.Sprintf("%d-%d", i.Begin, i.End-1)
-}
-
-func percentText(p float64) string {
-	return strconv.FormatFloat(p, 'g', 6, 64) + "%"
 }
 
 func describeTarget(t *table, target *explain.Target) {
@@ -296,7 +205,7 @@ func describeTarget(t *table, target *explain.Target) {
 		for i, e := range z.Endpoints {
 			requests := ""
 			if i == 0 {
-				requests = percentText(z.Percent)
+				requests = explain.Percent(z.Percent)
 			}
 			id := e.ID
 			if e.Spot {

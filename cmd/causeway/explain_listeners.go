@@ -16,7 +16,7 @@ func describeGateway(t *table, g *explain.Gateway, from string) {
 	t.row("At:", at)
 	t.cells("", "its proxies are in "+from)
 	if l := g.Listener; l != nil {
-		t.row("Listener:", listenerText(l))
+		t.row("Listener:", l.Text())
 		t.cells("", l.Because)
 	}
 	if c := g.Client; c != nil {
@@ -25,14 +25,6 @@ func describeGateway(t *table, g *explain.Gateway, from string) {
 		t.cells("", "X-Forwarded-For: "+c.ForwardedFor)
 		t.cells("", "X-Forwarded-Proto: "+c.ForwardedProto)
 	}
-}
-
-func listenerText(l *explain.Listener) string {
-	s := fmt.Sprintf("%s, %s on port %d", l.Name, l.Protocol, l.Port)
-	if l.Hostname != "" {
-		s += " for " + l.Hostname
-	}
-	return s
 }
 
 // describeListeners prints what else a Gateway has, and whose settings hold at the port.
@@ -58,7 +50,7 @@ func describeListeners(t *table, g *explain.Gateway) {
 			if o.Matches {
 				because = "it matches too: " + because
 			}
-			t.row("  "+listenerText(&o.Listener), because)
+			t.row("  "+o.Listener.Text(), because)
 		}
 	}
 }

@@ -8,8 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 func proxiesCommand() *cobra.Command {
@@ -29,20 +31,20 @@ func proxiesCommand() *cobra.Command {
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/programmed", url.Values{}, &programmed); err != nil {
 				return err
 			}
-			text := brief
+			text := console.Brief
 			if all {
 				text = func(s string) string { return s }
 			}
 			return output.print(cmd, proxies, func(t *table) {
 				t.row("PROXY", "SERVICE", "ZONE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
 				for _, p := range proxies {
-					cells := []string{p.ID, p.Service, p.Zone, p.Version, time.Since(p.Connected).Round(time.Second).String(), stateOf(&p)}
+					cells := []string{p.ID, p.Service, p.Zone, p.Version, time.Since(p.Connected).Round(time.Second).String(), status.ProxyState(&p)}
 					byType := make(map[string]server.TypeStatus)
 					for _, s := range p.Types {
 						byType[s.Type] = s
 					}
 					for _, name := range []string{"CDS", "EDS", "SDS", "LDS", "RDS", "VHDS"} {
-						cells = append(cells, typeState(byType[name]))
+						cells = append(cells, status.TypeState(byType[name]))
 					}
 					t.row(cells...)
 				}
@@ -67,35 +69,4 @@ func proxiesCommand() *cobra.Command {
 	output.add(c)
 	admin.add(c)
 	return c
-}
-
-func stateOf(p *server.ProxyStatus) string {
-	switch {
-	case !p.StalledSince.IsZero():
-		return "stalled for " + time.Since(p.StalledSince).Round(time.Second).String()
-	case p.InSync && len(p.HeldBack) > 0:
-		return fmt.Sprintf("%d held back", len(p.HeldBack))
-	case p.InSync:
-		return "in sync"
-	case p.Pending > 0:
-		return fmt.Sprintf("%d pending", p.Pending)
-	}
-	for _, s := range p.Types {
-		if len(s.Rejected) > 0 {
-			return "rejected"
-		}
-	}
-	return "waiting for ACK"
-}
-
-func typeState(s server.TypeStatus) string {
-	switch {
-	case s.Type == "":
-		return ""
-	case len(s.Rejected) > 0:
-		return "rejected"
-	case !s.Acknowledged:
-		return "sent"
-	}
-	return "ok"
 }

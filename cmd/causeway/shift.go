@@ -16,8 +16,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
+	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/shift"
+	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -43,12 +45,6 @@ edit of the steps or the guard makes it void. status.commandResult says so.`),
 	return c
 }
 
-// shiftView is a shift and what stops all of them.
-type shiftView struct {
-	Shifts []v1alpha1.TrafficShift `json:"shifts"`
-	Freeze *discovery.Freeze       `json:"freeze,omitempty"`
-}
-
 // shiftSource is where the commands find shifts: the admin API, or a cluster.
 type shiftSource struct {
 	admin      adminFlag
@@ -72,16 +68,16 @@ func (s *shiftSource) add(c *cobra.Command) {
 }
 
 // view returns the shifts of a namespace or of all, or the one that is named NAMESPACE/NAME.
-func (s *shiftSource) view(ctx context.Context, name string) (*shiftView, error) {
+func (s *shiftSource) view(ctx context.Context, name string) (*describe.View, error) {
 	if s.kubernetes.given() {
 		return s.kubernetes.shifts(ctx, name)
 	}
-	var out shiftView
+	var out describe.View
 	return &out, s.admin.do(ctx, http.MethodGet, "/v1/shifts", url.Values{"shift": {name}}, &out)
 }
 
 // one returns a shift.
-func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficShift, *shiftView, error) {
+func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficShift, *describe.View, error) {
 	key, err := s.namespace.key(name, discovery.KindTrafficShift)
 	if err != nil {
 		return nil, nil, err
@@ -101,7 +97,7 @@ func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficSh
 	return &view.Shifts[0], view, nil
 }
 
-func shiftKeys(view *shiftView) []discovery.Key {
+func shiftKeys(view *describe.View) []discovery.Key {
 	out := make([]discovery.Key, len(view.Shifts))
 	for i := range view.Shifts {
 		out[i] = discovery.Key{Namespace: view.Shifts[i].Namespace, Name: view.Shifts[i].Name}
@@ -130,12 +126,12 @@ func shiftStatusCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				columns, _ := screen(cmd.OutOrStdout())
+				columns, _ := console.Size(cmd.OutOrStdout())
 				return output.print(cmd, s, func(t *table) {
 					if columns > 0 {
-						s = inBrief(s)
+						s = describe.InBrief(s, console.Brief)
 					}
-					t.text(wrap(describeShift(s, view, time.Now(), 20), columns))
+					t.text(console.Wrap(describe.Shift(s, view, time.Now(), 20), columns))
 				})
 			}
 			view, err := source.view(cmd.Context(), "")
@@ -149,18 +145,18 @@ func shiftStatusCommand() *cobra.Command {
 				t.row("SHIFT", "SERVICE", "PHASE", "PERCENT", "STEP", "VERDICT", "BUDGET LEFT")
 				for i := range view.Shifts {
 					s := &view.Shifts[i]
-					t.row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, phaseOf(s), percentOf(s), stepOf(s), verdictOf(s), budgetOf(s))
+					t.row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, describe.Phase(s), describe.Percent(s), describe.Step(s), describe.Verdict(s), describe.Budget(s))
 				}
 			}); err != nil || output.format != "table" {
 				return err
 			}
-			columns, _ := screen(cmd.OutOrStdout())
+			columns, _ := console.Size(cmd.OutOrStdout())
 			if columns > 0 {
 				for i := range view.Shifts {
-					view.Shifts[i] = *inBrief(&view.Shifts[i])
+					view.Shifts[i] = *describe.InBrief(&view.Shifts[i], console.Brief)
 				}
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), wrap(describeWaits(view), columns))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), console.Wrap(describe.Waits(view), columns))
 			return err
 		},
 	}
@@ -177,7 +173,7 @@ func shiftWatchCommand() *cobra.Command {
 		Short: "Watch a shift as it goes",
 		Args:  takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			terminal := isTerminal(os.Stdout)
+			terminal := console.IsTerminal(os.Stdout)
 			last := ""
 			for {
 				s, view, err := source.one(cmd.Context(), args[0])
@@ -188,14 +184,14 @@ func shiftWatchCommand() *cobra.Command {
 				if err != nil {
 					text = "cannot read the shift; trying again: " + err.Error() + "\n"
 				} else {
-					text = describeShift(s, view, time.Now(), 8)
+					text = describe.Shift(s, view, time.Now(), 8)
 				}
 				switch {
 				case terminal:
 					// The window may have another size by now. Its last row stays empty: a
 					// line feed there would scroll the title away.
-					columns, rows := screen(cmd.OutOrStdout())
-					text = firstRows(wrap(text, columns), rows-1, "causeway shift status "+args[0])
+					columns, rows := console.Size(cmd.OutOrStdout())
+					text = console.FirstRows(console.Wrap(text, columns), rows-1, "causeway shift status "+args[0])
 					// From the top, without the flicker of clearing everything first.
 					fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
 				case withoutTimes(text) != withoutTimes(last):
@@ -222,11 +218,6 @@ func shiftWatchCommand() *cobra.Command {
 func withoutTimes(text string) string {
 	lines := strings.Split(text, "\n")
 	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "  since") }), "\n")
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
 func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.Command {
@@ -289,23 +280,23 @@ func (s *shiftSource) await(cmd *cobra.Command, name string, command *v1alpha1.S
 }
 
 // answer says what came of a command that was carried out or refused.
-func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *shiftView, command *v1alpha1.ShiftCommand) error {
+func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *describe.View, command *v1alpha1.ShiftCommand) error {
 	out, name := cmd.OutOrStdout(), s.Namespace+"/"+s.Name
-	columns, _ := screen(out)
+	columns, _ := console.Size(out)
 	result := s.Status.CommandResult
 	if result == nil {
 		result = &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandDone} // an older leader says no more
 	}
 	switch result.Result {
 	case v1alpha1.CommandRefused, v1alpha1.CommandVoid:
-		fmt.Fprint(out, wrap(describeShift(told(s, result.Message, "see below"), view, time.Now(), 1), columns))
+		fmt.Fprint(out, console.Wrap(describe.Shift(describe.Told(s, result.Message, "see below"), view, time.Now(), 1), columns))
 		return fmt.Errorf("%s %s was refused: %s", command.Action, name, result.Message)
 	case v1alpha1.CommandWaits:
 		fmt.Fprintf(out, "%s %s: noted, and it waits: %s\n", command.Action, name, result.Message)
 	case v1alpha1.CommandDone:
 		fmt.Fprintf(out, "%s %s: done\n", command.Action, name)
 	}
-	fmt.Fprint(out, wrap(describeShift(told(s, result.Message, "see above"), view, time.Now(), 1), columns))
+	fmt.Fprint(out, console.Wrap(describe.Shift(describe.Told(s, result.Message, "see above"), view, time.Now(), 1), columns))
 	return nil
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -62,7 +63,7 @@ func (k *kubernetesFlag) shiftsOf(namespace string) (dynamic.ResourceInterface, 
 }
 
 // shifts returns all shifts, or the one that is named.
-func (k *kubernetesFlag) shifts(ctx context.Context, name string) (*shiftView, error) {
+func (k *kubernetesFlag) shifts(ctx context.Context, name string) (*describe.View, error) {
 	var key discovery.Key
 	if name != "" {
 		var err error
@@ -82,7 +83,7 @@ func (k *kubernetesFlag) shifts(ctx context.Context, name string) (*shiftView, e
 	if err != nil {
 		return nil, fmt.Errorf("list TrafficShifts: %w", err)
 	}
-	view := &shiftView{}
+	view := &describe.View{}
 	for i := range list.Items {
 		var s v1alpha1.TrafficShift
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(list.Items[i].Object, &s); err != nil {
@@ -169,7 +170,7 @@ func whoAmI(ctx context.Context, config *rest.Config) (string, metav1.Time, erro
 
 // freeze changes what is frozen, on behalf of who asks, and returns what is then. Earlier
 // releases knew the owner by the name of the host's user: that is the same person's.
-func (k *kubernetesFlag) freeze(ctx context.Context, r *freezeRequest) (*discovery.Freeze, error) {
+func (k *kubernetesFlag) freeze(ctx context.Context, r *discovery.FreezeRequest) (*discovery.Freeze, error) {
 	config, err := k.config()
 	if err != nil {
 		return nil, err
@@ -182,5 +183,5 @@ func (k *kubernetesFlag) freeze(ctx context.Context, r *freezeRequest) (*discove
 	if r.By, _, err = whoAmI(ctx, config); err != nil {
 		return nil, err
 	}
-	return store.ChangeFreeze(ctx, func(f *discovery.Freeze) (*discovery.Freeze, error) { return r.change(f, time.Now()) })
+	return store.ChangeFreeze(ctx, func(f *discovery.Freeze) (*discovery.Freeze, error) { return r.Change(f, time.Now()) })
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
@@ -20,9 +21,9 @@ func takes(least, most int) cobra.PositionalArgs {
 		what := "no arguments"
 		switch {
 		case least == most && most > 0:
-			what = plural(most, "arguments")
+			what = console.Plural(most, "arguments")
 		case most > 0:
-			what = "at most " + plural(most, "arguments")
+			what = "at most " + console.Plural(most, "arguments")
 		}
 		got := "none"
 		if len(args) > 0 {

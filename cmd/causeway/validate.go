@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
@@ -145,8 +146,8 @@ func (v *validated) count(severity string) int {
 // summary says what was read and what was found.
 func (v *validated) summary() string {
 	return fmt.Sprintf("%s in %s: %s, %s, %s",
-		plural(v.objects, "objects"), plural(v.files, "files"),
-		plural(v.count(policy.Error.String()), "errors"), plural(v.count(policy.Warning.String()), "warnings"), plural(v.count(note), "notes"))
+		console.Plural(v.objects, "objects"), console.Plural(v.files, "files"),
+		console.Plural(v.count(policy.Error.String()), "errors"), console.Plural(v.count(policy.Warning.String()), "warnings"), console.Plural(v.count(note), "notes"))
 }
 
 // validateDir returns what is wrong in a directory, the causes first.

@@ -1,4 +1,4 @@
-package main
+package console
 
 import (
 	"strings"
@@ -31,30 +31,46 @@ func TestWrap(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := wrap(c.text, columns)
+			got := Wrap(c.text, columns)
 			require.Equal(t, c.want, got)
 			require.Equal(t, strings.Fields(c.text), strings.Fields(got), "no word is lost")
-			require.Equal(t, got, wrap(got, columns), "a second time changes nothing")
+			require.Equal(t, got, Wrap(got, columns), "a second time changes nothing")
 		})
 	}
-	require.Equal(t, "any text", wrap("any text", 0), "no terminal, no breaks")
+	require.Equal(t, "any text", Wrap("any text", 0), "no terminal, no breaks")
 }
 
 func TestFirstRows(t *testing.T) {
 	t.Parallel()
 	text := "1\n2\n3\n4\n5\n"
-	require.Equal(t, text, firstRows(text, 5, "there"))
-	require.Equal(t, text, firstRows(text, 0, "there"))
-	require.Equal(t, "1\n2\n3\n  ... 2 more lines: there\n", firstRows(text, 4, "there"))
+	require.Equal(t, text, FirstRows(text, 5, "there"))
+	require.Equal(t, text, FirstRows(text, 0, "there"))
+	require.Equal(t, "1\n2\n3\n  ... 2 more lines: there\n", FirstRows(text, 4, "there"))
 }
 
 func FuzzWrap(f *testing.F) {
 	f.Add("  "+strings.Repeat("\xff", 30)+" a b", 40)
 	f.Add("  guard      Fail: pods answered 93.1 % of 300 requests\n", 40)
 	f.Fuzz(func(t *testing.T, text string, columns int) {
-		got := wrap(text, columns)
+		got := Wrap(text, columns)
 		if utf8.ValidString(text) {
 			require.Equal(t, strings.Fields(text), strings.Fields(got))
 		}
 	})
+}
+
+func TestBrief(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("word ", 60)
+	for _, c := range []struct{ text, want string }{
+		{"short", "short"},
+		{"one\ntwo", "one ..."},
+		{"one\ntwo; kept", "one ...; kept"},
+		{long, strings.TrimSpace(long[:briefText]) + " ..."},
+		{long + "; kept", strings.TrimSpace(long[:briefText]) + " ...; kept"},
+		{long + "; " + long, strings.TrimSpace(long[:briefText]) + " ..."},
+		{strings.Repeat("é", 200), strings.Repeat("é", briefText/2) + " ..."},
+	} {
+		require.Equal(t, c.want, Brief(c.text))
+	}
 }

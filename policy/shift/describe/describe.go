@@ -1,4 +1,5 @@
-package main
+// Package describe says for a person where a TrafficShift stands.
+package describe
 
 import (
 	"fmt"
@@ -6,17 +7,24 @@ import (
 	"strings"
 	"time"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
+
+// View is what is known of shifts, and what stops all of them.
+type View struct {
+	Shifts []v1alpha1.TrafficShift `json:"shifts"`
+	Freeze *discovery.Freeze       `json:"freeze,omitempty"`
+}
 
 // barWidth is how many characters a share of 100 % is wide.
 const barWidth = 30
 
-// describeShift is a shift for a person to read, with the newest entries of its history.
-func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, history int) string {
+// Shift is a shift for a person to read, with the newest entries of its history.
+func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) string {
 	var b strings.Builder
 	st := &s.Status
-	fmt.Fprintf(&b, "%s/%s: Service %s, %s: %s at %s %%, step %s\n", s.Namespace, s.Name, s.Spec.ServiceRef.Name, direction(s), phaseOf(s), percentOf(s), stepOf(s))
+	fmt.Fprintf(&b, "%s/%s: Service %s, %s: %s at %s %%, step %s\n", s.Namespace, s.Name, s.Spec.ServiceRef.Name, direction(s), Phase(s), Percent(s), Step(s))
 	if view != nil && view.Freeze != nil {
 		fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(view.Freeze.Text(), "\n", "\n  "))
 	}
@@ -24,7 +32,7 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 	if s.Spec.Direction == v1alpha1.PodsToInstances {
 		target, source = source, target
 	}
-	share, _ := strconv.ParseFloat(percentOf(s), 64) // it is a number wherever one is stated
+	share, _ := strconv.ParseFloat(Percent(s), 64) // it is a number wherever one is stated
 	figures := func(platform string, percent float64) {
 		var f *v1alpha1.ShiftFigures
 		if a := st.Analysis; a != nil {
@@ -33,7 +41,7 @@ func describeShift(s *v1alpha1.TrafficShift, view *shiftView, now time.Time, his
 				f = a.Instances
 			}
 		}
-		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", platform, bar(percent), formatPercent(percent), figuresText(f))
+		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", platform, Bar(percent), formatPercent(percent), figuresText(f))
 	}
 	figures(target, share)
 	figures(source, 100-share)
@@ -118,8 +126,8 @@ func replaced(s *v1alpha1.TrafficShift, in func(string) string) *v1alpha1.Traffi
 	return out
 }
 
-// told returns a shift without what is said beside it already, and with where that is in its place.
-func told(s *v1alpha1.TrafficShift, message, where string) *v1alpha1.TrafficShift {
+// Told returns a shift without what is said beside it already, and with where that is in its place.
+func Told(s *v1alpha1.TrafficShift, message, where string) *v1alpha1.TrafficShift {
 	if message == "" {
 		return s
 	}
@@ -130,9 +138,9 @@ func told(s *v1alpha1.TrafficShift, message, where string) *v1alpha1.TrafficShif
 	return replaced(s, strings.NewReplacer(texts...).Replace)
 }
 
-// inBrief returns a shift whose long reasons are cut, for a screen that they would fill. What is to be
+// InBrief returns a shift whose long reasons are cut by brief, for a screen that they would fill. What is to be
 // run and where the whole is stays.
-func inBrief(s *v1alpha1.TrafficShift) *v1alpha1.TrafficShift {
+func InBrief(s *v1alpha1.TrafficShift, brief func(string) string) *v1alpha1.TrafficShift {
 	whole := fmt.Sprintf(" (whole: causeway shift status %s/%s -o json)", s.Namespace, s.Name)
 	var texts []string
 	add := func(reason string) {
@@ -152,8 +160,8 @@ func inBrief(s *v1alpha1.TrafficShift) *v1alpha1.TrafficShift {
 	return replaced(s, strings.NewReplacer(texts...).Replace)
 }
 
-// describeWaits says what each shift waits for, whole: it may name the command to run.
-func describeWaits(view *shiftView) string {
+// Waits says what each shift waits for, whole: it may name the command to run.
+func Waits(view *View) string {
 	var b strings.Builder
 	for i := range view.Shifts {
 		if s := &view.Shifts[i]; s.Status.Waiting != "" {
@@ -173,7 +181,8 @@ func heading(word string, i int) string {
 	return word
 }
 
-func bar(percent float64) string {
+// Bar draws a share in percent.
+func Bar(percent float64) string {
 	full := int(percent/100*barWidth + .5)
 	if percent > 0 {
 		full = max(full, 1)
@@ -266,15 +275,16 @@ func direction(s *v1alpha1.TrafficShift) string {
 	return "from instances to pods"
 }
 
-func phaseOf(s *v1alpha1.TrafficShift) string {
+// Phase is Pending for one that has not begun.
+func Phase(s *v1alpha1.TrafficShift) string {
 	if s.Status.Phase == "" {
 		return string(v1alpha1.ShiftPending)
 	}
 	return string(s.Status.Phase)
 }
 
-// percentOf is the share that the target has.
-func percentOf(s *v1alpha1.TrafficShift) string {
+// Percent is the share that the target has.
+func Percent(s *v1alpha1.TrafficShift) string {
 	switch {
 	case s.Spec.Pin != "":
 		return string(s.Spec.Pin)
@@ -284,21 +294,24 @@ func percentOf(s *v1alpha1.TrafficShift) string {
 	return string(s.Status.Percent)
 }
 
-func stepOf(s *v1alpha1.TrafficShift) string {
+// Step is "2 of 5".
+func Step(s *v1alpha1.TrafficShift) string {
 	if s.Status.Phase == "" || s.Status.Step < 0 {
 		return fmt.Sprintf("0 of %d", len(s.Spec.Steps))
 	}
 	return fmt.Sprintf("%d of %d", s.Status.Step+1, len(s.Spec.Steps))
 }
 
-func verdictOf(s *v1alpha1.TrafficShift) string {
+// Verdict is what the guard says, "" for nothing yet.
+func Verdict(s *v1alpha1.TrafficShift) string {
 	if s.Status.Analysis == nil {
 		return ""
 	}
 	return s.Status.Analysis.Verdict
 }
 
-func budgetOf(s *v1alpha1.TrafficShift) string {
+// Budget is what is left of the error budget, "" for none.
+func Budget(s *v1alpha1.TrafficShift) string {
 	if s.Status.Budget == nil || s.Status.Budget.Remaining == "" {
 		return ""
 	}

@@ -1,6 +1,8 @@
-package main
+// Package console fits text to the terminal of the person who reads it.
+package console
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -9,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen returns how many columns and rows a writer shows, 0 and 0 for what is
+// Size returns how many columns and rows a writer shows, 0 and 0 for what is
 // no terminal: a file or a pipe takes lines as long as they are.
-func screen(w io.Writer) (columns, rows int) {
+func Size(w io.Writer) (columns, rows int) {
 	f, ok := w.(*os.File)
-	if !ok || !isTerminal(f) {
+	if !ok || !IsTerminal(f) {
 		return 0, 0
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ) //nolint:gosec // a file descriptor is small
@@ -26,9 +28,9 @@ func screen(w io.Writer) (columns, rows int) {
 // hanging is the column at which the text of a line such as "  waits      ..." begins.
 const hanging = 13
 
-// wrap breaks lines between words so that none is longer than so many columns.
+// Wrap breaks lines between words so that none is longer than so many columns.
 // What follows a break stands under the text of its line, right of its heading.
-func wrap(text string, columns int) string {
+func Wrap(text string, columns int) string {
 	if columns <= hanging+10 {
 		return text
 	}
@@ -53,23 +55,23 @@ func wrap(text string, columns int) string {
 	return b.String()
 }
 
-// firstRows cuts a text to so many rows, the last of which says what is missing
+// FirstRows cuts a text to so many rows, the last of which says what is missing
 // and where it is.
-func firstRows(text string, rows int, where string) string {
+func FirstRows(text string, rows int, where string) string {
 	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
 	if rows <= 1 || len(lines) <= rows {
 		return text
 	}
 	more := len(lines) - rows + 1
-	return strings.Join(lines[:rows-1], "") + "  ... " + plural(more, "more lines") + ": " + where + "\n"
+	return strings.Join(lines[:rows-1], "") + "  ... " + Plural(more, "more lines") + ": " + where + "\n"
 }
 
 // briefText is how many bytes of a text that is not ours a line of an overview has.
 const briefText = 160
 
-// brief is the beginning of the first line of a text that may have been written by a proxy,
+// Brief is the beginning of the first line of a text that may have been written by a proxy,
 // and what we have said after it.
-func brief(text string) string {
+func Brief(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	head, _, more := strings.Cut(text, "\n")
 	if len(head) > briefText {
@@ -86,4 +88,18 @@ func brief(text string) string {
 		out += text[i:]
 	}
 	return out
+}
+
+// IsTerminal reports whether a file is a terminal that understands control sequences.
+func IsTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+}
+
+// Plural counts things whose name is given in the plural.
+func Plural(n int, things string) string {
+	if n == 1 {
+		things = strings.TrimSuffix(things, "s")
+	}
+	return fmt.Sprintf("%d %s", n, things)
 }

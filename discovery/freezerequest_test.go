@@ -1,4 +1,4 @@
-package main
+package discovery_test
 
 import (
 	"testing"
@@ -13,38 +13,40 @@ import (
 func TestFreezeRequests(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
-	change := func(f *discovery.Freeze, r freezeRequest) (*discovery.Freeze, error) { return r.change(f, now) }
-	f, err := change(nil, freezeRequest{By: "ada", Config: true, Reason: "INC-7"})
+	change := func(f *discovery.Freeze, r discovery.FreezeRequest) (*discovery.Freeze, error) {
+		return r.Change(f, now)
+	}
+	f, err := change(nil, discovery.FreezeRequest{By: "ada", Config: true, Reason: "INC-7"})
 	require.NoError(t, err)
-	f, err = change(f, freezeRequest{By: "bob"})
+	f, err = change(f, discovery.FreezeRequest{By: "bob"})
 	require.NoError(t, err)
 	require.True(t, f.Config, "the second freeze lifts nothing of the first")
 	require.Contains(t, f.Text(), "all steps and all configuration but endpoints are frozen by ada since")
 	require.Contains(t, f.Text(), "\nall steps are frozen by bob since")
 
-	_, err = change(f, freezeRequest{By: "eve", Lift: true})
+	_, err = change(f, discovery.FreezeRequest{By: "eve", Lift: true})
 	require.ErrorContains(t, err, "eve has frozen nothing, and this stays:\nall steps and all configuration")
 	require.ErrorContains(t, err, "to lift another's: causeway unfreeze --owner ada --reason")
-	_, err = change(f, freezeRequest{By: "bob", Lift: true, Owner: "ada"})
+	_, err = change(f, discovery.FreezeRequest{By: "bob", Lift: true, Owner: "ada"})
 	require.EqualError(t, err, "this is the freeze of ada: say why it is lifted, with --reason")
-	_, err = change(f, freezeRequest{By: "bob", Lift: true, Owner: "carol", Reason: "over"})
+	_, err = change(f, discovery.FreezeRequest{By: "bob", Lift: true, Owner: "carol", Reason: "over"})
 	require.ErrorContains(t, err, "carol has frozen nothing")
-	_, err = change(f, freezeRequest{Lift: true})
+	_, err = change(f, discovery.FreezeRequest{Lift: true})
 	require.ErrorContains(t, err, "a freeze has an owner")
 
-	mine, err := change(f, freezeRequest{By: "bob", Lift: true})
+	mine, err := change(f, discovery.FreezeRequest{By: "bob", Lift: true})
 	require.NoError(t, err)
 	require.Equal(t, "ada", mine.By)
-	theirs, err := change(f, freezeRequest{By: "bob", Lift: true, Owner: "ada", Reason: "ada is asleep, INC-7 is over"})
+	theirs, err := change(f, discovery.FreezeRequest{By: "bob", Lift: true, Owner: "ada", Reason: "ada is asleep, INC-7 is over"})
 	require.NoError(t, err)
 	require.Equal(t, []any{"bob", false}, []any{theirs.By, theirs.Config})
-	renamed, err := change(f, freezeRequest{By: "oidc:ada", Formerly: "ada", Lift: true})
+	renamed, err := change(f, discovery.FreezeRequest{By: "oidc:ada", Formerly: "ada", Lift: true})
 	require.NoError(t, err)
 	require.Equal(t, "bob", renamed.By, "the name that an earlier release knew")
-	last, err := change(mine, freezeRequest{By: "ada", Lift: true})
+	last, err := change(mine, discovery.FreezeRequest{By: "ada", Lift: true})
 	require.NoError(t, err)
 	require.Nil(t, last)
-	last, err = change(nil, freezeRequest{By: "ada", Lift: true})
+	last, err = change(nil, discovery.FreezeRequest{By: "ada", Lift: true})
 	require.NoError(t, err)
 	require.Nil(t, last, "nothing was frozen")
 }
