@@ -123,9 +123,16 @@ func (j *judge) requests() Verdict {
 	if n >= j.minRequests {
 		return content
 	}
+	remedy := moreTraffic
+	if n == 0 && j.source.Requests == 0 && j.source.Abandoned+j.target.Abandoned+j.source.FailedOver+j.target.FailedOver == 0 {
+		remedy = noTraffic
+	}
 	return hold("minRequests", "%s answered %s of the %s %s in %s that a verdict needs%s",
-		j.targetName, thousands(n), thousands(j.minRequests), j.unit, hours(j.o.Window), moreTraffic)
+		j.targetName, thousands(n), thousands(j.minRequests), j.unit, hours(j.o.Window), remedy)
 }
+
+// noTraffic is said where neither side has a request: more percent of nothing is nothing.
+const noTraffic = ", and the other side none: nobody calls the Service, or the callers' proxies are connected to another control plane: causeway proxies"
 
 // moreTraffic is what helps where a window has too few requests: it would hold for ever without a word.
 const moreTraffic = "; with no more traffic it stays so: let the step have more percent, lower guard.minRequests, or widen guard.window"

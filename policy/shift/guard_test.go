@@ -254,6 +254,12 @@ func TestJudge(t *testing.T) {
 			name: "too few", want: Hold, figure: "minRequests", reason: "pods answered 499 of the 500 requests in 2m that a verdict needs" + moreTraffic,
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Pods.Requests, o.Pods.Load = 499, 499 },
 		},
+		{
+			name: "none at all", want: Hold, figure: "minRequests",
+			reason: "pods answered 0 of the 500 requests in 2m that a verdict needs, and the other side none: nobody calls the Service, " +
+				"or the callers' proxies are connected to another control plane: causeway proxies",
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Pods, o.Instances = Side{}, Side{} },
+		},
 		{name: "the default of minRequests", want: Hold, figure: "minRequests", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
 			g.MinRequests, o.Pods.Requests, o.Pods.Load = 0, 499, 499
 		}},
