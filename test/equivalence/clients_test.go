@@ -123,6 +123,9 @@ func (g generator) hosts(r *request) {
 	switch way {
 	case 0, 1:
 		r.NoHost, r.Absolute = true, r.Absolute && g.chance(50)
+		if !r.Absolute && !strings.HasPrefix(r.Path, "/") && r.Path != "*" {
+			r.Path = "/" + r.Path // only a whole URL goes without
+		}
 	case 2:
 		r.Hosts = []string{r.Host}
 	case 3:
