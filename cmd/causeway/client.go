@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -81,6 +82,9 @@ func (a *adminFlag) send(ctx context.Context, method, path string, query url.Val
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the URL, which is no more to who reads this than where it goes
+		}
 		return fmt.Errorf("no control plane answers at %s: start 'causeway serve', name another with --admin, or a cluster with --context: %w", a.address, err)
 	}
 	defer resp.Body.Close()

@@ -13,6 +13,9 @@ import (
 // by whom and why, at last what else there was.
 func describeRequest(t *table, e *explain.Explanation) {
 	from := "namespace " + e.From.Namespace
+	if e.From.Name != "" {
+		from = e.From.Name + ", " + from
+	}
 	if e.From.Zone != "" {
 		from += ", zone " + e.From.Zone
 	}

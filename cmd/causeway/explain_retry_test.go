@@ -47,6 +47,7 @@ func TestExplainRetry(t *testing.T) {
 		return columns.ReplaceAllString(out, "|")
 	}
 	out := ask("POST", "http://php/")
+	require.Contains(t, out, "From:|web/php, namespace web\n")
 	for _, want := range []string{
 		"|Sent again:|never|(TrafficPolicy web/tp)\n",
 		"|POST is sent again only where nothing reached the target, and retryOn lists no such failure: add ConnectFailure, or POST to methods\n",

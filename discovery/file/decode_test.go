@@ -88,6 +88,8 @@ func TestDecode(t *testing.T) {
 		"what kubectl get prints":         {"a.yaml", strings.Replace(groupYAML, "spec:", "status: {instances: {desired: 1, ready: 1, draining: 0, spot: 0}}\nspec:", 1), []string{"InstanceGroup web/ec2"}, nil},
 		"broken JSON":                     {"a.json", "{\n\"a\": }", nil, []string{"a.json:2: not JSON: invalid character '}' looking for beginning of value"}},
 		"broken YAML in a later document": {"a.yaml", serviceYAML + "---\nfoo: [1\nbar: 2\n", []string{"Service web/php-web"}, []string{"a.yaml:8: not YAML: did not find expected ',' or ']'"}},
+		"a template of Helm":              {"a.yaml", "apiVersion: v1\nkind: Service\nmetadata:\n  name: {{ .Values.name }}\n", nil, []string{"a.yaml:4: a template, which is no YAML before it is rendered: check what comes out: helm template CHART | causeway validate -"}},
+		"a template's condition":          {"a.yaml", "{{- if .Values.on }}\napiVersion: v1\nkind: Service\n{{- end }}\n", nil, []string{"a.yaml:1: a template, which is no YAML before it is rendered: check what comes out: helm template CHART | causeway validate -"}},
 		"a key twice":                     {"a.yaml", "---\napiVersion: v1\nkind: Service\nkind: Service\n", nil, []string{`a.yaml:4: not YAML: key "kind" already set in map`}},
 		"not an object":                   {"a.yaml", "\n- 1\n", nil, []string{"a.yaml:2: not an object: write a mapping with apiVersion, kind and metadata"}},
 		"two documents without separator": {"a.yaml", "a: 1\n...\nb: 2\n", nil, []string{`a.yaml:1: something follows the end of the document: separate documents with "---"`}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -133,13 +134,23 @@ func (fs files) merge() *merged {
 	return m
 }
 
+// oneOfTwo says what to do with two files that have the same object. Directories
+// with setups of their own, such as the examples, are not meant to be read at once.
+func oneOfTwo(a, b string) string {
+	dirA, dirB := path.Dir(a), path.Dir(b)
+	if dirA == dirB || dirA == "." || dirB == "." {
+		return "remove one of them"
+	}
+	return fmt.Sprintf("remove one of them; if %s and %s are for meshes of their own, give one of the directories at a time", dirA, dirB)
+}
+
 // first reports whether no file before this one has the object.
 func (m *merged) first(name string, f *fileState, kind string, key discovery.Key) bool {
 	object := discovery.ObjectName{Kind: kind, Key: key}.String()
 	if at, dup := m.from[object]; dup {
 		m.problems = append(m.problems, Problem{
 			name, f.good.at[object], object,
-			"it stands at " + at + " already, which counts: remove one of them",
+			"it stands at " + at + " already, which counts: " + oneOfTwo(at, name),
 		})
 		return false
 	}

@@ -82,11 +82,31 @@ func read(dir string) (*scan, error) {
 			continue
 		}
 		if len(out.files) == 0 && len(out.unreadable) == 0 {
-			return nil, errEmpty
+			return nil, emptyOf(out.unread)
 		}
 		return out, nil
 	}
 	return nil, errChanging
+}
+
+// emptyOf says that no file was found, and which were probably meant to be.
+func emptyOf(unread map[string]bool) error {
+	var suspects []string
+	for name, suspect := range unread {
+		if suspect {
+			suspects = append(suspects, name)
+		}
+	}
+	if len(suspects) == 0 {
+		return errEmpty
+	}
+	slices.Sort(suspects)
+	const most = 5
+	more := ""
+	if n := len(suspects) - most; n > 0 {
+		suspects, more = suspects[:most], fmt.Sprintf(" and %d more", n)
+	}
+	return fmt.Errorf("%w; not read are %s%s: rename them to end in .yaml", errEmpty, strings.Join(suspects, ", "), more)
 }
 
 func unchanged(a, b fs.FileInfo) bool {

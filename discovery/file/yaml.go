@@ -95,7 +95,22 @@ func (d document) locatedLine(text string) yamlError {
 			line++
 		}
 	}
-	return yamlError{d.line + min(max(line, 1), 1+bytes.Count(d.text, []byte("\n"))), "not YAML: " + d.discreet(text)}
+	line = min(max(line, 1), 1+bytes.Count(d.text, []byte("\n")))
+	// An expression of a template is a mapping with a mapping as its key, or is broken off.
+	if at := bytes.Index(d.text, []byte("{{")); at >= 0 && (strings.Contains(text, "invalid map key: map[") || bytes.Contains(nth(d.text, line), []byte("{{"))) {
+		return yamlError{d.line + 1 + bytes.Count(d.text[:at], []byte("\n")), "a template, which is no YAML before it is rendered: check what comes out: helm template CHART | causeway validate -"}
+	}
+	return yamlError{d.line + line, "not YAML: " + d.discreet(text)}
+}
+
+// nth returns a line of a text.
+func nth(text []byte, n int) []byte {
+	for line := range bytes.Lines(text) {
+		if n--; n == 0 {
+			return line
+		}
+	}
+	return nil
 }
 
 // parse reads a document twice: for its values, as kubectl reads them, and for

@@ -46,7 +46,9 @@ func identityFacts(m *policy.Service) []fact {
 	// What made the home so is told with it, but a new reason for the same home changes nothing.
 	out := []fact{
 		{field: "home", value: m.Home.String()},
-		{field: "cluster IPs", value: strings.Join(m.ClusterIPs, ", ")},
+	}
+	if len(m.ClusterIPs) > 0 {
+		out = append(out, fact{field: "cluster IPs", value: strings.Join(m.ClusterIPs, ", ")})
 	}
 	if mode := nodesOf(m); mode != policy.AnyNode {
 		out = append(out, fact{field: "callers' own node", value: nodeTexts[mode]})

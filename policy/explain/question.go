@@ -142,6 +142,7 @@ func (a *Question) Answer(r catalog.Reader, proxies []Proxy) (*Explanation, erro
 		if req.From, err = findWorkload(r, proxies, a.From, place{a.Zone, a.Node}); err != nil {
 			return nil, err
 		}
+		req.From.Name = a.From
 		return Evaluate(r, *req), nil
 	}
 	places, listeners := gatewayProxies(proxies, outside.Gateway, outside.Port)

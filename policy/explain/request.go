@@ -14,6 +14,8 @@ import (
 // Workload is who asks. What the mesh does depends on no more of it than this.
 type Workload struct {
 	Namespace string `json:"namespace"`
+	// Name is how it was asked for: NAMESPACE/NAME or a node id, "" for who comes in from outside.
+	Name string `json:"name,omitempty"`
 	// Zone is its availability zone, "" where unknown.
 	Zone string `json:"zone,omitempty"`
 	// OtherZones are further ones that it is in, where the parts of zones differ.
