@@ -3,6 +3,7 @@ package discovery
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -19,6 +20,27 @@ type FreezeRequest struct {
 	Owner string `json:"owner,omitempty"`
 }
 
+// Bounds of what people say of themselves and of why, in bytes. All of it stands in every status and notice until it is over.
+const (
+	maxWho = 256
+	maxWhy = 1024
+	// maxFreezes is how many may have frozen something at a time.
+	maxFreezes = 64
+)
+
+// CheckWords returns an error if somebody's name or reason is longer than it may be.
+func CheckWords(who, why string) error {
+	for _, text := range []struct {
+		what, text string
+		most       int
+	}{{"the name of who asks", who, maxWho}, {"--reason", why, maxWhy}} {
+		if len(text.text) > text.most {
+			return fmt.Errorf("%s has %d bytes, and may have %d: say it shorter, and link to the rest", text.what, len(text.text), text.most)
+		}
+	}
+	return nil
+}
+
 // FreezeAnswer is what is frozen then.
 type FreezeAnswer struct {
 	Freeze *Freeze `json:"freeze,omitempty"`
@@ -26,6 +48,9 @@ type FreezeAnswer struct {
 
 // Change returns what the request makes of a freeze, nil for none.
 func (r *FreezeRequest) Change(f *Freeze, now time.Time) (*Freeze, error) {
+	if err := CheckWords(r.By, r.Reason); err != nil {
+		return nil, err
+	}
 	switch {
 	case r.By == "":
 		return nil, errors.New("a freeze has an owner: let causeway freeze or causeway unfreeze ask")
@@ -33,6 +58,9 @@ func (r *FreezeRequest) Change(f *Freeze, now time.Time) (*Freeze, error) {
 		scope := ""
 		if f != nil {
 			scope = f.Scope
+		}
+		if f != nil && len(f.Orders) >= maxFreezes && !slices.ContainsFunc(f.Orders, func(o FreezeOrder) bool { return o.By == r.By }) {
+			return nil, fmt.Errorf("%d have frozen something, which is the most: see causeway status, and %s", maxFreezes, f.Remedy())
 		}
 		return f.With(scope, FreezeOrder{Config: r.Config, By: r.By, Reason: r.Reason, Since: now}), nil
 	case r.Owner != "" && r.Owner != r.By && r.Reason == "":

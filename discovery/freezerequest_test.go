@@ -1,6 +1,8 @@
 package discovery_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +25,20 @@ func TestFreezeRequests(t *testing.T) {
 	require.True(t, f.Config, "the second freeze lifts nothing of the first")
 	require.Contains(t, f.Text(), "all steps and all configuration but endpoints are frozen by ada since")
 	require.Contains(t, f.Text(), "\nall steps are frozen by bob since")
+
+	_, err = change(f, discovery.FreezeRequest{By: strings.Repeat("x", 257)})
+	require.EqualError(t, err, "the name of who asks has 257 bytes, and may have 256: say it shorter, and link to the rest")
+	_, err = change(f, discovery.FreezeRequest{By: "eve", Reason: strings.Repeat("x", 60_000)})
+	require.ErrorContains(t, err, "--reason has 60000 bytes, and may have 1024")
+	many := f
+	for i := range 62 {
+		many, err = change(many, discovery.FreezeRequest{By: fmt.Sprint("user-", i)})
+		require.NoError(t, err)
+	}
+	_, err = change(many, discovery.FreezeRequest{By: "eve"})
+	require.ErrorContains(t, err, "64 have frozen something, which is the most: see causeway status, and to lift another's: causeway unfreeze --owner")
+	_, err = change(many, discovery.FreezeRequest{By: "bob", Config: true})
+	require.NoError(t, err, "one's own may change")
 
 	_, err = change(f, discovery.FreezeRequest{By: "eve", Lift: true})
 	require.ErrorContains(t, err, "eve has frozen nothing, and this stays:\nall steps and all configuration")

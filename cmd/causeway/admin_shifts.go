@@ -23,6 +23,10 @@ func (s *serve) shiftCommandHandler(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the command cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
+	if err := discovery.CheckWords(c.Actor, c.Reason); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
 	if err := s.shifts.Command(key, c); err != nil {
 		http.Error(w, err.Error(), http.StatusConflict)
 		return
