@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -26,6 +29,9 @@ type Limits struct {
 	// NameBytesPerStream, NameBytesPerConnection and NameBytes bound the memory of
 	// the names that clients ask for.
 	NameBytesPerStream, NameBytesPerConnection, NameBytes int64
+	// FirstMessage is how long the first message of a stream may take to be whole. It says who the client is: what has
+	// come of it until then was taken from anybody.
+	FirstMessage time.Duration
 }
 
 // The defaults of Limits.
@@ -36,7 +42,48 @@ const (
 	DefaultNameBytesPerStream     = 16 << 20
 	DefaultNameBytesPerConnection = 32 << 20
 	DefaultNameBytes              = 128 << 20
+	DefaultFirstMessage           = 30 * time.Second
 )
+
+const (
+	// maxHeaders bounds the headers of a request; those of a proxy have some hundred bytes, and gRPC takes 16 MiB of anybody.
+	maxHeaders = 32 << 10
+	// handshakeTimeout bounds what comes before the first stream of a connection.
+	handshakeTimeout = 20 * time.Second
+)
+
+// limitFirst ends streams of any service whose first message is not whole in time. Without it somebody who begins
+// messages and does not end them would keep the memory of as many as a connection may have streams, on any number of connections.
+func (s *Server) limitFirst(server any, g grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return handler(server, &firstMessage{ServerStream: g, within: s.limits.FirstMessage, late: s.opts.Metrics.refused.WithLabelValues("limit")})
+}
+
+// firstMessage is a stream whose first message has little time.
+type firstMessage struct {
+	grpc.ServerStream
+	within time.Duration
+	late   prometheus.Counter
+	came   bool // read by who receives, one at a time
+}
+
+// RecvMsg implements grpc.ServerStream.
+func (f *firstMessage) RecvMsg(m any) error {
+	if f.came {
+		return f.ServerStream.RecvMsg(m)
+	}
+	f.came = true
+	received := make(chan error, 1)
+	go func() { received <- f.ServerStream.RecvMsg(m) }() // it ends with the stream
+	timer := time.NewTimer(f.within)
+	defer timer.Stop()
+	select {
+	case err := <-received:
+		return err
+	case <-timer.C:
+		f.late.Inc()
+		return status.Errorf(codes.DeadlineExceeded, "the first message was not whole within %s", f.within)
+	}
+}
 
 func (l Limits) withDefaults() Limits {
 	orDefault(&l.StreamsPerConnection, DefaultStreamsPerConnection)
@@ -45,10 +92,11 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.NameBytesPerStream, DefaultNameBytesPerStream)
 	orDefault(&l.NameBytesPerConnection, DefaultNameBytesPerConnection)
 	orDefault(&l.NameBytes, DefaultNameBytes)
+	orDefault(&l.FirstMessage, DefaultFirstMessage)
 	return l
 }
 
-func orDefault[T int | int64](v *T, otherwise T) {
+func orDefault[T int | int64 | time.Duration](v *T, otherwise T) {
 	if *v == 0 {
 		*v = otherwise
 	}

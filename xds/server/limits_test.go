@@ -421,3 +421,34 @@ func TestNamesTakeWhatIsCounted(t *testing.T) {
 	t.Logf("%d MiB for names, %d MiB are let be asked for", grown>>20, s.limits.NameBytes>>20)
 	require.Less(t, grown, uint64(2*s.limits.NameBytes)) //nolint:gosec // not negative
 }
+
+// Who does not say who it is in time has no stream, of whichever service; who has said it has all the time it wants.
+func TestFirstMessageHasLittleTime(t *testing.T) {
+	_, connect := limitedConnections(t, Limits{FirstMessage: 300 * time.Millisecond})
+	client := connect()
+	known, err := discoveryv3.NewAggregatedDiscoveryServiceClient(client).DeltaAggregatedResources(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, known.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "sidecar~web~php~a"}, TypeUrl: resource.Cluster.URL()}))
+
+	ads, err := discoveryv3.NewAggregatedDiscoveryServiceClient(client).DeltaAggregatedResources(t.Context())
+	require.NoError(t, err)
+	world, err := discoveryv3.NewAggregatedDiscoveryServiceClient(client).StreamAggregatedResources(t.Context())
+	require.NoError(t, err)
+	load, err := lrsv3.NewLoadReportingServiceClient(client).StreamLoadStats(t.Context())
+	require.NoError(t, err)
+	logs, err := accesslogv3.NewAccessLogServiceClient(client).StreamAccessLogs(t.Context())
+	require.NoError(t, err)
+	for name, end := range map[string]func() error{
+		"delta": func() error { _, err := ads.Recv(); return err },
+		"world": func() error { _, err := world.Recv(); return err },
+		"load":  func() error { _, err := load.Recv(); return err },
+		"logs":  func() error { return logs.RecvMsg(&accesslogv3.StreamAccessLogsResponse{}) },
+	} {
+		require.Equal(t, codes.DeadlineExceeded, status.Code(end()), name)
+	}
+	require.NoError(t, known.Send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.Listener.URL()}))
+	for range 2 { // it is answered still
+		_, err := known.Recv()
+		require.NoError(t, err)
+	}
+}

@@ -147,7 +147,8 @@ func New(store *snapshot.Store, opts Options) *Server {
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(handshakeTimeout),
+		grpc.StreamInterceptor(s.limitFirst),
 		grpc.MaxConcurrentStreams(uint32(limits.StreamsPerConnection)), //nolint:gosec // a small number
 		// Thousands of mostly idle connections: write buffers are shared by
 		// default, and a small one is enough for requests.
