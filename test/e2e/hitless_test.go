@@ -47,7 +47,7 @@ func startPlane(t *testing.T) *plane {
 		Identify: func(n *corev3.Node) (server.Node, error) {
 			node, err := bootstrap.ParseNode(n)
 			return server.Node{
-				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Workload: node.Workload, Zone: node.Zone,
+				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Workload: node.Workload, Zone: node.Zone, NodeName: node.NodeName,
 				Declared: node.Declared, Envoy: node.Envoy != "",
 			}, err
 		},

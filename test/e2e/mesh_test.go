@@ -150,9 +150,15 @@ type caller struct {
 // startCaller starts an Envoy that joins the mesh through the given control planes.
 func startCaller(t *testing.T, id, namespace, zone string, servers []string, tcp string) *caller {
 	t.Helper()
+	return startCallerOn(t, id, namespace, zone, "", servers, tcp)
+}
+
+// startCallerOn is startCaller on a Kubernetes node.
+func startCallerOn(t *testing.T, id, namespace, zone, node string, servers []string, tcp string) *caller {
+	t.Helper()
 	c := &caller{http: harness.FreeAddress(t)}
 	o := bootstrap.Options{
-		Role: resource.Sidecar, Namespace: namespace, Workload: "caller", Instance: id, Zone: zone,
+		Role: resource.Sidecar, Namespace: namespace, Workload: "caller", Instance: id, Zone: zone, NodeName: node,
 		Servers: servers, HTTPListen: c.http,
 	}
 	if tcp != "" {
