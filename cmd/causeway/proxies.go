@@ -36,9 +36,13 @@ func proxiesCommand() *cobra.Command {
 				text = func(s string) string { return s }
 			}
 			return output.print(cmd, proxies, func(t *table) {
-				t.row("PROXY", "SERVICE", "ZONE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
+				t.row("PROXY", "SERVICE", "ZONE/NODE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
 				for _, p := range proxies {
-					cells := []string{p.ID, p.Service, p.Zone, p.Version, time.Since(p.Connected).Round(time.Second).String(), status.ProxyState(&p)}
+					at := p.Zone
+					if p.NodeName != "" {
+						at += "/" + p.NodeName
+					}
+					cells := []string{p.ID, p.Service, at, p.Version, time.Since(p.Connected).Round(time.Second).String(), status.ProxyState(&p)}
 					byType := make(map[string]server.TypeStatus)
 					for _, s := range p.Types {
 						byType[s.Type] = s
