@@ -60,7 +60,8 @@ objects in, "all" everywhere, "none" nowhere, as kubectl apply does. Services,
 ConfigMaps and EndpointSlices are pruned only where DIR has any of the kind.
 Instances, recorded homes and cluster IPs are always those of the control plane.
 
-Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
+Exit status: 0 no change, or edits without effect, 2 changes, 1 it could not be
+compared.`,
 		Args: takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if against != "" && (cmd.Flags().Changed("admin") || cmd.Flags().Changed("prune")) {
@@ -96,7 +97,7 @@ Exit status: 0 no change, 2 changes, 1 it could not be compared.`,
 			if err := output.print(cmd, v, func(t *table) { v.describe(t) }); err != nil {
 				return err
 			}
-			if !v.Empty() || len(v.Resources) > 0 {
+			if !v.Without() || len(v.Resources) > 0 {
 				return errChanges
 			}
 			return nil
@@ -193,7 +194,14 @@ func (v *diffView) describe(t *table) {
 		}
 		line(" ")
 	}
-	v.describeResources(line)
+	switch {
+	case len(v.Changes) > 0 || len(v.Findings) > 0 || len(v.Resources) > 0:
+		v.describeResources(line)
+	case v.Without():
+		line("no change: the mesh does the same with these edits")
+	default:
+		line("nothing changes in Envoy; the edits act later, for example on the next step of a TrafficShift")
+	}
 }
 
 func (v *diffView) describeChanges(line func(string, ...any)) {

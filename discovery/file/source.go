@@ -244,10 +244,6 @@ func (s *Source) write(cat *catalog.Catalog, all *merged, status discovery.Sourc
 
 // tell logs the problems that were not there the last time.
 func (s *Source) tell(problems []Problem) {
-	what := "the configuration is wrong or cannot be read, and nothing of it is known from before"
-	if len(s.files) > 0 {
-		what = "the configuration is wrong or cannot be read; what was last known good stays in force"
-	}
 	now := make(map[string]struct{}, len(problems))
 	for _, p := range problems {
 		text := p.Message
@@ -256,7 +252,11 @@ func (s *Source) tell(problems []Problem) {
 		}
 		now[text] = struct{}{}
 		if _, old := s.told[text]; !old {
-			s.log.Error(what, "problem", text)
+			if len(s.files) == 0 {
+				s.log.Error("the configuration cannot be read, and nothing of it is known from before: correct it; it is read again every few seconds", "problem", text)
+			} else {
+				s.log.Error("the configuration is wrong or cannot be read; what was last known good stays in force", "problem", text)
+			}
 		}
 	}
 	s.told = now

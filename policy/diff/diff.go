@@ -35,6 +35,22 @@ func (d *Diff) Empty() bool {
 	return len(d.Objects) == 0 && len(d.Changes) == 0 && len(d.Findings) == 0
 }
 
+// actsOnProxies are the kinds whose whole meaning is what proxies do. An edit of
+// another one, such as of a TrafficShift's guard, acts later or elsewhere.
+var actsOnProxies = []string{
+	discovery.KindService, discovery.KindEndpointSlice, discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute,
+	discovery.KindReferenceGrant, discovery.KindBackendTLSPolicy, discovery.KindTrafficPolicy, discovery.KindGatewayPolicy, discovery.KindExternalService,
+}
+
+// Without reports whether nothing would change but the text of objects whose
+// whole meaning is what proxies do.
+func (d *Diff) Without() bool {
+	return len(d.Changes) == 0 && len(d.Findings) == 0 && !slices.ContainsFunc(d.Objects, func(o ObjectChange) bool {
+		kind, _, _ := strings.Cut(o.Object, " ")
+		return o.Validity != "" || !slices.Contains(actsOnProxies, kind)
+	})
+}
+
 // Action is what would become of something.
 type Action string
 
