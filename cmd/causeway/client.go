@@ -61,8 +61,8 @@ func (a *adminFlag) post(ctx context.Context, path string, query url.Values, in 
 func (a *adminFlag) send(ctx context.Context, method, path string, query url.Values, body []byte, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	if a.cluster.given() {
-		address, end, err := a.cluster.forward(ctx)
+	if a.cluster.Given() {
+		address, end, err := a.cluster.Forward(ctx)
 		if err != nil {
 			return err
 		}

@@ -26,8 +26,8 @@ func (s *freezeSource) add(c *cobra.Command) {
 // ask has the request carried out and returns what is frozen then.
 func (s *freezeSource) ask(ctx context.Context, r *discovery.FreezeRequest) (*discovery.Freeze, error) {
 	r.By = actor()
-	if s.kubernetes.given() {
-		return s.kubernetes.freeze(ctx, r)
+	if s.kubernetes.Given() {
+		return s.kubernetes.Freeze(ctx, r)
 	}
 	body, err := json.Marshal(r)
 	if err != nil {

@@ -54,7 +54,7 @@ func (s *serve) kubernetes() ([]component, error) {
 	policies := kubernetes.NewPolicyStatus(client, policyStatus, s.programmed, s.unheard, s.registry)
 	s.required = kubernetes.Scopes()
 	pins := client.Records("causeway-pins")
-	s.pinStore = pins
+	s.pins.Store = pins
 	lead := func(ctx context.Context) error {
 		// What is published is what the first answer of EC2 is judged against.
 		if err := s.await(ctx, s.required...); err != nil {

@@ -18,28 +18,6 @@ import (
 	"github.com/causeway-mesh/causeway/xds/observe"
 )
 
-// What stands in a replica's Lease can be reached, or it says how to make it so.
-func TestReachable(t *testing.T) {
-	for name, c := range map[string]struct{ listen, podIP, want, err string }{
-		"an address":          {"10.0.0.7:18001", "", "10.0.0.7:18001", ""},
-		"any, in a Pod":       {"[::]:18001", "10.0.0.7", "10.0.0.7:18001", ""},
-		"any, IPv6":           {"[::]:18001", "fd00::7", "[fd00::7]:18001", ""},
-		"any, not in a Pod":   {"0.0.0.0:18001", "", "", "set the environment variable POD_IP"},
-		"any, with a mistake": {"[::]:18001", "here", "", "--observe-listen: other replicas cannot reach [::]:18001"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got, err := reachable(c.listen, c.podIP)
-			if c.err != "" {
-				require.ErrorContains(t, err, c.err)
-				return
-			}
-			require.NoError(t, err)
-			require.Equal(t, c.want, got)
-		})
-	}
-}
-
 func TestPrintProgrammed(t *testing.T) {
 	var out bytes.Buffer
 	tab := &table{w: tabwriter.NewWriter(&out, 0, 8, 3, ' ', 0)}
@@ -93,7 +71,7 @@ func observing(tb testing.TB, n int) *serve {
 // it while no proxy is there.
 func TestObserve(t *testing.T) {
 	s := observing(t, 3)
-	local := s.observe()
+	local := s.local()
 	require.Len(t, local.Objects, 3)
 	for _, o := range local.Objects {
 		require.EqualValues(t, 2, o.Generation)
@@ -111,6 +89,6 @@ func BenchmarkObserve(b *testing.B) {
 	s := observing(b, 5000)
 	b.ReportAllocs()
 	for b.Loop() {
-		s.observe()
+		s.local()
 	}
 }

@@ -27,9 +27,11 @@ import (
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
+	"github.com/causeway-mesh/causeway/xds/credentials"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/outcomes"
+	"github.com/causeway-mesh/causeway/xds/replica"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -125,8 +127,8 @@ type serve struct {
 	store    *snapshot.Store
 	engine   *engine.Engine
 	xds      *server.Server
-	certs    *certificates
-	rules    *loadedRules
+	certs    *credentials.Certificates
+	rules    *credentials.Rules
 	// required are the sources without which nothing may be served.
 	required []string
 	serving  atomic.Bool
@@ -137,9 +139,7 @@ type serve struct {
 	shifts     *runner.Runner
 	shiftStore runner.Store
 	notices    *notify.Sender
-	// pinStore is nil where nothing survives a restart.
-	pinStore    pinStore
-	pinsChanged chan struct{}
+	pins       *replica.Pins
 	// release lets what the never-empty guard holds go.
 	release func(discovery.Key)
 	// releaseConfig does so for objects whose files are gone, nil with Kubernetes.
@@ -166,11 +166,12 @@ func newServe(o *serveOptions) (*serve, error) {
 	s := &serve{
 		opts: *o, registry: prometheus.NewRegistry(), catalog: catalog.New(), store: snapshot.New(),
 		log:     slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-		release: func(discovery.Key) {}, pinsChanged: make(chan struct{}, 1), served: make(chan struct{}),
+		release: func(discovery.Key) {}, served: make(chan struct{}),
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.engine = engine.New(s.catalog, s.store, s.log, s.registry)
-	s.engine.Stage(snapshot.Silence, s.onPins)
+	s.pins = replica.NewPins(s.store, s.log)
+	s.engine.Stage(snapshot.Silence, s.pins.Changed)
 	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
 	shifted := outcomes.NewCatalog(s.catalog, nil)
 	s.outcomes = outcomes.New(outcomes.Options{
@@ -234,25 +235,20 @@ func (s *serve) secure(xds *server.Options) error {
 		return errors.New("--xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-client-rules go together")
 	}
 	var err error
-	if s.certs, err = newCertificates(o.tlsCert, o.tlsKey, o.clientCA, s.log, s.registry); err != nil {
+	if s.certs, err = credentials.NewCertificates(o.tlsCert, o.tlsKey, o.clientCA, s.log, s.registry); err != nil {
 		return err
 	}
-	if s.rules, err = newClientRules(o.rules, s.log); err != nil {
+	if s.rules, err = credentials.NewRules(o.rules, s.log); err != nil {
 		return err
 	}
-	xds.Credentials, xds.Authorize = s.certs.credentials(), s.rules.authorize
+	xds.Credentials, xds.Authorize = s.certs.Transport(), s.rules.Authorize
 	return nil
 }
 
 // runCertificates has changed certificates and client rules used. A proxy whose
 // certificate no rule admits any more is cut off.
 func (s *serve) runCertificates(ctx context.Context) error {
-	return every(ctx, reloadEvery, func() {
-		s.certs.look()
-		if s.rules.look() {
-			s.xds.Reauthorize()
-		}
-	})
+	return credentials.Follow(ctx, s.certs, s.rules, s.xds.Reauthorize)
 }
 
 func isLoopback(listen string) bool {
@@ -275,6 +271,20 @@ func identify(n *corev3.Node) (server.Node, error) {
 	}, err
 }
 
+// runEngine runs the engine with the pins of earlier runs in place.
+func (s *serve) runEngine(ctx context.Context) error {
+	if err := s.pins.Restore(ctx); err != nil {
+		return err
+	}
+	return s.engine.Run(ctx)
+}
+
+// takePins takes over what another replica has stored.
+func (s *serve) takePins(ctx context.Context, records map[string][]byte) {
+	s.engine.Pin(ctx, s.pins.Decode(records))
+	s.pins.Changed()
+}
+
 // component is a part of the control plane that runs until its context ends.
 type component struct {
 	name string
@@ -293,7 +303,7 @@ func (s *serve) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"pins", s.keepPins}})
+	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"pins", s.pins.Keep}})
 	if s.certs != nil {
 		components = append(components, component{"certificates", s.runCertificates})
 	}

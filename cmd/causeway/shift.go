@@ -69,8 +69,16 @@ func (s *shiftSource) add(c *cobra.Command) {
 
 // view returns the shifts of a namespace or of all, or the one that is named NAMESPACE/NAME.
 func (s *shiftSource) view(ctx context.Context, name string) (*describe.View, error) {
-	if s.kubernetes.given() {
-		return s.kubernetes.shifts(ctx, name)
+	if s.kubernetes.Given() {
+		var key discovery.Key
+		if name != "" {
+			var err error
+			if key, err = shiftKey(name); err != nil {
+				return nil, err
+			}
+		}
+		shifts, freeze, err := s.kubernetes.Shifts(ctx, key)
+		return &describe.View{Shifts: shifts, Freeze: freeze}, err
 	}
 	var out describe.View
 	return &out, s.admin.do(ctx, http.MethodGet, "/v1/shifts", url.Values{"shift": {name}}, &out)
@@ -241,8 +249,8 @@ func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.
 			command := v1alpha1.ShiftCommand{
 				ID: string(uuid.NewUUID()), Action: action, Step: &step, Actor: actor(), Reason: reason, Time: metav1.Now().Rfc3339Copy(),
 			}
-			if source.kubernetes.given() {
-				err = source.kubernetes.command(cmd.Context(), key, &command)
+			if source.kubernetes.Given() {
+				err = source.kubernetes.Command(cmd.Context(), key, &command)
 			} else {
 				err = source.admin.post(cmd.Context(), "/v1/shifts/command", url.Values{"shift": {key.String()}}, &command)
 			}
@@ -307,8 +315,8 @@ func (s *shiftSource) giveUp(ctx context.Context, cmd *cobra.Command, name strin
 	if err != nil {
 		return err
 	}
-	if s.kubernetes.given() {
-		err = s.kubernetes.withdraw(ctx, key, command)
+	if s.kubernetes.Given() {
+		err = s.kubernetes.Withdraw(ctx, key, command)
 	} else {
 		err = s.admin.do(ctx, http.MethodDelete, "/v1/shifts/command", url.Values{"shift": {name}, "id": {command.ID}}, &struct{}{})
 	}

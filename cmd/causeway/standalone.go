@@ -22,7 +22,7 @@ func (s *serve) standalone() ([]component, error) {
 		if err := dir.Lock(); err != nil {
 			return nil, err
 		}
-		lastGood, s.pinStore = dir, dir.Pins()
+		lastGood, s.pins.Store = dir, dir.Pins()
 	}
 	keeper := state.NewKeeper(dir, upstream.UnrecordedHomes, s.log)
 	if err := keeper.Restore(s.catalog); err != nil {

@@ -16,6 +16,9 @@ const InternalListeners = "internal"
 // HTTPListener is what the names of listeners of HTTP callers begin with.
 const HTTPListener = "http/"
 
+// GatewayListener is what the names of listeners of Gateways begin with.
+const GatewayListener = "gateway/"
+
 // Declaration is a listener that a proxy asks for in its node metadata,
 // because which addresses and ports are free, and may be reached from elsewhere, is known
 // on its host only. Its text is
@@ -140,9 +143,9 @@ func (d Declaration) String() string {
 	case d.Internal:
 		return InternalListeners
 	case d.IsGateway() && d.Port == 0:
-		return "gateway/" + d.Address.Addr().String() + "=" + d.Gateway.String()
+		return GatewayListener + d.Address.Addr().String() + "=" + d.Gateway.String()
 	case d.IsGateway():
-		return "gateway/" + d.Address.String() + "=" + Port(d.Gateway, d.Port)
+		return GatewayListener + d.Address.String() + "=" + Port(d.Gateway, d.Port)
 	case d.IsTCP():
 		return "tcp/" + d.Address.String() + "=" + Port(d.Service, d.Port)
 	}

@@ -1,4 +1,4 @@
-package main
+package credentials
 
 import (
 	"bytes"
@@ -25,12 +25,12 @@ func TestClientRulesReload(t *testing.T) {
 		require.NoError(t, os.Chtimes(file, stamp, stamp)) // as rsync -t and cp -p do
 	}
 	var log bytes.Buffer
-	admits := func(l *loadedRules, name string) bool {
+	admits := func(l *Rules, name string) bool {
 		_, err := l.current.Load().Identity(&clients.Names{DNS: []string{name}}, "sidecar", "web")
 		return err == nil
 	}
 	write("clients: [{dns: a, namespaces: [web]}]")
-	l, err := newClientRules(file, slog.New(slog.NewTextHandler(&log, nil)))
+	l, err := NewRules(file, slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 	require.False(t, l.look())
 	write("clients: [{dns: b, namespaces: [web]}]")
@@ -58,7 +58,7 @@ func TestCertificatesReload(t *testing.T) {
 	}
 	cert, key := issue("one")
 	var log bytes.Buffer
-	c, err := newCertificates(cert, key, caFile, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+	c, err := NewCertificates(cert, key, caFile, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
 	require.NoError(t, err)
 	name := func() string { return c.current.Load().Certificates[0].Leaf.DNSNames[0] }
 	stamp := time.Now()

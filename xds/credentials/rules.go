@@ -1,4 +1,4 @@
-package main
+package credentials
 
 import (
 	"context"
@@ -14,22 +14,23 @@ import (
 	"github.com/causeway-mesh/causeway/xds/server"
 )
 
-// loadedRules are the client rules of a file, which is read again when it changes.
-type loadedRules struct {
+// Rules are the client rules of a file, which is read again when it changes.
+type Rules struct {
 	watched
 	log     *slog.Logger
 	current atomic.Pointer[clients.Rules]
 }
 
-func newClientRules(file string, log *slog.Logger) (*loadedRules, error) {
-	l := &loadedRules{watched: watched{files: []string{file}}, log: log}
+// NewRules reads the client rules. Errors name the flag of causeway serve at fault.
+func NewRules(file string, log *slog.Logger) (*Rules, error) {
+	l := &Rules{watched: watched{files: []string{file}}, log: log}
 	if _, err := l.reload(l.load); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *loadedRules) load(content [][]byte) error {
+func (l *Rules) load(content [][]byte) error {
 	r, err := clients.Parse(content[0])
 	if err != nil {
 		return fmt.Errorf("--xds-client-rules: %s: %w", l.files[0], err)
@@ -45,7 +46,7 @@ func (l *loadedRules) load(content [][]byte) error {
 
 // look loads the rules if they have changed, and reports whether they have.
 // Broken ones are reported, and the last good ones stay.
-func (l *loadedRules) look() bool {
+func (l *Rules) look() bool {
 	changed, err := l.reload(l.load)
 	switch {
 	case err != nil:
@@ -58,8 +59,8 @@ func (l *loadedRules) look() bool {
 
 var errNoCertificate = errors.New("no verified client certificate")
 
-// authorize decides whether the peer's certificate may be the node.
-func (l *loadedRules) authorize(ctx context.Context, n *server.Node) error {
+// Authorize decides whether the peer's certificate may be the node.
+func (l *Rules) Authorize(ctx context.Context, n *server.Node) error {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return errNoCertificate

@@ -1,4 +1,7 @@
-package main
+// Package credentials reads from files who may connect to the xDS listener: its certificate and the CA of
+// the proxies' certificates, and the rules which of these may be which proxy. They are read again
+// when they change; what is broken leaves what was before in force.
+package credentials
 
 import (
 	"context"
@@ -69,16 +72,17 @@ func (w *watched) reload(load func(content [][]byte) error) (changed bool, err e
 	return true, nil
 }
 
-// certificates are the files of the xDS listener's TLS.
-type certificates struct {
+// Certificates are the files of the xDS listener's TLS.
+type Certificates struct {
 	watched
 	log     *slog.Logger
 	expiry  prometheus.Gauge
 	current atomic.Pointer[tls.Config]
 }
 
-func newCertificates(cert, key, ca string, log *slog.Logger, reg prometheus.Registerer) (*certificates, error) {
-	c := &certificates{watched: watched{files: []string{cert, key, ca}}, log: log, expiry: prometheus.NewGauge(prometheus.GaugeOpts{
+// NewCertificates reads the certificate, its key and the CA. Errors name the flag of causeway serve at fault.
+func NewCertificates(cert, key, ca string, log *slog.Logger, reg prometheus.Registerer) (*Certificates, error) {
+	c := &Certificates{watched: watched{files: []string{cert, key, ca}}, log: log, expiry: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "causeway_certificate_expiry_timestamp_seconds", Help: "When the xDS listener's certificate expires, in Unix time.",
 	})}
 	if _, err := c.reload(c.load); err != nil {
@@ -88,7 +92,7 @@ func newCertificates(cert, key, ca string, log *slog.Logger, reg prometheus.Regi
 	return c, nil
 }
 
-func (c *certificates) load(content [][]byte) error {
+func (c *Certificates) load(content [][]byte) error {
 	pair, err := tls.X509KeyPair(content[0], content[1])
 	if err != nil {
 		return fmt.Errorf("--xds-tls-cert, --xds-tls-key: %s, %s: %w", c.files[0], c.files[1], err)
@@ -113,7 +117,7 @@ func (c *certificates) load(content [][]byte) error {
 
 // look loads the files if they have changed. Broken ones are reported, and
 // what was last good serves on.
-func (c *certificates) look() {
+func (c *Certificates) look() {
 	switch changed, err := c.reload(c.load); {
 	case err != nil:
 		c.log.Error("the renewed certificate is not usable; the one before stays in use, and the files are tried again", "every", reloadEvery, "error", err)
@@ -122,21 +126,8 @@ func (c *certificates) look() {
 	}
 }
 
-// every calls a function again and again until the context ends.
-func every(ctx context.Context, period time.Duration, do func()) error {
-	ticker := time.NewTicker(period)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-			do()
-		}
-	}
-}
-
-func (c *certificates) credentials() credentials.TransportCredentials {
+// Transport returns what the listener's connections are secured by: each new one by the newest files.
+func (c *Certificates) Transport() credentials.TransportCredentials {
 	return credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
@@ -144,4 +135,22 @@ func (c *certificates) credentials() credentials.TransportCredentials {
 			return c.current.Load(), nil
 		},
 	})
+}
+
+// Follow has changed files used until the context ends. changed is called when the rules are other ones:
+// who is connected may not be admitted any more.
+func Follow(ctx context.Context, c *Certificates, r *Rules, changed func()) error {
+	ticker := time.NewTicker(reloadEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			c.look()
+			if r.look() {
+				changed()
+			}
+		}
+	}
 }

@@ -1,4 +1,5 @@
-package main
+// Package remote is how people's commands reach a control plane in a cluster, with their own rights there.
+package remote
 
 import (
 	"cmp"
@@ -24,10 +25,10 @@ import (
 // adminPort is where the replicas of the shipped Deployment serve the admin API.
 const adminPort = 15080
 
-// forward reaches the admin API of the leader, or of another replica that is ready,
+// Forward reaches the admin API of the leader, or of another replica that is ready,
 // as `kubectl port-forward` does: the API server decides by the user's own rights. It
 // returns an address on loopback, and a function that ends it.
-func (k *kubernetesFlag) forward(ctx context.Context) (address string, end func(), err error) {
+func (k *Cluster) Forward(ctx context.Context) (address string, end func(), err error) {
 	config, err := k.config()
 	if err != nil {
 		return "", nil, err
@@ -40,18 +41,18 @@ func (k *kubernetesFlag) forward(ctx context.Context) (address string, end func(
 	if err != nil {
 		return "", nil, err
 	}
-	return forwardTo(ctx, config, client, k.namespace, pod)
+	return forwardTo(ctx, config, client, k.Namespace, pod)
 }
 
 // replica returns the pod to ask: the leader's where one leads.
-func (k *kubernetesFlag) replica(ctx context.Context, client clientkubernetes.Interface) (string, error) {
-	pods, err := client.CoreV1().Pods(k.namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=causeway"})
+func (k *Cluster) replica(ctx context.Context, client clientkubernetes.Interface) (string, error) {
+	pods, err := client.CoreV1().Pods(k.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=causeway"})
 	if err != nil {
-		return "", fmt.Errorf("pods of the control plane in the namespace %s: %w", k.namespace, err)
+		return "", fmt.Errorf("pods of the control plane in the namespace %s: %w", k.Namespace, err)
 	}
 	leader := ""
 	// Who may not read Leases gets any replica.
-	if lease, err := client.CoordinationV1().Leases(k.namespace).Get(ctx, kubernetes.LeaderLease, metav1.GetOptions{}); err == nil && lease.Spec.HolderIdentity != nil {
+	if lease, err := client.CoordinationV1().Leases(k.Namespace).Get(ctx, kubernetes.LeaderLease, metav1.GetOptions{}); err == nil && lease.Spec.HolderIdentity != nil {
 		leader = *lease.Spec.HolderIdentity
 	}
 	ready := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool {
@@ -61,7 +62,7 @@ func (k *kubernetesFlag) replica(ctx context.Context, client clientkubernetes.In
 	})
 	if len(ready) == 0 {
 		return "", fmt.Errorf("no pod with app.kubernetes.io/name=causeway in the namespace %s is ready (of %d): name another namespace with --causeway-namespace, or see kubectl -n %s get pods",
-			k.namespace, len(pods.Items), k.namespace)
+			k.Namespace, len(pods.Items), k.Namespace)
 	}
 	slices.SortFunc(ready, func(a, b corev1.Pod) int {
 		first := func(p *corev1.Pod) int {

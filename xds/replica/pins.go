@@ -1,4 +1,4 @@
-package main
+package replica
 
 import (
 	"bytes"
@@ -9,14 +9,15 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
-// pinStore is where pinned units survive a restart, and where replicas see
+// PinStore is where pinned units survive a restart, and where replicas see
 // each other's.
-type pinStore interface {
+type PinStore interface {
 	// Await returns all records, whenever that is possible.
 	Await(ctx context.Context) (map[string][]byte, error)
 	// Change applies a change to the records and stores the result.
@@ -26,47 +27,56 @@ type pinStore interface {
 // pinsRetry is how long to wait before pins are stored again.
 const pinsRetry = 2 * time.Second
 
-// runEngine runs the engine with the pins of earlier runs in place.
-func (s *serve) runEngine(ctx context.Context) error {
-	if s.pinStore != nil {
-		records, err := s.pinStore.Await(ctx)
-		if err != nil {
-			return err
-		}
-		s.store.SetPins(s.decodePins(records))
-		s.onPins()
+// Pins keeps the pinned units of a snapshot where they outlive a restart.
+type Pins struct {
+	// Store is nil where nothing survives a restart.
+	Store    PinStore
+	snapshot *snapshot.Store
+	log      *slog.Logger
+	changed  chan struct{}
+}
+
+// NewPins returns what Keep keeps of a snapshot.
+func NewPins(store *snapshot.Store, log *slog.Logger) *Pins {
+	return &Pins{snapshot: store, log: log, changed: make(chan struct{}, 1)}
+}
+
+// Restore puts the pins of earlier runs in place.
+func (p *Pins) Restore(ctx context.Context) error {
+	if p.Store == nil {
+		return nil
 	}
-	return s.engine.Run(ctx)
+	records, err := p.Store.Await(ctx)
+	if err != nil {
+		return err
+	}
+	p.snapshot.SetPins(p.Decode(records))
+	p.Changed()
+	return nil
 }
 
-// takePins takes over what another replica has stored.
-func (s *serve) takePins(ctx context.Context, records map[string][]byte) {
-	s.engine.Pin(ctx, s.decodePins(records))
-	s.onPins()
-}
-
-// keepPins stores pins as they come and go.
-func (s *serve) keepPins(ctx context.Context) error {
+// Keep stores pins as they come and go, until the context ends.
+func (p *Pins) Keep(ctx context.Context) error {
 	stored := make(map[string][]byte)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.pinsChanged:
+		case <-p.changed:
 		}
-		if s.pinStore == nil {
+		if p.Store == nil {
 			continue
 		}
 		now := make(map[string][]byte)
-		for _, p := range s.store.Pins() {
-			data, err := encodePin(&p)
+		for _, pin := range p.snapshot.Pins() {
+			data, err := encodePin(&pin)
 			if err != nil {
-				s.log.Error("cannot store what a proxy refused", "unit", p.Unit, "error", err)
+				p.log.Error("cannot store what a proxy refused", "unit", pin.Unit, "error", err)
 				continue
 			}
-			now[pinKey(p.Key())] = data
+			now[pinKey(pin.Key())] = data
 		}
-		err := s.pinStore.Change(ctx, func(records map[string][]byte) {
+		err := p.Store.Change(ctx, func(records map[string][]byte) {
 			for key := range stored {
 				if _, ok := now[key]; !ok {
 					delete(records, key)
@@ -79,36 +89,37 @@ func (s *serve) keepPins(ctx context.Context) error {
 			}
 		})
 		if err != nil {
-			s.log.Error("cannot store what a proxy refused; trying again", "error", err)
+			p.log.Error("cannot store what a proxy refused; trying again", "error", err)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-time.After(pinsRetry):
 			}
-			s.onPins()
+			p.Changed()
 			continue
 		}
 		stored = now
 	}
 }
 
-// onPins has keepPins look again. It never blocks.
-func (s *serve) onPins() {
+// Changed has Keep look again. It never blocks.
+func (p *Pins) Changed() {
 	select {
-	case s.pinsChanged <- struct{}{}:
+	case p.changed <- struct{}{}:
 	default:
 	}
 }
 
-func (s *serve) decodePins(records map[string][]byte) []snapshot.Pin {
+// Decode returns the pins of records; those that cannot be read are reported and left out.
+func (p *Pins) Decode(records map[string][]byte) []snapshot.Pin {
 	var out []snapshot.Pin
 	for key, data := range records {
-		p, err := decodePin(data)
+		pin, err := decodePin(data)
 		if err != nil {
-			s.log.Error("cannot read what a proxy refused earlier; it will say so again", "record", key, "error", err)
+			p.log.Error("cannot read what a proxy refused earlier; it will say so again", "record", key, "error", err)
 			continue
 		}
-		out = append(out, p)
+		out = append(out, pin)
 	}
 	return out
 }
