@@ -92,23 +92,9 @@ func (r *Rule) inForce() *Settings {
 		return &r.Settings
 	}
 	s := &Settings{Stated: r.Settings.Stated, From: r.Settings.From, FromRule: make(map[string]Origin)}
-	if d := r.Own.Request; d != nil {
-		copied(&s.Stated.Timeout).Request, s.FromRule["timeout.request"] = &metav1.Duration{Duration: *d}, r.own("timeouts.request")
-	}
-	if t := r.Own.Retry; t != nil {
-		t.over(copied(&s.Stated.Retry))
-		from := r.own("retry")
-		s.FromRule["retry.attempts"], s.FromRule["retry.statusCodes"] = from, from
-		if t.Backoff > 0 {
-			s.FromRule["retry.backoff"] = from
-		}
-	}
-	if d := r.Own.BackendRequest; d != nil {
-		copied(&s.Stated.Retry).PerTry, s.FromRule["retry.perTry"] = &metav1.Duration{Duration: *d}, r.own("timeouts.backendRequest")
-	}
-	if p := r.Own.Session; p != nil {
-		s.Stated.SessionPersistence, s.FromRule["sessionPersistence"] = p, r.own("sessionPersistence")
-	}
+	r.ownTimeout(s)
+	r.ownRetry(s)
+	r.ownSession(s)
 	return s
 }
 

@@ -47,8 +47,18 @@ func CheckRegex(pattern string) string {
 // where a matcher does not state MaxRegexProgram. Stating it is deprecated, and
 // Envoy's log says so each time, so that only those do that must.
 func LargeRegex(pattern string) bool {
+	size, ok := RegexSize(pattern)
+	return !ok || size > surelySmall
+}
+
+// RegexSize reckons the instructions that RE2 makes of an expression, rather too many than too
+// few; it returns false for one that is none.
+func RegexSize(pattern string) (int, bool) {
 	re, err := syntax.Parse(pattern, syntax.Perl)
-	return err != nil || programSize(re) > surelySmall
+	if err != nil {
+		return 0, false
+	}
+	return programSize(re), true
 }
 
 // surelySmall is half of Envoy's own limit: what is reckoned may be too low.

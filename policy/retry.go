@@ -99,8 +99,8 @@ func Unsent(c v1alpha1.RetryCondition) bool {
 	return c == "ConnectFailure" || c == "RefusedStream" || c == "ResetBeforeRequest"
 }
 
-// IsGRPC reports whether a failure is a status of gRPC.
-func IsGRPC(c v1alpha1.RetryCondition) bool { return strings.HasPrefix(string(c), "GRPC") }
+// isGRPC reports whether a failure is a status of gRPC.
+func isGRPC(c v1alpha1.RetryCondition) bool { return strings.HasPrefix(string(c), "GRPC") }
 
 // Exchange is what there is to know of a request before it is sent.
 type Exchange struct {
@@ -115,7 +115,7 @@ type Exchange struct {
 func (r *Retry) After(x Exchange) []v1alpha1.RetryCondition {
 	var out []v1alpha1.RetryCondition
 	for _, c := range r.On.Value {
-		if r.Never(c, x) == "" && !slices.Contains(out, c) {
+		if r.never(c, x) == "" && !slices.Contains(out, c) {
 			out = append(out, c)
 		}
 	}
@@ -125,12 +125,12 @@ func (r *Retry) After(x Exchange) []v1alpha1.RetryCondition {
 	return out
 }
 
-// Never says why a failure after which requests are sent again cannot be one of a request, "" if it can.
-func (r *Retry) Never(c v1alpha1.RetryCondition, x Exchange) string {
+// never says why a failure after which requests are sent again cannot be one of a request, "" if it can.
+func (r *Retry) never(c v1alpha1.RetryCondition, x Exchange) string {
 	switch {
 	case c == "RefusedStream" && !x.HTTP2:
 		return "only HTTP/2 refuses streams"
-	case IsGRPC(c) && !(x.GRPC && x.HTTP2):
+	case isGRPC(c) && !(x.GRPC && x.HTTP2):
 		return "it is a status of gRPC"
 	case !Unsent(c) && !x.Again:
 		return "the target may have begun to act then"
@@ -243,3 +243,56 @@ func (t *RouteRetry) over(to *v1alpha1.Retry) {
 
 // MaxAttempts of a rule's retry stanza: beyond it a retry is a load test.
 const MaxAttempts = 100
+
+// ownRetry puts what a rule states itself in the place of what policies say.
+func (r *Rule) ownRetry(s *Settings) {
+	if t := r.Own.Retry; t != nil {
+		t.over(copied(&s.Stated.Retry))
+		from := r.own("retry")
+		s.FromRule["retry.attempts"], s.FromRule["retry.statusCodes"] = from, from
+		if t.Backoff > 0 {
+			s.FromRule["retry.backoff"] = from
+		}
+	}
+	if d := r.Own.BackendRequest; d != nil {
+		copied(&s.Stated.Retry).PerTry, s.FromRule["retry.perTry"] = &metav1.Duration{Duration: *d}, r.own("timeouts.backendRequest")
+	}
+}
+
+// UnmetFailures warns of failures after which requests shall be sent again that requests to a target,
+// which text names, cannot meet. of says what requests to it can be, given the methods
+// that may be sent again, and false where the target speaks no HTTP.
+func UnmetFailures(t *v1alpha1.Retry, text string, of func(methods []string) (Exchange, bool)) []Finding {
+	if t == nil || len(t.RetryOn) == 0 || (t.Attempts != nil && *t.Attempts == 0) {
+		return nil
+	}
+	rule := Rule{Settings: Settings{Stated: v1alpha1.TrafficSettings{Retry: t}}}
+	retry := rule.Retry()
+	x, speaks := of(retry.Methods.Value)
+	if !speaks {
+		return nil
+	}
+	all := ""
+	if len(retry.After(x)) == 0 {
+		all = ", and nothing else is listed, so no request is sent again"
+	}
+	var out []Finding
+	for i, c := range t.RetryOn {
+		because := retry.never(c, x)
+		if because == "" {
+			continue
+		}
+		remedy := "remove it, or name ConnectFailure"
+		switch {
+		case isGRPC(c) && x.HTTP2:
+			because, remedy = "requests of gRPC are POST, which methods does not list", "write methods: [POST] if they may be sent again although the target may have begun to act"
+		case !x.HTTP2:
+			because, remedy = because+", and "+text+" speaks HTTP/1.1", "remove it, or name the port's protocol, for example appProtocol: grpc"
+		}
+		out = append(out, Finding{
+			Severity: Warning, Field: fmt.Sprintf("spec.retry.retryOn[%d]", i), Condition: v1alpha1.ConditionAccepted, Reason: ReasonAccepted,
+			Message: fmt.Sprintf("%s is never met: %s%s", c, because, all), Remedy: remedy,
+		})
+	}
+	return out
+}

@@ -57,3 +57,10 @@ func (r *Rule) SessionName() string {
 	_, _ = io.WriteString(h, of) // never fails
 	return "causeway-" + strconv.FormatUint(h.Sum64(), 36)
 }
+
+// ownSession puts what a rule states itself in the place of what policies say.
+func (r *Rule) ownSession(s *Settings) {
+	if p := r.Own.Session; p != nil {
+		s.Stated.SessionPersistence, s.FromRule["sessionPersistence"] = p, r.own("sessionPersistence")
+	}
+}

@@ -2,6 +2,8 @@ package policy
 
 import (
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 var (
@@ -100,4 +102,11 @@ func (s *Settings) StreamAge() Setting[time.Duration] {
 		stateDuration(&out, t.StreamAge, s.origin("timeout.streamAge"))
 	}
 	return out
+}
+
+// ownTimeout puts what a rule states itself in the place of what policies say.
+func (r *Rule) ownTimeout(s *Settings) {
+	if d := r.Own.Request; d != nil {
+		copied(&s.Stated.Timeout).Request, s.FromRule["timeout.request"] = &metav1.Duration{Duration: *d}, r.own("timeouts.request")
+	}
 }

@@ -139,16 +139,6 @@ func (e *Explanation) Fails() bool {
 	return true
 }
 
-// Fault is what fault injection does to requests before they go anywhere.
-type Fault struct {
-	Delay        string  `json:"delay,omitempty"`
-	DelayPercent float64 `json:"delayPercent,omitempty"`
-	AbortStatus  int     `json:"abortStatus,omitempty"`
-	AbortGRPC    *int    `json:"abortGRPCStatus,omitempty"`
-	AbortPercent float64 `json:"abortPercent,omitempty"`
-	From         string  `json:"from"`
-}
-
 // Interval is a part of ShareTotal, the end not included.
 type Interval struct {
 	Begin uint32 `json:"begin"`
@@ -255,28 +245,6 @@ type Setting struct {
 	Value string `json:"value"`
 	// From names the object, with the field if that is not clear, or is "default".
 	From string `json:"from"`
-}
-
-// Retry says when the request is sent again.
-type Retry struct {
-	// Attempts after the first, 0 for never.
-	Attempts uint32 `json:"attempts"`
-	// From says what states Attempts, and the other fields so of those beside them.
-	From string `json:"from"`
-	// On lists the failures that the request can meet, in TrafficPolicy's words. OnFrom says what lists them.
-	On              []string `json:"on,omitempty"`
-	OnFrom          string   `json:"onFrom,omitempty"`
-	StatusCodes     []uint32 `json:"statusCodes,omitempty"`
-	StatusCodesFrom string   `json:"statusCodesFrom,omitempty"`
-	PerTry          string   `json:"perTry,omitempty"`
-	PerTryFrom      string   `json:"perTryFrom,omitempty"`
-	// Backoff is the first pause before the request is sent again.
-	Backoff     string `json:"backoff,omitempty"`
-	BackoffFrom string `json:"backoffFrom,omitempty"`
-	// Because says what the request's method and protocol allow. MethodsFrom is what lists the
-	// methods that may be sent again although the target may have begun to act on them.
-	Because     string `json:"because"`
-	MethodsFrom string `json:"methodsFrom,omitempty"`
 }
 
 // Policy is an effective section and the object that it comes from.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // policiesOf lists effective sections by name.
@@ -92,65 +91,6 @@ func timeoutsOf(r *policy.Rule) []Setting {
 	return []Setting{times("request", t.Request), times("idle", t.Idle), times("attempt", t.Attempt)}
 }
 
-// takesSafeHalf reports whether the request takes the half of its route that
-// methods take which may be sent again although the target may have begun to act on them.
-func (e *evaluation) takesSafeHalf(r *policy.Rule) bool {
-	if r.Filters.Redirect != nil || r.Filters.Failed != "" || len(r.Backends) == 0 {
-		return false
-	}
-	return slices.Contains(r.Retry().Methods.Value, e.req.Method)
-}
-
-// retryOf returns when the request is sent again.
-func (e *evaluation) retryOf(r *policy.Rule) *Retry {
-	in := r.Retry()
-	out := &Retry{From: in.From.String(), MethodsFrom: in.Methods.From.String()}
-	if t := r.Timeouts().Attempt; !t.From.Default() {
-		out.PerTry, out.PerTryFrom = durationText(t.Value), t.From.String()
-	}
-	if in.Attempts.Value == 0 {
-		out.Because, out.MethodsFrom = "retries are off", ""
-		return out
-	}
-	safe := slices.Contains(in.Methods.Value, e.req.Method)
-	on := in.After(policy.Exchange{Again: safe, HTTP2: overHTTP2(r), GRPC: isGRPC(&e.req)})
-	out.OnFrom = in.On.From.String()
-	if len(on) == 0 {
-		out.Because = e.neverAgain(&in, safe)
-		return out
-	}
-	for _, c := range on {
-		out.On = append(out.On, string(c))
-	}
-	out.Attempts = in.Attempts.Value
-	out.Backoff, out.BackoffFrom = durationText(in.Backoff.Value), in.Backoff.From.String()
-	out.Because = e.req.Method + " is sent again only where nothing reached the target"
-	if safe {
-		out.Because = e.req.Method + " may be sent again although the target may have begun to act on it"
-	}
-	if slices.Contains(on, "RetriableStatusCodes") {
-		out.StatusCodes, out.StatusCodesFrom = in.StatusCodes.Value, in.StatusCodes.From.String()
-	}
-	return out
-}
-
-// overHTTP2 reports whether a rule's requests may reach an endpoint over HTTP/2.
-func overHTTP2(r *policy.Rule) bool {
-	return slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.Protocol == policy.HTTP2 })
-}
-
-// neverAgain says why nothing that can befall the request is listed in retryOn.
-func (e *evaluation) neverAgain(in *policy.Retry, safe bool) string {
-	what := "an HTTP/1.1 request"
-	switch {
-	case !safe && slices.ContainsFunc(in.On.Value, func(c v1alpha1.RetryCondition) bool { return !policy.Unsent(c) }):
-		return e.req.Method + " is sent again only where nothing reached the target, and retryOn lists no such failure: add ConnectFailure, or " + e.req.Method + " to methods"
-	case isGRPC(&e.req):
-		what = "this request"
-	}
-	return "retryOn lists nothing that " + what + " can meet: add ConnectFailure"
-}
-
 // persistence says what keeps the client at its endpoint, and whether it is at one already.
 func (e *evaluation) persistence(r *policy.Rule) *Setting {
 	session := r.Session()
@@ -180,34 +120,6 @@ func (e *evaluation) persistence(r *policy.Rule) *Setting {
 		text += ": the request has none, so any endpoint takes it, and the answer names that one"
 	}
 	return &Setting{Name: "sessionPersistence", Value: text, From: session.From.String()}
-}
-
-// fault takes note of the effective fault section and returns the answer if
-// every request gets it.
-func (e *evaluation) fault(r *policy.Rule) *Answer {
-	f := r.Settings.Fault()
-	if f == nil || (f.Abort != nil && f.Abort.GRPCStatus != nil && !isGRPC(&e.req)) {
-		return nil
-	}
-	v := &Fault{From: f.From.String()}
-	if f.Delay != nil {
-		v.Delay, v.DelayPercent = f.Delay.Duration.String(), float64(f.Delay.Part)/100
-	}
-	if f.Abort != nil {
-		v.AbortPercent, v.AbortStatus = float64(f.Abort.Part)/100, int(f.Abort.Status)
-		if code := f.Abort.GRPCStatus; code != nil {
-			v.AbortGRPC = new(int(*code))
-		}
-	}
-	e.out.Fault = v
-	if v.AbortPercent < 100 {
-		return nil
-	}
-	because := "the fault section of " + v.From + " aborts every request"
-	if v.AbortGRPC != nil {
-		return &Answer{Status: 200, GRPCStatus: v.AbortGRPC, Because: because}
-	}
-	return e.answer(v.AbortStatus, because)
 }
 
 // cors takes note of what a CORS filter says of the request's origin and

@@ -218,7 +218,9 @@ func (t *policyTarget) judge(fates *fates) {
 		}
 	}
 	t.judgePorts()
-	t.judgeRetry()
+	for _, f := range policy.UnmetFailures(t.own.Settings.Retry, t.text(), t.exchange) {
+		t.add(f)
+	}
 	if t.ref.Kind == discovery.KindInstanceGroup {
 		t.sharesCluster()
 	}
@@ -405,4 +407,17 @@ func (t *policyTarget) sharesCluster() {
 			return
 		}
 	}
+}
+
+// exchange returns what requests to the target can be; methods are those that
+// may be sent again. It returns false where the target speaks no HTTP.
+func (t *policyTarget) exchange(methods []string) (policy.Exchange, bool) {
+	post := slices.Contains(methods, "POST")
+	protocols := t.protocols()
+	if len(protocols) == 0 { // of a route, or not known
+		return policy.Exchange{Again: post || t.ref.Kind != discovery.KindGRPCRoute, HTTP2: true, GRPC: post}, true
+	}
+	x := policy.Exchange{Again: true, HTTP2: slices.Contains(protocols, policy.HTTP2)}
+	x.GRPC = x.HTTP2 && post
+	return x, x.HTTP2 || slices.Contains(protocols, policy.HTTP1)
 }

@@ -139,10 +139,8 @@ func bodyFormat(text string) *corev3.SubstitutionFormatString {
 	}}
 }
 
-// Names of the filters that routes configure.
 const (
 	corsFilter    = "envoy.filters.http.cors"
-	faultFilter   = "envoy.filters.http.fault"
 	sessionFilter = "envoy.filters.http.stateful_session"
 	// egressGuardFilter is an RBAC filter of its own.
 	egressGuardFilter = "causeway.egress_guard"
