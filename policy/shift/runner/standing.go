@@ -70,7 +70,7 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 			case !upstream.Known(reader, model.Key, platform):
 				s.unread = fmt.Sprintf("the %s of the Service are not read yet", platform)
 			default:
-				both = both && !p.Backings[len(p.Backings)-1-j].Usable()
+				both = both && !otherUsable(p, platform)
 				s.gone[platform] = fmt.Sprintf("the %s have no usable endpoint", platform)
 				switch {
 				case p.Shares[j] == 0:
@@ -154,4 +154,14 @@ func (r *Runner) comparable(service discovery.Key, s *standing, whole *outcome.W
 	}
 	w.Covered = min(w.Covered, s.since)
 	return &w
+}
+
+// otherUsable reports whether a port has endpoints of another platform.
+func otherUsable(p *policy.Port, platform discovery.Platform) bool {
+	for i := range p.Backings {
+		if p.Backings[i].Platform != platform && p.Backings[i].Usable() {
+			return true
+		}
+	}
+	return false
 }
