@@ -1,12 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
-	"slices"
-
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
@@ -59,7 +53,7 @@ named:
 				o.TLS = &tls
 			}
 			if out != "" {
-				return writeBootstrap(o, out)
+				return bootstrap.Write(o, out)
 			}
 			config, err := bootstrap.Generate(o)
 			if err != nil {
@@ -86,50 +80,11 @@ named:
 		"with --role gateway: ADDRESS for every port of the Gateway, or ADDRESS:PORT=NUMBER for one; repeat for several")
 	f.StringVar(&o.HealthListen, "health-listen", "", "with --role gateway: ADDRESS:PORT where load balancers ask for "+bootstrap.HealthPath)
 	f.StringVar(&o.AdminListen, "admin-listen", "127.0.0.1:15000", "Envoy's admin interface, loopback only; empty for none")
-	f.StringVar(&o.SystemCAs, "system-cas", systemCAs(), "file with the CA certificates that this host trusts, for TLS to targets outside the mesh; empty for none")
+	f.StringVar(&o.SystemCAs, "system-cas", bootstrap.SystemCAs(), "file with the CA certificates that this host trusts, for TLS to targets outside the mesh; empty for none")
 	f.StringVar(&tls.CA, "tls-ca", "", "file with the CA of the control plane's certificate")
 	f.StringVar(&tls.ServerName, "tls-server-name", "", "DNS name in the control plane's certificate")
 	f.StringVar(&tls.Cert, "tls-cert", "", "file with the proxy's certificate")
 	f.StringVar(&out, "out", "", "directory to write to instead of printing; with TLS, Envoy then takes renewed certificates without a restart")
 	f.StringVar(&tls.Key, "tls-key", "", "file with the proxy's key")
 	return c
-}
-
-// systemCAs returns where the host's CA certificates are, or where most hosts
-// have them: the bootstrap may be for another one.
-func systemCAs() string {
-	paths := []string{
-		"/etc/ssl/certs/ca-certificates.crt",                // Debian, Ubuntu, Alpine, Arch, distroless
-		"/etc/pki/tls/certs/ca-bundle.crt",                  // Amazon Linux, Fedora, RHEL 6
-		"/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // RHEL and CentOS 7 and later
-		"/etc/ssl/ca-bundle.pem",                            // SUSE
-		"/etc/ssl/cert.pem",                                 // Alpine without the bundle, BSD, macOS
-	}
-	for _, path := range paths {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-	}
-	return paths[0]
-}
-
-// writeBootstrap writes a bootstrap with the files that it refers to.
-func writeBootstrap(o bootstrap.Options, dir string) error {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
-		return fmt.Errorf("--out: %w", err)
-	}
-	files, err := bootstrap.Files(o, dir)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // Envoy may run as another user
-		return fmt.Errorf("--out: %w", err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if err := os.WriteFile(filepath.Join(dir, name), files[name], 0o644); err != nil { //nolint:gosec // no secret in it
-			return fmt.Errorf("--out: %w", err)
-		}
-	}
-	return nil
 }

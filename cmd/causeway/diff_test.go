@@ -9,12 +9,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/policy/lint/files"
+	"github.com/causeway-mesh/causeway/xds/admin"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -39,15 +42,15 @@ func edit(t *testing.T, dir, name, old, text string) {
 	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(data), old, text, 1)), 0o600))
 }
 
-// admin serves the part of the admin API that `diff` asks, over a directory.
-func admin(t *testing.T, dir string, proxies ...server.ProxyStatus) string {
+// adminOf serves the part of the admin API that `diff` asks, over a directory.
+func adminOf(t *testing.T, dir string, proxies ...server.ProxyStatus) string {
 	t.Helper()
 	cat := catalog.New()
 	_, err := file.Load(dir, cat)
 	require.NoError(t, err)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, diff.NewState(cat.Read(), nil, nil)) })
-	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, proxies) })
+	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, diff.NewState(cat.Read(), nil, nil)) })
+	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, proxies) })
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
@@ -75,7 +78,7 @@ func TestStateRoundTrip(t *testing.T) {
 			require.NoError(t, err)
 			require.True(t, diff.Compare(cat.Read(), again.Read(), nil).Empty(), nil)
 			require.Empty(t, engine.NewPreview(nil, nil).Changes(cat.Read(), again.Read()))
-			out, err := execute(t, "diff", examples+e.Name(), "--admin", admin(t, examples+e.Name()))
+			out, err := execute(t, "diff", examples+e.Name(), "--admin", adminOf(t, examples+e.Name()))
 			require.NoError(t, err, out)
 			require.Contains(t, out, "no change")
 		})
@@ -100,7 +103,7 @@ func TestDiff(t *testing.T) {
 	require.NotContains(t, out, "(monthly): timeout", "the rule's own timeout wins over the policy's")
 	near := server.ProxyStatus{ID: "sidecar~web~cron~i-1", Role: resource.Sidecar, Namespace: "web", Workload: "cron", Zone: "a"}
 	far := server.ProxyStatus{ID: "gateway~edge~gw~i-2", Role: resource.Gateway}
-	live := admin(t, examples+"routing", near, near, far)
+	live := adminOf(t, examples+"routing", near, near, far)
 	out, err = execute(t, "diff", dir, "--admin", live)
 	require.ErrorIs(t, err, errChanges, out)
 	require.Contains(t, out, "of 3 would be sent something")
@@ -191,10 +194,10 @@ func TestValidateHundredBroken(t *testing.T) {
 			want[name] = fmt.Sprintf(b.want, i)
 		}
 	}
-	results, err := validateDir(dir)
+	report, err := files.Check([]string{dir}, nil, time.Now())
 	require.NoError(t, err)
 	found := make(map[string][]string)
-	for _, r := range results {
+	for _, r := range report.Results {
 		if r.Severity != "error" {
 			continue
 		}
@@ -203,7 +206,7 @@ func TestValidateHundredBroken(t *testing.T) {
 		require.Contains(t, name, "bad-", "a good object: %+v", r)
 		require.NotEmpty(t, r.Reason)
 		require.Contains(t, r.Object, strings.TrimSuffix(name, ".yaml"), "%+v", r)
-		found[name] = append(found[name], r.text())
+		found[name] = append(found[name], r.Text())
 	}
 	for name, text := range want {
 		require.Contains(t, strings.Join(found[name], "\n"), text, "%s: %s", name, found[name])
@@ -236,13 +239,13 @@ spec:
 	require.ErrorIs(t, err, errFindings)
 	out, err = execute(t, "validate", dir, "-o", "json")
 	require.NoError(t, err)
-	var results []validation
+	var results []files.Result
 	out, summary, _ := strings.CutLast(strings.TrimSpace(out), "\n") // to the standard error
 	require.Regexp(t, `^\d+ objects in \d+ files: 0 errors, `, summary)
 	require.NoError(t, json.Unmarshal([]byte(out), &results))
-	require.Contains(t, results, validation{
-		"warning", "z.yaml:11", "HTTPRoute web/lonely", "spec.rules", diff.ReasonUncovered,
-		"requests to port 80 of Service web/lonely that no rule takes are answered 404",
-		"end the rules with one without matches that sends the rest to the Service itself, if that is not meant",
+	require.Contains(t, results, files.Result{
+		Severity: "warning", Where: "z.yaml:11", Object: "HTTPRoute web/lonely", Field: "spec.rules", Reason: diff.ReasonUncovered,
+		Message: "requests to port 80 of Service web/lonely that no rule takes are answered 404",
+		Remedy:  "end the rules with one without matches that sends the rest to the Service itself, if that is not meant",
 	})
 }

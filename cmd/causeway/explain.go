@@ -10,6 +10,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/xds/admin/client"
 )
 
 // errMeshAnswers says that the mesh itself answers the request with an
@@ -53,8 +54,8 @@ func (s *stateFlags) load(cmd *cobra.Command) (catalog.Reader, error) {
 
 // asInput makes an answer of the admin API that blames the asker an explain.InputError.
 func asInput(err error) error {
-	if e, ok := errors.AsType[*adminError](err); ok && (e.status == http.StatusBadRequest || e.status == http.StatusNotFound) && e.text != "" {
-		return explain.InputError(e.text)
+	if e, ok := errors.AsType[*client.Error](err); ok && (e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound) && e.Text != "" {
+		return explain.InputError(e.Text)
 	}
 	return err
 }

@@ -351,7 +351,7 @@ func TestDiffGateway(t *testing.T) {
 		// It has not proven that it is of the Gateway, so it gets no certificate of it.
 		{ID: "gateway~edge~public~i-2", Role: resource.Gateway, Namespace: "edge", Workload: "public", Zone: "a"},
 	}
-	for name, against := range map[string][]string{"a directory": {"--against", old}, "a control plane": {"--admin", admin(t, old, proxies...)}} {
+	for name, against := range map[string][]string{"a directory": {"--against", old}, "a control plane": {"--admin", adminOf(t, old, proxies...)}} {
 		out, err := execute(t, append([]string{"diff", dir}, against...)...)
 		require.ErrorIs(t, err, errChanges, out)
 		t.Log(name + "\n" + out)

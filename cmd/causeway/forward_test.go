@@ -18,6 +18,7 @@ import (
 	"k8s.io/streaming/pkg/httpstream"
 	"k8s.io/streaming/pkg/httpstream/spdy"
 
+	"github.com/causeway-mesh/causeway/xds/admin"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -108,17 +109,17 @@ func replicaPod(name string, ready bool) corev1.Pod {
 // With a cluster, commands reach the admin API of the leader without a
 // port-forward that somebody has to start first.
 func TestCommandsThroughACluster(t *testing.T) {
-	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	plane := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		require.Equal(t, "/v1/endpoints", r.URL.Path)
-		writeJSON(w, []status.Service{{Service: "web/" + strings.TrimPrefix(r.URL.Query().Get("service"), "web/"), Home: "pods", HomeCause: "told"}})
+		admin.WriteJSON(w, []status.Service{{Service: "web/" + strings.TrimPrefix(r.URL.Query().Get("service"), "web/"), Home: "pods", HomeCause: "told"}})
 	}))
-	t.Cleanup(admin.Close)
+	t.Cleanup(plane.Close)
 	pods := &corev1.PodList{
 		TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"},
 		Items:    []corev1.Pod{replicaPod("causeway-a", true), replicaPod("causeway-b", true), replicaPod("causeway-c", false)},
 	}
 	var asked []string
-	config := portForwarder(t, pods, "causeway-b", strings.TrimPrefix(admin.URL, "http://"), &asked)
+	config := portForwarder(t, pods, "causeway-b", strings.TrimPrefix(plane.URL, "http://"), &asked)
 	out, err := execute(t, "endpoints", "php-web", "-n", "web", "--kubeconfig", config, "--context", "prod")
 	require.NoError(t, err)
 	require.Contains(t, out, "web/php-web   home: pods")

@@ -34,7 +34,7 @@ func (s *freezeSource) ask(ctx context.Context, r *discovery.FreezeRequest) (*di
 		return nil, fmt.Errorf("freeze: %w", err)
 	}
 	var out discovery.FreezeAnswer
-	err = s.admin.send(ctx, http.MethodPost, "/v1/freeze", url.Values{}, body, &out)
+	err = s.admin.client().Send(ctx, http.MethodPost, "/v1/freeze", url.Values{}, body, &out)
 	return out.Freeze, err
 }
 

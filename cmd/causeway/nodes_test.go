@@ -104,13 +104,13 @@ func TestEndpointsByNode(t *testing.T) {
 // diff says what changes for callers, and counts the proxies that are sent something.
 func TestDiffOfNodes(t *testing.T) {
 	plain, local := agentDir(t, "type: ClusterIP"), agentDir(t, "internalTrafficPolicy: Local")
-	live := admin(t, plain, callers()...)
+	live := adminOf(t, plain, callers()...)
 	out, err := execute(t, "diff", local, "--admin", live)
 	require.ErrorIs(t, err, errChanges)
 	for _, want := range []string{"callers' own node", "only its pods answer (internalTrafficPolicy: Local)", "Proxies: 2 of 3 would be sent something", "2 sidecar of namespace web in a: 1 resources"} {
 		require.Contains(t, out, want)
 	}
-	out, err = execute(t, "diff", local, "--admin", admin(t, local, callers()...))
+	out, err = execute(t, "diff", local, "--admin", adminOf(t, local, callers()...))
 	require.NoError(t, err, out)
 	require.Contains(t, out, "no change")
 }

@@ -26,15 +26,16 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
+	"github.com/causeway-mesh/causeway/xds/admin"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/credentials"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/outcomes"
 	"github.com/causeway-mesh/causeway/xds/replica"
-	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 // Where a control plane listens unless told otherwise: on loopback.
@@ -188,7 +189,7 @@ func newServe(o *serveOptions) (*serve, error) {
 		return nil, err
 	}
 	s.xds = server.New(s.store, xds)
-	s.registry.MustRegister(newCollector(s))
+	s.registry.MustRegister(status.NewCollector(s.catalog, s.store, s.xds))
 	return s, nil
 }
 
@@ -343,13 +344,13 @@ func (s *serve) listen() ([]component, error) {
 		return nil
 	}
 	if err := add("--http-listen", s.opts.httpListen, func(ctx context.Context, l net.Listener) error {
-		return serveHTTP(ctx, l, s.healthHandler(), s.log)
+		return admin.Serve(ctx, l, s.healthHandler(), s.log)
 	}); err != nil {
 		return nil, err
 	}
 	if s.opts.adminListen != "" {
 		if err := add("--admin-listen", s.opts.adminListen, func(ctx context.Context, l net.Listener) error {
-			return serveHTTP(ctx, l, s.adminHandler(), s.log)
+			return admin.Serve(ctx, l, s.adminHandler(), s.log)
 		}); err != nil {
 			return nil, err
 		}
@@ -418,5 +419,3 @@ func joinOr(list []string, otherwise string) string {
 	}
 	return strings.Join(list, ", ")
 }
-
-func typeName(t int) string { return resource.Type(t).String() } //nolint:gosec // t < Types

@@ -21,6 +21,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/xds/admin"
 )
 
 func shiftCommand() *cobra.Command {
@@ -73,7 +74,7 @@ func (s *shiftSource) view(ctx context.Context, name string) (*describe.View, er
 		var key discovery.Key
 		if name != "" {
 			var err error
-			if key, err = shiftKey(name); err != nil {
+			if key, err = admin.ShiftKey(name); err != nil {
 				return nil, err
 			}
 		}
@@ -111,14 +112,6 @@ func shiftKeys(view *describe.View) []discovery.Key {
 		out[i] = discovery.Key{Namespace: view.Shifts[i].Namespace, Name: view.Shifts[i].Name}
 	}
 	return out
-}
-
-func shiftKey(name string) (discovery.Key, error) {
-	namespace, rest, ok := strings.Cut(name, "/")
-	if !ok || namespace == "" || rest == "" || strings.Contains(rest, "/") {
-		return discovery.Key{}, fmt.Errorf("%q is not NAMESPACE/NAME of a TrafficShift", name)
-	}
-	return discovery.Key{Namespace: namespace, Name: rest}, nil
 }
 
 func shiftStatusCommand() *cobra.Command {
@@ -252,7 +245,7 @@ func shiftActionCommand(action v1alpha1.ShiftAction, short, long string) *cobra.
 			if source.kubernetes.Given() {
 				err = source.kubernetes.Command(cmd.Context(), key, &command)
 			} else {
-				err = source.admin.post(cmd.Context(), "/v1/shifts/command", url.Values{"shift": {key.String()}}, &command)
+				err = source.admin.client().Post(cmd.Context(), "/v1/shifts/command", url.Values{"shift": {key.String()}}, &command)
 			}
 			if err != nil {
 				return err
@@ -311,7 +304,7 @@ func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *describe.View, c
 // giveUp takes a command back that nobody has carried out: it must not be carried out when
 // whoever gave it no longer looks.
 func (s *shiftSource) giveUp(ctx context.Context, cmd *cobra.Command, name string, command *v1alpha1.ShiftCommand) error {
-	key, err := shiftKey(name)
+	key, err := admin.ShiftKey(name)
 	if err != nil {
 		return err
 	}

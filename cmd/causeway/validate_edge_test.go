@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/causeway-mesh/causeway/policy/lint/files"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
@@ -36,11 +37,11 @@ type: kubernetes.io/tls
 data: %s
 `, data)), 0o600))
 	}
-	found := func() []validation {
-		results, err := validateDir(dir)
+	found := func() []files.Result {
+		report, err := files.Check([]string{dir}, nil, time.Now())
 		require.NoError(t, err)
-		var out []validation
-		for _, r := range results {
+		var out []files.Result
+		for _, r := range report.Results {
 			if r.Object == "Secret web/www" {
 				out = append(out, r)
 			}

@@ -1,9 +1,8 @@
-package main
+package demo
 
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -16,6 +15,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/mototest"
+	"github.com/causeway-mesh/causeway/xds/admin/client"
 )
 
 // demoShift is what moves the demo's Service. Its times are a hundredth of what
@@ -46,8 +46,8 @@ const demoAccelerated = "accelerated for the demo: hold 6s (a real one: 10m to 2
 // shiftNow returns the shift as the control plane has it.
 func (d *demo) shiftNow() (*v1alpha1.TrafficShift, *describe.View) {
 	var view describe.View
-	admin := adminFlag{address: d.addresses.admin}
-	if err := admin.do(context.Background(), http.MethodGet, "/v1/shifts", url.Values{}, &view); err != nil || len(view.Shifts) == 0 {
+	admin := client.Client{Address: d.addresses.admin}
+	if err := admin.Do(context.Background(), http.MethodGet, "/v1/shifts", url.Values{}, &view); err != nil || len(view.Shifts) == 0 {
 		return nil, nil
 	}
 	return &view.Shifts[0], &view
@@ -211,11 +211,7 @@ func (d *demo) write(name, text string) {
 
 // command does what causeway shift does by hand.
 func (d *demo) command(ctx context.Context, action v1alpha1.ShiftAction, reason string) {
-	c := shiftActionCommand(action, "", "")
-	c.SetArgs([]string{"web/php-web", "--admin", d.addresses.admin, "--reason", reason})
-	c.SetOut(io.Discard)
-	c.SilenceUsage, c.SilenceErrors = true, true
-	if err := c.ExecuteContext(ctx); err != nil {
+	if err := d.run(ctx, "shift", string(action), "web/php-web", "--admin", d.addresses.admin, "--reason", reason); err != nil {
 		d.t.Fatalf("demo: %v", err)
 	}
 }

@@ -1,0 +1,92 @@
+// Package client asks a control plane's admin API.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/remote"
+)
+
+// Client finds a control plane at an address, or in a cluster through a port-forward.
+type Client struct {
+	// Address is "host:port".
+	Address string
+	// Cluster goes before Address where it is given.
+	Cluster remote.Cluster
+}
+
+// Error is an answer of the admin API that is not 200.
+type Error struct {
+	Address string
+	Status  int
+	Text    string
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("the control plane at %s: %d %s: %s", e.Address, e.Status, http.StatusText(e.Status), e.Text)
+}
+
+// Do sends a request to the admin API and decodes its answer into out.
+func (c *Client) Do(ctx context.Context, method, path string, query url.Values, out any) error {
+	return c.Send(ctx, method, path, query, nil, out)
+}
+
+// Post sends in to the admin API, which changes something.
+func (c *Client) Post(ctx context.Context, path string, query url.Values, in any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return c.Send(ctx, http.MethodPost, path, query, body, &struct{}{})
+}
+
+// Send sends a request with a body to the admin API and decodes its answer into out.
+func (c *Client) Send(ctx context.Context, method, path string, query url.Values, body []byte, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if c.Cluster.Given() {
+		address, end, err := c.Cluster.Forward(ctx)
+		if err != nil {
+			return err
+		}
+		defer end()
+		c = &Client{Address: address}
+	}
+	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+		return fmt.Errorf("--admin: %q is not HOST:PORT", c.Address)
+	}
+	u := url.URL{Scheme: "http", Host: c.Address, Path: path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("--admin: %w", err)
+	}
+	if method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the URL, which is no more to who reads this than where it goes
+		}
+		return fmt.Errorf("no control plane answers at %s: start 'causeway serve', name another with --admin, or a cluster with --context: %w", c.Address, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // the status says enough without
+		return &Error{c.Address, resp.StatusCode, strings.TrimSpace(string(text))}
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("the control plane at %s: %w", c.Address, err)
+	}
+	return nil
+}
