@@ -63,6 +63,7 @@ type Book struct {
 	services  map[discovery.Key]*series
 	swept     time.Duration
 	scratch   tally
+	texts     texts
 }
 
 // reporter is what is known of one that reports.
@@ -80,7 +81,7 @@ type reporter struct {
 
 // NewBook returns a book that begins now.
 func NewBook(now time.Time) *Book {
-	return &Book{origin: now, reporters: make(map[string]*reporter), services: make(map[discovery.Key]*series)}
+	return &Book{origin: now, reporters: make(map[string]*reporter), services: make(map[discovery.Key]*series), texts: make(texts)}
 }
 
 // tick moves the clock on.
@@ -183,7 +184,7 @@ func (b *Book) Add(name string, m *Message, now time.Time) {
 	}
 	for key, c := range m.Outcomes {
 		if count && c.Changed(r.last.Outcomes[key]) {
-			b.note(key, func(p *part) { p.addCounts(c, r.last.Outcomes[key]) })
+			b.note(key, func(p *part) { p.addCounts(c, r.last.Outcomes[key], b.texts) })
 			b.spend(key.Service, c, r.last.Outcomes[key])
 		}
 		r.last.Outcomes[key] = c
@@ -311,7 +312,7 @@ type Window struct {
 
 // Window returns what was told of a Service from one time to another, both within
 // the last hour. It begins with a full second, and further back than 150 seconds
-// with a full ten: never earlier than it should.
+// with a full ten, than 15 minutes with a full minute: never earlier than it should.
 func (b *Book) Window(service discovery.Key, from, to time.Time) Window {
 	begin, end := from.Sub(b.origin), to.Sub(b.origin)
 	w := Window{Totals: NewTotals()}

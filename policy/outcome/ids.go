@@ -2,13 +2,18 @@ package outcome
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 )
 
 const (
-	// maxPartIDs is how many endpoints and how many callers of a backing are kept apart, for each slot and in a window.
+	// maxPartIDs is how many endpoints and how many callers of a backing are kept apart in a window and in the slot that is
+	// under way, and slotIDs in each other one.
 	maxPartIDs = 1000
+	slotIDs    = 200
+	// maxTexts is how many ids are known to be the same text.
+	maxTexts = 20_000
 	// maxTimed is of how many callers a slot knows how long their answers took. Whoever has the most of the slow
 	// ones in a window is among them in its slots.
 	maxTimed = 16
@@ -46,15 +51,35 @@ func (s ids[C]) with(other ids[C]) ids[C] {
 			s = slices.Insert(s, i, o)
 		}
 	}
-	if len(s) <= maxPartIDs {
+	return s.most(maxPartIDs, C.weight)
+}
+
+// most returns the n ids with the greatest weights.
+func (s ids[C]) most(n int, weight func(C) uint64) ids[C] {
+	if len(s) <= n {
 		return s
 	}
+	s = slices.Clone(s)
 	slices.SortFunc(s, func(a, b entry[C]) int {
-		return cmp.Or(cmp.Compare(b.n.weight(), a.n.weight()), strings.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(weight(b.n), weight(a.n)), strings.Compare(a.id, b.id))
 	})
-	s = slices.Clone(s[:maxPartIDs])
+	s = slices.Clone(s[:n])
 	slices.SortFunc(s, func(a, b entry[C]) int { return strings.Compare(a.id, b.id) })
 	return s
+}
+
+// texts are ids, each of which is kept once, however many slots it is in and messages it came with.
+type texts map[string]string
+
+func (t texts) same(id string) string {
+	if s, ok := t[id]; ok {
+		return s
+	}
+	if len(t) >= maxTexts {
+		clear(t)
+	}
+	t[id] = id
+	return id
 }
 
 func (s ids[C]) byID() map[string]C {
@@ -66,11 +91,11 @@ func (s ids[C]) byID() map[string]C {
 }
 
 // grown returns by how much each count has grown since before.
-func grown[C tallied[C]](now, before map[string]C) ids[C] {
+func grown[C tallied[C]](now, before map[string]C, t texts) ids[C] {
 	out := make(ids[C], 0, len(now))
 	for id, c := range now {
 		if d := c.since(before[id]); !d.zero() {
-			out = append(out, entry[C]{id, d})
+			out = append(out, entry[C]{t.same(id), d})
 		}
 	}
 	slices.SortFunc(out, func(a, b entry[C]) int { return strings.Compare(a.id, b.id) })
@@ -136,8 +161,34 @@ func (c CallerCounts) weight() uint64 {
 // slowest is the part of all answers that are slow ones where it is asked whose matter.
 const slowest = .05
 
-// trim forgets how long the answers of those callers took that have few of all and few of the slow ones.
+// trim forgets of a slot that is over who mattered little, and gives back room that was for more.
 func (p *part) trim() {
+	p.trimTimes()
+	p.endpoints = fitted(p.endpoints.most(slotIDs, EndpointCounts.weight))
+	p.callers = fitted(p.callers.most(slotIDs, func(c CallerCounts) uint64 {
+		if len(c.Latency.Buckets) > 0 {
+			return math.MaxUint64 // those who had the slow answers
+		}
+		return c.weight()
+	}))
+	p.counts.Latency.Buckets = fitted(p.counts.Latency.Buckets)
+	p.pairs.Answer.Buckets, p.pairs.Mirror.Buckets = fitted(p.pairs.Answer.Buckets), fitted(p.pairs.Mirror.Buckets)
+	for i := range p.callers {
+		h := &p.callers[i].n.Latency
+		h.Buckets = fitted(h.Buckets)
+	}
+}
+
+// fitted returns a list without much room for more.
+func fitted[S ~[]E, E any](s S) S {
+	if cap(s)-len(s) <= len(s)/8 {
+		return s
+	}
+	return slices.Clone(s)
+}
+
+// trimTimes forgets how long the answers of those callers took that have few of all and few of the slow ones.
+func (p *part) trimTimes() {
 	timed := 0
 	for i := range p.callers {
 		if len(p.callers[i].n.Latency.Buckets) > 0 {

@@ -9,21 +9,19 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// How precisely the past is kept: by the second for as long as the guard's
-// default window and a little more, then by ten seconds for as long as the
-// longest window. A backing with thirty endpoints that all answer every second takes one
-// megabyte.
-const (
-	fineFor = 150
-	coarse  = 10
-	kept    = time.Hour + coarse*time.Second
-)
+// seriesTiers say how precisely the past is kept, as tiers do for paths: by the second for as long as the guard's
+// default window and a little more, then by ten seconds, then by the minute for as long as the longest window.
+// A port of whose backings each has 30 endpoints and 30 callers takes less than 5 MiB in an hour, and however many
+// there are less than 20 (TestSeriesIsBounded).
+var seriesTiers = [...]struct{ slot, age int64 }{{1, 150}, {10, 900}, {60, int64(kept / time.Second)}}
+
+const kept = time.Hour + 10*time.Second
 
 // series is what was told of one Service, by time.
 type series struct {
-	// old has slots of ten seconds and recent those of one, both in the order of time.
-	old, recent []slot
-	paths       pathSeries
+	// slots of each tier, in the order of time.
+	slots [len(seriesTiers)][]slot
+	paths pathSeries
 	// spent is the sum since the Book began.
 	spent Spent
 }
@@ -49,16 +47,21 @@ type part struct {
 
 // part returns the one of the newest slot that something is added to.
 func (s *series) part(second int64, port uint16, platform discovery.Platform) *part {
-	if n := len(s.recent); n == 0 || s.recent[n-1].second != second {
-		if n > 0 {
-			for _, p := range s.recent[n-1].parts {
-				p.trim()
-			}
+	if newest := s.slots[0]; len(newest) > 0 && newest[len(newest)-1].second != second {
+		for _, p := range newest[len(newest)-1].parts {
+			p.trim()
 		}
 		s.compact(second)
-		s.recent = append(s.recent, slot{second: second})
 	}
-	return s.recent[len(s.recent)-1].part(port, platform)
+	return seriesSlot(&s.slots[0], second).part(port, platform)
+}
+
+// seriesSlot returns the last slot, which begins with a second.
+func seriesSlot(slots *[]slot, second int64) *slot {
+	if n := len(*slots); n == 0 || (*slots)[n-1].second != second {
+		*slots = append(*slots, slot{second: second})
+	}
+	return &(*slots)[len(*slots)-1]
 }
 
 func (s *slot) part(port uint16, platform discovery.Platform) *part {
@@ -74,36 +77,38 @@ func (s *slot) part(port uint16, platform discovery.Platform) *part {
 
 // compact keeps what is older less precisely, and what is too old no more.
 func (s *series) compact(now int64) {
-	n := 0
-	for n < len(s.recent) && s.recent[n].second < now-fineFor {
-		from := s.recent[n]
-		begin := from.second - from.second%coarse
-		if last := len(s.old) - 1; last < 0 || s.old[last].second != begin {
-			s.old = append(s.old, slot{second: begin})
+	for tier, t := range seriesTiers {
+		n := 0
+		for n < len(s.slots[tier]) && s.slots[tier][n].second < now-t.age {
+			if tier+1 < len(seriesTiers) {
+				from := s.slots[tier][n]
+				to := seriesSlot(&s.slots[tier+1], from.second-from.second%seriesTiers[tier+1].slot)
+				for _, p := range from.parts {
+					sum := to.part(p.port, p.platform)
+					sum.merge(p)
+					sum.trim()
+				}
+			}
+			n++
 		}
-		to := &s.old[len(s.old)-1]
-		for _, p := range from.parts {
-			sum := to.part(p.port, p.platform)
-			sum.merge(p)
-			sum.trim()
-		}
-		n++
+		s.slots[tier] = slices.Delete(s.slots[tier], 0, n)
 	}
-	s.recent = slices.Delete(s.recent, 0, n)
 	s.paths.compact(now)
-	n = 0
-	for n < len(s.old) && s.old[n].second < now-int64(kept/time.Second) {
-		n++
-	}
-	s.old = slices.Delete(s.old, 0, n)
 }
 
-func (s *series) empty() bool { return len(s.old)+len(s.recent) == 0 && s.paths.empty() }
+func (s *series) empty() bool {
+	for _, slots := range s.slots {
+		if len(slots) > 0 {
+			return false
+		}
+	}
+	return s.paths.empty()
+}
 
 // sum adds up the slots that begin in a window, its end included.
 func (s *series) sum(service discovery.Key, begin, end time.Duration, out *Totals, t *tally) {
 	byKey := make(map[Key][]*part)
-	for _, slots := range [][]slot{s.old, s.recent} {
+	for _, slots := range s.slots {
 		i, _ := slices.BinarySearchFunc(slots, begin, func(s slot, begin time.Duration) int {
 			return cmp.Compare(time.Duration(s.second)*time.Second, begin)
 		})
@@ -173,7 +178,7 @@ func (t *tally) sum(parts []*part, of func(*part) *Histogram) Histogram {
 }
 
 // addCounts adds what was counted since before; nil is nothing.
-func (p *part) addCounts(now, before *Counts) {
+func (p *part) addCounts(now, before *Counts, t texts) {
 	if before == nil || restarted(now, before) {
 		before = &Counts{}
 	}
@@ -188,8 +193,8 @@ func (p *part) addCounts(now, before *Counts) {
 	d.Latency.Sub(before.Latency)
 	p.counts.addScalars(&d)
 	p.counts.Latency.Merge(d.Latency)
-	p.endpoints = p.endpoints.with(grown(now.Endpoints, before.Endpoints))
-	p.callers = p.callers.with(grown(now.Callers, before.Callers))
+	p.endpoints = p.endpoints.with(grown(now.Endpoints, before.Endpoints, t))
+	p.callers = p.callers.with(grown(now.Callers, before.Callers, t))
 }
 
 // addPairs adds what was compared since before; nil is nothing.
