@@ -1,6 +1,9 @@
 package explain
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/causeway-mesh/causeway/policy"
 )
 
@@ -40,4 +43,19 @@ func (e *evaluation) fault(r *policy.Rule) *Answer {
 		return &Answer{Status: 200, GRPCStatus: v.AbortGRPC, Because: because}
 	}
 	return e.answer(v.AbortStatus, because)
+}
+
+// Text says which part of the requests meets what, and who says so.
+func (f *Fault) Text() string {
+	var parts []string
+	if f.Delay != "" {
+		parts = append(parts, fmt.Sprintf("%g%% of the requests are delayed by %s", f.DelayPercent, f.Delay))
+	}
+	switch {
+	case f.AbortGRPC != nil:
+		parts = append(parts, fmt.Sprintf("%g%% are answered grpc-status %d", f.AbortPercent, *f.AbortGRPC))
+	case f.AbortStatus != 0:
+		parts = append(parts, fmt.Sprintf("%g%% are answered %d", f.AbortPercent, f.AbortStatus))
+	}
+	return strings.Join(parts, ", ") + " (" + f.From + ")"
 }

@@ -32,21 +32,6 @@ func (a *Answer) Text() string {
 	return strconv.Itoa(a.Status)
 }
 
-// Text says which part of the requests meets what, and who says so.
-func (f *Fault) Text() string {
-	var parts []string
-	if f.Delay != "" {
-		parts = append(parts, fmt.Sprintf("%g%% of the requests are delayed by %s", f.DelayPercent, f.Delay))
-	}
-	switch {
-	case f.AbortGRPC != nil:
-		parts = append(parts, fmt.Sprintf("%g%% are answered grpc-status %d", f.AbortPercent, *f.AbortGRPC))
-	case f.AbortStatus != 0:
-		parts = append(parts, fmt.Sprintf("%g%% are answered %d", f.AbortPercent, f.AbortStatus))
-	}
-	return strings.Join(parts, ", ") + " (" + f.From + ")"
-}
-
 // Text lists what is changed.
 func (e *HeaderEdits) Text() string {
 	var parts []string
