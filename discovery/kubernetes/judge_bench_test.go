@@ -12,6 +12,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -48,12 +49,12 @@ func benchmarkJudge(b *testing.B, services, routes, policies int) {
 						BackendObjectReference: gatewayv1.BackendObjectReference{Name: gatewayv1.ObjectName(name), Port: &port},
 					}}},
 				}}
-				catalog.Objects.Put(tx, objects.Object(route, "kubernetes/httproutes"))
+				catalog.Objects.Put(tx, convert.Object(route, "kubernetes/httproutes"))
 			}
 			for j := range policies {
 				p := &v1alpha1.TrafficPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: fmt.Sprint(name, "-", j), Generation: 1}}
 				p.Spec.TargetRefs = []v1alpha1.TargetReference{{Kind: "Service", Name: name}}
-				catalog.Objects.Put(tx, objects.Object(p, "kubernetes/trafficpolicies"))
+				catalog.Objects.Put(tx, convert.Object(p, "kubernetes/trafficpolicies"))
 			}
 		}
 		return nil

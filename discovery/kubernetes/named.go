@@ -20,7 +20,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 )
 
 // maxNamed bounds how many ConfigMaps are read, and how many Secrets: each costs
@@ -336,7 +336,7 @@ func (s *namedStore) Add(o any) error { return s.Update(o) }
 
 // Update implements cache.ReflectorStore.
 func (s *namedStore) Update(o any) error {
-	row := objects.Object(o.(metav1.Object), s.n.scope)
+	row := convert.Object(o.(metav1.Object), s.n.scope)
 	s.n.write(func(tx *catalog.Tx) {
 		if row == nil {
 			catalog.Objects.Delete(tx, s.n.id(s.key))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -144,7 +145,7 @@ func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftSt
 			UID: string(shift.UID), Version: shift.ResourceVersion, Status: &shift.Status,
 		}
 	}
-	return objects.Object(typed, s.status.name), state
+	return convert.Object(typed, s.status.name), state
 }
 
 // readable notes whether an object could be decoded.

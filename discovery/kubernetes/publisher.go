@@ -15,7 +15,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -163,7 +163,7 @@ func (p *publisher) publish(ctx context.Context, key discovery.Key) error {
 	for _, name := range slices.Sorted(maps.Keys(p.published[key])) {
 		have = append(have, *p.published[key][name])
 	}
-	want := objects.Slices(set, have, sliceSize)
+	want := convert.Slices(set, have, sliceSize)
 	kept := make(map[string]bool)
 	for i := range want {
 		s := &want[i]

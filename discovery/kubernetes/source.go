@@ -25,7 +25,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -130,7 +130,7 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 	reflect(ctx, g, c, cat, ScopeServices, catalog.Services, &corev1.Service{},
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return services.List(ctx, o) },
 		services.Watch, func(o *corev1.Service) (string, *discovery.Service) {
-			return o.Namespace + "/" + o.Name, objects.Service(o, ScopeServices)
+			return o.Namespace + "/" + o.Name, convert.Service(o, ScopeServices)
 		})
 	endpointSlices := c.core.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
 	reflect(ctx, g, c, cat, ScopeEndpointSlices, catalog.Endpoints, &discoveryv1.EndpointSlice{},
@@ -138,7 +138,7 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 			return endpointSlices.List(ctx, o)
 		},
 		endpointSlices.Watch, func(o *discoveryv1.EndpointSlice) (string, *discovery.EndpointSet) {
-			return ScopeEndpointSlices + "|" + o.Namespace + "/" + o.Name, objects.EndpointSlice(o, ScopeEndpointSlices)
+			return ScopeEndpointSlices + "|" + o.Namespace + "/" + o.Name, convert.EndpointSlice(o, ScopeEndpointSlices)
 		})
 	reflect(ctx, g, c, cat, ScopeInstanceGroups, catalog.InstanceGroups, &v1alpha1.InstanceGroup{},
 		c.listGroups, c.watchGroups, func(o *v1alpha1.InstanceGroup) (string, *discovery.InstanceGroup) {
@@ -150,7 +150,7 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 			return namespaces.List(ctx, o)
 		},
 		namespaces.Watch, func(o *corev1.Namespace) (string, *discovery.Object) {
-			return discovery.ObjectName{Kind: discovery.KindNamespace, Key: discovery.Key{Name: o.Name}}.String(), objects.Object(o, ScopeNamespaces)
+			return discovery.ObjectName{Kind: discovery.KindNamespace, Key: discovery.Key{Name: o.Name}}.String(), convert.Object(o, ScopeNamespaces)
 		})
 	for _, kind := range policyKinds() {
 		source := c.newKindSource(cat, kind)

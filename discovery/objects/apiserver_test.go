@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
@@ -124,7 +125,7 @@ func (s *realServer) compare(t *testing.T, v verdict) bool {
 	if err != nil {
 		return false
 	}
-	fromServer := Object(typed(t, stored), "file")
+	fromServer := convert.Object(typed(t, stored), "file")
 	fromServer.Created, fromServer.Generation = row.Created, row.Generation
 	require.Equal(t, spec(t, fromServer.Spec), spec(t, row.Spec), "%s", v)
 	fromServer.Spec, row.Spec = nil, nil
@@ -173,22 +174,22 @@ func TestPrunedFields(t *testing.T) {
 	require.ErrorContains(t, err, `unknown field "spec.rules[1].sessionPersistence"`, "what kubectl apply is told")
 	stored, err := all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationIgnore, FieldManager: "kubectl-client-side-apply"})
 	require.NoError(t, err)
-	require.Equal(t, []string{"spec.rules[1].sessionPersistence"}, Object(typed(t, stored), "k").Pruned)
+	require.Equal(t, []string{"spec.rules[1].sessionPersistence"}, convert.Object(typed(t, stored), "k").Pruned)
 
 	// Status is no edit of what was applied.
 	withStatus := stored.DeepCopy()
 	require.NoError(t, unstructured.SetNestedSlice(withStatus.Object, []any{}, "status", "parents"))
 	stored, err = all.UpdateStatus(t.Context(), withStatus, metav1.UpdateOptions{FieldManager: "causeway"})
 	require.NoError(t, err)
-	require.NotEmpty(t, Object(typed(t, stored), "k").Pruned)
+	require.NotEmpty(t, convert.Object(typed(t, stored), "k").Pruned)
 
 	// Nobody else's edit may be taken for the API server's doing.
 	entries := stored.GetManagedFields()
 	later := metav1.NewTime(entries[0].Time.Add(1e9))
 	stored.SetManagedFields(append(entries, metav1.ManagedFieldsEntry{Manager: "kubectl-edit", Operation: metav1.ManagedFieldsOperationUpdate, Time: &later}))
-	require.Empty(t, Object(typed(t, stored), "k").Pruned)
+	require.Empty(t, convert.Object(typed(t, stored), "k").Pruned)
 	stored.SetManagedFields(nil)
-	require.Empty(t, Object(typed(t, stored), "k").Pruned)
+	require.Empty(t, convert.Object(typed(t, stored), "k").Pruned)
 }
 
 // Files that were written for the version before mean the same as now.

@@ -12,6 +12,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -28,7 +29,7 @@ func TestSecretRow(t *testing.T) {
 		Data:       map[string][]byte{"tls.crt": []byte("chain"), "tls.key": []byte("key"), "ca.crt": []byte("ca"), "password": []byte("key-bytes")},
 		StringData: map[string]string{"password": "key-bytes"},
 	}
-	row := Object(in, "k")
+	row := convert.Object(in, "k")
 	require.Equal(t, &discovery.Object{
 		Scope: "k", Kind: "Secret", Key: discovery.Key{Namespace: "web", Name: "tls"},
 		Spec: &corev1.Secret{
@@ -40,7 +41,7 @@ func TestSecretRow(t *testing.T) {
 	require.Equal(t, "key", string(row.Spec.(*corev1.Secret).Data["tls.key"]))
 	for _, kind := range []corev1.SecretType{"", corev1.SecretTypeOpaque, corev1.SecretTypeDockerConfigJson, corev1.SecretTypeServiceAccountToken} {
 		in.Type = kind
-		require.Nil(t, Object(in, "k"))
+		require.Nil(t, convert.Object(in, "k"))
 	}
 }
 
@@ -61,18 +62,18 @@ func TestGatewayRow(t *testing.T) {
 		}},
 		Status: gatewayv1.GatewayStatus{Conditions: []metav1.Condition{{Type: "Accepted"}}},
 	}
-	row := Object(in, "k")
+	row := convert.Object(in, "k")
 	require.Equal(t, []string{"GatewayClass causeway", "Secret certs/a", "Secret web/b"}, names(row.Refs), "what can hold no certificate is no Secret")
 	gateway := row.Spec.(*gatewayv1.Gateway)
 	require.Equal(t, map[string]string{v1alpha1.AddressesAnnotation: "a.example.com"}, gateway.Annotations)
 	require.Empty(t, gateway.Labels)
 	require.Empty(t, gateway.Status)
 	delete(in.Annotations, v1alpha1.AddressesAnnotation)
-	require.Nil(t, Object(in, "k").Spec.(*gatewayv1.Gateway).Annotations)
+	require.Nil(t, convert.Object(in, "k").Spec.(*gatewayv1.Gateway).Annotations)
 
 	policy := &v1alpha1.GatewayPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "a"}}
 	policy.Spec.TargetRefs = []v1alpha1.GatewayTarget{{Name: "edge", SectionName: "a"}, {Name: "edge"}, {Group: gatewayv1.GroupName, Kind: "Gateway", Name: "b"}}
-	require.Equal(t, []string{"Gateway web/b", "Gateway web/edge"}, names(Object(policy, "k").Refs))
+	require.Equal(t, []string{"Gateway web/b", "Gateway web/edge"}, names(convert.Object(policy, "k").Refs))
 }
 
 // A Gateway says which of its fields the standard channel has dropped.
@@ -86,5 +87,5 @@ func TestPrunedGatewayFields(t *testing.T) {
 	all := client.Resource(schema.GroupVersionResource{Group: gatewayv1.GroupName, Version: "v1", Resource: "gateways"}).Namespace("web")
 	stored, err := all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationIgnore, FieldManager: "kubectl-client-side-apply"})
 	require.NoError(t, err)
-	require.Equal(t, []string{"spec.defaultScope"}, Object(typed(t, stored), "k").Pruned)
+	require.Equal(t, []string{"spec.defaultScope"}, convert.Object(typed(t, stored), "k").Pruned)
 }

@@ -1,3 +1,6 @@
+// Package objects lists the kinds that the mesh reads, and decodes and checks
+// objects of them as an API server would: strictly, with the defaults and rules of
+// their CRDs. Package convert makes the rows.
 package objects
 
 import (
@@ -10,6 +13,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -155,7 +159,7 @@ func decodeNamespace(data []byte, scope string, into *Rows) []v1alpha1.FieldErro
 		n.Labels = make(map[string]string, 1)
 	}
 	n.Labels[corev1.LabelMetadataName] = n.Name
-	into.Objects = append(into.Objects, Object(&n, scope))
+	into.Objects = append(into.Objects, convert.Object(&n, scope))
 	return nil
 }
 
@@ -164,7 +168,7 @@ func decodeService(data []byte, scope string, into *Rows) []v1alpha1.FieldError 
 	rest, errs := decodeStrict(data, &s)
 	errs = together(rest, errs, append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Label), checkService(&s)...))
 	if len(errs) == 0 {
-		into.Services = append(into.Services, Service(&s, scope))
+		into.Services = append(into.Services, convert.Service(&s, scope))
 	}
 	return errs
 }
@@ -176,7 +180,7 @@ func decodeEndpointSlice(data []byte, scope string, into *Rows) []v1alpha1.Field
 	if len(errs) > 0 {
 		return errs
 	}
-	if set := EndpointSlice(&s, scope); set != nil {
+	if set := convert.EndpointSlice(&s, scope); set != nil {
 		into.Endpoints = append(into.Endpoints, set)
 	}
 	return nil
@@ -187,7 +191,7 @@ func decodeConfigMap(data []byte, scope string, into *Rows) []v1alpha1.FieldErro
 	var c corev1.ConfigMap
 	rest, errs := decodeStrict(data, &c)
 	errs = together(rest, errs, checkNames(DefaultNamespace, &c.ObjectMeta, validation.IsDNS1123Subdomain))
-	if row := Object(&c, scope); len(errs) == 0 && row != nil {
+	if row := convert.Object(&c, scope); len(errs) == 0 && row != nil {
 		into.Objects = append(into.Objects, row)
 	}
 	return errs
@@ -204,7 +208,7 @@ func decodeObject(k Kind, data []byte, scope string, into *Rows) []v1alpha1.Fiel
 	if errs = together(rest, errs, checkNames(namespace, o, validation.IsDNS1123Subdomain)); len(errs) > 0 {
 		return errs
 	}
-	into.Objects = append(into.Objects, Object(o, scope))
+	into.Objects = append(into.Objects, convert.Object(o, scope))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/manifests"
 )
 
@@ -38,7 +39,7 @@ func TestKindsAreThoseOfTheCRDs(t *testing.T) {
 				continue // a row of another table
 			}
 			require.Equal(t, kind.Name, reflect.TypeOf(kind.New()).Elem().Name())
-			row := Object(kind.New(), "test")
+			row := convert.Object(kind.New(), "test")
 			require.NotNil(t, row, kind.Name)
 			require.Equal(t, kind.Name, row.Kind)
 			require.IsType(t, kind.New(), row.Spec)

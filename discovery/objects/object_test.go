@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -124,15 +125,15 @@ func TestRowsHoldWhatIsRead(t *testing.T) {
 		{&v1alpha1.Mesh{ObjectMeta: meta}, &v1alpha1.Mesh{ObjectMeta: noisy}},
 		{&corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{"ca.crt": "x"}}, &corev1.ConfigMap{ObjectMeta: noisy, Data: map[string]string{"ca.crt": "x", "b": "y"}}},
 	} {
-		row := Object(pair[0], "k")
+		row := convert.Object(pair[0], "k")
 		require.NotEmpty(t, row.Kind)
 		require.Equal(t, "web/a", row.Key.String())
 		require.Equal(t, int64(3), row.Generation)
 		require.Equal(t, time.Unix(1e9, 0), row.Created)
-		require.Equal(t, row, Object(pair[1], "k"))
+		require.Equal(t, row, convert.Object(pair[1], "k"))
 	}
-	require.Nil(t, Object(&corev1.ConfigMap{Data: map[string]string{"tls.crt": "x"}}, "k"))
-	require.Nil(t, Object(&corev1.Secret{}, "k"))
+	require.Nil(t, convert.Object(&corev1.ConfigMap{Data: map[string]string{"tls.crt": "x"}}, "k"))
+	require.Nil(t, convert.Object(&corev1.Secret{}, "k"))
 }
 
 // FuzzObjects decodes arbitrary specs of every kind that a CRD defines.

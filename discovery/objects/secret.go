@@ -1,32 +1,15 @@
 package objects
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
-
-// tlsSecret returns what the mesh reads of a Secret: the certificate chain and
-// the private key of one of type kubernetes.io/tls. It returns nil for one of
-// another type. Nothing else of a Secret is kept, and what is kept is copied, so
-// that the object it came in may go.
-func tlsSecret(s *corev1.Secret) *corev1.Secret {
-	if s.Type != corev1.SecretTypeTLS {
-		return nil
-	}
-	out := &corev1.Secret{Type: s.Type, Data: make(map[string][]byte, 2)}
-	for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
-		if value, ok := s.Data[key]; ok {
-			out.Data[key] = bytes.Clone(value)
-		}
-	}
-	return out
-}
 
 // decodeSecret reads a Secret, which is a row only if it is of type
 // kubernetes.io/tls. Whatever is wrong with one, no message has a value of it:
@@ -46,7 +29,7 @@ func decodeSecret(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 		s.Data[key] = []byte(text)
 	}
 	errs = together(rest, errs, append(checkNames(DefaultNamespace, &s.ObjectMeta, validation.IsDNS1123Subdomain), checkSecret(&s)...))
-	if row := Object(&s, scope); len(errs) == 0 && row != nil {
+	if row := convert.Object(&s, scope); len(errs) == 0 && row != nil {
 		into.Objects = append(into.Objects, row)
 	}
 	return errs

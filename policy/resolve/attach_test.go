@@ -23,7 +23,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/routing"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -125,9 +125,9 @@ func parseRouteObjects(tb testing.TB, text string) *routeRows {
 		require.NoError(tb, yaml.Unmarshal([]byte(doc), &head), doc)
 		switch head.Kind {
 		case "Service":
-			in.services = append(in.services, objects.Service(decodeStrict[corev1.Service](tb, doc), "test"))
+			in.services = append(in.services, convert.Service(decodeStrict[corev1.Service](tb, doc), "test"))
 		case "EndpointSlice":
-			in.sets = append(in.sets, objects.EndpointSlice(decodeStrict[discoveryv1.EndpointSlice](tb, doc), "test"))
+			in.sets = append(in.sets, convert.EndpointSlice(decodeStrict[discoveryv1.EndpointSlice](tb, doc), "test"))
 		case "InstanceGroup":
 			g := decodeStrict[v1alpha1.InstanceGroup](tb, doc)
 			v1alpha1.DefaultInstanceGroup(g)

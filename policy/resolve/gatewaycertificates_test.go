@@ -23,7 +23,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/effective"
 )
@@ -115,12 +115,12 @@ func httpsGateway(host string, options map[gatewayv1.AnnotationKey]gatewayv1.Ann
 		Name: "https", Port: 443, Protocol: gatewayv1.HTTPSProtocolType, Hostname: new(gatewayv1.Hostname(host)),
 		TLS: &gatewayv1.ListenerTLSConfig{CertificateRefs: refs, Options: options},
 	}}
-	return objects.Object(g, "test")
+	return convert.Object(g, "test")
 }
 
 func secretRow(name string, data map[string][]byte) *discovery.Object {
 	namespace, name, _ := strings.Cut(name, "/")
-	return objects.Object(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Generation: 1}, Type: corev1.SecretTypeTLS, Data: data}, "test")
+	return convert.Object(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name, Generation: 1}, Type: corev1.SecretTypeTLS, Data: data}, "test")
 }
 
 func secretRef(name string) gatewayv1.SecretObjectReference {

@@ -16,7 +16,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/routing"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -87,7 +87,7 @@ func randomGateway(rnd *rand.Rand, key discovery.Key, listeners int) *discovery.
 		}
 		g.Spec.Listeners = append(g.Spec.Listeners, l)
 	}
-	return objects.Object(g, "test")
+	return convert.Object(g, "test")
 }
 
 // randomEdgeRoute returns a route at Gateways, and perhaps at a Service.
@@ -147,7 +147,7 @@ func putRandomEdgeRow(rnd *rand.Rand, tx *catalog.Tx, pairs []map[string][]byte)
 	case 0, 1:
 		putOrDelete(tx, randomGateway(rnd, key, 1+rnd.IntN(6)), remove)
 	case 2:
-		putOrDelete(tx, objects.Object(&gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: pick(rnd, "causeway", "class")}, Spec: gatewayv1.GatewayClassSpec{
+		putOrDelete(tx, convert.Object(&gatewayv1.GatewayClass{ObjectMeta: metav1.ObjectMeta{Name: pick(rnd, "causeway", "class")}, Spec: gatewayv1.GatewayClassSpec{
 			ControllerName: gatewayv1.GatewayController(pick(rnd, v1alpha1.ControllerName, v1alpha1.ControllerName, "example.com/other")),
 		}}, "test"), remove || rnd.IntN(2) == 0)
 	case 3:
@@ -156,9 +156,9 @@ func putRandomEdgeRow(rnd *rand.Rand, tx *catalog.Tx, pairs []map[string][]byte)
 		if rnd.IntN(3) == 0 {
 			s.Name, s.Data = "bad", map[string][]byte{corev1.TLSCertKey: []byte("x"), corev1.TLSPrivateKeyKey: good[corev1.TLSPrivateKeyKey]}
 		}
-		putOrDelete(tx, objects.Object(s, "test"), remove)
+		putOrDelete(tx, convert.Object(s, "test"), remove)
 	case 4:
-		putOrDelete(tx, objects.Object(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{"edge": pick(rnd, "yes", "no")}}}, "test"), remove)
+		putOrDelete(tx, convert.Object(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace, Labels: map[string]string{"edge": pick(rnd, "yes", "no")}}}, "test"), remove)
 	case 5:
 		putOrDelete(tx, &discovery.Object{Scope: "test", Kind: "ReferenceGrant", Key: discovery.Key{Namespace: namespace, Name: "edge"}, Spec: &gatewayv1.ReferenceGrant{
 			Spec: gatewayv1.ReferenceGrantSpec{
@@ -172,12 +172,12 @@ func putRandomEdgeRow(rnd *rand.Rand, tx *catalog.Tx, pairs []map[string][]byte)
 			Group: gatewayv1.GroupName, Kind: pick(rnd, discovery.KindGateway, "HTTPRoute"), Name: pick(rnd, "edge", "e0", "e1"), SectionName: pick(rnd, "", "l0"),
 		}}
 		p.Spec.Timeout = &v1alpha1.Timeout{Request: &metav1.Duration{Duration: time.Duration(1+rnd.IntN(5)) * time.Second}}
-		putOrDelete(tx, objects.Object(p, "test"), remove)
+		putOrDelete(tx, convert.Object(p, "test"), remove)
 	case 7:
 		p := &v1alpha1.GatewayPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "edge", Generation: int64(rnd.IntN(5))}}
 		p.Spec.TargetRefs = []v1alpha1.GatewayTarget{{Group: gatewayv1.GroupName, Kind: discovery.KindGateway, Name: "edge", SectionName: pick(rnd, "", "l0")}}
 		p.Spec.Timeout = &v1alpha1.ClientTimeout{Idle: &metav1.Duration{Duration: time.Duration(1+rnd.IntN(5)) * time.Second}}
-		putOrDelete(tx, objects.Object(p, "test"), remove)
+		putOrDelete(tx, convert.Object(p, "test"), remove)
 	case 8:
 		putRandomRow(rnd, tx)
 	default:
@@ -467,7 +467,7 @@ func BenchmarkBuildGateway(b *testing.B) {
 			g := &gatewayv1.Gateway{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
 			g.Spec.GatewayClassName = "causeway"
 			g.Spec.Listeners = []gatewayv1.Listener{{Name: "http", Port: 80, Protocol: gatewayv1.HTTPProtocolType}}
-			in.objects = append(in.objects, objects.Object(g, "test"))
+			in.objects = append(in.objects, convert.Object(g, "test"))
 			port := gatewayv1.PortNumber(80)
 			for i := range n {
 				route := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: fmt.Sprintf("r%d", i)}}
@@ -476,7 +476,7 @@ func BenchmarkBuildGateway(b *testing.B) {
 				route.Spec.Rules = []gatewayv1.HTTPRouteRule{{BackendRefs: []gatewayv1.HTTPBackendRef{{BackendRef: gatewayv1.BackendRef{
 					BackendObjectReference: gatewayv1.BackendObjectReference{Name: gatewayv1.ObjectName(web.Name), Port: &port},
 				}}}}}
-				in.objects = append(in.objects, objects.Object(route, "test"))
+				in.objects = append(in.objects, convert.Object(route, "test"))
 			}
 			r := in.reader(b)
 			require.Len(b, BuildGateway(r, key).Ports[0].Listeners[0].Hosts, n+1)

@@ -12,7 +12,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -411,7 +411,7 @@ func TestWhatHoldsInsteadOfSessionAffinity(t *testing.T) {
 			route.Spec.Rules = []gatewayv1.HTTPRouteRule{{Name: new(gatewayv1.SectionName("first"))}}
 			p := &v1alpha1.TrafficPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "p"}}
 			p.Spec.TargetRefs, p.Spec.LoadBalancer = []v1alpha1.TargetReference{c.target}, c.l
-			in.shifts = append(in.shifts, objects.Object(route, "test"), objects.Object(p, "test"))
+			in.shifts = append(in.shifts, convert.Object(route, "test"), convert.Object(p, "test"))
 			var got []string
 			for _, f := range Validate(in.reader(t)) {
 				if f.Field == "spec.sessionAffinity" {

@@ -30,6 +30,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
@@ -202,10 +203,10 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		for _, s := range in.services {
-			catalog.Services.Put(tx, objects.Service(s, "test"))
+			catalog.Services.Put(tx, convert.Service(s, "test"))
 		}
 		for _, s := range in.slices {
-			row := objects.EndpointSlice(s, "test")
+			row := convert.EndpointSlice(s, "test")
 			require.NotNil(t, row, "slice %s says nothing to the mesh", s.Name)
 			catalog.Endpoints.Put(tx, row)
 		}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/upstream"
@@ -222,7 +223,7 @@ func compileUnder(tb testing.TB, name string, p *discovery.Object, cas map[strin
 			catalog.Objects.Put(tx, o)
 		}
 		for name, ca := range cas {
-			catalog.Objects.Put(tx, objects.Object(&corev1.ConfigMap{
+			catalog.Objects.Put(tx, convert.Object(&corev1.ConfigMap{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}, Data: map[string]string{"ca.crt": ca},
 			}, "test"))
 		}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/resolve"
@@ -268,11 +268,11 @@ func TestShiftOfAnotherServiceReachesRoutesToIt(t *testing.T) {
 		for _, name := range []string{"front", "back"} {
 			catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key(name), Home: "Pods", Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
 		}
-		catalog.Objects.Put(tx, objects.Object(route, "test"))
+		catalog.Objects.Put(tx, convert.Object(route, "test"))
 		// It has completed, so that nothing but its being there tells of it.
 		catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "test", Key: key("shift"), Status: &v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftCompleted}})
 	})
-	row, front := objects.Object(shift, "test"), "a//VHDS/http/front.a:80"
+	row, front := convert.Object(shift, "test"), "a//VHDS/http/front.a:80"
 	before := contents(store)
 	changed := func(what string) {
 		now := contents(store)

@@ -16,7 +16,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -63,7 +63,7 @@ func mutateEdge(r *rand.Rand, tx *catalog.Tx, certificates *pairs) {
 		c := certificates[r.IntN(2)]
 		// It neither breaks nor goes: then the last good one stays, of which who
 		// compiles from scratch knows nothing.
-		catalog.Objects.Put(tx, objects.Object(&corev1.Secret{ObjectMeta: meta, Type: corev1.SecretTypeTLS, Data: map[string][]byte{
+		catalog.Objects.Put(tx, convert.Object(&corev1.Secret{ObjectMeta: meta, Type: corev1.SecretTypeTLS, Data: map[string][]byte{
 			corev1.TLSCertKey: c.chain, corev1.TLSPrivateKeyKey: c.key,
 		}}, "test"))
 		return
@@ -81,12 +81,12 @@ func mutateEdge(r *rand.Rand, tx *catalog.Tx, certificates *pairs) {
 		o = randomGateway(r, meta)
 	}
 	if r.IntN(5) == 0 {
-		if row := objects.Object(o, "test"); row != nil {
+		if row := convert.Object(o, "test"); row != nil {
 			catalog.Objects.Delete(tx, row.Name().String())
 		}
 		return
 	}
-	if row := objects.Object(o, "test"); row != nil {
+	if row := convert.Object(o, "test"); row != nil {
 		catalog.Objects.Put(tx, row)
 	}
 }
@@ -127,7 +127,7 @@ func TestLastGoodCertificateStays(t *testing.T) {
 	write := func(what ...metav1.Object) {
 		revision, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 			for _, o := range what {
-				catalog.Objects.Put(tx, objects.Object(o, "test"))
+				catalog.Objects.Put(tx, convert.Object(o, "test"))
 			}
 			return nil
 		})
@@ -193,12 +193,12 @@ func TestNamesOfBrokenListenersStayClosed(t *testing.T) {
 	}
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-		catalog.Objects.Put(tx, objects.Object(&gatewayv1.Gateway{
+		catalog.Objects.Put(tx, convert.Object(&gatewayv1.Gateway{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "g0"}, Spec: gatewayv1.GatewaySpec{
 				GatewayClassName: "causeway", Listeners: []gatewayv1.Listener{listener("any", "*.example.com", "tls"), listener("shop", "shop.example.com", "missing")},
 			},
 		}, "test"))
-		catalog.Objects.Put(tx, objects.Object(&corev1.Secret{
+		catalog.Objects.Put(tx, convert.Object(&corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "tls"}, Type: corev1.SecretTypeTLS,
 			Data: map[string][]byte{corev1.TLSCertKey: certificates[0].chain, corev1.TLSPrivateKeyKey: certificates[0].key},
 		}, "test"))

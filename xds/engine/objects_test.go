@@ -11,7 +11,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -42,7 +42,7 @@ func mutateObject(r *rand.Rand, tx *catalog.Tx) {
 		catalog.Objects.Delete(tx, discovery.ObjectName{Kind: kind, Key: discovery.Key{Namespace: meta.Namespace, Name: meta.Name}}.String())
 		return
 	}
-	if row := objects.Object(randomObject(r, kind, meta), "test"); row != nil {
+	if row := convert.Object(randomObject(r, kind, meta), "test"); row != nil {
 		catalog.Objects.Put(tx, row)
 	}
 }

@@ -1,6 +1,4 @@
-// Package objects turns Kubernetes objects into catalog rows. It is pure, and
-// the same for objects from an API server and from files.
-package objects
+package convert
 
 import (
 	"encoding/json"
