@@ -29,6 +29,8 @@ const (
 	demoRate    = 60   // requests per second and caller
 	demoUsers   = 1000 // of each caller
 	demoPods    = 2
+	// Instances that stay; the Spot instance is one more.
+	demoInstances = 4
 )
 
 // Options of a run.
@@ -48,7 +50,7 @@ func Run(ctx context.Context, o Options) error {
 	d := &demo{out: o.Out, keep: o.Keep, run: o.Command}
 	err := harness.Run(ctx, "demo", o.Log, d.play)
 	if d.report.Sent > 0 {
-		fmt.Fprintf(d.out, "requests that the mesh failed: %d; answers of the bad release that users saw before it was rolled back: %d\n", d.report.Failed, d.seen)
+		fmt.Fprintf(d.out, "the bad release failed %d requests before it was rolled back; the mesh failed %d\n", d.seen, d.report.Failed)
 		fmt.Fprintf(d.out, "demo: %d requests, %d failed\n", d.report.Sent, d.report.Failed)
 	}
 	if err == nil && d.report.Failed > 0 {
@@ -79,7 +81,7 @@ type demo struct {
 	pods      []pod
 	release   int             // number of the newest pod
 	told      map[string]bool // entries of the shift's history that were shown
-	seen      int64           // failed answers of the bad release
+	seen      int64           // failed answers of the bad release, as far as told
 }
 
 // pod is a workload that is one.
@@ -88,15 +90,29 @@ type pod struct {
 	address    netip.Addr
 }
 
+// Lines are no wider than a terminal is at least; texts stand beside the time.
+const (
+	columns = 80
+	margin  = "        "
+	bar     = 10
+)
+
 func (d *demo) say(format string, args ...any) {
-	fmt.Fprintf(d.out, "%5.1fs  %s\n", time.Since(d.start).Seconds(), fmt.Sprintf(format, args...))
+	fmt.Fprint(d.out, spoken(time.Since(d.start), fmt.Sprintf(format, args...)))
+}
+
+// spoken is a text with the time at which it is said.
+func spoken(at time.Duration, text string) string {
+	lines := strings.ReplaceAll(strings.TrimRight(console.Wrap(text, columns-len(margin)), "\n"), "\n", "\n"+margin)
+	return fmt.Sprintf("%5.1fs  %s\n", at.Seconds(), lines)
 }
 
 func (d *demo) play(ctx context.Context, t harness.TB) {
 	d.t, d.start, d.instances, d.told = t, time.Now(), make(map[string]*harness.Workload), make(map[string]bool)
 	d.chooseWorkload()
 	d.setUp()
-	d.say("both zones answer from EC2; the pods are deployed and get nothing: the Service's home is its instances")
+	d.say("both zones answer from EC2; the %d pods are deployed and get nothing: the Service's home is its instances", len(d.pods))
+	d.say("below, second by second: how many have answered, their shares of the requests, a bar for the pods' share; then all requests so far")
 	d.settle(ctx)
 	for _, step := range []func(context.Context){d.shift, d.badRelease, d.fix} {
 		if ctx.Err() != nil {
@@ -139,12 +155,13 @@ func (d *demo) setUp() {
 	d.moto = mototest.Start(d.t, mototest.Options{})
 	zones := d.moto.Zones()
 	d.queue = d.moto.CreateQueue(d.t, "causeway")
-	d.say("an EC2 API with zones %s; the auto scaling group %s of 4 instances", strings.Join(zones, " and "), demoGroup)
-	d.boot(d.moto.CreateASG(d.t, mototest.ASGOptions{Name: demoGroup, Size: 4, Tags: map[string]string{"Role": demoGroup}}))
+	d.boot(d.moto.CreateASG(d.t, mototest.ASGOptions{Name: demoGroup, Size: demoInstances, Tags: map[string]string{"Role": demoGroup}}))
 
 	spot := d.moto.Launch(d.t, mototest.LaunchOptions{Count: 1, Group: demoGroup, Spot: true, Tags: map[string]string{"Role": demoGroup}})
 	d.spot = spot[0].ID
 	d.boot(spot)
+	d.say("an EC2 API with zones %s; the auto scaling group %s has %d instances, one of them, %s, a Spot instance",
+		strings.Join(zones, " and "), demoGroup, len(d.instances), d.spot)
 
 	d.config = filepath.Join(d.t.TempDir(), "mesh")
 	if err := os.MkdirAll(d.config, 0o700); err != nil {
@@ -186,6 +203,23 @@ spec:
 			},
 		}))
 	}
+	d.waitAnswers(len(d.instances) - len(d.pods))
+}
+
+// waitAnswers waits until so many have answered: an instance gets requests from its first passed health check on.
+func (d *demo) waitAnswers(want int) {
+	harness.Eventually(d.t, 30*time.Second, "every instance answers", func() error {
+		seen := make(map[harness.BackendKey]bool)
+		for _, r := range d.reports() {
+			for key := range r.Backends {
+				seen[key] = true
+			}
+		}
+		if len(seen) < want {
+			return fmt.Errorf("%d of %d have answered", len(seen), want)
+		}
+		return nil
+	})
 }
 
 func (d *demo) workload(platform, id, zone string, address netip.Addr) {
@@ -258,34 +292,34 @@ func (d *demo) reports() []harness.Report {
 func (d *demo) line(before []harness.Report) []harness.Report {
 	now := d.reports()
 	answers := make(map[harness.BackendKey]int64)
-	var sent, failed, application, total int64
+	var sent, failed, application int64
 	for i, r := range now {
 		sent, failed, application = sent+r.Sent, failed+r.Failed, application+r.Statuses[http.StatusInternalServerError]
 		for key, n := range r.Since(before[i]).Backends {
 			answers[key] += n
-			total += n
 		}
 	}
-	fmt.Fprintf(d.out, "        %s  %6d requests, %d failed", shares(answers, total), sent, failed)
-	if application > 0 {
-		fmt.Fprintf(d.out, ", %d errors of the application", application)
+	fmt.Fprintln(d.out, second(answers, sent, failed))
+	if application > d.seen {
+		fmt.Fprintf(d.out, "%sof these the bad release failed %d\n", margin, application)
+		d.seen = application
 	}
-	fmt.Fprintln(d.out)
 	return now
 }
 
-// shares prints who answered as percentages per platform.
-func shares(answers map[harness.BackendKey]int64, total int64) string {
+// second says who answered in it, as percentages per platform with a bar for the pods, and
+// how many requests were sent and failed until then.
+func second(answers map[harness.BackendKey]int64, sent, failed int64) string {
 	sums := make(map[string]int64)
 	backends := make(map[string]int)
+	total := int64(0)
 	for key, n := range answers {
 		sums[key.Platform] += n
 		backends[key.Platform]++
+		total += n
 	}
-	var parts []string
-	for _, platform := range []string{"instances", "pods"} {
-		percent := 100 * float64(sums[platform]) / float64(max(total, 1))
-		parts = append(parts, fmt.Sprintf("%-11s %s %5.1f %%", console.Plural(backends[platform], platform), describe.Bar(percent), percent))
-	}
-	return strings.Join(parts, "   ")
+	percent := func(platform string) float64 { return 100 * float64(sums[platform]) / float64(max(total, 1)) }
+	return fmt.Sprintf("%s%-11s %5.1f %%, %-6s %5.1f %% %s %6d requests, %d failed", margin,
+		console.Plural(backends["instances"], "instances"), percent("instances"),
+		console.Plural(backends["pods"], "pods"), percent("pods"), describe.Bar(percent("pods"), bar), sent, failed)
 }

@@ -105,15 +105,15 @@ func (d *demo) shift(ctx context.Context) {
 // badRelease rolls out pods that fail.
 func (d *demo) badRelease(ctx context.Context) {
 	d.say("a bad release is rolled out to the pods: 30 %% of their answers are 500")
-	d.rollOut(harness.Fault{Percent: 30, Code: http.StatusInternalServerError})
 	began := time.Now()
+	d.rollOut(harness.Fault{Percent: 30, Code: http.StatusInternalServerError})
 	s := d.follow(ctx, time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.RolledBack && s.Status.Percent == "0" })
 	if s == nil {
 		return
 	}
+	d.say("rolled back %.0f s after the rollout began; what follows shows that everything is back on the instances", time.Since(began).Seconds())
 	d.settle(ctx)
-	d.seen = d.applicationFailures()
-	d.say("rolled back %.1f s after the release began to serve; users saw %d failed answers of it", time.Since(began).Seconds(), d.seen)
+	d.say("users saw %d failed answers of the bad release", d.seen)
 }
 
 // fix rolls out pods that work and starts again, while an instance is reclaimed
@@ -146,7 +146,7 @@ func (d *demo) fix(ctx context.Context) {
 // reclaim takes a Spot instance away while traffic moves.
 func (d *demo) reclaim() {
 	d.moto.SendSQS(d.t, d.queue, d.moto.SpotInterruption(d.spot))
-	d.say("a Spot interruption notice for %s: it finishes what it has and gets nothing new", d.spot)
+	d.say("EC2 announces that it takes the Spot instance %s back: it finishes what it has and gets nothing new; %d instances are left", d.spot, demoInstances)
 	time.AfterFunc(2*time.Second, func() {
 		d.moto.Terminate(d.t, d.spot)
 		d.instances[d.spot].Kill()
@@ -227,15 +227,6 @@ func (d *demo) settle(ctx context.Context) {
 		}
 		before = d.line(before)
 	}
-}
-
-// applicationFailures is how many requests the application itself answered with an error.
-func (d *demo) applicationFailures() int64 {
-	var n int64
-	for _, r := range d.reports() {
-		n += r.Statuses[http.StatusInternalServerError]
-	}
-	return n
 }
 
 // stay leaves everything running until the context ends.

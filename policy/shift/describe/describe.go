@@ -41,7 +41,7 @@ func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) str
 				f = a.Instances
 			}
 		}
-		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", platform, Bar(percent), formatPercent(percent), figuresText(f))
+		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", platform, Bar(percent, barWidth), formatPercent(percent), figuresText(f))
 	}
 	figures(target, share)
 	figures(source, 100-share)
@@ -181,16 +181,16 @@ func heading(word string, i int) string {
 	return word
 }
 
-// Bar draws a share in percent.
-func Bar(percent float64) string {
-	full := int(percent/100*barWidth + .5)
+// Bar draws a share in percent, where 100 is so many characters wide.
+func Bar(percent float64, width int) string {
+	full := int(percent/100*float64(width) + .5)
 	if percent > 0 {
 		full = max(full, 1)
 	}
 	if percent < 100 {
-		full = min(full, barWidth-1)
+		full = min(full, width-1)
 	}
-	return strings.Repeat("█", full) + strings.Repeat("░", barWidth-full)
+	return strings.Repeat("█", full) + strings.Repeat("░", width-full)
 }
 
 func formatPercent(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) }
