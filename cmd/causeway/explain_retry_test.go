@@ -78,10 +78,43 @@ func TestExplainRetry(t *testing.T) {
 	out, err := execute(t, "explain", "object", "tp/tp", "-n", "web", "--config", dir)
 	require.NoError(t, err)
 	for _, want := range []string{
-		"rules[0].matches[0]: nothing of its timeout holds, because HTTPRoute web/shop rules[0].timeouts.request is there instead",
+		"rules[0].matches[0]: nothing of its timeout holds: HTTPRoute web/shop rules[0].timeouts.request is there instead",
 		"rules[0].matches[0]: its retry (but retry.attempts, retry.statusCodes, which HTTPRoute web/shop rules[0].retry states) holds",
 		"rules[1].matches[0]: its retry, timeout hold",
 	} {
 		require.Contains(t, out, want)
 	}
+}
+
+// A policy all of which a rule states itself is accepted and does nothing, and is not said to be in force.
+func TestExplainObjectOfWhichNothingHolds(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "web.yaml"), []byte(retried+`---
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: idle, namespace: web}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: late}]
+  timeout: {request: 20s}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: late, namespace: web}
+spec:
+  parentRefs: [{group: "", kind: Service, name: php}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /b}}]
+    timeouts: {request: 1s}
+    backendRefs: [{name: php, port: 80}]
+`), 0o600))
+	out, err := execute(t, "explain", "object", "tp/idle", "-n", "web", "--config", dir)
+	require.NoError(t, err)
+	require.Contains(t, out, "the object is valid, but nothing of it holds: see what it does\n")
+	require.Contains(t, out, "rules[0].matches[0]: nothing of its timeout holds: HTTPRoute web/late rules[0].timeouts.request is there instead\n")
+	require.NotContains(t, out, "in force")
+
+	out, err = execute(t, "explain", "object", "tp/tp", "-n", "web", "--config", dir)
+	require.NoError(t, err)
+	require.Contains(t, out, "its retry holds")
+	require.NotContains(t, out, "nothing of it holds")
 }

@@ -42,6 +42,14 @@ func policiesOfRule(r *policy.Rule) []Policy {
 	return out
 }
 
+// nothingOf is in the effect of a section all of which a rule states itself.
+const nothingOf = ": nothing of its "
+
+// Void reports whether nothing of what an object states holds, its effects being these: rules state all of it themselves.
+func Void(effects []string) bool {
+	return len(effects) > 0 && !slices.ContainsFunc(effects, func(e string) bool { return !strings.Contains(e, nothingOf) })
+}
+
 // ruleEffects says which sections of an object hold for a rule's requests, and
 // which parts of them the rule states itself. at says where the rule is.
 func ruleEffects(at string, r *policy.Rule, ref discovery.ObjectRef) []string {
@@ -53,7 +61,7 @@ func ruleEffects(at string, r *policy.Rule, ref discovery.ObjectRef) []string {
 			continue
 		}
 		if p.Void {
-			out = append(out, fmt.Sprintf("%s: nothing of its %s holds, because %s is there instead", at, p.Section, p.Replaced[0].By))
+			out = append(out, fmt.Sprintf("%s%s%s holds: %s is there instead", at, nothingOf, p.Section, p.Replaced[0].By))
 			continue
 		}
 		name := p.Section

@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/explain"
 	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -29,6 +30,7 @@ type Object struct {
 	Effects []string `json:"effects,omitempty"`
 	// Resources of Envoy that the object has a part in.
 	Resources []Resource `json:"resources,omitempty"`
+	void      bool       // nothing of it holds: rules state all of it themselves
 	units     []string   // of the snapshot, where proxies may have them as they were
 	// State of the object's newest generation: "in force", "tried by canaries",
 	// "held back" or "not compiled yet"; "" without a control plane.
@@ -87,8 +89,17 @@ func ObjectOf(r catalog.Reader, name discovery.ObjectName, now engine.InForce, v
 			}
 		}
 	}
+	v.void = explain.Void(v.Effects)
+	for i := range v.Conditions {
+		if c := &v.Conditions[i]; v.void && c.Type == v1alpha1.ConditionAccepted && c.Reason == policy.ReasonAccepted {
+			c.Message = "the object is valid, but " + voidText
+		}
+	}
 	return v, nil
 }
+
+// voidText is what is said of an object that does nothing, though it is accepted and with the proxies.
+const voidText = "nothing of it holds: see what it does"
 
 // findObject returns an object's row.
 func findObject(r catalog.Reader, name discovery.ObjectName) (row any, ref discovery.ObjectRef) {
@@ -212,6 +223,9 @@ func (v *Object) InForce(name discovery.ObjectName, applied []engine.Applied, pr
 		v.units, index = applied[i].Units, applied[i].Index
 	default:
 		v.State, index = "in force", applied[i].Index
+		if v.void {
+			v.State = "in force, but " + voidText
+		}
 	}
 	acknowledged := make(map[string]server.Progress)
 	for _, p := range progress {
