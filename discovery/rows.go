@@ -178,14 +178,37 @@ type Endpoint struct {
 	Reason string
 }
 
-// InstanceGroup is the row of an InstanceGroup object.
+// InstanceGroup is the row of an InstanceGroup with its spec typed: an Object as every other,
+// which the sources of instances ask for more than its name.
 type InstanceGroup struct {
 	Scope string
 	Key
+	// Object has its defaults, and of its status the number of the AWS account that the
+	// published endpoints are of, as whoever led before has written it down.
 	Object *v1alpha1.InstanceGroup
-	// Account is the number of the AWS account that the published endpoints are
-	// of, as whoever led before has written it down; "" where nobody has.
-	Account string
+}
+
+// GroupOf returns a row of a change as an InstanceGroup, if it is one.
+func GroupOf(row any) (*InstanceGroup, bool) {
+	o, ok := row.(*Object)
+	if !ok || o.Kind != KindInstanceGroup {
+		return nil, false
+	}
+	return &InstanceGroup{Scope: o.Scope, Key: o.Key, Object: o.Spec.(*v1alpha1.InstanceGroup)}, true
+}
+
+// Service returns the name of the Service that the group backs.
+func (g *InstanceGroup) Service() Key {
+	return Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
+}
+
+// Row returns the group's row.
+func (g *InstanceGroup) Row() *Object {
+	return &Object{
+		Scope: g.Scope, Kind: KindInstanceGroup, Key: g.Key,
+		Generation: g.Object.Generation, Created: g.Object.CreationTimestamp.Time,
+		Spec: g.Object, Refs: []ObjectName{{Kind: KindService, Key: g.Service()}},
+	}
 }
 
 // InstanceSet is what the EC2 API says of one InstanceGroup, after the

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	memdb "github.com/hashicorp/go-memdb"
+
+	"github.com/causeway-mesh/causeway/discovery"
 )
 
 // Catalog holds the tables. Its methods may be called concurrently; writes are serialized.
@@ -66,6 +68,16 @@ func (tx *Tx) fail(err error) {
 type Change struct {
 	Table         string
 	Before, After any
+}
+
+// Concerns reports whether the change is of an Object of a kind.
+func (c *Change) Concerns(kind string) bool {
+	for _, row := range [2]any{c.Before, c.After} {
+		if o, ok := row.(*discovery.Object); ok && o != nil && o.Kind == kind {
+			return true
+		}
+	}
+	return false
 }
 
 // Batch is the changes of one or more consecutive commits, oldest first.

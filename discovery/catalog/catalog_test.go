@@ -150,8 +150,8 @@ func TestIndexes(t *testing.T) {
 		for _, s := range []*discovery.EndpointSet{set("k", "x", "a"), set("k", "w", "a"), set("i", "x", "a"), set("k", "y", "ab")} {
 			catalog.Endpoints.Put(tx, s)
 		}
-		catalog.InstanceGroups.Put(tx, group("g", "a"))
-		catalog.InstanceGroups.Put(tx, group("h", "ab"))
+		catalog.Objects.Put(tx, group("g", "a").Row())
+		catalog.Objects.Put(tx, group("h", "ab").Row())
 	})
 	by := func(service string) []string {
 		var out []string
@@ -162,7 +162,7 @@ func TestIndexes(t *testing.T) {
 	}
 	require.Equal(t, []string{"i/x", "k/w", "k/x"}, by("a"), "one name in two scopes is two rows")
 	require.Equal(t, []string{"k/y"}, by("ab"))
-	for g := range catalog.InstanceGroups.By(c.Read(), catalog.ByService, "web/a") {
+	for g := range catalog.InstanceGroups.Of(c.Read(), key("a")) {
 		require.Equal(t, "g", g.Name)
 	}
 	write(t, c, func(tx *catalog.Tx) { // a row moves to another Service

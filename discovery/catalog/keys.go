@@ -10,10 +10,6 @@ func Keys(r Reader, kind string) []discovery.Key {
 		for s := range Services.All(r) {
 			out = append(out, s.Key)
 		}
-	case discovery.KindInstanceGroup:
-		for g := range InstanceGroups.All(r) {
-			out = append(out, g.Key)
-		}
 	default:
 		for o := range Objects.By(r, ByKind, kind) {
 			out = append(out, o.Key)

@@ -81,16 +81,6 @@ var (
 			ByService: func(s *discovery.EndpointSet) string { return s.Service.String() },
 		},
 	}
-	InstanceGroups = Table[*discovery.InstanceGroup]{
-		name:  "instancegroups",
-		id:    func(g *discovery.InstanceGroup) string { return g.Key.String() },
-		scope: func(g *discovery.InstanceGroup) string { return g.Scope },
-		indexes: map[Index]func(*discovery.InstanceGroup) string{
-			ByService: func(g *discovery.InstanceGroup) string {
-				return g.Namespace + "/" + g.Object.Spec.ServiceRef.Name
-			},
-		},
-	}
 	Instances = Table[*discovery.InstanceSet]{
 		name:  "instances",
 		id:    func(s *discovery.InstanceSet) string { return s.Key.String() },
@@ -141,7 +131,6 @@ func tables() []*memdb.TableSchema {
 		Freezes.schema(),
 		ShiftStates.schema(),
 		Services.schema(),
-		InstanceGroups.schema(),
 		Objects.schema(),
 		Endpoints.schema(),
 		Instances.schema(),

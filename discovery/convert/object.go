@@ -76,6 +76,9 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 			refs.local(string(ca.Kind), string(ca.Name))
 		}
 		out.Pruned = pruned(o, &o.Spec)
+	case *v1alpha1.InstanceGroup:
+		g := discovery.InstanceGroup{Scope: scope, Key: out.Key, Object: group(meta, o)}
+		return g.Row()
 	case *v1alpha1.TrafficPolicy:
 		out.Kind, out.Spec = discovery.KindTrafficPolicy, &v1alpha1.TrafficPolicy{ObjectMeta: meta, Spec: o.Spec}
 		for _, t := range o.Spec.TargetRefs {
@@ -136,6 +139,16 @@ func shiftMeta(meta metav1.ObjectMeta, o *v1alpha1.TrafficShift) metav1.ObjectMe
 	meta.DeletionTimestamp, meta.Finalizers = o.DeletionTimestamp, slices.Clone(o.Finalizers)
 	meta.Annotations = kept(o.Annotations, v1alpha1.CommandAnnotation)
 	return meta
+}
+
+// group returns what the mesh reads of an InstanceGroup: of its status only the
+// account, which a new leader has from nowhere else.
+func group(meta metav1.ObjectMeta, o *v1alpha1.InstanceGroup) *v1alpha1.InstanceGroup {
+	meta.DeletionTimestamp = o.DeletionTimestamp
+	meta.Annotations = kept(o.Annotations, v1alpha1.GuardReleaseAnnotation)
+	out := &v1alpha1.InstanceGroup{ObjectMeta: meta, Spec: o.Spec, Status: v1alpha1.InstanceGroupStatus{Account: o.Status.Account}}
+	v1alpha1.DefaultInstanceGroup(out)
+	return out
 }
 
 // kept returns the one annotation of an object that the mesh reads, nil without it.

@@ -47,7 +47,7 @@ func (b *bench) follow(name string, s v1alpha1.InstanceSelector, known ...string
 	v1alpha1.DefaultInstanceGroup(g)
 	_, err := b.cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		row := &discovery.InstanceGroup{Scope: "test", Key: key(name), Object: g}
-		catalog.InstanceGroups.Put(tx, row)
+		catalog.Objects.Put(tx, row.Row())
 		if len(known) > 0 {
 			set := &discovery.InstanceSet{Scope: "state", Key: key(name), Service: key("php-web")}
 			for _, id := range known {
@@ -172,8 +172,9 @@ func TestANewLeaderKnowsTheAccount(t *testing.T) {
 			row := *old
 			object := row.Object.DeepCopy()
 			object.Spec.RoleARN = role
-			row.Object, row.Account = object, account
-			catalog.InstanceGroups.Put(tx, &row)
+			object.Status.Account = account
+			row.Object = object
+			catalog.Objects.Put(tx, row.Row())
 			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
 				Scope: "published", Key: discovery.Key{Namespace: "web", Name: "asg-1"}, Service: key("php-web"), Platform: discovery.Instances, Group: "asg",
 				Endpoints: []discovery.Endpoint{{ID: "i-1", Address: "10.0.0.1"}, {ID: "i-2", Address: "10.0.0.2"}},

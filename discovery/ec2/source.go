@@ -140,9 +140,10 @@ func (s *Source) Run(ctx context.Context, c *catalog.Catalog) error {
 			for _, ch := range b.Changes {
 				for _, row := range []any{ch.Before, ch.After} {
 					switch row := row.(type) {
-					case *discovery.InstanceGroup:
-						changed[row.Key] = struct{}{}
 					case *discovery.Object:
+						if row.Kind == discovery.KindInstanceGroup {
+							changed[row.Key] = struct{}{}
+						}
 						// The Mesh says which regions and accounts may be read.
 						first = first || row.Kind == meshName.Kind
 					}
@@ -311,8 +312,8 @@ func (s *Source) adopt(tx *catalog.Tx, g *discovery.InstanceGroup) {
 		// Another replica may have led since the row was written, if it is of an earlier run.
 		own = &discovery.InstanceSet{Scope: Scope, Key: g.Key, Service: serviceOf(g), Endpoints: published}
 		// A role of another account was written into the spec while nobody led.
-		if want := keyOf(g).number(); want == "" || want == g.Account {
-			own.Account = g.Account
+		if want := keyOf(g).number(); want == "" || want == g.Object.Status.Account {
+			own.Account = g.Object.Status.Account
 		}
 		catalog.Instances.Put(tx, own)
 		s.log.Info("starting from the published endpoints", "group", g.Key.String(), "endpoints", len(published))

@@ -100,7 +100,7 @@ func (w *world) group(name string, change func(*v1alpha1.InstanceGroup)) {
 	change(g)
 	v1alpha1.DefaultInstanceGroup(g)
 	w.put(func(tx *catalog.Tx) {
-		catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{Scope: "test", Key: key(name), Object: g})
+		catalog.Objects.Put(tx, (&discovery.InstanceGroup{Scope: "test", Key: key(name), Object: g}).Row())
 	})
 }
 
@@ -274,7 +274,7 @@ func TestEC2(t *testing.T) {
 		m.Proxy().Restore(t)
 		sized(2, "")
 
-		w.put(func(tx *catalog.Tx) { catalog.InstanceGroups.Delete(tx, key("follow").String()) })
+		w.put(func(tx *catalog.Tx) { catalog.Objects.Delete(tx, "InstanceGroup "+key("follow").String()) })
 		w.await("the group to be forgotten", func() error {
 			if w.endpoints("follow") != nil || w.status("follow").Scope != "" || w.account().Name != "" {
 				return errors.New("there are rows left")

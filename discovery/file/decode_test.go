@@ -189,8 +189,8 @@ func TestDecode(t *testing.T) {
 			"a.yaml", groupYAML + "  healthCheck:\n    timeout: 0s\n    healthyThreshold: 0\n",
 			[]string{"InstanceGroup web/ec2"},
 			[]string{
-				"a.yaml:11: InstanceGroup web/ec2: spec.healthCheck.timeout: 0s is out of bounds: write 10ms to 1m",
-				"a.yaml:12: InstanceGroup web/ec2: spec.healthCheck.healthyThreshold: 0 is out of bounds: write 1 to 10",
+				"a.yaml:12: InstanceGroup web/ec2: spec.healthCheck.healthyThreshold: 0 is not allowed: it should be greater than or equal to 1",
+				`a.yaml:11: InstanceGroup web/ec2: spec.healthCheck.timeout: "0s" is out of bounds: write 10ms to 1m`,
 			},
 		},
 		"the same object twice": {
@@ -243,7 +243,7 @@ func TestDecode(t *testing.T) {
 func TestDefaultsAreThoseOfTheAPIServer(t *testing.T) {
 	out, problems := decode("a.yaml", []byte(groupYAML+"  healthCheck: {http: {path: /healthz}, interval: 7s}\n"))
 	require.Empty(t, problems)
-	s := out.InstanceGroups[0].Object.Spec
+	s := out.Objects[0].Spec.(*v1alpha1.InstanceGroup).Spec
 	require.Equal(t, v1alpha1.PrivateIPv4, s.Address)
 	require.Equal(t, v1alpha1.SpotSame, s.Spot)
 	require.Equal(t, int32(30), *s.RemovalGuard.MaxPercent)
@@ -252,8 +252,8 @@ func TestDefaultsAreThoseOfTheAPIServer(t *testing.T) {
 	require.Equal(t, int32(2), s.HealthCheck.UnhealthyThreshold)
 	out, problems = decode("a.yaml", []byte(groupYAML+"  removalGuard: {maxPercent: 0}\n"))
 	require.Empty(t, problems)
-	require.Equal(t, int32(0), *out.InstanceGroups[0].Object.Spec.RemovalGuard.MaxPercent)
-	require.Nil(t, out.InstanceGroups[0].Object.Spec.HealthCheck)
+	require.Equal(t, int32(0), *out.Objects[0].Spec.(*v1alpha1.InstanceGroup).Spec.RemovalGuard.MaxPercent)
+	require.Nil(t, out.Objects[0].Spec.(*v1alpha1.InstanceGroup).Spec.HealthCheck)
 }
 
 func TestLoopbackEndpointsAreTaken(t *testing.T) {
@@ -447,9 +447,6 @@ func FuzzDecode(f *testing.F) {
 				for _, p := range s.Ports {
 					require.NotZero(t, p.Port)
 				}
-			}
-			for _, g := range out.InstanceGroups {
-				require.Empty(t, v1alpha1.ValidateInstanceGroup(g.Object))
 			}
 			for _, o := range out.Objects {
 				require.NotEmpty(t, o.Key.Name)

@@ -120,11 +120,6 @@ func (fs files) merge() *merged {
 				m.Endpoints = append(m.Endpoints, r)
 			}
 		}
-		for _, r := range f.good.InstanceGroups {
-			if m.first(name, f, discovery.KindInstanceGroup, r.Key) {
-				m.InstanceGroups = append(m.InstanceGroups, r)
-			}
-		}
 		for _, r := range f.good.Objects {
 			if m.first(name, f, r.Kind, r.Key) {
 				m.Objects = append(m.Objects, r)

@@ -161,10 +161,9 @@ func (g *removals) keep(all *merged) {
 	}
 	old := g.last.Rows
 	all.Rows = objects.Rows{
-		Services:       append(slices.Clone(all.Services), kept(old.Services, func(r *discovery.Service) bool { return is(discovery.KindService, r.Key) })...),
-		Endpoints:      append(slices.Clone(all.Endpoints), kept(old.Endpoints, func(r *discovery.EndpointSet) bool { return is(discovery.KindEndpointSlice, r.Key) })...),
-		InstanceGroups: append(slices.Clone(all.InstanceGroups), kept(old.InstanceGroups, func(r *discovery.InstanceGroup) bool { return is(discovery.KindInstanceGroup, r.Key) })...),
-		Objects:        append(slices.Clone(all.Objects), kept(old.Objects, func(r *discovery.Object) bool { return is(r.Kind, r.Key) })...),
+		Services:  append(slices.Clone(all.Services), kept(old.Services, func(r *discovery.Service) bool { return is(discovery.KindService, r.Key) })...),
+		Endpoints: append(slices.Clone(all.Endpoints), kept(old.Endpoints, func(r *discovery.EndpointSet) bool { return is(discovery.KindEndpointSlice, r.Key) })...),
+		Objects:   append(slices.Clone(all.Objects), kept(old.Objects, func(r *discovery.Object) bool { return is(r.Kind, r.Key) })...),
 	}
 	all.held = files
 	all.problems = slices.Insert(all.problems, 0, Problem{Message: fmt.Sprintf(

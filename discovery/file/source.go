@@ -224,7 +224,6 @@ func (s *Source) write(cat *catalog.Catalog, all *merged, status discovery.Sourc
 		if all != nil {
 			catalog.Services.Replace(tx, Scope, all.Services)
 			catalog.Endpoints.Replace(tx, Scope, all.Endpoints)
-			catalog.InstanceGroups.Replace(tx, Scope, all.InstanceGroups)
 			catalog.Objects.Replace(tx, Scope, all.Objects)
 		}
 		status.ErrorSince = time.Time{}

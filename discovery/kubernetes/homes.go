@@ -152,7 +152,10 @@ func (c *Client) RecordHomes(ctx context.Context, cat *catalog.Catalog, missing 
 func concernsHomes(b catalog.Batch) bool {
 	for _, ch := range b.Changes {
 		switch ch.Table {
-		case catalog.Services.Name(), catalog.InstanceGroups.Name(), catalog.Homes.Name(), catalog.Sources.Name():
+		case catalog.Services.Name(), catalog.Homes.Name(), catalog.Sources.Name():
+			return true
+		}
+		if ch.Concerns(discovery.KindInstanceGroup) {
 			return true
 		}
 	}

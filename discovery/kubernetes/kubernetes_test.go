@@ -443,7 +443,7 @@ func TestStatus(t *testing.T) {
 	other := newReplica(t, kube, nil)
 	harness.Eventually(t, 20*time.Second, "another replica knows the account", func() error {
 		g, ok := catalog.InstanceGroups.Get(other.catalog.Read(), "web/php-web-ec2")
-		if !ok || g.Account != "111111111111" {
+		if !ok || g.Object.Status.Account != "111111111111" {
 			return fmt.Errorf("%+v", g)
 		}
 		return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,8 +109,23 @@ func (r *replica) waitNote(t *testing.T, source, text string) {
 func there(o *discovery.Object) bool { return o != nil }
 func gone(o *discovery.Object) bool  { return o == nil }
 
-// everyKind has an object of each kind of route and policy, and a change of it.
-var everyKind = []struct{ name, text, from, to string }{
+// example is an object, and a change of it.
+type example struct{ name, text, from, to string }
+
+// instanceGroup is of the kind whose status has a writer of its own.
+var instanceGroup = example{"InstanceGroup web/a", `
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: InstanceGroup
+metadata: {name: a, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  region: ap-northeast-1
+  selector: {autoScalingGroups: [php-web]}
+  ports: [{name: web, port: 8080}]
+`, "port: 8080", "port: 8081"}
+
+// everyKind has an object of each other kind of route and policy.
+var everyKind = []example{
 	{"HTTPRoute web/a", `
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -220,18 +236,19 @@ func TestPolicyKinds(t *testing.T) {
 	kube.ApplyYAML(t, service)
 	r := newReplica(t, kube, nil)
 	startPolicyStatus(t, r, nil)
-	require.Len(t, everyKind, len(policyKinds()), "a kind is missing here")
-	for _, c := range everyKind {
+	every := append(slices.Clone(everyKind), instanceGroup)
+	require.Len(t, every, len(policyKinds()), "a kind is missing here")
+	for _, c := range every {
 		kube.ApplyYAML(t, c.text)
 	}
-	for _, c := range everyKind {
+	for _, c := range every {
 		row := r.waitRow(t, c.name, "comes", there)
 		require.EqualValues(t, 1, row.Generation)
 		require.NotZero(t, row.Created)
 		kube.ApplyYAML(t, strings.Replace(c.text, c.from, c.to, 1))
 		r.waitRow(t, c.name, "changes", func(o *discovery.Object) bool { return o != nil && o.Generation == 2 })
 	}
-	for _, c := range everyKind {
+	for _, c := range every {
 		kind, key, _ := strings.Cut(c.name, " ")
 		namespace, name, namespaced := strings.Cut(key, "/")
 		if !namespaced {

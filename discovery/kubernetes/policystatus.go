@@ -132,7 +132,9 @@ func (p *PolicyStatus) Run(ctx context.Context, cat *catalog.Catalog) error {
 	}
 	defer t.limiter.Stop()
 	for _, k := range policyKinds() {
-		t.kinds[k.Name] = k
+		if k.Name != discovery.KindInstanceGroup { // WriteStatus tells more of them than conditions
+			t.kinds[k.Name] = k
+		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.judge(ctx) })
@@ -267,7 +269,7 @@ func (t *statusTerm) note(b catalog.Batch, first bool, edited map[discovery.Obje
 				t.statement(o).edit = t.edits
 				edited[o.Name()] = struct{}{}
 			}
-		case catalog.Services.Name(), catalog.InstanceGroups.Name(), catalog.Homes.Name():
+		case catalog.Services.Name(), catalog.Homes.Name():
 			concerns = true
 		}
 	}

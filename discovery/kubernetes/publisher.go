@@ -59,7 +59,7 @@ func (c *Client) Publish(ctx context.Context, cat *catalog.Catalog) error {
 							dirty[key] = struct{}{}
 						}
 						if svc, ok := row.(*discovery.Service); ok { // its ports may have been renamed
-							for g := range catalog.InstanceGroups.By(b.Reader, catalog.ByService, svc.Key.String()) {
+							for g := range catalog.InstanceGroups.Of(b.Reader, svc.Key) {
 								dirty[g.Key] = struct{}{}
 							}
 						}
@@ -102,8 +102,8 @@ func compareKeys(a, b discovery.Key) int { return strings.Compare(a.String(), b.
 // groupOf returns the group that a changed row is about.
 func groupOf(row any) (discovery.Key, bool) {
 	switch r := row.(type) {
-	case *discovery.InstanceGroup:
-		return r.Key, true
+	case *discovery.Object:
+		return r.Key, r.Kind == discovery.KindInstanceGroup
 	case *discovery.InstanceSet:
 		return r.Key, true
 	case *discovery.HealthSet:

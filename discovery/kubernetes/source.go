@@ -45,7 +45,7 @@ const (
 // Scopes lists the sources that must have synced before anything is served:
 // those above and one for each kind of route and policy, by its plural name.
 func Scopes() []string {
-	out := []string{ScopeServices, ScopeEndpointSlices, ScopeInstanceGroups, ScopeHomes, ScopeConfigMaps, ScopeSecrets, ScopeNamespaces, ScopeFreeze}
+	out := []string{ScopeServices, ScopeEndpointSlices, ScopeHomes, ScopeConfigMaps, ScopeSecrets, ScopeNamespaces, ScopeFreeze}
 	for _, k := range policyKinds() {
 		out = append(out, scopeOf(k))
 	}
@@ -140,10 +140,6 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 		endpointSlices.Watch, func(o *discoveryv1.EndpointSlice) (string, *discovery.EndpointSet) {
 			return ScopeEndpointSlices + "|" + o.Namespace + "/" + o.Name, convert.EndpointSlice(o, ScopeEndpointSlices)
 		})
-	reflect(ctx, g, c, cat, ScopeInstanceGroups, catalog.InstanceGroups, &v1alpha1.InstanceGroup{},
-		c.listGroups, c.watchGroups, func(o *v1alpha1.InstanceGroup) (string, *discovery.InstanceGroup) {
-			return o.Namespace + "/" + o.Name, groupRow(o)
-		})
 	namespaces := c.core.CoreV1().Namespaces()
 	reflect(ctx, g, c, cat, ScopeNamespaces, catalog.Objects, &corev1.Namespace{},
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -162,34 +158,6 @@ func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
 	g.Go(func() error { return c.readHomes(ctx, cat) })
 	c.readFreeze(ctx, g, cat)
 	return g.Wait()
-}
-
-// groupRow returns the row of an InstanceGroup. What the mesh does not read is
-// left out, so that a status that we wrote ourselves is no change, except the
-// account, which a new leader has from nowhere else.
-func groupRow(o *v1alpha1.InstanceGroup) *discovery.InstanceGroup {
-	trimmed := &v1alpha1.InstanceGroup{Spec: o.Spec}
-	trimmed.Namespace, trimmed.Name, trimmed.UID, trimmed.Generation = o.Namespace, o.Name, o.UID, o.Generation
-	trimmed.CreationTimestamp, trimmed.DeletionTimestamp = o.CreationTimestamp, o.DeletionTimestamp
-	if v, ok := o.Annotations[v1alpha1.GuardReleaseAnnotation]; ok {
-		trimmed.Annotations = map[string]string{v1alpha1.GuardReleaseAnnotation: v}
-	}
-	v1alpha1.DefaultInstanceGroup(trimmed)
-	return &discovery.InstanceGroup{
-		Scope: ScopeInstanceGroups, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}, Object: trimmed,
-		Account: o.Status.Account,
-	}
-}
-
-func (c *Client) listGroups(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-	var out v1alpha1.InstanceGroupList
-	err := c.groups.Get().Resource("instancegroups").VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(&out)
-	return &out, err
-}
-
-func (c *Client) watchGroups(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-	o.Watch = true
-	return c.groups.Get().Resource("instancegroups").VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
 }
 
 // reflect keeps a scope equal to a resource of the cluster.

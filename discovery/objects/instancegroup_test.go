@@ -9,6 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 	utiljson "k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // Files must take what the API server takes, with the same defaults, and
@@ -16,6 +19,7 @@ import (
 func TestFilesTakeWhatTheCRDTakes(t *testing.T) {
 	instanceGroups, err := compileSchema("crds/mesh.causeway.dev_instancegroups.yaml")
 	require.NoError(t, err)
+	kind, _ := Named(discovery.KindInstanceGroup)
 	const base = `
 apiVersion: mesh.causeway.dev/v1alpha1
 kind: InstanceGroup
@@ -76,7 +80,7 @@ spec:
 		require.NoError(t, utiljson.Unmarshal(data, &object))
 		refused := instanceGroups.admit(object)
 		var rows Rows
-		mistakes := decodeInstanceGroup(data, "file", &rows)
+		mistakes := kind.Decode(data, "file", &rows)
 		require.Equal(t, len(refused) == 0, len(mistakes) == 0, "%s\nthe CRD: %v\nfiles: %v", text, refused, mistakes)
 		if len(mistakes) > 0 {
 			continue
@@ -86,9 +90,9 @@ spec:
 		stored, err := json.Marshal(object)
 		require.NoError(t, err)
 		var again Rows
-		require.Empty(t, decodeInstanceGroup(stored, "file", &again))
+		require.Empty(t, kind.Decode(stored, "file", &again))
 		require.Equal(t, again, rows, "%s", text)
-		spec, err := json.Marshal(rows.InstanceGroups[0].Object.Spec)
+		spec, err := json.Marshal(rows.Objects[0].Spec.(*v1alpha1.InstanceGroup).Spec)
 		require.NoError(t, err)
 		var asRead, asStored map[string]any
 		// Go writes a duration of whole minutes with its seconds.

@@ -73,7 +73,7 @@ var kinds = []Kind{
 	gatewayKind(discovery.KindTLSRoute, "tlsroutes", "", zero[gatewayv1.TLSRoute]),
 	gatewayKind(discovery.KindReferenceGrant, "referencegrants", "refgrant", zero[gatewayv1.ReferenceGrant]).alsoBeta(),
 	gatewayKind(discovery.KindBackendTLSPolicy, "backendtlspolicies", "btlspolicy", zero[gatewayv1.BackendTLSPolicy]),
-	{APIVersion: ourAPI, Name: discovery.KindInstanceGroup, Resource: "instancegroups", Namespaced: true, Short: "ig", decode: decodeInstanceGroup},
+	ourKind(discovery.KindInstanceGroup, "instancegroups", "ig", zero[v1alpha1.InstanceGroup]),
 	ourKind(discovery.KindTrafficShift, "trafficshifts", "shift", zero[v1alpha1.TrafficShift]),
 	ourKind(discovery.KindTrafficPolicy, "trafficpolicies", "tp", zero[v1alpha1.TrafficPolicy]),
 	ourKind(discovery.KindGatewayPolicy, "gatewaypolicies", "gwp", zero[v1alpha1.GatewayPolicy]),
@@ -129,10 +129,9 @@ const DefaultNamespace = metav1.NamespaceDefault
 
 // Rows are the rows that objects mean, table by table.
 type Rows struct {
-	Services       []*discovery.Service
-	Endpoints      []*discovery.EndpointSet
-	InstanceGroups []*discovery.InstanceGroup
-	Objects        []*discovery.Object
+	Services  []*discovery.Service
+	Endpoints []*discovery.EndpointSet
+	Objects   []*discovery.Object
 }
 
 // Decode adds the rows of an object of this kind, given as JSON, to into. It
@@ -210,24 +209,4 @@ func decodeObject(k Kind, data []byte, scope string, into *Rows) []v1alpha1.Fiel
 	}
 	into.Objects = append(into.Objects, convert.Object(o, scope))
 	return nil
-}
-
-func decodeInstanceGroup(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
-	// The defaults stand there before decoding: what is written down replaces
-	// them even if it is zero, which then is a mistake as in an API server.
-	var g v1alpha1.InstanceGroup
-	v1alpha1.DefaultInstanceGroup(&g)
-	rest, errs := decodeStrict(data, &g)
-	if g.Spec.HealthCheck != nil {
-		g = v1alpha1.InstanceGroup{Spec: v1alpha1.InstanceGroupSpec{HealthCheck: &v1alpha1.HealthCheck{}}}
-		v1alpha1.DefaultInstanceGroup(&g)
-		rest, errs = decodeStrict(data, &g)
-	}
-	errs = together(rest, errs, append(checkNames(DefaultNamespace, &g.ObjectMeta, validation.IsDNS1123Subdomain), v1alpha1.ValidateInstanceGroup(&g)...))
-	if len(errs) == 0 {
-		into.InstanceGroups = append(into.InstanceGroups, &discovery.InstanceGroup{
-			Scope: scope, Key: discovery.Key{Namespace: g.Namespace, Name: g.Name}, Object: &g,
-		})
-	}
-	return errs
 }

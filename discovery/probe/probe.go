@@ -206,8 +206,10 @@ func (r *run) follow(b catalog.Batch) {
 	for _, ch := range b.Changes {
 		for _, row := range []any{ch.Before, ch.After} {
 			switch row := row.(type) {
-			case *discovery.InstanceGroup:
-				changed[row.Key] = struct{}{}
+			case *discovery.Object:
+				if row.Kind == discovery.KindInstanceGroup {
+					changed[row.Key] = struct{}{}
+				}
 			case *discovery.InstanceSet:
 				changed[row.Key] = struct{}{}
 			}

@@ -239,7 +239,7 @@ func TestRun(t *testing.T) {
 	}
 	a, b := discovery.Endpoint{ID: "i-a", Address: "127.0.0.1"}, discovery.Endpoint{ID: "i-b", Address: "127.0.0.2"}
 	w := start(t, New(slog.New(slog.DiscardHandler)), func(tx *catalog.Tx) {
-		catalog.InstanceGroups.Put(tx, groupRow(onPort))
+		catalog.Objects.Put(tx, groupRow(onPort).Row())
 		catalog.Instances.Put(tx, instances(a, b)) // nothing listens on the second
 	})
 	w.await("both verdicts", func(v map[string]discovery.Verdict) bool {
@@ -270,12 +270,12 @@ func TestRun(t *testing.T) {
 	w.await("the other address to be checked", func(v map[string]discovery.Verdict) bool { return strings.HasPrefix(v["i-a"].Reason, "CheckRefused") })
 
 	w.put(func(tx *catalog.Tx) {
-		catalog.InstanceGroups.Put(tx, groupRow(func(s *v1alpha1.InstanceGroupSpec) { s.HealthCheck = nil }))
+		catalog.Objects.Put(tx, groupRow(func(s *v1alpha1.InstanceGroupSpec) { s.HealthCheck = nil }).Row())
 	})
 	w.await("the verdicts to go with the check", func(v map[string]discovery.Verdict) bool { return v == nil })
-	w.put(func(tx *catalog.Tx) { catalog.InstanceGroups.Put(tx, groupRow(onPort)) })
+	w.put(func(tx *catalog.Tx) { catalog.Objects.Put(tx, groupRow(onPort).Row()) })
 	w.await("the check to come back", func(v map[string]discovery.Verdict) bool { return len(v) == 1 })
-	w.put(func(tx *catalog.Tx) { catalog.InstanceGroups.Delete(tx, web.String()) })
+	w.put(func(tx *catalog.Tx) { catalog.Objects.Delete(tx, "InstanceGroup "+web.String()) })
 	w.await("the verdicts to go with the group", func(v map[string]discovery.Verdict) bool { return v == nil })
 }
 
@@ -283,7 +283,7 @@ func TestRunStartsFromWhatIsPublished(t *testing.T) {
 	p := New(slog.New(slog.DiscardHandler))
 	p.check = func(context.Context, *check) result { return result{silent: true, reason: "CheckTimeout"} }
 	w := start(t, p, func(tx *catalog.Tx) {
-		catalog.InstanceGroups.Put(tx, groupRow(func(*v1alpha1.InstanceGroupSpec) {}))
+		catalog.Objects.Put(tx, groupRow(func(*v1alpha1.InstanceGroupSpec) {}).Row())
 		catalog.Instances.Put(tx, instances(discovery.Endpoint{ID: "i-a", Address: "10.0.0.1"}, discovery.Endpoint{ID: "i-b", Address: "10.0.0.2"}))
 		catalog.Endpoints.Put(tx, &discovery.EndpointSet{
 			Scope: "slices", Key: web, Service: discovery.Key{Namespace: "web", Name: "php-web"}, Platform: discovery.Instances, Group: web.Name,
@@ -324,7 +324,7 @@ func TestRunIsBounded(t *testing.T) {
 		endpoints = append(endpoints, discovery.Endpoint{ID: fmt.Sprintf("i-%d", i), Address: fmt.Sprintf("10.0.%d.%d", i/250, i%250)})
 	}
 	w := start(t, p, func(tx *catalog.Tx) {
-		catalog.InstanceGroups.Put(tx, groupRow(func(s *v1alpha1.InstanceGroupSpec) { s.HealthCheck.Interval.Duration = 500 * time.Millisecond }))
+		catalog.Objects.Put(tx, groupRow(func(s *v1alpha1.InstanceGroupSpec) { s.HealthCheck.Interval.Duration = 500 * time.Millisecond }).Row())
 		catalog.Instances.Put(tx, instances(endpoints...))
 	})
 	w.await("all 5000", func(v map[string]discovery.Verdict) bool { return len(v) == 5000 })

@@ -110,7 +110,7 @@ func listed(keys []discovery.Key, one, several string) string {
 // onBoth reports whether a Service has backings on both platforms.
 func onBoth(r catalog.Reader, service discovery.Key) bool {
 	pods, instances := false, false
-	for range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+	for range catalog.InstanceGroups.Of(r, service) {
 		instances = true
 	}
 	for set := range catalog.Endpoints.By(r, catalog.ByService, service.String()) {

@@ -180,8 +180,10 @@ type concern struct{ publish, record, judge, storeHomes, storeInstances bool }
 func concerns(b catalog.Batch) (todo concern) {
 	for _, c := range b.Changes {
 		switch c.Table {
-		case catalog.InstanceGroups.Name():
-			todo.publish, todo.record, todo.storeInstances = true, true, true
+		case catalog.Objects.Name():
+			if c.Concerns(discovery.KindInstanceGroup) {
+				todo.publish, todo.record, todo.storeInstances = true, true, true
+			}
 		case catalog.Sources.Name():
 			todo.publish, todo.record = true, true
 		case catalog.Instances.Name():

@@ -61,7 +61,7 @@ func unrecorded(r catalog.Reader) (out []discovery.Home) {
 			continue
 		}
 		home := discovery.Home{Key: svc.Key, Platform: discovery.Pods, Because: "there was no group"}
-		for range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
+		for range catalog.InstanceGroups.Of(r, svc.Key) {
 			home.Platform, home.Because = discovery.Instances, "there was a group"
 		}
 		out = append(out, home)
@@ -74,7 +74,11 @@ func files(t *testing.T, cat *catalog.Catalog, groups ...*discovery.InstanceGrou
 	t.Helper()
 	write(t, cat, func(tx *catalog.Tx) {
 		catalog.Services.Put(tx, &discovery.Service{Scope: "file", Key: web, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
-		catalog.InstanceGroups.Replace(tx, "file", groups)
+		var rows []*discovery.Object
+		for _, g := range groups {
+			rows = append(rows, g.Row())
+		}
+		catalog.Objects.Replace(tx, "file", rows)
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
 	})
 }
@@ -270,7 +274,7 @@ func TestHomesThatCannotBeRead(t *testing.T) {
 				both := group()
 				both.Key.Name = "late"
 				both.Object.Spec.ServiceRef.Name = late.Name
-				catalog.InstanceGroups.Put(tx, both)
+				catalog.Objects.Put(tx, both.Row())
 				catalog.Endpoints.Put(tx, &discovery.EndpointSet{Scope: "file", Key: late, Service: late, Endpoints: []discovery.Endpoint{{ID: "p"}}})
 				catalog.Services.Put(tx, &discovery.Service{Scope: "file", Key: late, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
 			})
@@ -387,7 +391,7 @@ func TestHeldPortsSurvive(t *testing.T) {
 	read := func(cat *catalog.Catalog, svc *discovery.Service, g *discovery.InstanceGroup) {
 		write(t, cat, func(tx *catalog.Tx) {
 			catalog.Services.Put(tx, svc)
-			catalog.InstanceGroups.Put(tx, g)
+			catalog.Objects.Put(tx, g.Row())
 			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
 		})
 	}

@@ -52,7 +52,6 @@ func Desired(now, dir catalog.Reader, prune Prune) (*catalog.Catalog, error) {
 		}
 		d.homes(tx)
 		d.services(tx)
-		d.groups(tx)
 		d.objects(tx)
 		for s := range catalog.ShiftStates.All(now) {
 			if _, stays := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: s.Key}.String()); stays {
@@ -82,9 +81,6 @@ func (d *desired) survey() {
 	}
 	for s := range catalog.Services.All(d.dir) {
 		note(discovery.KindService, s.Namespace)
-	}
-	for g := range catalog.InstanceGroups.All(d.dir) {
-		note(discovery.KindInstanceGroup, g.Namespace)
 	}
 	for o := range catalog.Objects.All(d.dir) {
 		note(o.Kind, o.Namespace)
@@ -150,17 +146,6 @@ func (d *desired) services(tx *catalog.Tx) {
 			}
 		}
 		catalog.Services.Put(tx, &row)
-	}
-}
-
-func (d *desired) groups(tx *catalog.Tx) {
-	for g := range catalog.InstanceGroups.All(d.now) {
-		if d.stays(discovery.KindInstanceGroup, g.Namespace) {
-			catalog.InstanceGroups.Put(tx, g)
-		}
-	}
-	for g := range catalog.InstanceGroups.All(d.dir) {
-		catalog.InstanceGroups.Put(tx, g)
 	}
 }
 

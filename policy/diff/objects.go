@@ -115,9 +115,6 @@ func written(r catalog.Reader) map[string][]byte {
 			Home, Name string
 		}{row.Ports, row.ClusterIPs, row.Home, row.ExternalName})
 	}
-	for g := range catalog.InstanceGroups.All(r) {
-		put("InstanceGroup "+g.Key.String(), g.Object.Spec)
-	}
 	for o := range catalog.Objects.All(r) {
 		switch spec := o.Spec.(type) {
 		case *corev1.Secret:

@@ -3,6 +3,7 @@ package diff
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,15 +21,16 @@ import (
 // State is the state that a control plane serves, as the admin API tells
 // it: the catalog's rows from which proxies' configuration is made. No private key is in it.
 type State struct {
-	Services       []*discovery.Service       `json:"services"`
-	InstanceGroups []*discovery.InstanceGroup `json:"instanceGroups"`
-	Objects        []ObjectRow                `json:"objects"`
-	Endpoints      []*discovery.EndpointSet   `json:"endpoints"`
-	Homes          []*discovery.Home          `json:"homes"`
-	ShiftStates    []*discovery.ShiftState    `json:"shiftStates"`
-	Sources        []*discovery.SourceStatus  `json:"sources"`
+	Services    []*discovery.Service      `json:"services"`
+	Objects     []ObjectRow               `json:"objects"`
+	Endpoints   []*discovery.EndpointSet  `json:"endpoints"`
+	Homes       []*discovery.Home         `json:"homes"`
+	ShiftStates []*discovery.ShiftState   `json:"shiftStates"`
+	Sources     []*discovery.SourceStatus `json:"sources"`
 	// Freeze is the freeze of configuration because of which the rows are older than what is said now, nil for none.
 	Freeze *discovery.Freeze `json:"freeze,omitempty"`
+	// Groups is what an older control plane tells apart from Objects. Nobody reads it.
+	Groups json.RawMessage `json:"instanceGroups,omitempty"`
 	// Certificates are those that Gateways have if a Secret fails.
 	Certificates []LastGood `json:"lastGoodCertificates,omitempty"`
 }
@@ -76,13 +78,12 @@ func (o *ObjectRow) UnmarshalJSON(data []byte) error {
 // NewState returns what may be told of the rows by which proxies are configured.
 func NewState(r catalog.Reader, freeze *discovery.Freeze, good resolve.LastGood) *State {
 	v := &State{
-		Services:       slices.Collect(catalog.Services.All(r)),
-		InstanceGroups: slices.Collect(catalog.InstanceGroups.All(r)),
-		Endpoints:      slices.Collect(catalog.Endpoints.All(r)),
-		Homes:          slices.Collect(catalog.Homes.All(r)),
-		ShiftStates:    slices.Collect(catalog.ShiftStates.All(r)),
-		Sources:        slices.Collect(catalog.Sources.All(r)),
-		Freeze:         freeze,
+		Services:    slices.Collect(catalog.Services.All(r)),
+		Endpoints:   slices.Collect(catalog.Endpoints.All(r)),
+		Homes:       slices.Collect(catalog.Homes.All(r)),
+		ShiftStates: slices.Collect(catalog.ShiftStates.All(r)),
+		Sources:     slices.Collect(catalog.Sources.All(r)),
+		Freeze:      freeze,
 	}
 	for gateway, certificates := range good {
 		for name := range certificates {
@@ -115,13 +116,15 @@ func (v *State) LastGood() resolve.LastGood {
 
 // Catalog returns a catalog with the state's rows.
 func (v *State) Catalog() (*catalog.Catalog, error) {
+	if len(v.Groups) > 0 {
+		return nil, errors.New("the state is of an older version of the control plane: use the causeway of that version")
+	}
 	out := catalog.New()
 	_, err := out.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Sources, v.Sources)
 		put(tx, catalog.Homes, v.Homes)
 		put(tx, catalog.ShiftStates, v.ShiftStates)
 		put(tx, catalog.Services, v.Services)
-		put(tx, catalog.InstanceGroups, v.InstanceGroups)
 		for i := range v.Objects {
 			catalog.Objects.Put(tx, &v.Objects[i].Object)
 		}

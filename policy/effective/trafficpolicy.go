@@ -192,7 +192,7 @@ func GroupLevels(r catalog.Reader, service discovery.Key, port string) []Source 
 		target discovery.ObjectName
 	}
 	var all []attachedTo
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+	for g := range catalog.InstanceGroups.Of(r, service) {
 		target := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}
 		for _, o := range Attached(r, target) {
 			all = append(all, attachedTo{o, target})
@@ -235,7 +235,7 @@ func HasPolicies(r catalog.Reader, service discovery.Key) bool {
 	if about(discovery.ObjectName{Kind: discovery.KindService, Key: service}) {
 		return true
 	}
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+	for g := range catalog.InstanceGroups.Of(r, service) {
 		if about(discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}) {
 			return true
 		}

@@ -87,9 +87,6 @@ func (w *world) check(t *testing.T, at int, o Object, rows objects.Rows) []polic
 			for _, s := range r.Endpoints {
 				catalog.Endpoints.Put(tx, s)
 			}
-			for _, g := range r.InstanceGroups {
-				catalog.InstanceGroups.Put(tx, g)
-			}
 			for _, o := range r.Objects {
 				catalog.Objects.Put(tx, o)
 			}

@@ -89,7 +89,7 @@ func (in *routeRows) reader(tb testing.TB) catalog.Reader {
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Services, in.services)
-		put(tx, catalog.InstanceGroups, in.groups)
+		put(tx, catalog.Objects, groupRows(in.groups))
 		put(tx, catalog.Endpoints, in.sets)
 		put(tx, catalog.Homes, in.homes)
 		put(tx, catalog.Objects, in.objects)

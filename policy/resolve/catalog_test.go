@@ -31,7 +31,7 @@ func (r rows) reader(tb testing.TB) catalog.Reader {
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Services, r.services)
-		put(tx, catalog.InstanceGroups, r.groups)
+		put(tx, catalog.Objects, groupRows(r.groups))
 		put(tx, catalog.Endpoints, r.sets)
 		put(tx, catalog.Instances, r.instances)
 		put(tx, catalog.Homes, r.homes)
@@ -48,6 +48,14 @@ func put[T any](tx *catalog.Tx, table catalog.Table[T], rows []T) {
 	for _, row := range rows {
 		table.Put(tx, row)
 	}
+}
+
+func groupRows(groups []*discovery.InstanceGroup) []*discovery.Object {
+	var out []*discovery.Object
+	for _, g := range groups {
+		out = append(out, g.Row())
+	}
+	return out
 }
 
 func service(ports ...discovery.ServicePort) *discovery.Service {

@@ -180,7 +180,7 @@ func FailedOver(r catalog.Reader, service discovery.Key) int {
 // MapsPort reports whether an InstanceGroup maps a port of a Service, or there is none at all: a port
 // that only pods have is nothing that instances fail at.
 func MapsPort(r catalog.Reader, m *policy.Service, p *policy.Port) bool {
-	groups := slices.Collect(catalog.InstanceGroups.By(r, catalog.ByService, m.Key.String()))
+	groups := slices.Collect(catalog.InstanceGroups.Of(r, m.Key))
 	return len(groups) == 0 || upstream.OnInstances(groups, nil, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1)
 }
 
@@ -241,7 +241,7 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []policy.Findin
 			fmt.Sprintf("annotate the Service with %s: %s to move all of it at once, or create a TrafficShift with direction PodsToInstances",
 				v1alpha1.HomeAnnotation, upstream.HomeInstances))
 	}
-	for other := range catalog.InstanceGroups.By(r, catalog.ByService, key.String()) {
+	for other := range catalog.InstanceGroups.Of(r, key) {
 		if other.Name >= g.Name {
 			continue
 		}
@@ -344,7 +344,7 @@ func overAffinity(r catalog.Reader, service discovery.Key) []string {
 		side policy.Side
 	}
 	targets := []target{{name, "callers of the mesh", policy.RequestSide | policy.ClusterSide}}
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+	for g := range catalog.InstanceGroups.Of(r, service) {
 		o := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}
 		targets = append(targets, target{o, "which instances of " + o.String() + " answer", policy.ClusterSide})
 	}

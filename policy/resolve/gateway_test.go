@@ -84,7 +84,6 @@ func readRows(tb testing.TB, in *objects.Rows) catalog.Reader {
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Services, in.Services)
-		put(tx, catalog.InstanceGroups, in.InstanceGroups)
 		put(tx, catalog.Endpoints, in.Endpoints)
 		put(tx, catalog.Objects, in.Objects)
 		return nil

@@ -15,7 +15,7 @@ import (
 // group gets its cluster even if the reference turns out not to be granted:
 // whether it is depends on the route's parent, and an unused cluster harms nobody.
 func attachGroups(r catalog.Reader, m *policy.Service) {
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, m.Key.String()) {
+	for g := range catalog.InstanceGroups.Of(r, m.Key) {
 		mapped := routing.MappedPorts(g, m.Ports)
 		if len(mapped) == 0 {
 			continue

@@ -126,7 +126,7 @@ func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 	case 1:
 		g := &discovery.InstanceGroup{Scope: "test", Key: discovery.Key{Namespace: key.Namespace, Name: "ec2"}}
 		if remove {
-			catalog.InstanceGroups.Delete(tx, g.Key.String())
+			catalog.Objects.Delete(tx, "InstanceGroup "+g.Key.String())
 			return
 		}
 		g.Object = &v1alpha1.InstanceGroup{Spec: v1alpha1.InstanceGroupSpec{
@@ -134,7 +134,7 @@ func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 			Ports:      []v1alpha1.InstancePort{{Name: pick(rnd, "http", "admin"), Port: 8080}},
 		}}
 		g.Object.Namespace, g.Object.Name = g.Namespace, g.Name
-		catalog.InstanceGroups.Put(tx, g)
+		catalog.Objects.Put(tx, g.Row())
 	case 2:
 		s := &discovery.EndpointSet{
 			Scope: "test", Key: key, Service: key, Platform: pick(rnd, discovery.Pods, discovery.Instances),

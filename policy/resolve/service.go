@@ -26,7 +26,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *policy.Service {
 		Provenance: []discovery.ObjectRef{{Kind: discovery.KindService, Key: key, Generation: svc.Generation}},
 	}
 	var groups []*discovery.InstanceGroup
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, key.String()) {
+	for g := range catalog.InstanceGroups.Of(r, key) {
 		groups = append(groups, g)
 		m.Provenance = append(m.Provenance, discovery.ObjectRef{
 			Kind: discovery.KindInstanceGroup, Key: g.Key, Generation: g.Object.Generation,

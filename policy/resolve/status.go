@@ -48,23 +48,11 @@ func NewJudge(r catalog.Reader) *Judge {
 
 // StatusOf returns what a row's status must say, and whether it has any.
 func (j *Judge) StatusOf(o *discovery.Object) (Status, bool) {
-	switch o.Kind {
-	case discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute:
-		return Status{Parents: j.routeParents(o)}, true
-	case discovery.KindBackendTLSPolicy:
-		return Status{Ancestors: j.backendTLSAncestors(o)}, true
-	case discovery.KindTrafficShift:
-		return Status{Conditions: shiftConditions(j.r, o)}, true
-	case discovery.KindTrafficPolicy, discovery.KindExternalService, discovery.KindMesh:
-		return Status{Conditions: objectConditions(j.r, o)}, true
-	case discovery.KindGatewayPolicy:
-		return Status{Conditions: gatewayPolicyConditions(j.r, o)}, true
-	case discovery.KindGateway:
-		return Status{Gateway: j.gatewayStatus(o)}, true
-	case discovery.KindGatewayClass:
-		return Status{Class: gatewayClassStatus(o)}, true
+	k, ok := kindOf(o.Kind)
+	if !ok || k.status == nil {
+		return Status{}, false
 	}
-	return Status{}, false
+	return k.status(j, o), true
 }
 
 // judgedGateway is a Gateway of ours with the routes that name it.

@@ -397,7 +397,7 @@ func (t *policyTarget) sharesCluster() {
 		return
 	}
 	service := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
-	for other := range catalog.InstanceGroups.By(t.r, catalog.ByService, service.String()) {
+	for other := range catalog.InstanceGroups.Of(t.r, service) {
 		if other.Name != g.Name {
 			t.add(policy.Finding{
 				Severity: policy.Warning, Field: t.field, Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonAccepted,

@@ -23,7 +23,7 @@ func (r rows) with(tb testing.TB, objects ...*discovery.Object) catalog.Reader {
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Services, r.services)
-		put(tx, catalog.InstanceGroups, r.groups)
+		put(tx, catalog.Objects, groupRows(r.groups))
 		put(tx, catalog.Endpoints, r.sets)
 		put(tx, catalog.Homes, r.homes)
 		put(tx, catalog.Objects, objects)

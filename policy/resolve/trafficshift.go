@@ -189,7 +189,7 @@ func opposite(target discovery.Platform) v1alpha1.ShiftDirection {
 // hasBacking reports whether a Service has anything on a platform.
 func (v *shiftValidation) hasBacking(p discovery.Platform) bool {
 	if p == discovery.Instances {
-		for range catalog.InstanceGroups.By(v.r, catalog.ByService, v.service.String()) {
+		for range catalog.InstanceGroups.Of(v.r, v.service) {
 			return true
 		}
 	}

@@ -29,9 +29,6 @@ func Touched(r catalog.Reader, before, after any, yield func(policy.Unit)) {
 			yield(policy.ServiceUnit(row.Service))
 		case *discovery.Home:
 			yield(policy.ServiceUnit(row.Key))
-		case *discovery.InstanceGroup:
-			yield(policy.ServiceUnit(discovery.Key{Namespace: row.Namespace, Name: row.Object.Spec.ServiceRef.Name}))
-			Referrers(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: row.Key}, yield)
 		case *discovery.Object:
 			touchedByObject(r, row, yield)
 		}
@@ -54,61 +51,78 @@ func touchedByService(r catalog.Reader, s *discovery.Service, yield func(policy.
 }
 
 func touchedByObject(r catalog.Reader, o *discovery.Object, yield func(policy.Unit)) {
-	switch o.Kind {
-	case discovery.KindMesh:
-		yield(policy.MeshUnit())
-		for s := range catalog.Services.All(r) {
-			yield(policy.ServiceUnit(s.Key))
-		}
-		for e := range catalog.Objects.By(r, catalog.ByKind, discovery.KindExternalService) {
-			yield(e.Name())
-		}
-		for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
+	if k, ok := kindOf(o.Kind); ok {
+		k.touches(r, o, yield)
+	}
+}
+
+func touchedAsUnit(_ catalog.Reader, o *discovery.Object, yield func(policy.Unit)) { yield(o.Name()) }
+
+// touchedByMesh yields everything: its defaults are everyone's.
+func touchedByMesh(r catalog.Reader, _ *discovery.Object, yield func(policy.Unit)) {
+	for _, u := range Units(r) {
+		yield(u)
+	}
+}
+
+// gatewaysThatName yields the Gateways that refer to a class or a Secret.
+func gatewaysThatName(r catalog.Reader, o *discovery.Object, yield func(policy.Unit)) {
+	for g := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
+		if g.Kind == discovery.KindGateway {
 			yield(g.Name())
 		}
-	case discovery.KindGateway:
-		yield(o.Name())
-	case discovery.KindGatewayClass, discovery.KindSecret:
-		for g := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
-			if g.Kind == discovery.KindGateway {
-				yield(g.Name())
+	}
+}
+
+// touchedByNamespace yields Gateways whose listeners select namespaces: its
+// labels decide whose routes they let in.
+func touchedByNamespace(r catalog.Reader, _ *discovery.Object, yield func(policy.Unit)) {
+	for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
+		if selectsNamespaces(g) {
+			yield(g.Name())
+		}
+	}
+}
+
+func touchedByExternal(r catalog.Reader, o *discovery.Object, yield func(policy.Unit)) {
+	yield(o.Name())
+	for _, host := range o.Hosts {
+		for other := range catalog.Objects.By(r, catalog.ByHost, host) {
+			yield(other.Name())
+		}
+	}
+	Referrers(r, o.Name(), yield)
+}
+
+func touchedByGroup(r catalog.Reader, o *discovery.Object, yield func(policy.Unit)) {
+	touchedByRefs(r, o, yield)
+	Referrers(r, o.Name(), yield)
+}
+
+// touchedByGrant yields what routes and Gateways of other namespaces concern that
+// refer into the grant's: grants are rare, and one may concern every such reference.
+func touchedByGrant(r catalog.Reader, o *discovery.Object, yield func(policy.Unit)) {
+	refersThere := func(from *discovery.Object) bool {
+		return from.Namespace != o.Namespace && slices.ContainsFunc(from.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace })
+	}
+	for _, kind := range routeKinds {
+		for route := range catalog.Objects.By(r, catalog.ByKind, kind) {
+			if refersThere(route) {
+				touchedByRefs(r, route, yield)
 			}
 		}
-	case discovery.KindNamespace:
-		// Its labels decide whose routes a listener with a selector lets in.
-		for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
-			if selectsNamespaces(g) {
-				yield(g.Name())
-			}
+	}
+	for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
+		if refersThere(g) {
+			yield(g.Name())
 		}
-	case discovery.KindExternalService:
-		yield(o.Name())
-		for _, host := range o.Hosts {
-			for other := range catalog.Objects.By(r, catalog.ByHost, host) {
-				yield(other.Name())
-			}
-		}
-		Referrers(r, o.Name(), yield)
-	case discovery.KindReferenceGrant:
-		// Rare, and it may concern every route and Gateway that refers into its namespace.
-		for _, kind := range routeKinds {
-			for route := range catalog.Objects.By(r, catalog.ByKind, kind) {
-				if route.Namespace != o.Namespace && slices.ContainsFunc(route.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace }) {
-					touchedByRefs(r, route, yield)
-				}
-			}
-		}
-		for g := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
-			if g.Namespace != o.Namespace && slices.ContainsFunc(g.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace }) {
-				yield(g.Name())
-			}
-		}
-	case discovery.KindConfigMap:
-		for policy := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
-			touchedByObject(r, policy, yield)
-		}
-	default:
-		touchedByRefs(r, o, yield)
+	}
+}
+
+// touchedByConfigMap yields what those who name it for its CA certificates touch.
+func touchedByConfigMap(r catalog.Reader, o *discovery.Object, yield func(policy.Unit)) {
+	for from := range catalog.Objects.By(r, catalog.ByRef, o.Name().String()) {
+		touchedByObject(r, from, yield)
 	}
 }
 
@@ -136,7 +150,7 @@ func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(policy.Unit
 // or to a part of it: what names an InstanceGroup reads the ports of its Service.
 func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(policy.Unit)) {
 	if name.Kind == discovery.KindService {
-		for g := range catalog.InstanceGroups.By(r, catalog.ByService, name.Key.String()) {
+		for g := range catalog.InstanceGroups.Of(r, name.Key) {
 			Referrers(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}, yield)
 		}
 	}

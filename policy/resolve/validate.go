@@ -9,26 +9,10 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 )
 
-// validateObject returns the findings about one of the kinds that are policies,
-// nil for another kind.
+// validateObject returns the findings about an object.
 func validateObject(r catalog.Reader, o *discovery.Object) []policy.Finding {
-	switch o.Kind {
-	case discovery.KindTrafficPolicy:
-		return validateTrafficPolicy(r, o)
-	case discovery.KindExternalService:
-		return validateExternal(r, o)
-	case discovery.KindMesh:
-		return validateMesh(o)
-	case discovery.KindBackendTLSPolicy:
-		return validateBackendTLS(r, o)
-	case discovery.KindTrafficShift:
-		return validateTrafficShift(r, o)
-	case discovery.KindGatewayPolicy:
-		return validateGatewayPolicy(r, o)
-	case discovery.KindGateway:
-		return validateGateway(r, o)
-	case discovery.KindGatewayClass:
-		return validateGatewayClass(o)
+	if k, ok := kindOf(o.Kind); ok && k.findings != nil {
+		return k.findings(r, o)
 	}
 	return nil
 }
@@ -38,9 +22,6 @@ func Validate(r catalog.Reader) []policy.Finding {
 	var out []policy.Finding
 	for svc := range catalog.Services.All(r) {
 		out = append(out, validateService(r, svc)...)
-	}
-	for g := range catalog.InstanceGroups.All(r) {
-		out = append(out, validateGroup(r, g)...)
 	}
 	for o := range catalog.Objects.All(r) {
 		out = append(out, validateObject(r, o)...)

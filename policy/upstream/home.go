@@ -44,7 +44,7 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, strin
 		}
 		return rec.Platform, because
 	}
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, svc.Key.String()) {
+	for g := range catalog.InstanceGroups.Of(r, svc.Key) {
 		return discovery.Instances, guessed(r, rec, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name))
 	}
 	return discovery.Pods, guessed(r, rec, "no InstanceGroup was attached when the Service was first seen")

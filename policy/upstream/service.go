@@ -163,7 +163,7 @@ func ShapeOf(r catalog.Reader, key discovery.Key) Shape {
 	if !ok {
 		return Shape{}
 	}
-	groups := slices.Collect(catalog.InstanceGroups.By(r, catalog.ByService, key.String()))
+	groups := slices.Collect(catalog.InstanceGroups.Of(r, key))
 	sets := slices.Collect(catalog.Endpoints.By(r, catalog.ByService, key.String()))
 	if svc.ExternalName != "" && len(groups) == 0 && len(sets) == 0 {
 		return Shape{}
@@ -217,7 +217,7 @@ func Known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
 			published[s.Group] = struct{}{}
 		}
 	}
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+	for g := range catalog.InstanceGroups.Of(r, service) {
 		if _, ok := published[g.Name]; !ok {
 			return false
 		}

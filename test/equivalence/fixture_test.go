@@ -140,7 +140,7 @@ func writeFixture(t *testing.T, m *mesh) fixture {
 		catalog.ShiftStates.Replace(tx, fixtureScope, []*discovery.ShiftState{state})
 		catalog.Services.Replace(tx, fixtureScope, services)
 		catalog.Endpoints.Replace(tx, fixtureScope, sets)
-		catalog.InstanceGroups.Replace(tx, fixtureScope, []*discovery.InstanceGroup{{
+		group := discovery.InstanceGroup{
 			Scope: fixtureScope, Key: discovery.Key{Namespace: "web", Name: "php-ec2"},
 			Object: &v1alpha1.InstanceGroup{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php-ec2"},
@@ -148,9 +148,9 @@ func writeFixture(t *testing.T, m *mesh) fixture {
 					ServiceRef: v1alpha1.ServiceReference{Name: "php"}, Ports: []v1alpha1.InstancePort{{Name: "http", Port: 80}},
 				},
 			},
-		}})
+		}
 		catalog.Objects.Replace(tx, fixtureScope, []*discovery.Object{
-			shift, grant("shop", "cart", "web", "shop"), grant("data", "rpc", "web", "shop", "data"),
+			group.Row(), shift, grant("shop", "cart", "web", "shop"), grant("data", "rpc", "web", "shop", "data"),
 			{Scope: fixtureScope, Kind: "ExternalService", Key: discovery.Key{Namespace: "web", Name: "pay"}, Spec: pay, Hosts: pay.Spec.Hosts},
 		})
 		return nil

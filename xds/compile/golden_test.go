@@ -211,9 +211,9 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 			catalog.Endpoints.Put(tx, row)
 		}
 		for _, g := range in.groups {
-			catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{
+			catalog.Objects.Put(tx, (&discovery.InstanceGroup{
 				Scope: "test", Key: discovery.Key{Namespace: g.Namespace, Name: g.Name}, Object: g,
-			})
+			}).Row())
 		}
 		for _, o := range in.others {
 			catalog.Objects.Put(tx, o)

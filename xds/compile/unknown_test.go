@@ -53,7 +53,7 @@ func TestUnknownEndpointsAreNotEmptyOnes(t *testing.T) {
 			g := &v1alpha1.InstanceGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}}
 			g.Spec.ServiceRef.Name = key.Name
 			g.Spec.Ports = []v1alpha1.InstancePort{{Name: "http", Port: 80}, {Name: "mysql", Port: 3306}}
-			catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{Scope: "test", Key: discovery.Key{Namespace: "web", Name: name}, Object: g})
+			catalog.Objects.Put(tx, (&discovery.InstanceGroup{Scope: "test", Key: discovery.Key{Namespace: "web", Name: name}, Object: g}).Row())
 		}
 		set(tx, "pods", discovery.Pods, "", "p")
 	})

@@ -44,13 +44,11 @@ type appliedObject struct {
 // if it is one.
 func (e *Engine) objectOf(c catalog.Change, units []policy.Unit) []appliedObject {
 	ref := func(row any) (r discovery.ObjectRef, ok bool) {
-		switch row := row.(type) {
-		case *discovery.Object:
-			return row.Ref(), row != nil
-		case *discovery.InstanceGroup:
-			return discovery.ObjectRef{Kind: discovery.KindInstanceGroup, Key: row.Key, Generation: row.Object.Generation}, true
+		o, ok := row.(*discovery.Object)
+		if !ok || o == nil {
+			return r, false
 		}
-		return r, false
+		return o.Ref(), true
 	}
 	if after, ok := ref(c.After); ok {
 		var names []string

@@ -94,14 +94,14 @@ func mutate(r *rand.Rand, tx *catalog.Tx) {
 	case 7:
 		name := key.Name + "-ec2"
 		if r.IntN(3) == 0 {
-			catalog.InstanceGroups.Delete(tx, key.Namespace+"/"+name)
+			catalog.Objects.Delete(tx, "InstanceGroup "+key.Namespace+"/"+name)
 			return
 		}
 		g := &v1alpha1.InstanceGroup{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: name}}
 		g.Spec.ServiceRef.Name = fmt.Sprintf("s%d", r.IntN(4)) // it may move to another Service
-		catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{
+		catalog.Objects.Put(tx, (&discovery.InstanceGroup{
 			Scope: "test", Key: discovery.Key{Namespace: key.Namespace, Name: name}, Object: g,
-		})
+		}).Row())
 	case 9:
 		mutateShift(r, tx, key)
 	case 10:

@@ -185,7 +185,7 @@ func TestFreezeHoldsTCPShares(t *testing.T) {
 		})
 		group := &v1alpha1.InstanceGroup{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "ec2"}}
 		group.Spec.ServiceRef.Name = redis.Name
-		catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{Scope: "test", Key: discovery.Key{Namespace: "a", Name: "ec2"}, Object: group})
+		catalog.Objects.Put(tx, (&discovery.InstanceGroup{Scope: "test", Key: discovery.Key{Namespace: "a", Name: "ec2"}, Object: group}).Row())
 		endpoints(tx, discovery.Instances, "10.0.0.1")
 		endpoints(tx, discovery.Pods, "10.1.0.1")
 		pin(tx, "10")

@@ -117,7 +117,7 @@ func groupNotes(r catalog.Reader, service discovery.Key) []string {
 	say := func(g discovery.Key, format string, args ...any) {
 		out = append(out, fmt.Sprintf("InstanceGroup %s: %s", g, fmt.Sprintf(format, args...)))
 	}
-	for g := range catalog.InstanceGroups.By(r, catalog.ByService, service.String()) {
+	for g := range catalog.InstanceGroups.Of(r, service) {
 		st, ok := catalog.GroupStatuses.Get(r, g.Key.String())
 		if !ok {
 			continue

@@ -127,9 +127,6 @@ func Of(r catalog.Reader, p *Plane) *Mesh {
 		}
 		told[svc.Key] = true
 	}
-	for range catalog.InstanceGroups.All(r) {
-		v.Objects++
-	}
 	for range catalog.Objects.All(r) {
 		v.Objects++
 	}

@@ -110,11 +110,6 @@ func findObject(r catalog.Reader, name discovery.ObjectName) (row any, ref disco
 			ref.Generation = s.Generation
 			return s, ref
 		}
-	case discovery.KindInstanceGroup:
-		if g, ok := catalog.InstanceGroups.Get(r, name.Key.String()); ok {
-			ref.Generation = g.Object.Generation
-			return g, ref
-		}
 	default:
 		if o, ok := catalog.Objects.Get(r, name.String()); ok {
 			return o, o.Ref()
@@ -173,9 +168,6 @@ func conditionsOf(r catalog.Reader, row any, name discovery.ObjectName) []Condit
 		for _, c := range conditions {
 			out = append(out, Condition{parent, c.Type, string(c.Status), c.Reason, c.Message})
 		}
-	}
-	if name.Kind == discovery.KindInstanceGroup {
-		add("", resolve.InstanceGroupConditions(r, name.Key))
 	}
 	o, ok := row.(*discovery.Object)
 	if !ok {

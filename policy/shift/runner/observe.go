@@ -338,7 +338,7 @@ func (r *Runner) fleet(reader catalog.Reader, object *v1alpha1.TrafficShift, mod
 			}
 		}
 	}
-	for g := range catalog.InstanceGroups.By(reader, catalog.ByService, model.Key.String()) {
+	for g := range catalog.InstanceGroups.Of(reader, model.Key) {
 		st, ok := catalog.GroupStatuses.Get(reader, g.Key.String())
 		if !ok {
 			continue

@@ -211,10 +211,8 @@ func concerns(b catalog.Batch) bool {
 		case catalog.ShiftStates.Name(), catalog.Freezes.Name():
 			return true
 		case catalog.Objects.Name():
-			for _, row := range []any{c.Before, c.After} {
-				if o, ok := row.(*discovery.Object); ok && o != nil && o.Kind == discovery.KindTrafficShift {
-					return true
-				}
+			if c.Concerns(discovery.KindTrafficShift) {
+				return true
 			}
 		}
 	}

@@ -107,14 +107,14 @@ func TestStanding(t *testing.T) {
 
 	// An InstanceGroup that has not been read at all is no failover, however long that takes.
 	write(func(tx *catalog.Tx) {
-		catalog.InstanceGroups.Put(tx, &discovery.InstanceGroup{
+		catalog.Objects.Put(tx, (&discovery.InstanceGroup{
 			Scope: "test", Key: discovery.Key{Namespace: "web", Name: "php-ec2"}, Object: &v1alpha1.InstanceGroup{
 				ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php-ec2"},
 				Spec: v1alpha1.InstanceGroupSpec{
 					ServiceRef: v1alpha1.ServiceReference{Name: "php"}, Ports: []v1alpha1.InstancePort{{Name: "http", Port: 8080}},
 				},
 			},
-		})
+		}).Row())
 	})
 	s, _ = at(m, time.Hour)
 	require.Empty(t, s.text)
