@@ -2,11 +2,15 @@ package server
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -451,4 +455,92 @@ func TestFirstMessageHasLittleTime(t *testing.T) {
 		_, err := known.Recv()
 		require.NoError(t, err)
 	}
+}
+
+// halfSent is a message that begins and does not end: it counts what of it was asked for.
+type halfSent struct {
+	ctx  context.Context //nolint:containedctx // it ends the body of a request
+	left int
+	head []byte
+	sent *atomic.Int64
+	all  func()
+}
+
+func (h *halfSent) Read(p []byte) (int, error) {
+	if n := copy(p, h.head); n > 0 {
+		h.head = h.head[n:]
+		return n, nil
+	}
+	if h.left == 0 {
+		h.all()
+		<-h.ctx.Done()
+		return 0, h.ctx.Err()
+	}
+	n := min(len(p), h.left)
+	h.left -= n
+	h.sent.Add(int64(n))
+	return n, nil
+}
+
+// Somebody who begins the largest messages on one connection and does not end them has the memory of a few of them, and
+// others of the connection are served once these are over.
+func TestFirstMessagesOfAConnection(t *testing.T) {
+	const streams = 32
+	s, connect := limitedConnections(t, Limits{FirstMessage: 3 * time.Second})
+	address := connect().Target()
+	plaintext := &http.Protocols{}
+	plaintext.SetUnencryptedHTTP2(true)
+	client, err := (&http.Transport{Protocols: plaintext}).NewClientConn(t.Context(), "http", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc) //nolint:gosec // far below
+	}
+	before := heap()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var sent atomic.Int64
+	whole := make(chan struct{}, streams)
+	open := func(body io.Reader) (*http.Response, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources", body)
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/grpc")
+		r.Header.Set("TE", "trailers")
+		return client.RoundTrip(r)
+	}
+	ended := make(chan struct{}, streams)
+	for range streams {
+		go func() {
+			defer func() { ended <- struct{}{} }()
+			head := binary.BigEndian.AppendUint32([]byte{0}, maxRequest)
+			//nolint:bodyclose // the connection is closed
+			_, _ = open(&halfSent{ctx: ctx, left: maxRequest - 1, head: head, sent: &sent, all: func() { whole <- struct{}{} }})
+		}()
+	}
+	for range firstPerConnection {
+		<-whole
+	}
+	const most = firstPerConnection*maxRequest + streams*(streamWindow+512<<10)
+	require.LessOrEqual(t, sent.Load(), int64(most))
+	require.Less(t, heap()-before, int64(3*most/2), "in bytes")
+	for range streams { // all of them were told off in time
+		<-ended
+	}
+	message, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "sidecar~web~php~a"}, TypeUrl: resource.Cluster.URL()})
+	require.NoError(t, err)
+	body := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...) //nolint:gosec // a few bytes
+	answer, err := open(&halfSent{ctx: ctx, head: body, all: func() {}})
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	_, err = io.ReadFull(answer.Body, make([]byte, 5))
+	require.NoError(t, err)
+	cancel()
+	require.Eventually(t, func() bool {
+		s.firsts.mu.Lock()
+		defer s.firsts.mu.Unlock()
+		return len(s.firsts.byConnection) == 0
+	}, 10*time.Second, 10*time.Millisecond)
 }

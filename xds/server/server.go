@@ -129,6 +129,7 @@ type Server struct {
 	byNode map[string]map[uint64]*stream
 	limits Limits
 	names  *snapshot.Budget
+	firsts firsts
 	// rules counts the changes of what Authorize says.
 	rules atomic.Uint64
 	// identities counts their streams of configuration, reporters those of reports; connections
@@ -144,11 +145,13 @@ func New(store *snapshot.Store, opts Options) *Server {
 	s := &Server{
 		store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream), byNode: make(map[string]map[uint64]*stream), limits: limits,
 		names: snapshot.NewBudget(limits.NameBytes, nil), identities: make(map[string]int), reporters: make(map[string]int), connections: make(map[string]*connection),
+		firsts: firsts{byConnection: make(map[string]*firstTurns)},
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.StreamInterceptor(s.limitFirst),
+		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connectionWindow),
 		grpc.MaxConcurrentStreams(uint32(limits.StreamsPerConnection)), //nolint:gosec // a small number
 		// Thousands of mostly idle connections: write buffers are shared by
 		// default, and a small one is enough for requests.
