@@ -1,6 +1,7 @@
 package file
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -503,4 +504,27 @@ func TestReadIsOfOneMoment(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+// Where nothing is known from before, nothing is said to stay in force.
+func TestTellsWhatStays(t *testing.T) {
+	var log bytes.Buffer
+	s := New(filepath.Join(t.TempDir(), "nowhere"), slog.New(slog.NewTextHandler(&log, nil)), nil)
+	read := func(s *Source, known string) {
+		cat := catalog.New()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx, cat) }()
+		w := &world{t, s.dir, cat, s}
+		w.await(known, "no such file")
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
+	}
+	read(s, "")
+	require.Contains(t, log.String(), "nothing of it is known from before")
+	require.NotContains(t, log.String(), "last known good")
+
+	log.Reset()
+	read(New(s.dir, slog.New(slog.NewTextHandler(&log, nil)), &memory{files: map[string][]byte{"a.yaml": []byte(svc("a"))}}), "a")
+	require.Contains(t, log.String(), "what was last known good stays in force")
 }

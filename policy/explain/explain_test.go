@@ -135,7 +135,16 @@ func TestHosts(t *testing.T) {
 		require.NotEmpty(t, e.VirtualHost.Because, url)
 	}
 	require.Contains(t, w.ask("GET", "http://cart.shop:3306/").Answer.Because, "not HTTP")
-	require.Contains(t, w.ask("GET", "http://cart/").Answer.Because, "the caller's own")
+	require.Contains(t, w.ask("GET", "http://cart/").Answer.Because, "the caller's own: did you mean cart.shop?")
+	for url, want := range map[string]string{
+		"http://phpp/":         "did you mean php.web?",
+		"http://phpp.web/":     "no Service and no ExternalService answers to phpp.web: did you mean php.web?",
+		"http://crat.shop:81/": "did you mean cart.shop?",
+		"http://php.wbe.svc/":  "did you mean php.web?",
+	} {
+		require.Contains(t, w.ask("GET", url).Answer.Because, want, url)
+	}
+	require.NotContains(t, w.ask("GET", "http://billing.example.com/").Answer.Because, "did you mean")
 
 	w.write(func(tx *catalog.Tx) {
 		catalog.Objects.Put(tx, &discovery.Object{

@@ -65,9 +65,34 @@ func (e *evaluation) host() hostFound {
 		}
 	}
 	if short {
-		return e.unknown(fmt.Sprintf("namespace %s has no Service %s: a name without a namespace means the caller's own", e.req.From.Namespace, name))
+		return e.unknown(fmt.Sprintf("namespace %s has no Service %s: a name without a namespace means the caller's own", e.req.From.Namespace, name) + e.hostMeant(name, key))
 	}
-	return e.unknown(fmt.Sprintf("no Service and no ExternalService answers to %s", name))
+	return e.unknown(fmt.Sprintf("no Service and no ExternalService answers to %s", name) + e.hostMeant(name, key))
+}
+
+// hostMeant asks whether another host was meant by a name that nobody answers to: one of a
+// Service, which key is if the name can be a Service's, or else one of an ExternalService.
+func (e *evaluation) hostMeant(name string, key discovery.Key) string {
+	near := ""
+	if key.Name != "" {
+		if k := discovery.Meant(key, catalog.Keys(e.reader, discovery.KindService)); k.Name != "" {
+			near = k.Name + "." + k.Namespace
+		}
+	}
+	if near == "" {
+		var hosts []string
+		for _, k := range catalog.Keys(e.reader, discovery.KindExternalService) {
+			if x := upstream.BuildExternal(e.reader, k); x != nil {
+				hosts = append(hosts, x.Hosts...)
+			}
+		}
+		slices.Sort(hosts)
+		near = discovery.Misspelt(name, hosts)
+	}
+	if near == "" {
+		return ""
+	}
+	return ": did you mean " + near + "?"
 }
 
 // splitHost takes a Host header apart: the name, without the brackets of an

@@ -1,41 +1,27 @@
-package client_test
+package client
 
 import (
+	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/causeway-mesh/causeway/xds/admin/client"
 )
 
-// What the admin API answers is decoded, and what it refuses is told with its status and its text.
-func TestClient(t *testing.T) {
-	t.Parallel()
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.Method == http.MethodPost && r.Header.Get("Content-Type") != "application/json":
-			http.Error(w, "send JSON", http.StatusUnsupportedMediaType)
-		case r.URL.Query().Get("name") == "":
-			http.Error(w, "name it", http.StatusNotFound)
-		default:
-			_, _ = w.Write([]byte(`{"name": "` + r.URL.Query().Get("name") + `"}`))
-		}
-	}))
-	t.Cleanup(s.Close)
-	c := client.Client{Address: strings.TrimPrefix(s.URL, "http://")}
-	var out struct{ Name string }
-	require.NoError(t, c.Do(t.Context(), http.MethodGet, "/", url.Values{"name": {"a"}}, &out))
-	require.Equal(t, "a", out.Name)
-	require.NoError(t, c.Post(t.Context(), "/", url.Values{"name": {"a"}}, out))
-	err := c.Do(t.Context(), http.MethodGet, "/", url.Values{}, &out)
-	var refused *client.Error
-	require.ErrorAs(t, err, &refused)
-	require.Equal(t, http.StatusNotFound, refused.Status)
-	require.Equal(t, "name it", refused.Text)
-	require.ErrorContains(t, (&client.Client{Address: "here"}).Do(t.Context(), http.MethodGet, "/", nil, &out), `--admin: "here" is not HOST:PORT`)
-	require.ErrorContains(t, (&client.Client{Address: "127.0.0.1:1"}).Do(t.Context(), http.MethodGet, "/", nil, &out), "no control plane answers at 127.0.0.1:1")
+// Where no control plane answers, the error says what to do and not which path was asked.
+func TestNobodyAnswers(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	require.NoError(t, l.Close())
+	err = (&Client{Address: address}).Do(t.Context(), http.MethodGet, "/v1/explain/request", url.Values{"host": {"shop.web"}}, &struct{}{})
+	require.ErrorContains(t, err, "no control plane answers at "+address+": start 'causeway serve', name another with --admin, or a cluster with --context: ")
+	require.ErrorContains(t, err, "connection refused")
+	for _, raw := range []string{"http://", "/v1/", "shop.web"} {
+		require.NotContains(t, err.Error(), raw)
+	}
+
+	err = (&Client{Address: "nowhere"}).Do(t.Context(), http.MethodGet, "/v1/shifts", nil, &struct{}{})
+	require.EqualError(t, err, `--admin: "nowhere" is not HOST:PORT`)
 }
