@@ -4,12 +4,27 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// execute runs a command line and returns what it printed and its error.
+// nothingSaid is a line with a heading whose value is missing.
+var nothingSaid = regexp.MustCompile(`(?m)^\s*From:(.*namespace)?\s*$|cluster IPs:\s*(->\s*.*|)$|cluster IPs:.*->\s*$`)
+
+func TestNothingSaid(t *testing.T) {
+	for _, bad := range []string{"From:", "From:     ", "From:     namespace ", "From:   web/php, namespace ", "  cluster IPs: ", "cluster IPs:  -> 10.0.0.1", "cluster IPs: 10.0.0.1 -> "} {
+		require.Regexp(t, nothingSaid, "Request:  GET /\n"+bad+"\nmore")
+	}
+	for _, good := range []string{"From:     web/php, namespace web", "From:   namespace web", "cluster IPs: 10.0.0.1", "cluster IPs: 10.0.0.1 -> 10.0.0.2"} {
+		require.NotRegexp(t, nothingSaid, good+"\nmore")
+	}
+}
+
+// execute runs a command line and returns what it printed and its error. Whatever
+// it prints has no heading without its value.
 func execute(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
@@ -18,6 +33,7 @@ func execute(t *testing.T, args ...string) (string, error) {
 	c.SetErr(&out)
 	c.SetArgs(args)
 	err := c.ExecuteContext(t.Context())
+	require.NotRegexp(t, nothingSaid, out.String(), "causeway %s", strings.Join(args, " "))
 	return out.String(), err
 }
 

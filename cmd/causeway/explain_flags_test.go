@@ -123,7 +123,9 @@ func TestExplainFlagsReachTheControlPlane(t *testing.T) {
 	asked := make(chan *http.Request, 1)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r
-		_ = json.NewEncoder(w).Encode(explain.Explanation{Answer: &explain.Answer{Status: http.StatusFound}})
+		_ = json.NewEncoder(w).Encode(explain.Explanation{
+			From: explain.Workload{Namespace: "edge"}, Answer: &explain.Answer{Status: http.StatusFound},
+		})
 	}))
 	t.Cleanup(srv.Close)
 	_, err := execute(t, "explain", "request", "--admin", strings.TrimPrefix(srv.URL, "http://"), "--gateway", "edge/public", "GET", "http://a/", "--http1.0", "--called-port", "443")

@@ -48,6 +48,51 @@ func liveDir(t *testing.T, dir string) string {
 	return strings.TrimPrefix(admin.URL, "http://")
 }
 
+// Commands that find no object of a name say which one was meant.
+func TestCommandsTellTheNameThatWasMeant(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "web.yaml"), []byte(`apiVersion: v1
+kind: Service
+metadata: {name: php-web, namespace: web, annotations: {mesh.causeway.dev/home: Instances}}
+spec: {ports: [{name: http, port: 80}]}
+---
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: InstanceGroup
+metadata: {name: php-ec2, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  region: eu-west-1
+  selector: {autoScalingGroups: [php]}
+  ports: [{name: http, port: 80}]
+---
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficShift
+metadata: {name: php-move, namespace: web}
+spec:
+  serviceRef: {name: php-web}
+  steps: [{percent: "50", hold: 1h}, {percent: "100", hold: 1h}]
+`), 0o600))
+	address := liveDir(t, dir)
+	for line, want := range map[string]string{
+		"endpoints web/php-wbe":                "there is no Service web/php-wbe: did you mean web/php-web?",
+		"endpoints shop/mysql":                 "there is no Service shop/mysql: 'causeway endpoints' lists them all",
+		"shift status web/php-mvoe":            "there is no TrafficShift web/php-mvoe: did you mean web/php-move?",
+		"guard release web/php-ec3":            "there is no InstanceGroup web/php-ec3: did you mean web/php-ec2?",
+		"guard release web/mysql":              "there is no InstanceGroup web/mysql: name it as NAMESPACE/NAME",
+		"explain object service/phpweb -n web": "did you mean web/php-web?",
+	} {
+		_, err := execute(t, append(strings.Fields(line), "--admin", address)...)
+		require.ErrorContains(t, err, want, line)
+	}
+	for line, want := range map[string]string{
+		"explain request --from web/php-web GET http://php-wbe.web/": "did you mean php-web.web?",
+		"explain request --from web/php-web GET http://phpweb/":      "did you mean php-web.web?",
+	} {
+		out, _ := execute(t, append(strings.Fields(line), "--admin", address)...)
+		require.Contains(t, out, want, line)
+	}
+}
+
 // A shell completes the names that the control plane knows, and nothing where none answers.
 func TestCompletion(t *testing.T) {
 	address := liveDir(t, examples+"shift")
