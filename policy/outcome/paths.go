@@ -19,7 +19,7 @@ const (
 
 // Path is a group of paths within a rule of a route.
 type Path struct {
-	// Rule is the name of the proxies' route (package compile, ruleName), "" for those of all
+	// Rule is the name of the proxies' route (naming.RuleOf), "" for those of all
 	// rules that are too many.
 	Rule string
 	// Group is a path whose variable parts are "*", after the method and a blank if that changes
