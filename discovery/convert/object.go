@@ -1,12 +1,13 @@
 package convert
 
 import (
-	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	gatewayv1beta1 "sigs.k8s.io/gateway-api/apis/v1beta1"
 
@@ -85,11 +86,6 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 			refs.local(t.Kind, t.Name)
 		}
 		refs.tls(o.Spec.TLS)
-	case *v1alpha1.GatewayPolicy:
-		out.Kind, out.Spec = discovery.KindGatewayPolicy, &v1alpha1.GatewayPolicy{ObjectMeta: meta, Spec: o.Spec}
-		for _, t := range o.Spec.TargetRefs {
-			refs.local(cmp.Or(t.Kind, discovery.KindGateway), t.Name)
-		}
 	case *v1alpha1.TrafficShift:
 		out.Kind, out.Spec = discovery.KindTrafficShift, &v1alpha1.TrafficShift{ObjectMeta: shiftMeta(meta, o), Spec: o.Spec}
 		refs.local(discovery.KindService, o.Spec.ServiceRef.Name)
@@ -99,8 +95,6 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 		for i := range o.Spec.Ports {
 			refs.tls(o.Spec.Ports[i].TLS)
 		}
-	case *v1alpha1.Mesh:
-		out.Kind, out.Spec = discovery.KindMesh, &v1alpha1.Mesh{ObjectMeta: meta, Spec: o.Spec}
 	case *corev1.ConfigMap:
 		ca, ok := o.Data[caKey]
 		if !ok {
@@ -118,10 +112,28 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 		meta.Labels = o.Labels
 		out.Kind, out.Spec = discovery.KindNamespace, &corev1.Namespace{ObjectMeta: meta}
 	default:
-		return nil
+		if out.Kind, out.Spec = ours(o, meta); out.Kind == "" {
+			return nil
+		}
+		if o, ok := o.(v1alpha1.Referrer); ok {
+			o.Refer(refs.local)
+		}
 	}
 	out.Refs = refs.list()
 	return out
+}
+
+// ours returns the kind of an object of one of our own kinds, and the object with its
+// spec and with what the mesh reads of its metadata; "" for an object of another kind.
+func ours(o metav1.Object, meta metav1.ObjectMeta) (kind string, trimmed any) {
+	if of, ok := o.(runtime.Object); !ok || !v1alpha1.Has(of) {
+		return "", nil
+	}
+	from := reflect.ValueOf(o).Elem()
+	out := reflect.New(from.Type())
+	out.Elem().FieldByName("ObjectMeta").Set(reflect.ValueOf(meta))
+	out.Elem().FieldByName("Spec").Set(from.FieldByName("Spec"))
+	return from.Type().Name(), out.Interface()
 }
 
 // trimmed returns what the mesh reads of an object's metadata. A status that we

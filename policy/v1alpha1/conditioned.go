@@ -11,17 +11,10 @@ type Conditioned interface {
 	StatusConditions() []metav1.Condition
 }
 
-// StatusConditions implements Conditioned.
-func (t *TrafficShift) StatusConditions() []metav1.Condition { return t.Status.Conditions }
-
-// StatusConditions implements Conditioned.
-func (t *TrafficPolicy) StatusConditions() []metav1.Condition { return t.Status.Conditions }
-
-// StatusConditions implements Conditioned.
-func (g *GatewayPolicy) StatusConditions() []metav1.Condition { return g.Status.Conditions }
-
-// StatusConditions implements Conditioned.
-func (e *ExternalService) StatusConditions() []metav1.Condition { return e.Status.Conditions }
-
-// StatusConditions implements Conditioned.
-func (m *Mesh) StatusConditions() []metav1.Condition { return m.Status.Conditions }
+// Referrer is a kind whose objects name others of their namespace.
+//
+// +kubebuilder:object:generate=false
+type Referrer interface {
+	// Refer calls to with the kind and the name of each.
+	Refer(to func(kind, name string))
+}

@@ -130,3 +130,8 @@ type ExternalEndpoint struct {
 	// +kubebuilder:validation:MaxLength=63
 	Zone string `json:"zone,omitempty"`
 }
+
+var _ = kind(&ExternalService{}, &ExternalServiceList{})
+
+// StatusConditions implements Conditioned.
+func (e *ExternalService) StatusConditions() []metav1.Condition { return e.Status.Conditions }

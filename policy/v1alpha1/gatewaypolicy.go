@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"cmp"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -240,4 +242,16 @@ type GatewayHealthCheck struct {
 	// +kubebuilder:validation:MaxLength=256
 	// +kubebuilder:validation:Pattern=`^/[A-Za-z0-9/_.~-]+$`
 	Path string `json:"path"`
+}
+
+var _ = kind(&GatewayPolicy{}, &GatewayPolicyList{})
+
+// StatusConditions implements Conditioned.
+func (g *GatewayPolicy) StatusConditions() []metav1.Condition { return g.Status.Conditions }
+
+// Refer implements Referrer.
+func (g *GatewayPolicy) Refer(to func(kind, name string)) {
+	for _, t := range g.Spec.TargetRefs {
+		to(cmp.Or(t.Kind, "Gateway"), t.Name)
+	}
 }

@@ -241,3 +241,5 @@ const (
 	ConditionFresh        = "Fresh"
 	ConditionGuardEngaged = "GuardEngaged"
 )
+
+var _ = kind(&InstanceGroup{}, &InstanceGroupList{})

@@ -86,3 +86,8 @@ type MeshEC2 struct {
 	// +kubebuilder:validation:items:Pattern=`^\d{12}$`
 	Accounts []string `json:"accounts,omitempty"`
 }
+
+var _ = kind(&Mesh{}, &MeshList{})
+
+// StatusConditions implements Conditioned.
+func (m *Mesh) StatusConditions() []metav1.Condition { return m.Status.Conditions }

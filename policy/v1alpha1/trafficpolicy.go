@@ -515,3 +515,8 @@ type PolicyStatus struct {
 // ConditionProgrammed is True when every proxy that was connected when the
 // object's generation went out has acknowledged it.
 const ConditionProgrammed = "Programmed"
+
+var _ = kind(&TrafficPolicy{}, &TrafficPolicyList{})
+
+// StatusConditions implements Conditioned.
+func (t *TrafficPolicy) StatusConditions() []metav1.Condition { return t.Status.Conditions }

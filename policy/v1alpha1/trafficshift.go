@@ -301,3 +301,8 @@ const (
 	EventCommand          ShiftEvent = "Command"
 	EventFailedOver       ShiftEvent = "FailedOver"
 )
+
+var _ = kind(&TrafficShift{}, &TrafficShiftList{})
+
+// StatusConditions implements Conditioned.
+func (t *TrafficShift) StatusConditions() []metav1.Condition { return t.Status.Conditions }
