@@ -31,9 +31,9 @@ func main() {
 func run(args []string) error {
 	switch {
 	case slices.Equal(args, []string{"ours"}):
-		fmt.Println(strings.Join(resources(v1alpha1.Group), " "))
+		fmt.Fprintln(os.Stdout, strings.Join(resources(v1alpha1.Group), " "))
 	case slices.Equal(args, []string{"gateway"}):
-		fmt.Println(strings.Join(resources(gatewayv1.GroupName), " "))
+		fmt.Fprintln(os.Stdout, strings.Join(resources(gatewayv1.GroupName), " "))
 	case len(args) == 2 && args[0] == "manifests":
 		if err := rewrite(filepath.Join(args[1], "kustomization.yaml"), kustomization); err != nil {
 			return err
