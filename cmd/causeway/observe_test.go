@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/observe"
 )
@@ -28,7 +28,7 @@ func TestPrintProgrammed(t *testing.T) {
 			{Kind: "Mesh", Name: "default", Generation: 2, Status: "Unknown", Reason: observe.ReasonNoProxies},
 			{Kind: "HTTPRoute", Namespace: "web", Name: "bad", Generation: 3, Status: "False", Reason: observe.ReasonRejected, Message: "p refused CDS a: no\nand more"},
 		},
-	}, console.Brief)
+	}, phrase.Brief)
 	require.NoError(t, tab.w.Flush())
 	require.Equal(t, "\nreplica b: silent\n\nHTTPRoute web/bad generation 3 is not in force (Rejected): p refused CDS a: no ...\n", out.String())
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/causeway-mesh/causeway/console"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
@@ -31,7 +31,7 @@ func proxiesCommand() *cobra.Command {
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/programmed", url.Values{}, &programmed); err != nil {
 				return err
 			}
-			text := console.Brief
+			text := phrase.Brief
 			if all {
 				text = func(s string) string { return s }
 			}

@@ -16,8 +16,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/uuid"
 
-	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -127,12 +127,12 @@ func shiftStatusCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				columns, _ := console.Size(cmd.OutOrStdout())
+				columns, _ := terminalSize(cmd.OutOrStdout())
 				return output.print(cmd, s, func(t *table) {
 					if columns > 0 {
-						s = describe.InBrief(s, console.Brief)
+						s = describe.InBrief(s, phrase.Brief)
 					}
-					t.text(console.Wrap(describe.Shift(s, view, time.Now(), 20), columns))
+					t.text(phrase.Wrap(describe.Shift(s, view, time.Now(), 20), columns))
 				})
 			}
 			view, err := source.view(cmd.Context(), "")
@@ -151,13 +151,13 @@ func shiftStatusCommand() *cobra.Command {
 			}); err != nil || output.format != "table" {
 				return err
 			}
-			columns, _ := console.Size(cmd.OutOrStdout())
+			columns, _ := terminalSize(cmd.OutOrStdout())
 			if columns > 0 {
 				for i := range view.Shifts {
-					view.Shifts[i] = *describe.InBrief(&view.Shifts[i], console.Brief)
+					view.Shifts[i] = *describe.InBrief(&view.Shifts[i], phrase.Brief)
 				}
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), console.Wrap(describe.Waits(view), columns))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), phrase.Wrap(describe.Waits(view), columns))
 			return err
 		},
 	}
@@ -174,7 +174,7 @@ func shiftWatchCommand() *cobra.Command {
 		Short: "Watch a shift as it goes",
 		Args:  takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			terminal := console.IsTerminal(os.Stdout)
+			terminal := isTerminal(os.Stdout)
 			last := ""
 			for {
 				s, view, err := source.one(cmd.Context(), args[0])
@@ -191,8 +191,8 @@ func shiftWatchCommand() *cobra.Command {
 				case terminal:
 					// The window may have another size by now. Its last row stays empty: a
 					// line feed there would scroll the title away.
-					columns, rows := console.Size(cmd.OutOrStdout())
-					text = console.FirstRows(console.Wrap(text, columns), rows-1, "causeway shift status "+args[0])
+					columns, rows := terminalSize(cmd.OutOrStdout())
+					text = phrase.FirstRows(phrase.Wrap(text, columns), rows-1, "causeway shift status "+args[0])
 					// From the top, without the flicker of clearing everything first.
 					fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
 				case withoutTimes(text) != withoutTimes(last):
@@ -283,21 +283,21 @@ func (s *shiftSource) await(cmd *cobra.Command, name string, command *v1alpha1.S
 // answer says what came of a command that was carried out or refused.
 func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *describe.View, command *v1alpha1.ShiftCommand) error {
 	out, name := cmd.OutOrStdout(), s.Namespace+"/"+s.Name
-	columns, _ := console.Size(out)
+	columns, _ := terminalSize(out)
 	result := s.Status.CommandResult
 	if result == nil {
 		result = &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandDone} // an older leader says no more
 	}
 	switch result.Result {
 	case v1alpha1.CommandRefused, v1alpha1.CommandVoid:
-		fmt.Fprint(out, console.Wrap(describe.Shift(describe.Told(s, result.Message, "see below"), view, time.Now(), 1), columns))
+		fmt.Fprint(out, phrase.Wrap(describe.Shift(describe.Told(s, result.Message, "see below"), view, time.Now(), 1), columns))
 		return fmt.Errorf("%s %s was refused: %s", command.Action, name, result.Message)
 	case v1alpha1.CommandWaits:
 		fmt.Fprintf(out, "%s %s: noted, and it waits: %s\n", command.Action, name, result.Message)
 	case v1alpha1.CommandDone:
 		fmt.Fprintf(out, "%s %s: done\n", command.Action, name)
 	}
-	fmt.Fprint(out, console.Wrap(describe.Shift(describe.Told(s, result.Message, "see above"), view, time.Now(), 1), columns))
+	fmt.Fprint(out, phrase.Wrap(describe.Shift(describe.Told(s, result.Message, "see above"), view, time.Now(), 1), columns))
 	return nil
 }
 

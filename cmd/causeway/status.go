@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -39,7 +38,7 @@ plane answers.`,
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/status", url.Values{}, &v); err != nil {
 				return err
 			}
-			columns, rows := console.Size(cmd.OutOrStdout())
+			columns, rows := terminalSize(cmd.OutOrStdout())
 			if all {
 				rows = 0
 			}

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 // takes returns what refuses other numbers of arguments than a command takes.
@@ -21,9 +21,9 @@ func takes(least, most int) cobra.PositionalArgs {
 		what := "no arguments"
 		switch {
 		case least == most && most > 0:
-			what = console.Plural(most, "arguments")
+			what = phrase.Plural(most, "arguments")
 		case most > 0:
-			what = "at most " + console.Plural(most, "arguments")
+			what = "at most " + phrase.Plural(most, "arguments")
 		}
 		got := "none"
 		if len(args) > 0 {

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/causeway-mesh/causeway/console"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/mototest"
@@ -103,7 +103,7 @@ func (d *demo) say(format string, args ...any) {
 
 // spoken is a text with the time at which it is said.
 func spoken(at time.Duration, text string) string {
-	lines := strings.ReplaceAll(strings.TrimRight(console.Wrap(text, columns-len(margin)), "\n"), "\n", "\n"+margin)
+	lines := strings.ReplaceAll(strings.TrimRight(phrase.Wrap(text, columns-len(margin)), "\n"), "\n", "\n"+margin)
 	return fmt.Sprintf("%5.1fs  %s\n", at.Seconds(), lines)
 }
 
@@ -320,6 +320,6 @@ func second(answers map[harness.BackendKey]int64, sent, failed int64) string {
 	}
 	percent := func(platform string) float64 { return 100 * float64(sums[platform]) / float64(max(total, 1)) }
 	return fmt.Sprintf("%s%-11s %5.1f %%, %-6s %5.1f %% %s %6d requests, %d failed", margin,
-		console.Plural(backends["instances"], "instances"), percent("instances"),
-		console.Plural(backends["pods"], "pods"), percent("pods"), describe.Bar(percent("pods"), bar), sent, failed)
+		phrase.Plural(backends["instances"], "instances"), percent("instances"),
+		phrase.Plural(backends["pods"], "pods"), percent("pods"), describe.Bar(percent("pods"), bar), sent, failed)
 }

@@ -11,10 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
@@ -303,10 +303,10 @@ func describeMesh(v *Mesh, now time.Time, most, width int, whole bool) string {
 		if whole {
 			return text
 		}
-		return console.Brief(text)
+		return phrase.Brief(text)
 	}
 	line := func(format string, args ...any) {
-		b.WriteString(console.Wrap(fmt.Sprintf(format, args...)+"\n", width))
+		b.WriteString(phrase.Wrap(fmt.Sprintf(format, args...)+"\n", width))
 	}
 	rest := func(n int, where string) {
 		if n > most {

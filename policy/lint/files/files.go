@@ -11,13 +11,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/diff"
 	"github.com/causeway-mesh/causeway/policy/lint"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
@@ -93,8 +93,8 @@ func (v *Report) Count(severity string) int {
 // Summary says what was read and what was found.
 func (v *Report) Summary() string {
 	return fmt.Sprintf("%s in %s: %s, %s, %s",
-		console.Plural(v.objects, "objects"), console.Plural(v.files, "files"),
-		console.Plural(v.Count(policy.Error.String()), "errors"), console.Plural(v.Count(policy.Warning.String()), "warnings"), console.Plural(v.Count(note), "notes"))
+		phrase.Plural(v.objects, "objects"), phrase.Plural(v.files, "files"),
+		phrase.Plural(v.Count(policy.Error.String()), "errors"), phrase.Plural(v.Count(policy.Warning.String()), "warnings"), phrase.Plural(v.Count(note), "notes"))
 }
 
 // Check returns what is wrong in files: first what is not read, because

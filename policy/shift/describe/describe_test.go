@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/causeway-mesh/causeway/console"
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -97,7 +97,7 @@ func TestRolledBackInBrief(t *testing.T) {
 		{Event: v1alpha1.EventRollBack, From: "50", To: "0", Actor: "guard", Reason: reason}, {Event: v1alpha1.EventStep, From: "10", To: "50", Actor: "steps", Reason: "step 4 of 5 begins"},
 	}
 	for name, text := range map[string]string{
-		"one": console.Wrap(describe.Shift(describe.InBrief(s, console.Brief), nil, time.Now(), 20), 80), "all": console.Wrap(describe.Waits(&describe.View{Shifts: []v1alpha1.TrafficShift{*describe.InBrief(s, console.Brief)}}), 80),
+		"one": phrase.Wrap(describe.Shift(describe.InBrief(s, phrase.Brief), nil, time.Now(), 20), 80), "all": phrase.Wrap(describe.Waits(&describe.View{Shifts: []v1alpha1.TrafficShift{*describe.InBrief(s, phrase.Brief)}}), 80),
 	} {
 		require.LessOrEqual(t, strings.Count(text, "\n"), 20, text)
 		flat := strings.Join(strings.Fields(text), " ")
@@ -123,7 +123,7 @@ func TestWatchFitsAScreen(t *testing.T) {
 	for range 20 {
 		s.Status.History = append(s.Status.History, v1alpha1.ShiftHistory{Event: v1alpha1.EventStep, From: "1", To: "10", Actor: "steps", Reason: long})
 	}
-	text := console.FirstRows(console.Wrap(describe.Shift(s, &describe.View{}, time.Now(), 8), 80), 23, "causeway shift status web/php-web")
+	text := phrase.FirstRows(phrase.Wrap(describe.Shift(s, &describe.View{}, time.Now(), 8), 80), 23, "causeway shift status web/php-web")
 	fits(t, text)
 	require.True(t, strings.HasPrefix(text, "web/php-web: Service php-web, from instances to pods: Shifting at 10 %"), text)
 	require.Contains(t, text, "pods       ███")

@@ -1,29 +1,10 @@
-// Package console fits text to the terminal of the person who reads it.
-package console
+package phrase
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/sys/unix"
 )
-
-// Size returns how many columns and rows a writer shows, 0 and 0 for what is
-// no terminal: a file or a pipe takes lines as long as they are.
-func Size(w io.Writer) (columns, rows int) {
-	f, ok := w.(*os.File)
-	if !ok || !IsTerminal(f) {
-		return 0, 0
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ) //nolint:gosec // a file descriptor is small
-	if err != nil || size.Col == 0 {
-		return 80, 24
-	}
-	return int(size.Col), int(size.Row)
-}
 
 // hanging is the column at which the text of a line such as "  waits      ..." begins.
 const hanging = 13
@@ -88,12 +69,6 @@ func Brief(text string) string {
 		out += text[i:]
 	}
 	return out
-}
-
-// IsTerminal reports whether a file is a terminal that understands control sequences.
-func IsTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
 // Plural counts things whose name is given in the plural.
