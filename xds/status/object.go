@@ -75,7 +75,7 @@ func ObjectOf(r catalog.Reader, name discovery.ObjectName, now engine.InForce, v
 	if row == nil {
 		return nil, explain.WrongInput("there is no %s%s", name, sameName(r, name))
 	}
-	v := &Object{Object: ref.String(), Generation: ref.Generation, Conditions: conditionsOf(r, row, name)}
+	v := &Object{Object: ref.String(), Generation: ref.Generation, Conditions: conditionsOf(r, row)}
 	if now.Freeze != nil {
 		v.Frozen = strings.ReplaceAll(now.Freeze.Text(), "\n", "; ")
 	}
@@ -162,7 +162,7 @@ func named(provenance []discovery.ObjectRef, ref discovery.ObjectRef) bool {
 }
 
 // conditionsOf returns the conditions of an object's status, without Programmed.
-func conditionsOf(r catalog.Reader, row any, name discovery.ObjectName) []Condition {
+func conditionsOf(r catalog.Reader, row any) []Condition {
 	var out []Condition
 	add := func(parent string, conditions []metav1.Condition) {
 		for _, c := range conditions {
