@@ -83,8 +83,8 @@ const helpWidth = 80
 
 // wrapHelp has the help of a command, and of those below it, fit a terminal.
 func wrapHelp(c *cobra.Command) {
-	cobra.AddTemplateFunc("wrapped", func(flags *pflag.FlagSet) string { return flags.FlagUsagesWrapped(helpWidth) })
-	c.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", "wrapped .LocalFlags", ".InheritedFlags.FlagUsages", "wrapped .InheritedFlags").Replace(c.UsageTemplate()))
+	wrapped := fmt.Sprintf("FlagUsagesWrapped %d", helpWidth)
+	c.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", ".LocalFlags."+wrapped, ".InheritedFlags.FlagUsages", ".InheritedFlags."+wrapped).Replace(c.UsageTemplate()))
 }
 
 // refuseWell gives a command and those below it errors with a remedy.
