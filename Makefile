@@ -114,9 +114,10 @@ generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Ga
 	@$(GET) controller-gen buf protoc-gen-go
 	$(BIN)/controller-gen object paths=./policy/v1alpha1
 	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
-	go run ./test/tools/reference $(CRDS) > docs/reference.md
+	go run ./test/tools/kinds manifests manifests
+	go run ./test/tools/reference $$(for kind in $$(go run ./test/tools/kinds ours); do echo manifests/crds/mesh.causeway.dev_$$kind.yaml; done) > docs/reference.md
 	@from=$$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd; \
-	for channel in experimental standard; do for kind in $(GATEWAY_KINDS); do \
+	for channel in experimental standard; do for kind in $$(go run ./test/tools/kinds gateway); do \
 		install -m 644 $$from/$$channel/gateway.networking.k8s.io_$$kind.yaml manifests/gateway-api/$$channel/; \
 	done; done
 	cd xds/observe && PATH=$(BIN):$$PATH buf lint && PATH=$(BIN):$$PATH buf generate
@@ -129,9 +130,7 @@ generate-check: ## Fail if `make generate` would change anything
 	if [[ "$$before" != "$$after" ]]; then \
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
-GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md xds/observe/observev1
-CRDS := $(foreach kind,instancegroups trafficshifts trafficpolicies gatewaypolicies externalservices meshes,manifests/crds/mesh.causeway.dev_$(kind).yaml)
-GATEWAY_KINDS := backendtlspolicies gatewayclasses gateways grpcroutes httproutes referencegrants tcproutes tlsroutes
+GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md manifests/kustomization.yaml manifests/install/rbac.yaml xds/observe/observev1
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now
