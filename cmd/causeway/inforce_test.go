@@ -85,6 +85,12 @@ func TestCommandsInAFreeze(t *testing.T) {
 	require.Contains(t, out, "no change")
 	require.Contains(t, out, "frozen by sre@host")
 
+	// Another one freezes too, and the first one lifts: the freeze is the same, its owner is not.
+	other := *freeze
+	other.By = "lead@host"
+	s.commit(t, func(tx *catalog.Tx) { catalog.Freezes.Put(tx, &other) })
+	require.Contains(t, ask("explain", "object", "shift/cart", "-n", "web"), "frozen by lead@host")
+
 	s.commit(t, func(tx *catalog.Tx) { catalog.Freezes.Delete(tx, catalog.FreezeID) })
 	require.Contains(t, ask("explain", "object", "shift/cart", "-n", "web"), "the pods get 40%")
 	require.Contains(t, ask("diff", after), "no change")

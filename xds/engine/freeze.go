@@ -73,10 +73,11 @@ func (e *Engine) followFreeze(r, before catalog.Reader) []policy.Unit {
 	}
 	was, first := f.on, !f.known
 	f.known, f.on, f.before = true, on, before
-	f.held.Store(nil)
+	var held *frozen
 	if on != nil {
-		f.held.Store(&frozen{on, before})
+		held = &frozen{on, before}
 	}
+	f.held.Store(held)
 	since := time.Time{}
 	if on != nil {
 		since = on.Since

@@ -29,6 +29,10 @@ func (e *Engine) InForce() (InForce, error) {
 		return out, nil
 	}
 	out.Freeze = f.Freeze
+	// Owners come and go while it lasts.
+	if now, ok := catalog.Freezes.Get(out.Catalog, catalog.FreezeID); ok && now.Config {
+		out.Freeze = now
+	}
 	held, err := held(f.before, out.Catalog)
 	if err != nil {
 		return out, fmt.Errorf("the catalog of before the freeze: %w", err)
