@@ -26,12 +26,12 @@ const (
 // one side. The parts are effective independently: a rule's time limit does
 // not take away the connect timeout that is stated for its Service.
 type SectionDef struct {
-	// name is the field's path below spec, and the key in Settings.From.
+	// Name is the field's path below spec, and the key in Settings.From.
 	Name string
-	// in is the section of the API that it belongs to: an invalid one has no effect at all.
+	// In is the section of the API that it belongs to: an invalid one has no effect at all.
 	In   string
 	Side Side
-	// http is true for what means nothing on a port that is not HTTP.
+	// HTTP is true for what means nothing on a port that is not HTTP.
 	HTTP bool
 	Has  func(*settings) bool
 	Take func(to, from *settings)
@@ -62,7 +62,7 @@ const longest = 366 * 24 * time.Hour
 
 // Mistake is why a section has no effect.
 type Mistake struct {
-	// in is the section's name.
+	// In is the section's name.
 	In string
 	v1alpha1.FieldError
 }

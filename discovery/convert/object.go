@@ -21,7 +21,7 @@ const caKey = "ca.crt"
 // Object returns the row of an object that says how the mesh routes and treats
 // traffic. It returns nil for one that says nothing to it: a ConfigMap without
 // CA certificates, a Secret of another type than kubernetes.io/tls, or a kind
-// that Kinds does not list.
+// that objects.Kinds does not list.
 //
 // The row shares the object's spec, which must not be changed any more.
 func Object(o metav1.Object, scope string) *discovery.Object {

@@ -69,7 +69,7 @@ func ReadAt(r catalog.Reader, o *discovery.Object, parent discovery.ObjectName) 
 	return ReadWith(r, o, parent, make(map[discovery.Key]upstream.Shape))
 }
 
-// ReadWith is readRouteAt with the shapes of Services that are read
+// ReadWith is ReadAt with the shapes of Services that are read
 // already: the routes of a Gateway mostly send to the same ones.
 func ReadWith(r catalog.Reader, o *discovery.Object, parent discovery.ObjectName, shapes map[discovery.Key]upstream.Shape) *Meaning {
 	b := &routeBuilder{r: r, route: o, parent: parent, shapes: shapes}

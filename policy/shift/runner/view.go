@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -12,7 +13,7 @@ import (
 // ViewOf returns all shifts with their status, or the one that is named.
 func ViewOf(r catalog.Reader, name string) describe.View {
 	view := describe.View{Shifts: []v1alpha1.TrafficShift{}}
-	for o := range catalog.Objects.By(r, catalog.ByKind, "TrafficShift") {
+	for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindTrafficShift) {
 		if name != "" && o.Key.String() != name {
 			continue
 		}
