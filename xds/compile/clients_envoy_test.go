@@ -194,20 +194,23 @@ func TestEnvoySendsNothingAgainThatWasAnswered(t *testing.T) {
 	}
 	var asked atomic.Int64
 	b := startRaw(t, "odd", func(conn net.Conn) {
-		r, err := http.ReadRequest(bufio.NewReader(conn))
-		if err != nil {
-			return
+		// It stays open after an answer: a request that follows would meet its end, and not the backend.
+		for from := bufio.NewReader(conn); ; {
+			r, err := http.ReadRequest(from)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			// Whoever closes the connection before it answers is asked for the first time only.
+			if n := asked.Add(1); r.URL.Path == "/dies" && n == 1 {
+				return
+			}
+			head, ok := answered[r.URL.Path]
+			if !ok {
+				head = "200 OK\r\nTransfer-Encoding: chunked\r\n"
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 "+head+"\r\n3\r\nhey\r\n0\r\n\r\n")
 		}
-		_, _ = io.Copy(io.Discard, r.Body)
-		// Whoever closes the connection before it answers is asked for the first time only.
-		if n := asked.Add(1); r.URL.Path == "/dies" && n == 1 {
-			return
-		}
-		head, ok := answered[r.URL.Path]
-		if !ok {
-			head = "200 OK\r\nTransfer-Encoding: chunked\r\n"
-		}
-		_, _ = io.WriteString(conn, "HTTP/1.1 "+head+"\r\n3\r\nhey\r\n0\r\n\r\n")
 	})
 	s := pods("odd", policy.HTTP1, zone(callerZone, b))
 	retry := func(name string, r v1alpha1.Retry) *policy.Service {

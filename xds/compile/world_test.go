@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -258,8 +259,8 @@ func requireShares(t *testing.T, want map[string]float64, got map[string]int) {
 	}
 	require.ElementsMatch(t, slices.Sorted(maps.Keys(want)), slices.Sorted(maps.Keys(got)), "%v", got)
 	for name, share := range want {
-		// Five standard deviations of n draws are at most this.
-		require.InDelta(t, share, float64(got[name])/float64(n), .08, "%s: %v", name, got)
+		deviation := math.Sqrt(share * (1 - share) / float64(n))
+		require.InDelta(t, share, float64(got[name])/float64(n), 5*deviation, "%s: %v", name, got)
 	}
 }
 
