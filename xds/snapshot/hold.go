@@ -48,6 +48,7 @@ type hold struct {
 	canary uint32
 	open   map[ref]struct{}
 	due    time.Time
+	last   time.Time // which due never passes
 	// lost are those that tried it before, in this trial.
 	lost loss
 	// wanting is true if what is being tried with others is to be tried by the class next.
@@ -225,6 +226,7 @@ func (s *Store) holdTried(st *stage, sub *Subscriber, why Rejection, anew bool, 
 	if h == nil {
 		return nil
 	}
+	delete(st.lost, sub.class.Class) // it has its answer
 	for slot := range st.canaries.all() {
 		if other := s.streams[slot]; other != nil && other.class == sub.class {
 			s.dismissCanary(st, other, refs, wake)
@@ -463,7 +465,7 @@ func (s *Store) renew(p *plan, wake *bitset) {
 		case u.stage != nil:
 			h.wanting = true
 		case h.phase == holding, h.phase == trying && p.configures():
-			s.retry(h, wake)
+			s.retryChanged(h, p.changedRefs, wake)
 		}
 	}
 }
@@ -486,6 +488,15 @@ func (s *Store) settleFreed(p *plan, wake *bitset) {
 func (p *plan) configures() bool {
 	is := func(c change) bool { return c.t.Configuration() }
 	return slices.ContainsFunc(p.changes, is) || slices.ContainsFunc(p.removed, is)
+}
+
+// changedRefs yields what the plan changes or removes.
+func (p *plan) changedRefs(yield func(ref) bool) {
+	for _, c := range slices.Concat(p.changes, p.removed) {
+		if !yield(c.ref) {
+			return
+		}
+	}
 }
 
 // goBack has the class have what is good. mu must be held.
@@ -541,7 +552,8 @@ func (s *Store) retry(h *hold, wake *bitset) {
 		s.lift(h, wake)
 		return
 	}
-	h.phase, h.canary, h.due = trying, canary.slot, time.Now().Add(s.silence)
+	now := time.Now()
+	h.phase, h.canary, h.due, h.last = trying, canary.slot, now.Add(s.silence), now.Add(searchTime*s.silence)
 	for _, sub := range s.at(slots(former, canary.slot)) {
 		for _, r := range differs {
 			sub.mark(r, time.Now())
@@ -648,7 +660,7 @@ func (s *Store) expireHolds(now time.Time, wake *bitset) {
 	for h := range s.holds {
 		switch {
 		case h.phase == trying && !now.Before(h.due):
-			s.tryOn(h, wake)
+			s.tryOn(h, now, wake)
 		case h.phase == holding && h.orphan(now) && h.class.streams > 0:
 			s.retry(h, wake)
 		}
@@ -674,6 +686,7 @@ func (s *Store) arrive(sub *Subscriber) {
 				}
 			}
 			h.phase, h.canary, h.due, h.lost = trying, sub.slot, now.Add(searchTime*s.silence), loss{}
+			h.last = h.due.Add(searchTime * s.silence)
 		}
 	}
 	for _, list := range s.complaints {

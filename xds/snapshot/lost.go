@@ -2,6 +2,8 @@ package snapshot
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"time"
 )
@@ -20,17 +22,58 @@ const (
 
 // loss is how often the canaries of a class have gone before they answered.
 type loss struct {
-	// n counts those who had been sent what they tried, and vacant is true while nobody tries it in their place.
-	n      int
+	// n counts the rounds in which one went that had been sent what it tried, and counted is whether this round is one of them:
+	// connections that end together may have ended for the same other reason.
+	n       int
+	counted bool
+	// vacant is true while nobody tries it in their place.
 	vacant bool
-	// last is the subscriber that went last, with what it had been sent.
+	// last is the subscriber that went last, and of what it had been sent refs is what it may have died of.
 	last *Subscriber
-	ref  ref
+	refs map[ref]struct{}
+}
+
+// add notes that a subscriber has gone that had been sent refs and has not answered to them.
+func (l *loss) add(sub *Subscriber, refs map[ref]struct{}) {
+	if len(refs) == 0 {
+		return
+	}
+	if !l.counted {
+		l.n++
+		l.counted, l.refs = true, make(map[ref]struct{})
+	}
+	l.last = sub
+	maps.Copy(l.refs, refs)
+}
+
+// clears takes back that a resource may have ended proxies: it has become another one, or a proxy has answered to it.
+// It reports whether nothing is left that may have.
+func (l *loss) clears(r ref) bool {
+	if delete(l.refs, r); l.n == 0 || len(l.refs) > 0 {
+		return false
+	}
+	l.n, l.counted, l.last = 0, false, nil
+	return true
+}
+
+// clears does so for all classes.
+func (st *stage) clears(r ref) (doubted bool) {
+	for _, l := range st.lost {
+		doubted = l.clears(r) || doubted
+	}
+	return doubted
+}
+
+// answered takes it back for a subscriber's class: it has answered to a frame of what is tried.
+func (st *stage) answered(sub *Subscriber, r ref, tried *content, frame *Frame) {
+	if l := st.lost[sub.class.Class]; l != nil && l.n > 0 && tried.frameFor(&l.last.view) == frame {
+		l.clears(r)
+	}
 }
 
 // hadBeenSent reports whether a subscriber has collected the newest of a resource. mu must be held.
 func (sub *Subscriber) hadBeenSent(r ref) bool {
-	return sub.sent[r.t].has(r.id) && !sub.dirty[r.t].has(r.id)
+	return sub.sent[r.t].has(r.id) && !sub.dirty[r.t].has(r.id) && !sub.held[r.t].has(r.id)
 }
 
 // verdict says of a connection that ended what a rejection says of a refusal.
@@ -44,16 +87,15 @@ func (st *stage) lose(sub *Subscriber) {
 		return
 	}
 	st.canaries.clear(sub.slot)
-	asked, sent := false, false
-	var at ref
+	asked, sent := false, make(map[ref]struct{})
 	for t, v := range st.tried {
 		if t.slot != sub.slot {
 			continue
 		}
 		if v == untold {
 			asked = true
-			if sub.hadBeenSent(t.ref) && (!sent || t.ref.t < at.t || t.ref.t == at.t && t.ref.id < at.id) {
-				sent, at = true, t.ref
+			if sub.hadBeenSent(t.ref) {
+				sent[t.ref] = struct{}{}
 			}
 		}
 		st.forget(t)
@@ -67,16 +109,29 @@ func (st *stage) lose(sub *Subscriber) {
 		st.lost[sub.class.Class] = l
 	}
 	l.vacant = true
-	if sent {
-		l.n++
-		l.last, l.ref = sub, at
-	}
+	l.add(sub, sent)
 }
 
 // owes reports whether a class has lost a canary that nobody has replaced.
 func (st *stage) owes() bool {
-	for _, l := range st.lost {
-		if l.vacant {
+	for c := range st.lost {
+		if st.vacant(c) {
+			return true
+		}
+	}
+	return false
+}
+
+// vacant reports whether nobody of a class tries it in place of one that has gone.
+func (st *stage) vacant(c Class) bool {
+	l := st.lost[c]
+	return l != nil && l.vacant
+}
+
+// waits reports whether a canary of a class has not answered yet. mu must be held.
+func (s *Store) waits(st *stage, c *class) bool {
+	for t, v := range st.tried {
+		if v == untold && s.streams[t.slot].class == c {
 			return true
 		}
 	}
@@ -84,28 +139,35 @@ func (st *stage) owes() bool {
 }
 
 // succeed has another proxy of each class that lost its canary try in its place, one at a time, and holds a class that has lost too
-// many. It reports whether the stage goes on. mu must be held, and apply.
-func (s *Store) succeed(st *stage, wake *bitset) bool {
-	goesOn := false
+// many. Silence passes nothing where one was lost: a proxy that writes its core keeps its connection meanwhile. It reports whether the
+// stage goes on, which it does not after st.last, whatever a class does. mu must be held, and apply.
+func (s *Store) succeed(st *stage, now time.Time, wake *bitset) bool {
+	goesOn, late := false, !now.Before(st.last)
 	for c, l := range st.lost {
-		if !l.vacant {
-			continue
-		}
-		l.vacant = false
-		known := s.classes[c]
-		if l.n < mostLost && known != nil && s.replaceCanary(st, known, wake) {
+		vacant, known := l.vacant, s.classes[c]
+		l.vacant, l.counted = false, false
+		waits := known != nil && s.waits(st, known)
+		switch {
+		case known != nil && !late && l.n < mostLost && (vacant && s.replaceCanary(st, known, wake) || waits && l.n > 0):
 			goesOn = true
-			continue
-		}
-		if l.n >= fewLost {
+		case l.n >= fewLost && (vacant || waits):
+			delete(st.lost, c)
 			s.blame(st, l, wake)
 		}
 	}
 	if goesOn {
 		// Those who try in the place of others have their own time, and each class has few of them.
-		st.due = time.Now().Add(s.silence)
+		st.due = s.nextLook(now, st.last)
 	}
 	return goesOn
+}
+
+// nextLook is when to look again at those who have not answered.
+func (s *Store) nextLook(now, last time.Time) time.Time {
+	if next := now.Add(s.silence); next.Before(last) {
+		return next
+	}
+	return last
 }
 
 // replaceCanary makes another proxy of a class a canary. mu must be held.
@@ -122,17 +184,21 @@ func (s *Store) replaceCanary(st *stage, c *class, wake *bitset) bool {
 
 // blame holds a class at what it has, or without what is new, because proxies of it were lost by what is tried. mu must be held, and apply.
 func (s *Store) blame(st *stage, l *loss, wake *bitset) {
-	e := s.tables[l.ref.t].entries[l.ref.id]
-	if e.next == nil || e.next.frame == nil || e.stage != st {
-		return // it was taken back meanwhile
-	}
 	sub := *l.last
 	sub.class = s.classOf(sub.class.Class)
-	why := rejection(l.ref.t, e.name, e.next, &sub, l.verdict())
+	if s.units[st.unit].holds[sub.class] != nil {
+		return // another one has refused it, or another replica holds it
+	}
+	r := sortedRefs(l.refs)[0]
+	e := s.tables[r.t].entries[r.id]
+	if e == nil || e.stage != st {
+		return // it was taken back meanwhile
+	}
+	why := rejection(r.t, e.name, e.next, &sub, l.verdict())
 	why.Lost = l.n
 	h := s.holdTried(st, &sub, why, true, wake)
 	if h == nil {
-		s.complain(&sub, l.ref, e.next, l.verdict())
+		s.complain(&sub, r, e.next, l.verdict())
 		return
 	}
 	e.next.disputed = true
@@ -148,13 +214,10 @@ func (h *hold) lose(sub *Subscriber) {
 		return
 	}
 	h.canary = nobody
-	for _, r := range sortedRefs(h.open) {
-		if sub.hadBeenSent(r) {
-			h.lost.n++
-			h.lost.last, h.lost.ref = sub, r
-			return
-		}
-	}
+	sent := maps.Clone(h.open)
+	maps.DeleteFunc(sent, func(r ref, _ struct{}) bool { return !sub.hadBeenSent(r) })
+	h.lost.counted = false // nobody tries it beside it
+	h.lost.add(sub, sent)
 }
 
 func sortedRefs(set map[ref]struct{}) []ref {
@@ -167,35 +230,63 @@ func sortedRefs(set map[ref]struct{}) []ref {
 }
 
 // tryOn ends a hold's trial that took too long: who is silent takes it, whose connection ended is followed by
-// another one of the class, and after too many of them the class keeps what it has. mu must be held, and apply.
-func (s *Store) tryOn(h *hold, wake *bitset) {
-	if h.canary != nobody {
+// another one of the class, and after too many of them the class keeps what it has. Where a connection has ended, now or the last
+// time, silence passes nothing before h.last; after that nobody else is asked. mu must be held, and apply.
+func (s *Store) tryOn(h *hold, now time.Time, wake *bitset) {
+	l, doubts := h.lost, len(h.pin.doubts()) > 0
+	gone, alone, late := h.canary == nobody, h.class.streams == 0, !now.Before(h.last)
+	enough := l.n >= fewLost || l.n > 0 && doubts
+	switch {
+	case !gone && !late && (l.n > 0 || doubts):
+		h.due = s.nextLook(now, h.last)
+	case gone && !alone && !late && l.n < mostLost, alone && !enough && !doubts:
+		last := h.last
+		s.retry(h, wake)
+		if h.phase == trying {
+			h.lost, h.due, h.last = l, s.nextLook(now, last), last
+		}
+	case !alone && !enough:
 		s.letGo(h, wake)
 		s.pinsChanged()
 		s.outcome(StageSilent)
-		return
-	}
-	l := h.lost
-	var e *entry
-	if l.n > 0 {
-		e = s.tables[l.ref.t].entries[l.ref.id]
-	}
-	switch alone := h.class.streams == 0; {
-	case l.n < mostLost && !alone, l.n < fewLost && len(h.pin.doubts()) == 0:
-		s.retry(h, wake)
-		if h.phase == trying {
-			h.lost = l
-		}
-	case e == nil || e.frame == nil:
-		s.goBack(h, wake)
 	default:
+		s.resumeLost(h, l, wake)
+	}
+}
+
+// resumeLost goes on holding, because proxies were lost. mu must be held, and apply.
+func (s *Store) resumeLost(h *hold, l loss, wake *bitset) {
+	for _, r := range sortedRefs(l.refs) {
+		e := s.tables[r.t].entries[r.id]
+		if e == nil || e.frame == nil {
+			continue
+		}
 		sub := *l.last
 		sub.class = h.class
-		s.resume(&sub, h, l.ref, e, l.verdict(), wake)
+		s.resume(&sub, h, r, e, l.verdict(), wake)
 		h.pin.Rejected[len(h.pin.Rejected)-1].Lost = l.n
 		if !s.present(h.class, l.last.view.Node) {
 			h.absent = time.Now()
 		}
+		return
+	}
+	s.goBack(h, wake)
+}
+
+// retryChanged is retry after these resources have changed. What else ended proxies in this trial counts on, and where one has just gone
+// of that, the next one tries it when it is due. mu must be held.
+func (s *Store) retryChanged(h *hold, changed iter.Seq[ref], wake *bitset) {
+	l := h.lost
+	for r := range changed {
+		l.clears(r)
+	}
+	if h.phase == trying && h.canary == nobody && l.n > 0 {
+		h.lost, h.wanting = l, false
+		return
+	}
+	s.retry(h, wake)
+	if h.phase == trying {
+		h.lost = l
 	}
 }
 

@@ -115,10 +115,9 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 		u = &unit{}
 		s.units[p.unit] = u
 	}
-	st := u.stage
+	st, now := u.stage, time.Now()
 	fresh := st == nil
 	if fresh {
-		now := time.Now()
 		st = &stage{
 			unit: p.unit, tried: make(map[trial]finding), lost: make(map[Class]*loss), cause: cause, due: now.Add(s.silence), last: now.Add(searchTime * s.silence),
 		}
@@ -142,7 +141,9 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 				st.refs = append(st.refs, c.ref)
 			}
 			s.recruit(u, c.ref, e, nil)
-			st.lost = make(map[Class]*loss) // what is tried is another one
+			if st.clears(c.ref) { // what is tried instead has time of its own
+				st.last = now.Add(searchTime * s.silence)
+			}
 		}
 	}
 	s.force(cause, direct, wake)
@@ -151,7 +152,7 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 		s.begin(st, r, changed[r], wake)
 	}
 	// Where all canaries have gone in the meantime, the stage waits until it is due.
-	if tried := len(st.tried) > 0; st.open == 0 && !st.owes() && (tried || fresh || len(st.refs) == 0) {
+	if tried := len(st.tried) > 0; st.open == 0 && (len(st.refs) == 0 || !st.owes() && (tried || fresh)) {
 		s.pass(st, wake)
 		if tried || !fresh {
 			s.outcome(StageWithdrawn)
@@ -184,6 +185,7 @@ func (s *Store) begin(st *stage, r ref, changed bool, wake *bitset) {
 // drop takes a resource out of a stage without telling anyone. mu must be held.
 func (s *Store) drop(st *stage, r ref, e *entry) {
 	e.next, e.stage = nil, nil
+	st.clears(r)
 	st.refs = slices.DeleteFunc(st.refs, func(o ref) bool { return o == r })
 	for t := range st.tried {
 		if t.ref == r {
@@ -223,8 +225,8 @@ func (s *Store) withdraw(st *stage, r ref, e *entry, wake *bitset) {
 // recruit makes the first subscriber of each class that follows a resource a
 // canary, unless one of the class is; where a resource has variants, the first of each
 // that the class gets. A class for which the unit is held tries
-// later (retry). only is the class that it is done for, nil for all. A state-of-the-world stream is no canary: it
-// judges whole route configurations. mu must be held.
+// later (retry), and so does one whose canary has gone (succeed). only is the class that it is done for, nil for
+// all. A state-of-the-world stream is no canary: it judges whole route configurations. mu must be held.
 func (s *Store) recruit(u *unit, r ref, e *entry, only *class) {
 	if e.next.frame == nil {
 		return
@@ -236,7 +238,8 @@ func (s *Store) recruit(u *unit, r ref, e *entry, only *class) {
 	st := u.stage
 	first := make(map[kind]*Subscriber)
 	s.followers(r, e, e.visible, func(sub *Subscriber) {
-		if sub.mode.StateOfTheWorld || only != nil && sub.class != only || u.holds[sub.class] != nil || !sub.view.Sees(e.next.visible) {
+		if sub.mode.StateOfTheWorld || only != nil && sub.class != only || u.holds[sub.class] != nil ||
+			st.vacant(sub.class.Class) || !sub.view.Sees(e.next.visible) {
 			return
 		}
 		k := kind{sub.class, e.next.frameFor(&sub.view)}
@@ -285,7 +288,7 @@ func (s *Store) pass(st *stage, wake *bitset) {
 	}
 	for _, h := range u.sortedHolds() {
 		if h.wanting {
-			s.retry(h, wake)
+			s.retryChanged(h, slices.Values(st.refs), wake)
 		}
 	}
 }
@@ -342,7 +345,7 @@ func (s *Store) Expire(now time.Time) {
 	s.mu.Lock()
 	var wake bitset
 	for st := range maps.Clone(s.staged) {
-		if !now.Before(st.due) && !s.succeed(st, &wake) {
+		if !now.Before(st.due) && !s.succeed(st, now, &wake) {
 			s.pass(st, &wake)
 			s.outcome(StageSilent)
 		}
@@ -391,6 +394,7 @@ func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 			continue
 		}
 		if e.stage.judged(trial{sub.slot, r}, accepted) {
+			e.stage.answered(sub, r, e.next, frames[i])
 			judged[e.stage] = struct{}{}
 		}
 	}
