@@ -266,6 +266,9 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 			Meant: all.Meant(),
 		}
 		side.FailedOver = all.FailedOver
+		if side.Callers == nil { // as long as one side stands in for the other
+			side.Callers = make(map[string]outcome.CallerCounts, len(all.Callers))
+		}
 		for id, c := range all.Callers {
 			own := side.Callers[id]
 			own.FailedOver = c.FailedOver

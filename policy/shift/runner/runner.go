@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -229,7 +230,7 @@ func (r *Runner) look(ctx context.Context) {
 			return
 		}
 		seen[o.Key] = true
-		if err := r.step(ctx, reader, o); err != nil && ctx.Err() == nil && !errors.Is(err, discovery.ErrConflict) {
+		if err := r.carry(ctx, reader, o); err != nil && ctx.Err() == nil && !errors.Is(err, discovery.ErrConflict) {
 			r.opts.Logger.Warn("cannot carry a shift on; trying again", "shift", o.Key.String(), "error", err)
 		}
 	}
@@ -265,6 +266,17 @@ func (r *Runner) forget(ctx context.Context, s *discovery.ShiftState) {
 	if err := r.store.Release(ctx, s.Key); err != nil && ctx.Err() == nil {
 		r.opts.Logger.Warn("cannot forget a shift that was deleted; trying again", "shift", s.Key.String(), "error", err)
 	}
+}
+
+// carry takes a step, and keeps a bug that one shift brings to light from
+// stopping the others, and the mesh: that shift stands where it is.
+func (r *Runner) carry(ctx context.Context, reader catalog.Reader, o *discovery.Object) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("it stands still; please report this as a bug: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return r.step(ctx, reader, o)
 }
 
 // step decides once about a shift and writes what was decided.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,6 +221,32 @@ func TestRunnerCompletes(t *testing.T) {
 	require.Greater(t, completed, home, "%v", calls)
 	require.Contains(t, calls, "event Completed")
 	require.Contains(t, calls, "sent")
+}
+
+// bugged panics when it is asked for the first few times.
+type bugged struct {
+	callers
+	left atomic.Int64
+}
+
+func (b *bugged) Window(service discovery.Key, length time.Duration) (outcome.Window, bool) {
+	if b.left.Add(-1) >= 0 {
+		panic("a bug")
+	}
+	return b.callers.Window(service, length)
+}
+
+// A bug that one look brings to light ends neither the runner nor the shift.
+func TestRunnerOutlivesABug(t *testing.T) {
+	t.Parallel()
+	r, b, c := world(t, true)
+	was, ok := r.opts.Outcomes.(*callers)
+	require.True(t, ok)
+	outcomes := &bugged{callers: *was}
+	outcomes.left.Store(3)
+	r.opts.Outcomes = outcomes
+	until(t, r, b, c, v1alpha1.ShiftCompleted)
+	require.Negative(t, outcomes.left.Load(), "it was asked again")
 }
 
 // What fails is taken back, and stays so for another leader.

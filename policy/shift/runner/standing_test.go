@@ -120,3 +120,23 @@ func TestStanding(t *testing.T) {
 	require.Empty(t, s.text)
 	require.Equal(t, "the instances of the Service are not read yet", s.unread)
 }
+
+// While one side stands in for the other nothing is compared, and what the callers got is told all the same.
+func TestCallersWhileASideStandsIn(t *testing.T) {
+	t.Parallel()
+	r, _, c := world(t, true)
+	key := discovery.Key{Namespace: "web", Name: "php"}
+	seen := &answered{outcomes: map[outcome.Key]*outcome.Counts{
+		{Service: key, Port: 80, Platform: discovery.Pods}: {
+			Requests: 20, FailedOver: 20, Callers: map[string]outcome.CallerCounts{"sidecar~web~cart~a": {Requests: 20, FailedOver: 20}},
+		},
+	}}
+	r.opts.Outcomes = seen
+	row, _ := catalog.Objects.Get(c.Read(), discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: key}.String())
+	object, _ := ObjectOf(c.Read(), row)
+	object.Spec.Guard.Window.Duration = time.Minute
+	whole, _ := seen.Window(key, time.Minute)
+	now := time.Unix(1_800_000_000, 0)
+	o := r.observe(object, resolve.BuildService(c.Read(), key), &memory{first: now, since: now}, &standing{now: true}, &whole, now)
+	require.EqualValues(t, 20, o.Pods.Callers["sidecar~web~cart~a"].FailedOver)
+}
