@@ -9,6 +9,7 @@
 package discovery
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -352,6 +353,13 @@ type ShiftState struct {
 // Services could be read.
 const HomesSource = "homes"
 
+// GroupsSource and ShiftsSource are the names of the statuses of the sources that
+// read InstanceGroups and TrafficShifts from a cluster.
+const (
+	GroupsSource = "kubernetes/instancegroups"
+	ShiftsSource = "kubernetes/trafficshifts"
+)
+
 // QueueSource is the name of the status that tells of messages in queues that
 // are not understood.
 const QueueSource = "ec2/queue"
@@ -371,6 +379,56 @@ type SourceStatus struct {
 	// Note says what a reader should know although nothing is wrong, for
 	// example that a kind's CRD is not installed.
 	Note string
+	// Unread lists the objects that are there and of which the source has no row, because they
+	// cannot be read, in the order of keys. They are not gone, and nobody knows what they say.
+	Unread []Unread
+	// UnreadAll says why there may be others of them, "" if Unread has them all.
+	UnreadAll string
+}
+
+// Unread is an object that is there and cannot be read.
+type Unread struct {
+	Key
+	// Service, in the object's namespace, is what it is about, "" where that cannot be read either.
+	Service string
+	// Why it cannot be read.
+	Why string
+}
+
+// MaxUnread is how many objects SourceStatus.Unread has at most.
+const MaxUnread = 100
+
+// UnreadObject says why an object of which there is no row may be there
+// nevertheless, "" if it is not.
+func (s *SourceStatus) UnreadObject(key Key) string {
+	for i := range s.Unread {
+		if s.Unread[i].Key == key {
+			return s.Unread[i].Why
+		}
+	}
+	return s.UnreadAll
+}
+
+// UnreadOf says why there may be an object about a Service of which there is no
+// row, "" if there is none.
+func (s *SourceStatus) UnreadOf(service Key) string {
+	for i := range s.Unread {
+		if u := &s.Unread[i]; u.Namespace == service.Namespace && (u.Service == "" || u.Service == service.Name) {
+			return u.Key.String() + ": " + u.Why
+		}
+	}
+	return s.UnreadAll
+}
+
+// SameUnread reports whether two statuses, which may be nil, lack the same objects.
+func SameUnread(a, b *SourceStatus) bool {
+	if a == nil {
+		a = new(SourceStatus)
+	}
+	if b == nil {
+		b = new(SourceStatus)
+	}
+	return a.UnreadAll == b.UnreadAll && slices.Equal(a.Unread, b.Unread)
 }
 
 // Ready reports whether the source's rows may be served: not yet known must

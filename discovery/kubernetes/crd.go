@@ -60,7 +60,7 @@ func (c *Client) newKindSource(cat *catalog.Catalog, kind objects.Kind) *kindSou
 	k := &kindSource{client: c, cat: cat, kind: kind, status: st, look: make(chan struct{}, 1)}
 	k.rows = &objectRows{
 		cat: cat, kind: kind, status: st, observed: c.observed, log: c.log,
-		unreadable: make(map[discovery.Key]string), noted: k.lookAgain,
+		unreadable: make(map[discovery.Key]discovery.Unread), noted: k.lookAgain,
 	}
 	return k
 }
@@ -125,8 +125,13 @@ func (k *kindSource) follow(ctx context.Context) error {
 				k.client.log.Error("cannot forget the objects of a kind", "kind", k.kind.Name, "error", err)
 			}
 		case reading == "" && time.Since(began) >= lookGrace:
-			// There may be objects, but nobody can read them.
-			k.status.write(func(st *discovery.SourceStatus) { st.Synced = true })
+			// There may be objects, but nobody can read them: a mesh that lacks the
+			// kind goes on, and none of its objects counts as gone.
+			why := notServed(k.kind)
+			if crd == nil {
+				why = fmt.Sprintf("the API server does not serve %s, and whether its CRD is installed cannot be read: allow the control plane to list CRDs", k.kind.Name)
+			}
+			k.status.write(func(st *discovery.SourceStatus) { st.Synced, st.UnreadAll = true, why })
 		}
 		if err == nil {
 			k.tell(version)
@@ -178,13 +183,18 @@ func (k *kindSource) served(ctx context.Context) (string, error) {
 	return "", nil
 }
 
+// notServed says that a kind is installed in versions that this release does not read.
+func notServed(k objects.Kind) string {
+	return fmt.Sprintf("the installed CRD of %s does not serve %s: install the one of this release", k.Name, k.APIVersion)
+}
+
 // tell puts into the source's status what is installed.
 func (k *kindSource) tell(version string) {
 	note := ""
 	crd := k.crd.Load()
 	switch {
 	case version == "" && crd != nil && crd.installed:
-		note = fmt.Sprintf("the installed CRD does not serve %s: install the one of this release", k.kind.APIVersion)
+		note = notServed(k.kind)
 	case version == "":
 		note = k.kind.Name + " is not installed: apply its CRD to use it; until then the mesh does without"
 	case crd != nil && crd.channel != "":

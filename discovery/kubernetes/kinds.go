@@ -97,6 +97,20 @@ func (o *rawObject) decode(k objects.Kind) (metav1.Object, error) {
 	return typed, nil
 }
 
+// service returns the Service that an InstanceGroup or a TrafficShift is about
+// whose other fields do not fit, "" for an object that does not tell.
+func (o *rawObject) service() string {
+	var about struct {
+		Spec struct {
+			ServiceRef v1alpha1.ServiceReference `json:"serviceRef"`
+		} `json:"spec"`
+	}
+	if json.UnmarshalCaseSensitivePreserveInts(o.text, &about) != nil {
+		return ""
+	}
+	return about.Spec.ServiceRef.Name
+}
+
 // newRawClient returns a client of all policy kinds, which gets objects as rawObject.
 func newRawClient(config *rest.Config) (rest.Interface, error) {
 	scheme := runtime.NewScheme()

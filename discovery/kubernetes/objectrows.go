@@ -30,8 +30,8 @@ type objectRows struct {
 	noted func()
 
 	mu sync.Mutex
-	// unreadable says why an object cannot be decoded, by its key.
-	unreadable map[discovery.Key]string
+	// unreadable has the objects that cannot be decoded, by their key.
+	unreadable map[discovery.Key]discovery.Unread
 }
 
 // Add implements cache.ReflectorStore.
@@ -41,14 +41,14 @@ func (s *objectRows) Add(o any) error { return s.Update(o) }
 func (s *objectRows) Update(o any) error {
 	raw := o.(*rawObject)
 	row, state := s.read(raw)
-	if row == nil {
-		return nil
-	}
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
-		catalog.Objects.Put(tx, row)
+		if row != nil {
+			catalog.Objects.Put(tx, row)
+		}
 		if state != nil {
 			catalog.ShiftStates.Put(tx, state)
 		}
+		s.putUnread(tx, false)
 		return nil
 	})
 	return err
@@ -58,13 +58,14 @@ func (s *objectRows) Update(o any) error {
 func (s *objectRows) Delete(o any) error {
 	raw := o.(*rawObject)
 	name := s.name(raw)
-	s.readable(name.Key, nil)
+	s.readable(raw, nil)
 	s.observed.forget(name)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		catalog.Objects.Delete(tx, name.String())
 		if s.kind.Name == discovery.KindTrafficShift {
 			catalog.ShiftStates.Delete(tx, name.Key.String())
 		}
+		s.putUnread(tx, false)
 		return nil
 	})
 	return err
@@ -92,7 +93,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 	}
 	s.observed.retain(s.kind.Name, there)
 	s.mu.Lock()
-	maps.DeleteFunc(s.unreadable, func(k discovery.Key, _ string) bool {
+	maps.DeleteFunc(s.unreadable, func(k discovery.Key, _ discovery.Unread) bool {
 		_, ok := there[k]
 		return !ok
 	})
@@ -113,7 +114,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 		if s.kind.Name == discovery.KindTrafficShift {
 			catalog.ShiftStates.Replace(tx, s.status.name, states)
 		}
-		s.status.put(tx, func(st *discovery.SourceStatus) { st.Synced = true })
+		s.putUnread(tx, true)
 		return nil
 	})
 	return err
@@ -133,7 +134,7 @@ func (s *objectRows) name(o *rawObject) discovery.ObjectName {
 func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftState) {
 	typed, err := raw.decode(s.kind)
 	name := s.name(raw)
-	s.readable(name.Key, err)
+	s.readable(raw, err)
 	if err != nil {
 		return nil, nil
 	}
@@ -149,7 +150,8 @@ func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftSt
 }
 
 // readable notes whether an object could be decoded.
-func (s *objectRows) readable(key discovery.Key, err error) {
+func (s *objectRows) readable(raw *rawObject, err error) {
+	key := s.name(raw).Key
 	s.mu.Lock()
 	_, was := s.unreadable[key]
 	if err == nil {
@@ -160,13 +162,47 @@ func (s *objectRows) readable(key discovery.Key, err error) {
 		}
 		return
 	}
-	s.unreadable[key] = err.Error()
+	s.unreadable[key] = discovery.Unread{Key: key, Service: raw.service(), Why: err.Error()}
 	s.mu.Unlock()
 	if !was {
 		s.noted()
-		s.log.Warn("an object does not fit the version of its kind that this release reads; what it said before holds",
+		s.log.Warn("an object does not fit the version of its kind that this release reads; what was read of it before holds",
 			"object", discovery.ObjectName{Kind: s.kind.Name, Key: key}.String(), "error", err)
 	}
+}
+
+func byKey(a, b discovery.Key) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+// putUnread writes into the source's status which objects are there without a
+// row, after the rows of the same transaction: nobody sees one as gone that is
+// not. A list has told of all there are.
+func (s *objectRows) putUnread(tx *catalog.Tx, list bool) {
+	s.mu.Lock()
+	var unread []discovery.Unread
+	for key, u := range s.unreadable {
+		if _, ok := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: s.kind.Name, Key: key}.String()); !ok {
+			unread = append(unread, u)
+		}
+	}
+	s.mu.Unlock()
+	slices.SortFunc(unread, func(a, b discovery.Unread) int { return byKey(a.Key, b.Key) })
+	next := discovery.SourceStatus{Unread: unread}
+	if more := len(unread) - discovery.MaxUnread; more > 0 {
+		next.Unread = slices.Clip(unread[:discovery.MaxUnread])
+		next.UnreadAll = fmt.Sprintf("%d more objects of kind %s cannot be read", more, s.kind.Name)
+	}
+	old, _ := catalog.Sources.Get(tx.Reader, s.status.name)
+	if !list && discovery.SameUnread(old, &next) {
+		return
+	}
+	s.status.put(tx, func(st *discovery.SourceStatus) {
+		st.Unread, st.UnreadAll = next.Unread, next.UnreadAll
+		if list {
+			st.Synced = true
+		}
+	})
 }
 
 // maxUnreadable is how many objects that cannot be decoded are named.
@@ -179,10 +215,8 @@ func (s *objectRows) note() string {
 	if len(s.unreadable) == 0 {
 		return ""
 	}
-	keys := slices.SortedFunc(maps.Keys(s.unreadable), func(a, b discovery.Key) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-	})
-	text := fmt.Sprintf("%d objects do not fit this release and hold as they were before: ", len(keys))
+	keys := slices.SortedFunc(maps.Keys(s.unreadable), byKey)
+	text := fmt.Sprintf("%d objects do not fit this release; what was read of them before holds: ", len(keys))
 	for i, k := range keys {
 		if i == maxUnreadable {
 			return text + "..."
@@ -190,7 +224,7 @@ func (s *objectRows) note() string {
 		if i > 0 {
 			text += "; "
 		}
-		text += displayName(k) + ": " + s.unreadable[k]
+		text += displayName(k) + ": " + s.unreadable[k].Why
 	}
 	return text
 }

@@ -54,6 +54,11 @@ func (c *Client) Publish(ctx context.Context, cat *catalog.Catalog) error {
 		case <-feed.Wake():
 			if b, ok := feed.Take(); ok {
 				for _, ch := range b.Changes {
+					if turnsGone(ch) {
+						for key := range p.published {
+							dirty[key] = struct{}{}
+						}
+					}
 					for _, row := range [2]any{ch.Before, ch.After} {
 						if key, ok := groupOf(row); ok {
 							dirty[key] = struct{}{}
@@ -95,6 +100,23 @@ func (c *Client) Publish(ctx context.Context, cat *catalog.Catalog) error {
 			delete(dirty, key)
 		}
 	}
+}
+
+// tellsGone reports whether a group without a row is gone by what the source says
+// of itself, unless it is one of those that cannot be read.
+func tellsGone(st *discovery.SourceStatus, known bool) bool {
+	return known && st.Synced && st.Error == ""
+}
+
+// turnsGone reports whether a change may make groups count as gone that were not
+// known to be: whoever deletes one that cannot be read changes no row of it.
+func turnsGone(ch catalog.Change) bool {
+	old, was := ch.Before.(*discovery.SourceStatus)
+	now, is := ch.After.(*discovery.SourceStatus)
+	if !is || now.Name != ScopeInstanceGroups || !tellsGone(now, true) {
+		return false
+	}
+	return !tellsGone(old, was) || !discovery.SameUnread(old, now)
 }
 
 func compareKeys(a, b discovery.Key) int { return strings.Compare(a.String(), b.String()) }
@@ -145,7 +167,7 @@ func (p *publisher) publish(ctx context.Context, key discovery.Key) error {
 	api := p.client.core.DiscoveryV1().EndpointSlices(key.Namespace)
 	group, ok := catalog.InstanceGroups.Get(r, key.String())
 	if !ok {
-		if st, synced := catalog.Sources.Get(r, ScopeInstanceGroups); !synced || !st.Synced || st.Error != "" {
+		if st, ok := catalog.Sources.Get(r, ScopeInstanceGroups); !tellsGone(st, ok) || st.UnreadObject(key) != "" {
 			return nil // not known to be gone
 		}
 		for name := range p.published[key] {

@@ -34,7 +34,7 @@ import (
 const (
 	ScopeServices       = "kubernetes/services"
 	ScopeEndpointSlices = "kubernetes/endpointslices"
-	ScopeInstanceGroups = "kubernetes/instancegroups"
+	ScopeInstanceGroups = discovery.GroupsSource
 	ScopeHomes          = "kubernetes/homes"
 	ScopeConfigMaps     = "kubernetes/configmaps"
 	ScopeSecrets        = "kubernetes/secrets"

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -20,6 +21,7 @@ import (
 // (Shape): the caller yields Referrers when that has changed.
 func Touched(r catalog.Reader, before, after any, yield func(policy.Unit)) {
 	touchedByState(r, before, after, yield)
+	touchedByUnread(r, before, after, yield)
 	for _, row := range [2]any{before, after} {
 		switch row := row.(type) {
 		case *discovery.Service:
@@ -183,5 +185,21 @@ func touchedByState(r catalog.Reader, before, after any, yield func(policy.Unit)
 	}
 	if o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: row.Key}.String()); ok {
 		yield(policy.ServiceUnit(upstream.ShiftedService(o)))
+	}
+}
+
+// touchedByUnread yields the Services that an InstanceGroup or a TrafficShift may be
+// about that cannot be read, or could not be: who has their traffic is not known.
+func touchedByUnread(r catalog.Reader, before, after any, yield func(policy.Unit)) {
+	old, _ := before.(*discovery.SourceStatus)
+	now, _ := after.(*discovery.SourceStatus)
+	row := cmp.Or(now, old)
+	if row == nil || row.Name != discovery.GroupsSource && row.Name != discovery.ShiftsSource || discovery.SameUnread(old, now) {
+		return
+	}
+	for svc := range catalog.Services.All(r) {
+		if old != nil && old.UnreadOf(svc.Key) != "" || now != nil && now.UnreadOf(svc.Key) != "" {
+			yield(policy.ServiceUnit(svc.Key))
+		}
 	}
 }

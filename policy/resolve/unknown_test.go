@@ -74,3 +74,60 @@ func TestUnknownShift(t *testing.T) {
 		})
 	}
 }
+
+// What cannot be read is not gone: who has the traffic of a Service that an unreadable
+// InstanceGroup or TrafficShift may be about is not known, and is not recorded.
+func TestUnreadObjects(t *testing.T) {
+	svc := service(http80)
+	this := discovery.Unread{Key: discovery.Key{Namespace: svc.Namespace, Name: "odd"}, Service: svc.Name, Why: "spec.ports: odd"}
+	other, some, away := this, this, this
+	other.Service, some.Service, away.Namespace = "other", "", "elsewhere"
+	recorded := []*discovery.Home{{Key: svc.Key, Platform: discovery.Instances, Because: "test"}}
+	const groups, shifts = discovery.GroupsSource, discovery.ShiftsSource
+	for name, c := range map[string]struct {
+		source  string
+		unread  []discovery.Unread
+		all     string
+		err     string
+		homes   []*discovery.Home
+		stated  string
+		groups  []*discovery.InstanceGroup
+		unknown string
+		held    bool // no home is recorded
+	}{
+		"a group of this Service":           {source: groups, unread: []discovery.Unread{this}, unknown: "InstanceGroup cannot be read: web/odd: spec.ports: odd", held: true},
+		"a group of some Service":           {source: groups, unread: []discovery.Unread{some}, unknown: "InstanceGroup cannot be read: web/odd: spec.ports: odd", held: true},
+		"a group of another Service":        {source: groups, unread: []discovery.Unread{other}},
+		"a group of another namespace":      {source: groups, unread: []discovery.Unread{away}},
+		"groups are not served":             {source: groups, all: "not served", unknown: "InstanceGroup cannot be read: not served", held: true},
+		"a group, and the home is recorded": {source: groups, unread: []discovery.Unread{this}, homes: recorded, held: true},
+		"a group, and the home is stated":   {source: groups, unread: []discovery.Unread{this}, stated: upstream.HomePods},
+		"a group, and another can be read":  {source: groups, unread: []discovery.Unread{this}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)}},
+		"groups fail for now":               {source: groups, err: "the server could not find the requested resource", held: true},
+		"a shift of this Service":           {source: shifts, unread: []discovery.Unread{this}, homes: recorded, unknown: "TrafficShift cannot be read: web/odd: spec.ports: odd", held: true},
+		"a shift of another Service":        {source: shifts, unread: []discovery.Unread{other}, homes: recorded, held: true},
+		"shifts are not served":             {source: shifts, all: "not served", homes: recorded, unknown: "TrafficShift cannot be read: not served", held: true},
+		"a shift, and the home is stated":   {source: shifts, unread: []discovery.Unread{this}, stated: upstream.HomePods, unknown: "TrafficShift cannot be read: web/odd: spec.ports: odd"},
+		"routes are not served, of no kind": {source: "kubernetes/httproutes", all: "not served"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			svc := service(http80)
+			svc.Home = c.stated
+			st := &discovery.SourceStatus{Name: c.source, Synced: true, Error: c.err, Unread: c.unread, UnreadAll: c.all}
+			in := rows{services: []*discovery.Service{svc}, homes: c.homes, groups: c.groups, sources: []*discovery.SourceStatus{st}}
+			r := in.reader(t)
+			m := BuildService(r, svc.Key)
+			require.Equal(t, c.unknown, m.Unknown)
+			require.Equal(t, c.held, len(upstream.UnrecordedHomes(r)) == 0)
+			in.sources = nil
+			if before := BuildService(in.reader(t), svc.Key); before.Unknown != m.Unknown {
+				var touched []policy.Unit
+				Touched(r, nil, st, func(u policy.Unit) { touched = append(touched, u) })
+				require.Equal(t, []policy.Unit{policy.ServiceUnit(svc.Key)}, touched, "it is compiled again")
+			}
+		})
+	}
+	in := rows{services: []*discovery.Service{svc}, homes: recorded, sources: []*discovery.SourceStatus{{Name: groups, Synced: true, Unread: []discovery.Unread{this}}}}
+	b := BuildService(in.reader(t), svc.Key).Ports[0].Backings
+	require.True(t, b[len(b)-1].Unknown, "instances that nobody has read are not none")
+}

@@ -45,13 +45,14 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, strin
 		return rec.Platform, because
 	}
 	for g := range catalog.InstanceGroups.Of(r, svc.Key) {
-		return discovery.Instances, guessed(r, rec, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name))
+		return discovery.Instances, guessed(r, svc, rec, fmt.Sprintf("InstanceGroup %s was attached when the Service was first seen", g.Name))
 	}
-	return discovery.Pods, guessed(r, rec, "no InstanceGroup was attached when the Service was first seen")
+	return discovery.Pods, guessed(r, svc, rec, "no InstanceGroup was attached when the Service was first seen")
 }
 
 // UnknownHome says why the home of a Service is not known, "" if it is: it was recorded, or may have
-// been, and cannot be read, and no annotation states it. A guess would move traffic.
+// been, and cannot be read, and no annotation states it; or it was not, and the InstanceGroup that
+// would decide cannot be read. A guess would move traffic.
 func UnknownHome(r catalog.Reader, svc *discovery.Service) string {
 	if _, stated := ParseHome(svc.Home); stated {
 		return ""
@@ -59,17 +60,36 @@ func UnknownHome(r catalog.Reader, svc *discovery.Service) string {
 	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok {
 		return rec.Unknown
 	}
+	for range catalog.InstanceGroups.Of(r, svc.Key) {
+		return ""
+	}
+	return unread(r, discovery.GroupsSource, discovery.KindInstanceGroup, svc.Key)
+}
+
+// unread says why there may be an object of a kind about a Service that its
+// source cannot read, "" if there is none.
+func unread(r catalog.Reader, source, kind string, service discovery.Key) string {
+	st, ok := catalog.Sources.Get(r, source)
+	if !ok {
+		return ""
+	}
+	if why := st.UnreadOf(service); why != "" {
+		return kind + " cannot be read: " + why
+	}
 	return ""
 }
 
 // guessed returns what made the home of a Service without a record, or that it
 // is a guess because there may be one that cannot be read.
-func guessed(r catalog.Reader, rec *discovery.Home, because string) string {
+func guessed(r catalog.Reader, svc *discovery.Service, rec *discovery.Home, because string) string {
 	if rec != nil && rec.Unknown != "" {
 		return "a guess, and no traffic goes by it: the recorded home cannot be read: " + rec.Unknown
 	}
 	if s, ok := catalog.Sources.Get(r, discovery.HomesSource); ok && !s.Ready() {
 		return "a guess: recorded homes cannot be read, and nothing is served meanwhile: causeway status"
+	}
+	if why := UnknownHome(r, svc); why != "" {
+		return "a guess, and no traffic goes by it: " + why
 	}
 	return because
 }
@@ -89,7 +109,8 @@ func Supersedes(rec *discovery.Home, svc *discovery.Service) bool {
 // A home that is not known is not recorded: it would be a guess for ever.
 //
 // It returns nothing while a source of objects has not been read: an InstanceGroup
-// that is not known yet must not be taken for none. What is known of the
+// that is not known yet must not be taken for none. Nor is one that cannot be
+// read, or that came while the reading of them fails. What is known of the
 // instances themselves does not matter here.
 func UnrecordedHomes(r catalog.Reader) []discovery.Home {
 	for source := range catalog.Sources.All(r) {
@@ -97,6 +118,8 @@ func UnrecordedHomes(r catalog.Reader) []discovery.Home {
 			return nil
 		}
 	}
+	groups, ok := catalog.Sources.Get(r, discovery.GroupsSource)
+	failing := ok && groups.Error != ""
 	var out []discovery.Home
 	for svc := range catalog.Services.All(r) {
 		if UnknownHome(r, svc) != "" {
@@ -108,7 +131,11 @@ func UnrecordedHomes(r catalog.Reader) []discovery.Home {
 		if ok && rec.Platform == home && (rec.Supersedes == "" || Supersedes(rec, svc)) {
 			continue
 		}
-		if _, annotated := ParseHome(svc.Home); ok && !annotated {
+		_, annotated := ParseHome(svc.Home)
+		if failing && !ok && !annotated && home == discovery.Pods {
+			continue
+		}
+		if ok && !annotated {
 			because = rec.Because
 		}
 		out = append(out, discovery.Home{Key: svc.Key, Platform: home, Because: because})

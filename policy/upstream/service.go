@@ -222,7 +222,7 @@ func Known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
 			return false
 		}
 	}
-	return true
+	return unread(r, discovery.GroupsSource, discovery.KindInstanceGroup, service) == ""
 }
 
 // PortNames lists ports as a message does.

@@ -16,7 +16,7 @@ import (
 // ShiftOf returns the TrafficShift that is in charge of a Service's shares, and
 // what it makes of the Service. Both are nil while there is none; the Shift
 // alone is nil once it has completed. It reads the tables Services, Objects,
-// ShiftStates, Homes and InstanceGroups.
+// ShiftStates, Homes, InstanceGroups and Sources.
 //
 // Of several TrafficShifts the oldest is in charge, of equals the first by
 // name, and it stays so while it is being deleted: until its finalizer goes,
@@ -56,6 +56,8 @@ func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
 	d.Pods, d.Unknown = sideShare(d.Home, policy.ShareTotal), UnknownHome(r, svc)
 	shifts := ShiftsOf(r, svc.Key)
 	if len(shifts) == 0 {
+		// One that is under way has the traffic, whatever the home is.
+		d.Unknown = cmp.Or(d.Unknown, unread(r, discovery.ShiftsSource, discovery.KindTrafficShift, svc.Key))
 		return d
 	}
 	d.Object = shifts[0]

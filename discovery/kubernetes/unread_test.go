@@ -1,0 +1,138 @@
+package kubernetes
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy/upstream"
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// A group that cannot be read is not one that is gone: what was published of it
+// stays, and no home is recorded by it, until it is deleted.
+func TestUnreadableGroup(t *testing.T) {
+	t.Parallel()
+	kube := startKube(t)
+	kube.ApplyYAML(t, service+"---"+group)
+	key := discovery.Key{Namespace: "web", Name: "php-web-ec2"}
+	first := newReplica(t, kube, nil)
+	stop := run(t, func(ctx context.Context) error { return first.Publish(ctx, first.catalog) })
+	instances(t, first.catalog, 3, nil)
+	first.waitAddresses(t, "web/php-web", "10.1.0.1", "10.1.0.2", "10.1.0.3")
+	stop()
+	stays := func(r *replica) {
+		t.Helper()
+		p := &publisher{client: r.Client, cat: r.catalog}
+		require.NoError(t, p.publish(t.Context(), key))
+		list, err := kube.Client(t).DiscoveryV1().EndpointSlices("web").List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		require.NotEmpty(t, list.Items, "the slices of a group that is there are deleted")
+		for _, h := range upstream.UnrecordedHomes(r.catalog.Read()) {
+			require.NotEqual(t, "web", h.Namespace, "a home is recorded by a guess")
+		}
+	}
+	crd := func(patch string) {
+		t.Helper()
+		const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/instancegroups.mesh.causeway.dev"
+		require.NoError(t, api(t, kube).Patch(types.JSONPatchType).AbsPath(path).Body([]byte(patch)).Do(t.Context()).Error())
+	}
+
+	// A CRD of another version lets it say what this release does not understand.
+	crd(`[{"op":"replace","path":"/spec/versions/0/schema/openAPIV3Schema","value":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}]`)
+	path := pathIn(discovery.KindInstanceGroup, "web", "php-web-ec2")
+	harness.Eventually(t, 20*time.Second, "the new schema holds", func() error {
+		return api(t, kube).Patch(types.MergePatchType).AbsPath(path).Body([]byte(`{"spec":{"ports":"odd"}}`)).Do(t.Context()).Error()
+	})
+	next := newReplica(t, kube, nil)
+	st, _ := catalog.Sources.Get(next.catalog.Read(), ScopeInstanceGroups)
+	require.Len(t, st.Unread, 1)
+	require.Equal(t, key, st.Unread[0].Key)
+	require.Equal(t, "php-web", st.Unread[0].Service)
+	stays(next)
+
+	// Nor is one gone whose kind is not served in a version that is read.
+	crd(`[{"op":"replace","path":"/spec/versions/0/served","value":false}]`)
+	harness.Eventually(t, 20*time.Second, "the version is not served", func() error {
+		if api(t, kube).Get().AbsPath(path).Do(t.Context()).Error() == nil {
+			return fmt.Errorf("it is")
+		}
+		return nil
+	})
+	blind := newReplica(t, kube, nil)
+	blind.waitNote(t, ScopeInstanceGroups, "does not serve")
+	stays(blind)
+	crd(`[{"op":"replace","path":"/spec/versions/0/served","value":true}]`)
+	harness.Eventually(t, 50*time.Second, "the group is listed", func() error {
+		if st, _ := catalog.Sources.Get(blind.catalog.Read(), ScopeInstanceGroups); st.UnreadAll != "" || len(st.Unread) != 1 {
+			return fmt.Errorf("%+v", st)
+		}
+		return nil
+	})
+	stays(blind)
+
+	run(t, func(ctx context.Context) error { return blind.Publish(ctx, blind.catalog) })
+	instances(t, blind.catalog, 3, nil) // wakes the publisher
+	require.NoError(t, api(t, kube).Delete().AbsPath(path).Do(t.Context()).Error())
+	blind.waitAddresses(t, "web/php-web")
+}
+
+// What is there and has no row is told in the transaction that could take it for
+// gone, with the Service that it is about where that much can be read.
+func TestUnreadRows(t *testing.T) {
+	t.Parallel()
+	cat := catalog.New()
+	kind, _ := objects.Named(discovery.KindInstanceGroup)
+	rows := &objectRows{
+		cat: cat, kind: kind, observed: newObservations(), unreadable: make(map[discovery.Key]discovery.Unread), noted: func() {},
+		status: &status{cat: cat, name: ScopeInstanceGroups}, log: slog.New(slog.DiscardHandler),
+	}
+	raw := func(name, spec string) *rawObject {
+		return &rawObject{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name},
+			text:       fmt.Appendf(nil, `{"metadata":{"namespace":"web","name":%q},"spec":%s}`, name, spec),
+		}
+	}
+	const good, odd = `{"serviceRef":{"name":"a"}}`, `{"serviceRef":{"name":"a"},"ports":"odd"}`
+	unread := func() map[string]string {
+		out := make(map[string]string)
+		st, _ := catalog.Sources.Get(cat.Read(), ScopeInstanceGroups)
+		require.Empty(t, st.UnreadAll)
+		for _, u := range st.Unread {
+			require.NotEmpty(t, u.Why)
+			out[u.Name] = u.Service
+		}
+		return out
+	}
+	require.NoError(t, rows.Replace([]any{raw("odd", odd), raw("good", good), raw("none", `"odd"`)}, ""))
+	require.Equal(t, map[string]string{"odd": "a", "none": ""}, unread())
+	require.NoError(t, rows.Update(raw("good", odd)))
+	require.Equal(t, map[string]string{"odd": "a", "none": ""}, unread(), "what was read of it before holds")
+	require.NoError(t, rows.Update(raw("odd", good)))
+	require.Equal(t, map[string]string{"none": ""}, unread())
+	require.NoError(t, rows.Update(raw("new", odd)))
+	require.Equal(t, map[string]string{"none": "", "new": "a"}, unread())
+	require.NoError(t, rows.Delete(raw("new", odd)))
+	require.NoError(t, rows.Replace([]any{raw("good", odd), raw("odd", good)}, ""))
+	require.Empty(t, unread())
+	var many []any
+	for i := range discovery.MaxUnread + 1 {
+		many = append(many, raw(fmt.Sprint(i), odd))
+	}
+	require.NoError(t, rows.Replace(many, ""))
+	st, _ := catalog.Sources.Get(cat.Read(), ScopeInstanceGroups)
+	require.Len(t, st.Unread, discovery.MaxUnread)
+	require.Equal(t, "1 more objects of kind InstanceGroup cannot be read", st.UnreadAll)
+	require.NotEmpty(t, st.UnreadObject(discovery.Key{Namespace: "web", Name: "any"}), "which ones is not known")
+	require.NoError(t, rows.clear())
+	require.Empty(t, unread(), "a kind that is not installed has no objects")
+}
