@@ -270,25 +270,107 @@ func TestWhyAGroupIsEmpty(t *testing.T) {
 	require.Equal(t, "there is no running instance in region ap-northeast-1: correct spec.region, or spec.roleARN", b.status("nothing").Empty)
 }
 
-// Where an answer is of another account than some groups' endpoints, those alone stop.
+// elsewhere edits a group's region.
+func (b *bench) elsewhere(name, region string) {
+	b.Helper()
+	_, err := b.cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		old, _ := catalog.InstanceGroups.Get(tx.Reader, key(name).String())
+		row := *old
+		row.Object = row.Object.DeepCopy()
+		row.Object.Spec.Region = region
+		catalog.Objects.Put(tx, row.Row())
+		return nil
+	})
+	require.NoError(b, err)
+}
+
+func (b *bench) source() discovery.SourceStatus {
+	b.Helper()
+	st, ok := catalog.Sources.Get(b.cat.Read(), benchKey.source())
+	require.True(b, ok)
+	return *st
+}
+
+// Where an answer is of another account than some groups' endpoints, and of the account of others', the first alone
+// stop, and the source says so for as long as they do.
 func TestOtherGroupsGoOnWithoutTheOnesOfAnotherAccount(t *testing.T) {
+	const own, other = "111111111111", "222222222222"
 	b := newBench(t)
 	b.now = time.Now().Add(-time.Hour)
 	php := v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}}
 	b.follow("old", php)
-	require.NoError(t, b.sweep(answerOf("111111111111", "i-1", "i-2")))
+	b.follow("released", php)
+	require.NoError(t, b.sweep(answerOf(own, "i-1", "i-2")))
+	require.ErrorContains(t, b.sweep(answerOf(other, "i-7")), "they stay")
+	b.Release(key("released")) // the other account is meant
 	b.follow("new", php)
-	require.NoError(t, b.sweep(answerOf("222222222222", "i-7")))
-	require.Equal(t, []string{"i-7"}, b.ids("new"))
-	require.Equal(t, []string{"i-1", "i-2"}, b.ids("old"))
-	require.Contains(t, b.status("old").Error, "the endpoints of InstanceGroup web/old are of account 111111111111: they stay")
-	require.Empty(t, b.status("new").Error)
+	for range 2 { // the second time the released one has an account of its own
+		require.NoError(t, b.sweep(answerOf(other, "i-7")))
+		require.Contains(t, b.ids("released"), "i-7")
+		require.Equal(t, []string{"i-7"}, b.ids("new"))
+		require.Equal(t, []string{"i-1", "i-2"}, b.ids("old"))
+		require.Contains(t, b.status("old").Error, "the endpoints of InstanceGroup web/old are of account 111111111111: they stay")
+		require.Empty(t, b.status("new").Error)
+		require.Contains(t, b.source().Error, "the endpoints of InstanceGroup web/old are of account 111111111111: they stay")
+		require.Equal(t, b.now, b.source().LastSync)
+	}
+	require.True(t, b.source().ErrorSince.Before(b.now))
 	// What the other group has is no reason to doubt the answer about this one.
-	require.NoError(t, b.sweep(answerOf("222222222222", "i-7", "i-8")))
+	require.NoError(t, b.sweep(answerOf(other, "i-7", "i-8")))
 	require.Equal(t, []string{"i-7", "i-8"}, b.ids("new"))
 	b.Release(key("old"))
-	require.NoError(t, b.sweep(answerOf("222222222222", "i-7", "i-8")))
+	require.NoError(t, b.sweep(answerOf(other, "i-7", "i-8")))
 	require.Empty(t, b.status("old").Error)
+	require.Empty(t, b.source().Error)
+	require.Zero(t, b.source().ErrorSince)
+}
+
+// A group that nothing is known of does not let the answer of a wrong account through, be it new, of another region,
+// or moved there.
+func TestAGroupWithoutHistoryDoesNotVouch(t *testing.T) {
+	php := v1alpha1.InstanceSelector{AutoScalingGroups: []string{"php"}}
+	const own, other = "111111111111", "222222222222"
+	prod := func(t *testing.T) *bench {
+		t.Helper()
+		b := newBench(t)
+		b.follow("old", php)
+		b.follow("second", php)
+		require.NoError(t, b.sweep(answerOf(own, "i-1", "i-2")))
+		require.ErrorContains(t, b.sweep(answerOf(other, "i-7")), "they stay")
+		return b
+	}
+	t.Run("new", func(t *testing.T) {
+		b := prod(t)
+		b.follow("new", php)
+		require.ErrorContains(t, b.sweep(answerOf(other, "i-7")), "are of account 111111111111: they stay")
+		require.Empty(t, b.ids("new"))
+		require.Contains(t, b.status("new").Error, "causeway guard release web/")
+		require.NoError(t, b.sweep(answerOf(own, "i-1")))
+		require.Equal(t, []string{"i-1"}, b.ids("new"))
+	})
+	t.Run("without an account", func(t *testing.T) {
+		b := prod(t)
+		b.follow("restored", php, "i-1")
+		require.Error(t, b.sweep(answerOf(other, "i-7")))
+		require.Equal(t, []string{"i-1"}, b.ids("restored"))
+	})
+	t.Run("the only one of its region", func(t *testing.T) {
+		b := prod(t)
+		b.follow("new", php)
+		b.elsewhere("new", "eu-central-1")
+		there := accountKey{region: "eu-central-1"}
+		require.ErrorContains(t, b.checkAccount(there, answerOf(other, "i-7")), "are of account 111111111111: they stay")
+		require.NoError(t, b.checkAccount(there, answerOf(own, "i-7")))
+	})
+	t.Run("moved to another region", func(t *testing.T) {
+		b := newBench(t)
+		b.follow("old", php)
+		require.NoError(t, b.sweep(answerOf(own, "i-1", "i-2")))
+		b.elsewhere("old", "eu-central-1")
+		there := accountKey{region: "eu-central-1"}
+		require.ErrorContains(t, b.checkAccount(there, answerOf(other, "i-7")), "are of account 111111111111: they stay")
+		require.NoError(t, b.checkAccount(there, answerOf(own, "i-7")))
+	})
 }
 
 // The question for zones has a time of its own, and nobody waits for another's.

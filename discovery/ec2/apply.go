@@ -110,8 +110,9 @@ func (s *Source) vouched(r catalog.Reader, key accountKey, ans *answer) bool {
 }
 
 // checkAccount returns an error if an answer is of another account than it
-// should be, or than the endpoints of all groups are that earlier answers told of. Where it is
-// so of some groups, those alone stop (foreign).
+// should be. Where endpoints of some groups with the same credentials are of another one (foreign), those
+// groups alone stop, and the others go on if one of them is known to be of the answer's account: a group without
+// history says nothing, and must not get the instances of whatever the credentials have become.
 func (s *Source) checkAccount(key accountKey, ans *answer) error {
 	account := ans.account()
 	if account == "" {
@@ -124,25 +125,36 @@ func (s *Source) checkAccount(key accountKey, ans *answer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.catalog.Read()
-	first := ""
-	for _, g := range s.groupsOf(r, key) {
-		why := s.foreign(r, g, ans)
-		if why == "" {
-			return nil
+	first, backed := "", false
+	for g := range catalog.InstanceGroups.All(r) {
+		known := s.groups[g.Key]
+		if known == nil || g.Object.Spec.RoleARN != key.roleARN || len(mistakesIn(r, g)) > 0 {
+			continue
 		}
-		first = cmp.Or(first, why)
+		if why := s.foreign(r, g, ans); why != "" {
+			first = cmp.Or(first, why)
+			if known.foreign.IsZero() {
+				known.foreign = time.Now()
+				s.log.Warn("an answer is not applied to a group", "group", g.Key.String(), "because", why)
+			}
+			known.stranger = account
+			continue
+		}
+		set, ok := catalog.Instances.Get(r, g.Key.String())
+		backed = backed || known.meant == account || ok && set.Account == account && known.account.roleARN == key.roleARN
 	}
-	if first != "" {
+	if first != "" && !backed {
 		return errors.New(first)
 	}
 	return nil
 }
 
 // foreign says why an answer is not about a group: its endpoints are of another account; "" if it is, as far as is known.
+// The region may have been edited: credentials are of the same account in all of them.
 func (s *Source) foreign(r catalog.Reader, g *discovery.InstanceGroup, ans *answer) string {
 	account := ans.account()
 	set, ok := catalog.Instances.Get(r, g.Key.String())
-	if account == "" || !ok || s.groups[g.Key].account != keyOf(g) || set.Account == "" || set.Account == account {
+	if account == "" || !ok || s.groups[g.Key].account.roleARN != g.Object.Spec.RoleARN || set.Account == "" || set.Account == account {
 		return ""
 	}
 	return fmt.Sprintf("the answer is of account %s, and the endpoints of InstanceGroup %s are of account %s: they stay; correct Causeway's credentials, or if the change is meant: causeway guard release %s",
@@ -261,13 +273,12 @@ func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string,
 	decided := make(map[*discovery.InstanceGroup]*outcome)
 	vouched := s.vouched(s.catalog.Read(), key, ans)
 	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
+		// A group that stops is a failure of its source too, which is what alerts look at.
+		source := discovery.SourceStatus{Name: key.source(), Synced: true, LastSync: now}
 		for _, g := range s.groupsOf(tx.Reader, key) {
 			if why := s.foreign(tx.Reader, g, ans); why != "" {
+				source.Error = cmp.Or(source.Error, why)
 				s.putStatus(tx, g.Key, func(st *discovery.GroupStatus) {
-					if s.groups[g.Key].foreign.IsZero() {
-						s.groups[g.Key].foreign = now
-						s.log.Warn("an answer is not applied to a group", "group", g.Key.String(), "because", why)
-					}
 					st.Error, st.ScalingError = why, staleSizes(st.LastSync, why)
 				})
 				continue
@@ -279,7 +290,13 @@ func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string,
 			})
 			catalog.GroupStatuses.Put(tx, &out.status)
 		}
-		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: key.source(), Synced: true, LastSync: now})
+		if source.Error != "" {
+			source.ErrorSince = now
+			if old, ok := catalog.Sources.Get(tx.Reader, key.source()); ok && old.Error != "" {
+				source.ErrorSince = old.ErrorSince
+			}
+		}
+		catalog.Sources.Put(tx, &source)
 		return nil
 	})
 	if err != nil {
@@ -302,7 +319,7 @@ func (s *Source) accountOf(r catalog.Reader, g *discovery.InstanceGroup, ans *an
 	if account := ans.account(); account != "" {
 		return account
 	}
-	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok && s.groups[g.Key].account == keyOf(g) {
+	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok && s.groups[g.Key].account.roleARN == g.Object.Spec.RoleARN {
 		return set.Account
 	}
 	return ""
@@ -311,7 +328,7 @@ func (s *Source) accountOf(r catalog.Reader, g *discovery.InstanceGroup, ans *an
 // remember keeps what the next answer is judged by.
 func (s *Source) remember(g *discovery.InstanceGroup, out *outcome, ans *answer) {
 	known := s.groups[g.Key]
-	known.foreign = time.Time{}
+	known.foreign, known.stranger, known.meant = time.Time{}, "", ""
 	for id, why := range out.removed {
 		s.log.Info("instance removed that EC2 did not say is gone", "group", g.Key.String(), "instance", id, "because", why)
 	}

@@ -46,12 +46,10 @@ func (s *Source) release(tx *catalog.Tx, g *discovery.InstanceGroup, until time.
 	if known == nil || !ok {
 		return
 	}
-	source, ok := catalog.Sources.Get(tx.Reader, keyOf(g).source())
-	failed := ok && source.Error != "" && !source.ErrorSince.After(until)
-	if failed || !known.foreign.IsZero() && !known.foreign.After(until) {
+	if !known.foreign.IsZero() && !known.foreign.After(until) {
 		// Whoever releases also says that another account's answer is meant.
 		out := *set
-		out.Account = ""
+		out.Account, known.meant = "", known.stranger
 		catalog.Instances.Put(tx, &out)
 		set = &out
 	}

@@ -95,8 +95,10 @@ type group struct {
 	// trusted are the endpoints of answers that were of the right account for
 	// sure: an answer that mentions one of them is too.
 	trusted map[string]struct{}
-	// foreign is since when answers are of another account than the endpoints, zero while they are not.
-	foreign time.Time
+	// foreign is since when answers are of another account than the endpoints, zero while they are not, and stranger
+	// is that account. meant is the one that a release has said is the right one, until an answer of it is applied.
+	foreign         time.Time
+	stranger, meant string
 	// released by hand: what was held until then may go.
 	released time.Time
 }
