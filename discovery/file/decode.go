@@ -18,9 +18,12 @@ import (
 // endpoints; a file beyond it is something else in the wrong place.
 const maxFile = 8 << 20
 
-// maxProblems bounds how many mistakes of one file are told: whoever reads
-// them corrects these first, and a file of another format has them on every line.
-const maxProblems = 100
+// maxProblems bounds how many mistakes of one file are told.
+const maxProblems = objects.MaxMistakes
+
+// maxLists bounds how many Lists stand within each other: the text of an
+// object is gone through once for each that it is in.
+const maxLists = 10
 
 // Problem is a mistake in a file.
 type Problem struct {
@@ -107,22 +110,25 @@ func decode(name string, data []byte) (content, []Problem) {
 	}
 	data = normal(name, data)
 	docs := documents(data)
-	var secrets []int
+	secrets := make(map[int]bool)
 	for i, doc := range docs {
 		d.secret = false
 		d.document(doc)
 		if d.secret {
-			secrets = append(secrets, i)
+			secrets[i] = true
 		}
-		if len(d.problems) > maxProblems {
+		if d.full() {
 			d.problems = append(d.problems[:maxProblems],
 				Problem{name, d.problems[maxProblems].Line, "", "there are more mistakes from here on: correct those before first"})
 			break
 		}
 	}
-	d.out.lasting = data
-	if len(secrets) > 0 {
+	switch {
+	case len(d.problems) > 0: // the file is not used
+	case len(secrets) > 0:
 		d.out.lasting = withoutSecrets(docs, secrets)
+	default:
+		d.out.lasting = data
 	}
 	return d.out, d.problems
 }
@@ -163,6 +169,10 @@ func (d *decoder) problem(line int, object, format string, args ...any) {
 	d.problems = append(d.problems, Problem{d.file, line, object, fmt.Sprintf(format, args...)})
 }
 
+// full reports whether there are more mistakes than are told. The rest of them
+// is not looked for: each costs a search through the document.
+func (d *decoder) full() bool { return len(d.problems) > maxProblems }
+
 func (d *decoder) document(doc document) {
 	if doc.blank() {
 		return
@@ -177,11 +187,11 @@ func (d *decoder) document(doc document) {
 	if tree.isNull() {
 		return
 	}
-	d.object(tree, data)
+	d.object(tree, data, 0)
 }
 
-// object reads one object, or each one of a List.
-func (d *decoder) object(tree tree, data []byte) {
+// object reads one object, or each one of a List, which is within so many Lists.
+func (d *decoder) object(tree tree, data []byte, lists int) {
 	if !tree.isMapping() {
 		d.problem(tree.line(), "", "not an object: write a mapping with apiVersion, kind and metadata")
 		return
@@ -200,8 +210,16 @@ func (d *decoder) object(tree tree, data []byte) {
 		// What does not fit in its metadata is told by its kind.
 	}
 	if isList(m) {
+		if lists++; lists > maxLists {
+			d.problem(tree.line(), "", "it is within %d Lists: put all objects into one List", maxLists)
+			return
+		}
+		items := tree.at("items")
 		for i, item := range m.Items {
-			d.object(tree.at("items").at(strconv.Itoa(i)), item)
+			if d.full() {
+				break
+			}
+			d.object(items.at(strconv.Itoa(i)), item, lists)
 		}
 		return
 	}
@@ -226,6 +244,9 @@ func (d *decoder) object(tree tree, data []byte) {
 		d.out.at[ref] = tree.line()
 	}
 	for _, e := range kind.Decode(data, Scope, &d.out.Rows) {
+		if d.full() {
+			break
+		}
 		d.problem(tree.find(e.Field), ref, "%s", fieldError(e))
 	}
 }

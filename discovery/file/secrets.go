@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
-	"slices"
 
 	"github.com/causeway-mesh/causeway/discovery"
 )
@@ -13,13 +12,13 @@ import (
 // private key stays where somebody has put it. withoutSecrets returns the text of
 // a file with blank lines in place of its Secrets, so that every other object
 // stays on its line, nil if nothing else is in it. docs are the documents of the
-// file, and secrets the indexes of those with Secrets.
-func withoutSecrets(docs []document, secrets []int) []byte {
+// file, and secrets has the indexes of those with Secrets.
+func withoutSecrets(docs []document, secrets map[int]bool) []byte {
 	var out []byte
 	empty := true
 	for i, doc := range docs {
 		text := doc.text
-		if slices.Contains(secrets, i) {
+		if secrets[i] {
 			text = doc.withoutSecrets()
 		}
 		empty = empty && document{text: text}.blank()

@@ -81,6 +81,9 @@ func (d document) located(err error) []yamlError {
 	}
 	var out []yamlError
 	for text := range strings.Lines(list) {
+		if len(out) > maxProblems {
+			break
+		}
 		out = append(out, d.locatedLine(strings.TrimSpace(text)))
 	}
 	return out
@@ -95,7 +98,11 @@ func (d document) locatedLine(text string) yamlError {
 			line++
 		}
 	}
-	line = min(max(line, 1), 1+bytes.Count(d.text, []byte("\n")))
+	return d.mistake(min(max(line, 1), 1+bytes.Count(d.text, []byte("\n"))), text)
+}
+
+// mistake says what is wrong on a line of the document.
+func (d document) mistake(line int, text string) yamlError {
 	// An expression of a template is a mapping with a mapping as its key, or is broken off.
 	if at := bytes.Index(d.text, []byte("{{")); at >= 0 && (strings.Contains(text, "invalid map key: map[") || bytes.Contains(nth(d.text, line), []byte("{{"))) {
 		return yamlError{d.line + 1 + bytes.Count(d.text[:at], []byte("\n")), "a template, which is no YAML before it is rendered: check what comes out: helm template CHART | causeway validate -"}
@@ -126,6 +133,9 @@ func (d document) parse(aliases *int) (tree, []byte, []yamlError) {
 	}
 	if *aliases += expanded(&node); *aliases > maxExpanded {
 		return tree{}, nil, []yamlError{{d.line + 1, fmt.Sprintf("the aliases of the file stand for more than %d values up to here: write out what they repeat, or split the file", maxExpanded)}}
+	}
+	if errs := d.twice(&node); len(errs) > 0 {
+		return tree{}, nil, errs
 	}
 	data, err := yaml.YAMLToJSONStrict(d.text)
 	if err != nil {

@@ -18,15 +18,20 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
+// MaxMistakes is how many mistakes are told before it is said that there are
+// more: whoever reads them corrects these first, and what is of another format
+// has one in every value.
+const MaxMistakes = 100
+
 var strictField = regexp.MustCompile(`^(unknown|duplicate) field "(.+)"$`)
 
 // decodeStrict decodes JSON into an object and reports every value that does
 // not fit, and every unknown or duplicate field. After mistakes the object has
-// what is right, which rest is as JSON, so that checks can go on with it.
+// what is right, which rest is as JSON, so that checks can go on with it. With
+// more than MaxMistakes it has nothing, and the rest of them is not looked for.
+// into is a zero object.
 func decodeStrict(data []byte, into any) (rest []byte, mistakes []v1alpha1.FieldError) {
 	to := reflect.ValueOf(into).Elem()
-	before := reflect.New(to.Type()).Elem()
-	before.Set(to)
 	strict, err := json.UnmarshalStrict(data, into)
 	if err == nil && len(strict) == 0 {
 		return data, nil
@@ -49,7 +54,10 @@ func decodeStrict(data []byte, into any) (rest []byte, mistakes []v1alpha1.Field
 	f := fitting{of: to.Type()}
 	document, ok := f.fit("", document, to.Type())
 	mistakes = append(mistakes, f.mistakes...)
-	to.Set(before)
+	to.SetZero() // of what is half right
+	if f.full() {
+		return []byte("{}"), mistakes
+	}
 	if !ok {
 		document = map[string]any{}
 	}
@@ -75,10 +83,16 @@ type fitting struct {
 	mistakes []v1alpha1.FieldError
 }
 
+// full reports whether there are more mistakes than are told.
+func (f *fitting) full() bool { return len(f.mistakes) > MaxMistakes }
+
 // fit returns a value without the parts that do not fit a type, which it takes
 // note of. It returns false if nothing of it does. An element of a list stays as
-// null, so that those behind it keep their places.
+// null, so that those behind it keep their places. It gives up once it is full.
 func (f *fitting) fit(path string, v any, t reflect.Type) (any, bool) {
+	if f.full() {
+		return nil, false
+	}
 	t = indirect(t)
 	if !reflect.PointerTo(t).Implements(reflect.TypeFor[stdjson.Unmarshaler]()) {
 		switch v := v.(type) {
@@ -112,6 +126,9 @@ func (f *fitting) fit(path string, v any, t reflect.Type) (any, bool) {
 
 func (f *fitting) mapping(path string, v map[string]any, t reflect.Type) map[string]any {
 	for _, k := range slices.Sorted(maps.Keys(v)) {
+		if f.full() {
+			break
+		}
 		child := k
 		if path != "" {
 			child = path + "." + k
@@ -152,10 +169,14 @@ func misfit(path string, t reflect.Type, cause error) v1alpha1.FieldError {
 }
 
 // together joins what decoding found with what checks of the rest found,
-// without what follows only from parts that decoding left out.
+// without what follows only from parts that decoding left out. Where that is
+// more than is told, nothing is left to check.
 func together(rest []byte, decoding, checks []v1alpha1.FieldError) []v1alpha1.FieldError {
 	if len(decoding) == 0 {
 		return checks
+	}
+	if len(decoding) > MaxMistakes {
+		return decoding
 	}
 	var document any
 	_ = stdjson.Unmarshal(rest, &document) // without one, nothing is in it

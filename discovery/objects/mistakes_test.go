@@ -1,11 +1,14 @@
 package objects
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
@@ -32,4 +35,33 @@ func TestWhatTheSchemaTakesIsValid(t *testing.T) {
 			require.NotEqual(t, policy.ReasonInvalid, f.Reason, "%s\n%s", v, f)
 		}
 	}
+}
+
+// More mistakes than are told are not looked for: each costs a search for what
+// was meant, and is compared with each of the checks.
+func TestMistakesAreBounded(t *testing.T) {
+	list := strings.Repeat(`{"addresses":["x"],"zne":"a"},`, 5000)
+	for name, spec := range map[string]string{
+		"unknown fields":       `"endpoints":[` + list + `{"zone":"a"}]`,
+		"values of no type":    `"endpoints":[` + strings.Repeat("1,", 5000) + `2]`,
+		"in a mapping":         `"metadata":{"labels":{"a":[]` + numbered(5000, `,"l%d":1`) + `}}`,
+		"fields of the object": `"a":1` + numbered(5000, `,"field%d":1`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s discoveryv1.EndpointSlice
+			rest, mistakes := decodeStrict([]byte(`{"addressType":"IPv4",`+spec+`}`), &s)
+			require.Len(t, mistakes, MaxMistakes+1)
+			require.JSONEq(t, "{}", string(rest))
+			require.Equal(t, discoveryv1.EndpointSlice{}, s)
+			require.Equal(t, mistakes, together(rest, mistakes, checkEndpointSlice(&s)), "nothing is left to check")
+		})
+	}
+}
+
+func numbered(n int, format string) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i)
+	}
+	return b.String()
 }
