@@ -67,29 +67,56 @@ func TestChangeOfWhatEndsProxiesHasItsTime(t *testing.T) {
 	require.Equal(t, version("one"), hostVersion(left[0]))
 }
 
-// The same while a class that is held tries something else.
-func TestLossOfAHeldClassOutlivesOtherChanges(t *testing.T) {
+// Also where the class itself is to try the other change: it does so when the next one is due.
+func TestLossIsFollowedOneAtATime(t *testing.T) {
 	s, now := stagedStoreAt(t)
 	left := fleet(t, s, now, 8)
-	for _, c := range left {
-		c.bad = refuseBad
-	}
-	apply(s, "u", hosts("bad")...)
-	settleAll(t, now, left...)
-	require.Len(t, s.holds, 1)
 	for i := range mostLost {
 		apply(s, "u", append(hosts("crash"), res(resource.Cluster, "d", fmt.Sprint(i)))...)
 		left = die(t, now, "crash", left...)
 		apply(s, "u", append(hosts("crash"), res(resource.Cluster, "d", fmt.Sprint("more", i)))...)
 		left = die(t, now, "crash", left...)
-		require.Len(t, left, 7-i, "one at a time")
+		require.Len(t, left, 7-i)
 		s.Expire(s.Due())
 	}
-	for range 3 {
-		left = die(t, now, "crash", left...)
+	require.Len(t, s.holds, 1)
+}
+
+// The same while a class that is held tries something else, which another class has tried first or none has.
+func TestLossOfAHeldClassOutlivesOtherChanges(t *testing.T) {
+	for _, others := range []int{0, 1} {
+		s, now := stagedStoreAt(t)
+		left := fleet(t, s, now, 8)
+		for _, c := range left {
+			c.bad = refuseBad
+		}
+		var other []*tester
+		for range others {
+			other = append(other, sidecar(t, s, "other", "1.40", "shop"))
+		}
+		change := func(text, d string) {
+			apply(s, "u", append(hosts(text), res(resource.Cluster, "d", d))...)
+			settleAll(t, now, other...)
+			require.Empty(t, s.staged)
+		}
+		settleAll(t, now, other...)
+		apply(s, "u", hosts("bad")...)
+		settleAll(t, now, append(left, other...)...)
+		require.Len(t, s.holds, 1)
+		for i := range mostLost {
+			change("crash", fmt.Sprint(i))
+			left = die(t, now, "crash", left...)
+			change("crash", fmt.Sprint("more", i))
+			left = die(t, now, "crash", left...)
+			require.Len(t, left, 7-i, "one at a time")
+			s.Expire(s.Due())
+		}
+		for range 3 {
+			left = die(t, now, "crash", left...)
+		}
+		require.Len(t, left, 8-mostLost)
+		require.Equal(t, version("one"), hostVersion(left[0]))
 	}
-	require.Len(t, left, 8-mostLost)
-	require.Equal(t, version("one"), hostVersion(left[0]))
 }
 
 // A class whose canaries go before they read anything puts a change off for a bounded time, whether it is tried by everyone or by
@@ -159,6 +186,25 @@ func TestLossOfWhatWasTakenBack(t *testing.T) {
 	for _, r := range s.Rejections() {
 		require.NotEqual(t, "x", r.Name)
 	}
+}
+
+// Those who were lost to what was taken back do not count for what is tried next.
+func TestLossEndsWithWhatWasTakenBack(t *testing.T) {
+	s, now := stagedStoreAt(t)
+	left := fleet(t, s, now, 5)
+	settleAll(t, now, sidecar(t, s, "silent", "1.40", "shop"))
+	apply(s, "u", append(hosts("one"), forShop("0"), res(resource.Cluster, "x", "crash"))...)
+	for i := range fewLost {
+		left = die(t, now, "crash", left...)
+		require.Len(t, left, 4-i)
+		s.Expire(s.Due())
+	}
+	apply(s, "u", append(hosts("one"), forShop("0"), res(resource.Cluster, "y", "crash"))...)
+	left = die(t, now, "crash", left...)
+	require.Len(t, left, 4-fewLost)
+	s.Expire(s.Due())
+	require.Empty(t, s.holds)
+	require.NotEmpty(t, s.staged)
 }
 
 // byZone is a host of which zones have variants, so that a class has a canary in each.
