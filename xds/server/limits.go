@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -30,9 +27,11 @@ type Limits struct {
 	// NameBytesPerStream, NameBytesPerConnection and NameBytes bound the memory of
 	// the names that clients ask for.
 	NameBytesPerStream, NameBytesPerConnection, NameBytes int64
-	// FirstMessage is how long the first message of a stream may take to be whole. It says who the client is: what has
-	// come of it until then was taken from anybody.
+	// FirstMessage is how long the first message of a stream may stand still, from its turn on. It says who the client is:
+	// what has come of it until then was taken from anybody. One that comes slowly has longer (firstLongest).
 	FirstMessage time.Duration
+	// FirstTurn is how long it may take while others of its connection wait for their turn.
+	FirstTurn time.Duration
 }
 
 // The defaults of Limits.
@@ -44,6 +43,7 @@ const (
 	DefaultNameBytesPerConnection = 32 << 20
 	DefaultNameBytes              = 128 << 20
 	DefaultFirstMessage           = 30 * time.Second
+	DefaultFirstTurn              = 5 * time.Second
 )
 
 const (
@@ -53,98 +53,12 @@ const (
 	handshakeTimeout = 20 * time.Second
 )
 
-// firstPerConnection is how many first messages are read from one connection at a time. Others of it wait with what fits
-// their windows: an Envoy opens three streams, and a load balancer in front of many has the rest taken in turn.
-const firstPerConnection = 4
-
 // The windows of flow control. They are fixed, because those that gRPC widens by what a connection can carry
 // let each stream keep up to 16 MiB that nobody reads. A message that is being read gets the room that it needs.
 const (
 	streamWindow     = 64 << 10
 	connectionWindow = 1 << 20
 )
-
-// limitFirst ends streams of any service whose first message is not whole in time, and bounds how many of a connection
-// are read. Without it somebody who begins messages and does not end them would keep the memory of as many as a connection
-// may have streams, on any number of connections.
-func (s *Server) limitFirst(server any, g grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	turns, leave := s.firsts.of(g.Context())
-	defer leave()
-	return handler(server, &firstMessage{ServerStream: g, turns: turns, within: s.limits.FirstMessage, late: s.opts.Metrics.refused.WithLabelValues("limit")})
-}
-
-// firsts are the turns in which first messages are read, by connection.
-type firsts struct {
-	mu           sync.Mutex
-	byConnection map[string]*firstTurns
-}
-
-type firstTurns struct {
-	streams int
-	turns   chan struct{}
-}
-
-// of returns the turns of a stream's connection. leave must be called at the stream's end.
-func (f *firsts) of(ctx context.Context) (turns chan struct{}, leave func()) {
-	connection := peerOf(ctx)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	t := f.byConnection[connection]
-	if t == nil {
-		t = &firstTurns{turns: make(chan struct{}, firstPerConnection)}
-		f.byConnection[connection] = t
-	}
-	t.streams++
-	return t.turns, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if t.streams--; t.streams == 0 {
-			delete(f.byConnection, connection)
-		}
-	}
-}
-
-// firstMessage is a stream whose first message has little time.
-type firstMessage struct {
-	grpc.ServerStream
-	turns  chan struct{}
-	within time.Duration
-	late   prometheus.Counter
-	came   bool // read by who receives, one at a time
-}
-
-// RecvMsg implements grpc.ServerStream.
-func (f *firstMessage) RecvMsg(m any) error {
-	if f.came {
-		return f.ServerStream.RecvMsg(m)
-	}
-	f.came = true
-	timer := time.NewTimer(f.within)
-	defer timer.Stop()
-	select {
-	case f.turns <- struct{}{}:
-	case <-timer.C:
-		return f.tooLate()
-	case <-f.Context().Done():
-		return status.FromContextError(f.Context().Err()).Err()
-	}
-	received := make(chan error, 1)
-	go func() {
-		defer func() { <-f.turns }()
-		received <- f.ServerStream.RecvMsg(m) // it ends with the stream
-	}()
-	select {
-	case err := <-received:
-		return err
-	case <-timer.C:
-		return f.tooLate()
-	}
-}
-
-func (f *firstMessage) tooLate() error {
-	f.late.Inc()
-	return status.Errorf(codes.DeadlineExceeded, "the first message was not whole within %s", f.within)
-}
 
 func (l Limits) withDefaults() Limits {
 	orDefault(&l.StreamsPerConnection, DefaultStreamsPerConnection)
@@ -154,6 +68,7 @@ func (l Limits) withDefaults() Limits {
 	orDefault(&l.NameBytesPerConnection, DefaultNameBytesPerConnection)
 	orDefault(&l.NameBytes, DefaultNameBytes)
 	orDefault(&l.FirstMessage, DefaultFirstMessage)
+	orDefault(&l.FirstTurn, DefaultFirstTurn)
 	return l
 }
 

@@ -20,6 +20,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -482,17 +483,113 @@ func (h *halfSent) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Somebody who begins the largest messages on one connection and does not end them has the memory of a few of them, and
-// others of the connection are served once these are over.
-func TestFirstMessagesOfAConnection(t *testing.T) {
-	const streams = 32
-	s, connect := limitedConnections(t, Limits{FirstMessage: 3 * time.Second})
-	address := connect().Target()
+// rawStreams opens streams with bodies of any kind on one connection.
+func rawStreams(t *testing.T, address string) func(context.Context, io.Reader) (*http.Response, error) {
+	t.Helper()
 	plaintext := &http.Protocols{}
 	plaintext.SetUnencryptedHTTP2(true)
 	client, err := (&http.Transport{Protocols: plaintext}).NewClientConn(t.Context(), "http", address)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = client.Close() })
+	return func(ctx context.Context, body io.Reader) (*http.Response, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources", body)
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/grpc")
+		r.Header.Set("TE", "trailers")
+		return client.RoundTrip(r)
+	}
+}
+
+// framed is a message as it is sent.
+func framed(t *testing.T, m proto.Message) []byte {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	require.NoError(t, err)
+	return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(data))), data...) //nolint:gosec // a few bytes
+}
+
+// slowSent is a message that comes piece by piece, and a stream that stays open behind it.
+type slowSent struct {
+	*halfSent
+	pace <-chan time.Time
+}
+
+func (s *slowSent) Read(p []byte) (int, error) {
+	select {
+	case <-s.pace:
+	case <-s.ctx.Done():
+	}
+	return s.halfSent.Read(p)
+}
+
+// A first message that comes slowly has time: on a narrow link all proxies that reconnect are slow at once.
+func TestSlowFirstMessageHasTime(t *testing.T) {
+	_, connect := limitedConnections(t, Limits{FirstMessage: 500 * time.Millisecond})
+	open := rawStreams(t, connect().Target())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	pace := time.NewTicker(50 * time.Millisecond)
+	defer pace.Stop()
+	body := framed(t, &discoveryv3.DeltaDiscoveryRequest{
+		Node: &corev3.Node{Id: "sidecar~web~php~a", UserAgentName: strings.Repeat("x", 1<<20)}, TypeUrl: resource.Cluster.URL(),
+	})
+	begun := time.Now()
+	answer, err := open(ctx, &slowSent{&halfSent{ctx: ctx, head: body, all: func() {}}, pace.C})
+	require.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	_, err = io.ReadFull(answer.Body, make([]byte, 5))
+	require.NoError(t, err, answer.Trailer)
+	require.Greater(t, time.Since(begun), 500*time.Millisecond, "it was slow")
+	cancel() // who closes the answer waits for the rest of the message
+}
+
+// Streams that begin a message and send nothing more give their turns to others of the connection, one by one, and
+// nobody who only waited ends with them.
+func TestDeadStreamsGiveTheirTurns(t *testing.T) {
+	s, connect := limitedConnections(t, Limits{FirstMessage: time.Hour, FirstTurn: 200 * time.Millisecond})
+	client := discoveryv3.NewAggregatedDiscoveryServiceClient(connect())
+	within, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	var dead [firstPerConnection]discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+	for i := range dead {
+		var err error
+		dead[i], err = client.DeltaAggregatedResources(within)
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool {
+		s.firsts.mu.Lock()
+		defer s.firsts.mu.Unlock()
+		for _, turns := range s.firsts.byConnection {
+			return turns.streams == firstPerConnection
+		}
+		return false
+	}, 10*time.Second, time.Millisecond)
+	for range 10 {
+		live, err := client.DeltaAggregatedResources(within)
+		require.NoError(t, err)
+		require.NoError(t, live.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "sidecar~web~php~a"}, TypeUrl: resource.Cluster.URL()}))
+		_, err = live.Recv()
+		require.NoError(t, err)
+	}
+	ended := make(chan error, len(dead))
+	for _, stream := range dead {
+		go func() {
+			_, err := stream.Recv()
+			ended <- err
+		}()
+	}
+	err := <-ended
+	require.Equal(t, codes.DeadlineExceeded, status.Code(err))
+	require.ErrorContains(t, err, "the first message was not whole within 200ms, and other streams of the connection wait")
+	require.InDelta(t, 1, testutil.ToFloat64(s.opts.Metrics.refused.WithLabelValues("late")), 0, "once nobody waits, the others may go on")
+}
+
+// Somebody who begins the largest messages on one connection and does not end them has the memory of a few of them, and
+// others of the connection are served once these are over.
+func TestFirstMessagesOfAConnection(t *testing.T) {
+	const streams = 12
+	s, connect := limitedConnections(t, Limits{FirstMessage: 3 * time.Second, FirstTurn: 2 * time.Second})
+	open := rawStreams(t, connect().Target())
 	heap := func() int64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -504,20 +601,13 @@ func TestFirstMessagesOfAConnection(t *testing.T) {
 	defer cancel()
 	var sent atomic.Int64
 	whole := make(chan struct{}, streams)
-	open := func(body io.Reader) (*http.Response, error) {
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address+"/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources", body)
-		require.NoError(t, err)
-		r.Header.Set("Content-Type", "application/grpc")
-		r.Header.Set("TE", "trailers")
-		return client.RoundTrip(r)
-	}
 	ended := make(chan struct{}, streams)
 	for range streams {
 		go func() {
 			defer func() { ended <- struct{}{} }()
 			head := binary.BigEndian.AppendUint32([]byte{0}, maxRequest)
 			//nolint:bodyclose // the connection is closed
-			_, _ = open(&halfSent{ctx: ctx, left: maxRequest - 1, head: head, sent: &sent, all: func() { whole <- struct{}{} }})
+			_, _ = open(ctx, &halfSent{ctx: ctx, left: maxRequest - 1, head: head, sent: &sent, all: func() { whole <- struct{}{} }})
 		}()
 	}
 	for range firstPerConnection {
@@ -529,10 +619,8 @@ func TestFirstMessagesOfAConnection(t *testing.T) {
 	for range streams { // all of them were told off in time
 		<-ended
 	}
-	message, err := proto.Marshal(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "sidecar~web~php~a"}, TypeUrl: resource.Cluster.URL()})
-	require.NoError(t, err)
-	body := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message))), message...) //nolint:gosec // a few bytes
-	answer, err := open(&halfSent{ctx: ctx, head: body, all: func() {}})
+	body := framed(t, &discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: "sidecar~web~php~a"}, TypeUrl: resource.Cluster.URL()})
+	answer, err := open(ctx, &halfSent{ctx: ctx, head: body, all: func() {}})
 	require.NoError(t, err)
 	defer func() { _ = answer.Body.Close() }()
 	_, err = io.ReadFull(answer.Body, make([]byte, 5))

@@ -145,7 +145,7 @@ func New(store *snapshot.Store, opts Options) *Server {
 	s := &Server{
 		store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream), byNode: make(map[string]map[uint64]*stream), limits: limits,
 		names: snapshot.NewBudget(limits.NameBytes, nil), identities: make(map[string]int), reporters: make(map[string]int), connections: make(map[string]*connection),
-		firsts: firsts{byConnection: make(map[string]*firstTurns)},
+		firsts: newFirsts(),
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
@@ -171,7 +171,7 @@ func New(store *snapshot.Store, opts Options) *Server {
 
 // Serve accepts connections until Stop is called.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(counting{l, &s.firsts}); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("xds: serve %s: %w", l.Addr(), err)
 	}
 	return nil
