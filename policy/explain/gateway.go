@@ -266,9 +266,8 @@ func (e *evaluation) requestAt(m *policy.Gateway, p *policy.GatewayPort, l *poli
 		}
 		return
 	}
-	name, _ := splitHost(strings.ToLower(e.req.Host))
-	name = strings.TrimSuffix(name, ".")
 	e.req.Host = withoutDot(e.req.Host)
+	name, _ := splitHost(strings.ToLower(e.req.Host))
 	e.client(&p.Settings, req)
 	if l == nil {
 		if l = e.listener(p, name, "the host"); l == nil {

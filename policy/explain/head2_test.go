@@ -23,6 +23,8 @@ func TestHostsAndVersions(t *testing.T) {
 	}{
 		"one host":                    {explain.Request{Host: host}, -1},
 		"two":                         {explain.Request{Host: host, Hosts: []string{host}}, 404},
+		"a dot":                       {explain.Request{Host: host + "."}, -1},
+		"a dot in the first of two":   {explain.Request{Host: host + ".:80", Hosts: []string{"api.web"}}, 404},
 		"one and an empty one":        {explain.Request{Host: "", Hosts: []string{host}}, -1},
 		"none":                        {explain.Request{NoHost: true}, 400},
 		"none, HTTP/1.0":              {explain.Request{NoHost: true, HTTP10: true}, 400},

@@ -108,13 +108,15 @@ func splitHost(host string) (name, port string) {
 	return name, port
 }
 
-// withoutDot returns a host without the dot at the end of its name.
+// withoutDot returns a host without the dot at the end of its name. Envoy looks at the
+// last dot alone, and takes it away at the end or before a colon: of several
+// hosts that were joined only the last one loses its dot.
 func withoutDot(host string) string {
-	i := strings.LastIndexByte(host, ':')
-	if i < 0 || i < strings.LastIndexByte(host, ']') {
-		return strings.TrimSuffix(host, ".")
+	i := strings.LastIndexByte(host, '.')
+	if i >= 0 && (i == len(host)-1 || host[i+1] == ':') {
+		return host[:i] + host[i+1:]
 	}
-	return strings.TrimSuffix(host[:i], ".") + host[i:]
+	return host
 }
 
 // portMeant reports whether a Host header's port, with its colon, means a port.
