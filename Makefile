@@ -20,7 +20,8 @@ MODULE  := github.com/causeway-mesh/causeway
 # xds/engine, which has goroutines, call it under the detector. Load and fault tests measure
 # the normal binary. All the rest runs under the detector.
 LIST_PURE = go list ./policy/... ./xds/compile | grep -vE '/policy/shift/(notify|outbound|query|runner)$$'
-PURE = $$($(LIST_PURE)) ./test/equivalence
+# discovery/file is in both: its hostile files are whole on the normal build alone.
+PURE = $$($(LIST_PURE)) ./discovery/file ./test/equivalence
 RACE = $$(go list ./... | grep -vxFf <($(LIST_PURE)) | grep -vE '/test/(e2e|bench|conformance|equivalence)$$')
 LOAD := ./test/e2e ./test/bench
 SOAK := ./policy/shift $(LOAD) ./test/equivalence
