@@ -60,6 +60,7 @@ func (e *evaluation) head(http10 bool) (a *Answer, read bool) {
 func (e *evaluation) refused() *Answer {
 	path := e.req.Path
 	switch {
+	case e.req.HTTP2 && e.req.Method == methodConnect: // it has no path
 	case e.req.Method == "QUERY" && e.req.header("content-type") == "":
 		return e.answer(400, "QUERY says of what kind its question is: add the header Content-Type")
 	case path == "*":

@@ -43,6 +43,7 @@ func TestHostsAndVersions(t *testing.T) {
 		"HTTP/2, trailers":            {explain.Request{Host: host, HTTP2: true, Headers: header("te", "trailers")}, -1},
 		"HTTP/2, a websocket":         {explain.Request{Host: host, HTTP2: true, Method: "CONNECT", Protocol: "websocket"}, 0},
 		"HTTP/2, a tunnel":            {explain.Request{Host: host, HTTP2: true, Method: "CONNECT"}, 404},
+		"HTTP/2, a tunnel to nowhere": {explain.Request{Host: host, HTTP2: true, Method: "CONNECT", Path: "/#f"}, 404},
 		"HTTP/2, a byte":              {explain.Request{Host: host, HTTP2: true, Path: "/caf\xe9"}, -1},
 		"HTTP/1.1, a byte":            {explain.Request{Host: host, Path: "/caf\xe9"}, 400},
 		"HTTP/2, a space":             {explain.Request{Host: host, HTTP2: true, Path: "/a b"}, 0},
