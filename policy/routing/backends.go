@@ -192,19 +192,10 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 		return b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field,
 			fmt.Sprintf("%s maps no port of Service %s", to, key), "correct its spec.serviceRef or spec.ports")
 	}
-	if number == nil {
-		if len(ports) > 1 {
-			return b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field+".port",
-				fmt.Sprintf("%s maps several ports and none is given", to), "give one of the Service's ports: "+portNumbers(ports))
-		}
-		only := int32(ports[0].Number)
-		number = &only
+	p, wrong := b.port(field, to, number, ports, "maps", "the Service's ports")
+	if p == nil {
+		return wrong
 	}
-	i := slices.IndexFunc(ports, func(p policy.Port) bool { return int32(p.Number) == *number })
-	if i < 0 {
-		return b.missingPort(field, to, *number, ports)
-	}
-	p := &ports[i]
 	if problem := b.speaks(p.Protocol); problem != "" {
 		return b.wrongProtocol(field, fmt.Sprintf("port %d of Service %s %s", p.Number, key, problem),
 			fmt.Sprintf("set the appProtocol of the port, for example to %s", b.wants()))
@@ -213,6 +204,24 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 		Kind: policy.InstanceGroupBackend, Key: key, Port: p.Number, Group: to.Key.Name, Protocol: p.Protocol, ClientIP: shape.ClientIP,
 		Targets: []policy.Target{{Platform: discovery.Instances, Share: policy.ShareTotal}},
 	}
+}
+
+// port returns the port of a backend by its number, which may be left out where there is but
+// one. Without such a port it returns nil and the backend that says why: it "has" or "maps"
+// several ports, of which one is to be given.
+func (b *routeBuilder) port(field string, to discovery.ObjectName, number *gatewayv1.PortNumber, ports []policy.Port, has, them string) (*policy.Port, policy.Backend) {
+	if number == nil && len(ports) > 1 {
+		return nil, b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field+".port",
+			fmt.Sprintf("%s %s several ports and none is given", to, has), fmt.Sprintf("give one of %s: %s", them, portNumbers(ports)))
+	}
+	if number == nil {
+		return &ports[0], policy.Backend{}
+	}
+	i := slices.IndexFunc(ports, func(p policy.Port) bool { return int32(p.Number) == *number })
+	if i < 0 {
+		return nil, b.missingPort(field, to, *number, ports)
+	}
+	return &ports[i], policy.Backend{}
 }
 
 // MappedPorts returns those ports of a Service that an InstanceGroup of it maps.
@@ -242,19 +251,10 @@ func (b *routeBuilder) externalService(field string, to discovery.ObjectName, nu
 	for i := range m.Ports {
 		ports[i] = policy.Port{Number: m.Ports[i].Number, Protocol: m.Ports[i].Protocol}
 	}
-	if number == nil {
-		if len(ports) > 1 {
-			return b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field+".port",
-				fmt.Sprintf("%s has several ports and none is given", to), "give one of them: "+portNumbers(ports))
-		}
-		only := int32(ports[0].Number)
-		number = &only
+	p, wrong := b.port(field, to, number, ports, "has", "them")
+	if p == nil {
+		return wrong
 	}
-	i := slices.IndexFunc(ports, func(p policy.Port) bool { return int32(p.Number) == *number })
-	if i < 0 {
-		return b.missingPort(field, to, *number, ports)
-	}
-	p := &ports[i]
 	if problem := b.speaks(p.Protocol); problem != "" {
 		return b.wrongProtocol(field, fmt.Sprintf("port %d of %s %s", p.Number, to, problem), "correct the port's protocol, or name another port")
 	}
