@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -249,6 +251,20 @@ func TestRunnerOutlivesABug(t *testing.T) {
 	require.Negative(t, outcomes.left.Load(), "it was asked again")
 }
 
+// withoutRewrites leaves out a write that repeats the phase and the share of the write before it:
+// only its figures are new, and when those are written depends on the clock.
+func withoutRewrites(calls []string) []string {
+	last := ""
+	return slices.DeleteFunc(calls, func(call string) bool {
+		if !strings.HasPrefix(call, "save ") {
+			return false
+		}
+		again := call == last
+		last = call
+		return again
+	})
+}
+
 // What fails is taken back, and stays so for another leader.
 func TestRunnerRollsBack(t *testing.T) {
 	t.Parallel()
@@ -256,9 +272,9 @@ func TestRunnerRollsBack(t *testing.T) {
 	status := until(t, r, b, c, v1alpha1.ShiftRolledBack)
 	require.Equal(t, v1alpha1.Percent("0"), status.Percent)
 	require.Equal(t, "guard", status.History[0].Actor)
-	saved := len(b.noted())
+	said := withoutRewrites(b.noted())
 	until(t, r, b, c, v1alpha1.ShiftRolledBack)
-	require.Len(t, b.noted(), saved, "another term has nothing to say: %v", b.noted())
+	require.Equal(t, said, withoutRewrites(b.noted()), "another term has nothing to say")
 }
 
 // What a Service has answered is counted whether or not the guard keeps an error
