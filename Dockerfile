@@ -9,7 +9,7 @@ ARG VERSION=unknown
 ARG TARGETOS TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH GOFLAGS=-buildvcs=false \
-    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /causeway ./cmd/causeway
+    go build -tags grpcnotrace -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /causeway ./cmd/causeway
 
 # Certificate authorities, time zones, a user without rights, and nothing else.
 FROM gcr.io/distroless/static-debian12:nonroot

@@ -11,6 +11,9 @@ BIN     := $(CAUSEWAY_TOOLS)/bin
 GET     := test/tools/get
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+# Without this tag gRPC brings templates, and with them the linker drops no method of any type.
+TAGS    := grpcnotrace
+MOST    := 70000000
 FUZZTIME ?= 3s
 SOAKTIME ?= 30m
 MODULE  := github.com/causeway-mesh/causeway
@@ -42,7 +45,10 @@ demo: ## A mesh over EC2 and Kubernetes on this machine, with faults and a count
 
 .PHONY: build
 build: ## bin/causeway, static
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/causeway ./cmd/causeway
+	CGO_ENABLED=0 go build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/causeway ./cmd/causeway
+	@size=$$(wc -c < bin/causeway); if ((size > $(MOST))); then \
+		echo "bin/causeway has $$size bytes, more than $(MOST): docs/ARCHITECTURE.md says where its size is from"; exit 1; \
+	fi
 
 .PHONY: image
 image: ## A container image (needs docker, podman or buildah as DOCKER=)

@@ -81,7 +81,6 @@ error (explain request).`,
 	}
 	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), drainCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), versionCommand())
-	c.SetVersionTemplate("causeway {{.Version}}\n")
 	refuseWell(c)
 	wrapHelp(c)
 	return c

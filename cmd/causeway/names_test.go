@@ -134,5 +134,5 @@ func TestFirstSteps(t *testing.T) {
 	require.NoError(t, os.WriteFile(envoy, []byte(out), 0o600))
 	out, err = execute(t, "--version")
 	require.NoError(t, err)
-	require.Equal(t, "causeway dev\n", out)
+	require.Equal(t, "causeway version dev\n", out)
 }

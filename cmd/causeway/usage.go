@@ -81,10 +81,44 @@ func wrongFlag(c *cobra.Command, err error) error {
 // helpWidth is how many columns help takes: those of the narrowest terminal in use.
 const helpWidth = 80
 
-// wrapHelp has the help of a command, and of those below it, fit a terminal.
-func wrapHelp(c *cobra.Command) {
-	wrapped := fmt.Sprintf("FlagUsagesWrapped %d", helpWidth)
-	c.SetUsageTemplate(strings.NewReplacer(".LocalFlags.FlagUsages", ".LocalFlags."+wrapped, ".InheritedFlags.FlagUsages", ".InheritedFlags."+wrapped).Replace(c.UsageTemplate()))
+// wrapHelp has the help of a command, and of those below it, fit a terminal. It
+// is code and not a template: with text/template in it the linker keeps every
+// method of every type, and the binary is twice as large.
+func wrapHelp(c *cobra.Command) { c.SetUsageFunc(usage) }
+
+// usage prints how a command is used, as cobra does.
+func usage(c *cobra.Command) error {
+	var b strings.Builder
+	b.WriteString("Usage:")
+	if c.Runnable() {
+		b.WriteString("\n  " + c.UseLine())
+	}
+	if c.HasAvailableSubCommands() {
+		b.WriteString("\n  " + c.CommandPath() + " [command]")
+	}
+	if c.HasExample() {
+		b.WriteString("\n\nExamples:\n" + c.Example)
+	}
+	if c.HasAvailableSubCommands() {
+		b.WriteString("\n\nAvailable Commands:")
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() || sub.Name() == "help" {
+				fmt.Fprintf(&b, "\n  %-*s %s", sub.NamePadding(), sub.Name(), sub.Short)
+			}
+		}
+	}
+	flags := func(title string, set *pflag.FlagSet) {
+		if set.HasAvailableFlags() {
+			b.WriteString("\n\n" + title + "\n" + strings.TrimRight(set.FlagUsagesWrapped(helpWidth), " \n"))
+		}
+	}
+	flags("Flags:", c.LocalFlags())
+	flags("Global Flags:", c.InheritedFlags())
+	if c.HasAvailableSubCommands() {
+		fmt.Fprintf(&b, "\n\nUse %q for more information about a command.", c.CommandPath()+" [command] --help")
+	}
+	_, err := fmt.Fprintln(c.OutOrStderr(), b.String())
+	return err
 }
 
 // refuseWell gives a command and those below it errors with a remedy.
