@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// Closest returns which of some words somebody probably meant who wrote another
-// one, "" if none is near: a misspelt one, or one of which a part was written.
-// Letters that differ in case alone count for nothing; of equally near words
-// the first counts.
+// Closest returns the word that somebody probably meant who wrote another one,
+// "" if none is near: a misspelt one, or one that is part of the other. Upper
+// and lower case count as the same; of equally near words the first wins.
 func Closest(written string, among []string) string {
 	return nearest(written, among, func(word string) int {
 		if partOf(written, word) || partOf(word, written) {
@@ -24,9 +23,9 @@ func Misspelt(written string, among []string) string {
 	return nearest(written, among, func(word string) int { return distance(strings.ToLower(written), strings.ToLower(word)) })
 }
 
-// Meant returns which of some objects somebody probably meant who named another
-// one: a similar name in its namespace, else the same one in another, else a
-// name that is similar as a whole. It is zero if none is near.
+// Meant returns the object that somebody probably meant who named another one:
+// a similar name in the same namespace, else the same name in another one, else
+// a name that is similar as a whole. It is zero if none is near.
 func Meant(missing Key, among []Key) Key {
 	var own, all []string
 	var elsewhere []Key

@@ -14,14 +14,14 @@ type Published struct {
 	Others bool
 }
 
-// PublishInstances turns what EC2 and the checks say about a group into the
-// endpoints that callers get. EC2's word counts first: a draining instance is
-// draining however well it answers. The result shares nothing that is changed.
+// PublishInstances computes the endpoints that callers get from a group's instances
+// and checks. EC2's state counts first: a draining instance is draining even if its
+// checks pass. The result shares nothing that is changed.
 //
-// A newcomer waits for its first passed check as long as others answer: an
+// A new instance waits for its first passed check as long as others answer: an
 // instance that EC2 calls running is often still starting its server. The first
-// instances of a backing never wait, and neither do those that callers had
-// before the control plane started: of those, what is known is that they were well.
+// instances of a backing never wait. Neither do those that callers had before the
+// control plane started: they were healthy then.
 func PublishInstances(g *InstanceGroup, set *InstanceSet, checks *HealthSet, before Published) *EndpointSet {
 	out := &EndpointSet{
 		Scope:      set.Scope,
@@ -38,7 +38,7 @@ func PublishInstances(g *InstanceGroup, set *InstanceSet, checks *HealthSet, bef
 	others := before.Others
 	for _, e := range set.Endpoints {
 		if checks != nil && e.Health == Healthy {
-			if v, ok := checks.Verdicts[e.ID]; ok && !v.Healthy {
+			if v, ok := checks.ByID[e.ID]; ok && !v.Healthy {
 				e.Health, e.Reason = Unhealthy, v.Reason
 			}
 		}
@@ -58,13 +58,13 @@ func PublishInstances(g *InstanceGroup, set *InstanceSet, checks *HealthSet, bef
 	return out
 }
 
-// pending reports whether an instance is one that callers do not have yet and
-// no check has judged, where there are checks.
+// pending reports whether an instance is new to callers and not checked yet, in
+// a group with checks.
 func (p *Published) pending(e *Endpoint, checks *HealthSet) (reason string, waits bool) {
 	if checks == nil {
 		return "", false
 	}
-	if _, judged := checks.Verdicts[e.ID]; judged {
+	if _, checked := checks.ByID[e.ID]; checked {
 		return "", false
 	}
 	const text = CheckPending + ": it waits for its first passed check"
@@ -72,10 +72,10 @@ func (p *Published) pending(e *Endpoint, checks *HealthSet) (reason string, wait
 	return text, !had || old.Address != e.Address || old.Reason == text
 }
 
-// HeldPorts returns a group's ports with those that were published for a port of
-// its Service and that its spec does not map any more. An edit of a name is not
-// what moves traffic: the instances are still there, and they go on to answer
-// where they did, until the group maps the port again or the traffic has moved.
+// HeldPorts returns a group's ports, and those that were published for a port of
+// its Service and that its spec no longer maps. An edited name must not move
+// traffic: the instances are still there, and answer as before until the group
+// maps the port again or the traffic has moved.
 func HeldPorts(ports, before []EndpointPort, svc *Service) []EndpointPort {
 	named := func(ports []EndpointPort, name string) int {
 		return slices.IndexFunc(ports, func(p EndpointPort) bool { return p.Name == name })

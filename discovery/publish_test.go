@@ -12,12 +12,12 @@ import (
 func TestNewInstancesWaitForTheirFirstCheck(t *testing.T) {
 	const pending = "CheckPending: it waits for its first passed check"
 	one, two := Endpoint{ID: "i-1", Address: "10.0.0.1"}, Endpoint{ID: "i-2", Address: "10.0.0.2"}
-	passed, failed := Verdict{Healthy: true}, Verdict{Reason: "CheckFailed: x"}
+	passed, failed := CheckedHealth{Healthy: true}, CheckedHealth{Reason: "CheckFailed: x"}
 	unhealthy := func(e Endpoint, reason string) Endpoint {
 		e.Health, e.Reason = Unhealthy, reason
 		return e
 	}
-	none := map[string]Verdict{}
+	none := map[string]CheckedHealth{}
 	had := func(es ...Endpoint) map[string]Endpoint {
 		out := make(map[string]Endpoint)
 		for _, e := range es {
@@ -29,28 +29,28 @@ func TestNewInstancesWaitForTheirFirstCheck(t *testing.T) {
 	draining.Health = Draining
 	for name, c := range map[string]struct {
 		instances []Endpoint
-		verdicts  map[string]Verdict // nil: nobody checks
+		results   map[string]CheckedHealth // nil: nobody checks
 		before    Published
 		want      []Endpoint
 	}{
 		"the first of a backing":                     {[]Endpoint{one, two}, none, Published{}, []Endpoint{one, two}},
-		"a newcomer":                                 {[]Endpoint{one, two}, map[string]Verdict{"i-1": passed}, Published{Own: had(one)}, []Endpoint{one, unhealthy(two, pending)}},
+		"a newcomer":                                 {[]Endpoint{one, two}, map[string]CheckedHealth{"i-1": passed}, Published{Own: had(one)}, []Endpoint{one, unhealthy(two, pending)}},
 		"a newcomer before any check":                {[]Endpoint{one, two}, none, Published{Own: had(one)}, []Endpoint{one, unhealthy(two, pending)}},
 		"it still waits":                             {[]Endpoint{one, two}, none, Published{Own: had(one, unhealthy(two, pending))}, []Endpoint{one, unhealthy(two, pending)}},
-		"it has passed":                              {[]Endpoint{one, two}, map[string]Verdict{"i-2": passed}, Published{Own: had(one, unhealthy(two, pending))}, []Endpoint{one, two}},
-		"it has failed":                              {[]Endpoint{one, two}, map[string]Verdict{"i-2": failed}, Published{Own: had(one, unhealthy(two, pending))}, []Endpoint{one, unhealthy(two, failed.Reason)}},
+		"it has passed":                              {[]Endpoint{one, two}, map[string]CheckedHealth{"i-2": passed}, Published{Own: had(one, unhealthy(two, pending))}, []Endpoint{one, two}},
+		"it has failed":                              {[]Endpoint{one, two}, map[string]CheckedHealth{"i-2": failed}, Published{Own: had(one, unhealthy(two, pending))}, []Endpoint{one, unhealthy(two, failed.Reason)}},
 		"the control plane has restarted":            {[]Endpoint{one, two}, none, Published{Own: had(one, two)}, []Endpoint{one, two}},
 		"nobody checks":                              {[]Endpoint{one, two}, nil, Published{Own: had(one)}, []Endpoint{one, two}},
 		"the others are draining":                    {[]Endpoint{draining, two}, none, Published{Own: had(one)}, []Endpoint{draining, two}},
-		"the others fail":                            {[]Endpoint{one, two}, map[string]Verdict{"i-1": failed}, Published{Own: had(one)}, []Endpoint{unhealthy(one, failed.Reason), two}},
+		"the others fail":                            {[]Endpoint{one, two}, map[string]CheckedHealth{"i-1": failed}, Published{Own: had(one)}, []Endpoint{unhealthy(one, failed.Reason), two}},
 		"the others are another group's":             {[]Endpoint{one, two}, none, Published{Others: true}, []Endpoint{unhealthy(one, pending), unhealthy(two, pending)}},
 		"an address that is given to an instance id": {[]Endpoint{one, two}, none, Published{Own: had(one, Endpoint{ID: "i-2", Address: "10.0.0.3"})}, []Endpoint{one, unhealthy(two, pending)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := &InstanceGroup{Object: &v1alpha1.InstanceGroup{Spec: v1alpha1.InstanceGroupSpec{HealthCheck: &v1alpha1.HealthCheck{}}}}
 			var checks *HealthSet
-			if c.verdicts != nil {
-				checks = &HealthSet{Verdicts: c.verdicts}
+			if c.results != nil {
+				checks = &HealthSet{ByID: c.results}
 			}
 			got := PublishInstances(g, &InstanceSet{Endpoints: c.instances}, checks, c.before)
 			require.Equal(t, c.want, got.Endpoints)

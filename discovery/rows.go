@@ -1,9 +1,9 @@
 // Package discovery is the contract between sources and the catalog: the rows
-// that sources write, and how they write them.
+// that sources write, and the rules for it.
 //
-// A source only writes. What it could not read it does not change: a failed,
-// throttled or truncated answer is an error, never an empty list. One catalog
-// transaction is one consistent change.
+// A source only writes. It leaves alone the rows that it could not read: a
+// failed, throttled or truncated answer is an error, never an empty list. One
+// catalog transaction is one consistent change.
 //
 // Rows are immutable once written: copy before you change one.
 package discovery
@@ -212,8 +212,9 @@ func (g *InstanceGroup) Row() *Object {
 	}
 }
 
-// InstanceSet is what the EC2 API says of one InstanceGroup, after the
-// never-empty guard: not yet endpoints, because checks have a say too.
+// InstanceSet are the instances of one InstanceGroup according to the EC2 API,
+// after the never-empty guard. They are not endpoints yet: the active checks
+// come in between.
 type InstanceSet struct {
 	Scope string
 	// Key is the InstanceGroup's.
@@ -224,19 +225,20 @@ type InstanceSet struct {
 	Account string
 }
 
-// HealthSet is what active checks say about the instances of one InstanceGroup.
+// HealthSet is the checked health of the instances of one InstanceGroup.
 type HealthSet struct {
 	Scope string
 	// Key is the InstanceGroup's.
 	Key
-	// Verdicts by instance id; an instance without one was not checked yet.
-	Verdicts map[string]Verdict
+	// ByID has the health by instance id; an instance without one was not
+	// checked yet.
+	ByID map[string]CheckedHealth
 }
 
-// Verdict is the outcome of the active checks of one instance.
-type Verdict struct {
+// CheckedHealth is the health of one instance according to its active checks.
+type CheckedHealth struct {
 	Healthy bool
-	// Reason of an unhealthy verdict, "" for a healthy one.
+	// Reason of a failed check, "" for a healthy instance.
 	Reason string
 }
 

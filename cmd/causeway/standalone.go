@@ -11,7 +11,7 @@ import (
 // standalone returns the parts of a control plane without Kubernetes.
 func (s *serve) standalone() ([]component, error) {
 	var dir *state.Dir
-	var lastGood file.Keeper
+	var lastGood file.LastGood
 	if s.opts.stateDir == "" {
 		s.log.Warn("no --state-dir: while the EC2 API does not answer, a restart has no instances to serve")
 	} else {
@@ -63,7 +63,7 @@ func (s *serve) standalone() ([]component, error) {
 	s.log.Info("this control plane steps TrafficShifts; another one with the same configuration needs --shifts-from, or both step and their shares part", "shifts-from", s.opts.stateDir)
 	return append(out, []component{
 		{"states of shifts", func(ctx context.Context) error {
-			// What is not read yet is not deleted.
+			// A row that is not read yet is not deleted.
 			if err := s.await(ctx, file.Scope); err != nil {
 				return err
 			}

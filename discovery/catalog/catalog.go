@@ -1,10 +1,10 @@
-// Package catalog is the one place where everything that sources know is
-// together: typed tables, written in transactions, read as immutable snapshots.
-// It is the only importer of go-memdb.
+// Package catalog holds everything that sources know in one place: typed
+// tables, written in transactions, read as immutable snapshots. It is the only
+// importer of go-memdb.
 //
 // A commit yields exactly the rows that changed (Change), in the order of
-// commits. go-memdb's own watch sets are not used: they start a goroutine for
-// every 32 watched channels and wake for changes that are none.
+// commits. It does not use go-memdb's own watch sets: they start a goroutine
+// for every 32 watched channels, and wake for changes that are none.
 package catalog
 
 import (

@@ -20,7 +20,7 @@ type Table[T any] struct {
 	indexes map[Index]func(T) string
 	// many are indexes under which a row stands more than once or not at all.
 	many map[Index]func(T) []string
-	// after returns a row with what is remembered of the one that it replaces, nil for nothing.
+	// after copies into a row what is remembered of the row that it replaces, nil for nothing.
 	after func(before, row T) T
 }
 
@@ -122,8 +122,8 @@ var (
 // FreezeID is the id of the only row of Freezes.
 const FreezeID = "freeze"
 
-// tables lists every table, in the order in which a new feed hands out what is
-// there: what refers to another row comes after it.
+// tables lists every table, in the order in which a new feed hands them out:
+// rows that refer to others come after them.
 func tables() []*memdb.TableSchema {
 	return []*memdb.TableSchema{
 		Sources.schema(),

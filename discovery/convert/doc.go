@@ -1,4 +1,4 @@
-// Package convert turns Kubernetes objects into catalog rows, and endpoints that
-// are published into EndpointSlices. It is pure, and the same for objects from an API
-// server and from files. It checks nothing: that does package objects.
+// Package convert turns Kubernetes objects into catalog rows, and published endpoints
+// into EndpointSlices. It is pure, and treats objects from an API server and from
+// files alike. It checks nothing: package objects does that.
 package convert

@@ -18,10 +18,10 @@ import (
 // caKey is the key of a ConfigMap under which CA certificates stand.
 const caKey = "ca.crt"
 
-// Object returns the row of an object that says how the mesh routes and treats
-// traffic. It returns nil for one that says nothing to it: a ConfigMap without
-// CA certificates, a Secret of another type than kubernetes.io/tls, or a kind
-// that objects.Kinds does not list.
+// Object returns the row of an object that configures the mesh. It returns nil
+// for an object without meaning here: a ConfigMap without CA certificates, a
+// Secret of another type than kubernetes.io/tls, or a kind that objects.Kinds
+// does not list.
 //
 // The row shares the object's spec, which must not be changed any more.
 func Object(o metav1.Object, scope string) *discovery.Object {
@@ -124,7 +124,7 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 }
 
 // ours returns the kind of an object of one of our own kinds, and the object with its
-// spec and with what the mesh reads of its metadata; "" for an object of another kind.
+// spec and the metadata that the mesh reads; "" for an object of another kind.
 func ours(o metav1.Object, meta metav1.ObjectMeta) (kind string, trimmed any) {
 	if of, ok := o.(runtime.Object); !ok || !v1alpha1.Has(of) {
 		return "", nil
@@ -136,8 +136,8 @@ func ours(o metav1.Object, meta metav1.ObjectMeta) (kind string, trimmed any) {
 	return from.Type().Name(), out.Interface()
 }
 
-// trimmed returns what the mesh reads of an object's metadata. A status that we
-// wrote ourselves, a label or an annotation then is no change of the row.
+// trimmed returns the parts of an object's metadata that the mesh reads. Our
+// own writes of a status, a label or an annotation then change no row.
 func trimmed(o metav1.Object) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
 		Namespace: intern(o.GetNamespace()), Name: o.GetName(), UID: o.GetUID(),
@@ -145,16 +145,16 @@ func trimmed(o metav1.Object) metav1.ObjectMeta {
 	}
 }
 
-// shiftMeta adds to trimmed metadata what the controller of shifts reads: what
-// somebody wants of the shift, and whether it may go.
+// shiftMeta adds the metadata that the controller of shifts reads: people's
+// commands, and whether the shift may be deleted.
 func shiftMeta(meta metav1.ObjectMeta, o *v1alpha1.TrafficShift) metav1.ObjectMeta {
 	meta.DeletionTimestamp, meta.Finalizers = o.DeletionTimestamp, slices.Clone(o.Finalizers)
 	meta.Annotations = kept(o.Annotations, v1alpha1.CommandAnnotation)
 	return meta
 }
 
-// group returns what the mesh reads of an InstanceGroup: of its status only the
-// account, which a new leader has from nowhere else.
+// group returns the parts of an InstanceGroup that the mesh reads. Of its
+// status this is only the account, which a new leader has from nowhere else.
 func group(meta metav1.ObjectMeta, o *v1alpha1.InstanceGroup) *v1alpha1.InstanceGroup {
 	meta.DeletionTimestamp = o.DeletionTimestamp
 	meta.Annotations = kept(o.Annotations, v1alpha1.GuardReleaseAnnotation)

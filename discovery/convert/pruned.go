@@ -11,13 +11,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// pruned returns the fields of a spec that its writer gave and that the API
-// server dropped, because the installed CRD, of another channel or version of
-// the Gateway API, does not have them.
+// pruned returns the fields of a spec that its writer gave and the API server
+// dropped, because the installed CRD belongs to another channel or version of
+// the Gateway API.
 //
-// Only an object written as `kubectl apply` writes it tells: it carries what
-// was applied in an annotation. Once somebody else has edited the object,
-// what is missing may be what they removed, and nothing is known any more.
+// Only an object written as `kubectl apply` writes it shows that: an annotation
+// has what was applied. Once somebody else has edited the object, a missing
+// field may have been removed on purpose, and the annotation proves nothing.
 func pruned(o metav1.Object, spec any) []string {
 	applied := o.GetAnnotations()[corev1.LastAppliedConfigAnnotation]
 	if applied == "" || !newestIsApplied(o.GetManagedFields()) {
@@ -34,8 +34,8 @@ func pruned(o metav1.Object, spec any) []string {
 	return missing(nil, "spec", given.Spec, kept)
 }
 
-// newestIsApplied reports whether nobody has written the object, other than
-// its status, after whoever wrote the annotation.
+// newestIsApplied reports whether the writer of the annotation was the last one
+// to change the object, apart from its status.
 func newestIsApplied(entries []metav1.ManagedFieldsEntry) bool {
 	var applied, newest metav1.Time
 	for i := range entries {

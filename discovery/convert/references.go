@@ -10,8 +10,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// references gathers the objects that an object of a namespace names. What a
-// reference leaves out has the default of its type in the Gateway API.
+// references gathers the objects that an object names. Omitted fields of a
+// reference have the defaults of its type in the Gateway API.
 type references struct {
 	namespace string
 	names     []discovery.ObjectName

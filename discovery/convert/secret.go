@@ -6,10 +6,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// tlsSecret returns what the mesh reads of a Secret: the certificate chain and
-// the private key of one of type kubernetes.io/tls. It returns nil for one of
-// another type. Nothing else of a Secret is kept, and what is kept is copied, so
-// that the object it came in may go.
+// tlsSecret returns the part of a Secret that the mesh reads: the certificate
+// chain and the private key of type kubernetes.io/tls. It returns nil for
+// another type. It keeps nothing else, and copies what it keeps, so that the
+// original can be freed.
 func tlsSecret(s *corev1.Secret) *corev1.Secret {
 	if s.Type != corev1.SecretTypeTLS {
 		return nil

@@ -60,8 +60,8 @@ func Service(s *corev1.Service, scope string) *discovery.Service {
 	return out
 }
 
-// EndpointSlice returns the row of a slice, nil for one that says nothing to
-// the mesh: of no Service, or of names instead of addresses.
+// EndpointSlice returns the row of a slice, nil for a slice without meaning for
+// the mesh: one of no Service, or one of names instead of addresses.
 func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.EndpointSet {
 	if s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil
@@ -78,8 +78,8 @@ func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.Endpoi
 		out.Platform = discovery.Instances
 		out.Group = intern(s.Labels[v1alpha1.InstanceGroupLabel])
 		service = s.Labels[v1alpha1.ServiceLabel]
-		// What a newer replica writes and this one does not understand must
-		// not cost an endpoint: an annotation that cannot be read is ignored.
+		// An annotation that this version cannot read comes from a newer
+		// replica. It is ignored and must not cost an endpoint.
 		_ = json.Unmarshal([]byte(s.Annotations[v1alpha1.ReasonsAnnotation]), &reasons)
 		if w, err := strconv.ParseUint(s.Annotations[v1alpha1.WeightAnnotation], 10, 16); err == nil {
 			weight = uint32(w)
@@ -120,9 +120,9 @@ func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.Endpoi
 // endpoint converts one endpoint, false for one that must not be used at all.
 //
 // Only the first address counts: the API gives the others no meaning, and
-// kube-proxy does not look at them either. Conditions that are not set mean
-// ready, serving and not terminating. What terminates gets no new requests,
-// not even where the Service publishes addresses that are not ready.
+// kube-proxy ignores them too. Unset conditions mean ready, serving and not
+// terminating. A terminating endpoint gets no new requests, even if the Service
+// publishes addresses that are not ready.
 func endpoint(e *discoveryv1.Endpoint, p discovery.Platform, namespace string) (discovery.Endpoint, bool) {
 	if len(e.Addresses) == 0 {
 		return discovery.Endpoint{}, false

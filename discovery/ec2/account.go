@@ -17,10 +17,11 @@ const (
 	sweepTimeout = time.Minute
 	// sweepGap is the least time between two sweeps, however many events come.
 	sweepGap = 2 * time.Second
-	// maxFailedInterval is how far sweeps that fail go apart at most, however long the interval is:
-	// what a broken API hides grows, so its return is to be seen soon.
+	// maxFailedInterval is the longest time between sweeps that fail, however long the interval is.
+	// A broken API hides more and more changes, so its return must be seen soon.
 	maxFailedInterval = 15 * time.Second
-	// maxThrottledInterval is how far sweeps go apart while they are throttled.
+	// maxThrottledInterval is the longest time between sweeps while they are
+	// throttled.
 	maxThrottledInterval = 2 * time.Minute
 	// maxRetryBackoff is the longest wait between two attempts of one call.
 	maxRetryBackoff = 5 * time.Second
@@ -67,9 +68,9 @@ func (a *account) poke() {
 	}
 }
 
-// run sweeps when the interval is over, and when it is poked, but then no
-// earlier than sweepGap after the last sweep began, nor before a throttled
-// API has had its rest.
+// run sweeps when the interval is over. When it is poked it sweeps earlier, but
+// not before sweepGap has passed since the last sweep began, nor before a
+// throttled API has had its rest.
 func (a *account) run(ctx context.Context) {
 	var (
 		due, earliest = time.Now(), time.Now()
@@ -126,7 +127,7 @@ func (p *pace) next(err error, start, now time.Time) (due, earliest time.Time) {
 	case err == nil:
 		p.failed, p.throttled = 0, 0
 		return later(start.Add(jitter(p.interval)), now), start.Add(min(sweepGap, p.interval))
-	case outcomeOf(err) == outcomeThrottled:
+	case callOutcome(err) == outcomeThrottled:
 		p.failed, p.throttled = 0, p.throttled+1
 		wait := min(p.interval<<min(p.throttled, 5), max(p.interval, maxThrottledInterval))
 		return now.Add(jitter(wait)), now.Add(wait)
@@ -153,7 +154,7 @@ func (a *account) sweep(ctx context.Context) error {
 	outcome := outcomeOK
 	if err != nil {
 		outcome = outcomeError
-		if outcomeOf(err) != outcomeThrottled {
+		if callOutcome(err) != outcomeThrottled {
 			a.clients = nil
 		}
 		if ctx.Err() == nil || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {

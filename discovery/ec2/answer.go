@@ -15,8 +15,8 @@ import (
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// answer is what one account says about one region: all of it, or there is no
-// answer. It is not changed once it is read.
+// answer is the whole answer of one account about one region. A partial answer
+// is an error. It is not changed once it is read.
 type answer struct {
 	instances map[string]*instance         // by id
 	groups    map[string]*autoScalingGroup // by name
@@ -87,8 +87,8 @@ func (a *answer) group(i *instance) string {
 	return i.tags[groupTag]
 }
 
-// Pages are as large as the APIs allow, and more of them than an account can
-// fill mean that the API does not end.
+// Pages are as large as the APIs allow. More pages than an account can fill
+// mean that the API never ends.
 const (
 	instancesPerPage = 1000
 	groupsPerPage    = 100
@@ -109,7 +109,8 @@ func (c *clients) read(ctx context.Context, pageSize int32) (*answer, error) {
 	if err := a.readInstances(ctx, c.ec2, &awsec2.DescribeInstancesInput{MaxResults: aws.Int32(min(pageSize, instancesPerPage))}); err != nil {
 		return nil, err
 	}
-	// Auto Scaling is asked last: its word on who is leaving is then the fresher one.
+	// Auto Scaling is asked last: its state of leaving instances is then the fresher
+	// one.
 	if err := a.readGroups(ctx, c.autoscaling, min(pageSize, groupsPerPage)); err != nil {
 		return nil, err
 	}

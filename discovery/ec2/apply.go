@@ -18,20 +18,21 @@ import (
 // reasonHeld is the reason of an endpoint that only the guard keeps.
 const reasonHeld = "GuardHeld"
 
-// outcome is what an answer makes of one InstanceGroup.
-type outcome struct {
+// decision is the effect of an answer on one InstanceGroup.
+type decision struct {
 	endpoints []discovery.Endpoint // sorted by id
 	held      []string
 	guard     guard
 	status    discovery.GroupStatus
-	// removed without a statement of EC2, by id, and why that was all right.
+	// removed are the endpoints that went without a statement of EC2, by id,
+	// with the reason why they may go.
 	removed map[string]string
 	moved   bool
 }
 
-// decide applies an answer to a group. confirmed are instances that EC2, asked
-// for just them, said are gone.
-func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answer, confirmed map[string]string, vouched bool, now time.Time) *outcome {
+// decide applies an answer to a group. confirmed are instances that EC2 called
+// gone when it was asked for just them.
+func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answer, confirmed map[string]string, vouched bool, now time.Time) *decision {
 	spec, known := &g.Object.Spec, s.groups[g.Key]
 	var before []discovery.Endpoint
 	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok {
@@ -39,7 +40,7 @@ func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answe
 	}
 	checks, _ := catalog.Checks.Get(r, g.Key.String())
 	v := evaluate(spec, before, ans, s.signals, now)
-	out := &outcome{removed: make(map[string]string), moved: known.account != keyOf(g)}
+	out := &decision{removed: make(map[string]string), moved: known.account != keyOf(g)}
 
 	agreed := make(map[string]string)
 	if !out.moved { // another account or region knows nothing of these instances
@@ -55,7 +56,7 @@ func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answe
 		size: len(before), accounted: len(v.endpoints), missing: missing, confirmed: agreed,
 		released: later(known.released, annotatedRelease(g, now)), maxPercent: maxPercent(spec),
 	}
-	out.held, out.guard = known.guard.judge(effect, now)
+	out.held, out.guard = known.guard.apply(effect, now)
 	out.endpoints = v.endpoints
 	for i := range before {
 		e := before[i]
@@ -85,9 +86,9 @@ func (s *Source) decide(r catalog.Reader, g *discovery.InstanceGroup, ans *answe
 	return out
 }
 
-// vouched reports whether an answer is of the account that the endpoints are
-// of: it says so, it mentions one of them, or there are none yet. The word of
-// another account's auto scaling group of the same name must not count.
+// vouched reports whether an answer comes from the account of the endpoints: it
+// says so, it mentions one of them, or there are none yet. An auto scaling
+// group of the same name in another account must not count.
 func (s *Source) vouched(r catalog.Reader, key accountKey, ans *answer) bool {
 	account, trusted := ans.account(), 0
 	for _, g := range s.groupsOf(r, key) {
@@ -109,10 +110,10 @@ func (s *Source) vouched(r catalog.Reader, key accountKey, ans *answer) bool {
 	return trusted == 0
 }
 
-// checkAccount returns an error if an answer is of another account than it
-// should be. Where endpoints of some groups with the same credentials are of another one (foreign), those
-// groups alone stop, and the others go on if one of them is known to be of the answer's account: a group without
-// history says nothing, and must not get the instances of whatever the credentials have become.
+// checkAccount returns an error if an answer comes from another account than it should. Some groups with the
+// same credentials may have endpoints of another account (foreign): then only those stop, and the others go on
+// if one of them is known to belong to the answer's account. A group without history proves nothing, and must
+// not get the instances of an unknown account.
 func (s *Source) checkAccount(key accountKey, ans *answer) error {
 	account := ans.account()
 	if account == "" {
@@ -149,8 +150,8 @@ func (s *Source) checkAccount(key accountKey, ans *answer) error {
 	return nil
 }
 
-// foreign says why an answer is not about a group: its endpoints are of another account; "" if it is, as far as is known.
-// The region may have been edited: credentials are of the same account in all of them.
+// foreign returns why an answer is not about a group: its endpoints belong to another account. It returns "" otherwise,
+// as far as is known. The region may have been edited: credentials belong to the same account in all regions.
 func (s *Source) foreign(r catalog.Reader, g *discovery.InstanceGroup, ans *answer) string {
 	account := ans.account()
 	set, ok := catalog.Instances.Get(r, g.Key.String())
@@ -199,7 +200,7 @@ func counts(endpoints []discovery.Endpoint, checks *discovery.HealthSet, desired
 }
 
 // guardReason tells an SRE why endpoints are held and what to do, "" if none are.
-func (s *Source) guardReason(g *discovery.InstanceGroup, known *group, out *outcome, v *view, size int) string {
+func (s *Source) guardReason(g *discovery.InstanceGroup, known *group, out *decision, v *view, size int) string {
 	if len(out.held) == 0 {
 		return ""
 	}
@@ -229,7 +230,7 @@ func (s *Source) guardReason(g *discovery.InstanceGroup, known *group, out *outc
 }
 
 // doubtful returns the endpoints that the guard would hold after this answer,
-// as far as this account and region can be asked for them.
+// if this account and region can be asked about them.
 func (s *Source) doubtful(key accountKey, ans *answer, now time.Time) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,15 +266,15 @@ func (s *Source) groupsOf(r catalog.Reader, key accountKey) []*discovery.Instanc
 	return out
 }
 
-// apply writes down what an answer means for all groups of its account and
+// apply writes the effects of an answer for all groups of its account and
 // region, in one transaction.
 func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	decided := make(map[*discovery.InstanceGroup]*outcome)
+	decided := make(map[*discovery.InstanceGroup]*decision)
 	vouched := s.vouched(s.catalog.Read(), key, ans)
 	_, err := s.catalog.Write(now, func(tx *catalog.Tx) error {
-		// A group that stops is a failure of its source too, which is what alerts look at.
+		// A stopped group is a failure of its source too, and alerts look at that.
 		source := discovery.SourceStatus{Name: key.source(), Synced: true, LastSync: now}
 		for _, g := range s.groupsOf(tx.Reader, key) {
 			if why := s.foreign(tx.Reader, g, ans); why != "" {
@@ -313,8 +314,8 @@ func (s *Source) apply(key accountKey, ans *answer, confirmed map[string]string,
 	return nil
 }
 
-// accountOf returns the account that a group's endpoints are of after an
-// answer. One that does not say of which it is changes nothing.
+// accountOf returns the account of a group's endpoints after an answer. An
+// answer that does not name its account changes nothing.
 func (s *Source) accountOf(r catalog.Reader, g *discovery.InstanceGroup, ans *answer) string {
 	if account := ans.account(); account != "" {
 		return account
@@ -325,8 +326,8 @@ func (s *Source) accountOf(r catalog.Reader, g *discovery.InstanceGroup, ans *an
 	return ""
 }
 
-// remember keeps what the next answer is judged by.
-func (s *Source) remember(g *discovery.InstanceGroup, out *outcome, ans *answer) {
+// remember keeps what the next answer is compared with.
+func (s *Source) remember(g *discovery.InstanceGroup, out *decision, ans *answer) {
 	known := s.groups[g.Key]
 	known.foreign, known.stranger, known.meant = time.Time{}, "", ""
 	for id, why := range out.removed {
@@ -358,7 +359,7 @@ func (s *Source) remember(g *discovery.InstanceGroup, out *outcome, ans *answer)
 	known.memberOf = memberOf
 }
 
-// staleSizes says since when the sizes of auto scaling groups are not known.
+// staleSizes tells since when the sizes of auto scaling groups are unknown.
 func staleSizes(lastSync time.Time, cause string) string {
 	if lastSync.IsZero() {
 		return "the sizes of the auto scaling groups were not read yet: " + cause

@@ -70,7 +70,7 @@ func (s *Source) awsConfig(ctx context.Context, key accountKey, client aws.HTTPC
 	if err != nil {
 		return cfg, fmt.Errorf("AWS configuration: %w", err)
 	}
-	cfg.APIOptions = append(cfg.APIOptions, s.metrics.observe(key.account(), cfg.Region))
+	cfg.APIOptions = append(cfg.APIOptions, s.metrics.countCalls(key.account(), cfg.Region))
 	if key.roleARN != "" {
 		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), key.roleARN,
 			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "causeway" }))
@@ -85,8 +85,8 @@ func newRetryer(maxBackoff time.Duration) aws.Retryer {
 		o.StandardOptions = append(o.StandardOptions, func(o *retry.StandardOptions) {
 			o.MaxAttempts = 3
 			o.MaxBackoff = maxBackoff
-			// Sweeps come seldom enough; a quota of retries would be used up
-			// by a long outage, just when it ends.
+			// Sweeps are rare enough. A quota of retries would be used up by a
+			// long outage, just when it ends.
 			o.RateLimiter = ratelimit.None
 		})
 	})
@@ -100,11 +100,10 @@ const (
 	confirmRounds = 5
 )
 
-// confirm asks EC2 for just these instances and returns those that it says are
-// gone, each with the state that it stated. Not being mentioned in this answer
-// either is no confirmation, and neither is that no such instance exists, which
-// is what another account's API says of them all: whatever is wrong with the
-// first answer may be with this one.
+// confirm asks EC2 for just these instances and returns those that it calls
+// gone, with their states. An instance that is missing from this answer too is
+// not confirmed, nor is one that does not exist: another account's API says
+// that about all of them. This answer may have the same fault as the first one.
 func (c *clients) confirm(ctx context.Context, ids []string) (map[string]string, error) {
 	out := make(map[string]string)
 	for range confirmRounds {

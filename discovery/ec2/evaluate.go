@@ -18,7 +18,8 @@ import (
 type view struct {
 	// endpoints that the answer accounts for, sorted by id.
 	endpoints []discovery.Endpoint
-	// missing are endpoints of before that it does not account for, by id, and in which way.
+	// missing are the former endpoints that the answer does not account for, by id, with the
+	// reason.
 	missing map[string]string
 	// desired capacity of the auto scaling groups, or the number of instances where there is none.
 	desired int32
@@ -26,7 +27,7 @@ type view struct {
 	// selector names and the answer lacks.
 	scaling []discovery.ScalingGroup
 	absent  []string
-	// unused are the instances that match and are no endpoint, by the reason.
+	// unused are the matching instances that are no endpoints, by the reason.
 	unused map[string]int
 }
 
@@ -210,10 +211,11 @@ func desired(a *answer, names map[string]struct{}, instances int) int32 {
 	return sum
 }
 
-// confirmations returns which missing endpoints a second source agrees on, and
-// which one it is. last is the auto scaling group that listed an instance in an
-// earlier answer; checks is what active checks say. Unless the answer is vouched
-// for to be of the right account, its auto scaling groups are no second source.
+// confirmations returns the missing endpoints that a second source also calls
+// gone, with that source. last is the auto scaling group that listed an instance
+// in an earlier answer; checks are the active checks. The answer's auto scaling
+// groups count as a second source only if the answer is vouched to come from the
+// right account.
 func confirmations(spec *v1alpha1.InstanceGroupSpec, v *view, before []discovery.Endpoint, a *answer, last map[string]string,
 	checks *discovery.HealthSet, vouched bool,
 ) map[string]string {
@@ -241,12 +243,13 @@ func failing(checks *discovery.HealthSet, id string) bool {
 	if checks == nil {
 		return false
 	}
-	v, ok := checks.Verdicts[id]
+	v, ok := checks.ByID[id]
 	return ok && !v.Healthy
 }
 
-// leftGroup returns the auto scaling groups that the instance must have been in
-// and that do not list it, "" if any group lists it or one of them has not answered.
+// leftGroup returns the auto scaling groups that the instance must have been in, if
+// none of them lists it any more. It returns "" if any group lists it or one of them
+// has not answered.
 func leftGroup(spec *v1alpha1.InstanceGroupSpec, a *answer, id, last string) string {
 	if _, listed := a.memberOf[id]; listed {
 		return ""

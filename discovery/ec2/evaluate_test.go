@@ -81,7 +81,7 @@ func TestConfirmations(t *testing.T) {
 	delete(a.instances, "i-1") // EC2 does not mention it, but its group does
 	v := evaluate(spec, before, a, newSignals(), time.Now())
 	require.Len(t, v.missing, 4)
-	checks := &discovery.HealthSet{Verdicts: map[string]discovery.Verdict{"i-8": {Reason: "CheckRefused"}, "i-1": {Healthy: true}}}
+	checks := &discovery.HealthSet{ByID: map[string]discovery.CheckedHealth{"i-8": {Reason: "CheckRefused"}, "i-1": {Healthy: true}}}
 	got := confirmations(spec, v, before, a, nil, checks, true)
 	require.NotContains(t, got, "i-1")
 	require.Contains(t, got["i-7"], "does not list it")

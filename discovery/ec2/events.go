@@ -26,7 +26,7 @@ const (
 	detailInterruptible = "EC2 Interruptible Capacity Reservation Instance Interruption Warning"
 )
 
-// detailSources are the detail types that are understood, and who sends them.
+// detailSources are the known detail types, each with its sender.
 var detailSources = map[string]string{
 	detailStateChange: "aws.ec2", detailSpot: "aws.ec2", detailRebalance: "aws.ec2",
 	detailReservation: "aws.ec2", detailInterruptible: "aws.ec2",
@@ -47,13 +47,13 @@ type event struct {
 	group string
 }
 
-// errForeign is a message that is not about the instances of anybody: an event
-// of another kind, or no event of EventBridge at all.
+// errForeign is the error of a message that is about no instance: an event of
+// another kind, or no event of EventBridge at all.
 var errForeign = errors.New("no event about an instance")
 
 // decodeEvent reads a message: an event of EventBridge or a notice of Auto
-// Scaling, in an envelope of SNS or without. It is errForeign if it is somebody
-// else's, and another error if it should be one of ours and is broken.
+// Scaling, in an envelope of SNS or without. It returns errForeign for a
+// message of somebody else, and another error for a broken one of ours.
 func decodeEvent(body []byte) (*event, error) {
 	body = unwrap(body)
 	if e, err := decodeNotice(body); e != nil || err != nil {

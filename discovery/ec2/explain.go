@@ -9,7 +9,7 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// explain returns what an error says to an SRE. It leaves out what differs from
+// explain returns an error's text for an SRE. It leaves out parts that differ from
 // one attempt to the next (request ids, ports, encoded messages): the text ends up
 // in statuses, and a status that changes every 15 seconds would be written as often.
 func explain(err error) string {
@@ -34,7 +34,7 @@ func explainCause(err error) string {
 	case errors.As(err, &api):
 		message, _, _ := strings.Cut(api.ErrorMessage(), " Encoded authorization failure message")
 		return api.ErrorCode() + ": " + message
-	case outcomeOf(err) == outcomeTimeout:
+	case callOutcome(err) == outcomeTimeout:
 		return "no answer in time"
 	case errors.As(err, &network):
 		return network.Op + ": " + network.Err.Error()

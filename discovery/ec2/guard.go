@@ -9,12 +9,13 @@ import (
 // guardWindow is how long a removal counts against maxPercent.
 const guardWindow = 5 * time.Minute
 
-// guard is the never-empty guard of one InstanceGroup. It judges endpoints that
-// an answer of the EC2 API does not account for: it does not mention them, or
-// they do not match the selector any more. What an answer says is gone never
-// comes before it. The zero value is a guard that has seen nothing.
+// guard is the never-empty guard of one InstanceGroup. It decides about
+// endpoints that an answer of the EC2 API does not account for: the answer does
+// not mention them, or they no longer match the selector. An instance that the
+// answer calls gone never comes here. The zero value is a guard that has seen
+// nothing.
 //
-// A guard is a value: judge returns the next one.
+// A guard is a value: apply returns the next one.
 type guard struct {
 	// removed are the times of removals that nobody confirmed, oldest first.
 	removed []time.Time
@@ -24,14 +25,14 @@ type guard struct {
 
 // answerEffect is what an answer would do to the endpoints of a group.
 type answerEffect struct {
-	// size is how many endpoints there are, accounted how many of them or of
-	// new ones the answer vouches for.
+	// size is how many endpoints there are, accounted how many of them, new
+	// ones included, are in the answer.
 	size, accounted int
 	// missing are the endpoints that it does not account for.
 	missing []string
-	// confirmed are those of missing that a second source agrees on.
+	// confirmed are those of missing that a second source also calls gone.
 	confirmed map[string]string
-	// released: what is held since then or before may go.
+	// released: endpoints that are held since then or longer may go.
 	released time.Time
 	// maxPercent of the endpoints may go without a second source.
 	maxPercent int32
@@ -42,15 +43,14 @@ func allowed(size int, maxPercent int32) int {
 	return max(1, size*int(maxPercent)/100)
 }
 
-// judge returns the endpoints that must stay, sorted, and the guard for the
-// next answer. All endpoints that are newly missing stay or none: an answer
-// that lacks too many is not to be trusted about any.
+// apply returns the endpoints that must stay, sorted, and the guard for the
+// next answer. Of the newly missing endpoints all stay or none: an answer that
+// lacks too many is not to be trusted about any.
 //
-// An endpoint once held stays until the answer mentions it again, a second
-// source agrees, or it is released; smaller answers later do not set it free.
-// The last endpoints of a group are held however few they are, unless
-// maxPercent is 100.
-func (g guard) judge(e *answerEffect, now time.Time) (held []string, next guard) {
+// A held endpoint stays until the answer mentions it again, a second source
+// agrees, or it is released; later, smaller gaps do not set it free. The last
+// endpoints of a group are held however few they are, unless maxPercent is 100.
+func (g guard) apply(e *answerEffect, now time.Time) (held []string, next guard) {
 	next = guard{held: make(map[string]time.Time)}
 	for _, at := range g.removed {
 		if now.Sub(at) < guardWindow {

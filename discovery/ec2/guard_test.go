@@ -39,7 +39,7 @@ func TestGuard(t *testing.T) {
 		{"a guard that is switched off", 10, 10, 0, 100, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			held, next := guard{}.judge(&answerEffect{
+			held, next := guard{}.apply(&answerEffect{
 				size: c.size, accounted: c.accounted, missing: ids(0, c.missing), maxPercent: c.percent,
 			}, now)
 			require.Len(t, held, c.held)
@@ -55,29 +55,29 @@ func TestGuardRemembers(t *testing.T) {
 	g, size := guard{}, 10
 	var held []string
 	for i := range 4 {
-		held, g = g.judge(&answerEffect{size: size, accounted: size - 1, missing: ids(i, i+1), maxPercent: 30}, at.Add(time.Duration(i)*time.Minute))
+		held, g = g.apply(&answerEffect{size: size, accounted: size - 1, missing: ids(i, i+1), maxPercent: 30}, at.Add(time.Duration(i)*time.Minute))
 		size -= 1 - len(held)
 	}
 	require.Equal(t, ids(3, 4), held)
 	// When the window is over the held one stays: time is no second source.
-	held, g = g.judge(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30}, at.Add(time.Hour))
+	held, g = g.apply(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30}, at.Add(time.Hour))
 	require.Equal(t, ids(3, 4), held)
 	require.Empty(t, g.removed)
 	// A release of before it was held is none; one of after it is.
-	held, _ = g.judge(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30, released: at.Add(2 * time.Minute)}, at.Add(time.Hour))
+	held, _ = g.apply(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30, released: at.Add(2 * time.Minute)}, at.Add(time.Hour))
 	require.Len(t, held, 1)
-	held, next := g.judge(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30, released: at.Add(3 * time.Minute)}, at.Add(time.Hour))
+	held, next := g.apply(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30, released: at.Add(3 * time.Minute)}, at.Add(time.Hour))
 	require.Empty(t, held)
 	require.Empty(t, next.removed, "what an SRE lets go does not count")
-	held, _ = g.judge(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30, released: at.Add(3*time.Minute - 1)}, at.Add(time.Hour))
+	held, _ = g.apply(&answerEffect{size: size, accounted: size - 1, missing: ids(3, 4), maxPercent: 30, released: at.Add(3*time.Minute - 1)}, at.Add(time.Hour))
 	require.Len(t, held, 1, "held the moment after the release")
 	// It is mentioned again, and missing again: that is a new hold, which the old release is not about.
-	_, g = g.judge(&answerEffect{size: size, accounted: size, maxPercent: 30}, at.Add(time.Hour))
+	_, g = g.apply(&answerEffect{size: size, accounted: size, maxPercent: 30}, at.Add(time.Hour))
 	require.Empty(t, g.held)
-	held, _ = g.judge(&answerEffect{size: size, accounted: 0, missing: ids(3, 9), maxPercent: 30, released: at.Add(30 * time.Minute)}, at.Add(2*time.Hour))
+	held, _ = g.apply(&answerEffect{size: size, accounted: 0, missing: ids(3, 9), maxPercent: 30, released: at.Add(30 * time.Minute)}, at.Add(2*time.Hour))
 	require.Len(t, held, 6)
 	// A second source agrees on two of them.
-	held, _ = g.judge(&answerEffect{
+	held, _ = g.apply(&answerEffect{
 		size: size, accounted: 1, missing: ids(3, 9), maxPercent: 30, confirmed: map[string]string{"i-003": "x", "i-004": "x"},
 	}, at.Add(2*time.Hour))
 	require.Equal(t, ids(5, 9), held)
@@ -119,7 +119,7 @@ func TestGuardProperties(t *testing.T) {
 				e.released = now.Add(-time.Duration(r.IntN(600)) * time.Second)
 			}
 			before := g
-			held, next := g.judge(e, now)
+			held, next := g.apply(e, now)
 			g = next
 			heldNow := make(map[string]struct{})
 			for _, id := range held {
@@ -176,7 +176,7 @@ func TestGuardIsMonotone(t *testing.T) {
 		for percent := int32(0); percent < 100; percent += 7 {
 			everHeld := false
 			for lack := 0; lack <= size; lack++ {
-				held, _ := guard{}.judge(&answerEffect{size: size, accounted: size - lack, missing: ids(0, lack), maxPercent: percent}, now)
+				held, _ := guard{}.apply(&answerEffect{size: size, accounted: size - lack, missing: ids(0, lack), maxPercent: percent}, now)
 				if everHeld {
 					require.Len(t, held, lack, "size %d, %d %%, %d missing", size, percent, lack)
 				}

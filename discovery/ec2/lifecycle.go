@@ -14,7 +14,8 @@ import (
 
 // standing is what an instance is to callers.
 type standing struct {
-	// endpoint is false for an instance that is none: not yet, or not any more.
+	// endpoint is false for an instance that is not an endpoint yet, or no
+	// longer.
 	endpoint bool
 	health   discovery.Health
 	reason   string
@@ -30,8 +31,8 @@ func unhealthy(reason string) standing {
 	return standing{endpoint: true, health: discovery.Unhealthy, reason: reason}
 }
 
-// gone reports whether EC2 says that an instance runs no more, and so answers
-// nobody. It is a statement, unlike not mentioning the instance.
+// gone reports whether EC2 says that an instance no longer runs. That is a
+// statement; not mentioning the instance is none.
 func gone(s ec2types.InstanceStateName) bool {
 	switch s {
 	case ec2types.InstanceStateNameShuttingDown, ec2types.InstanceStateNameTerminated,
@@ -41,14 +42,13 @@ func gone(s ec2types.InstanceStateName) bool {
 	return false
 }
 
-// standingOf maps the state machines of EC2 and of Auto Scaling to what callers
-// see. group is the instance's auto scaling group, "" for none; m is what that
-// group says of it, nil if it does not list it; before is the endpoint that it
-// was, nil if it was none.
+// standingOf maps the states of EC2 and of Auto Scaling to a standing. group is the
+// instance's auto scaling group, "" for none; m is the group's entry for it, nil if it
+// does not list it; before is the former endpoint, nil if it was none.
 //
 // Instance life cycle:
-// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html
-// Auto Scaling life cycle:
+// https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ec2-instance-lifecycle.html Auto
+// Scaling life cycle:
 // https://docs.aws.amazon.com/autoscaling/ec2/userguide/ec2-auto-scaling-lifecycle.html
 func standingOf(state ec2types.InstanceStateName, group string, m *member, before *discovery.Endpoint) standing {
 	if state != ec2types.InstanceStateNameRunning {
@@ -90,7 +90,7 @@ func standingOf(state ec2types.InstanceStateName, group string, m *member, befor
 	if strings.HasPrefix(string(m.lifecycle), "Warmed:") { // in a warm pool, in reserve
 		return standing{}
 	}
-	// A state that this version does not know says nothing against the instance.
+	// A state that this version does not know is no reason against the instance.
 	if before == nil {
 		return standing{}
 	}
@@ -102,10 +102,10 @@ func lifecycleText(group string, m *member) string {
 }
 
 // rebalanced returns the reasons, by instance id, of the instances that have a
-// rebalance recommendation and a replacement in service. A recommendation
-// alone is a hint: to follow it before the replacement serves would only cost
-// capacity. A replacement is in service when the group has more in service than
-// it desires, which Capacity Rebalancing brings about and a mere scale-out does not.
+// rebalance recommendation and a replacement in service. A recommendation alone is a
+// hint: draining before the replacement serves would only cost capacity. A
+// replacement is in service when the group has more instances in service than it
+// desires. Capacity Rebalancing causes that; a mere scale-out does not.
 func rebalanced(g *autoScalingGroup, name string, s *signals, launched func(id string) time.Time, now time.Time) map[string]string {
 	type hint struct {
 		id       string

@@ -49,13 +49,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
-// observe counts every attempt of every call that a client makes.
-func (m *metrics) observe(account, region string) func(*middleware.Stack) error {
+// countCalls counts every attempt of every call that a client makes.
+func (m *metrics) countCalls(account, region string) func(*middleware.Stack) error {
 	return func(stack *middleware.Stack) error {
 		return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("causeway.Metrics",
 			func(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (middleware.DeserializeOutput, middleware.Metadata, error) {
 				out, meta, err := next.HandleDeserialize(ctx, in)
-				outcome := outcomeOf(err)
+				outcome := callOutcome(err)
 				m.calls.WithLabelValues(awsmiddleware.GetOperationName(ctx), account, region, outcome).Inc()
 				if outcome == outcomeThrottled {
 					m.throttles.WithLabelValues(account, region).Inc()
@@ -73,8 +73,8 @@ const (
 	outcomeError     = "error"
 )
 
-// outcomeOf sorts the errors of AWS' APIs.
-func outcomeOf(err error) string {
+// callOutcome classifies the errors of AWS' APIs, for the label outcome.
+func callOutcome(err error) string {
 	var api smithy.APIError
 	var network net.Error
 	switch {

@@ -42,8 +42,8 @@ const (
 	noticeErrors      = "_ERROR"
 )
 
-// errHarmless is a message that is understood and says nothing of an instance
-// that is or becomes an endpoint.
+// errHarmless is the error of a known message that concerns no instance that is
+// or becomes an endpoint.
 var errHarmless = errors.New("it says nothing of an instance that is or becomes an endpoint")
 
 // decodeNotice reads a notice that Auto Scaling has not sent by way of

@@ -16,7 +16,7 @@ func TestPaceOfFailedSweeps(t *testing.T) {
 		broken    = errors.New("connection refused")
 		throttled = &smithy.GenericAPIError{Code: "RequestLimitExceeded"}
 	)
-	require.Equal(t, outcomeThrottled, outcomeOf(throttled))
+	require.Equal(t, outcomeThrottled, callOutcome(throttled))
 	const s = time.Second
 	for _, c := range []struct {
 		name     string

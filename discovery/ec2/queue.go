@@ -25,9 +25,9 @@ const (
 	maxQueueBackoff = time.Minute
 )
 
-// listen applies the messages of a queue until the context ends. A message is
-// deleted once it is applied: what a crash leaves comes again, and applying
-// twice does no harm.
+// listen applies the messages of a queue until the context ends. It deletes a
+// message once it is applied. After a crash the rest comes again, and applying
+// a message twice does no harm.
 func (s *Source) listen(ctx context.Context, q Queue) {
 	log := s.log.With("queue", q.URL)
 	key := accountKey{q.RoleARN, orElse(q.Region, regionOf(q.URL))}
@@ -105,9 +105,9 @@ func (s *Source) receive(ctx context.Context, client *sqs.Client, queue string) 
 	return err
 }
 
-// handle applies one message: the instance drains at once if that is what the
-// event means, and its account is swept soon. An error says that the message
-// was not applied; one that means nothing is applied by counting it.
+// handle applies one message: the instance drains at once if the event means
+// that, and its account is swept soon. An error says that the message was not
+// applied. A message without meaning is only counted.
 func (s *Source) handle(body []byte, now time.Time) error {
 	e, err := decodeEvent(body)
 	switch {

@@ -11,8 +11,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Release lets go, at once, what the never-empty guard holds of a group. What
-// it holds later is held again.
+// Release sets free, at once, the endpoints of a group that the never-empty
+// guard holds. It does not concern later ones.
 func (s *Source) Release(key discovery.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,7 +47,7 @@ func (s *Source) release(tx *catalog.Tx, g *discovery.InstanceGroup, until time.
 		return
 	}
 	if !known.foreign.IsZero() && !known.foreign.After(until) {
-		// Whoever releases also says that another account's answer is meant.
+		// A release also confirms that the other account's answer is meant.
 		out := *set
 		out.Account, known.meant = "", known.stranger
 		catalog.Instances.Put(tx, &out)
@@ -93,8 +93,8 @@ func annotatedRelease(g *discovery.InstanceGroup, now time.Time) time.Time {
 
 var errFuture = errors.New("it lies in the future, and would release what nobody has looked at")
 
-// parseRelease reads the annotation's value. Whoever writes whole seconds means
-// the second as a whole. Clocks may differ by a minute.
+// parseRelease reads the annotation's value. A value in whole seconds means
+// that second as a whole. Clocks may differ by a minute.
 func parseRelease(value string, now time.Time) (time.Time, error) {
 	until, err := time.Parse(time.RFC3339, value)
 	if err != nil {

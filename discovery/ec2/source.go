@@ -1,17 +1,16 @@
-// Package ec2 is the source that knows the instances of InstanceGroups: it
-// reads EC2 and Auto Scaling, listens to EventBridge through SQS, and writes
-// the catalog's tables Instances and GroupStatuses.
+// Package ec2 is the source of the instances of InstanceGroups. It reads EC2
+// and Auto Scaling, listens to EventBridge through SQS, and writes the
+// catalog's tables Instances and GroupStatuses.
 //
-// Every account and region that InstanceGroups name is read as a whole, every
-// 15 seconds, by a loop of its own, so that a broken account delays no other.
-// An answer is complete or it is an error; an error replaces nothing. What an
+// One loop for each account and region of an InstanceGroup reads it as a whole,
+// every 15 seconds, so that a broken account delays no other. An answer is
+// complete or it is an error; an error replaces nothing. An endpoint that an
 // answer does not account for passes the never-empty guard (guard.go) before it
-// is removed. Events only make things faster: whoever has no queue sees the
-// same at the next sweep, except for Spot notices and rebalance
-// recommendations, which no API tells.
+// is removed. Events only make things faster: without a queue the next sweep
+// brings the same, except for Spot notices and rebalance recommendations, which
+// no API tells.
 //
-// answer.go reads, lifecycle.go and evaluate.go say what it means, and
-// apply.go writes it down.
+// answer.go reads, lifecycle.go and evaluate.go interpret, and apply.go writes.
 package ec2
 
 import (
@@ -92,11 +91,11 @@ type group struct {
 	selector *v1alpha1.InstanceSelector
 	// memberOf is the auto scaling group that last listed an endpoint, by id.
 	memberOf map[string]string
-	// trusted are the endpoints of answers that were of the right account for
-	// sure: an answer that mentions one of them is too.
+	// trusted are the endpoints of answers that certainly came from the right
+	// account: an answer that mentions one of them does too.
 	trusted map[string]struct{}
-	// foreign is since when answers are of another account than the endpoints, zero while they are not, and stranger
-	// is that account. meant is the one that a release has said is the right one, until an answer of it is applied.
+	// foreign is since when answers come from another account than the endpoints, zero while they do not. stranger
+	// is that account. meant is the account that a release has confirmed, until one of its answers is applied.
 	foreign         time.Time
 	stranger, meant string
 	// released by hand: what was held until then may go.
@@ -304,8 +303,8 @@ func (s *Source) refuse(tx *catalog.Tx, g *discovery.InstanceGroup, mistakes []v
 	})
 }
 
-// adopt begins to follow a group, from what is known of it. This is what the
-// first answer is judged against.
+// adopt begins to follow a group, from its known state. The first answer is
+// compared with that.
 func (s *Source) adopt(tx *catalog.Tx, g *discovery.InstanceGroup) {
 	own, restored := catalog.Instances.Get(tx.Reader, g.Key.String())
 	published := publishedEndpoints(tx.Reader, g)

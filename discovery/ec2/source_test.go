@@ -370,7 +370,7 @@ func TestEC2(t *testing.T) {
 
 		// Failed health checks are a second source.
 		w.put(func(tx *catalog.Tx) {
-			catalog.Checks.Put(tx, &discovery.HealthSet{Scope: "probe", Key: key("hidden"), Verdicts: map[string]discovery.Verdict{want[0]: {Reason: "CheckRefused"}}})
+			catalog.Checks.Put(tx, &discovery.HealthSet{Scope: "probe", Key: key("hidden"), ByID: map[string]discovery.CheckedHealth{want[0]: {Reason: "CheckRefused"}}})
 		})
 		w.awaitIDs("hidden", want[1:])
 

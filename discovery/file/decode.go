@@ -169,8 +169,8 @@ func (d *decoder) problem(line int, object, format string, args ...any) {
 	d.problems = append(d.problems, Problem{d.file, line, object, fmt.Sprintf(format, args...)})
 }
 
-// full reports whether there are more mistakes than are told. The rest of them
-// is not looked for: each costs a search through the document.
+// full reports whether there are more mistakes than are told. The search for
+// the rest ends then: each costs a search through the document.
 func (d *decoder) full() bool { return len(d.problems) > maxProblems }
 
 func (d *decoder) document(doc document) {
@@ -207,7 +207,7 @@ func (d *decoder) object(tree tree, data []byte, lists int) {
 			d.problem(tree.find(misfit.Field), "", "not an object: %s", objects.Misfit(misfit).Error())
 			return
 		}
-		// What does not fit in its metadata is told by its kind.
+		// A mistake in the metadata is told with the object's kind.
 	}
 	if isList(m) {
 		if lists++; lists > maxLists {

@@ -100,8 +100,8 @@ type merged struct {
 	held map[string]struct{}
 }
 
-// merge puts the files' last good rows together, in the order of their names:
-// of an object that stands in two files, the first one's counts.
+// merge joins the files' last good rows, in the order of their names. If an
+// object is in two files, the first one counts.
 func (fs files) merge() *merged {
 	m := &merged{from: make(map[string]string)}
 	for _, name := range slices.Sorted(maps.Keys(fs)) {

@@ -99,8 +99,8 @@ func (l *Loaded) Written() []Written {
 	return out
 }
 
-// located returns the objects by their names: of an object that is written
-// twice, the one that counts.
+// located returns the objects by their names. If an object is written twice, it
+// is the one that counts.
 func (l *Loaded) located() map[string]*located {
 	if l.index != nil {
 		return l.index

@@ -41,8 +41,8 @@ var foreignGroups = []string{
 	"gateway.networking.x-k8s.io",
 }
 
-// unknownKind judges a document of no kind that is read: it is another
-// program's and passed over, or a mistake.
+// unknownKind handles a document of a kind that is not read: it belongs to
+// another program and is passed over, or it is a mistake.
 func unknownKind(m meta, fields []string) (passed Passed, mistake, field string) {
 	group := apiGroup(m.APIVersion)
 	kinds := objects.Kinds()
@@ -85,7 +85,7 @@ func unknownKind(m meta, fields []string) (passed Passed, mistake, field string)
 	return Passed{What: what}, "", ""
 }
 
-// otherVersion judges a document of a kind's name with another apiVersion.
+// otherVersion handles a document of a kind's name with another apiVersion.
 func otherVersion(m meta, k objects.Kind, group string) (passed Passed, mistake, field string) {
 	want := apiGroup(k.APIVersion)
 	remedy := fmt.Sprintf("write apiVersion: %s", k.APIVersion)

@@ -14,7 +14,7 @@ import (
 )
 
 // A directory that is removed and filled again lacks most of its files for a
-// while, and so does one whose volume or checkout is broken. Objects go with
+// while, and so does one with a broken volume or checkout. Objects go with
 // their files, but not that many at once.
 const (
 	// removalWindow is how long a file that went counts.
@@ -28,27 +28,28 @@ const (
 	removalHold = 5 * time.Minute
 )
 
-// removals is the guard against mass removal. It judges what a whole reading
-// lacks because files are gone; what files say themselves is never held back,
-// unless the directory was missing or empty before and is being filled.
+// removals is the guard against mass removal. It decides about objects that a
+// whole reading lacks because their files are gone. It never holds back a
+// change in a file, unless the directory was missing or empty before and is
+// being filled.
 type removals struct {
-	// last is what was in force after the reading before.
+	// last are the objects in force after the reading before.
 	last *merged
 	// gone are the files that went within the window.
 	gone []goneFile
 	// held objects, by their "Kind namespace/name", and until when they stay.
 	held  map[string]struct{}
 	until time.Time
-	// refilled is true from when the directory was missing, empty or another
-	// one until all is back, or what is not is let go.
+	// refilled is true from the moment when the directory was missing, empty or
+	// replaced, until all objects are back or the missing ones are released.
 	refilled bool
 	// self is the directory of the last reading.
 	self fs.FileInfo
 }
 
-// read takes note of a reading that succeeded. A directory that is another one
-// than before was removed and made anew, unless it is a link's, which is swapped
-// when all is there.
+// read records a successful reading. Another directory than before was removed
+// and made anew, unless it is reached by a link, which is swapped when all is
+// there.
 func (g *removals) read(found *scan) {
 	if g.self != nil && !found.linked && !os.SameFile(g.self, found.self) {
 		g.refilled = true
@@ -62,9 +63,9 @@ type goneFile struct {
 	objects int
 }
 
-// judge adds to a reading the objects that must stay, and a problem that says
-// so. has reports whether a file is there. release lets all go that is held.
-func (g *removals) judge(all *merged, has func(file string) bool, release bool, now time.Time) {
+// apply adds to a reading the objects that must stay, and a problem that says
+// so. has reports whether a file is there. release sets all held objects free.
+func (g *removals) apply(all *merged, has func(file string) bool, release bool, now time.Time) {
 	before := g.held
 	g.held = make(map[string]struct{})
 	if release || (len(before) > 0 && !now.Before(g.until)) {
@@ -145,7 +146,7 @@ func (m *merged) severalFiles() bool {
 	return false
 }
 
-// keep adds what is held to a reading.
+// keep adds the held objects to a reading.
 func (g *removals) keep(all *merged) {
 	total := len(all.from) + len(g.held)
 	files := make(map[string]struct{})
@@ -179,8 +180,8 @@ func kept[R any](rows []R, is func(R) bool) []R {
 // missing or empty, which is how filling it anew begins.
 func isGone(err error) bool { return errors.Is(err, errEmpty) || errors.Is(err, fs.ErrNotExist) }
 
-// Release lets go what is held back because too much was gone at once, and
-// returns how many objects that is.
+// Release sets free the objects that are held because too many were gone at
+// once, and returns how many they are.
 func (s *Source) Release() int {
 	select {
 	case s.release <- struct{}{}:

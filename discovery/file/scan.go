@@ -136,9 +136,9 @@ type listing struct {
 	linked     bool
 }
 
-// list finds the configuration files below a directory. Links are followed.
-// What begins with a dot is left out: editors' files, and the "..data" that
-// the files of a mounted ConfigMap link to.
+// list finds the configuration files below a directory. It follows links. It
+// leaves out names that begin with a dot: files of editors, and the "..data"
+// that the files of a mounted ConfigMap link to.
 func list(dir string) (*listing, error) {
 	l := &listing{files: make(map[string]fs.FileInfo), unreadable: make(map[string]error), unread: make(map[string]bool)}
 	info, err := os.Stat(dir)
@@ -192,9 +192,10 @@ func (l *listing) walk(dir, rel string, above []fs.FileInfo) error {
 	return nil
 }
 
-// unknown says why it is not known what an entry of a directory holds, nil if
-// the entry is gone by now. Whatever its name is: a link that leads nowhere, or
-// a network file system that does not answer, may stand for a whole directory.
+// unknown returns an error that tells why the content of a directory's entry is
+// not known, nil if the entry is gone by now. Its name does not matter: a link
+// that leads nowhere, or a network file system that does not answer, may stand
+// for a whole directory.
 func unknown(path string, err error) error {
 	info, lerr := os.Lstat(path)
 	switch {

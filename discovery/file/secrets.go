@@ -8,11 +8,11 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// What files last said is stored for the next start, and Secrets are not: a
-// private key stays where somebody has put it. withoutSecrets returns the text of
-// a file with blank lines in place of its Secrets, so that every other object
-// stays on its line, nil if nothing else is in it. docs are the documents of the
-// file, and secrets has the indexes of those with Secrets.
+// The last content of files is stored for the next start, without Secrets: a
+// private key stays only where somebody has put it. withoutSecrets returns the
+// text of a file with blank lines in place of its Secrets, so that every other
+// object stays on its line. It returns nil if the file has nothing else. docs are
+// the documents of the file, and secrets the indexes of those with Secrets.
 func withoutSecrets(docs []document, secrets map[int]bool) []byte {
 	var out []byte
 	empty := true
@@ -71,8 +71,8 @@ func remaining(data []byte) (rest []byte, left bool) {
 // quoted is a text in quotes of a YAML library's message, of more than a sign or two.
 var quoted = regexp.MustCompile("'[^']{3,}'|\"[^\"]{3,}\"|`[^`]{3,}`")
 
-// discreet returns what a YAML library says of a document without what it
-// quotes of it, if the document may be a Secret.
+// discreet returns a YAML library's message about a document. If the document
+// may be a Secret, it leaves out the quoted text.
 func (d document) discreet(message string) string {
 	if bytes.Contains(d.text, []byte(discovery.KindSecret)) {
 		return quoted.ReplaceAllString(message, "…")

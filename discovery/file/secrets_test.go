@@ -128,7 +128,7 @@ func checkLasting(t *testing.T, name string, out content) {
 }
 
 // source is a source of files that runs until the test or stop ends it.
-func startSource(t *testing.T, dir string, keep Keeper) (cat *catalog.Catalog, stop func()) {
+func startSource(t *testing.T, dir string, keep LastGood) (cat *catalog.Catalog, stop func()) {
 	t.Helper()
 	cat = catalog.New()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -1,10 +1,9 @@
 // Package file is the source that reads a directory of YAML: the same objects
-// as in Kubernetes, for a mesh that has none.
+// as in Kubernetes, for a mesh without it.
 //
-// What it could not read it does not change. A file with a mistake keeps what
-// it last said without one, a directory that cannot be read keeps everything,
-// and only a file that is gone from a directory that can be read takes its
-// objects with it.
+// It changes nothing that it could not read. If a file has a mistake, its last
+// good content stays. If the directory cannot be read, everything stays.
+// Objects go only with a file that is gone from a directory that can be read.
 package file
 
 import (
@@ -31,17 +30,17 @@ const (
 	// settle is how long a directory must be quiet before it is read: editors
 	// and ConfigMap updates touch it several times for one change.
 	settle = 50 * time.Millisecond
-	// settleMost is how long it is waited for that at most: something that is
-	// written all the time must not keep a change from being read.
+	// settleMost is the longest wait for that: a file that is written all the
+	// time must not keep a change from being read.
 	settleMost = time.Second
-	// rescan is how often the directory is read without being told to: network
-	// file systems do not tell.
+	// rescan is how often the directory is read without an event: network file
+	// systems send none.
 	rescan = 5 * time.Second
 )
 
-// Keeper remembers the last good content of files over a restart, but no
-// Secrets: after a restart with a file that is broken, its Secrets are not known.
-type Keeper interface {
+// LastGood remembers the last good content of files over a restart, but no
+// Secrets: after a restart with a broken file, its Secrets are not known.
+type LastGood interface {
 	// GoodFiles returns the last good contents by file name.
 	GoodFiles() map[string][]byte
 	// KeepFiles stores them in place of what is stored.
@@ -52,16 +51,16 @@ type Keeper interface {
 type Source struct {
 	dir  string
 	log  *slog.Logger
-	keep Keeper
+	keep LastGood
 
 	// What follows is Run's own.
 
 	files files
-	// told are the problems that were logged, so that each is logged once.
+	// told are the problems that were logged, each once.
 	told map[string]struct{}
-	// kept is what keep has stored, nil if that failed.
+	// kept is the content that was stored last, nil if storing failed.
 	kept map[string][]byte
-	// lasted is what was to be stored last.
+	// lasted is the content that was to be stored last.
 	lasted   map[string][]byte
 	removals removals
 
@@ -69,15 +68,15 @@ type Source struct {
 	heldNow atomic.Int64 // objects that the guard against mass removal holds
 }
 
-// New returns a source of the directory. keep may be nil: then a file that is
-// broken when the process starts has nothing to fall back to.
-func New(dir string, log *slog.Logger, keep Keeper) *Source {
+// New returns a source of the directory. If keep is nil, a file that is broken
+// when the process starts has no last good content.
+func New(dir string, log *slog.Logger, keep LastGood) *Source {
 	return &Source{dir: dir, log: log, keep: keep, files: files{}, release: make(chan struct{}, 1)}
 }
 
 // Run reads the directory, and again whenever it changes, until the context
-// ends. Its only error is the context's: what is wrong is told in the source's
-// status and in the log, and changes nothing.
+// ends. Its only error is the context's. It reports problems in the source's
+// status and in the log; they change nothing.
 func (s *Source) Run(ctx context.Context, cat *catalog.Catalog) error {
 	var events <-chan fsnotify.Event
 	var errs <-chan error
@@ -99,9 +98,9 @@ func (s *Source) Run(ctx context.Context, cat *catalog.Catalog) error {
 	var since time.Time // the first event that was not read yet
 	release := false
 	for {
-		// What can happen: something in the directory changed, it has been
-		// quiet since, events were lost, it is time to look anyway, what is
-		// held back is released, the end.
+		// Events: something in the directory changed, it has been quiet since,
+		// events were lost, it is time for a rescan, held objects are released,
+		// the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -174,7 +173,7 @@ func (s *Source) reload(cat *catalog.Catalog, watcher *fsnotify.Watcher, release
 	changed := s.files.update(found)
 	all := s.files.merge()
 	s.removals.read(found)
-	s.removals.judge(all, func(file string) bool { return s.files[file] != nil }, release, time.Now())
+	s.removals.apply(all, func(file string) bool { return s.files[file] != nil }, release, time.Now())
 	s.heldNow.Store(int64(len(s.removals.held)))
 	s.write(cat, all, discovery.SourceStatus{Name: Scope, Synced: true, LastSync: time.Now(), Error: all.summary()})
 	s.tell(all.problems)
@@ -185,9 +184,10 @@ func (s *Source) reload(cat *catalog.Catalog, watcher *fsnotify.Watcher, release
 	return grown
 }
 
-// watch watches every directory that was found, and the one above, where a
-// link to the directory is swapped or it is made anew. What cannot be watched
-// is read every few seconds all the same. It reports whether any is new.
+// watch watches every directory that was found, and the one above: there the
+// link to the directory may be swapped, or the directory made anew. A directory
+// that cannot be watched is read every few seconds all the same. It reports
+// whether any is new.
 func (s *Source) watch(w *fsnotify.Watcher, found *scan) (grown bool) {
 	before := len(w.WatchList())
 	dirs := []string{filepath.Dir(filepath.Clean(s.dir)), s.dir}
@@ -201,8 +201,8 @@ func (s *Source) watch(w *fsnotify.Watcher, found *scan) (grown bool) {
 	return len(w.WatchList()) > before
 }
 
-// fail tells that the directory cannot be read. Before it ever was, what the
-// files said in an earlier run serves.
+// fail reports that the directory cannot be read. Until it is read for the
+// first time, the content of an earlier run serves.
 func (s *Source) fail(cat *catalog.Catalog, err error) {
 	s.tell([]Problem{{Message: err.Error()}})
 	if old, ok := catalog.Sources.Get(cat.Read(), Scope); ok {
@@ -261,8 +261,8 @@ func (s *Source) tell(problems []Problem) {
 	s.told = now
 }
 
-// store keeps the last good contents for the next start, those of files that
-// are gone and whose objects stay as well. What fails is tried again at the next reading.
+// store stores the last good contents for the next start, including files that are gone
+// and whose objects are held. If that fails, the next reading tries again.
 func (s *Source) store(held map[string]struct{}) {
 	if s.keep == nil {
 		return

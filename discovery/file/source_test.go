@@ -39,7 +39,7 @@ type world struct {
 	source *Source
 }
 
-func start(t *testing.T, dir string, keep Keeper) *world {
+func start(t *testing.T, dir string, keep LastGood) *world {
 	t.Helper()
 	w := &world{t, dir, catalog.New(), New(dir, slog.New(slog.DiscardHandler), keep)}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -353,7 +353,7 @@ func TestMassRemovalIsHeldBack(t *testing.T) {
 	w.await("a b c d e f g h i k l", "")
 }
 
-// What a directory lost while no control plane ran is judged by what the state
+// What a directory lost while no control plane ran is compared with what the state
 // directory says it held.
 func TestMassRemovalWhileNothingRan(t *testing.T) {
 	keep := &memory{}
@@ -386,23 +386,23 @@ func TestMassRemovalEnds(t *testing.T) {
 	}
 	var g removals
 	now := time.Unix(1000, 0)
-	judge := func(fs files) int {
+	apply := func(fs files) int {
 		all := fs.merge()
-		g.judge(all, func(file string) bool { return fs[file] != nil }, false, now)
+		g.apply(all, func(file string) bool { return fs[file] != nil }, false, now)
 		return len(all.Services)
 	}
 	all := strings.Split("abcdefghijklmno", "")
-	require.Equal(t, 15, judge(load(all...)))
-	require.Equal(t, 14, judge(load(all[:14]...)), "one file may go")
+	require.Equal(t, 15, apply(load(all...)))
+	require.Equal(t, 14, apply(load(all[:14]...)), "one file may go")
 	now = now.Add(10 * time.Second)
-	require.Equal(t, 11, judge(load(all[:11]...)), "and more")
-	require.Equal(t, 11, judge(load(all[:9]...)), "a third of what there was within a minute is the limit")
+	require.Equal(t, 11, apply(load(all[:11]...)), "and more")
+	require.Equal(t, 11, apply(load(all[:9]...)), "a third of what there was within a minute is the limit")
 	now = now.Add(removalHold - time.Second)
-	require.Equal(t, 11, judge(load(all[:9]...)))
+	require.Equal(t, 11, apply(load(all[:9]...)))
 	now = now.Add(time.Second)
-	require.Equal(t, 9, judge(load(all[:9]...)), "five minutes later it is meant")
+	require.Equal(t, 9, apply(load(all[:9]...)), "five minutes later it is meant")
 	now = now.Add(removalWindow)
-	require.Equal(t, 8, judge(load(all[:8]...)))
+	require.Equal(t, 8, apply(load(all[:8]...)))
 }
 
 func TestALinkToTheDirectoryIsFollowed(t *testing.T) {
@@ -422,7 +422,7 @@ func TestALinkToTheDirectoryIsFollowed(t *testing.T) {
 	require.Less(t, time.Since(begin), rescan, "noticed without waiting for the next look")
 }
 
-// memory is a Keeper without a disk.
+// memory is a LastGood without a disk.
 type memory struct {
 	mu    sync.Mutex
 	files map[string][]byte

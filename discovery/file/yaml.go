@@ -22,8 +22,8 @@ type document struct {
 	continues bool
 }
 
-// separator is what a document's text has in place of the "---" before it, so
-// that columns stay what they are.
+// separator replaces the "---" before a document in its text, so that columns
+// stay as they are.
 const separator = "   "
 
 // documents cuts a file at its "---" lines. In the first column these three

@@ -52,8 +52,8 @@ func offline(t *testing.T, text string) (Kind, *discovery.Object, []string) {
 }
 
 // Every mistake has its field, its message and its remedy.
-func TestVerdicts(t *testing.T) {
-	for _, v := range verdicts() {
+func TestSpecCases(t *testing.T) {
+	for _, v := range specCases() {
 		t.Run(v.name, func(t *testing.T) {
 			_, row, mistakes := offline(t, v.text)
 			if v.mistake == "" {
@@ -108,9 +108,9 @@ func startAPIServer(t *testing.T, channel string) *realServer {
 	return &realServer{client}
 }
 
-// compare asserts that an object meets the same verdict in a file and at the
+// compare asserts that an object is accepted or refused alike in a file and at the
 // API server, and means the same if it is right, which it returns.
-func (s *realServer) compare(t *testing.T, v verdict) bool {
+func (s *realServer) compare(t *testing.T, v specCase) bool {
 	t.Helper()
 	kind, row, mistakes := offline(t, v.text)
 	var u unstructured.Unstructured
@@ -138,13 +138,13 @@ func (s *realServer) compare(t *testing.T, v verdict) bool {
 func TestFilesAndTheAPIServerAgree(t *testing.T) {
 	server := startAPIServer(t, "experimental")
 	accepted := 0
-	for _, v := range verdicts() {
+	for _, v := range specCases() {
 		if server.compare(t, v) {
 			accepted++
 		}
 	}
 	require.Greater(t, accepted, 40)
-	require.Greater(t, len(verdicts())-accepted, 80)
+	require.Greater(t, len(specCases())-accepted, 80)
 }
 
 // spec returns what of an object's row is compared: everything but what an API

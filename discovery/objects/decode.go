@@ -18,18 +18,18 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// MaxMistakes is how many mistakes are told before it is said that there are
-// more: whoever reads them corrects these first, and what is of another format
-// has one in every value.
+// MaxMistakes is how many mistakes are told, before a line says that there are
+// more. The reader corrects these first, and a document of another format has
+// one in every value.
 const MaxMistakes = 100
 
 var strictField = regexp.MustCompile(`^(unknown|duplicate) field "(.+)"$`)
 
 // decodeStrict decodes JSON into an object and reports every value that does
 // not fit, and every unknown or duplicate field. After mistakes the object has
-// what is right, which rest is as JSON, so that checks can go on with it. With
-// more than MaxMistakes it has nothing, and the rest of them is not looked for.
-// into is a zero object.
+// the valid parts, and rest is their JSON, so that checks can go on with it.
+// After more than MaxMistakes it is empty, and decoding stops. into is a zero
+// object.
 func decodeStrict(data []byte, into any) (rest []byte, mistakes []v1alpha1.FieldError) {
 	to := reflect.ValueOf(into).Elem()
 	strict, err := json.UnmarshalStrict(data, into)
@@ -75,7 +75,7 @@ func unknownField(path string) v1alpha1.FieldError {
 }
 
 // fitting compares a document with a type, value by value. The decoder would
-// tell the first mistake alone, and not where: it leaves out the index in a
+// report the first mistake only, and not where: it leaves out the index in a
 // list, and knows no path at all for a type that decodes itself, like a duration.
 type fitting struct {
 	// of is the type of the whole document.
@@ -86,9 +86,10 @@ type fitting struct {
 // full reports whether there are more mistakes than are told.
 func (f *fitting) full() bool { return len(f.mistakes) > MaxMistakes }
 
-// fit returns a value without the parts that do not fit a type, which it takes
-// note of. It returns false if nothing of it does. An element of a list stays as
-// null, so that those behind it keep their places. It gives up once it is full.
+// fit returns a value without the parts that do not fit a type, and records
+// those. It returns false if nothing of it fits. An element of a list stays as
+// null, so that the elements after it keep their places. It gives up once it is
+// full.
 func (f *fitting) fit(path string, v any, t reflect.Type) (any, bool) {
 	if f.full() {
 		return nil, false
@@ -168,9 +169,9 @@ func misfit(path string, t reflect.Type, cause error) v1alpha1.FieldError {
 	return out
 }
 
-// together joins what decoding found with what checks of the rest found,
-// without what follows only from parts that decoding left out. Where that is
-// more than is told, nothing is left to check.
+// together joins the mistakes of decoding with those that checks of the rest
+// found. It leaves out mistakes that only follow from parts that decoding left
+// out. If decoding found too many, there is nothing left to check.
 func together(rest []byte, decoding, checks []v1alpha1.FieldError) []v1alpha1.FieldError {
 	if len(decoding) == 0 {
 		return checks
@@ -190,9 +191,9 @@ func together(rest []byte, decoding, checks []v1alpha1.FieldError) []v1alpha1.Fi
 	return out
 }
 
-// follows reports whether a mistake of a field may only be there because
-// another one was left out: it is about that one, a part of it, or what it is in.
-// What is missing beside an unknown field may be what was meant by it.
+// follows reports whether a mistake of a field may be there only because another
+// field was left out: it is about that field, a part of it, or its parent. A
+// missing field beside an unknown one may be what was meant by it.
 func follows(field string, missing bool, from v1alpha1.FieldError) bool {
 	if within(field, from.Field) || within(from.Field, field) {
 		return true

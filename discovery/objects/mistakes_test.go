@@ -15,12 +15,12 @@ import (
 	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
-// What a schema can judge, it judges: an object that it takes is never invalid
+// The schema checks all that it can: an object that it accepts is never invalid
 // on its own, however odd its values are.
 func TestWhatTheSchemaTakesIsValid(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	for _, v := range append(verdicts(), mutants(rand.New(rand.NewPCG(seed, 0)), 2000)...) {
+	for _, v := range append(specCases(), mutants(rand.New(rand.NewPCG(seed, 0)), 2000)...) {
 		_, row, mistakes := offline(t, v.text)
 		if len(mistakes) > 0 {
 			continue

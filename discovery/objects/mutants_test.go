@@ -30,14 +30,14 @@ func oddities() []any {
 
 // mutants returns n objects, each a right one with a change or a few in its
 // spec: a value replaced, a field removed, renamed or added, an item repeated.
-func mutants(r *rand.Rand, n int) []verdict {
-	var right []verdict
-	for _, v := range verdicts() {
+func mutants(r *rand.Rand, n int) []specCase {
+	var right []specCase
+	for _, v := range specCases() {
 		if v.mistake == "" && strings.Contains(v.text, "\nspec: {") {
 			right = append(right, v)
 		}
 	}
-	out := make([]verdict, 0, n)
+	out := make([]specCase, 0, n)
 	for len(out) < n {
 		v := right[r.IntN(len(right))]
 		var object map[string]any
@@ -54,7 +54,7 @@ func mutants(r *rand.Rand, n int) []verdict {
 		if err != nil {
 			panic(err)
 		}
-		out = append(out, verdict{name: v.name, text: string(text)})
+		out = append(out, specCase{name: v.name, text: string(text)})
 	}
 	return out
 }
@@ -114,7 +114,7 @@ func isNumber(v any) bool {
 	return false
 }
 
-// Right objects that were changed at random meet the same verdict in a file
+// Right objects that were changed at random are accepted or refused alike in a file
 // and at the API server.
 func TestFilesAndTheAPIServerAgreeOnMutants(t *testing.T) {
 	server := startAPIServer(t, "experimental")

@@ -12,7 +12,7 @@ import (
 
 // FuzzObjects decodes arbitrary specs of every kind that a CRD defines.
 func FuzzObjects(f *testing.F) {
-	for _, v := range verdicts() {
+	for _, v := range specCases() {
 		data, err := yaml.YAMLToJSON([]byte(v.text))
 		require.NoError(f, err)
 		f.Add(string(data))

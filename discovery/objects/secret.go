@@ -35,8 +35,9 @@ func decodeSecret(data []byte, scope string, into *Rows) []v1alpha1.FieldError {
 	return errs
 }
 
-// checkSecret returns the mistakes in what the mesh reads of a Secret, as an
-// API server finds them. What the keys hold is not looked at here.
+// checkSecret returns the mistakes in the parts of a Secret that the mesh
+// reads, as an API server finds them. It does not look at the content of the
+// keys.
 func checkSecret(s *corev1.Secret) []v1alpha1.FieldError {
 	if s.Type != corev1.SecretTypeTLS {
 		return nil

@@ -42,7 +42,7 @@ func checkNames(namespace string, o metav1.Object, isName func(string) []string)
 	return out
 }
 
-// nameRemedy says what a name may look like, with one that is near to what was written.
+// nameRemedy describes a valid name, with one that is near to the written one.
 func nameRemedy(written string, dots bool) string {
 	const limit = 63
 	what, keep := "lower case letters, digits and hyphens", "-"

@@ -8,8 +8,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// patterns says in words, with an example, what the regular expressions of the
-// schemas want. Nobody should have to read one at night.
+// patterns describes the regular expressions of the schemas in words, with an
+// example. Nobody should have to read one at night.
 var patterns = map[string]string{
 	`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`:                                          "lower case letters, digits and hyphens, for example php-web",
 	`^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$`:     "a lower case name, for example reports",

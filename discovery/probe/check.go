@@ -22,8 +22,8 @@ type check struct {
 	timeout    time.Duration
 }
 
-// checker makes checks. Each has a connection of its own: a kept one would say
-// that the instance was well when it was opened.
+// checker makes checks. Each check has a connection of its own: an open one
+// would only prove that the instance was well when it was opened.
 type checker struct {
 	dialer net.Dialer
 	client *http.Client
@@ -76,8 +76,8 @@ func (c *checker) do(ctx context.Context, k *check) result {
 	return result{ok: true}
 }
 
-// failed sorts the errors of a check into those that the instance, or its
-// machine, answered with, and silence. A machine that takes connections is not silent.
+// failed sorts the errors of a check into answers of the instance or its machine, and
+// silence. A machine that accepts connections is not silent.
 func failed(err error, connected bool, timeout time.Duration) result {
 	var network net.Error
 	var dial *net.OpError

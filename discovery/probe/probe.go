@@ -1,20 +1,20 @@
-// Package probe checks the health of instances that run no agent, for groups
-// with spec.healthCheck, and writes what it finds to the catalog's table Checks.
+// Package probe checks the health of instances that run no agent, for groups with
+// spec.healthCheck, and writes the results to the catalog's table Checks.
 //
-// There is one checker, the control plane's leader. Had every caller's Envoy its
-// own active checks, a thousand callers would send each php-fpm a thousand
-// probes per interval, and its workers would answer little else. The price is
-// that one place cannot see every path: a network that is broken between one
-// caller and an instance, but not here, is seen by that caller's own outlier
-// detection, which works on real requests and needs nobody.
+// There is one checker, the control plane's leader. If every caller's Envoy had
+// its own active checks, a thousand callers would send each php-fpm a thousand
+// probes per interval, and its workers would answer little else. The price: one
+// place cannot see every path. If the network is broken between one caller and an
+// instance, but not here, the caller's own outlier detection finds out, which
+// works on real requests.
 //
-// One checker must not be trusted too far either. An instance that answers
-// badly, or refuses, has spoken for itself. One that is silent may be well and
-// only out of this checker's reach (a security group, a broken route), and if
-// that were believed of all of them at once, the checker's own trouble would take
-// down every instance. So silence counts only if some instance of the same
-// account and region was heard since it began; otherwise verdicts stay as
-// they were, and callers' outlier detection has the only say.
+// One checker must not be trusted too far either. An instance that answers badly,
+// or refuses, is unhealthy for sure. A silent instance may be well and only out
+// of this checker's reach (a security group, a broken route). If that counted for
+// all of them at once, the checker's own trouble would take down every instance.
+// So silence counts only if some instance of the same account and region has
+// answered since it began. Otherwise the health stays as it was, and callers'
+// outlier detection alone decides.
 package probe
 
 import (
@@ -35,11 +35,11 @@ import (
 const Scope = "probe"
 
 // maxConcurrent bounds the checks under way. At a timeout of 1 s and an
-// interval of 5 s it is enough for 2,500 instances of which none answers.
+// interval of 5 s it is enough for 2,500 instances that never answer.
 const maxConcurrent = 512
 
-// writeGap is the least time between two writes: a lone verdict is written at
-// once, those of a large group that fails together are few writes.
+// writeGap is the least time between two writes. A single result is written at
+// once; those of a large group that fails together are few writes.
 const writeGap = 100 * time.Millisecond
 
 // Prober checks instances. It is made by New.
@@ -54,9 +54,9 @@ func New(log *slog.Logger) *Prober {
 }
 
 // Run checks instances until the context ends, and returns its error. An
-// instance that nobody has checked counts as healthy, unless it is new among
-// others (discovery.PublishInstances) or published as unhealthy already: then
-// the verdict of the last leader holds until it passes.
+// unchecked instance counts as healthy, unless it is new among others
+// (discovery.PublishInstances) or published as unhealthy already: then the
+// result of the last leader counts until a check passes.
 func (p *Prober) Run(ctx context.Context, c *catalog.Catalog) error {
 	r := &run{
 		Prober: p, catalog: c, groups: make(map[discovery.Key]*group), heard: make(map[network]time.Time),
@@ -78,7 +78,7 @@ type run struct {
 	heard    map[network]time.Time
 	underWay int
 	results  chan finished
-	// dirty groups have verdicts that are not written yet.
+	// dirty groups have results that are not written yet.
 	dirty map[discovery.Key]struct{}
 }
 
@@ -100,8 +100,8 @@ type target struct {
 	removed bool
 
 	streak
-	checked bool // there is a verdict
-	verdict discovery.Verdict
+	checked bool // there is a result
+	health  discovery.CheckedHealth
 }
 
 type finished struct {
@@ -145,7 +145,7 @@ func (r *run) loop(ctx context.Context) error {
 		}
 		timer.Reset(time.Until(next))
 		// A check is due, one has ended, instances or groups have changed, or
-		// verdicts have waited long enough for others.
+		// results have waited long enough for others.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -184,14 +184,14 @@ func (r *run) end(f finished, now time.Time) {
 	if !f.result.silent {
 		r.heard[g.network] = now
 	}
-	v, changed := t.streak.judge(f.result, f.started, r.heard[g.network], t.checked, t.verdict, &g.check)
+	v, changed := t.streak.add(f.result, f.started, r.heard[g.network], t.checked, t.health, &g.check)
 	if !changed {
 		return
 	}
-	if v.Healthy != t.verdict.Healthy || !t.checked {
+	if v.Healthy != t.health.Healthy || !t.checked {
 		r.log.Info("checked", "group", t.group.String(), "instance", t.id, "healthy", v.Healthy, "reason", v.Reason)
 	}
-	t.verdict, t.checked = v, true
+	t.health, t.checked = v, true
 	r.dirty[t.group] = struct{}{}
 }
 
@@ -288,14 +288,14 @@ func (r *run) retarget(reader catalog.Reader, key discovery.Key, g, old *group, 
 			t.due = t.due.Add(rand.N(g.check.Interval.Duration)) //nolint:gosec // nothing secret
 		}
 		if p, ok := published[e.ID]; ok && p.Address == e.Address {
-			t.checked, t.verdict = true, discovery.Verdict{Reason: p.Reason}
+			t.checked, t.health = true, discovery.CheckedHealth{Reason: p.Reason}
 		}
 		g.targets[e.ID] = t
 		heap.Push(&r.queue, t)
 	}
 }
 
-// reasonPrefix begins the reason of every unhealthy verdict.
+// reasonPrefix begins the reason of every failed check.
 const reasonPrefix = "Check"
 
 // publishedUnhealthy returns the endpoints of a group that are published as
@@ -345,7 +345,7 @@ func checkOf(h *v1alpha1.HealthCheck) v1alpha1.HealthCheck {
 	return c
 }
 
-// write puts the verdicts of the groups in which one has changed.
+// write writes the results of the groups in which one has changed.
 func (r *run) write() error {
 	if len(r.dirty) == 0 {
 		return nil
@@ -357,10 +357,10 @@ func (r *run) write() error {
 				catalog.Checks.Delete(tx, key.String())
 				continue
 			}
-			set := &discovery.HealthSet{Scope: Scope, Key: key, Verdicts: make(map[string]discovery.Verdict)}
+			set := &discovery.HealthSet{Scope: Scope, Key: key, ByID: make(map[string]discovery.CheckedHealth)}
 			for id, t := range g.targets {
 				if t.checked {
-					set.Verdicts[id] = t.verdict
+					set.ByID[id] = t.health
 				}
 			}
 			catalog.Checks.Put(tx, set)
@@ -368,7 +368,7 @@ func (r *run) write() error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("verdicts: %w", err)
+		return fmt.Errorf("checks: %w", err)
 	}
 	clear(r.dirty)
 	return nil

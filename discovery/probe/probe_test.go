@@ -25,14 +25,14 @@ import (
 
 var web = discovery.Key{Namespace: "web", Name: "php-web-ec2"}
 
-func TestJudge(t *testing.T) {
+func TestStreak(t *testing.T) {
 	start := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		name string
 		// results in their order: o passes, x fails, s is silence, S is silence
 		// while others are heard
 		results string
-		// want after each: - no verdict, + healthy, ! unhealthy
+		// want after each: - no result, + healthy, ! unhealthy
 		want string
 	}{
 		{"passes", "ooo", "+++"},
@@ -45,12 +45,12 @@ func TestJudge(t *testing.T) {
 		{"silence of all until others are heard", "osssSs", "++++!!"},
 		{"silence of all from the start: nothing to wait for", "ssss", "-+++"},
 		{"silence from the start, until others are heard", "ssSS", "-+!!"},
-		{"silence of all keeps an unhealthy verdict", "oxxsss", "++!!!!"},
+		{"silence of all keeps an unhealthy result", "oxxsss", "++!!!!"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			check := checkOf(&v1alpha1.HealthCheck{})
 			var s streak
-			var v discovery.Verdict
+			var v discovery.CheckedHealth
 			var heard time.Time
 			checked := false
 			for i, r := range c.results {
@@ -58,7 +58,7 @@ func TestJudge(t *testing.T) {
 				if r != 's' {
 					heard = at.Add(time.Millisecond)
 				}
-				got, changed := s.judge(result{ok: r == 'o', silent: r == 's' || r == 'S', reason: "x"}, at, heard, checked, v, &check)
+				got, changed := s.add(result{ok: r == 'o', silent: r == 's' || r == 'S', reason: "x"}, at, heard, checked, v, &check)
 				if changed {
 					v, checked = got, true
 				}
@@ -204,19 +204,19 @@ func (w *world) put(f func(*catalog.Tx)) {
 	require.NoError(w.t, err)
 }
 
-func (w *world) verdicts() map[string]discovery.Verdict {
+func (w *world) results() map[string]discovery.CheckedHealth {
 	set, ok := catalog.Checks.Get(w.catalog.Read(), web.String())
 	if !ok {
 		return nil
 	}
-	return set.Verdicts
+	return set.ByID
 }
 
-func (w *world) await(what string, ok func(map[string]discovery.Verdict) bool) {
+func (w *world) await(what string, ok func(map[string]discovery.CheckedHealth) bool) {
 	w.t.Helper()
 	harness.Eventually(w.t, 10*time.Second, what, func() error {
-		if v := w.verdicts(); !ok(v) {
-			return fmt.Errorf("%d verdicts: %.500s", len(v), fmt.Sprint(v))
+		if v := w.results(); !ok(v) {
+			return fmt.Errorf("%d results: %.500s", len(v), fmt.Sprint(v))
 		}
 		return nil
 	})
@@ -242,12 +242,12 @@ func TestRun(t *testing.T) {
 		catalog.Objects.Put(tx, groupRow(onPort).Row())
 		catalog.Instances.Put(tx, instances(a, b)) // nothing listens on the second
 	})
-	w.await("both verdicts", func(v map[string]discovery.Verdict) bool {
+	w.await("both results", func(v map[string]discovery.CheckedHealth) bool {
 		return v["i-a"].Healthy && strings.HasPrefix(v["i-b"].Reason, "CheckRefused")
 	})
 
 	revision := w.catalog.Read().Revision()
-	harness.Throughout(t, 300*time.Millisecond, "that the same verdicts again are no change", func() error {
+	harness.Throughout(t, 300*time.Millisecond, "that the same results again are no change", func() error {
 		if n := w.catalog.Read().Revision(); n != revision {
 			return fmt.Errorf("it is %d", n)
 		}
@@ -255,28 +255,30 @@ func TestRun(t *testing.T) {
 	})
 
 	broken.Store(true)
-	w.await("i-a to fail", func(v map[string]discovery.Verdict) bool {
+	w.await("i-a to fail", func(v map[string]discovery.CheckedHealth) bool {
 		return v["i-a"].Reason == "CheckFailed: /healthz answered 500"
 	})
 	broken.Store(false)
-	w.await("i-a to pass", func(v map[string]discovery.Verdict) bool { return v["i-a"].Healthy })
+	w.await("i-a to pass", func(v map[string]discovery.CheckedHealth) bool { return v["i-a"].Healthy })
 
 	w.put(func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances(a)) })
-	w.await("the verdict of an instance that is gone to go", func(v map[string]discovery.Verdict) bool { _, ok := v["i-b"]; return !ok && len(v) == 1 })
+	w.await("the result of an instance that is gone to go", func(v map[string]discovery.CheckedHealth) bool { _, ok := v["i-b"]; return !ok && len(v) == 1 })
 
 	moved := a
 	moved.Address = "127.0.0.2"
 	w.put(func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances(moved)) })
-	w.await("the other address to be checked", func(v map[string]discovery.Verdict) bool { return strings.HasPrefix(v["i-a"].Reason, "CheckRefused") })
+	w.await("the other address to be checked", func(v map[string]discovery.CheckedHealth) bool {
+		return strings.HasPrefix(v["i-a"].Reason, "CheckRefused")
+	})
 
 	w.put(func(tx *catalog.Tx) {
 		catalog.Objects.Put(tx, groupRow(func(s *v1alpha1.InstanceGroupSpec) { s.HealthCheck = nil }).Row())
 	})
-	w.await("the verdicts to go with the check", func(v map[string]discovery.Verdict) bool { return v == nil })
+	w.await("the results to go with the check", func(v map[string]discovery.CheckedHealth) bool { return v == nil })
 	w.put(func(tx *catalog.Tx) { catalog.Objects.Put(tx, groupRow(onPort).Row()) })
-	w.await("the check to come back", func(v map[string]discovery.Verdict) bool { return len(v) == 1 })
+	w.await("the check to come back", func(v map[string]discovery.CheckedHealth) bool { return len(v) == 1 })
 	w.put(func(tx *catalog.Tx) { catalog.Objects.Delete(tx, "InstanceGroup "+web.String()) })
-	w.await("the verdicts to go with the group", func(v map[string]discovery.Verdict) bool { return v == nil })
+	w.await("the results to go with the group", func(v map[string]discovery.CheckedHealth) bool { return v == nil })
 }
 
 func TestRunStartsFromWhatIsPublished(t *testing.T) {
@@ -292,13 +294,13 @@ func TestRunStartsFromWhatIsPublished(t *testing.T) {
 				{ID: "i-b", Address: "10.0.0.2", Health: discovery.Unhealthy, Reason: "AutoScalingUnhealthy: x"},
 			},
 		})
-		catalog.Checks.Put(tx, &discovery.HealthSet{Scope: Scope, Key: web, Verdicts: map[string]discovery.Verdict{"i-gone": {}}})
+		catalog.Checks.Put(tx, &discovery.HealthSet{Scope: Scope, Key: web, ByID: map[string]discovery.CheckedHealth{"i-gone": {}}})
 	})
-	want := map[string]discovery.Verdict{"i-a": {Reason: "CheckRefused: x"}, "i-b": {Healthy: true}}
-	w.await("the verdict of the last leader", func(v map[string]discovery.Verdict) bool { return fmt.Sprint(v) == fmt.Sprint(want) })
+	want := map[string]discovery.CheckedHealth{"i-a": {Reason: "CheckRefused: x"}, "i-b": {Healthy: true}}
+	w.await("the result of the last leader", func(v map[string]discovery.CheckedHealth) bool { return fmt.Sprint(v) == fmt.Sprint(want) })
 	harness.Throughout(t, 300*time.Millisecond, "that silence of all changes nothing", func() error {
-		if got := w.verdicts(); !maps.Equal(got, want) {
-			return fmt.Errorf("the verdicts are %+v", got)
+		if got := w.results(); !maps.Equal(got, want) {
+			return fmt.Errorf("the results are %+v", got)
 		}
 		return nil
 	})
@@ -327,6 +329,6 @@ func TestRunIsBounded(t *testing.T) {
 		catalog.Objects.Put(tx, groupRow(func(s *v1alpha1.InstanceGroupSpec) { s.HealthCheck.Interval.Duration = 500 * time.Millisecond }).Row())
 		catalog.Instances.Put(tx, instances(endpoints...))
 	})
-	w.await("all 5000", func(v map[string]discovery.Verdict) bool { return len(v) == 5000 })
+	w.await("all 5000", func(v map[string]discovery.CheckedHealth) bool { return len(v) == 5000 })
 	require.LessOrEqual(t, most.Load(), int64(maxConcurrent))
 }

@@ -22,7 +22,7 @@ const version = 1
 // configuration directory is not read as configuration.
 const extension = ".state"
 
-// What a directory holds, one file each.
+// The files of a directory.
 const (
 	instancesFile = "instances"
 	homesFile     = "homes"
@@ -46,14 +46,14 @@ type Dir struct {
 	// written is what each file is known to hold, nil where it is not: such a
 	// file must not take the place of its previous generation.
 	written map[string][]byte
-	// unreadable are the files that could not be read and must not be written
-	// over, because traffic goes by what they hold, and why.
+	// unreadable are the files that could not be read, with the reason. They
+	// must not be overwritten, because traffic follows their content.
 	unreadable map[string]error
 	good       map[string][]byte // contents of configuration files
 }
 
-// envelope is what stands in a file. The sum tells a whole file from one that
-// a crash or a full disk has cut or a disk has spoiled.
+// envelope is the content of a file. The sum tells a whole file from one that
+// was cut by a crash or a full disk, or spoiled by the disk.
 type envelope struct {
 	Version int             `json:"version"`
 	Kind    string          `json:"kind"`
@@ -67,7 +67,7 @@ func Open(path string, log *slog.Logger) (*Dir, error) {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	d := &Dir{path: path, log: log, written: make(map[string][]byte), unreadable: make(map[string]error)}
-	// What a crash in the middle of writing has left behind.
+	// A temporary file that a crash in the middle of writing has left behind.
 	leftovers, err := filepath.Glob(filepath.Join(path, ".*"+extension+"-*"))
 	if err != nil {
 		return nil, fmt.Errorf("state directory %q: %w", path, err)
@@ -105,9 +105,9 @@ func (d *Dir) KeepFiles(files map[string][]byte) error {
 
 func (d *Dir) file(kind string) string { return filepath.Join(d.path, kind+extension) }
 
-// read reads a file, or the generation before it where the file is missing or
-// spoiled. Nothing at all to read is no error: it is the first start. What is
-// spoiled is set aside for somebody to look at.
+// read reads a file, or the generation before it if the file is missing or
+// spoiled. If there is neither, that is no error: it is the first start. A
+// spoiled file is set aside for somebody to look at.
 func read[T any](d *Dir, kind string) (data T, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -29,9 +29,9 @@ func (s *Shifts) ExpectOther() {
 	})
 }
 
-// Follow takes the states of TrafficShifts, the homes of Services and the
-// freeze from the state directory of another control plane, which carries the
-// shifts out, until the context ends. Where it cannot be read, what was read last stays.
+// Follow reads the states of TrafficShifts, the homes of Services and the freeze from
+// the state directory of another control plane, which carries the shifts out, until the
+// context ends. If it cannot be read, the last state stays.
 func (s *Shifts) Follow(ctx context.Context, path string) error {
 	leader := &Dir{path: path, log: s.log}
 	ticker := time.NewTicker(followEvery)
@@ -91,8 +91,8 @@ func readOther[T any](d *Dir, kind string) (data T, err error) {
 	return data, err
 }
 
-// take reads the other control plane's state into the catalog. States come
-// before homes: of a shift that completes, the home is stored first.
+// take reads the other control plane's state into the catalog. It reads states
+// before homes: a completed shift stores its home first.
 func (s *Shifts) take(leader *Dir) error {
 	// The lock is there from the leader's first start on. Without it the
 	// directory is the wrong one, or not mounted.
@@ -145,7 +145,8 @@ func (s *Shifts) take(leader *Dir) error {
 	s.version = stored.Version
 	err = s.store(nil, discovery.Key{})
 	if s.dir != nil && (freeze != nil || frozen) {
-		// What the other one holds must not begin to move when this one starts while that cannot be read.
+		// Shifts that the other control plane holds must not begin to move if this one starts while the
+		// freeze cannot be read.
 		err = errors.Join(err, s.dir.write(freezeFile, freeze))
 	}
 	return err

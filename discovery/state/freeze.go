@@ -11,8 +11,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
-// ChangeFreeze records what a change makes of the freeze, nil for none, and returns it once that
-// is on the disk. An error of the change changes nothing.
+// ChangeFreeze stores the freeze that a change returns, nil for none, and returns it once it is
+// on the disk. An error of the change changes nothing.
 func (s *Shifts) ChangeFreeze(_ context.Context, change func(*discovery.Freeze) (*discovery.Freeze, error)) (*discovery.Freeze, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,10 +38,11 @@ func (s *Shifts) ChangeFreeze(_ context.Context, change func(*discovery.Freeze) 
 	return row, nil
 }
 
-// readFreeze returns the freeze that is stored, nil for none. The generation
-// before does not count here: it may say that nothing is frozen. What cannot be
-// read freezes everything, because nothing may begin to move by a spoiled file;
-// it stays where it is, and does so again at the next start, until it is lifted.
+// readFreeze returns the stored freeze, nil for none. The previous generation
+// does not count here: it may say that nothing is frozen. A record that cannot
+// be read freezes everything, because a spoiled file must not make anything
+// move. It stays in place, and freezes again at the next start, until somebody
+// lifts the freeze.
 func (s *Shifts) readFreeze() (*discovery.Freeze, error) {
 	s.dir.mu.Lock()
 	defer s.dir.mu.Unlock()

@@ -10,9 +10,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
-// The names of the statuses that tell whether the homes of Services, and the
-// states of TrafficShifts, have been looked at. Where they cannot be read, the Services that need
-// them are not known: proxies keep what they have of these, and no traffic moves by a guess.
+// The names of the statuses that tell whether the homes of Services, and the states of
+// TrafficShifts, have been read. If they cannot be read, the Services that need them are not
+// known: proxies keep their configuration of these, and no traffic moves by a guess.
 const (
 	HomesScope  = discovery.HomesSource
 	ShiftsScope = "shifts"
@@ -27,10 +27,10 @@ func (k *Keeper) lose(rec *homeRecord, cause error) {
 	k.dir.keep(homesFile, cause)
 }
 
-// judgeHomes marks the Services whose home may have been recorded, cannot be read and could
-// be guessed wrong: those with endpoints, or an InstanceGroup, on both platforms. Of all
-// others there is only one home that they can have.
-func (k *Keeper) judgeHomes(cat *catalog.Catalog) {
+// markUnknownHomes marks the Services whose home may have been recorded, cannot be read,
+// and could be guessed wrong: those with endpoints, or an InstanceGroup, on both platforms.
+// All others can have only one home.
+func (k *Keeper) markUnknownHomes(cat *catalog.Catalog) {
 	if k.lost == nil && len(k.lostOf) == 0 {
 		return
 	}
@@ -57,13 +57,13 @@ func (k *Keeper) judgeHomes(cat *catalog.Catalog) {
 		cause = errors.New("they are of Services that are gone")
 	}
 	status := &discovery.SourceStatus{Name: HomesScope, Synced: true, ErrorSince: time.Now(), Error: k.homesProblem(unknown, cause)}
-	old, judged := catalog.Sources.Get(r, HomesScope)
-	if judged && old.Synced && old.Error == status.Error {
+	old, told := catalog.Sources.Get(r, HomesScope)
+	if told && old.Synced && old.Error == status.Error {
 		return
 	}
 	k.log.Error("homes of Services are not known", "problem", status.Error)
 	k.write(cat, time.Time{}, func(tx *catalog.Tx) {
-		if judged && old.Error != "" {
+		if told && old.Error != "" {
 			status.ErrorSince = old.ErrorSince
 		}
 		for _, key := range unknown {
@@ -75,10 +75,10 @@ func (k *Keeper) judgeHomes(cat *catalog.Catalog) {
 	})
 }
 
-// guess reports whether a home that is to be recorded may be another one than was recorded: what came since homes
-// were judged is judged first, which its own change brings about.
+// guess reports whether a home to be recorded may differ from the recorded one, which cannot be read. Services
+// that came since the last markUnknownHomes are marked first; their own change triggers that.
 func (k *Keeper) guess(r catalog.Reader, h *discovery.Home) bool {
-	if _, judged := catalog.Homes.Get(r, h.Key.String()); judged || k.lost == nil && k.lostOf[h.Key] == nil {
+	if _, recorded := catalog.Homes.Get(r, h.Key.String()); recorded || k.lost == nil && k.lostOf[h.Key] == nil {
 		return false
 	}
 	svc, ok := catalog.Services.Get(r, h.Key.String())

@@ -1,6 +1,6 @@
 // Package state does for a mesh without Kubernetes what the leader and etcd do
 // with it: it publishes instances as endpoints, records Services' homes, and
-// remembers the last known good over a restart.
+// stores the last known good for a restart.
 package state
 
 import (
@@ -41,10 +41,11 @@ type Keeper struct {
 	homes func(catalog.Reader) []discovery.Home
 	log   *slog.Logger
 
-	// told are the groups whose instances are not known and why, as logged last. It is Run's own.
+	// told are the groups with unknown instances, with the reason that was logged last. It is
+	// Run's own.
 	told map[string]string
-	// restored are the ports that groups answered for in an earlier run, until they are
-	// published again. It is Run's own.
+	// restored are the ports of groups in an earlier run, until they are published
+	// again. It is Run's own.
 	restored map[discovery.Key][]discovery.EndpointPort
 	// lost is why recorded homes could not be read, lostOf why single ones could not.
 	lost   error
@@ -57,10 +58,10 @@ func NewKeeper(dir *Dir, homes func(catalog.Reader) []discovery.Home, log *slog.
 	return &Keeper{dir: dir, homes: homes, log: log}
 }
 
-// Restore writes what an earlier run has stored into the catalog. Call it
-// before any source runs: it also tells that no endpoint of an instance is
-// published yet, so that nothing is served until Run has. Its error is for the
-// log: what could be read is restored, and serving goes on with it.
+// Restore writes the state of an earlier run into the catalog. Call it before
+// any source runs: it also says that no endpoint of an instance is published
+// yet, so that nothing is served until Run has published them. Its error is for
+// the log: it restores what it can read, and serving goes on with that.
 func (k *Keeper) Restore(cat *catalog.Catalog) error {
 	var errs []error
 	var instances []instancesRecord
@@ -105,8 +106,8 @@ func (k *Keeper) Restore(cat *catalog.Catalog) error {
 	return nil
 }
 
-// restorePorts keeps for the first publishing what a group answered for. Ports that its
-// spec did not map then are held for as long as they have traffic, and a restart is no end of that.
+// restorePorts keeps a group's ports for the first publishing. Ports that its spec no longer mapped
+// are held for as long as they have traffic, and a restart does not end that.
 func (k *Keeper) restorePorts(rec *instancesRecord, set *discovery.InstanceSet) {
 	if k.restored == nil {
 		k.restored = make(map[discovery.Key][]discovery.EndpointPort)
@@ -116,8 +117,8 @@ func (k *Keeper) restorePorts(rec *instancesRecord, set *discovery.InstanceSet) 
 	}
 }
 
-// hold adds to a set the ports of an earlier run that have to be held, the first
-// time that it is published. Of another Service's ports none is.
+// hold adds the ports of an earlier run that must be held to a set, the first
+// time that it is published. It adds none to another Service.
 func (k *Keeper) hold(r catalog.Reader, set *discovery.EndpointSet) {
 	svc, ok := catalog.Services.Get(r, set.Service.String())
 	instances, known := catalog.Instances.Get(r, set.Key.String())
@@ -131,14 +132,14 @@ func (k *Keeper) hold(r catalog.Reader, set *discovery.EndpointSet) {
 }
 
 // Run publishes, records and stores until the context ends; its only error is
-// the context's. What cannot be stored is told in the status and tried again;
-// serving does not depend on it.
+// the context's. If something cannot be stored, it says so in the status and
+// tries again; serving does not depend on it.
 func (k *Keeper) Run(ctx context.Context, cat *catalog.Catalog) error {
 	feed := cat.Subscribe()
 	defer feed.Close()
 	var due <-chan time.Time // when to store instances, nil if they are
 	for {
-		// What can happen: rows changed, it is time to store, the end.
+		// Events: rows changed, it is time to store, the end.
 		select {
 		case <-ctx.Done():
 			k.save(cat, true)
@@ -157,8 +158,8 @@ func (k *Keeper) Run(ctx context.Context, cat *catalog.Catalog) error {
 			if todo.publish {
 				k.publish(cat, b.Cause)
 			}
-			if todo.record || todo.judge {
-				k.judgeHomes(cat)
+			if todo.record || todo.markHomes {
+				k.markUnknownHomes(cat)
 			}
 			if todo.record {
 				k.record(cat, b.Cause)
@@ -175,7 +176,7 @@ func (k *Keeper) Run(ctx context.Context, cat *catalog.Catalog) error {
 }
 
 // concern says what there is to do after a change.
-type concern struct{ publish, record, judge, storeHomes, storeInstances bool }
+type concern struct{ publish, record, markHomes, storeHomes, storeInstances bool }
 
 func concerns(b catalog.Batch) (todo concern) {
 	for _, c := range b.Changes {
@@ -193,7 +194,7 @@ func concerns(b catalog.Batch) (todo concern) {
 		case catalog.Services.Name(): // its ports may have been renamed
 			todo.publish, todo.record, todo.storeInstances = true, true, true
 		case catalog.Endpoints.Name():
-			todo.judge = true
+			todo.markHomes = true
 		case catalog.Homes.Name():
 			todo.record, todo.storeHomes = true, true
 		}
@@ -201,13 +202,14 @@ func concerns(b catalog.Batch) (todo concern) {
 	return todo
 }
 
-// publish makes the published endpoints what the instances and their checks
-// say. Endpoints of a group that is gone go with it; a group that EC2 has not
-// been read for has none yet.
+// publish computes the published endpoints from the instances and their checks.
+// Endpoints of a deleted group go with it; a group that EC2 has not been read for
+// has none yet.
 //
-// What is published is complete when every group has instances or cannot have
-// any for now, because it is refused or its account and region cannot be read.
-// Such a group is not known, which is not the same as empty, and holds up no other.
+// Publishing is complete when every group has instances, or cannot have any for now
+// because it is refused or its account and region cannot be read. The instances of
+// such a group are unknown, which is not the same as none, and it holds up no
+// other.
 func (k *Keeper) publish(cat *catalog.Catalog, cause time.Time) {
 	unknown := make(map[string]string)
 	k.write(cat, cause, func(tx *catalog.Tx) {
@@ -341,8 +343,8 @@ func (d *Dir) storeHomes(cat *catalog.Catalog) error {
 	return d.write(homesFile, homeRecords(cat.Read()))
 }
 
-// storeHome stores the homes that the catalog has and one in place of what it was, and then calls stored. Nobody
-// stores homes in between, who would not know of it.
+// storeHome stores the catalog's homes with one of them replaced, and then calls stored. Nobody else stores
+// homes in between, who would not know of it.
 func (d *Dir) storeHome(cat *catalog.Catalog, home *discovery.Home, stored func()) error {
 	d.homes.Lock()
 	defer d.homes.Unlock()

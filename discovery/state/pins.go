@@ -15,8 +15,8 @@ type Pins struct{ dir *Dir }
 // Pins returns the directory's records of pinned units.
 func (d *Dir) Pins() Pins { return Pins{d} }
 
-// Await returns all records. What cannot be read is as if it were not there:
-// then the proxies will say again what they refuse.
+// Await returns all records. A record that cannot be read counts as missing:
+// the proxies will refuse the configuration again.
 func (p Pins) Await(context.Context) (map[string][]byte, error) {
 	records, err := read[map[string][]byte](p.dir, pinsFile)
 	if err != nil {

@@ -11,13 +11,14 @@ import (
 // copySuffix ends the name of the second copy of a file.
 const copySuffix = ".copy"
 
-// precious reports whether traffic goes by what a file holds. An older
-// generation would move it, so there are two copies of the newest one instead.
+// precious reports whether traffic follows a file's content. An older
+// generation would move traffic, so there are two copies of the newest one
+// instead.
 func precious(kind string) bool { return kind == homesFile || kind == shiftsFile }
 
-// readPrecious reads a precious file, or its copy. Nothing at all to read is no
-// error: it is the first start. What can be read from neither stays where it
-// is, and is not written over, until somebody has decided what is to be.
+// readPrecious reads a precious file, or its copy. If there is neither, that is
+// no error: it is the first start. If neither can be read, they stay where they
+// are and are not overwritten, until somebody has decided what to do.
 func readPrecious[T any](d *Dir, kind string) (data T, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

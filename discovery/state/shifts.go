@@ -108,7 +108,7 @@ func (s *Shifts) Restore() error {
 		}
 		catalog.Sources.Put(tx, known)
 		if lost := errors.Join(errs...); lost != nil {
-			// The log is read by whoever started this, the status by whoever wonders later.
+			// The person who started this reads the log; others read the status later.
 			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: Scope, Synced: true, Note: lost.Error()})
 		}
 		return nil
@@ -119,8 +119,8 @@ func (s *Shifts) Restore() error {
 	return nil
 }
 
-// Run gives every TrafficShift a state, and takes note of those that go, until
-// the context ends; its only error is the context's.
+// Run gives every TrafficShift a state, and notes deleted ones, until the
+// context ends; its only error is the context's.
 func (s *Shifts) Run(ctx context.Context) error {
 	feed := s.cat.Subscribe()
 	defer feed.Close()
@@ -137,10 +137,10 @@ func (s *Shifts) Run(ctx context.Context) error {
 			}
 		}
 		if s.lost != nil {
-			s.judgeLost(b.Reader)
+			s.markUnknownShifts(b.Reader)
 			continue
 		}
-		// Not only what goes now: also what went while nothing ran.
+		// This also finds shifts that were deleted while nothing ran.
 		if look && sourcesRead(b.Reader) {
 			for row := range catalog.ShiftStates.All(b.Reader) {
 				s.went(row.Key)
@@ -149,10 +149,10 @@ func (s *Shifts) Run(ctx context.Context) error {
 	}
 }
 
-// judgeLost marks the TrafficShifts of whose states nothing can be read: who has the traffic of
-// their Services is not known. What comes later begins anew, but takes no step
-// until its state can be stored.
-func (s *Shifts) judgeLost(r catalog.Reader) {
+// markUnknownShifts marks the TrafficShifts if their states cannot be read: nobody knows who
+// has the traffic of their Services. A new shift begins, but takes no step until its state can
+// be stored.
+func (s *Shifts) markUnknownShifts(r catalog.Reader) {
 	old, ok := catalog.Sources.Get(r, ShiftsScope)
 	if !ok || !sourcesRead(r) {
 		return

@@ -258,7 +258,7 @@ func TestSpoiledShifts(t *testing.T) {
 			catalog.Objects.Put(tx, &discovery.Object{Scope: "file", Kind: discovery.KindTrafficShift, Key: php})
 			catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "file", Synced: true})
 		})
-		s.judgeLost(s.cat.Read())
+		s.markUnknownShifts(s.cat.Read())
 		status, _ = catalog.Sources.Get(s.cat.Read(), ShiftsScope)
 		require.Contains(t, status.Error, "how far TrafficShift web/php-web came cannot be read, so proxies keep what they have of the Service and nothing moves; all else is served")
 		require.True(t, status.Ready(), "everything else is served")
@@ -267,7 +267,7 @@ func TestSpoiledShifts(t *testing.T) {
 		write(t, s.cat, func(tx *catalog.Tx) {
 			catalog.Objects.Delete(tx, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: php}.String())
 		})
-		s.judgeLost(s.cat.Read())
+		s.markUnknownShifts(s.cat.Read())
 		status, _ = catalog.Sources.Get(s.cat.Read(), ShiftsScope)
 		require.Contains(t, status.Error, "none needs them now")
 	}

@@ -159,9 +159,9 @@ func TestPublish(t *testing.T) {
 	require.Equal(t, discovery.Healthy, set.Endpoints[0].Health)
 
 	write(t, cat, func(tx *catalog.Tx) {
-		catalog.Checks.Put(tx, &discovery.HealthSet{Scope: "probe", Key: ec2, Verdicts: map[string]discovery.Verdict{"i-1": {Reason: "HTTP 500"}}})
+		catalog.Checks.Put(tx, &discovery.HealthSet{Scope: "probe", Key: ec2, ByID: map[string]discovery.CheckedHealth{"i-1": {Reason: "HTTP 500"}}})
 	})
-	await(t, cat, "the verdict", func(r catalog.Reader) bool { return published(r).Endpoints[0].Health == discovery.Unhealthy })
+	await(t, cat, "the check's result", func(r catalog.Reader) bool { return published(r).Endpoints[0].Health == discovery.Unhealthy })
 
 	write(t, cat, func(tx *catalog.Tx) { catalog.Instances.Put(tx, instances()) })
 	await(t, cat, "an empty group, which is not an unknown one", func(r catalog.Reader) bool {
@@ -204,7 +204,7 @@ func TestWhatCannotBeReadHoldsUpNothingElse(t *testing.T) {
 	}
 }
 
-// What comes between the judging of homes and their recording is not guessed either.
+// A Service that comes between the marking of homes and their recording is not guessed either.
 func TestNoHomeIsGuessedBetweenTwoLooks(t *testing.T) {
 	path := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(path, homesFile+extension), []byte("x"), 0o600))
@@ -213,7 +213,7 @@ func TestNoHomeIsGuessedBetweenTwoLooks(t *testing.T) {
 	cat := catalog.New()
 	k := NewKeeper(d, upstream.UnrecordedHomes, quiet)
 	require.Error(t, k.Restore(cat))
-	k.judgeHomes(cat)
+	k.markUnknownHomes(cat)
 	files(t, cat, group())
 	write(t, cat, func(tx *catalog.Tx) {
 		catalog.Endpoints.Put(tx, &discovery.EndpointSet{
@@ -226,7 +226,7 @@ func TestNoHomeIsGuessedBetweenTwoLooks(t *testing.T) {
 	k.record(cat, time.Time{})
 	home, recorded := catalog.Homes.Get(cat.Read(), web.String())
 	require.Falsef(t, recorded, "%+v", home)
-	k.judgeHomes(cat)
+	k.markUnknownHomes(cat)
 	home, _ = catalog.Homes.Get(cat.Read(), web.String())
 	require.NotEmpty(t, home.Unknown)
 }

@@ -6,7 +6,7 @@ import (
 
 // trafficShifts are right ones and, each a mistake that somebody makes who has
 // read of TrafficShifts once, wrong ones.
-func trafficShifts() []verdict {
+func trafficShifts() []specCase {
 	const (
 		steps = "steps: [{percent: '1', hold: 10m}, {percent: '100', hold: 24h}]"
 		end   = ", " + steps + "}"

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-func gatewayClasses() []verdict {
+func gatewayClasses() []specCase {
 	return specs(gatewayAPI, "GatewayClass", "{name: a}", [][2]string{
 		{"{controllerName: mesh.causeway.dev/controller}", ""},
 		{"{controllerName: mesh.causeway.dev/controller, description: a, parametersRef: {group: '', kind: ConfigMap, name: a, namespace: web}}", ""},
@@ -15,7 +15,7 @@ func gatewayClasses() []verdict {
 	})
 }
 
-func gateways() []verdict {
+func gateways() []specCase {
 	listeners := func(s string) string { return "{gatewayClassName: causeway, listeners: [" + s + "]}" }
 	const http = "{name: http, port: 80, protocol: HTTP}"
 	out := specs(gatewayAPI, "Gateway", "{name: a, namespace: web}", [][2]string{
@@ -53,7 +53,7 @@ func gateways() []verdict {
 	return append(out, specs(gatewayAPIBeta, "Gateway", "{name: a, namespace: web, annotations: {mesh.causeway.dev/addresses: a.example.com, b: c}}", [][2]string{{listeners(http), ""}})...)
 }
 
-func gatewayPolicies() []verdict {
+func gatewayPolicies() []specCase {
 	const a = "{targetRefs: [{name: a}], "
 	return specs(ourAPI, "GatewayPolicy", "{name: a, namespace: web}", [][2]string{
 		{"{targetRefs: [{name: a}]}", ""},
@@ -101,9 +101,9 @@ func gatewayPolicies() []verdict {
 }
 
 // certificates are Secrets of type kubernetes.io/tls: of others there is no row.
-func certificates() []verdict {
+func certificates() []specCase {
 	const head = "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: web}\ntype: kubernetes.io/tls\n"
-	return []verdict{
+	return []specCase{
 		{"data", head + "data: {tls.crt: YQ==, tls.key: Yg==, ca.crt: Yw==}\n", ""},
 		{"string data", head + "stringData: {tls.crt: a, tls.key: b}\n", ""},
 		{"both", head + "data: {tls.crt: YQ==}\nstringData: {tls.key: b, tls.crt: c}\n", ""},
@@ -119,9 +119,9 @@ func certificates() []verdict {
 	}
 }
 
-func namespaces() []verdict {
+func namespaces() []specCase {
 	const head = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a"
-	return []verdict{
+	return []specCase{
 		{"plain", head + "}\n", ""},
 		{"labels", head + ", labels: {team: shop, example.com/tier: edge, empty: ''}}\n", ""},
 		{"a label that it cannot have", head + ", labels: {kubernetes.io/metadata.name: b}}\n", ""},

@@ -5,20 +5,20 @@ import (
 	"strings"
 )
 
-// verdict is an object and what must be said of it.
-type verdict struct {
+// specCase is an object and what must be said of it.
+type specCase struct {
 	name, text string
 	// mistake is part of what is wrong with it, as "field: message: remedy"; "" if nothing is.
 	mistake string
 }
 
-func (v verdict) String() string { return v.name + "\n" + v.text }
+func (v specCase) String() string { return v.name + "\n" + v.text }
 
 // specs writes objects of one kind, each given by its spec.
-func specs(apiVersion, kind, metadata string, of [][2]string) []verdict {
-	out := make([]verdict, len(of))
+func specs(apiVersion, kind, metadata string, of [][2]string) []specCase {
+	out := make([]specCase, len(of))
 	for i, c := range of {
-		out[i] = verdict{
+		out[i] = specCase{
 			name:    fmt.Sprintf("%s %d", kind, i),
 			text:    fmt.Sprintf("apiVersion: %s\nkind: %s\nmetadata: %s\nspec: %s\n", apiVersion, kind, metadata, c[0]),
 			mistake: c[1],
@@ -27,7 +27,7 @@ func specs(apiVersion, kind, metadata string, of [][2]string) []verdict {
 	return out
 }
 
-func trafficPolicies() []verdict {
+func trafficPolicies() []specCase {
 	const a = "{targetRefs: [{kind: Service, name: a}], "
 	duration := func(field, bad, remedy string) [2]string {
 		open := strings.ReplaceAll(field, ".", ": {")
@@ -134,7 +134,7 @@ func trafficPolicies() []verdict {
 	})
 }
 
-func externalServices() []verdict {
+func externalServices() []specCase {
 	return specs(ourAPI, "ExternalService", "{name: a, namespace: web}", [][2]string{
 		{"{hosts: [api.example.com], ports: [{number: 443}]}", ""},
 		{"{hosts: [api.example.com, b.example.com], ports: [{number: 80, name: http, targetPort: 443, tls: {}}, {number: 443, name: https, protocol: TCP}]}", ""},
@@ -160,7 +160,7 @@ func externalServices() []verdict {
 	})
 }
 
-func meshes() []verdict {
+func meshes() []specCase {
 	out := specs(ourAPI, "Mesh", "{name: default}", [][2]string{
 		{"{}", ""},
 		{"{egress: {}, defaults: {timeout: {request: 15s}, retry: {attempts: 1}}, ec2: {regions: [ap-northeast-1], accounts: ['123456789012']}}", ""},
@@ -175,7 +175,7 @@ func meshes() []verdict {
 	return append(out, specs(ourAPI, "Mesh", "{name: other}", [][2]string{{"{}", "metadata.name is not that of the one Mesh: name it default"}})...)
 }
 
-func routes() []verdict {
+func routes() []specCase {
 	const parent = `parentRefs: [{group: "", kind: Service, name: a, port: 80}]`
 	rule := func(s string) string { return "{" + parent + ", rules: [" + s + "]}" }
 	out := specs(gatewayAPI, "HTTPRoute", "{name: a, namespace: web}", [][2]string{
@@ -234,10 +234,10 @@ func routes() []verdict {
 }
 
 // odd are objects that are wrong in what all kinds have.
-func odd() []verdict {
+func odd() []specCase {
 	const tail = "spec: {hosts: [a.example.com], ports: [{number: 443}]}\n"
 	const head = "apiVersion: mesh.causeway.dev/v1alpha1\nkind: ExternalService\n"
-	return []verdict{
+	return []specCase{
 		{"no spec", head + "metadata: {name: a, namespace: web}\n", "spec: it is missing: write it"},
 		{"null spec", head + "metadata: {name: a, namespace: web}\nspec: null\n", "spec: it is missing: write it"},
 		{"a spec that is a list", head + "metadata: {name: a, namespace: web}\nspec: []\n", "spec: it is a list: write a mapping"},
@@ -252,9 +252,9 @@ func odd() []verdict {
 	}
 }
 
-func verdicts() []verdict {
-	var out []verdict
-	for _, of := range [][]verdict{trafficShifts(), trafficPolicies(), externalServices(), meshes(), routes(), gatewayClasses(), gateways(), gatewayPolicies(), certificates(), namespaces(), odd()} {
+func specCases() []specCase {
+	var out []specCase
+	for _, of := range [][]specCase{trafficShifts(), trafficPolicies(), externalServices(), meshes(), routes(), gatewayClasses(), gateways(), gatewayPolicies(), certificates(), namespaces(), odd()} {
 		out = append(out, of...)
 	}
 	return out

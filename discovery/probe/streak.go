@@ -7,7 +7,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// result is the outcome of one check.
+// result is the result of one check.
 type result struct {
 	ok bool
 	// silent is true if nothing was heard: no answer, no refusal.
@@ -24,10 +24,11 @@ type streak struct {
 	since time.Time
 }
 
-// judge adds a result, whose check began at started, and returns the verdict
-// and whether it is another than before. heard is when any instance of the
-// same network last said anything: without that, silence says nothing.
-func (s *streak) judge(r result, started, heard time.Time, checked bool, before discovery.Verdict, c *v1alpha1.HealthCheck) (discovery.Verdict, bool) {
+// add adds a result, whose check began at started. It returns the instance's
+// health after it, and whether that has changed. heard is when any instance of
+// the same network last answered: silence counts only if another instance has
+// answered since.
+func (s *streak) add(r result, started, heard time.Time, checked bool, before discovery.CheckedHealth, c *v1alpha1.HealthCheck) (discovery.CheckedHealth, bool) {
 	if r.ok != s.ok || s.length == 0 {
 		*s = streak{ok: r.ok, since: started}
 	}
@@ -36,16 +37,17 @@ func (s *streak) judge(r result, started, heard time.Time, checked bool, before 
 	}
 	switch {
 	case r.ok && !checked:
-		return discovery.Verdict{Healthy: true}, true
+		return discovery.CheckedHealth{Healthy: true}, true
 	case r.ok && !before.Healthy && s.length >= c.HealthyThreshold:
-		return discovery.Verdict{Healthy: true}, true
+		return discovery.CheckedHealth{Healthy: true}, true
 	case !r.ok && (!checked || before.Healthy) && s.length >= c.UnhealthyThreshold:
 		if r.silent && !heard.After(s.since) {
-			// A newcomer waits for a verdict. Where checks cannot run there is
-			// none to wait for, and callers have the only say.
-			return discovery.Verdict{Healthy: true}, !checked
+			// A new instance waits for its first result. Where checks cannot
+			// run it would wait in vain, so it is healthy and callers' outlier
+			// detection decides.
+			return discovery.CheckedHealth{Healthy: true}, !checked
 		}
-		return discovery.Verdict{Reason: r.reason}, true
+		return discovery.CheckedHealth{Reason: r.reason}, true
 	}
 	return before, false
 }
