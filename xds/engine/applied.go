@@ -10,18 +10,18 @@ import (
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
-// Applied says how far an object's newest generation has come in the snapshot.
+// Applied is the progress of an object's newest generation in the snapshot.
 type Applied struct {
 	Object     discovery.ObjectName
 	Generation int64
-	// Index of the snapshot at which all that the generation causes was in
-	// force for everyone, 0 while canaries judge it (Staged) or it is held back
-	// because of a rejection (Pinned) or a freeze (Frozen). Proxies that have
-	// acknowledged Index have the generation.
+	// Index is the snapshot's index at which all effects of the generation were
+	// in force for everyone. It is 0 while canaries try it (Staged), or while
+	// it is held back because of a rejection (Pinned) or a freeze (Frozen). A
+	// proxy that has acknowledged Index has the generation.
 	Index                  uint64
 	Staged, Pinned, Frozen bool
-	// HeldFor are those for whom it is held back, because one of them refused it.
-	// For the others it is in force at Index.
+	// HeldFor are the classes for which it is held back, because a proxy of them
+	// refused it. For the others it is in force at Index.
 	HeldFor []snapshot.Class
 	// Units of the snapshot that the object has a part in.
 	Units []string
@@ -40,8 +40,8 @@ type appliedObject struct {
 	since      time.Time
 }
 
-// objectOf returns the object whose new generation a change of the catalog is,
-// if it is one.
+// objectOf returns the object that a change of the catalog gives a new
+// generation, if there is one.
 func (e *Engine) objectOf(c catalog.Change, units []policy.Unit) []appliedObject {
 	ref := func(row any) (r discovery.ObjectRef, ok bool) {
 		o, ok := row.(*discovery.Object)
@@ -79,7 +79,7 @@ func (e *Engine) noteObjects(objects []appliedObject) {
 			continue
 		}
 		if old := e.objects[o.name]; old != nil && old.generation == o.generation {
-			continue // its annotations, say: the proxies' verdict stands
+			continue // its annotations, say: the proxies' answers stand
 		}
 		o.floor = index
 		e.objects[o.name] = o

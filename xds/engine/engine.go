@@ -1,10 +1,10 @@
-// Package engine joins the pure middle to the stores at its ends: it follows
-// the catalog's changes, compiles the Services that they touch, and applies
-// the result to the snapshot.
+// Package engine joins the catalog and the snapshot: it follows the catalog's
+// changes, compiles the units that they touch, and applies the result to the
+// snapshot.
 //
-// A change recompiles the Services that it concerns and nothing else. Which
-// ones these are is the only thing that could be got wrong; the test oracle is
-// a compile from scratch.
+// A change recompiles the units that it concerns and nothing else. The only
+// mistake possible here is to compile too few; the test oracle is a compile
+// from scratch.
 package engine
 
 import (
@@ -70,8 +70,9 @@ type Engine struct {
 	certificates certificates
 	processed    catalog.Reader // the catalog that the snapshot was last made of
 
-	// shapes are what routes of other Services read of a unit, fresh the units
-	// whose shape has changed and whose referrers were not compiled since.
+	// shapes are the shapes of units as routes of other Services read them.
+	// fresh are the units whose shape has changed and whose referrers were not
+	// compiled since.
 	shapesMu sync.Mutex
 	shapes   map[policy.Unit]string
 	fresh    map[policy.Unit]bool
@@ -135,7 +136,7 @@ func New(cat *catalog.Catalog, store *snapshot.Store, log *slog.Logger, reg prom
 // Stage turns staging on (snapshot.Store.Stage). onPins is called after the
 // pinned units changed and must not block.
 func (e *Engine) Stage(silence time.Duration, onPins func()) {
-	e.store.Stage(silence, onPins, func(o snapshot.StageOutcome) {
+	e.store.Stage(silence, onPins, func(o snapshot.StageResult) {
 		e.metrics.stages.WithLabelValues(string(o)).Inc()
 	})
 }
@@ -168,8 +169,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	timer, stages := time.NewTimer(0), time.NewTimer(lookAgain)
 	<-timer.C
 	for {
-		// What can happen: rows changed, a proxy declares listeners or takes
-		// them back, canaries have kept silent for too long, the end.
+		// Events: rows changed, a proxy declares listeners or takes them back,
+		// canaries have been silent for too long, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -202,8 +203,8 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 }
 
-// lookAgain is how often at least it is looked whether something is due: proxies
-// come and go, and judge, without the engine.
+// lookAgain is the longest time between two looks at what is due: proxies come,
+// go and answer without the engine.
 const lookAgain = 15 * time.Second
 
 // expire ends the stages that are due and sets the timer for the next.
@@ -220,7 +221,7 @@ func (e *Engine) expire(stages *time.Timer) {
 	stages.Reset(wait)
 }
 
-// settle waits for the end of a window; proxies that connect are not kept waiting.
+// settle waits for the end of a window. Proxies that connect need not wait for it.
 func (e *Engine) settle(ctx context.Context, end <-chan time.Time, stages *time.Timer) error {
 	for {
 		select {
@@ -339,8 +340,9 @@ func (e *Engine) process(b catalog.Batch) (concerned int) {
 	}
 	if len(dirty) > 0 {
 		updates := e.compileUnits(b.Reader, sortedUnits(dirty))
-		// Routes of other Services name clusters of these: they are compiled
-		// again if what they read of them has changed, which endpoints do not.
+		// Routes of other Services name clusters of these units. They are
+		// compiled again if the shape of a unit has changed. Endpoints do not
+		// change it.
 		more := make(map[policy.Unit]struct{})
 		for u := range dirty {
 			if e.reshaped(u) {
@@ -374,8 +376,8 @@ func sortedUnits(units map[policy.Unit]struct{}) []policy.Unit {
 	})
 }
 
-// reshaped reports whether the last compilation of a unit changed what routes
-// of other Services read of it, and takes note of that.
+// reshaped reports whether the last compilation of a unit changed its shape,
+// and remembers the new one.
 func (e *Engine) reshaped(u policy.Unit) bool {
 	e.shapesMu.Lock()
 	defer e.shapesMu.Unlock()
@@ -431,11 +433,12 @@ func unitName(u policy.Unit) string { return strings.ToLower(u.Kind) + "/" + u.K
 
 func listenerUnit(declaration string) string { return "listener/" + declaration }
 
-// certificatesUnit is apart from its Gateway's, because nothing of it waits for
-// the verdict of a proxy, and nothing of it is stored.
+// certificatesUnit is another unit than its Gateway, because certificates wait
+// for no canary and are stored nowhere.
 func certificatesUnit(gateway discovery.Key) string { return "certificates/" + gateway.String() }
 
-// leadsTo returns the unit that a declared listener leads to, false for those that lead to all.
+// leadsTo returns the unit that a declared listener leads to, false for a listener that leads
+// to all.
 func leadsTo(d naming.Declaration) (policy.Unit, bool) {
 	switch {
 	case d.IsTCP():
@@ -458,8 +461,9 @@ func (e *Engine) updateNames(u policy.Unit) []string {
 	return out
 }
 
-// build returns what a unit means for proxies now: with the shares that a freeze
-// holds, and with the last good certificates. It is nil where there is no such unit.
+// build returns the model of a unit for proxies: with the shares from before a
+// freeze, and with the last good certificates. It returns nil if there is no such
+// unit.
 func (e *Engine) build(r catalog.Reader, u policy.Unit) policy.Model {
 	m := resolve.Build(r, u)
 	switch m := m.(type) {
@@ -475,8 +479,8 @@ func (e *Engine) build(r catalog.Reader, u policy.Unit) policy.Model {
 	return m
 }
 
-// compileUnit compiles a unit and the listeners that lead to it. What fails
-// keeps its last good resources.
+// compileUnit compiles a unit and the listeners that lead to it. A unit or
+// listener that fails keeps its last good resources.
 func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update {
 	var out []snapshot.Update
 	var m policy.Model
@@ -507,8 +511,8 @@ func (e *Engine) compileUnit(r catalog.Reader, u policy.Unit) []snapshot.Update 
 	return out
 }
 
-// compileListener compiles a declared listener. m is the model of what it leads to
-// where that has been built already, else nil.
+// compileListener compiles a declared listener. m is the model of the unit that it
+// leads to if that is built already, else nil.
 func (e *Engine) compileListener(r catalog.Reader, declaration string, m policy.Model) (u snapshot.Update, ok bool) {
 	u.Unit = listenerUnit(declaration)
 	ok = e.guard("listener "+declaration, func() {
@@ -524,7 +528,8 @@ func (e *Engine) compileListener(r catalog.Reader, declaration string, m policy.
 	return u, ok
 }
 
-// guard keeps a bug that one object brings to light from stopping the mesh.
+// guard recovers from a panic, so that one object which triggers a bug does not
+// stop the mesh.
 func (e *Engine) guard(what string, f func()) (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -539,9 +544,10 @@ func (e *Engine) guard(what string, f func()) (ok bool) {
 	return true
 }
 
-// withoutPinned leaves out the pinned units while the catalog is being filled:
-// what a half-filled catalog makes of them is not what was refused, and the pin
-// would end by that. They are compiled once it is filled; nothing is served before.
+// withoutPinned leaves out the pinned units while the catalog is being filled. A
+// unit of a half-filled catalog differs from the refused one, and the pin would end
+// because of that. These units are compiled once the catalog is filled; nothing is
+// served before.
 func (e *Engine) withoutPinned(updates []snapshot.Update) []snapshot.Update {
 	if f := &e.freezing; f.complete == nil || f.known {
 		return updates

@@ -14,11 +14,12 @@ import (
 	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
-// freezing is what the engine knows of a freeze of configuration (discovery.Freeze).
+// freezing is the engine's state of a freeze of configuration (discovery.Freeze).
 type freezing struct {
 	// complete reports whether the catalog has been filled; nil where freezes are not followed.
 	complete func(catalog.Reader) bool
-	// known is true once it has been, and whether there is a freeze is known.
+	// known is true once the catalog has been filled and it is known whether
+	// there is a freeze.
 	known bool
 	// on is the freeze, nil for none.
 	on *discovery.Freeze
@@ -28,7 +29,8 @@ type freezing struct {
 	// held is the freeze and before for who is not Run, nil for none.
 	held atomic.Pointer[frozen]
 
-	// moved are the Services of which a share has changed since, and is held.
+	// moved are the Services whose shares have changed since the freeze began,
+	// and are held.
 	mu    sync.Mutex
 	moved map[policy.Unit]struct{}
 }
@@ -55,8 +57,8 @@ func (f *freezing) holdShares(m *policy.Service) {
 
 // FollowFreezes makes the engine hold all configuration but endpoints while
 // catalog.Freezes says so (snapshot.Store.Freeze). complete reports whether all
-// sources have been read: what they bring before that is not new, and is
-// compiled whatever is frozen. Call it before Run.
+// sources have been read: rows that come before that are not new, and are
+// compiled in spite of a freeze. Call it before Run.
 func (e *Engine) FollowFreezes(complete func(catalog.Reader) bool) { e.freezing.complete = complete }
 
 // followFreeze begins or ends a freeze if the catalog says so. before is the
@@ -93,8 +95,8 @@ func (e *Engine) followFreeze(r, before catalog.Reader) []policy.Unit {
 		e.log.Info("the configuration is no longer frozen; what was held back goes out", "units", len(released))
 	}
 	if first {
-		// What an earlier run has held of an object that is gone by now is of no
-		// row, and would not be compiled.
+		// A pin of an earlier run may be of an object that is gone by now. No
+		// row leads to it, so its unit is added here.
 		for _, p := range e.store.Pins() {
 			released = append(released, p.Unit)
 		}
@@ -118,8 +120,8 @@ func (e *Engine) followFreeze(r, before catalog.Reader) []policy.Unit {
 	return sortedUnits(units)
 }
 
-// declarationReader returns the catalog that declared listeners are compiled
-// from: they must fit the configuration that holds.
+// declarationReader returns the catalog for declared listeners: they must fit
+// the configuration in force.
 func (e *Engine) declarationReader() catalog.Reader {
 	if e.freezing.on != nil {
 		return e.freezing.before

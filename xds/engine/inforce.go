@@ -11,17 +11,17 @@ import (
 
 // InForce is what proxies are configured by.
 type InForce struct {
-	// Catalog is, while the configuration is frozen, what it was when the freeze began, with the
-	// newest endpoints.
+	// Catalog is the catalog. While the configuration is frozen, it is the one of the freeze's
+	// begin with the newest endpoints.
 	Catalog catalog.Reader
 	// Freeze is the freeze of configuration, nil for none.
 	Freeze *discovery.Freeze
-	// LastGood are the certificates that Gateways have if those in the catalog fail.
+	// LastGood are the certificates that replace those in the catalog that fail.
 	LastGood resolve.LastGood
 }
 
-// InForce returns what proxies are configured by. What a replica that was started in a freeze has taken over of
-// others (Pin) is not in it: of that the bytes are known, and not what they mean.
+// InForce returns the state from which the proxies' configuration is compiled. A replica that was started in a
+// freeze has taken over pins of others. They are not part of it: only their bytes are known, not their meaning.
 func (e *Engine) InForce() (InForce, error) {
 	out := InForce{Catalog: e.catalog.Read(), LastGood: e.certificates.lastGood()}
 	f := e.freezing.held.Load()
@@ -41,7 +41,7 @@ func (e *Engine) InForce() (InForce, error) {
 	return out, nil
 }
 
-// held returns a catalog with the configuration of before a freeze and what is no configuration of now.
+// held returns a catalog with the configuration from before a freeze and all other rows of now.
 func held(before, now catalog.Reader) (*catalog.Catalog, error) {
 	out := catalog.New()
 	_, err := out.Write(time.Time{}, func(tx *catalog.Tx) error {

@@ -19,7 +19,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
-// Preview compiles a state of the mesh as the engine would, and serves nothing of it.
+// Preview compiles a state of the mesh as the engine would, and serves none of it.
 type Preview struct {
 	compiler *compile.Compiler
 	good     resolve.LastGood
@@ -27,8 +27,8 @@ type Preview struct {
 	listeners map[discovery.Key][]string
 }
 
-// NewPreview returns a preview for proxies that see what the views say. good are the certificates that
-// Gateways have if those of a state fail.
+// NewPreview returns a preview for proxies with these views. good are the certificates that replace
+// those of Gateways that fail.
 func NewPreview(good resolve.LastGood, views []snapshot.View) *Preview {
 	return &Preview{compiler: compile.New(), good: good, listeners: gatewayListeners(views)}
 }
@@ -68,8 +68,8 @@ func (p *Preview) Compile(r catalog.Reader, u policy.Unit) (policy.Model, []reso
 	return m, out
 }
 
-// discreet returns the secrets of a Gateway with a fingerprint in place of what
-// is in them: which certificate it is counts, and its key is not to be looked at.
+// discreet returns the secrets of a Gateway with fingerprints instead of their
+// content: it matters which certificate it is, and nobody may look at its key.
 func discreet(r catalog.Reader, m *policy.Gateway, secrets []resource.Resource) []resource.Resource {
 	texts := make(map[string]string, len(m.Certificates))
 	for i := range m.Certificates {
@@ -151,7 +151,7 @@ func sameResource(a, b *resource.Resource) bool {
 		maps.EqualFunc(a.ByZone, b.ByZone, same) && maps.EqualFunc(a.ByNamespace, b.ByNamespace, same) && maps.EqualFunc(a.ByNode, b.ByNode, same)
 }
 
-// Audience is what proxies of one role, namespace and zone have in common, and what they would be sent.
+// Audience are the proxies of one role, namespace and zone, with the resources that they would be sent.
 type Audience struct {
 	Role      string `json:"role"`
 	Namespace string `json:"namespace"`
@@ -184,7 +184,8 @@ func Audiences(changes []ResourceChange, views []snapshot.View) []Audience {
 		if v.Role == resource.Gateway {
 			a.Gateway = v.Namespace + "/" + v.Workload
 		} else {
-			// What a sidecar declares follows the Services that it leads to.
+			// Listeners that sidecars declare follow the Services that they
+			// lead to.
 			a.sees.Workload, a.sees.Declared = "", nil
 		}
 		key := fmt.Sprintf("%+v", a.sees)

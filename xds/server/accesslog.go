@@ -30,7 +30,8 @@ func (a als) StreamAccessLogs(g accesslogv3.AccessLogService_StreamAccessLogsSer
 		return ended(err)
 	}
 	o := &a.server.opts
-	// The first message says whose entries of which log all of the stream has.
+	// The first message names the proxy and the log for all entries of the
+	// stream.
 	from, err := a.server.reports(g.Context(), message.GetIdentifier().GetNode())
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ type deltaProtocol struct{}
 
 func (deltaProtocol) name() string { return "delta" }
 
-// mode orders clusters before routes for Envoys, who ask for all of them. A
+// mode orders clusters before routes for Envoys, which ask for all of them. A
 // client of another kind may never ask for clusters; its routes must not wait.
 func (deltaProtocol) mode(n *Node) snapshot.Mode { return snapshot.Mode{Ordered: n.Envoy} }
 

@@ -36,7 +36,7 @@ func (s *Server) limitFirst(server any, g grpc.ServerStream, info *grpc.StreamSe
 	}})
 }
 
-// firsts are what first messages are judged by, by connection.
+// firsts are the turns of first messages, by connection.
 type firsts struct {
 	mu           sync.Mutex
 	byConnection map[string]*firstTurns
@@ -107,9 +107,9 @@ func (t *firstTurns) leave(turn *firstTurn, patience time.Duration) {
 	t.next(patience)
 }
 
-// next gives turns that are free. Where somebody waits still, the turn that was kept longest is taken away, once it has
-// been kept for the patience; one at a time, so that on a narrow link those that are read together have longer. mu
-// must be held.
+// next gives free turns. If a stream still waits, it takes away the turn that was kept longest, once that was kept for
+// the patience; one at a time, so that on a narrow link the messages that are read together have longer. mu must be
+// held.
 func (t *firstTurns) next(patience time.Duration) {
 	for len(t.waiting) > 0 && len(t.reading) < firstPerConnection {
 		turn := t.waiting[0]
@@ -154,7 +154,8 @@ type firstMessage struct {
 	came   bool // read by who receives, one at a time
 }
 
-// RecvMsg implements grpc.ServerStream. Who waits for a turn waits for as long as it takes, with little memory: turns end.
+// RecvMsg implements grpc.ServerStream. A stream may wait for its turn for any time and takes little memory meanwhile:
+// turns end.
 func (f *firstMessage) RecvMsg(m any) error {
 	if f.came {
 		return f.ServerStream.RecvMsg(m)

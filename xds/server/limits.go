@@ -27,8 +27,8 @@ type Limits struct {
 	// NameBytesPerStream, NameBytesPerConnection and NameBytes bound the memory of
 	// the names that clients ask for.
 	NameBytesPerStream, NameBytesPerConnection, NameBytes int64
-	// FirstMessage is how long the first message of a stream may stand still, from its turn on. It says who the client is:
-	// what has come of it until then was taken from anybody. One that comes slowly has longer (firstLongest).
+	// FirstMessage is how long the first message of a stream may stand still, from its turn on. Before it is read nobody
+	// knows who the client is. A message that comes slowly has longer (firstLongest).
 	FirstMessage time.Duration
 	// FirstTurn is how long it may take while others of its connection wait for their turn.
 	FirstTurn time.Duration
@@ -53,8 +53,8 @@ const (
 	handshakeTimeout = 20 * time.Second
 )
 
-// The windows of flow control. They are fixed, because those that gRPC widens by what a connection can carry
-// let each stream keep up to 16 MiB that nobody reads. A message that is being read gets the room that it needs.
+// The windows of flow control. They are fixed: if gRPC widens them to the capacity of the connection, each
+// stream can keep up to 16 MiB that nobody reads. A message that is being read gets the room that it needs.
 const (
 	streamWindow     = 64 << 10
 	connectionWindow = 1 << 20
@@ -81,7 +81,8 @@ func orDefault[T int | int64 | time.Duration](v *T, otherwise T) {
 // party is whom a stream's costs are counted for.
 type party struct{ connection, identity string }
 
-// partyOf returns whom a stream is of. What is not authenticated is told by its address.
+// partyOf returns the party that a stream counts for. Without authentication that is its
+// address.
 func partyOf(ctx context.Context, n *Node) party {
 	p := party{identity: "identity " + n.Identity}
 	from, ok := peer.FromContext(ctx)

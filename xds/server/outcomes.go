@@ -7,9 +7,9 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 )
 
-// Outcomes takes what proxies report of the requests that they sent. Its methods
-// are called by many streams at a time; a proxy has several: one for load reports, and one
-// for each log and worker thread. What they are given may be kept but not changed.
+// Outcomes takes the proxies' reports of the requests that they sent. Many streams call
+// its methods at a time; a proxy has several: one for load reports, and one for each log
+// and worker thread. The methods may keep their arguments but not change them.
 type Outcomes interface {
 	// Connected is called before a node's first report on a stream, and the
 	// function that it returns when the stream has ended.

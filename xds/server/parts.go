@@ -15,8 +15,8 @@ const maxParts = 500_000
 
 var errTooManyParts = errors.New("xds: a message has too many parts")
 
-// checkParts refuses a message that would cost far more than its size. What is no message
-// of its kind is left to who decodes it.
+// checkParts refuses a message that would cost far more than its size. It accepts a
+// malformed message, which the decoder refuses.
 func checkParts(data []byte, of protoreflect.MessageDescriptor) error {
 	left := maxParts
 	return countParts(data, of, &left, protowire.DefaultRecursionLimit)

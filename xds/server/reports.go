@@ -20,10 +20,10 @@ import (
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
-// reports says which clusters the reports of a stream may be about: those that the same proxy's own stream of
-// configuration was sent. Envoy sends access logs on connections of its worker threads, so a proxy's
-// streams have no connection in common. What they have in common is the node id, and, where clients
-// have certificates, the names in the certificate.
+// reports checks which clusters a stream of reports may name: those that the same proxy's own stream of
+// configuration was sent. Envoy sends access logs on connections of its worker threads, so a proxy's streams
+// share no connection. They share the node id and, where clients have certificates, the names in the
+// certificate.
 type reports struct {
 	server    *Server
 	node      *Node
@@ -37,7 +37,7 @@ type reports struct {
 	seen map[uint64]struct{}
 	// rules is the Server's when the stream was last admitted.
 	rules uint64
-	// missed are those that it was not sent when that was last looked up, at missedAt.
+	// missed are clusters that the proxy was not sent at missedAt, the last look.
 	missed   map[uint64]struct{}
 	missedAt time.Time
 }
@@ -82,7 +82,8 @@ func (r *reports) admit(ctx context.Context) error {
 	return nil
 }
 
-// readmit is admit after the rules have changed, before a message counts.
+// readmit calls admit again after the rules have changed, before a message
+// counts.
 func (r *reports) readmit(ctx context.Context) error {
 	if r.rules == r.server.rules.Load() {
 		return nil
@@ -90,11 +91,11 @@ func (r *reports) readmit(ctx context.Context) error {
 	return r.admit(ctx)
 }
 
-// sent reports whether the proxy was sent a cluster. What it was sent once it may report about for as long as
-// the stream lasts: last answers come after a cluster has gone.
+// sent reports whether the proxy was sent a cluster. A stream may report about it until the stream ends,
+// because last answers come after a cluster has gone.
 //
-// Replicas share the streams of a proxy. One that has not got its stream of configuration goes by what the
-// proxy sees, if the connection proves whose it is, and believes nobody else.
+// Replicas share the streams of a proxy. A replica without the proxy's stream of configuration checks what
+// the proxy sees, if the connection proves the proxy's identity; otherwise it accepts nothing.
 func (r *reports) sent(cluster string) bool {
 	if len(cluster) > snapshot.MaxNameLength {
 		return false
@@ -143,8 +144,8 @@ const (
 	portTag    = "port"
 )
 
-// about reports whether an entry is about a cluster that the proxy was sent. One that found no cluster is about
-// a port of which it was sent a backing, or is to be.
+// about reports whether an entry is about a cluster that the proxy was sent. An entry of a request that found
+// no cluster is about a port: the proxy was sent one of its backings, or will be.
 func (r *reports) about(c *accesslogv3.AccessLogCommon) bool {
 	name := c.GetCustomTags()[clusterTag]
 	if name == "" || name == "-" {

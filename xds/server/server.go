@@ -2,10 +2,10 @@
 // and state-of-the-world, the load reporting service (LRS), and the access log
 // service (ALS).
 //
-// Every stream has two goroutines. One receives: it keeps the subscriptions
-// and the acknowledgements. The other sends what the snapshot says is due. A
-// stalled client stops only its own sender, whose pending state stays one bit
-// per resource however long it stalls.
+// Every stream has two goroutines. One receives: it keeps the subscriptions and
+// the acknowledgements. The other sends what is due in the snapshot. A stalled
+// client stops only its own sender. The sender's pending state stays one bit
+// per resource, however long it stalls.
 package server
 
 import (
@@ -104,8 +104,8 @@ const (
 	// maxWaiting is how many responses of a type are remembered for a client
 	// that reads and never acknowledges.
 	maxWaiting = 256
-	// searchEnds is the size of a response that is accepted at which the
-	// search for a refused resource is over.
+	// searchEnds ends the search for a refused resource: a response of this
+	// size was accepted.
 	searchEnds = 1 << 12
 	// endGrace is how long the end of a stream waits for the send that is under way.
 	endGrace = time.Second
@@ -132,8 +132,8 @@ type Server struct {
 	firsts firsts
 	// rules counts the changes of what Authorize says.
 	rules atomic.Uint64
-	// identities counts their streams of configuration, reporters those of reports; connections
-	// are those that have one of configuration.
+	// identities counts the streams of configuration per identity, reporters the streams of
+	// reports; connections are those with a stream of configuration.
 	identities  map[string]int
 	reporters   map[string]int
 	connections map[string]*connection
@@ -221,8 +221,9 @@ type ProxyStatus struct {
 	// Pending counts changes not sent yet, Held those that wait for other resources.
 	Pending int `json:"pending"`
 	Held    int `json:"held"`
-	// HeldBack are the units of configuration, such as "service/web/shop", that the
-	// proxy has as they were, because a proxy of its class refused what they are.
+	// HeldBack are the units of configuration, such as "service/web/shop", of which
+	// the proxy has an older version, because a proxy of its class refused the
+	// newer one.
 	HeldBack []string `json:"heldBack,omitempty"`
 	// StalledSince is when the proxy stopped reading, zero if it reads.
 	StalledSince time.Time    `json:"stalledSince,omitzero"`
@@ -268,8 +269,8 @@ type Progress struct {
 	// View is what decides which resources the proxy sees.
 	snapshot.View
 	Connected time.Time
-	// Joined is the store's index when the stream began, and Acknowledged the one up
-	// to which the proxy has judged everything that concerns it.
+	// Joined is the store's index when the stream began. Acknowledged is the index
+	// up to which the proxy has answered every change that concerns it.
 	Joined, Acknowledged uint64
 }
 
@@ -285,8 +286,8 @@ func (s *Server) Progress() []Progress {
 	return out
 }
 
-// Reauthorize asks Authorize anew for every stream that is open and ends those that it refuses
-// now: those of resources at once, those of reports with their next message.
+// Reauthorize asks Authorize anew for every open stream and ends those that it refuses now:
+// streams of resources at once, streams of reports with their next message.
 func (s *Server) Reauthorize() {
 	if s.opts.Authorize == nil {
 		return

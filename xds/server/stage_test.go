@@ -15,7 +15,7 @@ import (
 // that one has accepted it.
 func TestStagedPush(t *testing.T) {
 	r, first := joined(t)
-	r.store.Stage(time.Hour, func() {}, func(snapshot.StageOutcome) {})
+	r.store.Stage(time.Hour, func() {}, func(snapshot.StageResult) {})
 	second := r.connect(t)
 	second.subscribe(resource.VirtualHost)
 	second.subscribe(resource.Cluster)
@@ -74,7 +74,7 @@ func TestStagedPush(t *testing.T) {
 // and the others are accepted.
 func TestSearchForTheRefused(t *testing.T) {
 	r := newRig(t)
-	r.store.Stage(time.Hour, func() {}, func(snapshot.StageOutcome) {})
+	r.store.Stage(time.Hour, func() {}, func(snapshot.StageResult) {})
 	const n = 100
 	for i := range n {
 		r.put(fmt.Sprint("u", i), simple(resource.VirtualHost, fmt.Sprintf("http/h%02d", i), fmt.Sprint(i)))

@@ -85,11 +85,12 @@ type outgoing struct {
 	size  int
 }
 
-// sent remembers a response until the client has judged it.
+// sent remembers a response until the client has acknowledged or refused it.
 type sent struct {
 	nonce uint64
 	ids   []uint32
-	// frames of the ids, nil for endpoints, on which no verdict is needed.
+	// frames of the ids, nil for endpoints, whose acknowledgement does not
+	// matter.
 	frames []*snapshot.Frame
 	// before is the store's index through which everything had been sent before.
 	before uint64
@@ -109,8 +110,8 @@ type typeState struct {
 	rejected  map[uint32]struct{}
 	fault     string
 	faultAt   time.Time
-	// limit is how many resources go into a response while the search for one
-	// that is refused goes on, 0 for no limit.
+	// limit is how many resources go into a response while the search for a
+	// refused one goes on, 0 for no limit.
 	limit int
 }
 
@@ -204,7 +205,7 @@ func run(s *Server, g interface {
 	case err = <-received:
 	case err = <-st.ending:
 	}
-	// What the receiver is still given ends with this call.
+	// The receiver takes nothing that comes after this call.
 	st.mu.Lock()
 	st.over = true
 	st.mu.Unlock()
@@ -279,7 +280,7 @@ func (st *stream) handle(r *request) error {
 		return nil
 	}
 	if r.nonce != "" {
-		st.judge(t, r)
+		st.handleAnswer(t, r)
 	}
 	if t == resource.Secret && !st.node.Authenticated && !st.types[t].started {
 		st.log.Warn("a proxy asks for certificates and gets no private key, because it has not proven who it is: serve xDS with TLS")
@@ -304,9 +305,9 @@ func (st *stream) handleUnknown(r *request) error {
 	return nil
 }
 
-// judge applies an acknowledgement or a rejection. A nonce that is not waiting
-// is stale and says nothing.
-func (st *stream) judge(t resource.Type, r *request) {
+// handleAnswer applies an ACK or a NACK. A nonce that is not waiting is stale
+// and has no effect.
+func (st *stream) handleAnswer(t resource.Type, r *request) {
 	nonce, err := strconv.ParseUint(r.nonce, 10, 64)
 	if err != nil {
 		return
@@ -318,14 +319,15 @@ func (st *stream) judge(t resource.Type, r *request) {
 	}
 	now := time.Now()
 	m := st.server.opts.Metrics
-	// Envoy judges in order: what was sent before is judged implicitly.
+	// Envoy answers in order, so this answer covers the responses before it
+	// too.
 	for _, w := range ts.waiting[:i+1] {
 		st.release(w)
 	}
 	w := ts.waiting[i]
 	ts.waiting = slices.Delete(ts.waiting, 0, i+1)
 	if r.fault != nil {
-		st.refused(t, w, r.fault.GetMessage(), now)
+		st.handleNack(t, w, r.fault.GetMessage(), now)
 		return
 	}
 	st.sub.Accept(t, w.ids, w.frames)
@@ -354,15 +356,16 @@ func (st *stream) judge(t resource.Type, r *request) {
 	}
 }
 
-// refused deals with a rejection: as long as nobody can tell which resource is
-// at fault, the response's resources are sent again in ever smaller parts.
-func (st *stream) refused(t resource.Type, w sent, message string, now time.Time) {
+// handleNack applies a NACK. Until it is known which resource is at fault, the
+// response's resources are sent again in ever smaller parts.
+func (st *stream) handleNack(t resource.Type, w sent, message string, now time.Time) {
 	ts := &st.types[t]
 	culprits := st.sub.Reject(t, w.ids, w.frames, st.node.ID, message)
 	message = snapshot.Brief(message)
 	ts.fault, ts.faultAt = message, now
 	st.server.opts.Metrics.rejected.WithLabelValues(t.String()).Inc()
-	// What was refused along with them does not count as there.
+	// The other resources of the response were refused too, so the client does
+	// not have them.
 	st.sub.Rewind(w.before)
 	st.through = min(st.through, w.before)
 	if len(culprits) == 0 {
@@ -392,8 +395,8 @@ func (st *stream) send(ctx context.Context, sendMsg func(any) error) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		// What can happen: something to send (a change, a request or an
-		// acknowledgement), a removal's time has come, the stream ends.
+		// Events: something to send (a change, a request or an
+		// acknowledgement), the time of a removal has come, the stream ends.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -442,8 +445,8 @@ func (st *stream) sendOne(ctx context.Context, sendMsg func(any) error, o outgoi
 	return err
 }
 
-// admit waits until a large response may be on its way. The admission ends
-// when the client has judged the response, or after a while if it does not.
+// admit waits until a large response may be on its way. The admission ends when
+// the client has answered the response, or after a while if it does not.
 func (st *stream) admit(ctx context.Context, o outgoing) error {
 	n, err := st.server.admit.acquire(ctx, st.party, int64(o.size))
 	if err != nil {
@@ -453,7 +456,7 @@ func (st *stream) admit(ctx context.Context, o outgoing) error {
 	st.mu.Lock()
 	ts := &st.types[o.t]
 	i := slices.IndexFunc(ts.waiting, func(w sent) bool { return w.nonce == nonce })
-	if i < 0 { // a client that guesses nonces has judged it before it was sent
+	if i < 0 { // a client that guesses nonces has answered it before it was sent
 		st.mu.Unlock()
 		st.server.admit.release(st.party, n)
 		return nil

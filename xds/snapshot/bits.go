@@ -5,9 +5,10 @@ import (
 	"math/bits"
 )
 
-// bitset is a set of small numbers: resource ids, of which a mesh has
-// thousands and a stream's sets hold most. A bit each keeps a stream's state
-// at a few hundred bytes where a map would take a few hundred kilobytes.
+// bitset is a set of small numbers. They are resource ids: a mesh has
+// thousands, and a stream's sets hold most of them. With one bit each, a
+// stream's state takes a few hundred bytes; a map would take a few hundred
+// kilobytes.
 type bitset []uint64
 
 func (b bitset) has(i uint32) bool {

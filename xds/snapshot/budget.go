@@ -13,9 +13,9 @@ var ErrTooManyNameBytes = errors.New("the names that are followed take too much 
 // nameOverhead is about what a name costs beside its bytes.
 const nameOverhead = 160
 
-// Budget bounds the memory that the names of subscribers take: those that they ask for and
-// those that they say they have. Names of resources are not counted: they are there
-// once, however many ask for them. A part of it is a Budget with a parent. The Store
+// Budget bounds the memory for the names of subscribers: those that they ask for and those
+// that they say they have. Names of resources are not counted: they are stored once,
+// however many subscribers ask for them. A Budget with a parent is a part of it. The Store
 // guards it.
 type Budget struct {
 	most, used int64

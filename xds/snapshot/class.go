@@ -7,10 +7,10 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// Class is what proxies have in common that judge a configuration alike: what one
-// of them says of it counts for the others, and for nobody else. Namespace and
-// Identity are part of it because a proxy's role and build are its own claims: a
-// proxy that claims a build of its own must not matter to anybody.
+// Class identifies proxies that accept and refuse the same configurations: the
+// answer of one counts for the others of its class, and for nobody else.
+// Namespace and Identity are part of it because role and build are the proxy's
+// own claims: a proxy that claims a build of its own must not affect any other.
 type Class struct {
 	Role      resource.Role `json:"role,omitempty"`
 	Build     string        `json:"build,omitempty"`
@@ -51,7 +51,7 @@ func (v *View) Class() Class {
 	return Class{Role: v.Role, Build: v.Build, Namespace: v.Namespace, Identity: v.Identity}
 }
 
-// class is a Class of which there are subscribers, or for which something is held.
+// class is a Class that has subscribers or a hold.
 type class struct {
 	Class
 	// id is the class's place in entry.accepted.
@@ -60,8 +60,8 @@ type class struct {
 	holds   map[*hold]struct{}
 }
 
-// retireMost is how many ids of classes that are no more wait for others before
-// they are taken out of all entries and used again.
+// retireMost is how many unused class ids wait before they are removed from all
+// entries and used again.
 const retireMost = 64
 
 // classOf returns a class, which it makes if need be. mu must be held.
@@ -81,7 +81,7 @@ func (s *Store) classOf(c Class) *class {
 	return made
 }
 
-// dismiss forgets a class that is nobody's any more. mu must be held.
+// dismiss forgets a class without subscribers and holds. mu must be held.
 func (s *Store) dismiss(c *class) {
 	if c.streams > 0 || len(c.holds) > 0 || s.classes[c.Class] != c {
 		return

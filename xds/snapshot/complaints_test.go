@@ -32,7 +32,7 @@ func TestComplaintsAreBounded(t *testing.T) {
 		subs = append(subs, sub)
 		s.mu.Lock()
 		for id, e := range s.tables[resource.VirtualHost].entries {
-			s.complain(sub, ref{resource.VirtualHost, uint32(id)}, &e.content, verdict{node: sub.view.Node, message: "no"}) //nolint:gosec // an id
+			s.complain(sub, ref{resource.VirtualHost, uint32(id)}, &e.content, nack{node: sub.view.Node, message: "no"}) //nolint:gosec // an id
 		}
 		s.mu.Unlock()
 	}

@@ -63,7 +63,7 @@ func TestFreezeLetsOnlyEndpointsMove(t *testing.T) {
 	settleAll(t, now, a, b)
 	require.Equal(t, version("4"), endpointsVersion(b))
 	require.Equal(t, version("one"), hostVersion(b))
-	require.Equal(t, map[StageOutcome]int{StageAccepted: 1}, outcomes, "nothing was tried but the listener")
+	require.Equal(t, map[StageResult]int{StageAccepted: 1}, outcomes, "nothing was tried but the listener")
 
 	require.Equal(t, []string{"gone", "new", "u"}, s.Freeze(time.Time{}))
 	require.Empty(t, s.Pins())
@@ -74,7 +74,7 @@ func TestFreezeLetsOnlyEndpointsMove(t *testing.T) {
 	require.Equal(t, version("one"), hostVersion(b), "it goes to a canary first, as any change")
 	settleAll(t, now, a, b)
 	require.Equal(t, version("two"), hostVersion(b))
-	require.Equal(t, map[StageOutcome]int{StageAccepted: 2}, outcomes)
+	require.Equal(t, map[StageResult]int{StageAccepted: 2}, outcomes)
 }
 
 // Moving traffic by weights alone is configuration, too.

@@ -13,47 +13,53 @@ import (
 // has left for good: an Envoy that restarts, or loses its stream, is back by then.
 const AuthorGrace = time.Minute
 
-// Limits of what is remembered of refusals. They are far above what a build of Envoy
-// that takes no Service at all would cause in a mesh of ten thousand, and bound
-// what a client costs that claims one class after the other.
+// Limits of what the store remembers about refusals. An Envoy build that refuses
+// every Service of a mesh of ten thousand stays far below them. They bound the cost
+// of a client that claims one class after the other.
 const (
 	maxHolds = 20_000
-	// maxHoldsOfOwner bounds those of one namespace and identity, so that one client that claims
-	// one build after the other leaves room for everybody else's.
+	// maxHoldsOfOwner bounds the holds of one namespace and identity: a client that claims one
+	// build after the other must leave room for everybody else.
 	maxHoldsOfOwner = maxHolds / 2
-	// maxHoldsOfUnit bounds the holds of one unit by classes that differ in what a
-	// proxy may claim without proof.
+	// maxHoldsOfUnit bounds the holds of one unit by classes that differ only in
+	// what a proxy claims without proof.
 	maxHoldsOfUnit = 8
-	// maxComplaints bounds what is remembered of one resource, and maxComplaintsOfAll of all.
+	// maxComplaints bounds the complaints about one resource, maxComplaintsOfAll those about
+	// all.
 	maxComplaints      = 16
 	maxComplaintsOfAll = 50_000
 )
 
-// hold keeps a unit as it was for one class, one of whose proxies has refused what it
-// became; to everyone else that is in force. It ends when the unit becomes
-// something else that the class takes, or when nobody is left who refused it: then one
-// proxy of the class tries it first, as with any change.
+// hold keeps a class at the last good configuration of a unit, because a proxy of the
+// class refused the newer one. All other classes have the newer one. The hold ends
+// when the class accepts a later configuration of the unit. When all proxies that
+// refused it have left for good, one proxy of the class tries the newer configuration
+// first, as with any change.
 type hold struct {
 	unit  string
 	class *class
 	pin   *Pin
-	// good is what the class has of the unit's configuration, by name; without a
-	// frame where it has nothing.
+	// good is the configuration that the class has, by name. A content without a
+	// frame stands for a resource that the class does not have.
 	good map[ref]*content
-	// clusters of good whose endpoints the class needs, and who sees them.
+	// clusters are the clusters in good whose endpoints the class needs, with
+	// their visibility.
 	clusters map[string]resource.Visibility
 	phase    phase
-	// canary is the slot of the proxy that tries what is in force, open what it
-	// has not judged, and due when that takes too long.
+	// canary is the slot of the proxy that tries the configuration in force.
+	// open are the resources that it has not answered yet, and due is when it
+	// has taken too long.
 	canary uint32
 	open   map[ref]struct{}
 	due    time.Time
 	last   time.Time // which due never passes
-	// lost are those that tried it before, in this trial.
+	// lost counts the proxies that tried it before, in this trial.
 	lost loss
-	// wanting is true if what is being tried with others is to be tried by the class next.
+	// wanting is true if a stage tries a change with other classes, and this class tries
+	// it next.
 	wanting bool
-	// absent is since when no proxy is there that refused it, zero while one is.
+	// absent is when the last proxy that refused it went away, zero while one is
+	// connected.
 	absent time.Time
 }
 
@@ -61,30 +67,32 @@ type hold struct {
 type phase uint8
 
 const (
-	// holding: the class has what is good.
+	// holding: the class has the last good configuration.
 	holding phase = iota
-	// trying: one proxy of the class has what is in force.
+	// trying: one proxy of the class has the configuration in force.
 	trying
-	// freed: the class has what is in force, and has not said yet that it is good.
+	// freed: the class has the configuration in force, and no proxy of it has
+	// acknowledged that yet.
 	freed
 )
 
 // nobody is no slot.
 const nobody = ^uint32(0)
 
-// heldContent is what an entry means for a class.
+// heldContent is the content that a held class has for a name.
 type heldContent struct {
 	*content
 	hold *hold
 }
 
-// frees reports whether a subscriber gets what is in force all the same.
+// frees reports whether a subscriber gets the configuration in force in spite
+// of the hold.
 func (h *hold) frees(sub *Subscriber) bool {
 	return h.phase == freed || (h.phase == trying && h.canary == sub.slot)
 }
 
-// orphan reports whether everyone who refused it has left for good, or nobody did and it is time to try again what
-// ended connections.
+// orphan reports whether the class may try again: all proxies that refused the configuration have left for good,
+// or no proxy refused it (only connections ended) and the waiting time is over.
 func (h *hold) orphan(now time.Time) bool {
 	if again := h.again(); !again.IsZero() {
 		return !now.Before(again)
@@ -92,7 +100,7 @@ func (h *hold) orphan(now time.Time) bool {
 	return !h.absent.IsZero() && !now.Before(h.absent.Add(AuthorGrace))
 }
 
-// next is when the hold has something to do of itself, zero for never.
+// next is when the hold must be looked at without any event, zero for never.
 func (h *hold) next() time.Time {
 	switch {
 	case h.phase == trying:
@@ -114,7 +122,8 @@ func (u *unit) sortedHolds() []*hold {
 	return out
 }
 
-// complaint is a refusal by a proxy whose class has nothing to go back to.
+// complaint is a refusal by a proxy whose class has no last good configuration
+// to go back to.
 type complaint struct {
 	Rejection
 	class  *class
@@ -122,7 +131,7 @@ type complaint struct {
 	absent time.Time // since when the proxy is away
 }
 
-// ends is when the complaint ends of itself, zero for never.
+// ends is when the complaint expires, zero for never.
 func (c *complaint) ends() time.Time {
 	if c.absent.IsZero() {
 		return time.Time{}
@@ -131,7 +140,7 @@ func (c *complaint) ends() time.Time {
 }
 
 // complain notes what a proxy refuses. mu must be held.
-func (s *Store) complain(sub *Subscriber, r ref, bad *content, v verdict) {
+func (s *Store) complain(sub *Subscriber, r ref, bad *content, v nack) {
 	list := s.complaints[r]
 	made := complaint{Rejection: rejection(r.t, s.tables[r.t].entries[r.id].name, bad, sub, v), class: sub.class, node: sub.view.Node}
 	if i := slices.IndexFunc(list, func(c complaint) bool { return c.class == made.class && c.node == made.node }); i >= 0 {
@@ -144,7 +153,8 @@ func (s *Store) complain(sub *Subscriber, r ref, bad *content, v verdict) {
 	}
 }
 
-// settleComplaints ends a class's complaints of a resource: one of its proxies has taken it. mu must be held.
+// settleComplaints ends a class's complaints about a resource, because one of its proxies has acknowledged
+// it. mu must be held.
 func (s *Store) settleComplaints(r ref, c *class) {
 	s.keepComplaints(r, func(o *complaint) bool { return o.class != c })
 }
@@ -164,13 +174,14 @@ func (s *Store) keepComplaints(r ref, keep func(*complaint) bool) {
 	}
 }
 
-// complains reports whether a proxy of the class complains of a resource. mu must be held.
+// complains reports whether a proxy of the class has a complaint about a resource. mu must
+// be held.
 func (s *Store) complains(r ref, c *class) bool {
 	return slices.ContainsFunc(s.complaints[r], func(o complaint) bool { return o.class == c })
 }
 
-// refuse deals with a resource that a subscriber has refused. mu must be held.
-func (s *Store) refuse(sub *Subscriber, r ref, frame *Frame, v verdict, wake *bitset) {
+// refuse handles a resource that a subscriber has refused. mu must be held.
+func (s *Store) refuse(sub *Subscriber, r ref, frame *Frame, v nack, wake *bitset) {
 	e := s.tables[r.t].entries[r.id]
 	now := e.at(sub)
 	if now.frame == nil || now.frameFor(&sub.view) != frame {
@@ -189,23 +200,24 @@ func (s *Store) refuse(sub *Subscriber, r ref, frame *Frame, v verdict, wake *bi
 	}
 }
 
-// refuseTrial holds a class at what it has, because its canary refuses what is
-// tried. The others go on trying. mu must be held.
-func (s *Store) refuseTrial(sub *Subscriber, r ref, e *entry, v verdict, wake *bitset) {
+// refuseTrial holds a class at its last good configuration, because its canary
+// refuses the new one. The other classes go on trying. mu must be held.
+func (s *Store) refuseTrial(sub *Subscriber, r ref, e *entry, v nack, wake *bitset) {
 	st := e.stage
 	e.next.disputed = true
 	if s.holdTried(st, sub, rejection(r.t, e.name, e.next, sub, v), false, wake) == nil {
 		s.complain(sub, r, e.next, v)
-		st.judged(trial{sub.slot, r}, refused)
+		st.record(trial{sub.slot, r}, refused)
 	}
-	s.outcome(StageRejected)
+	s.onStageEnd(StageRejected)
 	if st.open == 0 && !st.owes() {
 		s.pass(st, wake)
 	}
 }
 
-// holdTried holds a class at what it has of the unit that is tried, nil if it cannot be held; its canaries go
-// back to that. anew is whether it is held without what has no past. mu must be held.
+// holdTried holds a class at its present configuration of the unit that a stage tries, and sends its canaries
+// back to that. It returns nil if the class cannot be held. anew allows a hold that has no last good
+// configuration: then the class is without the new resources. mu must be held.
 func (s *Store) holdTried(st *stage, sub *Subscriber, why Rejection, anew bool, wake *bitset) *hold {
 	u := s.units[st.unit]
 	good := make(map[ref]*content)
@@ -235,7 +247,8 @@ func (s *Store) holdTried(st *stage, sub *Subscriber, why Rejection, anew bool, 
 	return h
 }
 
-// dismissCanary has a canary go back to what its class has. mu must be held.
+// dismissCanary sends a canary back to the configuration of its class. mu must
+// be held.
 func (s *Store) dismissCanary(st *stage, sub *Subscriber, refs []ref, wake *bitset) {
 	st.canaries.clear(sub.slot)
 	for _, r := range refs {
@@ -247,9 +260,10 @@ func (s *Store) dismissCanary(st *stage, sub *Subscriber, refs []ref, wake *bits
 	}
 }
 
-// refuseLate holds a class at what was in force before: what is in force now came
-// without a canary that judges like it, or its canary said nothing. mu must be held.
-func (s *Store) refuseLate(sub *Subscriber, r ref, e *entry, v verdict, wake *bitset) {
+// refuseLate holds a class at the previous configuration, because a proxy refuses
+// the one in force. No canary of the class refused it before: the class had none, or
+// it was silent. mu must be held.
+func (s *Store) refuseLate(sub *Subscriber, r ref, e *entry, v nack, wake *bitset) {
 	since, bad := e.changed, e.content
 	e.disputed = true
 	u := s.units[bad.unit]
@@ -277,11 +291,11 @@ func (s *Store) refuseLate(sub *Subscriber, r ref, e *entry, v verdict, wake *bi
 		return
 	}
 	s.markClass(h, wake, nobody)
-	s.outcome(StageRejected)
+	s.onStageEnd(StageRejected)
 }
 
-// newHold holds a unit for a subscriber's class; it returns nil where there is
-// nothing to hold it at and it is not held anew. mu must be held.
+// newHold holds a unit for a subscriber's class. It returns nil if there is no
+// last good configuration and anew is false. mu must be held.
 func (s *Store) newHold(name string, u *unit, sub *Subscriber, good map[ref]*content, why Rejection, anew bool) *hold {
 	past := anew
 	for _, c := range good {
@@ -499,14 +513,15 @@ func (p *plan) changedRefs(yield func(ref) bool) {
 	}
 }
 
-// goBack has the class have what is good. mu must be held.
+// goBack gives the class its last good configuration. mu must be held.
 func (s *Store) goBack(h *hold, wake *bitset) {
 	h.phase, h.canary, h.open, h.wanting, h.lost = holding, nobody, nil, false, loss{}
 	s.markClass(h, wake, nobody)
 }
 
-// resume goes on holding, because what was tried is refused as well. mu must be held.
-func (s *Store) resume(sub *Subscriber, h *hold, r ref, e *entry, v verdict, wake *bitset) {
+// resume keeps a hold, because the class's proxy refuses the newer configuration too.
+// mu must be held.
+func (s *Store) resume(sub *Subscriber, h *hold, r ref, e *entry, v nack, wake *bitset) {
 	e.disputed = true
 	p := *h.pin
 	p.Rejected = append(slices.Clone(p.Rejected), rejection(r.t, e.name, &e.content, sub, v))
@@ -516,10 +531,11 @@ func (s *Store) resume(sub *Subscriber, h *hold, r ref, e *entry, v verdict, wak
 	h.pin, h.absent = &p, time.Time{}
 	s.goBack(h, wake)
 	s.pinsChanged()
-	s.outcome(StageRejected)
+	s.onStageEnd(StageRejected)
 }
 
-// retry has one proxy of the class try what is in force. mu must be held.
+// retry has one proxy of the class try the configuration in force. mu must be
+// held.
 func (s *Store) retry(h *hold, wake *bitset) {
 	former := h.canary
 	h.wanting, h.open, h.canary, h.lost = false, make(map[ref]struct{}), nobody, loss{}
@@ -532,7 +548,7 @@ func (s *Store) retry(h *hold, wake *bitset) {
 	for _, r := range differs {
 		e := s.tables[r.t].entries[r.id]
 		if e.frame == nil {
-			continue // an end is not judged
+			continue // no proxy answers a removal
 		}
 		s.followers(r, e, h.good[r].visible, func(sub *Subscriber) {
 			if sub.class == h.class && !sub.mode.StateOfTheWorld && sub.view.Sees(e.visible) {
@@ -572,7 +588,8 @@ func slots(of ...uint32) (out bitset) {
 	return out
 }
 
-// differences returns what the class has otherwise than what is in force. mu must be held.
+// differences returns the resources that the class has in another version than the one in
+// force. mu must be held.
 func (s *Store) differences(h *hold) []ref {
 	var out []ref
 	for r, good := range h.good {
@@ -587,12 +604,13 @@ func (s *Store) differences(h *hold) []ref {
 
 func compareRefs(a, b ref) int { return cmp.Or(cmp.Compare(a.t, b.t), cmp.Compare(a.id, b.id)) }
 
-// retried notes that a proxy of the class has taken a resource that is in force. mu must be held.
+// retried notes that a proxy of the class has acknowledged a resource that is in force. mu must
+// be held.
 func (s *Store) retried(h *hold, r ref, wake *bitset) {
 	delete(h.open, r)
 	if len(h.open) == 0 && h.phase != holding {
 		s.lift(h, wake)
-		s.outcome(StageAccepted)
+		s.onStageEnd(StageAccepted)
 	}
 }
 
@@ -622,7 +640,7 @@ func (s *Store) lift(h *hold, wake *bitset) {
 	s.pinsChanged()
 }
 
-// letGo gives the class what is in force. mu must be held.
+// letGo gives the class the configuration in force. mu must be held.
 func (s *Store) letGo(h *hold, wake *bitset) {
 	s.index++
 	if u := s.units[h.unit]; u != nil {
@@ -633,8 +651,8 @@ func (s *Store) letGo(h *hold, wake *bitset) {
 	s.markClass(h, wake, canary)
 }
 
-// markClass makes what the class has otherwise than others due for all of it,
-// but for one subscriber. mu must be held.
+// markClass marks the resources in which the class differs as due for all its
+// proxies, but for one subscriber. mu must be held.
 func (s *Store) markClass(h *hold, wake *bitset, spare uint32) {
 	mark := func(r ref, visible resource.Visibility) {
 		s.followers(r, s.tables[r.t].entries[r.id], visible, func(sub *Subscriber) {
@@ -654,8 +672,8 @@ func (s *Store) markClass(h *hold, wake *bitset, spare uint32) {
 	}
 }
 
-// expireHolds ends the trials that take too long, and the say of who has left
-// for good. mu must be held.
+// expireHolds ends the trials that take too long, and the complaints of proxies
+// that have left for good. mu must be held.
 func (s *Store) expireHolds(now time.Time, wake *bitset) {
 	for h := range s.holds {
 		switch {
@@ -670,8 +688,9 @@ func (s *Store) expireHolds(now time.Time, wake *bitset) {
 	}
 }
 
-// arrive notes that a subscriber has come, and with it one who refused something. If
-// those who did so have left for good, it is the one to try it. mu must be held.
+// arrive notes that a subscriber has come. It may be a proxy that refused something.
+// If all those have left for good, this one tries the newer configuration. mu must
+// be held.
 func (s *Store) arrive(sub *Subscriber) {
 	now := time.Now()
 	for h := range sub.class.holds {
@@ -723,7 +742,7 @@ func (s *Store) depart(sub *Subscriber) {
 	s.dismiss(sub.class)
 }
 
-// by reports whether a proxy is one of those who refused it.
+// by reports whether a proxy is one of those that refused the configuration.
 func (h *hold) by(node string) bool {
 	return slices.ContainsFunc(h.pin.Rejected, func(r Rejection) bool { return r.Node == node })
 }

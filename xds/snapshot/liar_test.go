@@ -200,7 +200,7 @@ func TestLateRefusalOfWhatWasTriedAgain(t *testing.T) {
 	require.NotEmpty(t, silent)
 	s.Expire(s.Due())
 	for _, b := range silent {
-		a.judge(t, b)
+		a.answer(t, b)
 	}
 	settleAll(t, now, a, other)
 	require.Equal(t, version("one"), hostVersion(a))

@@ -30,7 +30,7 @@ func TestLossOutlivesOtherChanges(t *testing.T) {
 		require.Len(t, left, 7-i)
 		apply(s, "u", append(hosts("crash"), forShop(fmt.Sprint(i+1)))...)
 		settleAll(t, now, other)
-		require.NotEmpty(t, s.staged, "the class has not judged it")
+		require.NotEmpty(t, s.staged, "the class has not answered it")
 		left = die(t, now, "crash", left...)
 		require.Len(t, left, 7-i, "one at a time")
 		s.Expire(s.Due())
@@ -343,7 +343,7 @@ func TestSilenceAfterALoss(t *testing.T) {
 				require.Len(t, s.holds, 1)
 			case "answers":
 				for _, b := range got {
-					all[1].judge(t, b)
+					all[1].answer(t, b)
 				}
 				require.Empty(t, s.staged)
 			default:

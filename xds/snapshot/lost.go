@@ -8,32 +8,36 @@ import (
 	"time"
 )
 
-// Bounds of how many proxies of a class try what nobody has answered for.
+// Bounds of how many proxies of a class try a configuration that no proxy has
+// answered.
 const (
-	// mostLost is after how many canaries in a row, whose connections ended without an answer to what they were sent,
-	// a class keeps what it has: a proxy that ends of its configuration gives no answer, and is the worst refusal.
+	// mostLost is the number of canaries in a row whose connections end before they answer, after which the class
+	// keeps what it has. A proxy that crashes because of its configuration cannot refuse it: this is the worst
+	// refusal.
 	mostLost = 3
-	// fewLost is the same where nobody of the class is left to try it. One connection ends for many reasons.
+	// fewLost is that number where no other proxy of the class is left to try. One connection ends for many
+	// reasons.
 	fewLost = 2
-	// maxDoubts bounds how often the time is doubled after which a class tries again what ended connections: from AuthorGrace
-	// to an hour.
+	// maxDoubts bounds how often the waiting time doubles before a class tries again the configuration that ended
+	// connections: from AuthorGrace to an hour.
 	maxDoubts = 6
 )
 
-// loss is how often the canaries of a class have gone before they answered.
+// loss counts the canaries of a class that went away before they answered.
 type loss struct {
-	// n counts the rounds in which one went that had been sent what it tried, and counted is whether this round is one of them:
-	// connections that end together may have ended for the same other reason.
+	// n counts the rounds in which a canary went away after it had been sent the change. counted is true once this round is
+	// counted: connections that end together may have ended for another common reason.
 	n       int
 	counted bool
-	// vacant is true while nobody tries it in their place.
+	// vacant is true while no other proxy tries it in their place.
 	vacant bool
-	// last is the subscriber that went last, and of what it had been sent refs is what it may have died of.
+	// last is the canary that went last. refs are the resources that it had been sent: one of them may have
+	// ended it.
 	last *Subscriber
 	refs map[ref]struct{}
 }
 
-// add notes that a subscriber has gone that had been sent refs and has not answered to them.
+// add notes that a subscriber has gone which had been sent refs and has not answered them.
 func (l *loss) add(sub *Subscriber, refs map[ref]struct{}) {
 	if len(refs) == 0 {
 		return
@@ -46,8 +50,8 @@ func (l *loss) add(sub *Subscriber, refs map[ref]struct{}) {
 	maps.Copy(l.refs, refs)
 }
 
-// clears takes back that a resource may have ended proxies: it has become another one, or a proxy has answered to it.
-// It reports whether nothing is left that may have.
+// clears removes a resource from those that may have ended proxies: it has changed, or a proxy has answered it. It
+// reports whether none is left.
 func (l *loss) clears(r ref) bool {
 	if delete(l.refs, r); l.n == 0 || len(l.refs) > 0 {
 		return false
@@ -56,7 +60,7 @@ func (l *loss) clears(r ref) bool {
 	return true
 }
 
-// clears does so for all classes.
+// clears does the same for all classes.
 func (st *stage) clears(r ref) (doubted bool) {
 	for _, l := range st.lost {
 		doubted = l.clears(r) || doubted
@@ -64,21 +68,22 @@ func (st *stage) clears(r ref) (doubted bool) {
 	return doubted
 }
 
-// answered takes it back for a subscriber's class: it has answered to a frame of what is tried.
+// answered does so for a subscriber's class, whose proxy has answered a frame of the trial.
 func (st *stage) answered(sub *Subscriber, r ref, tried *content, frame *Frame) {
 	if l := st.lost[sub.class.Class]; l != nil && l.n > 0 && tried.frameFor(&l.last.view) == frame {
 		l.clears(r)
 	}
 }
 
-// hadBeenSent reports whether a subscriber has collected the newest of a resource. mu must be held.
+// hadBeenSent reports whether a subscriber has collected the newest version of a resource. mu must
+// be held.
 func (sub *Subscriber) hadBeenSent(r ref) bool {
 	return sub.sent[r.t].has(r.id) && !sub.dirty[r.t].has(r.id) && !sub.held[r.t].has(r.id)
 }
 
-// verdict says of a connection that ended what a rejection says of a refusal.
-func (l *loss) verdict() verdict {
-	return verdict{l.last.view.Node, fmt.Sprintf("the connections of %d proxies ended before they answered to it, the last that of this one: they may have crashed", l.n)}
+// nack returns a lost connection in the form of a refusal.
+func (l *loss) nack() nack {
+	return nack{l.last.view.Node, fmt.Sprintf("the connections of %d proxies ended before they answered to it, the last that of this one: they may have crashed", l.n)}
 }
 
 // lose notes that a canary of a stage has gone. mu must be held.
@@ -92,7 +97,7 @@ func (st *stage) lose(sub *Subscriber) {
 		if t.slot != sub.slot {
 			continue
 		}
-		if v == untold {
+		if v == awaited {
 			asked = true
 			if sub.hadBeenSent(t.ref) {
 				sent[t.ref] = struct{}{}
@@ -112,7 +117,8 @@ func (st *stage) lose(sub *Subscriber) {
 	l.add(sub, sent)
 }
 
-// owes reports whether a class has lost a canary that nobody has replaced.
+// owes reports whether a class has lost a canary and no other proxy tries in
+// its place.
 func (st *stage) owes() bool {
 	for c := range st.lost {
 		if st.vacant(c) {
@@ -122,7 +128,8 @@ func (st *stage) owes() bool {
 	return false
 }
 
-// vacant reports whether nobody of a class tries it in place of one that has gone.
+// vacant reports whether a canary of the class has gone and no other proxy tries
+// in its place.
 func (st *stage) vacant(c Class) bool {
 	l := st.lost[c]
 	return l != nil && l.vacant
@@ -131,16 +138,16 @@ func (st *stage) vacant(c Class) bool {
 // waits reports whether a canary of a class has not answered yet. mu must be held.
 func (s *Store) waits(st *stage, c *class) bool {
 	for t, v := range st.tried {
-		if v == untold && s.streams[t.slot].class == c {
+		if v == awaited && s.streams[t.slot].class == c {
 			return true
 		}
 	}
 	return false
 }
 
-// succeed has another proxy of each class that lost its canary try in its place, one at a time, and holds a class that has lost too
-// many. Silence passes nothing where one was lost: a proxy that writes its core keeps its connection meanwhile. It reports whether the
-// stage goes on, which it does not after st.last, whatever a class does. mu must be held, and apply.
+// succeed replaces lost canaries: another proxy of the class tries the change, one at a time. It holds a class that has lost too many.
+// A stage with a lost canary does not pass by silence: a proxy that writes a core dump keeps its connection meanwhile. It reports
+// whether the stage goes on; after st.last it never does. mu must be held, and apply.
 func (s *Store) succeed(st *stage, now time.Time, wake *bitset) bool {
 	goesOn, late := false, !now.Before(st.last)
 	for c, l := range st.lost {
@@ -156,13 +163,13 @@ func (s *Store) succeed(st *stage, now time.Time, wake *bitset) bool {
 		}
 	}
 	if goesOn {
-		// Those who try in the place of others have their own time, and each class has few of them.
+		// A replacement has a time of its own, and each class has few of them.
 		st.due = s.nextLook(now, st.last)
 	}
 	return goesOn
 }
 
-// nextLook is when to look again at those who have not answered.
+// nextLook is when to look again at canaries that have not answered.
 func (s *Store) nextLook(now, last time.Time) time.Time {
 	if next := now.Add(s.silence); next.Before(last) {
 		return next
@@ -182,7 +189,8 @@ func (s *Store) replaceCanary(st *stage, c *class, wake *bitset) bool {
 	return st.open > before
 }
 
-// blame holds a class at what it has, or without what is new, because proxies of it were lost by what is tried. mu must be held, and apply.
+// blame holds a class at its present configuration, or without the new resources, because the change ended its canaries. mu must be held,
+// and apply.
 func (s *Store) blame(st *stage, l *loss, wake *bitset) {
 	sub := *l.last
 	sub.class = s.classOf(sub.class.Class)
@@ -194,21 +202,22 @@ func (s *Store) blame(st *stage, l *loss, wake *bitset) {
 	if e == nil || e.stage != st {
 		return // it was taken back meanwhile
 	}
-	why := rejection(r.t, e.name, e.next, &sub, l.verdict())
+	why := rejection(r.t, e.name, e.next, &sub, l.nack())
 	why.Lost = l.n
 	h := s.holdTried(st, &sub, why, true, wake)
 	if h == nil {
-		s.complain(&sub, r, e.next, l.verdict())
+		s.complain(&sub, r, e.next, l.nack())
 		return
 	}
 	e.next.disputed = true
 	if !s.present(sub.class, why.Node) {
 		h.absent = time.Now()
 	}
-	s.outcome(StageRejected)
+	s.onStageEnd(StageRejected)
 }
 
-// lose notes that the proxy has gone that tries what is in force. mu must be held.
+// lose notes that the proxy has gone which tries the configuration in force. mu
+// must be held.
 func (h *hold) lose(sub *Subscriber) {
 	if h.phase != trying || h.canary != sub.slot {
 		return
@@ -229,9 +238,9 @@ func sortedRefs(set map[ref]struct{}) []ref {
 	return out
 }
 
-// tryOn ends a hold's trial that took too long: who is silent takes it, whose connection ended is followed by
-// another one of the class, and after too many of them the class keeps what it has. Where a connection has ended, now or the last
-// time, silence passes nothing before h.last; after that nobody else is asked. mu must be held, and apply.
+// tryOn ends a hold's trial that took too long. If the proxy is silent, the class gets the configuration in force. If its
+// connection ended, another proxy of the class tries it. If too many connections ended, the class keeps what it has. Once a
+// connection has ended, silence ends no trial before h.last; after h.last no other proxy tries. mu must be held, and apply.
 func (s *Store) tryOn(h *hold, now time.Time, wake *bitset) {
 	l, doubts := h.lost, len(h.pin.doubts()) > 0
 	gone, alone, late := h.canary == nobody, h.class.streams == 0, !now.Before(h.last)
@@ -248,13 +257,14 @@ func (s *Store) tryOn(h *hold, now time.Time, wake *bitset) {
 	case !alone && !enough:
 		s.letGo(h, wake)
 		s.pinsChanged()
-		s.outcome(StageSilent)
+		s.onStageEnd(StageSilent)
 	default:
 		s.resumeLost(h, l, wake)
 	}
 }
 
-// resumeLost goes on holding, because proxies were lost. mu must be held, and apply.
+// resumeLost keeps a hold, because the trial ended connections. mu must be held, and
+// apply.
 func (s *Store) resumeLost(h *hold, l loss, wake *bitset) {
 	for _, r := range sortedRefs(l.refs) {
 		e := s.tables[r.t].entries[r.id]
@@ -263,7 +273,7 @@ func (s *Store) resumeLost(h *hold, l loss, wake *bitset) {
 		}
 		sub := *l.last
 		sub.class = h.class
-		s.resume(&sub, h, r, e, l.verdict(), wake)
+		s.resume(&sub, h, r, e, l.nack(), wake)
 		h.pin.Rejected[len(h.pin.Rejected)-1].Lost = l.n
 		if !s.present(h.class, l.last.view.Node) {
 			h.absent = time.Now()
@@ -273,8 +283,8 @@ func (s *Store) resumeLost(h *hold, l loss, wake *bitset) {
 	s.goBack(h, wake)
 }
 
-// retryChanged is retry after these resources have changed. What else ended proxies in this trial counts on, and where one has just gone
-// of that, the next one tries it when it is due. mu must be held.
+// retryChanged is retry after these resources have changed. Lost connections that another resource may have caused still count. If the
+// canary has just gone because of such a resource, the next one tries when the trial is due. mu must be held.
 func (s *Store) retryChanged(h *hold, changed iter.Seq[ref], wake *bitset) {
 	l := h.lost
 	for r := range changed {
@@ -290,7 +300,8 @@ func (s *Store) retryChanged(h *hold, changed iter.Seq[ref], wake *bitset) {
 	}
 }
 
-// doubts returns the rejections since the last one that a proxy spoke: of those whose connections ended.
+// doubts returns the rejections that stand for ended connections, back to the last one that a proxy sent
+// itself.
 func (p *Pin) doubts() []Rejection {
 	at := len(p.Rejected)
 	for at > 0 && p.Rejected[at-1].Lost > 0 {
@@ -299,8 +310,8 @@ func (p *Pin) doubts() []Rejection {
 	return p.Rejected[at:]
 }
 
-// again is when a class tries once more what ended connections, zero where a proxy has refused it. It is not known that it was
-// the configuration that ended them, so nobody needs to be gone for that; each time it takes twice as long.
+// again is when a class tries once more the configuration that ended connections, zero if a proxy has refused it. Nobody knows
+// whether the configuration ended them, so the class need not wait until a proxy is gone. The time doubles with each attempt.
 func (h *hold) again() time.Time {
 	doubts := h.pin.doubts()
 	if len(doubts) == 0 {

@@ -21,7 +21,7 @@ func die(t *testing.T, now time.Time, content string, clients ...*tester) (left 
 				dead = dead || f.Version == version(content)
 			}
 			if !dead {
-				c.judge(t, b)
+				c.answer(t, b)
 			}
 		}
 		if dead {

@@ -11,19 +11,20 @@ import (
 )
 
 // Pin is a unit that is held at its last good configuration, because a proxy
-// rejected what it should become, or because of a freeze. It is stored, so that
-// every replica and every restart serves the same.
+// refused the newer one or because of a freeze. It is stored, so that every
+// replica serves the same, also after a restart.
 type Pin struct {
 	Unit string `json:"unit"`
-	// Class is whose proxies are held there, because one of them rejected it; nil for
-	// everyone: a freeze, or what an older version has stored.
+	// Class has the proxies that are held there, because one of them refused it. It
+	// is nil for everyone: for a freeze, and in pins that an older version has
+	// stored.
 	Class *Class `json:"class,omitempty"`
 	// Rejected are the resources that were refused.
 	Rejected []Rejection `json:"rejected,omitempty"`
 	// Frozen is when the freeze began that holds the unit, zero where none does.
 	Frozen time.Time `json:"frozen,omitzero"`
-	// Good is the configuration that holds instead. Its endpoints count only
-	// where nothing newer is known of them.
+	// Good is the configuration in force for them. Its endpoints count only if
+	// there are no newer ones.
 	Good []resource.Resource `json:"good"`
 }
 
@@ -34,22 +35,24 @@ type Rejection struct {
 	Unit string        `json:"unit"`
 	// Versions of the refused content, and of its variants.
 	Versions []string `json:"versions"`
-	// Error is the proxy's own text, Node the proxy, and Class what it is one of.
+	// Error is the proxy's own text, Node its name, and Class the class that it
+	// belongs to.
 	Error string    `json:"error"`
 	Node  string    `json:"node"`
 	Class *Class    `json:"class,omitempty"`
 	Since time.Time `json:"since"`
 	// Provenance lists the objects, with the generations that were refused.
 	Provenance []discovery.ObjectRef `json:"provenance"`
-	// Pinned is true where the unit's last good configuration holds instead, for
-	// the proxies of Class. Otherwise there was none, and those who refuse it are without it.
+	// Pinned is true if the unit's last good configuration is in force for the proxies of
+	// Class. Otherwise there is none, and the proxies that refuse the resource are without
+	// it.
 	Pinned bool `json:"pinned"`
-	// Lost is how many proxies' connections ended before they answered to it, 0 where Node has refused it.
+	// Lost is how many proxies' connections ended before they answered, 0 if Node has refused it itself.
 	Lost int `json:"lost,omitempty"`
 }
 
 // rejection notes that a subscriber refused a content.
-func rejection(t resource.Type, name string, bad *content, sub *Subscriber, v verdict) Rejection {
+func rejection(t resource.Type, name string, bad *content, sub *Subscriber, v nack) Rejection {
 	class := sub.class.Class
 	return Rejection{
 		Type: t, Name: name, Unit: bad.unit, Versions: bad.versions(), Error: v.message, Node: v.node, Class: &class,
@@ -78,9 +81,9 @@ func (c *content) resource(t resource.Type, name string) resource.Resource {
 	return r
 }
 
-// pinned returns what an update makes of a unit: its resources or, while they
-// contain what was refused or are frozen, the last good ones with the update's endpoints.
-// apply must be held.
+// pinned returns the resources that an update gives to a unit. If they contain refused
+// content or are frozen, these are the last good ones with the update's endpoints. apply
+// must be held.
 func (s *Store) pinned(up *Update) []resource.Resource {
 	s.mu.RLock()
 	had := s.pins[up.Unit]
@@ -145,8 +148,8 @@ func (s *Store) goodWith(p *Pin, up *Update) []resource.Resource {
 	return out
 }
 
-// refuses reports whether any of the resources was rejected. While one only stands in, what
-// was rejected is not known to have gone.
+// refuses reports whether a proxy refused any of the resources. While one is only a
+// stand-in, nobody knows whether the refused content is gone.
 func (p *Pin) refuses(resources []resource.Resource) bool {
 	for i := range resources {
 		r := &resources[i]
@@ -201,8 +204,9 @@ func (p *Pin) Key() string {
 	return strings.Join([]string{p.Unit, string(p.Class.Role), p.Class.Build, p.Class.Namespace, p.Class.Identity}, "\x00")
 }
 
-// Rejections returns what proxies refused and what is not mended since, by type
-// and name. What only proxies refused that have left for good is not among them.
+// Rejections returns the refused resources that are not mended yet, by type and
+// name. A resource that was refused only by proxies that have left for good is
+// not among them.
 func (s *Store) Rejections() []Rejection {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -263,14 +267,16 @@ func (s *Store) SetPins(pins []Pin) {
 	wakeAll(subs)
 }
 
-// UnitState says how far a unit's newest content has come.
+// UnitState is the progress of a unit's newest content.
 type UnitState struct {
 	// Changed is the index at which it last changed for everyone.
 	Changed uint64
-	// Staged is true while canaries judge it, Pinned while it is held back for
-	// everyone because a proxy refused it, Frozen while a freeze holds it back.
+	// Staged is true while canaries try it. Pinned is true while it is held
+	// back for everyone because a proxy refused it, Frozen while a freeze holds
+	// it back.
 	Staged, Pinned, Frozen bool
-	// HeldFor are those for whom it is held back because one of them refused it.
+	// HeldFor are the classes for which it is held back, because a proxy of them
+	// refused it.
 	HeldFor []Class
 }
 

@@ -44,7 +44,7 @@ func TestCertificatesReachEveryProxyAtOnce(t *testing.T) {
 		batches := c.receive(now)
 		require.Len(t, batches, 1, c.name)
 		require.Equal(t, version("2"), batches[0].Frames[0].Version, "%s: neither a stage nor a freeze holds up a certificate", c.name)
-		c.judge(t, batches[0])
+		c.answer(t, batches[0])
 	}
 	require.Zero(t, s.Held())
 	require.Empty(t, outcomes)

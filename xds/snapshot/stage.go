@@ -11,25 +11,25 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// Silence is how long a stage waits for its canaries before the change goes to
-// everyone: a proxy that says nothing must not hold up the mesh.
+// Silence is how long a stage waits for its canaries. Then the change goes to
+// everyone: a proxy that never answers must not hold up the mesh.
 const Silence = 500 * time.Millisecond
 
-// searchTime is how many times as long a stage waits at most for a canary that
-// refuses, until it is known what.
+// searchTime is the factor by which a stage waits longer for a canary that
+// refuses a response, until it is known which resource is at fault.
 const searchTime = 10
 
-// stage is a changed unit that is tried with one proxy of each class before
-// everyone gets it.
+// stage is a changed unit that one proxy of each class tries before everyone
+// gets it.
 type stage struct {
 	unit string
-	// refs are the resources with something to try.
+	// refs are the resources that have a new content to try.
 	refs []ref
-	// canaries are the slots of those who get it first.
+	// canaries are the slots of the proxies that get it first.
 	canaries bitset
-	// tried says of each trial what the canary has made of it.
-	tried map[trial]finding
-	open  int // trials without a verdict
+	// tried is the answer to each trial.
+	tried map[trial]answer
+	open  int // trials without an answer
 	// lost are the classes whose canaries have gone.
 	lost  map[Class]*loss
 	cause time.Time
@@ -37,14 +37,14 @@ type stage struct {
 	last  time.Time // which due never passes
 }
 
-// finding is what a canary has made of a trial.
-type finding uint8
+// answer is what a canary has answered to a trial.
+type answer uint8
 
 const (
-	untold finding = iota
+	awaited answer = iota
 	accepted
 	refused
-	unasked // an end is not judged
+	unasked // no proxy answers a removal
 )
 
 // trial is a resource that a canary tries.
@@ -53,33 +53,34 @@ type trial struct {
 	ref  ref
 }
 
-// StageOutcome is how a stage ended.
-type StageOutcome string
+// StageResult is how a stage ended.
+type StageResult string
 
 // How stages end.
 const (
-	StageAccepted StageOutcome = "accepted"
-	StageSilent   StageOutcome = "silent"
-	StageRejected StageOutcome = "rejected"
-	// StageWithdrawn stages were overtaken by a way back.
-	StageWithdrawn StageOutcome = "withdrawn"
+	StageAccepted StageResult = "accepted"
+	StageSilent   StageResult = "silent"
+	StageRejected StageResult = "rejected"
+	// StageWithdrawn: a later change took back what the stage tried.
+	StageWithdrawn StageResult = "withdrawn"
 )
 
-// Stage turns staging on: from now on a changed configuration goes to one proxy
-// of each Class first, and on its acknowledgement, or after silence, to the rest.
-// A class whose canary refuses it is held at what it had (hold). onPins is called
-// after pins came or went, outcome for each stage that ended; neither may call
-// back into the store.
-func (s *Store) Stage(silence time.Duration, onPins func(), outcome func(StageOutcome)) {
+// Stage turns staging on. From now on a changed configuration goes to one proxy
+// of each Class first, and to the other proxies of the class when that one
+// acknowledges it or stays silent. If the canary refuses it, its class keeps the
+// last good configuration (hold). The store calls onPins after pins came or went,
+// and onStageEnd for each stage that ended; neither may call back into the store.
+func (s *Store) Stage(silence time.Duration, onPins func(), onStageEnd func(StageResult)) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.silence, s.onPins, s.outcome = silence, onPins, outcome
+	s.silence, s.onPins, s.onStageEnd = silence, onPins, onStageEnd
 	s.staged, s.complaints = make(map[*stage]struct{}), make(map[ref][]complaint)
 }
 
-// worthStaging reports whether a unit's changes must be tried first. mu must be held.
+// worthStaging reports whether canaries must try a unit's changes first. mu must be
+// held.
 func (s *Store) worthStaging(p *plan) bool {
 	if s.silence == 0 || len(p.changes)+len(p.removed) == 0 {
 		return false
@@ -92,7 +93,7 @@ func (s *Store) worthStaging(p *plan) bool {
 		switch {
 		case !c.t.Configuration():
 		case c.next.standIn:
-			// It is sent to nobody who could judge what it replaces.
+			// No proxy gets it that has what it replaces.
 		case e.frame != nil && e.unit != p.unit:
 			return false // it moves here from another unit; the product's names do not
 		case e.shape != 0 && e.shape == c.next.shape && e.visible == c.next.visible:
@@ -107,8 +108,8 @@ func (s *Store) worthStaging(p *plan) bool {
 }
 
 // try gives a unit's changes to canaries, or to everyone if there are none.
-// Endpoints do not wait, except for their end, which goes with their cluster's.
-// mu must be held.
+// Changed endpoints do not wait. Removed endpoints do: they go together with
+// their cluster. mu must be held.
 func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 	u := s.units[p.unit]
 	if u == nil {
@@ -119,7 +120,7 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 	fresh := st == nil
 	if fresh {
 		st = &stage{
-			unit: p.unit, tried: make(map[trial]finding), lost: make(map[Class]*loss), cause: cause, due: now.Add(s.silence), last: now.Add(searchTime * s.silence),
+			unit: p.unit, tried: make(map[trial]answer), lost: make(map[Class]*loss), cause: cause, due: now.Add(s.silence), last: now.Add(searchTime * s.silence),
 		}
 		u.stage = st
 		s.staged[st] = struct{}{}
@@ -155,13 +156,14 @@ func (s *Store) try(cause time.Time, p *plan, wake *bitset) int {
 	if tried := len(st.tried) > 0; st.open == 0 && (len(st.refs) == 0 || !st.owes() && (tried || fresh)) {
 		s.pass(st, wake)
 		if tried || !fresh {
-			s.outcome(StageWithdrawn)
+			s.onStageEnd(StageWithdrawn)
 		}
 	}
 	return len(p.changes) + len(p.removed)
 }
 
-// begin has the canaries try a resource, again if it has changed. mu must be held.
+// begin has the canaries try a resource, once more if it has changed. mu must be
+// held.
 func (s *Store) begin(st *stage, r ref, changed bool, wake *bitset) {
 	e := s.tables[r.t].entries[r.id]
 	s.followers(r, e, e.visible, func(sub *Subscriber) {
@@ -170,11 +172,11 @@ func (s *Store) begin(st *stage, r ref, changed bool, wake *bitset) {
 		if !st.canaries.has(sub.slot) || (tries && !changed) {
 			return
 		}
-		if tries && old == untold {
+		if tries && old == awaited {
 			st.open--
 		}
 		if st.tried[key] = unasked; e.next.frame != nil {
-			st.tried[key] = untold
+			st.tried[key] = awaited
 			st.open++
 		}
 		sub.mark(r, st.cause)
@@ -195,15 +197,16 @@ func (s *Store) drop(st *stage, r ref, e *entry) {
 }
 
 func (st *stage) forget(t trial) {
-	if v, tries := st.tried[t]; tries && v == untold {
+	if v, tries := st.tried[t]; tries && v == awaited {
 		st.open--
 	}
 	delete(st.tried, t)
 }
 
-// judged notes what a canary has made of a trial.
-func (st *stage) judged(t trial, v finding) (news bool) {
-	if old, tries := st.tried[t]; !tries || old != untold {
+// record notes a canary's answer to a trial, and reports whether it is the
+// first.
+func (st *stage) record(t trial, v answer) (news bool) {
+	if old, tries := st.tried[t]; !tries || old != awaited {
 		return false
 	}
 	st.tried[t] = v
@@ -211,7 +214,8 @@ func (st *stage) judged(t trial, v finding) (news bool) {
 	return true
 }
 
-// withdraw ends the trial of a resource: its canaries get what is in force. mu must be held.
+// withdraw ends the trial of a resource: its canaries get the content in force again. mu
+// must be held.
 func (s *Store) withdraw(st *stage, r ref, e *entry, wake *bitset) {
 	for t := range st.tried {
 		if t.ref == r {
@@ -222,11 +226,11 @@ func (s *Store) withdraw(st *stage, r ref, e *entry, wake *bitset) {
 	s.drop(st, r, e)
 }
 
-// recruit makes the first subscriber of each class that follows a resource a
-// canary, unless one of the class is; where a resource has variants, the first of each
-// that the class gets. A class for which the unit is held tries
-// later (retry), and so does one whose canary has gone (succeed). only is the class that it is done for, nil for
-// all. A state-of-the-world stream is no canary: it judges whole route configurations. mu must be held.
+// recruit makes the first subscriber of each class that follows a resource a canary, unless the class has one.
+// Where a resource has variants, it takes one subscriber for each variant that the class gets. A class with a
+// hold on the unit tries later (retry), and so does a class whose canary has gone (succeed). only restricts it
+// to one class, nil means all. A state-of-the-world stream is never a canary, because it acknowledges whole
+// route configurations. mu must be held.
 func (s *Store) recruit(u *unit, r ref, e *entry, only *class) {
 	if e.next.frame == nil {
 		return
@@ -253,7 +257,7 @@ func (s *Store) recruit(u *unit, r ref, e *entry, only *class) {
 	}
 }
 
-// pass brings what a stage tried into force for everyone. mu must be held.
+// pass brings the contents of a stage into force for everyone. mu must be held.
 func (s *Store) pass(st *stage, wake *bitset) {
 	if len(st.refs) > 0 {
 		s.index++
@@ -274,8 +278,9 @@ func (s *Store) pass(st *stage, wake *bitset) {
 			return tries
 		})
 	}
-	// A canary that has accepted it is sent nothing more, and would not learn that
-	// it has everything up to now, if another canary's word ended the stage.
+	// A canary that has accepted it is sent nothing more. If another canary's
+	// answer ended the stage, this one must be woken to learn that it is up to
+	// date.
 	for t := range st.tried {
 		if s.streams[t.slot] != nil {
 			wake.set(t.slot)
@@ -293,7 +298,7 @@ func (s *Store) pass(st *stage, wake *bitset) {
 	}
 }
 
-// end forgets a stage. mu must be held.
+// end removes a stage. mu must be held.
 func (s *Store) end(st *stage) {
 	delete(s.staged, st)
 	u := s.units[st.unit]
@@ -305,7 +310,8 @@ func (s *Store) end(st *stage) {
 	s.discard(st.unit, u)
 }
 
-// discard forgets a unit that is nothing any more. mu must be held.
+// discard removes a unit that has no resources, stage or holds any more. mu
+// must be held.
 func (s *Store) discard(name string, u *unit) {
 	if len(u.refs) == 0 && u.stage == nil && len(u.holds) == 0 {
 		delete(s.units, name)
@@ -337,8 +343,8 @@ func (s *Store) Due() time.Time {
 	return due
 }
 
-// Expire gives what canaries have not judged in time to everyone, and ends the
-// say of those who have left for good.
+// Expire ends the stages whose canaries have not answered in time, and the
+// complaints of proxies that have left for good.
 func (s *Store) Expire(now time.Time) {
 	s.apply.Lock()
 	defer s.apply.Unlock()
@@ -347,7 +353,7 @@ func (s *Store) Expire(now time.Time) {
 	for st := range maps.Clone(s.staged) {
 		if !now.Before(st.due) && !s.succeed(st, now, &wake) {
 			s.pass(st, &wake)
-			s.outcome(StageSilent)
+			s.onStageEnd(StageSilent)
 		}
 	}
 	s.expireHolds(now, &wake)
@@ -356,8 +362,8 @@ func (s *Store) Expire(now time.Time) {
 	wakeAll(subs)
 }
 
-// leave takes a subscriber that is gone out of all stages and trials, which then wait until they are
-// due: a configuration that ends a proxy must not reach the next one any sooner. mu must be held.
+// leave takes a subscriber that is gone out of all stages and trials. These then wait until they are
+// due: a configuration that crashes proxies must not reach the next one any sooner. mu must be held.
 func (s *Store) leave(sub *Subscriber) {
 	for st := range s.staged {
 		st.lose(sub)
@@ -370,14 +376,14 @@ func (s *Store) leave(sub *Subscriber) {
 // Accept notes that a client acknowledged a response with these resources.
 func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 	s := sub.store
-	if t == resource.Endpoint || !sub.verdictMatters(t, ids) {
+	if t == resource.Endpoint || !sub.ackMatters(t, ids) {
 		return
 	}
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.mu.Lock()
 	var wake bitset
-	judged := make(map[*stage]struct{})
+	answered := make(map[*stage]struct{})
 	for i, id := range ids {
 		e, r := s.tables[t].entries[id], ref{t, id}
 		if e == nil {
@@ -393,15 +399,15 @@ func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 		if e.next == nil || e.next.frame == nil || e.next.frameFor(&sub.view) != frames[i] {
 			continue
 		}
-		if e.stage.judged(trial{sub.slot, r}, accepted) {
+		if e.stage.record(trial{sub.slot, r}, accepted) {
 			e.stage.answered(sub, r, e.next, frames[i])
-			judged[e.stage] = struct{}{}
+			answered[e.stage] = struct{}{}
 		}
 	}
-	for st := range judged {
+	for st := range answered {
 		if st.open == 0 && !st.owes() {
 			s.pass(st, &wake)
-			s.outcome(StageAccepted)
+			s.onStageEnd(StageAccepted)
 		}
 	}
 	subs := s.at(wake)
@@ -409,9 +415,9 @@ func (sub *Subscriber) Accept(t resource.Type, ids []uint32, frames []*Frame) {
 	wakeAll(subs)
 }
 
-// verdictMatters reports whether an acknowledgement may change anything, which
-// most of a herd's do not.
-func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32) bool {
+// ackMatters reports whether an acknowledgement can change anything. Most
+// cannot.
+func (sub *Subscriber) ackMatters(t resource.Type, ids []uint32) bool {
 	s := sub.store
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -426,16 +432,14 @@ func (sub *Subscriber) verdictMatters(t resource.Type, ids []uint32) bool {
 	return false
 }
 
-// Reject notes that a client refused a response with these resources, with its
-// own words. It returns the ids that are at fault,
-// or none while that cannot be told; then the rest is to be sent again in smaller
-// responses.
-//
-// What is at fault is held at its last good content, together with the rest of
-// its unit, for the subscriber's class and for nobody else; unless another proxy
-// of the class has accepted it: then it is this proxy's matter. Where there is
-// nothing good to go back to, only who refuses it is without it, and it is sent to its
-// class alone, so that no other resource is refused with it.
+// Reject notes that a client refused a response with these resources, and its error
+// text. It returns the ids of the resources that are at fault, none if that is not
+// known yet: then the stream sends the resources again in smaller responses. The store
+// holds the unit of such a resource at its last good configuration, for the
+// subscriber's class alone. If another proxy of the class has accepted the resource,
+// nothing is held: the refusal concerns this proxy only. If there is no last good
+// configuration, the proxies that refuse the resource are without it, and the class
+// gets it in a response of its own, so that it causes no refusal of others.
 func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, node, message string) (culprits []uint32) {
 	s := sub.store
 	var named map[string]struct{}
@@ -450,7 +454,7 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 	for _, id := range culprits {
 		guilty.set(id)
 	}
-	says := verdict{node, Brief(message)}
+	says := nack{node, Brief(message)}
 	for i, id := range ids {
 		if s.silence == 0 || !guilty.has(id) {
 			continue
@@ -458,7 +462,7 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 		switch e := s.tables[t].entries[id]; {
 		case e == nil:
 		case t == resource.Secret:
-			// Who refuses a certificate goes on with the one that it had.
+			// A proxy that refuses a certificate keeps the one that it has.
 			if e.frame != nil && e.frameFor(&sub.view) == frames[i] {
 				s.complain(sub, ref{t, id}, &e.content, says)
 			}
@@ -468,7 +472,8 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 	}
 	if len(culprits) == 0 {
 		for _, id := range ids {
-			// A stage must not take the time of a search for silence.
+			// The search for the culprit takes time, which must not count as
+			// silence.
 			if e := s.tables[t].entries[id]; e != nil && e.next != nil && e.stage.canaries.has(sub.slot) {
 				if due := time.Now().Add(s.silence); due.Before(e.stage.last) {
 					e.stage.due = due
@@ -477,7 +482,7 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 		}
 	}
 	for _, id := range ids {
-		// The others were refused with it, or may have been.
+		// The other resources were refused together with it, or may have been.
 		if !guilty.has(id) && sub.sent[t].has(id) {
 			sub.dirty[t].set(id)
 			wake.set(sub.slot)
@@ -489,8 +494,8 @@ func (sub *Subscriber) Reject(t resource.Type, ids []uint32, frames []*Frame, no
 	return culprits
 }
 
-// verdict is what a proxy says of what it refuses.
-type verdict struct{ node, message string }
+// nack is a refusal in a proxy's own words.
+type nack struct{ node, message string }
 
 // A rejection's text is the client's. It is read up to textRead for the resources that it
 // names, which is far more than an Envoy's on ten thousand of them, and kept up to textKept.
@@ -499,8 +504,8 @@ const (
 	textKept = 2 << 10
 )
 
-// Brief returns what is kept of a rejection's text and shown to people: its beginning, without
-// what a terminal would take for commands.
+// Brief returns the beginning of a rejection's text, without characters that a terminal would
+// take for commands. The store keeps this much, and people see it.
 func Brief(message string) string {
 	short := len(message) > textKept
 	if short {

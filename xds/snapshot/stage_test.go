@@ -13,7 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// tester is a client that judges what it is sent.
+// tester is a client that answers what it is sent.
 type tester struct {
 	*holder
 	name string
@@ -23,11 +23,11 @@ type tester struct {
 	alone   [resource.Types]bool
 }
 
-func stagedStore(t *testing.T) (s *Store, outcomes map[StageOutcome]int) {
+func stagedStore(t *testing.T) (s *Store, outcomes map[StageResult]int) {
 	t.Helper()
 	s = New()
-	outcomes = make(map[StageOutcome]int)
-	s.Stage(Silence, func() {}, func(o StageOutcome) { outcomes[o]++ })
+	outcomes = make(map[StageResult]int)
+	s.Stage(Silence, func() {}, func(o StageResult) { outcomes[o]++ })
 	return s, outcomes
 }
 
@@ -41,10 +41,10 @@ func newTester(t *testing.T, s *Store, name string, v View) *tester {
 	return c
 }
 
-// sent is a response that waits for its verdict.
+// sent is a response that waits for its answer.
 type sentBatch struct{ Batch }
 
-// receive collects what is due without judging it.
+// receive collects what is due without answering it.
 func (c *tester) receive(now time.Time) []sentBatch {
 	var out []sentBatch
 	batches, _ := c.sub.Collect(Settled{Now: now, Routes: true})
@@ -61,9 +61,9 @@ func (c *tester) receive(now time.Time) []sentBatch {
 	return out
 }
 
-// judge takes or refuses a response as Envoy does: clusters and listeners one
+// answer takes or refuses a response as Envoy does: clusters and listeners one
 // by one, the others as a whole.
-func (c *tester) judge(t *testing.T, b sentBatch) {
+func (c *tester) answer(t *testing.T, b sentBatch) {
 	t.Helper()
 	names := c.sub.Names(b.Type, b.IDs)
 	require.Len(t, names, len(b.IDs))
@@ -116,7 +116,7 @@ func (c *tester) judge(t *testing.T, b sentBatch) {
 func (c *tester) round(t *testing.T, now time.Time) {
 	t.Helper()
 	for _, b := range c.receive(now) {
-		c.judge(t, b)
+		c.answer(t, b)
 	}
 	c.ask(t)
 }
@@ -131,7 +131,7 @@ func apply(s *Store, unit string, resources ...resource.Resource) {
 	s.Apply(time.Time{}, []Update{{Unit: unit, Resources: resources}})
 }
 
-// settle lets every client receive and judge until nothing is left.
+// settle lets every client receive and answer until nothing is left.
 func settleAll(t *testing.T, now time.Time, clients ...*tester) {
 	t.Helper()
 	for range 6 {
@@ -166,11 +166,11 @@ func TestStageGoesToOneProxyOfEachClassFirst(t *testing.T) {
 	a.round(t, now)
 	require.Equal(t, version("two"), hostVersion(a))
 	b.round(t, now)
-	require.Equal(t, version("one"), hostVersion(b), "the other build has not judged yet")
+	require.Equal(t, version("one"), hostVersion(b), "the other build has not answered yet")
 	old.round(t, now)
 	b.round(t, now)
 	require.Equal(t, version("two"), hostVersion(b))
-	require.Equal(t, map[StageOutcome]int{StageAccepted: 1}, outcomes)
+	require.Equal(t, map[StageResult]int{StageAccepted: 1}, outcomes)
 	require.Empty(t, a.receive(now), "what a canary has is not sent again")
 	joined := newTester(t, s, "new", View{Role: "sidecar", Build: "1.40"})
 	joined.round(t, now)
@@ -205,7 +205,7 @@ func TestStageEndpointsAndWeightsDoNotWait(t *testing.T) {
 	apply(s, "u", weighted("20", "3", 7)...)
 	b.round(t, now)
 	require.Equal(t, version("20"), hostVersion(b), "the way back does not wait either")
-	require.Equal(t, map[StageOutcome]int{StageAccepted: 1}, outcomes)
+	require.Equal(t, map[StageResult]int{StageAccepted: 1}, outcomes)
 }
 
 func TestStageSilence(t *testing.T) {
@@ -226,8 +226,8 @@ func TestStageSilence(t *testing.T) {
 	s.Expire(due)
 	b.round(t, now)
 	require.Equal(t, version("two"), hostVersion(b))
-	require.Equal(t, map[StageOutcome]int{StageSilent: 1}, outcomes)
-	a.judge(t, late[0])
+	require.Equal(t, map[StageResult]int{StageSilent: 1}, outcomes)
+	a.answer(t, late[0])
 	require.Empty(t, a.receive(now))
 }
 
@@ -275,7 +275,7 @@ func TestRejectionPinsTheWholeUnit(t *testing.T) {
 		require.Contains(t, c.has[resource.Endpoint], "c")
 		require.NotContains(t, b.has[resource.Cluster], "d")
 	}
-	require.Equal(t, map[StageOutcome]int{StageRejected: 1}, outcomes)
+	require.Equal(t, map[StageResult]int{StageRejected: 1}, outcomes)
 	pins := s.Pins()
 	require.Len(t, pins, 1)
 	require.Equal(t, "http/h", pins[0].Rejected[0].Name)
@@ -286,7 +286,7 @@ func TestRejectionPinsTheWholeUnit(t *testing.T) {
 	apply(s, "u", changed("bad", "2")...)
 	settleAll(t, later, a, b)
 	require.Equal(t, version("one"), hostVersion(a))
-	require.Equal(t, map[StageOutcome]int{StageRejected: 1}, outcomes)
+	require.Equal(t, map[StageResult]int{StageRejected: 1}, outcomes)
 
 	// Another process with the stored pin compiles the same.
 	data, err := json.Marshal(pins)
@@ -377,7 +377,7 @@ type history struct {
 	s       *Store
 	now     time.Time
 	clients []*tester
-	open    [][]sentBatch // what each client has received and not judged
+	open    [][]sentBatch // what each client has received and not answered
 	last    map[string]Update
 }
 
@@ -406,17 +406,17 @@ func (h *history) step(t *testing.T, other func(i int)) {
 	case 3, 4, 5:
 		h.open[i] = append(h.open[i], h.clients[i].receive(h.now)...)
 	case 6, 7:
-		h.judge(t, i)
+		h.answer(t, i)
 	case 8:
 		other(i)
 		h.now = h.now.Add(time.Duration(h.rnd.IntN(4)) * time.Second)
 	}
 }
 
-func (h *history) judge(t *testing.T, i int) {
+func (h *history) answer(t *testing.T, i int) {
 	t.Helper()
 	for _, b := range h.open[i] {
-		h.clients[i].judge(t, b)
+		h.clients[i].answer(t, b)
 	}
 	h.open[i] = nil
 	h.clients[i].ask(t)
@@ -432,7 +432,7 @@ func (h *history) leave(i int) {
 func (h *history) end(t *testing.T, rounds int, expire func()) {
 	t.Helper()
 	for i := range h.clients {
-		h.judge(t, i)
+		h.answer(t, i)
 	}
 	for range rounds {
 		h.now = h.now.Add(ClusterGrace)

@@ -33,8 +33,8 @@ type Store struct {
 	// silence is how long a stage waits for its canaries, 0 for no staging.
 	silence time.Duration
 	staged  map[*stage]struct{}
-	// complaints are of resources that a proxy refused, none of its class
-	// accepted and nothing can be put in place of.
+	// complaints are about resources that a proxy refused, that no proxy of its
+	// class accepted, and that have no last good content.
 	complaints map[ref][]complaint
 	complained int // how many they are
 	holds      map[*hold]struct{}
@@ -46,7 +46,7 @@ type Store struct {
 	pins                 map[string]*Pin // of everyone, by unit
 	freeze               freeze          // written with apply held
 	onPins               func()
-	outcome              func(StageOutcome)
+	onStageEnd           func(StageResult)
 }
 
 // Counters count the work of Apply since the store was made.
@@ -70,7 +70,7 @@ type table struct {
 	dead    int // entries without a resource
 }
 
-// content is what a name means: a resource, or none if frame is nil.
+// content is the meaning of a name: a resource, or none if frame is nil.
 type content struct {
 	unit  string
 	frame *Frame
@@ -99,27 +99,29 @@ func (c *content) same(o *content) bool {
 // entry is a name that is a resource or that somebody asked for.
 type entry struct {
 	name string
-	// content is what is in force, and changed the index since when.
+	// content is the content in force, and changed the index at which it came
+	// into force.
 	content
 	changed uint64
 	// last is the frame that a removed resource had: a state-of-the-world
 	// stream that must not lose it yet needs it in every response.
 	last *Frame
-	// before is what was in force before, for the way back; nil where nothing
-	// was, and for what is no configuration.
+	// before is the content that was in force before, for the way back. It is
+	// nil if there was none, and for types that are not configuration.
 	before *content
-	// accepted are the classes one of whose proxies has acknowledged what is in force.
+	// accepted are the classes in which a proxy has acknowledged the content in force.
 	accepted bitset
-	// held is what classes have in place of what is in force, because it was refused.
+	// held are the contents of the classes that refused the one in force.
 	held map[*class]*heldContent
-	// next is what a stage tries with its canaries, nil while there is no stage.
+	// next is the content that a stage tries with its canaries, nil while there
+	// is no stage.
 	next  *content
 	stage *stage
 	// followers are the slots of the subscribers that asked for the name.
 	followers bitset
 }
 
-// newest returns what is tried, or else what is in force.
+// newest returns the content that is tried, else the one in force.
 func (e *entry) newest() *content {
 	if e.next != nil {
 		return e.next
@@ -127,7 +129,7 @@ func (e *entry) newest() *content {
 	return &e.content
 }
 
-// at returns what the name means for a subscriber.
+// at returns the content that a subscriber gets.
 func (e *entry) at(sub *Subscriber) *content {
 	if h := e.held[sub.class]; h != nil && !h.hold.frees(sub) {
 		return h.content
@@ -138,7 +140,7 @@ func (e *entry) at(sub *Subscriber) *content {
 	return &e.content
 }
 
-// forClass returns what the name means for a class's proxies, but for its canaries.
+// forClass returns the content that a class's proxies get, its canaries excepted.
 func (e *entry) forClass(c *class) *content {
 	if h := e.held[c]; h != nil && h.hold.phase != freed {
 		return h.content
@@ -149,14 +151,14 @@ func (e *entry) forClass(c *class) *content {
 // gone reports whether the name is not and will not be a resource.
 func (e *entry) gone() bool { return e.frame == nil && e.next == nil && e.held == nil }
 
-// unit is what is known of resources that were compiled together.
+// unit is the state of resources that were compiled together.
 type unit struct {
 	// refs are the resources that are in force or tried.
 	refs []ref
 	// changed is the index at which any of them last changed for all.
 	changed uint64
 	stage   *stage
-	// holds keep it as it was for those who refuse what it is.
+	// holds are those of the classes that refuse the configuration in force.
 	holds map[*class]*hold
 }
 
@@ -172,8 +174,8 @@ func New() *Store {
 	return s
 }
 
-// Update says what the resources of a unit are from now on. What the unit had
-// and Resources lacks is removed.
+// Update has the resources of a unit. A resource that the unit had and that
+// Resources lacks is removed.
 type Update struct {
 	// Unit is a stable name of what was compiled together, for example "service/web/php-web".
 	Unit      string
@@ -183,13 +185,13 @@ type Update struct {
 	Declared bool
 }
 
-// change is what becomes of a name; next.frame is nil where it is removed.
+// change is the next content of a name; next.frame is nil if it is removed.
 type change struct {
 	ref
 	next *content
 }
 
-// plan is what an update makes of a unit.
+// plan is the effect of an update on a unit.
 type plan struct {
 	unit string
 	// refs are all resources that the unit has from now on.
@@ -268,7 +270,7 @@ type renewal struct {
 	provenance []discovery.ObjectRef
 }
 
-// plan finds out what becomes of a unit. Only apply needs to be held.
+// plan computes the effect of an update on a unit. Only apply needs to be held.
 func (s *Store) plan(name string, resources []resource.Resource) (p plan, renewed []renewal, encoded uint64) {
 	p = plan{unit: name, refs: make([]ref, 0, len(resources)), resources: resources}
 	for i := range resources {
@@ -355,12 +357,13 @@ func (s *Store) replace(t resource.Type, e *entry, next *content) {
 	was := e.content
 	switch {
 	case !t.Configuration(), was.frame == nil, next.standIn:
-		// What stands in came because the former content was a guess, if it was one at all.
+		// A stand-in replaces a former content that was a guess, or none.
 		e.before = nil
 	case !was.disputed, !e.accepted.empty():
 		e.before = &was
 	default:
-		// What was refused and nobody took is no way back; what was before it is.
+		// A content that was refused and that no class took is no way back; the
+		// one before it is.
 	}
 	e.changed, e.accepted = s.index, nil
 	if id, ok := s.tables[t].ids[e.name]; ok && len(s.complaints) > 0 {
@@ -373,7 +376,7 @@ func (s *Store) replace(t resource.Type, e *entry, next *content) {
 		s.counters.Removed++
 		s.tables[t].dead++
 		e.last = was.frame
-		// Who saw the resource must be told that it is gone.
+		// The proxies that saw the resource must be told that it is gone.
 		e.content = content{visible: was.visible, eds: was.eds, provenance: was.provenance}
 		return
 	}
@@ -384,8 +387,8 @@ func (s *Store) replace(t resource.Type, e *entry, next *content) {
 	e.content = *next
 }
 
-// nextContent returns what r makes of a name, with the frames that it has
-// already where they are the same, and how many frames it encoded for that.
+// nextContent returns the content that r gives to a name. It reuses frames that
+// have the same bytes, and returns how many it encoded.
 func nextContent(old *entry, unit string, r *resource.Resource) (next *content, encoded uint64) {
 	next = &content{
 		unit: unit, visible: r.Visible, needs: r.Needs, eds: r.EDS, provenance: r.Provenance, shape: r.Shape,
@@ -477,7 +480,8 @@ func (sub *Subscriber) mark(r ref, cause time.Time) {
 	}
 }
 
-// followers yields who follows a resource and sees it, or saw it before. mu must be held.
+// followers yields the subscribers that follow a resource and see it, or saw it before.
+// mu must be held.
 func (s *Store) followers(r ref, e *entry, before resource.Visibility, yield func(*Subscriber)) {
 	visit := func(slot uint32) {
 		sub := s.streams[slot]
@@ -499,9 +503,9 @@ func (s *Store) followers(r ref, e *entry, before resource.Visibility, yield fun
 	}
 }
 
-// collect frees the names that are no resources, that no subscriber has or
-// follows and that none still has to be told about. It looks only once enough
-// of them have come together to be worth the pass.
+// collect frees the names that are no resources, if no subscriber has or
+// follows them or must still be told that they are gone. It waits until there
+// are enough of them to be worth the pass.
 func (s *Store) collect() {
 	for t := range s.tables {
 		tb := &s.tables[t]
@@ -552,8 +556,8 @@ type Info struct {
 	Provenance []discovery.ObjectRef
 }
 
-// Resources lists what a proxy with this view has, by type and name: also where
-// its class is held at something else than what is in force.
+// Resources lists the resources of a proxy with this view, by type and name,
+// including those at which a hold keeps its class.
 func (s *Store) Resources(v View) []Info {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

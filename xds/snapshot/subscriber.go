@@ -144,8 +144,8 @@ func (sub *Subscriber) Wake() {
 	}
 }
 
-// Held returns the units that the subscriber's class has otherwise than others,
-// because one of the class has refused what they are, sorted.
+// Held returns, sorted, the units that the subscriber's class has in an older
+// version, because a proxy of the class refused the newer one.
 func (sub *Subscriber) Held() []string {
 	s := sub.store
 	s.mu.RLock()
@@ -351,7 +351,7 @@ func (sub *Subscriber) Remove(t resource.Type, names []string) {
 	}
 }
 
-// forget drops what is known of the client's having a resource: it dropped it itself.
+// forget notes that the client has dropped a resource itself.
 func (sub *Subscriber) forget(t resource.Type, id uint32) {
 	sub.sent[t].clear(id)
 	sub.dirty[t].clear(id)
@@ -363,7 +363,8 @@ func (sub *Subscriber) forget(t resource.Type, id uint32) {
 	}
 }
 
-// Has reports whether the client has the resource, as far as it accepted it.
+// Has reports whether the client has the resource. What it refused it does not
+// have.
 func (sub *Subscriber) Has(t resource.Type, id uint32) bool {
 	sub.store.mu.Lock() // Collect writes with only the read lock
 	defer sub.store.mu.Unlock()
@@ -440,14 +441,15 @@ func (sub *Subscriber) Collect(in Settled) (batches []Batch, again time.Time) {
 	if sub.nothingLeft() {
 		sub.through = s.index
 	}
-	// What goes out now is not acknowledged yet, whatever was before.
+	// A response that goes out now is not acknowledged yet.
 	in.Routes = in.Routes && !slices.ContainsFunc(batches, func(b Batch) bool { return b.Type >= resource.Listener })
 	removals, again := sub.collectRemovals(in)
 	return append(batches, removals...), again
 }
 
-// apart takes resources that a proxy of the class has refused out of a batch: each
-// goes alone, because others that come with it may be refused too.
+// apart takes the resources that a proxy of the class has refused out of a batch.
+// Each goes in a response of its own, because a refusal refuses all resources of a
+// response.
 func (sub *Subscriber) apart(b Batch) []Batch {
 	s := sub.store
 	if len(s.complaints) == 0 || len(b.IDs) < 2 || sub.mode.StateOfTheWorld {
@@ -469,8 +471,8 @@ func (sub *Subscriber) apart(b Batch) []Batch {
 	return out
 }
 
-// nothingLeft reports whether the client was sent all that it is to have. What
-// it is still to lose does not count: a removed cluster and its endpoints go
+// nothingLeft reports whether the client was sent all resources that it shall
+// have. Pending removals do not count: a removed cluster and its endpoints go
 // later, and nobody uses them.
 func (sub *Subscriber) nothingLeft() bool {
 	for t := range sub.dirty {
@@ -489,8 +491,8 @@ func (sub *Subscriber) Progress() (joined, through uint64) {
 	return sub.joined, sub.through
 }
 
-// Rewind takes back that everything up to the present was handed over: what
-// came after an index was refused.
+// Rewind takes back that everything up to the present was handed over: the
+// client refused what came after an index.
 func (sub *Subscriber) Rewind(index uint64) {
 	sub.store.mu.Lock()
 	defer sub.store.mu.Unlock()
@@ -751,7 +753,7 @@ func (sub *Subscriber) isWarming(name string) bool {
 	return ok && sub.warming.has(id)
 }
 
-// Lag says what a subscriber still has to get.
+// Lag is what a subscriber still has to get.
 type Lag struct {
 	// Pending counts changes that were not sent yet, Held those of them that
 	// wait for a cluster or for an acknowledgement.

@@ -32,7 +32,8 @@ func (n *nodeFrames) same(o *nodeFrames) bool {
 	return n.others == o.others && maps.Equal(n.by, o.by)
 }
 
-// frameFor returns what a proxy gets; resource.Resource.For has the same order.
+// frameFor returns the frame that a proxy gets; resource.Resource.For has the
+// same order.
 func (c *content) frameFor(v *View) *Frame {
 	key := v.Zone
 	if c.byNamespace {
@@ -128,10 +129,10 @@ func (c *content) bodies(r *resource.Resource) {
 	}
 }
 
-// spared returns who is to be spared a change of a resource from what it was to what is in
-// force, because the own variant is as it was: a pod that comes or goes concerns the
-// callers on its node, where only those reach it. They are woken all the same: they
-// have all that there is. nil where the variants of nodes make no such difference. mu must be held.
+// spared returns the subscribers for which a resource has not changed, because the variant of their
+// node is the same as before: a pod that comes or goes concerns only the callers on its node if
+// only those reach it. They are woken all the same, to learn that they are up to date. It returns
+// nil if the nodes' variants make no such difference. mu must be held.
 func (s *Store) spared(r ref, e *entry, was *content, held bool, wake *bitset) func(slot uint32) bool {
 	if r.t.Configuration() || held || e.held != nil || was.frame == nil || e.frame == nil || was.nodes == nil && e.nodes == nil {
 		return nil

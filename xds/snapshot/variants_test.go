@@ -37,7 +37,7 @@ func (c *tester) got(t *testing.T) string {
 				require.Len(t, b.Frames, 1)
 				out = string(b.Frames[0].body().Bytes())
 			}
-			c.judge(t, b)
+			c.answer(t, b)
 		}
 		require.NoError(t, c.sub.Add(resource.Endpoint, c.wanted, nil))
 		c.wanted = nil

@@ -6,11 +6,11 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// View is what decides which resources a proxy sees and in which variant.
+// View decides which resources a proxy sees, and in which variant.
 type View struct {
 	Role      resource.Role
 	Namespace string
-	// Workload is what the proxy belongs to; of a proxy of the role gateway, the Gateway.
+	// Workload is the workload of the proxy; for the role gateway, the Gateway.
 	Workload string
 	// Authenticated is true for a proxy that has proven who it is.
 	Authenticated bool
@@ -19,9 +19,10 @@ type View struct {
 	// NodeName is the Kubernetes node that the proxy says it runs on, "" for none. It
 	// decides which endpoints it gets and nothing else: nobody has proven it.
 	NodeName string
-	// Build is the proxy's version: another one may judge a configuration
-	// differently. Identity is what the connection has proven of who the proxy is, "" for
-	// nothing, and Node its own name. They do not decide what is seen.
+	// Build is the proxy's version: another version may accept a configuration that this
+	// one refuses. Identity is what the connection has proven about the proxy, "" for
+	// nothing. Node is the proxy's own name. None of them decides which resources it
+	// sees.
 	Build, Identity, Node string
 	// Declared lists the listeners that the proxy asks for, sorted.
 	Declared []string

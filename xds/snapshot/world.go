@@ -15,10 +15,10 @@ const fieldVirtualHosts = 2
 // fieldVhds is the number of RouteConfiguration.vhds.
 const fieldVhds = 9
 
-// worldBatch makes of the changes what a state-of-the-world response carries:
-// clusters and listeners are always all of them, because what is missing is
-// deleted; endpoints and routes are the changed ones; virtual hosts, which
-// that protocol cannot carry, become a change of their route configuration.
+// worldBatch turns changes into a state-of-the-world response. Clusters and
+// listeners are always complete, because the client deletes those that are
+// missing. Endpoints and routes are the changed ones. This protocol cannot
+// carry virtual hosts: they become a change of their route configuration.
 func (sub *Subscriber) worldBatch(b Batch) (Batch, bool) {
 	s := sub.store
 	switch b.Type {
@@ -59,9 +59,9 @@ func (sub *Subscriber) worldBatch(b Batch) (Batch, bool) {
 	return b, len(b.Frames) > 0 || len(b.Removed) == 0
 }
 
-// hostHeld reports whether a virtual host that the client has within a route
-// configuration changed and must wait: the whole must wait with it, since its
-// former content is not kept.
+// hostHeld reports whether a changed virtual host must wait that the client has
+// within a route configuration. Then the whole route configuration waits,
+// because the former content is not kept.
 func (sub *Subscriber) hostHeld(route string) bool {
 	for id := range sub.held[resource.VirtualHost].all() {
 		e := sub.store.tables[resource.VirtualHost].entries[id]
@@ -72,8 +72,9 @@ func (sub *Subscriber) hostHeld(route string) bool {
 	return false
 }
 
-// hostStandsIn reports whether a virtual host of a route configuration only stands in. The
-// client does not say which virtual hosts it has, and would lose what it has by it.
+// hostStandsIn reports whether a virtual host of a route configuration is only a stand-in.
+// The client does not say which virtual hosts it has, and a stand-in would replace the one
+// that it has.
 func (sub *Subscriber) hostStandsIn(route string) bool {
 	for id := range sub.held[resource.VirtualHost].all() {
 		e := sub.store.tables[resource.VirtualHost].entries[id]
@@ -84,8 +85,9 @@ func (sub *Subscriber) hostStandsIn(route string) bool {
 	return false
 }
 
-// withholdsAll reports whether nothing of a type may be sent because one of what is due only
-// stands in: a response lists all listeners, and what the client has of that one would be lost.
+// withholdsAll reports whether nothing of a type may be sent, because one of the due resources
+// is only a stand-in. A response lists all listeners, so the client would lose the one that it
+// has.
 func (sub *Subscriber) withholdsAll(t resource.Type, due bitset) bool {
 	if !sub.mode.StateOfTheWorld || t != resource.Listener {
 		return false
