@@ -76,7 +76,7 @@ func BenchmarkUnchangedReport(b *testing.B) {
 }
 
 // BenchmarkJudge is one look of a leader of three replicas at everything.
-func BenchmarkJudge(b *testing.B) {
+func BenchmarkProgrammed(b *testing.B) {
 	in := largeMesh()
 	s := Summarize(in)
 	reports := []Report{
@@ -88,10 +88,10 @@ func BenchmarkJudge(b *testing.B) {
 	for i, o := range in.Objects {
 		targets[i] = Target{Name: o.Name, Generation: o.Generation, Since: o.Since}
 	}
-	v := newVerdicts(at(0), make(chan struct{}, 1))
+	v := newConditions(at(0), make(chan struct{}, 1))
 	b.ReportAllocs()
 	for b.Loop() {
-		v.judge(targets, reports, at(1))
+		v.update(targets, reports, at(1))
 	}
 }
 

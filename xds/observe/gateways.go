@@ -9,7 +9,8 @@ import (
 	"github.com/causeway-mesh/causeway/xds/observe/observev1"
 )
 
-// GatewayListens says where a proxy of a Gateway listens, which its host decides.
+// GatewayListens are the ports on which a proxy of a Gateway listens. Its host
+// decides that.
 type GatewayListens struct {
 	// Everywhere is true for every port that the Gateway has.
 	Everywhere bool
@@ -124,7 +125,8 @@ func gatewaysTo(gateways map[discovery.Key]*GatewayProxies) []*observev1.Gateway
 	return out
 }
 
-// gatewaysFrom is the inverse of gatewaysTo. What cannot be a port is left out.
+// gatewaysFrom is the inverse of gatewaysTo. It leaves out numbers that cannot
+// be ports.
 func gatewaysFrom(in []*observev1.Gateway) map[discovery.Key]*GatewayProxies {
 	if len(in) == 0 {
 		return nil

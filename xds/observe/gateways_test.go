@@ -22,11 +22,11 @@ func TestGatewayConcernsItsOwnProxies(t *testing.T) {
 		Objects: []Object{{Name: gateway, Generation: 1, Index: 5, Since: began}},
 		Proxies: []Proxy{{Node: "sidecar~web~php~i-1", Joined: 1, Acknowledged: 7, Connected: began.Add(-time.Minute)}},
 	}
-	judge := func() metav1.Condition {
+	condition := func() metav1.Condition {
 		own := Report{Replica: "r", Known: true, Heard: now, Summary: Summarize(local)}
-		return Judge(Target{Name: gateway, Generation: 1, Since: began}, []Report{own}, now)
+		return ProgrammedCondition(Target{Name: gateway, Generation: 1, Since: began}, []Report{own}, now)
 	}
-	c := judge()
+	c := condition()
 	require.Equal(t, metav1.ConditionUnknown, c.Status)
 	require.Equal(t, ReasonNoProxies, c.Reason)
 	require.Contains(t, c.Message, "no proxy of the Gateway")
@@ -35,9 +35,9 @@ func TestGatewayConcernsItsOwnProxies(t *testing.T) {
 		Node: "gateway~web~edge~i-2", Joined: 6, Connected: began.Add(time.Millisecond), Gateway: edge,
 		Listens: GatewayListens{Ports: []uint16{443}},
 	})
-	require.Equal(t, ReasonPending, judge().Reason, "it has not acknowledged its first configuration")
+	require.Equal(t, ReasonPending, condition().Reason, "it has not acknowledged its first configuration")
 	local.Proxies[1].Acknowledged = 7
-	require.Equal(t, metav1.ConditionTrue, judge().Status)
+	require.Equal(t, metav1.ConditionTrue, condition().Status)
 }
 
 func TestGatewayProxiesOfAllReplicas(t *testing.T) {

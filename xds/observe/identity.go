@@ -64,8 +64,8 @@ func fingerprint(der []byte) string {
 // errNoCertificate is a handshake's error.
 var errNoCertificate = errors.New("observe: the other side shows no certificate")
 
-// peerFingerprint returns the fingerprint of what the other side has shown. The
-// handshake proves that it has the key.
+// peerFingerprint returns the fingerprint of the certificate that the other
+// side has shown. The handshake proves that it has the key.
 func peerFingerprint(s *tls.ConnectionState) (string, error) {
 	if len(s.PeerCertificates) == 0 {
 		return "", errNoCertificate

@@ -1,19 +1,19 @@
 // Package observe finds out whether the mesh does what its objects say: which
 // generation of an object every proxy has acknowledged, and which one a proxy
-// has refused, with its own words.
+// has refused, with its error text.
 //
-// Replicas observe, the leader judges. A replica summarizes what it sees of the
-// proxies that are connected to it (Summarize) and reports what changes of that
-// to the leader over gRPC. The leader keeps the newest summary of each replica
-// (book) and judges every object by them (Judge); what it says becomes the
-// condition Programmed of the object's status (Observer.Programmed).
+// Replicas report, the leader computes conditions. A replica summarizes the
+// state of its connected proxies (Summarize) and sends changes of it to the
+// leader over gRPC. The leader keeps the newest summary of each replica (inbox)
+// and computes from them the condition Programmed of every object
+// (ProgrammedCondition, Observer.Programmed).
 //
 // In the same stream replicas report how the requests ended that their proxies
-// sent to Services that are being shifted. The leader keeps that by time
+// sent to Services with a TrafficShift. The leader keeps these outcomes by time
 // (outcome.Book), for the guard's windows (Observer.Window).
 //
-// Who may report follows from the replicas' Leases, which have the hash of each
-// replica's certificate and nothing secret: who may write those may report.
+// The replicas' Leases decide who may report. They have the hash of each
+// replica's certificate and nothing secret: who may write Leases may report.
 package observe
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// Times of the protocol and of the judgement.
+// Times of the protocol and of the conditions.
 const (
 	// Patience is how long proxies may take to acknowledge a generation, and a
 	// replica to be heard of, before the condition says that they do not.

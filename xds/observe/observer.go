@@ -35,9 +35,9 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Observer is a replica's part in finding out what is in force: it reports to
-// the leader (Report), or judges while it leads (Lead), and takes the others'
-// reports (Serve). Its methods may be called concurrently.
+// Observer is a replica's part in finding out what is in force. It reports to
+// the leader (Report). While it leads, it takes the others' reports (Serve) and
+// computes the conditions (Lead). Its methods may be called concurrently.
 type Observer struct {
 	opts     Options
 	identity *Identity
@@ -55,12 +55,12 @@ type Observer struct {
 
 // term is a time in which this replica leads.
 type term struct {
-	ended    chan struct{}
-	verdicts *verdicts
+	ended      chan struct{}
+	conditions *conditions
 
-	mu   sync.Mutex
-	book *book
-	// gateways has the proxies of each Gateway at all replicas together, as of the newest judgement.
+	mu    sync.Mutex
+	inbox *inbox
+	// gateways has the proxies of each Gateway at all replicas together, as of the newest update.
 	gateways map[discovery.Key]*GatewayProxies
 }
 
@@ -96,7 +96,7 @@ func (o *Observer) SetReplicas(replicas []Replica) {
 	o.announce()
 }
 
-// announce tells those who wait that something has changed. mu must be held.
+// announce wakes those that wait for a change. mu must be held.
 func (o *Observer) announce() {
 	close(o.changed)
 	o.changed = make(chan struct{})
@@ -116,26 +116,27 @@ func (o *Observer) others() []Replica {
 func (t *term) live(replicas []Replica, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.book.live(replicas, now)
+	t.inbox.live(replicas, now)
 }
 
 // errLeads is the error of a second Lead at the same time.
 var errLeads = errors.New("observe: this replica leads already")
 
-// Lead judges all objects until the context ends, by what this replica sees
-// and the others report. Its only other error is that another Lead is under way.
+// Lead computes the conditions of all objects until the context ends, from this
+// replica's view and the others' reports. Its only other error is that another
+// Lead is under way.
 func (o *Observer) Lead(ctx context.Context) error {
 	began := o.opts.Now()
 	t := &term{
-		ended: make(chan struct{}), verdicts: newVerdicts(began, o.wake),
-		book: newBook(uint64(began.UnixNano()), began), //nolint:gosec // after 1970
+		ended: make(chan struct{}), conditions: newConditions(began, o.wake),
+		inbox: newInbox(uint64(began.UnixNano()), began), //nolint:gosec // after 1970
 	}
 	o.mu.Lock()
 	if o.term != nil {
 		o.mu.Unlock()
 		return errLeads
 	}
-	t.book.live(o.others(), began)
+	t.inbox.live(o.others(), began)
 	o.term = t
 	o.announce()
 	o.mu.Unlock()
@@ -149,25 +150,25 @@ func (o *Observer) Lead(ctx context.Context) error {
 		o.metrics.replicas.Reset()
 		o.announce()
 	}()
-	judge, count := time.NewTicker(every), time.NewTicker(countEvery)
-	defer judge.Stop()
+	update, count := time.NewTicker(every), time.NewTicker(countEvery)
+	defer update.Stop()
 	defer count.Stop()
 	o.count(t)
-	o.judge(t)
+	o.update(t)
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-judge.C:
-			o.judge(t)
+		case <-update.C:
+			o.update(t)
 		case <-count.C:
 			o.count(t)
 		}
 	}
 }
 
-// judge renews all verdicts of a term.
-func (o *Observer) judge(t *term) {
+// update computes all conditions of a term anew.
+func (o *Observer) update(t *term) {
 	start := time.Now()
 	local := o.opts.Local()
 	own := Summarize(local)
@@ -177,15 +178,15 @@ func (o *Observer) judge(t *term) {
 		targets[i] = Target{Name: local.Objects[i].Name, Generation: local.Objects[i].Generation, Since: local.Objects[i].Since}
 	}
 	t.mu.Lock()
-	reports := append(t.book.reports(), Report{Replica: o.opts.Replica, Known: true, Heard: now, Summary: own})
-	t.verdicts.judge(targets, reports, now)
+	reports := append(t.inbox.reports(), Report{Replica: o.opts.Replica, Known: true, Heard: now, Summary: own})
+	t.conditions.update(targets, reports, now)
 	t.gateways = sumGateways(reports)
 	states := make(map[string]int)
 	for i := range reports {
 		states[reports[i].state(now)]++
 	}
 	t.mu.Unlock()
-	counts := t.verdicts.counts()
+	counts := t.conditions.counts()
 	for _, reason := range reasons {
 		o.metrics.objects.WithLabelValues(reason).Set(float64(counts[reason]))
 	}
@@ -211,21 +212,21 @@ func (o *Observer) current() *term {
 	return o.term
 }
 
-// Programmed returns the condition Programmed of a generation of an object. It
-// has no transition time. false says that nothing is known yet: what the status
-// says stays. So it is while this replica does not lead, at the beginning of a
-// term, and until the generation was compiled.
+// Programmed returns the condition Programmed of a generation of an object,
+// without a transition time. It returns false if nothing is known yet; then the
+// status stays as it is. That is so while this replica does not lead, at the
+// beginning of a term, and until the generation is compiled.
 func (o *Observer) Programmed(ref discovery.ObjectRef) (metav1.Condition, bool) {
 	t := o.current()
 	if t == nil {
 		return metav1.Condition{}, false
 	}
-	return t.verdicts.get(ref)
+	return t.conditions.get(ref)
 }
 
-// Gateway returns what is known of the proxies of a Gateway, at all replicas
-// together; of Acknowledged nothing, since each replica has indexes of its own. false
-// says that nothing is known, as in Programmed. It must not be changed.
+// Gateway returns the proxies of a Gateway at all replicas together, without
+// Acknowledged, because each replica has indexes of its own. It returns false if
+// nothing is known, as Programmed does. The result must not be changed.
 func (o *Observer) Gateway(key discovery.Key) (GatewayProxies, bool) {
 	t := o.current()
 	if t == nil {
@@ -242,16 +243,17 @@ func (o *Observer) Gateway(key discovery.Key) (GatewayProxies, bool) {
 // Wake has a value when there may be something for Take. It is for one reader.
 func (o *Observer) Wake() <-chan struct{} { return o.wake }
 
-// Take returns the objects of which Programmed has changed since the last Take, sorted.
+// Take returns the objects whose condition Programmed has changed since the last Take,
+// sorted.
 func (o *Observer) Take() []discovery.ObjectName {
 	t := o.current()
 	if t == nil {
 		return nil
 	}
-	return t.verdicts.take()
+	return t.conditions.take()
 }
 
-// View is what an observer knows, for people.
+// View is an observer's state, for people.
 type View struct {
 	// Leading is false on a replica that knows of its own proxies alone.
 	Leading  bool            `json:"leading"`
@@ -284,8 +286,8 @@ func (r *ProgrammedRow) String() string {
 	return discovery.ObjectName{Kind: r.Kind, Key: discovery.Key{Namespace: r.Namespace, Name: r.Name}}.String()
 }
 
-// View returns what is known: on the leader of the whole mesh, elsewhere of
-// this replica's proxies.
+// View returns the state of the whole mesh on the leader, and of this replica's
+// proxies elsewhere.
 func (o *Observer) View() View {
 	now := o.opts.Now()
 	if t := o.current(); t != nil {
@@ -296,17 +298,17 @@ func (o *Observer) View() View {
 	conditions := make(map[discovery.ObjectName]metav1.Condition, len(local.Objects))
 	for i := range local.Objects {
 		l := &local.Objects[i]
-		conditions[l.Name] = Judge(Target{Name: l.Name, Generation: l.Generation, Since: l.Since}, []Report{own}, now)
+		conditions[l.Name] = ProgrammedCondition(Target{Name: l.Name, Generation: l.Generation, Since: l.Since}, []Report{own}, now)
 	}
 	return View{Replicas: []ReplicaView{own.view(now)}, Objects: programmedRows(conditions)}
 }
 
 func (t *term) view(replica string, local func() Local, now time.Time) View {
-	v := View{Leading: true, Objects: programmedRows(t.verdicts.all())}
+	v := View{Leading: true, Objects: programmedRows(t.conditions.all())}
 	own := Report{Replica: replica, Known: true, Heard: now, Summary: Summary{Proxies: len(local().Proxies)}}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, r := range append(t.book.reports(), own) {
+	for _, r := range append(t.inbox.reports(), own) {
 		v.Replicas = append(v.Replicas, r.view(now))
 	}
 	slices.SortFunc(v.Replicas, func(a, b ReplicaView) int { return cmp.Compare(a.Name, b.Name) })

@@ -179,7 +179,7 @@ func (m *member) waitFor(generation int64, reason, message string) {
 	})
 }
 
-// stays checks that a verdict does not change for a while.
+// stays checks that a condition does not change for a while.
 func (m *member) stays(generation int64, reason string) {
 	m.plane.t.Helper()
 	harness.Throughout(m.plane.t, 4*every, "that the reason is "+reason, func() error {

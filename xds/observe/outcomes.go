@@ -355,7 +355,7 @@ func (o *Observer) Window(service discovery.Key, length time.Duration) (outcome.
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := o.opts.Now()
-	return t.book.outcomes.Window(service, now.Add(-length), now), true
+	return t.inbox.outcomes.Window(service, now.Add(-length), now), true
 }
 
 // Spent returns how many requests to a Service have ended since this replica
@@ -369,7 +369,7 @@ func (o *Observer) Spent(service discovery.Key) (spent outcome.Spent, ok bool) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.book.outcomes.Spent(service), true
+	return t.inbox.outcomes.Spent(service), true
 }
 
 // count notes what this replica's own proxies have told.
@@ -381,7 +381,7 @@ func (o *Observer) count(t *term) {
 	m.Sequence, m.Age = o.nextSnapshot()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.book.outcomes.Add(o.opts.Replica, m, o.opts.Now())
+	t.inbox.outcomes.Add(o.opts.Replica, m, o.opts.Now())
 }
 
 // nextSnapshot returns the number of a snapshot of what this replica has counted
@@ -414,7 +414,7 @@ func (r *reporter) reportOutcomes() error {
 }
 
 // applyOutcomes takes a message about outcomes of a replica's stream.
-func (b *book) applyOutcomes(name string, p *page, o *observev1.Outcomes, now time.Time) (result, error) {
+func (i *inbox) applyOutcomes(name string, p *sender, o *observev1.Outcomes, now time.Time) (result, error) {
 	if !p.counted && !o.GetFull() {
 		return missing, nil
 	}
@@ -428,6 +428,6 @@ func (b *book) applyOutcomes(name string, p *page, o *observev1.Outcomes, now ti
 	}
 	p.counts, p.counted = nil, true
 	m.Session = p.life
-	b.outcomes.Add(name, m, now)
+	i.outcomes.Add(name, m, now)
 	return accepted, nil
 }

@@ -355,7 +355,7 @@ func TestOutcomesAreBounded(t *testing.T) {
 			require.LessOrEqual(t, len(nodes[0]), maxNode)
 		}
 	}
-	b := newBook(1, at(0))
+	b := newInbox(1, at(0))
 	b.live([]Replica{{Name: "b", Certificate: "c"}}, at(0))
 	require.NoError(t, b.open("b", "c", 1, func() {}))
 	for i := uint64(0); ; i++ {
@@ -377,7 +377,7 @@ func outcomesMessage(epoch, sequence uint64, o *observev1.Outcomes) *observev1.R
 
 // A missing message is asked for; a snapshot that is not whole is no snapshot.
 func TestBookAppliesOutcomes(t *testing.T) {
-	b := newBook(42, at(0))
+	b := newInbox(42, at(0))
 	b.live([]Replica{{Name: "b", Certificate: "c"}}, at(1))
 	end := func() {}
 	require.NoError(t, b.open("b", "c", 5, end))
@@ -412,7 +412,7 @@ func TestBookAppliesOutcomes(t *testing.T) {
 	require.Equal(t, missing, tell(6, 2, 7, 17, false, false, 3))
 	require.Equal(t, accepted, tell(6, 3, 8, 17, true, false, 3))
 	require.EqualValues(t, 27, requests())
-	// Its Lease is gone for a while: what it says is not for this book. Then it is
+	// Its Lease is gone for a while: its reports are not for this inbox. Then it is
 	// back, and later another process has its name.
 	b.live(nil, at(4))
 	require.Equal(t, stale, tell(6, 4, 9, 100, true, false, 4))
@@ -461,7 +461,7 @@ func TestOlderLeadersIgnoreOutcomes(t *testing.T) {
 	var next observev1.ReportRequest
 	require.NoError(t, proto.Unmarshal(data, &next))
 	require.NotEmpty(t, next.ProtoReflect().GetUnknown())
-	b := newBook(42, at(0))
+	b := newInbox(42, at(0))
 	b.live([]Replica{{Name: "b", Certificate: "c"}}, at(0))
 	require.NoError(t, b.open("b", "c", 1, func() {}))
 	r, err := b.apply("b", 1, &next, at(1))
@@ -510,7 +510,7 @@ func FuzzOutcomes(f *testing.F) {
 		Endpoints: []*observev1.EndpointCounts{{Id: "\x00"}, {Id: "a", Requests: math.MaxUint64}, {Id: "a"}},
 	}}, Pairs: []*observev1.Pairs{{Backing: backing, Compared: math.MaxUint64}}, Loads: []*observev1.Load{{Backing: backing, Issued: math.MaxUint64}, {Backing: &observev1.Backing{Port: 65536, Platform: 9}}}})
 	f.Fuzz(func(t *testing.T, one, two []byte) {
-		b := newBook(1, at(0))
+		b := newInbox(1, at(0))
 		b.live([]Replica{{Name: "b", Certificate: "c"}}, at(0))
 		require.NoError(t, b.open("b", "c", 1, func() {}))
 		services := map[discovery.Key]uint64{php: 0}

@@ -52,9 +52,9 @@ type modelProxy struct {
 }
 
 type modelLeader struct {
-	replica  *modelReplica
-	book     *book
-	verdicts *verdicts
+	replica    *modelReplica
+	inbox      *inbox
+	conditions *conditions
 }
 
 func newModel(seed uint64) *model {
@@ -80,7 +80,7 @@ func (m *model) start(r *modelReplica) {
 
 func (m *model) elect(r *modelReplica) {
 	m.epochs++
-	m.leader = &modelLeader{replica: r, book: newBook(m.epochs, m.now), verdicts: newVerdicts(m.now, make(chan struct{}, 1))}
+	m.leader = &modelLeader{replica: r, inbox: newInbox(m.epochs, m.now), conditions: newConditions(m.now, make(chan struct{}, 1))}
 }
 
 // compile brings the newest generation of an object into a replica's snapshot.
@@ -152,7 +152,7 @@ func (m *model) step() {
 		}
 	}
 	m.talk(m.r.IntN(3) > 0)
-	m.judge()
+	m.update()
 }
 
 func (p *modelProxy) acknowledge(index uint64) { p.Acknowledged = max(p.Acknowledged, index) }
@@ -160,7 +160,7 @@ func (p *modelProxy) acknowledge(index uint64) { p.Acknowledged = max(p.Acknowle
 // talk carries messages; where all is false some replicas say nothing and some
 // messages are lost, doubled or late.
 func (m *model) talk(all bool) {
-	b := m.leader.book
+	b := m.leader.inbox
 	var live []Replica
 	for _, r := range m.replicas {
 		if !r.alive && m.now.After(r.dies) {
@@ -223,19 +223,19 @@ func (r *modelReplica) local() Local {
 	return out
 }
 
-func (m *model) judge() {
+func (m *model) update() {
 	own := m.leader.replica.local()
 	targets := make([]Target, len(own.Objects))
 	for i, o := range own.Objects {
 		targets[i] = Target{Name: o.Name, Generation: o.Generation, Since: o.Since}
 	}
-	reports := append(m.leader.book.reports(), Report{Replica: m.leader.replica.name, Known: true, Heard: m.now, Summary: Summarize(own)})
-	m.leader.verdicts.judge(targets, reports, m.now)
+	reports := append(m.leader.inbox.reports(), Report{Replica: m.leader.replica.name, Known: true, Heard: m.now, Summary: Summarize(own)})
+	m.leader.conditions.update(targets, reports, m.now)
 }
 
-// wrong returns how the verdicts contradict what is true.
+// wrong returns how the conditions contradict what is true.
 func (m *model) wrong() string {
-	for name, c := range m.leader.verdicts.all() {
+	for name, c := range m.leader.conditions.all() {
 		if c.Status != metav1.ConditionTrue {
 			continue
 		}
@@ -273,7 +273,7 @@ func (m *model) heal() {
 	for range 3 { // a hello, what is missing, all of it
 		m.now = m.now.Add(time.Second)
 		m.talk(true)
-		m.judge()
+		m.update()
 	}
 }
 
@@ -291,16 +291,16 @@ func TestNeverTrueWhileAProxyLacksIt(t *testing.T) {
 		for i := range 150 {
 			m.step()
 			require.Empty(t, m.wrong(), "seed %d, step %d", seed, i)
-			for _, c := range m.leader.verdicts.all() {
+			for _, c := range m.leader.conditions.all() {
 				if c.Status == metav1.ConditionTrue {
 					sure++
 				}
 			}
 		}
 		m.heal()
-		verdicts := m.leader.verdicts.all()
-		require.Len(t, verdicts, len(m.want), "seed %d", seed)
-		for name, c := range verdicts {
+		conditions := m.leader.conditions.all()
+		require.Len(t, conditions, len(m.want), "seed %d", seed)
+		for name, c := range conditions {
 			require.Equal(t, ReasonProgrammed, c.Reason, "seed %d: %s: %+v", seed, name, c)
 			require.Equal(t, m.want[name], c.ObservedGeneration)
 		}

@@ -121,7 +121,7 @@ func (s *service) Report(stream observev1.Observations_ReportServer) error {
 	}
 	defer t.closed(replica.Name, session)
 	answer := func(r *observev1.ReportResponse) error {
-		r.Epoch = t.book.epoch // it never changes
+		r.Epoch = t.inbox.epoch // it never changes
 		return stream.Send(r)
 	}
 	if err := answer(&observev1.ReportResponse{Content: &observev1.ReportResponse_Welcome{Welcome: &observev1.Welcome{}}}); err != nil {
@@ -175,17 +175,17 @@ func (o *Observer) authenticate(ctx context.Context) (Replica, error) {
 func (t *term) open(r Replica, session uint64, end func()) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.book.open(r.Name, r.Certificate, session, end)
+	return t.inbox.open(r.Name, r.Certificate, session, end)
 }
 
 func (t *term) closed(name string, session uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.book.closed(name, session)
+	t.inbox.closed(name, session)
 }
 
 func (t *term) apply(name string, session uint64, m *observev1.ReportRequest, now time.Time) (result, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.book.apply(name, session, m, now)
+	return t.inbox.apply(name, session, m, now)
 }

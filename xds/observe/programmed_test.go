@@ -20,7 +20,7 @@ func said(replica string, o ObjectSummary, change ...func(*Report)) Report {
 	return r
 }
 
-func TestJudge(t *testing.T) {
+func TestProgrammedCondition(t *testing.T) {
 	silent := func(r *Report) { r.Heard = at(89) }
 	unknown := func(r *Report) { r.Known, r.Summary = false, Summary{} }
 	empty := func(r *Report) { r.Summary.Proxies, r.Summary.Acknowledged = 0, 0 }
@@ -55,8 +55,8 @@ func TestJudge(t *testing.T) {
 		"on its way":                     {[]Report{said("a", has), said("b", lags)}, 9.9, who, "Pending", "on its way"},
 		"not in time":                    {[]Report{said("a", one), said("b", lags)}, 10, no, "ProxiesBehind", "8 proxies have not acknowledged it for 10s: b, c, d, e, f and 3 more; see"},
 		"one not in time":                {[]Report{said("a", one)}, 10, no, "ProxiesBehind", "1 proxy has not acknowledged it for 10s: b; see"},
-		"canaries judge it":              {[]Report{said("a", has), said("b", staged)}, 1, who, "Pending", "on its way"},
-		"canaries judge it for ever":     {[]Report{said("a", has), said("b", staged)}, 11, no, "ReplicaBehind", "replica b has not brought it into force for 10s"},
+		"canaries try it":                {[]Report{said("a", has), said("b", staged)}, 1, who, "Pending", "on its way"},
+		"canaries try it for ever":       {[]Report{said("a", has), said("b", staged)}, 11, no, "ReplicaBehind", "replica b has not brought it into force for 10s"},
 		"not read there yet":             {[]Report{said("a", has), said("b", older)}, 1, who, "Pending", "on its way"},
 		"not read there in time":         {[]Report{said("a", has), said("b", older), said("c", has, without)}, 11, no, "ReplicaBehind", "replica b, c have not read it"},
 		"not reported yet":               {[]Report{said("a", has), said("b", has, unknown)}, 60, who, "Pending", "waiting for the first report of replica b"},
@@ -72,7 +72,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got := Judge(Target{Name: route("r"), Generation: 3, Since: at(100 - c.age)}, c.reports, at(100))
+			got := ProgrammedCondition(Target{Name: route("r"), Generation: 3, Since: at(100 - c.age)}, c.reports, at(100))
 			require.Equal(t, "Programmed", got.Type)
 			require.Equal(t, c.status, got.Status, "%+v", got)
 			require.Equal(t, c.reason, got.Reason, "%+v", got)
@@ -83,12 +83,12 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// programmedAt runs a verdict through moments of a script.
-func TestVerdictsHoldStill(t *testing.T) {
+// programmedAt runs a condition through moments of a script.
+func TestConditionsHoldStill(t *testing.T) {
 	type moment struct {
 		at      float64
 		reports []Report
-		want    string // the reason, "" for no verdict
+		want    string // the reason, "" for no condition
 	}
 	has := ObjectSummary{Generation: 1, State: Acknowledged, Index: 5}
 	lag := ObjectSummary{Generation: 1, State: Pending, Index: 9, Laggards: 1, Nodes: []string{"p"}}
@@ -144,10 +144,10 @@ func TestVerdictsHoldStill(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			wake := make(chan struct{}, 1)
-			v := newVerdicts(at(0), wake)
+			v := newConditions(at(0), wake)
 			last := ""
 			for _, m := range c.moments {
-				v.judge([]Target{{Name: route("r"), Generation: 1, Since: at(c.since)}}, m.reports, at(m.at))
+				v.update([]Target{{Name: route("r"), Generation: 1, Since: at(c.since)}}, m.reports, at(m.at))
 				got, ok := v.get(refOf("r", 1))
 				require.Equal(t, m.want != "", ok, "at %v: %+v", m.at, got)
 				require.Equal(t, m.want, got.Reason, "at %v: %+v", m.at, got)
@@ -161,8 +161,8 @@ func TestVerdictsHoldStill(t *testing.T) {
 				last = m.want
 			}
 			_, ok := v.get(refOf("r", 2))
-			require.False(t, ok, "a later generation is not judged yet")
-			v.judge(nil, nil, at(100))
+			require.False(t, ok, "a later generation has no condition yet")
+			v.update(nil, nil, at(100))
 			_, ok = v.get(refOf("r", 1))
 			require.False(t, ok, "the object is gone")
 		})

@@ -12,18 +12,18 @@ import (
 	"github.com/causeway-mesh/causeway/xds/observe/observev1"
 )
 
-// book is what a leader has been told in its term, by replica. It has no lock
-// and no clock of its own.
-type book struct {
+// inbox has the newest reports of all replicas in a leader's term. It has no
+// lock and no clock of its own.
+type inbox struct {
 	epoch    uint64
-	replicas map[string]*page
-	// outcomes is what the replicas have told of how requests ended, and lives
-	// says which lives of theirs it was.
+	replicas map[string]*sender
+	// outcomes are the results of requests that the replicas have reported, and
+	// lives the processes of the replicas that reported them.
 	outcomes *outcome.Book
 	lives    map[string]life
 }
 
-// life is the newest life of a replica: the processes of one name differ in
+// life is the newest process of a replica: processes of one name differ in
 // their certificates.
 type life struct {
 	certificate string
@@ -32,11 +32,11 @@ type life struct {
 	ended time.Time
 }
 
-// remembered is for how long the life of a replica without a Lease is.
+// remembered is how long the life of a replica without a Lease is kept.
 const remembered = 2 * time.Hour
 
-// page is what one replica has told.
-type page struct {
+// sender is one replica and its reports.
+type sender struct {
 	certificate string
 	// session and sequence of the newest message; session is 0 before the first.
 	session, sequence uint64
@@ -46,17 +46,17 @@ type page struct {
 	end func()
 
 	report Report
-	// next is a full summary of which the end is not there yet.
+	// next is a full summary whose end has not come yet.
 	next *Summary
 
 	life uint64
-	// counted is true once the stream has told everything of outcomes, and counts
-	// is a snapshot of them of which the end is not there yet.
+	// counted is true once the stream has sent all outcomes. counts is a snapshot
+	// of them whose end has not come yet.
 	counted bool
 	counts  *outcome.Message
 }
 
-// result is what becomes of a message.
+// result is how a message was taken.
 type result string
 
 // The results of messages, values of a metric's label.
@@ -74,49 +74,50 @@ var (
 	errTooMany  = fmt.Errorf("a replica may report at most %d objects", maxObjects)
 )
 
-func newBook(epoch uint64, began time.Time) *book {
-	return &book{epoch: epoch, replicas: make(map[string]*page), outcomes: outcome.NewBook(began), lives: make(map[string]life)}
+func newInbox(epoch uint64, began time.Time) *inbox {
+	return &inbox{epoch: epoch, replicas: make(map[string]*sender), outcomes: outcome.NewBook(began), lives: make(map[string]life)}
 }
 
-// live says which replicas there are. The book is about those and no others.
-func (b *book) live(replicas []Replica, now time.Time) {
+// live sets which replicas there are. The inbox has an entry for each of them
+// and no others.
+func (i *inbox) live(replicas []Replica, now time.Time) {
 	there := make(map[string]bool, len(replicas))
 	for _, r := range replicas {
 		there[r.Name] = true
-		p := b.replicas[r.Name]
+		p := i.replicas[r.Name]
 		if p != nil && p.certificate == r.Certificate {
 			continue
 		}
 		// A replica that has restarted is another one, under the same name.
 		p.close()
-		b.replicas[r.Name] = &page{
-			certificate: r.Certificate, life: b.lived(r.Name, r.Certificate), report: Report{Replica: r.Name, Heard: now},
+		i.replicas[r.Name] = &sender{
+			certificate: r.Certificate, life: i.lived(r.Name, r.Certificate), report: Report{Replica: r.Name, Heard: now},
 		}
-		b.outcomes.Expect(r.Name, now)
+		i.outcomes.Expect(r.Name, now)
 	}
-	for name, p := range b.replicas {
+	for name, p := range i.replicas {
 		if !there[name] {
 			p.close()
-			delete(b.replicas, name)
-			b.outcomes.Gone(name, now)
-			b.lives[name] = life{certificate: p.certificate, number: p.life, ended: now}
+			delete(i.replicas, name)
+			i.outcomes.Gone(name, now)
+			i.lives[name] = life{certificate: p.certificate, number: p.life, ended: now}
 		}
 	}
-	maps.DeleteFunc(b.lives, func(_ string, l life) bool { return !l.ended.IsZero() && now.Sub(l.ended) > remembered })
+	maps.DeleteFunc(i.lives, func(_ string, l life) bool { return !l.ended.IsZero() && now.Sub(l.ended) > remembered })
 }
 
-// lived returns the number of a replica's life. A Lease that was gone for a
-// while does not begin another one.
-func (b *book) lived(name, certificate string) uint64 {
-	l := b.lives[name]
+// lived returns the number of a replica's life. A Lease that is gone for a
+// while does not begin a new life.
+func (i *inbox) lived(name, certificate string) uint64 {
+	l := i.lives[name]
 	if l.certificate != certificate {
 		l.number++
 	}
-	b.lives[name] = life{certificate: certificate, number: l.number}
+	i.lives[name] = life{certificate: certificate, number: l.number}
 	return l.number
 }
 
-func (p *page) close() {
+func (p *sender) close() {
 	if p != nil && p.end != nil {
 		p.end()
 		p.end = nil
@@ -124,8 +125,8 @@ func (p *page) close() {
 }
 
 // open begins a replica's stream, which end closes. An older stream of it is closed.
-func (b *book) open(name, certificate string, session uint64, end func()) error {
-	p := b.replicas[name]
+func (i *inbox) open(name, certificate string, session uint64, end func()) error {
+	p := i.replicas[name]
 	if p == nil || p.certificate != certificate {
 		return errNotLive
 	}
@@ -138,18 +139,19 @@ func (b *book) open(name, certificate string, session uint64, end func()) error 
 	return nil
 }
 
-// closed notes that a stream has ended. What it told stays until it is too old.
-func (b *book) closed(name string, session uint64) {
-	if p := b.replicas[name]; p != nil && p.session == session {
+// closed notes that a stream has ended. Its reports stay until they are too
+// old.
+func (i *inbox) closed(name string, session uint64) {
+	if p := i.replicas[name]; p != nil && p.session == session {
 		p.end = nil
 	}
 }
 
-// apply takes a message of a stream.
-func (b *book) apply(name string, session uint64, m *observev1.ReportRequest, now time.Time) (result, error) {
-	p := b.replicas[name]
+// apply applies a message of a stream.
+func (i *inbox) apply(name string, session uint64, m *observev1.ReportRequest, now time.Time) (result, error) {
+	p := i.replicas[name]
 	switch {
-	case p == nil || p.session != session || m.GetEpoch() != b.epoch:
+	case p == nil || p.session != session || m.GetEpoch() != i.epoch:
 		return stale, nil
 	case m.GetSequence() <= p.sequence:
 		return duplicate, nil
@@ -163,17 +165,17 @@ func (b *book) apply(name string, session uint64, m *observev1.ReportRequest, no
 	case *observev1.ReportRequest_Summary:
 		if p.counted {
 			// Outcomes go first: there are no new ones.
-			b.outcomes.Heard(name, now)
+			i.outcomes.Heard(name, now)
 		}
 		return p.applySummary(content.Summary)
 	case *observev1.ReportRequest_Outcomes:
-		return b.applyOutcomes(name, p, content.Outcomes, now)
+		return i.applyOutcomes(name, p, content.Outcomes, now)
 	}
 	return accepted, nil // a newer replica says what this leader does not know
 }
 
-// applySummary takes a message about objects and proxies.
-func (p *page) applySummary(s *observev1.Summary) (result, error) {
+// applySummary applies a message about objects and proxies.
+func (p *sender) applySummary(s *observev1.Summary) (result, error) {
 	if s.GetFull() {
 		p.lost, p.next = false, &Summary{Objects: make(map[discovery.ObjectName]ObjectSummary, len(s.GetObjects()))}
 	}
@@ -200,12 +202,12 @@ func (p *page) applySummary(s *observev1.Summary) (result, error) {
 	return accepted, nil
 }
 
-// reports returns what is known of each replica, by name. Its summaries are
+// reports returns the newest report of each replica, by name. Its summaries are
 // valid until the next call of another method.
-func (b *book) reports() []Report {
-	out := make([]Report, 0, len(b.replicas))
-	for _, name := range slices.Sorted(maps.Keys(b.replicas)) {
-		out = append(out, b.replicas[name].report)
+func (i *inbox) reports() []Report {
+	out := make([]Report, 0, len(i.replicas))
+	for _, name := range slices.Sorted(maps.Keys(i.replicas)) {
+		out = append(out, i.replicas[name].report)
 	}
 	return out
 }

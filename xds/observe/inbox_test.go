@@ -36,8 +36,8 @@ func randomSummary(r *rand.Rand, objects int) Summary {
 	return s
 }
 
-// feed gives messages to a book as a stream does, from sequence number on.
-func feed(t *testing.T, b *book, name string, session, sequence uint64, summaries []*observev1.Summary) (next uint64) {
+// feed gives messages to an inbox as a stream does, from sequence number on.
+func feed(t *testing.T, b *inbox, name string, session, sequence uint64, summaries []*observev1.Summary) (next uint64) {
 	t.Helper()
 	for _, s := range summaries {
 		m := &observev1.ReportRequest{Epoch: b.epoch, Sequence: sequence, Content: &observev1.ReportRequest_Summary{Summary: s}}
@@ -59,7 +59,7 @@ func feed(t *testing.T, b *book, name string, session, sequence uint64, summarie
 func TestDeltasEqualFull(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 3))
-		b := newBook(42, at(0))
+		b := newInbox(42, at(0))
 		b.live([]Replica{{Name: "b", Certificate: "c"}}, at(0))
 		require.NoError(t, b.open("b", "c", 1, func() {}))
 		var told *Summary
@@ -78,7 +78,7 @@ func TestDeltasEqualFull(t *testing.T) {
 
 // Until all of a full summary is there, what was known before holds.
 func TestFullSummaryIsAtomic(t *testing.T) {
-	b := newBook(42, at(0))
+	b := newInbox(42, at(0))
 	b.live([]Replica{{Name: "b", Certificate: "c"}}, at(0))
 	require.NoError(t, b.open("b", "c", 1, func() {}))
 	r := rand.New(rand.NewPCG(1, 1))
@@ -96,7 +96,7 @@ func TestFullSummaryIsAtomic(t *testing.T) {
 func TestBookTakesOnlyWhatIsNext(t *testing.T) {
 	var ended []string
 	end := func(name string) func() { return func() { ended = append(ended, name) } }
-	b := newBook(42, at(0))
+	b := newInbox(42, at(0))
 	b.live([]Replica{{Name: "b", Certificate: "c"}, {Name: "d", Certificate: "e"}}, at(0))
 	require.ErrorIs(t, b.open("x", "c", 1, end("x")), errNotLive)
 	require.ErrorIs(t, b.open("b", "e", 1, end("x")), errNotLive, "somebody else's certificate")
@@ -145,7 +145,7 @@ func TestBookTakesOnlyWhatIsNext(t *testing.T) {
 }
 
 func TestBookIsBounded(t *testing.T) {
-	b := newBook(1, at(0))
+	b := newInbox(1, at(0))
 	b.live([]Replica{{Name: "b", Certificate: "c"}}, at(0))
 	require.NoError(t, b.open("b", "c", 1, func() {}))
 	for i := uint64(0); ; i++ {
@@ -176,7 +176,7 @@ func FuzzBook(f *testing.F) {
 		f.Add(data, data)
 	}
 	f.Fuzz(func(t *testing.T, one, two []byte) {
-		b := newBook(1, at(0))
+		b := newInbox(1, at(0))
 		b.live([]Replica{{Name: "b", Certificate: "c"}}, at(0))
 		require.NoError(t, b.open("b", "c", 1, func() {}))
 		for _, data := range [][]byte{one, two} {
@@ -190,7 +190,7 @@ func FuzzBook(f *testing.F) {
 			for name, o := range maps.All(r.Summary.Objects) {
 				require.Contains(t, []State{Pending, Acknowledged, Refused}, o.State)
 				require.Equal(t, o.State == Refused, o.Refusal != nil)
-				c := Judge(Target{Name: name, Generation: o.Generation, Since: at(0)}, []Report{r}, at(5))
+				c := ProgrammedCondition(Target{Name: name, Generation: o.Generation, Since: at(0)}, []Report{r}, at(5))
 				require.NotEmpty(t, c.Reason)
 				require.Less(t, len(c.Message), 32<<10, "the API server's limit")
 			}

@@ -18,7 +18,7 @@ const (
 	// ReasonProgrammed: every proxy that was connected when the generation went
 	// out has acknowledged it or a newer one.
 	ReasonProgrammed = "Programmed"
-	// ReasonPending: it is on its way.
+	// ReasonPending: the generation is on its way.
 	ReasonPending = "Pending"
 	// ReasonNoProxies: no proxy is connected, so nothing is known.
 	ReasonNoProxies = "NoProxies"
@@ -35,22 +35,22 @@ const (
 	ReasonHeldBack = "HeldBack"
 )
 
-// Target is the generation of an object that is judged.
+// Target is the generation of an object whose condition is computed.
 type Target struct {
 	Name       discovery.ObjectName
 	Generation int64
-	// Since is when the judging replica compiled the generation, or when it was
-	// last sure of it: Patience runs from then.
+	// Since is when this replica compiled the generation, or last found it in
+	// force: Patience runs from then.
 	Since time.Time
 }
 
-// Report is what the judge knows of one live replica.
+// Report is what the leader knows about one live replica.
 type Report struct {
 	Replica string
 	// Known is true once the replica has reported.
 	Known bool
-	// Heard is when it was last heard of or, before the first time, when it
-	// was first waited for.
+	// Heard is when the leader last heard from it. Before the first report it
+	// is when the leader began to wait for it.
 	Heard   time.Time
 	Summary Summary
 }
@@ -58,24 +58,25 @@ type Report struct {
 // silent reports whether a replica has said nothing for too long.
 func (r *Report) silent(now time.Time) bool { return now.Sub(r.Heard) >= Patience }
 
-// Judge says whether a generation is in force on the proxies of all live
-// replicas. reports has one entry for each of them, the judge's own replica
-// included. The condition has no transition time; its message changes only if
-// what it says does, not with how many proxies come and go.
-func Judge(t Target, reports []Report, now time.Time) metav1.Condition {
-	j := judgement{target: t, now: now}
+// ProgrammedCondition returns the condition Programmed of a generation: whether
+// it is in force on the proxies of all live replicas. reports has one entry for
+// each replica, the leader's own included. The condition has no transition
+// time. Its message does not change with the number of proxies that come and
+// go.
+func ProgrammedCondition(t Target, reports []Report, now time.Time) metav1.Condition {
+	j := programmed{target: t, now: now}
 	for i := range reports {
-		j.hear(&reports[i])
+		j.add(&reports[i])
 	}
-	status, reason, message := j.verdict()
+	status, reason, message := j.condition()
 	return metav1.Condition{
 		Type: v1alpha1.ConditionProgrammed, Status: status, Reason: reason, Message: message,
 		ObservedGeneration: t.Generation,
 	}
 }
 
-// judgement gathers what the replicas say of one generation.
-type judgement struct {
+// programmed gathers what the replicas report about one generation.
+type programmed struct {
 	target Target
 	now    time.Time
 
@@ -87,48 +88,52 @@ type judgement struct {
 	refusedAt string
 	laggards  int
 	nodes     []string
-	// Replicas that have not reported yet, and those that say nothing for too long.
+	// awaited are the replicas that have not reported yet, mute those that have
+	// been silent for too long.
 	awaited, mute []string
-	// Replicas that have an older generation, or have it but not in force.
+	// behind are the replicas that have an older generation, staged those that
+	// have it but not in force.
 	behind, staged []string
 	// newer is true if a replica has a later generation on its way.
 	newer bool
 }
 
-func (j *judgement) hear(r *Report) {
+func (p *programmed) add(r *Report) {
 	switch {
-	case r.silent(j.now):
-		j.mute = append(j.mute, r.Replica)
+	case r.silent(p.now):
+		p.mute = append(p.mute, r.Replica)
 		return
 	case !r.Known:
-		j.awaited = append(j.awaited, r.Replica)
+		p.awaited = append(p.awaited, r.Replica)
 		return
 	}
-	proxies, acknowledged := r.Summary.concerned(j.target.Name)
-	j.proxies += proxies
-	o, ok := r.Summary.Objects[j.target.Name]
+	proxies, acknowledged := r.Summary.concerned(p.target.Name)
+	p.proxies += proxies
+	o, ok := r.Summary.Objects[p.target.Name]
 	switch {
-	case !ok || o.Generation < j.target.Generation:
-		j.behind = append(j.behind, r.Replica)
+	case !ok || o.Generation < p.target.Generation:
+		p.behind = append(p.behind, r.Replica)
 	case o.State == Acknowledged:
-		j.seen = j.seen || (proxies > 0 && acknowledged >= o.Index)
-	case o.Generation > j.target.Generation:
-		// The judge will read that one soon. What becomes of it says nothing of this one.
-		j.newer = true
+		p.seen = p.seen || (proxies > 0 && acknowledged >= o.Index)
+	case o.Generation > p.target.Generation:
+		// The leader will read that generation soon. Its state says nothing about this
+		// one.
+		p.newer = true
 	case o.State == Refused:
-		if j.refusal == nil || r.Replica < j.refusedAt {
-			j.refusal, j.refusedAt = o.Refusal, r.Replica
+		if p.refusal == nil || r.Replica < p.refusedAt {
+			p.refusal, p.refusedAt = o.Refusal, r.Replica
 		}
 	case o.Laggards > 0:
-		j.laggards += o.Laggards
-		j.nodes = append(j.nodes, o.Nodes...)
+		p.laggards += o.Laggards
+		p.nodes = append(p.nodes, o.Nodes...)
 	default:
-		j.staged = append(j.staged, r.Replica)
+		p.staged = append(p.staged, r.Replica)
 	}
 }
 
-// concerned returns how many proxies an object concerns, a Gateway its own and every
-// other kind all, and the greatest index that one of them has acknowledged.
+// concerned returns how many proxies must have an object, for a Gateway its own and
+// for every other kind all, and the greatest index that one of them has
+// acknowledged.
 func (s *Summary) concerned(o discovery.ObjectName) (proxies int, acknowledged uint64) {
 	if o.Kind != discovery.KindGateway {
 		return s.Proxies, s.Acknowledged
@@ -139,36 +144,37 @@ func (s *Summary) concerned(o discovery.ObjectName) (proxies int, acknowledged u
 	return 0, 0
 }
 
-// verdict is what is known to be wrong, or else what is not known, or else True.
-func (j *judgement) verdict() (status metav1.ConditionStatus, reason, message string) {
-	waited := j.now.Sub(j.target.Since) >= Patience
+// condition returns the status of the condition. A known failure comes first,
+// then what is not known, then True.
+func (p *programmed) condition() (status metav1.ConditionStatus, reason, message string) {
+	waited := p.now.Sub(p.target.Since) >= Patience
 	pending := "it is on its way to the proxies"
 	switch {
-	case j.refusal != nil:
-		reason, message = j.refusal.text()
+	case p.refusal != nil:
+		reason, message = p.refusal.text()
 		return metav1.ConditionFalse, reason, message
-	case waited && j.laggards > 0:
+	case waited && p.laggards > 0:
 		return metav1.ConditionFalse, ReasonProxiesBehind, fmt.Sprintf(
-			"%s not acknowledged it for %s: %s; see `causeway proxies`", counted(j.laggards, "proxy has", "proxies have"), Patience, j.laggardNames())
-	case len(j.mute) > 0:
+			"%s not acknowledged it for %s: %s; see `causeway proxies`", counted(p.laggards, "proxy has", "proxies have"), Patience, p.laggardNames())
+	case len(p.mute) > 0:
 		return metav1.ConditionUnknown, ReasonReplicaSilent, fmt.Sprintf(
 			"nothing is known of the proxies of %s, which %s not reported for %s; see that replica's log",
-			list(j.mute), plural(len(j.mute), "has", "have"), Patience)
-	case waited && len(j.behind) > 0:
+			list(p.mute), plural(len(p.mute), "has", "have"), Patience)
+	case waited && len(p.behind) > 0:
 		return metav1.ConditionFalse, ReasonReplicaBehind, fmt.Sprintf(
-			"%s %s not read it for %s: see whether Kubernetes answers there", list(j.behind), plural(len(j.behind), "has", "have"), Patience)
-	case waited && len(j.staged) > 0:
+			"%s %s not read it for %s: see whether Kubernetes answers there", list(p.behind), plural(len(p.behind), "has", "have"), Patience)
+	case waited && len(p.staged) > 0:
 		return metav1.ConditionFalse, ReasonReplicaBehind, fmt.Sprintf(
-			"%s %s not brought it into force for %s: see that replica's log", list(j.staged), plural(len(j.staged), "has", "have"), Patience)
-	case len(j.awaited) > 0:
-		return metav1.ConditionUnknown, ReasonPending, fmt.Sprintf("waiting for the first report of %s", list(j.awaited))
-	case j.laggards > 0 || len(j.behind) > 0 || len(j.staged) > 0 || j.newer:
+			"%s %s not brought it into force for %s: see that replica's log", list(p.staged), plural(len(p.staged), "has", "have"), Patience)
+	case len(p.awaited) > 0:
+		return metav1.ConditionUnknown, ReasonPending, fmt.Sprintf("waiting for the first report of %s", list(p.awaited))
+	case p.laggards > 0 || len(p.behind) > 0 || len(p.staged) > 0 || p.newer:
 		return metav1.ConditionUnknown, ReasonPending, pending
-	case j.proxies == 0 && j.target.Name.Kind == discovery.KindGateway:
+	case p.proxies == 0 && p.target.Name.Kind == discovery.KindGateway:
 		return metav1.ConditionUnknown, ReasonNoProxies, "no proxy of the Gateway is connected: start one with `causeway bootstrap --role gateway`"
-	case j.proxies == 0:
+	case p.proxies == 0:
 		return metav1.ConditionUnknown, ReasonNoProxies, "no proxy is connected"
-	case !j.seen:
+	case !p.seen:
 		return metav1.ConditionUnknown, ReasonPending, "no proxy that is connected has acknowledged its first configuration yet"
 	}
 	return metav1.ConditionTrue, ReasonProgrammed, "in force on every proxy that was connected when this generation went out"
@@ -189,14 +195,14 @@ func (r *Refusal) text() (reason, message string) {
 	return ReasonRejected, refused + after
 }
 
-func (j *judgement) laggardNames() string {
-	slices.Sort(j.nodes)
-	nodes := slices.Compact(j.nodes)
+func (p *programmed) laggardNames() string {
+	slices.Sort(p.nodes)
+	nodes := slices.Compact(p.nodes)
 	if len(nodes) > maxNames {
 		nodes = nodes[:maxNames]
 	}
 	text := strings.Join(nodes, ", ")
-	if more := j.laggards - len(nodes); more > 0 {
+	if more := p.laggards - len(nodes); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
