@@ -174,10 +174,11 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.pins = replica.NewPins(s.store, s.log)
 	s.engine.Stage(snapshot.Silence, s.pins.Changed)
 	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
-	shifted := outcomes.NewCatalog(s.catalog, nil)
+	shifted := outcomes.NewServices(s.catalog, nil)
 	s.outcomes = outcomes.New(outcomes.Options{
 		Shifted: shifted.Shifted, Lookup: shifted.Lookup, StreamAge: shifted.StreamAge,
-		// Without certificates only who has a stream of configuration here is believed, and load reports come with that.
+		// Without certificates a proxy is believed only if its stream of configuration is here, and its load reports
+		// come with that stream.
 		LoadsHere: o.clientCA == "",
 	})
 	xds := server.Options{
@@ -246,8 +247,8 @@ func (s *serve) secure(xds *server.Options) error {
 	return nil
 }
 
-// runCertificates has changed certificates and client rules used. A proxy whose
-// certificate no rule admits any more is cut off.
+// runCertificates puts changed certificates and client rules into use. A proxy
+// whose certificate no rule admits any more is disconnected.
 func (s *serve) runCertificates(ctx context.Context) error {
 	return credentials.Follow(ctx, s.certs, s.rules, s.xds.Reauthorize)
 }
@@ -292,8 +293,9 @@ type component struct {
 	run  func(context.Context) error
 }
 
-// gcPercent makes the heap's garbage a half of what lives, unless GOGC says
-// otherwise: the server spends little CPU on garbage and is billed for memory.
+// gcPercent limits the heap's garbage to half of the live memory, unless GOGC
+// says otherwise: the server spends little CPU on garbage and is billed for
+// memory.
 const gcPercent = 50
 
 func (s *serve) run(ctx context.Context) error {
@@ -359,7 +361,7 @@ func (s *serve) listen() ([]component, error) {
 	return out, add("--xds-listen", s.opts.xdsListen, s.serveXDS)
 }
 
-// cannotListen says which flag to change where an address cannot be listened on.
+// cannotListen names the flag to change if an address cannot be listened on.
 func cannotListen(flag, address string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -372,8 +374,8 @@ func cannotListen(flag, address string, err error) error {
 	return fmt.Errorf("%s: %q cannot be listened on: %w: write %s HOST:PORT, for example 127.0.0.1:18000", flag, address, err, flag)
 }
 
-// serveXDS serves Envoys once everything is known: nothing that is not yet
-// known may look as if it were empty.
+// serveXDS serves Envoys once everything is known: a part that is not known yet
+// must not look empty.
 func (s *serve) serveXDS(ctx context.Context, l net.Listener) error {
 	feed := s.catalog.Subscribe()
 	last := ""

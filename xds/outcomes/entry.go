@@ -13,34 +13,34 @@ import (
 	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
-// verdict is how one request or connection ended.
-type verdict struct {
+// result is how one request or connection ended.
+type result struct {
 	failed    bool
 	cause     outcome.Cause
 	abandoned bool
 	// ignored entries say nothing about a backing.
 	ignored bool
-	// cut is true for an answer that had begun well when the time of its stream was over. timeout.streamAge does
-	// that, as it was asked to; the bound of an attempt does it to an answer that takes too long.
+	// cut is true for an answer that began well and was ended by the time limit of its stream. timeout.streamAge
+	// ends it as intended; the time limit of an attempt ends an answer that takes too long.
 	cut bool
 }
 
-func failure(c outcome.Cause) verdict { return verdict{failed: true, cause: c} }
+func failure(c outcome.Cause) result { return result{failed: true, cause: c} }
 
-// judgeHTTP says how a request ended. Flags go before the status: an answer
-// that began with 200 and broke off is none.
-func judgeHTTP(e *accesslogv3.HTTPAccessLogEntry) verdict {
+// httpResult returns how a request ended. Flags come before the status: an
+// answer that began with 200 and broke off is none.
+func httpResult(e *accesslogv3.HTTPAccessLogEntry) result {
 	f := e.GetCommonProperties().GetResponseFlags()
 	if f.GetFaultInjected() {
 		// A policy asked for this failure; no backing had a part in it.
-		return verdict{ignored: true}
+		return result{ignored: true}
 	}
 	if f.GetDownstreamConnectionTermination() || f.GetDownstreamRemoteReset() || f.GetDownstreamProtocolError() {
-		return verdict{abandoned: true}
+		return result{abandoned: true}
 	}
 	r := e.GetResponse()
 	if code := r.GetResponseCode().GetValue(); f.GetUpstreamMaxStreamDurationReached() && code > 0 && code < 400 {
-		return verdict{cut: true}
+		return result{cut: true}
 	}
 	if c, ok := flagged(f); ok {
 		return failure(c)
@@ -58,9 +58,9 @@ func judgeHTTP(e *accesslogv3.HTTPAccessLogEntry) verdict {
 		return failure(outcome.Other)
 	}
 	if s, ok := grpcStatus(r); ok {
-		return judgeGRPC(s)
+		return grpcResult(s)
 	}
-	return verdict{}
+	return result{}
 }
 
 // viaUpstream is what Envoy says of answers that are the application's own
@@ -71,8 +71,9 @@ const viaUpstream = "via_upstream"
 // allows, for which it sets no flag.
 const tookTooLong = "max_duration_timeout"
 
-// flagged returns why a request failed by its flags, false if none says that it
-// did. A request that ran out of attempts is judged by how the last one ended.
+// flagged returns why a request failed according to its flags, false if no flag
+// says that it did. For a request that ran out of attempts it is the cause of
+// the last one.
 func flagged(f *accesslogv3.ResponseFlags) (outcome.Cause, bool) {
 	switch {
 	case f.GetUpstreamOverflow(), f.GetOverloadManager():
@@ -89,8 +90,8 @@ func flagged(f *accesslogv3.ResponseFlags) (outcome.Cause, bool) {
 	return 0, false
 }
 
-// The codes of gRPC with which a server says that it failed, not its caller
-// (gRPC: status codes).
+// The gRPC codes of failures of the server, not of its caller (gRPC: status
+// codes).
 const (
 	grpcUnknown          = 2
 	grpcDeadlineExceeded = 4
@@ -99,14 +100,14 @@ const (
 	grpcDataLoss         = 15
 )
 
-func judgeGRPC(status int) verdict {
+func grpcResult(status int) result {
 	switch status {
 	case grpcDeadlineExceeded:
 		return failure(outcome.Timeout)
 	case grpcUnknown, grpcInternal, grpcUnavailable, grpcDataLoss:
 		return failure(outcome.ServerError)
 	}
-	return verdict{}
+	return result{}
 }
 
 // statusField is where a gRPC answer says how it ended.
@@ -129,19 +130,19 @@ func grpcStatus(r *accesslogv3.HTTPResponseProperties) (int, bool) {
 	return n, true
 }
 
-// ended reports whether an entry about a request is the one of its end, which
-// is the only one that older proxies write.
+// ended reports whether an entry about a request was written at its end. Older
+// proxies write no other.
 func ended(t accesslogv3.AccessLogType) bool {
 	return t == accesslogv3.AccessLogType_DownstreamEnd || t == accesslogv3.AccessLogType_NotSet
 }
 
-// judgeTCP says how a connection was made or not. What comes after it was made
-// is between the caller and the server.
-func judgeTCP(e *accesslogv3.TCPAccessLogEntry) verdict {
+// tcpResult returns whether a connection was made. What happens after that is a
+// matter of the caller and the server.
+func tcpResult(e *accesslogv3.TCPAccessLogEntry) result {
 	if c, ok := flagged(e.GetCommonProperties().GetResponseFlags()); ok {
 		return failure(c)
 	}
-	return verdict{}
+	return result{}
 }
 
 // latency returns the time from a request's first byte to its answer's last one
@@ -161,8 +162,8 @@ const (
 	portTag    = "port"
 )
 
-// targetOf returns whose request an entry is about, false for one that says
-// nothing about a backing.
+// targetOf returns the backing that an entry is about, false if it says nothing
+// about a backing.
 func targetOf(c *accesslogv3.AccessLogCommon) (target, bool) {
 	name := c.GetCustomTags()[clusterTag]
 	if name == "" || name == absent {
@@ -171,10 +172,10 @@ func targetOf(c *accesslogv3.AccessLogCommon) (target, bool) {
 	return parseCluster(name)
 }
 
-// clusterless returns whose request it is that found no cluster, false for any
-// other. Which backing's it would have been is not known. A 500 is the part of a
-// rule that falls to a backend that cannot be one, which is meant to fail; so is a
-// gRPC error, which has a 503 for the same.
+// clusterless returns the Service of a request that found no cluster, false for
+// any other request. Its backing is not known. A 500 is the part of a rule that
+// falls to an invalid backend, and is meant to fail; so is a gRPC error, which has
+// a 503 for the same.
 func clusterless(e *accesslogv3.HTTPAccessLogEntry) (target, bool) {
 	c := e.GetCommonProperties()
 	if !c.GetResponseFlags().GetNoClusterFound() || e.GetResponse().GetResponseCode().GetValue() != 503 {
@@ -187,7 +188,7 @@ func clusterless(e *accesslogv3.HTTPAccessLogEntry) (target, bool) {
 }
 
 // failedOver reports whether a request that was meant for a backing was answered by the other one.
-func failedOver(meant target, c *accesslogv3.AccessLogCommon, v verdict) bool {
+func failedOver(meant target, c *accesslogv3.AccessLogCommon, v result) bool {
 	if v.failed && (v.cause == outcome.ConnectFailure || v.cause == outcome.NoHost || v.cause == outcome.Overflow) {
 		return false
 	}

@@ -38,7 +38,7 @@ func TestForgedReports(t *testing.T) {
 		"praise for a bad release":      {bad: true, status: 200, entries: 20_000, issued: 20_000, want: shift.Fail, figure: "errors", reason: "120 server errors"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := f.judged(t)
+			v := f.verdict(t)
 			require.Equal(t, f.want, v.Result, "%+v", v)
 			require.Equal(t, f.figure, v.Figure, "%+v", v)
 			require.Contains(t, v.Reason, f.reason)
@@ -46,8 +46,8 @@ func TestForgedReports(t *testing.T) {
 	}
 }
 
-// judged has three honest proxies and the liar report, the leader note it, and the guard judge it.
-func (f *forgery) judged(t *testing.T) shift.Verdict {
+// verdict lets three honest proxies and the liar report, the leader count it, and the guard decide.
+func (f *forgery) verdict(t *testing.T) shift.Verdict {
 	t.Helper()
 	const window = 2 * time.Minute
 	r, c := newRecorder()

@@ -10,8 +10,8 @@ import (
 // maxKeptText bounds each text of an entry that is kept: the groups of paths and the names of routes need no more.
 const maxKeptText = 512
 
-// An entry that waits is kept with what is counted of it and no more: what a client sends may be a megabyte
-// and take many in memory.
+// An entry that waits keeps only the fields that are counted. The original may be a megabyte and take many
+// in memory.
 
 func keptHTTP(e *accesslogv3.HTTPAccessLogEntry) *accesslogv3.HTTPAccessLogEntry {
 	request, response := e.GetRequest(), e.GetResponse()

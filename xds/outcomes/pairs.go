@@ -26,12 +26,13 @@ type answer struct {
 	ambiguous bool
 }
 
-// pending are answers that wait for the other one of their pair. Of too many
-// arrivals the oldest are forgotten.
+// pending are answers that wait for the other one of their pair. If there are
+// too many, the oldest are forgotten.
 type pending struct {
 	seed    maphash.Seed
 	answers map[uint64]*answer
-	// order of arrival, from head on. What was paired meanwhile is still in it.
+	// order of arrival, from head on. It still has answers that were paired
+	// meanwhile.
 	order []arrival
 	head  int
 }
@@ -52,9 +53,10 @@ type pairID struct {
 	outcome.Key
 }
 
-// meet returns the answer that waits for this one, or has this one wait. Two
-// answers of the same kind with the same id are of requests that their caller
-// gave the same id: which copy belongs to which cannot be told, so none is compared.
+// meet returns the answer that waits for this one, or keeps this one waiting. Two
+// answers of the same kind with the same id come from requests to which their caller
+// gave the same id: nobody can tell which copy belongs to which, so none is
+// compared.
 func (p *pending) meet(id pairID, a *answer) (*answer, bool) {
 	p.expire(a.since)
 	h := maphash.Comparable(p.seed, id)

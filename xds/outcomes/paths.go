@@ -17,8 +17,8 @@ const (
 	// there are besides.
 	maxRules  = 16
 	maxGroups = outcome.MaxPaths - maxRules
-	// maxOwned and maxOwnedRules are how many of them may be there because of what one proxy reported. One
-	// that asks for whatever comes to its mind leaves room for what others ask.
+	// maxOwned and maxOwnedRules are how many of them one proxy may cause. A proxy that asks for arbitrary
+	// paths leaves room for others.
 	maxOwned      = maxGroups * 2 / 3
 	maxOwnedRules = maxRules * 2 / 3
 	// maxSiblings is how many groups differ in their last segment only; further ones are that segment's "*".
@@ -74,8 +74,8 @@ func parentOf(group string) string {
 	return group[:i+1] + variable
 }
 
-// of returns the path as which a request is counted, and those that are not counted any more because they
-// have made room for it.
+// of returns the path under which a request is counted, and the paths that are no longer counted because
+// they made room for it.
 func (p *paths) of(rule, name, node string, now time.Time) (path outcome.Path, gone []outcome.Path) {
 	if now.Sub(p.minute) >= time.Minute {
 		p.pass(now)
@@ -115,8 +115,8 @@ func (p *paths) of(rule, name, node string, now time.Time) (path outcome.Path, g
 		p.candidate(path, n)
 		return other, gone
 	case p.owned[node] >= maxOwned, len(p.groups) >= maxGroups:
-		// One that has its part makes room among its own: where one proxy has all the traffic, what somebody
-		// tried must not keep out what is asked for later.
+		// A proxy that has used up its part evicts only its own groups: where one proxy has all the traffic,
+		// arbitrary paths of that proxy must not keep out the paths that matter later.
 		least := p.evict(n, node, p.owned[node] >= maxOwned)
 		if least == nil {
 			p.candidate(path, n)
@@ -137,7 +137,7 @@ func own(path outcome.Path) outcome.Path {
 	return outcome.Path{Rule: strings.Clone(path.Rule), Group: strings.Clone(path.Group)}
 }
 
-// candidate notes how often a path was asked for that has no group of its own.
+// candidate counts the requests of a path without a group of its own.
 func (p *paths) candidate(path outcome.Path, n int) {
 	if _, known := p.candidates[path]; !known {
 		if len(p.candidates) >= maxCandidates {
@@ -166,8 +166,8 @@ func (p *paths) pass(now time.Time) {
 	}
 }
 
-// forgetRule makes room for one more rule of a proxy. The one that gives way, with all its groups, is one of which nobody
-// has asked for minutes, or a route that was renamed or taken away would keep its place for ever.
+// forgetRule makes room for one more rule of a proxy. It removes a rule with all its groups that had no request for
+// minutes. Otherwise a route that was renamed or deleted would keep its place for ever.
 func (p *paths) forgetRule(node string) (gone []outcome.Path, made bool) {
 	own := p.ownedRules[node] >= maxOwnedRules
 	name := ""
@@ -195,7 +195,8 @@ func (p *paths) forgetRule(node string) (gone []outcome.Path, made bool) {
 	return gone, true
 }
 
-// evict takes away the group that is asked for least, of a proxy's own ones if it has its part, if that is less than n.
+// evict removes the group with the fewest requests, if it has fewer than n. A proxy that has used up its part evicts
+// one of its own.
 func (p *paths) evict(n int, node string, own bool) *outcome.Path {
 	var least outcome.Path
 	found := false
@@ -243,9 +244,9 @@ func askedFor(r *accesslogv3.HTTPRequestProperties) string {
 	return r.GetPath()
 }
 
-// codeOf returns the status that the application answered, false of an answer that is the proxy's own
-// although nothing failed: it says nothing about the application.
-func codeOf(e *accesslogv3.HTTPAccessLogEntry, v verdict) (outcome.Code, bool) {
+// codeOf returns the status of the application's answer. It returns false for an answer of the proxy
+// itself that is no failure: it says nothing about the application.
+func codeOf(e *accesslogv3.HTTPAccessLogEntry, v result) (outcome.Code, bool) {
 	r := e.GetResponse()
 	if r.GetResponseCodeDetails() != viaUpstream {
 		return outcome.NoAnswer, v.failed
@@ -259,8 +260,8 @@ func codeOf(e *accesslogv3.HTTPAccessLogEntry, v verdict) (outcome.Code, bool) {
 	return outcome.HTTPCode(r.GetResponseCode().GetValue()), true
 }
 
-// path counts an outcome by its status and by the path that was asked for.
-func (b *batch) path(t target, v verdict, e *accesslogv3.HTTPAccessLogEntry) {
+// path counts an outcome by its status and by the requested path.
+func (b *batch) path(t target, v result, e *accesslogv3.HTTPAccessLogEntry) {
 	common := e.GetCommonProperties()
 	code, ok := codeOf(e, v)
 	if v.abandoned || !ok || failedOver(t, common, v) {

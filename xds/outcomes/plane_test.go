@@ -63,7 +63,7 @@ func startPlane(t *testing.T) *plane {
 		http: make(map[string][]*accesslogv3.HTTPAccessLogEntry), tcp: make(map[string][]*accesslogv3.TCPAccessLogEntry),
 	}
 	now := func() time.Time { return time.Now().Add(time.Duration(p.hops.Load())) }
-	rows := outcomes.NewCatalog(p.catalog, now)
+	rows := outcomes.NewServices(p.catalog, now)
 	p.Recorder = outcomes.New(outcomes.Options{Shifted: rows.Shifted, Lookup: rows.Lookup, StreamAge: rows.StreamAge, Now: now})
 	p.engine = engine.New(p.catalog, p.store, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,6 +1,6 @@
-// Package outcomes counts what the proxies that are connected to this replica
-// report of requests to Services that are being shifted: access logs say how
-// requests ended, load reports how many there were.
+// Package outcomes counts the proxies' reports about requests to Services with
+// a TrafficShift. Access logs tell how requests ended, load reports how many
+// there were.
 package outcomes
 
 import (
@@ -32,18 +32,18 @@ const (
 	maxEndpoints = 200 // of a key
 	maxCallers   = 500 // of a key
 	maxNodes     = 20_000
-	// forgetAfter is for how long a Service that is not shifted any more is
-	// remembered: longer than any window, and than it takes to report it.
+	// forgetAfter is how long a Service is remembered after its shift: longer
+	// than any window, and longer than it takes to report it.
 	forgetAfter = 30 * time.Minute
 )
 
-// shiftGap is how long nobody must have reported about a Service for its shift
-// to be taken for a new one.
+// shiftGap: if nobody has reported about a Service for this long, its shift
+// counts as a new one.
 const shiftGap = 2 * time.Minute
 
 // Options of a Recorder. All functions are called often, by many goroutines.
 type Options struct {
-	// Shifted says whether a Service has a TrafficShift, be it under way or over.
+	// Shifted reports whether a Service has a TrafficShift, under way or over.
 	Shifted func(discovery.Key) bool
 	// Lookup returns the id and the platform of the endpoint of a Service's
 	// port at an address, false if it is not known.
@@ -51,21 +51,21 @@ type Options struct {
 	// StreamAge returns how long streams to a Service's port may last by timeout.streamAge, 0 for any time;
 	// nil is for any time.
 	StreamAge func(service discovery.Key, port uint16) time.Duration
-	// LoadsHere is true where a proxy's load reports come to this replica if its logs do: then what a proxy
-	// logs waits for its first load report, which says that it sends anything.
+	// LoadsHere is true if a proxy sends its load reports and its logs to the same replica. Then its log
+	// entries wait for its first load report, which confirms that it sends requests.
 	LoadsHere bool
 	// Now is the time, time.Now if nil.
 	Now func() time.Time
 }
 
-// Bounds of what a proxy may log beyond what it says to have sent.
+// Bounds of what a proxy may log beyond the requests of its load reports.
 const (
-	// spare is how many entries need no load report: requests that found nobody to be sent to are in none.
+	// spare is how many entries need no load report: a request that found no endpoint is in none.
 	spare = 20
-	// slack is by how many entries logs may be ahead of load reports, which are rounded to their interval.
+	// slack is by how many entries logs may be ahead of load reports, whose interval is rounded.
 	slack = 100
-	// maxHeld is how many entries wait for a proxy's first load report, and maxHeldOfAll for those of
-	// all proxies, which come back at once when this replica starts.
+	// maxHeld is how many entries wait for a proxy's first load report. maxHeldOfAll is that for all
+	// proxies together, which all come back at once when this replica starts.
 	maxHeld      = 2000
 	maxHeldOfAll = 20_000
 )
@@ -80,7 +80,8 @@ type Recorder struct {
 	pending *pending
 	// paths are the groups that were learned of each Service's paths.
 	paths map[discovery.Key]*paths
-	// seats are who has single counts where not all that there are can have them.
+	// seats decide which ids have counts of their own where not all can have
+	// them.
 	seats map[seatsKey]*seats
 	// shifts are the Services that were reported about while they were shifted.
 	shifts map[discovery.Key]period
@@ -325,7 +326,7 @@ func (b *batch) report(service discovery.Key) *Report {
 }
 
 // weigh reports whether an entry of a proxy counts now, because its logs fit its load reports, or waits, because
-// the proxy has not sent any load report yet.
+// the proxy has not sent a load report yet.
 func (b *batch) weigh(service discovery.Key) (now, waits bool) {
 	s := b.report(service)
 	switch {
@@ -355,8 +356,8 @@ func (r *Recorder) unhold(s *Report) []func(*batch) {
 	return held
 }
 
-// confirm sets what a proxy has logged against the load report that has just come. What it had logged between
-// the two reports before must have been sent by now. After a gap in load reports there is nothing to set it against.
+// confirm compares a proxy's log with the load report that has just come. What the proxy had logged between the two
+// reports before must have been sent by now. After a gap in load reports there is nothing to compare.
 func (b *batch) confirm(interval time.Duration) {
 	gap := b.now.Sub(b.node.lastLoad) > 2*interval
 	b.node.lastLoad = b.now
@@ -383,7 +384,7 @@ func (b *batch) logged(service discovery.Key) {
 }
 
 func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
-	v := judgeHTTP(e)
+	v := httpResult(e)
 	b.logged(t.Service)
 	if v.ignored {
 		return
@@ -401,39 +402,40 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 	b.count(t, v, e.GetCommonProperties(), took, timed)
 	b.path(t, v, e)
 	if !v.abandoned && copied(e.GetCommonProperties().GetRouteName()) && !failedOver(t, e.GetCommonProperties(), v) {
-		// What the backing that is mirrored to has answered itself is no comparison.
+		// The mirror's answer to its own requests is no comparison.
 		b.pair(t, e, v, took)
 	}
 }
 
-// aged judges an answer that was cut: it is a failure unless it lasted, in microseconds, as long as streams may.
-func (b *batch) aged(t target, v verdict, took uint64) verdict {
+// aged classifies an answer that was cut: it is a failure unless it lasted, in microseconds, as long as streams
+// may.
+func (b *batch) aged(t target, v result, took uint64) result {
 	if !v.cut {
 		return v
 	}
 	if age := b.opts.StreamAge(t.Service, t.Port); age > 0 && took >= uint64(age.Microseconds()) {
-		return verdict{}
+		return result{}
 	}
 	return failure(outcome.Timeout)
 }
 
 const switchingProtocols = 101
 
-// answered notes an entry that cannot be without a request that was sent.
-func (b *batch) answered(service discovery.Key, v verdict) {
+// answered counts an entry that proves that a request was sent.
+func (b *batch) answered(service discovery.Key, v result) {
 	if s := b.report(service); s != nil && (!v.failed || v.cause == outcome.ServerError) && !v.abandoned {
 		s.answered++
 	}
 }
 
 // count adds an outcome to a key, and to the endpoint that it came from.
-func (b *batch) count(t target, v verdict, common *accesslogv3.AccessLogCommon, took uint64, timed bool) {
+func (b *batch) count(t target, v result, common *accesslogv3.AccessLogCommon, took uint64, timed bool) {
 	c := b.counts(t.Key)
 	if c == nil {
 		return
 	}
 	if failedOver(t, common, v) {
-		// The other backing had it: of this one it says only that it could not have it.
+		// The other backing answered it: this one only could not.
 		c.FailedOver++
 		if v.failed {
 			c.FailedOverFailures++
@@ -480,7 +482,7 @@ func (b *batch) caller(key outcome.Key, c *outcome.Counts, bad bool, add func(*o
 }
 
 // endpoint counts an outcome of one.
-func (b *batch) endpoint(key outcome.Key, c *outcome.Counts, id string, v verdict) {
+func (b *batch) endpoint(key outcome.Key, c *outcome.Counts, id string, v result) {
 	e, known := c.Endpoints[id]
 	if !sits(b, seatsOf(endpoints, key), c.Endpoints, id, known, maxEndpoints, weightOf(v.failed)) {
 		return
@@ -492,14 +494,14 @@ func (b *batch) endpoint(key outcome.Key, c *outcome.Counts, id string, v verdic
 	c.Endpoints[id] = e
 }
 
-// connection counts one that was made when it was made, and one that was not
-// when it ended.
+// connection counts a connection when it is made, and a failed one when it
+// ends.
 func (b *batch) connection(t target, e *accesslogv3.TCPAccessLogEntry) {
 	common := e.GetCommonProperties()
-	v := judgeTCP(e)
+	v := tcpResult(e)
 	switch common.GetAccessLogType() { //nolint:exhaustive // of the others none is asked for
 	case accesslogv3.AccessLogType_TcpUpstreamConnected:
-		v = verdict{}
+		v = result{}
 	case accesslogv3.AccessLogType_TcpConnectionEnd:
 		if !v.failed {
 			return
@@ -522,18 +524,19 @@ func (b *batch) connection(t target, e *accesslogv3.TCPAccessLogEntry) {
 	b.both(t, v, common)
 }
 
-// both counts a failure for both backings: there was no endpoint, and nothing
-// says whose it would have been.
-func (b *batch) both(t target, v verdict, common *accesslogv3.AccessLogCommon) {
+// both counts a failure for both backings: there was no endpoint, so nothing
+// tells which backing it belongs to.
+func (b *batch) both(t target, v result, common *accesslogv3.AccessLogCommon) {
 	for _, t.Platform = range []discovery.Platform{discovery.Pods, discovery.Instances} {
 		b.count(t, v, common, 0, false)
 	}
 }
 
-// mirrored counts a copy of a request. It is no outcome: no caller got it.
+// mirrored counts a copy of a request. It is no outcome, because no caller gets
+// it.
 func (b *batch) mirrored(t target, e *accesslogv3.HTTPAccessLogEntry) {
 	b.node.lastLog = b.now
-	v := judgeHTTP(e)
+	v := httpResult(e)
 	if v.abandoned {
 		// Nobody waits for a copy; its proxy gave it up.
 		v = failure(outcome.Other)
@@ -546,7 +549,7 @@ func (b *batch) mirrored(t target, e *accesslogv3.HTTPAccessLogEntry) {
 
 // pair compares an answer with its other half, if that is there. The key of a
 // pair is the backing that is mirrored to.
-func (b *batch) pair(t target, e *accesslogv3.HTTPAccessLogEntry, v verdict, took uint64) {
+func (b *batch) pair(t target, e *accesslogv3.HTTPAccessLogEntry, v result, took uint64) {
 	id := pairID{
 		node: b.id, requestID: e.GetRequest().GetRequestId(), method: int32(e.GetRequest().GetRequestMethod()),
 		Key: outcome.Key{Service: t.Service, Port: t.Port},
@@ -623,7 +626,7 @@ type Node struct {
 	Reports []Report
 }
 
-// Report sets what a proxy logged of a Service against what it says it has sent.
+// Report compares a proxy's log entries about a Service with its load reports.
 type Report struct {
 	Service discovery.Key
 	// Logged counts outcomes and Issued requests by load reports, retries and copies included.
@@ -632,11 +635,12 @@ type Report struct {
 	LastLogged, LastIssued time.Time
 	// unlogged counts requests that ended, by load reports, since the last log.
 	unlogged uint64
-	// answered counts entries of requests that were sent, by what they say, since the last load report, and
-	// answeredBefore those before it; sent is what the last load reports say, the newest first.
+	// answered counts log entries that prove a request, since the last load report, and answeredBefore
+	// those before it. sent are the counts of the last load reports, the newest first.
 	answered, answeredBefore uint64
 	sent                     [3]uint64
-	// doubted is true while a proxy has logged more than it has sent: its entries count for nothing.
+	// doubted is true while a proxy has logged more requests than it has sent: its entries do not
+	// count.
 	doubted bool
 	// held wait for the first load report.
 	held []func(*batch)
@@ -646,8 +650,8 @@ type Report struct {
 // the same requests.
 const reportSlack = 10 * time.Second
 
-// Silent reports whether requests ended, by the proxy's load reports, whose
-// outcomes should have come by now and did not, or whose outcomes came though they were never sent.
+// Silent reports whether outcomes are missing that should have come by now according to the proxy's
+// load reports, or whether outcomes came of requests that were never sent.
 func (r *Report) Silent() bool { return r.unlogged > 0 || r.doubted }
 
 // Snapshot returns a copy of all that was counted.
@@ -702,8 +706,8 @@ func (r *Recorder) Snapshot() Snapshot {
 	return out
 }
 
-// Report returns what was counted as the leader is told it, with the number of
-// proxies that are connected.
+// Report returns the counts in the form for the leader, with the number of
+// connected proxies.
 func (r *Recorder) Report(proxies int) outcome.Report {
 	counted := r.Snapshot()
 	out := outcome.Report{Totals: counted.Totals, Proxies: proxies, Silent: make(map[discovery.Key][]string), Open: counted.Open}

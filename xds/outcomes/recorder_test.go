@@ -102,7 +102,7 @@ func TestParseCluster(t *testing.T) {
 	require.False(t, got.mirrored)
 }
 
-func TestJudge(t *testing.T) {
+func TestResults(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name    string
@@ -110,7 +110,7 @@ func TestJudge(t *testing.T) {
 		status  uint32
 		details string
 		grpc    string
-		want    verdict
+		want    result
 	}{
 		{name: "answered", status: 200, details: viaUpstream},
 		{name: "not found", status: 404, details: viaUpstream},
@@ -119,12 +119,12 @@ func TestJudge(t *testing.T) {
 		{name: "the proxy's own error", status: 500, details: "ext_authz_error", want: failure(outcome.Other)},
 		{name: "no answer", want: failure(outcome.Other)},
 		{name: "broken off", status: 200, details: viaUpstream, flags: &accesslogv3.ResponseFlags{UpstreamConnectionTermination: true}, want: failure(outcome.Reset)},
-		{name: "given up after a timeout", flags: &accesslogv3.ResponseFlags{DownstreamConnectionTermination: true, UpstreamRequestTimeout: true}, want: verdict{abandoned: true}},
-		{name: "reset by the caller", flags: &accesslogv3.ResponseFlags{DownstreamRemoteReset: true}, want: verdict{abandoned: true}},
+		{name: "given up after a timeout", flags: &accesslogv3.ResponseFlags{DownstreamConnectionTermination: true, UpstreamRequestTimeout: true}, want: result{abandoned: true}},
+		{name: "reset by the caller", flags: &accesslogv3.ResponseFlags{DownstreamRemoteReset: true}, want: result{abandoned: true}},
 		{name: "max duration", flags: &accesslogv3.ResponseFlags{UpstreamMaxStreamDurationReached: true}, want: failure(outcome.Timeout)},
 		{name: "idle", flags: &accesslogv3.ResponseFlags{StreamIdleTimeout: true}, want: failure(outcome.Timeout)},
 		{name: "no cluster", status: 503, flags: &accesslogv3.ResponseFlags{NoClusterFound: true}, want: failure(outcome.NoHost)},
-		{name: "fault of a policy", status: 503, flags: &accesslogv3.ResponseFlags{FaultInjected: true}, want: verdict{ignored: true}},
+		{name: "fault of a policy", status: 503, flags: &accesslogv3.ResponseFlags{FaultInjected: true}, want: result{ignored: true}},
 		{name: "gRPC", status: 200, details: viaUpstream, grpc: "0"},
 		{name: "gRPC refuses", status: 200, details: viaUpstream, grpc: "7"},
 		{name: "gRPC fails", status: 200, details: viaUpstream, grpc: "13", want: failure(outcome.ServerError)},
@@ -136,7 +136,7 @@ func TestJudge(t *testing.T) {
 		if tc.grpc != "" {
 			e.Response.ResponseTrailers = map[string]string{"grpc-status": tc.grpc}
 		}
-		require.Equal(t, tc.want, judgeHTTP(e), tc.name)
+		require.Equal(t, tc.want, httpResult(e), tc.name)
 	}
 }
 
@@ -451,16 +451,16 @@ func TestStreamAgeIsNoFailure(t *testing.T) {
 			Response:         &accesslogv3.HTTPResponseProperties{ResponseCode: wrapperspb.UInt32(code)},
 		}
 	}
-	for code, want := range map[uint32]verdict{101: {cut: true}, 200: {cut: true}, 0: failure(outcome.Timeout), 408: failure(outcome.Timeout)} {
-		require.Equal(t, want, judgeHTTP(entry(code)), "%d", code)
+	for code, want := range map[uint32]result{101: {cut: true}, 200: {cut: true}, 0: failure(outcome.Timeout), 408: failure(outcome.Timeout)} {
+		require.Equal(t, want, httpResult(entry(code)), "%d", code)
 	}
-	for age, want := range map[time.Duration]verdict{
+	for age, want := range map[time.Duration]result{
 		0: failure(outcome.Timeout), time.Second: {}, 2 * time.Second: {}, time.Hour: failure(outcome.Timeout),
 	} {
 		r := New(Options{StreamAge: func(discovery.Key, uint16) time.Duration { return age }})
 		b := &batch{Recorder: r}
-		require.Equal(t, want, b.aged(target{}, verdict{cut: true}, uint64((2*time.Second).Microseconds())), "%s", age)
-		require.Equal(t, verdict{}, b.aged(target{}, verdict{}, 1))
+		require.Equal(t, want, b.aged(target{}, result{cut: true}, uint64((2*time.Second).Microseconds())), "%s", age)
+		require.Equal(t, result{}, b.aged(target{}, result{}, 1))
 	}
 }
 
@@ -509,7 +509,7 @@ func TestCallersThatMatterHaveSeats(t *testing.T) {
 	}
 }
 
-// What each proxy reports of what decides a verdict is kept: answers that are slow, given up or another one's, and what it says to send.
+// The counts of each proxy that decide a verdict are kept: answers that are slow, given up or another one's, and what it says to send.
 func TestCallersHaveAllThatDecides(t *testing.T) {
 	t.Parallel()
 	r, _ := newRecorder()

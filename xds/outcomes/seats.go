@@ -9,10 +9,10 @@ import (
 	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
-// seats say whose single counts are kept where there are more ids than can be: those of whom most was heard of late. If the
-// first ones kept their place, those that came later would never be named, however much of what is bad were theirs.
+// seats decide which ids have counts of their own if there are too many ids: those with the most reports of late. If the
+// first ids kept their seats, later ones would never be named, even if most failures were theirs.
 type seats struct {
-	// recent and waiting count what was heard of those that have a seat, and of others. Both are halved every minute.
+	// recent and waiting count the reports of ids with and without a seat. Both are halved every minute.
 	recent, waiting map[string]uint64
 	// least is no more than what anyone seated has.
 	least  uint64
@@ -38,7 +38,7 @@ func seatsOf(kind seatsKind, key outcome.Key) seatsKey {
 	return seatsKey{kind: kind, port: key.Port, PathKey: outcome.PathKey{Service: key.Service, Platform: key.Platform}}
 }
 
-// badWeight is how many good answers count as much as a bad one where it is asked who has a seat.
+// badWeight is how many good answers weigh as much as a bad one for a seat.
 const badWeight = 50
 
 func weightOf(bad bool) uint64 {
@@ -48,7 +48,8 @@ func weightOf(bad bool) uint64 {
 	return 1
 }
 
-// take reports whether an id has a seat, and who has given it up to it, "" for nobody.
+// take reports whether an id has a seat, and which id has given it up to it, "" for
+// none.
 func (s *seats) take(id string, known bool, seated iter.Seq[string], most int, weight uint64, now time.Time) (sits bool, gone string) {
 	if now.Sub(s.minute) >= time.Minute {
 		s.minute, s.least = now, 0
@@ -74,7 +75,8 @@ func (s *seats) take(id string, known bool, seated iter.Seq[string], most int, w
 	return true, gone
 }
 
-// find looks for the seated one of whom least was heard, if that is less than n by a quarter.
+// find looks for the seated id with the fewest reports, if they are fewer than n by a
+// quarter.
 func (s *seats) find(seated iter.Seq[string], n uint64, gone *string) bool {
 	least, found := uint64(0), ""
 	for id := range seated {
@@ -100,7 +102,8 @@ func halve(counts map[string]uint64) {
 	}
 }
 
-// sits reports whether an id is counted on its own. Who gives up a seat to it is not counted any more.
+// sits reports whether an id has counts of its own. An id that gives up its seat is not counted any
+// more.
 func sits[C any](b *batch, key seatsKey, counts map[string]C, id string, known bool, most int, weight uint64) bool {
 	s := b.seatsFor(key, known || len(counts) < most)
 	if s == nil {

@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// fresh is for how long what was read of a Service is used without another look.
+	// fresh is how long a Service's data is used without a new look.
 	fresh = time.Second
-	// lingers is for how long an endpoint that is gone is still known: its last
+	// lingers is how long an endpoint that is gone is still known: its last
 	// answers are reported after it has left.
 	lingers = 2 * time.Minute
 	// unasked is how long after its last use a Service is forgotten.
 	unasked = 10 * time.Minute
 )
 
-// Catalog answers a Recorder from the catalog's rows.
-type Catalog struct {
+// Services answers a Recorder's questions from the catalog's rows.
+type Services struct {
 	catalog *catalog.Catalog
 	now     func() time.Time
 
@@ -32,7 +32,7 @@ type Catalog struct {
 	swept    time.Time
 }
 
-// service is what was read of a Service.
+// service is the data of a Service, as last read.
 type service struct {
 	read     time.Time
 	revision uint64
@@ -50,32 +50,32 @@ type endpoint struct {
 	seen     time.Time
 }
 
-// NewCatalog returns what a Recorder asks, from c's rows. now is time.Now if nil.
-func NewCatalog(c *catalog.Catalog, now func() time.Time) *Catalog {
+// NewServices returns what a Recorder asks, from c's rows. now is time.Now if nil.
+func NewServices(c *catalog.Catalog, now func() time.Time) *Services {
 	if now == nil {
 		now = time.Now
 	}
-	return &Catalog{catalog: c, now: now, services: make(map[discovery.Key]*service)}
+	return &Services{catalog: c, now: now, services: make(map[discovery.Key]*service)}
 }
 
 // Shifted is a Recorder's Options.Shifted.
-func (c *Catalog) Shifted(key discovery.Key) bool {
+func (c *Services) Shifted(key discovery.Key) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.service(key).shifted
 }
 
 // Lookup is a Recorder's Options.Lookup.
-func (c *Catalog) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool) {
+func (c *Services) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.service(key).endpoints[address]
 	return e.id, e.platform, ok
 }
 
-// StreamAge is a Recorder's Options.StreamAge. Where a Service's backings differ it is the shortest: who
-// answered for whom is not looked at.
-func (c *Catalog) StreamAge(key discovery.Key, port uint16) time.Duration {
+// StreamAge is a Recorder's Options.StreamAge. If a Service's backings differ, it is the shortest,
+// because the answering backing is not looked at.
+func (c *Services) StreamAge(key discovery.Key, port uint16) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.service(key)
@@ -100,8 +100,8 @@ func shortestAge(p *policy.Port) time.Duration {
 	return shortest
 }
 
-// service returns what is known of a Service, as of fresh ago or later.
-func (c *Catalog) service(key discovery.Key) *service {
+// service returns a Service's data, not older than fresh.
+func (c *Services) service(key discovery.Key) *service {
 	now := c.now()
 	s := c.services[key]
 	if s == nil {
@@ -151,7 +151,7 @@ func (s *service) readEndpoints(r catalog.Reader, key discovery.Key, now time.Ti
 }
 
 // sweep forgets Services that nobody asks about any more.
-func (c *Catalog) sweep(now time.Time) {
+func (c *Services) sweep(now time.Time) {
 	if now.Sub(c.swept) < unasked/10 {
 		return
 	}
