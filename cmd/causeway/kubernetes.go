@@ -21,9 +21,9 @@ import (
 )
 
 // kubernetes returns the parts of a control plane that reads a cluster. Every
-// replica reads it and serves what it reads. The leader also reads EC2 and
-// publishes what it finds there as EndpointSlices, which all replicas, itself
-// included, then read: so all serve the same.
+// replica reads it and serves the result. The leader also reads EC2 and
+// publishes the instances as EndpointSlices. All replicas, the leader included,
+// then read these, so all serve the same.
 func (s *serve) kubernetes() ([]component, error) {
 	config, err := s.restConfig()
 	if err != nil {
@@ -56,11 +56,11 @@ func (s *serve) kubernetes() ([]component, error) {
 	pins := client.Records("causeway-pins")
 	s.pins.Store = pins
 	lead := func(ctx context.Context) error {
-		// What is published is what the first answer of EC2 is judged against.
+		// The first answer of EC2 is compared with the published endpoints.
 		if err := s.await(ctx, s.required...); err != nil {
 			return err
 		}
-		// What an earlier term of this replica knew is older than what the
+		// Rows of an earlier term of this replica are older than those that the
 		// leaders since have published.
 		if _, err := s.catalog.Write(time.Time{}, func(tx *catalog.Tx) error {
 			catalog.Instances.Replace(tx, ec2.Scope, nil)
@@ -95,11 +95,12 @@ func (s *serve) kubernetes() ([]component, error) {
 	}...), nil
 }
 
-// policyStatus returns what the status of routes, policies and Gateways of a snapshot must say.
+// policyStatus returns a function that gives the status of the routes, policies and Gateways of
+// a snapshot.
 func policyStatus(r catalog.Reader) func(*discovery.Object) (kubernetes.Status, bool) {
-	judge := resolve.NewJudge(r)
+	statuses := resolve.NewStatuses(r)
 	return func(o *discovery.Object) (kubernetes.Status, bool) {
-		status, ok := judge.StatusOf(o)
+		status, ok := statuses.StatusOf(o)
 		return kubernetes.Status(status), ok
 	}
 }

@@ -32,9 +32,9 @@ type writer struct {
 }
 
 func policyStatus(r catalog.Reader) func(*discovery.Object) (Status, bool) {
-	judge := resolve.NewJudge(r)
+	statuses := resolve.NewStatuses(r)
 	return func(o *discovery.Object) (Status, bool) {
-		s, ok := judge.StatusOf(o)
+		s, ok := statuses.StatusOf(o)
 		return Status(s), ok
 	}
 }

@@ -129,7 +129,7 @@ func commonSpec(o *discovery.Object) *gatewayv1.CommonRouteSpec {
 }
 
 // parentService returns the Service that a parentRef names, false for a parent
-// of another kind, which is not the mesh's to judge.
+// of another kind, for which the mesh writes no status.
 func parentService(o *discovery.Object, ref *gatewayv1.ParentReference) (discovery.Key, bool) {
 	if ref.Group == nil || *ref.Group != "" || ref.Kind == nil || *ref.Kind != discovery.KindService {
 		return discovery.Key{}, false

@@ -34,8 +34,8 @@ const maxAncestors = 16
 // backendTLSAncestors returns the status of a BackendTLSPolicy for each Gateway
 // of ours through which its Services are reached, and for each Service itself:
 // in a mesh that is what callers go to, as a Gateway is elsewhere.
-func (j *Judge) backendTLSAncestors(o *discovery.Object) []gatewayv1.PolicyAncestorStatus {
-	targets := upstream.BackendTLSTargets(j.r, o)
+func (s *Statuses) backendTLSAncestors(o *discovery.Object) []gatewayv1.PolicyAncestorStatus {
+	targets := upstream.BackendTLSTargets(s.r, o)
 	var out []gatewayv1.PolicyAncestorStatus
 	add := func(group, kind string, key discovery.Key, section string, findings []policy.Finding) {
 		if len(out) == maxAncestors {
@@ -65,7 +65,7 @@ func (j *Judge) backendTLSAncestors(o *discovery.Object) []gatewayv1.PolicyAnces
 		if t.Group != "" {
 			continue
 		}
-		for _, gateway := range j.gatewaysTo(t.Service) {
+		for _, gateway := range s.gatewaysTo(t.Service) {
 			for _, f := range t.Findings {
 				if !slices.Contains(through[gateway], f) {
 					through[gateway] = append(through[gateway], f)
@@ -86,10 +86,10 @@ func (j *Judge) backendTLSAncestors(o *discovery.Object) []gatewayv1.PolicyAnces
 }
 
 // gatewaysTo returns the Gateways of ours with a route that sends to a Service.
-func (j *Judge) gatewaysTo(service discovery.Key) []discovery.Key {
+func (s *Statuses) gatewaysTo(service discovery.Key) []discovery.Key {
 	var out []discovery.Key
 	name := discovery.ObjectName{Kind: discovery.KindService, Key: service}
-	for route := range catalog.Objects.By(j.r, catalog.ByRef, name.String()) {
+	for route := range catalog.Objects.By(s.r, catalog.ByRef, name.String()) {
 		spec := commonSpec(route)
 		if spec == nil || !slices.ContainsFunc(routing.BackendRefs(route), func(ref *gatewayv1.BackendObjectReference) bool { return routing.BackendName(route, ref) == name }) {
 			continue
@@ -99,7 +99,7 @@ func (j *Judge) gatewaysTo(service discovery.Key) []discovery.Key {
 			if !ok || slices.Contains(out, key) {
 				continue
 			}
-			g := j.gateway(key)
+			g := s.gateway(key)
 			if g == nil {
 				continue
 			}

@@ -30,7 +30,7 @@ func validateGatewayPolicy(r catalog.Reader, o *discovery.Object) []policy.Findi
 	var done func() []policy.Finding
 	v.add, done = policy.FindingsOf(o)
 	v.mistakes()
-	var fates fates
+	var fates sectionResult
 	for i, ref := range v.spec.TargetRefs {
 		v.target(fmt.Sprintf("spec.targetRefs[%d]", i), ref, &fates)
 	}
@@ -110,7 +110,7 @@ func (v *gatewayPolicyValidator) mistakes() {
 }
 
 // target says whether a target is there, and what became of the policy's sections at it.
-func (v *gatewayPolicyValidator) target(field string, ref v1alpha1.GatewayTarget, fates *fates) {
+func (v *gatewayPolicyValidator) target(field string, ref v1alpha1.GatewayTarget, fates *sectionResult) {
 	if !effective.IsGatewayTarget(ref) {
 		v.refuse(field, policy.ReasonInvalid, fmt.Sprintf("a GatewayPolicy cannot be about kind %q of group %q", ref.Kind, ref.Group),
 			fmt.Sprintf("write group %s and kind %s, or leave both out", gatewayv1.GroupName, discovery.KindGateway))
@@ -145,7 +145,7 @@ func (v *gatewayPolicyValidator) target(field string, ref v1alpha1.GatewayTarget
 
 // rivals says which sections others have at a target. A listener's rivals are
 // those about any listener of its port.
-func (v *gatewayPolicyValidator) rivals(ref v1alpha1.GatewayTarget, g *gatewayMeaning, about []*listenerMeaning, fates *fates) {
+func (v *gatewayPolicyValidator) rivals(ref v1alpha1.GatewayTarget, g *gatewayMeaning, about []*listenerMeaning, fates *sectionResult) {
 	policies := effective.GatewayPolicies(v.r, g.object.Key)
 	level, text := effective.GatewayLevel(policies, ref.Name, func(section string) bool { return section == "" }), g.object.Name().String()
 	if ref.SectionName != "" {

@@ -15,11 +15,11 @@ import (
 
 // attachAtGateway finds the listeners of a Gateway that the nth of a route's
 // parentRefs to it attaches it to, or why there are none.
-func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, v *verdict) (*routing.Meaning, *policy.Finding) {
+func (s *Statuses) attachAtGateway(o *discovery.Object, g *routedGateway, nth int, v *routeAtParent) (*routing.Meaning, *policy.Finding) {
 	position, ok := g.at[o.Name()]
 	if !ok { // a row that is not of this snapshot
-		read := routing.ReadAt(j.r, o, v.parent)
-		return read, attachToGateway(j.r, g.gatewayMeaning, o, v.ref).refused
+		read := routing.ReadAt(s.r, o, v.parent)
+		return read, attachToGateway(s.r, g.gatewayMeaning, o, v.ref).refused
 	}
 	self := g.routes[position]
 	at := &self.attachments[nth]
@@ -42,19 +42,20 @@ func (j *Judge) attachAtGateway(o *discovery.Object, g *judgedGateway, nth int, 
 		return m, nil
 	}
 	for i := range at.at {
-		// Who lost a listener to another route need not be told to attach to it.
+		// A route that lost a listener to another route need not be told to
+		// attach to it.
 		if l := at.at[i]; !conflicted && g.serves(l.listenerMeaning) {
 			v.notes = append(v.notes, g.isolated(self, l)...)
 		}
 	}
-	v.notes = append(v.notes, j.redirectLoops(g, listeners, m)...)
+	v.notes = append(v.notes, s.redirectLoops(g, listeners, m)...)
 	return m, nil
 }
 
-// isolated says which host names of a route come in at a more specific listener
-// of the port that the route is not attached to: a request belongs to one
-// listener (GatewaySpec.listeners).
-func (g *judgedGateway) isolated(self *gatewayRoute, l attachedListener) []policy.Finding {
+// isolated returns the host names of a route that come in at a more specific
+// listener of the port, to which the route is not attached: a request belongs
+// to one listener (GatewaySpec.listeners).
+func (g *routedGateway) isolated(self *gatewayRoute, l attachedListener) []policy.Finding {
 	port := g.served[l.port]
 	owned := ownership{l.listenerMeaning, port}
 	lost := make(map[*listenerMeaning][]string)
@@ -90,30 +91,30 @@ func nameText(name string) string {
 	return name
 }
 
-// The headers in which what stands in front says how a client came in. An ALB
-// writes the first one anew, so that behind CloudFront it says how CloudFront
-// came; CloudFront says in the second one, if it is told to send it, how the client did.
+// The headers in which a hop in front tells how a client came in. An ALB overwrites the
+// first one, so behind CloudFront it tells how CloudFront came. CloudFront tells in the
+// second one, if it is configured to send it, how the client came.
 const (
 	forwardedProto           = "x-forwarded-proto"
 	cloudFrontForwardedProto = "cloudfront-forwarded-proto"
 )
 
-// redirectLoops warns of rules that send clients to https by what comes in on a
-// port without TLS, behind something that may have ended TLS already: the
-// client did come by https, and is sent there again.
-func (j *Judge) redirectLoops(g *judgedGateway, listeners []*listenerMeaning, m *routing.Meaning) []policy.Finding {
+// redirectLoops warns of rules that redirect to https on a port without TLS,
+// behind a hop that may have ended TLS already: a client that came by https is
+// redirected there again.
+func (s *Statuses) redirectLoops(g *routedGateway, listeners []*listenerMeaning, m *routing.Meaning) []policy.Finding {
 	var behind string
 	remedy := "add a match on the header X-Forwarded-Proto: http to the rule"
 	for _, l := range listeners {
 		if l.protocol != gatewayv1.HTTPProtocolType || !g.serves(l) {
 			continue
 		}
-		s := g.settingsOf(j.r, l.port)
-		if s.TrustedHops() == 0 {
+		settings := g.settingsOf(s.r, l.port)
+		if settings.TrustedHops() == 0 {
 			continue
 		}
-		behind = fmt.Sprintf("%s, behind which listener %s stands (%s)", hopsText(s.InFront), l.name, s.From["inFront"])
-		if slices.ContainsFunc(s.InFront, func(h v1alpha1.Hop) bool { return h.Kind == v1alpha1.HopCloudFront }) {
+		behind = fmt.Sprintf("%s, behind which listener %s stands (%s)", hopsText(settings.InFront), l.name, settings.From["inFront"])
+		if slices.ContainsFunc(settings.InFront, func(h v1alpha1.Hop) bool { return h.Kind == v1alpha1.HopCloudFront }) {
 			remedy = "have CloudFront redirect to HTTPS instead (its viewer protocol policy), or send CloudFront-Forwarded-Proto and add a match on that header: http"
 		}
 		break

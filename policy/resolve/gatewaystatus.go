@@ -21,13 +21,13 @@ import (
 
 // gatewayStatus returns the status of a Gateway, nil for one of another controller.
 //
-// Programmed is left to the proxies but where it is False whatever they say: for
-// a listener that is not served, and for the Gateway if none of them is or if it
-// asks for an address that it cannot have.
-func (j *Judge) gatewayStatus(o *discovery.Object) *gatewayv1.GatewayStatus {
-	g := j.gateway(o.Key)
+// The proxies decide Programmed, unless it is False whatever they answer: for a
+// listener that is not served, and for the Gateway if no listener is served or if
+// it asks for an address that it cannot have.
+func (s *Statuses) gatewayStatus(o *discovery.Object) *gatewayv1.GatewayStatus {
+	g := s.gateway(o.Key)
 	if g == nil || g.object.Generation != o.Generation { // a row that is not of this snapshot
-		if g = judgeGateway(j.r, o); g == nil {
+		if g = readRoutedGateway(s.r, o); g == nil {
 			return nil
 		}
 	}
@@ -60,9 +60,9 @@ func (j *Judge) gatewayStatus(o *discovery.Object) *gatewayv1.GatewayStatus {
 	return out
 }
 
-// acceptedCondition says whether the Gateway means anything. It does as long as
-// one of its listeners is right.
-func (g *judgedGateway) acceptedCondition() metav1.Condition {
+// acceptedCondition tells whether the Gateway is valid. It is as long as one of
+// its listeners is.
+func (g *routedGateway) acceptedCondition() metav1.Condition {
 	out := metav1.Condition{
 		Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue, Reason: string(gatewayv1.GatewayReasonAccepted),
 		Message: messageOf("", g.findings),
@@ -95,8 +95,8 @@ func (g *judgedGateway) acceptedCondition() metav1.Condition {
 	return out
 }
 
-// resolvedCondition says whether everything that the listeners name is there.
-func (g *judgedGateway) resolvedCondition() metav1.Condition {
+// resolvedCondition tells whether everything that the listeners name exists.
+func (g *routedGateway) resolvedCondition() metav1.Condition {
 	out := metav1.Condition{
 		Type: v1alpha1.ConditionResolvedRefs, Status: metav1.ConditionTrue, Reason: string(gatewayv1.GatewayReasonResolvedRefs),
 		Message: "everything that it names exists and may be referred to",
@@ -114,21 +114,22 @@ func (g *judgedGateway) resolvedCondition() metav1.Condition {
 	return out
 }
 
-// valid reports whether the configuration of a listener can be had at all; what
-// it refers to need not be there.
+// valid reports whether the configuration of a listener is valid. The objects
+// that it refers to need not exist.
 func (l *listenerMeaning) valid() bool {
 	return !l.has(gatewayv1.ListenerConditionAccepted) && !l.has(gatewayv1.ListenerConditionConflicted)
 }
 
-// servable reports whether a listener is served, or will be as soon as proxies are there.
-func (g *judgedGateway) servable(l *listenerMeaning) bool {
+// servable reports whether a listener is served, or will be as soon as proxies are
+// connected.
+func (g *routedGateway) servable(l *listenerMeaning) bool {
 	return l.inForce() && (!l.terminates || l.certified)
 }
 
 func isError(f policy.Finding) bool { return f.Severity == policy.Error }
 
 // listenerStatus returns the status of a listener.
-func (g *judgedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerStatus {
+func (g *routedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerStatus {
 	group := gatewayv1.Group(gatewayv1.GroupName)
 	out := gatewayv1.ListenerStatus{
 		Name: gatewayv1.SectionName(l.name), SupportedKinds: []gatewayv1.RouteGroupKind{}, AttachedRoutes: attachedRoutes(g.routes, l),
@@ -141,8 +142,8 @@ func (g *judgedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerSta
 			Type: string(kind), Status: status, Reason: string(reason), Message: message, ObservedGeneration: g.object.Generation,
 		})
 	}
-	// judged is a condition that is good unless an error speaks against it.
-	judged := func(kind gatewayv1.ListenerConditionType, good, bad metav1.ConditionStatus, reason gatewayv1.ListenerConditionReason, message string) {
+	// addChecked adds a condition that is good unless an error speaks against it.
+	addChecked := func(kind gatewayv1.ListenerConditionType, good, bad metav1.ConditionStatus, reason gatewayv1.ListenerConditionReason, message string) {
 		about := slices.DeleteFunc(slices.Clone(l.findings), func(f policy.Finding) bool { return f.Condition != string(kind) })
 		if text := messageOf("", about); text != "" {
 			message = text
@@ -153,9 +154,9 @@ func (g *judgedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerSta
 		}
 		add(kind, status, reason, message)
 	}
-	judged(gatewayv1.ListenerConditionAccepted, metav1.ConditionTrue, metav1.ConditionFalse, gatewayv1.ListenerReasonAccepted, "the listener is valid")
-	judged(gatewayv1.ListenerConditionConflicted, metav1.ConditionFalse, metav1.ConditionTrue, gatewayv1.ListenerReasonNoConflicts, "no other listener is in its way")
-	judged(gatewayv1.ListenerConditionResolvedRefs, metav1.ConditionTrue, metav1.ConditionFalse, gatewayv1.ListenerReasonResolvedRefs, "everything that it names exists and may be referred to")
+	addChecked(gatewayv1.ListenerConditionAccepted, metav1.ConditionTrue, metav1.ConditionFalse, gatewayv1.ListenerReasonAccepted, "the listener is valid")
+	addChecked(gatewayv1.ListenerConditionConflicted, metav1.ConditionFalse, metav1.ConditionTrue, gatewayv1.ListenerReasonNoConflicts, "no other listener is in its way")
+	addChecked(gatewayv1.ListenerConditionResolvedRefs, metav1.ConditionTrue, metav1.ConditionFalse, gatewayv1.ListenerReasonResolvedRefs, "everything that it names exists and may be referred to")
 	switch {
 	case !l.valid() || slices.ContainsFunc(g.findings, isError):
 		add(gatewayv1.ListenerConditionProgrammed, metav1.ConditionFalse, gatewayv1.ListenerReasonInvalid, "it is not served: see its other conditions, and those of the Gateway")
@@ -173,17 +174,18 @@ func (g *judgedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerSta
 }
 
 // isOverlap reports whether a finding is about names that listeners have in
-// common. That is no mistake, so it is a matter of their status alone.
+// common. That is no mistake, so it only appears in their status.
 func isOverlap(f policy.Finding) bool {
 	return f.Condition == string(gatewayv1.ListenerConditionOverlappingTLSConfig)
 }
 
-// addresses returns at which addresses clients reach the Gateway: those that its
-// spec asks for, or else those that its annotation tells. unusable says why one
-// that it asks for cannot be had, nil if all can.
+// addresses returns the addresses at which clients reach the Gateway: those of
+// its spec, else those of its annotation. unusable is the reason why one of the
+// spec's cannot be used, nil if all can.
 //
-// Nothing here assigns addresses: a network, or who runs a load balancer, does.
-// So an address without a value is one that the annotation has to tell.
+// Nothing here assigns addresses: a network, or the operator of a load balancer,
+// does. So the annotation must give an address that the spec asks for without a
+// value.
 func (m *gatewayMeaning) addresses() (out []gatewayv1.GatewayStatusAddress, unusable *policy.Finding) {
 	known := annotatedAddresses(m.object)
 	if len(m.spec.Addresses) == 0 {
@@ -280,7 +282,7 @@ func containsAddress(in []gatewayv1.GatewayStatusAddress, a gatewayv1.GatewaySta
 
 // validateGateway returns the findings about a Gateway, none for one of another controller.
 func validateGateway(r catalog.Reader, o *discovery.Object) []policy.Finding {
-	g := judgeGateway(r, o)
+	g := readRoutedGateway(r, o)
 	if g == nil {
 		return nil
 	}
@@ -325,7 +327,7 @@ func validateGateway(r catalog.Reader, o *discovery.Object) []policy.Finding {
 // unknownBalancer warns of a Gateway that is reached by a load balancer or a CDN
 // which no GatewayPolicy says to stand in front. An NLB has other names, and
 // need not change what a proxy sees of its clients.
-func (g *judgedGateway) unknownBalancer(r catalog.Reader) *policy.Finding {
+func (g *routedGateway) unknownBalancer(r catalog.Reader) *policy.Finding {
 	addresses, _ := g.addresses()
 	for i := range addresses {
 		name := strings.ToLower(addresses[i].Value)
@@ -378,7 +380,7 @@ func validateGatewayClass(o *discovery.Object) []policy.Finding {
 }
 
 // supportedFeatures returns the features of the Gateway API that Gateways here
-// have, sorted by name. What a mesh has is not a matter of a GatewayClass.
+// have, sorted by name. Features of a mesh do not belong to a GatewayClass.
 func supportedFeatures() []gatewayv1.SupportedFeature {
 	names := []features.FeatureName{
 		features.SupportBackendTLSPolicy,

@@ -11,9 +11,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 )
 
-// All status is judged anew after every change of an object, so that of a
+// All statuses are computed anew after every change of an object, so that of a
 // thousand routes at one Gateway must not cost a thousand readings of it.
-func BenchmarkJudgeRoutesOfAGateway(b *testing.B) {
+func BenchmarkStatusesOfAGateway(b *testing.B) {
 	const routes = 1000
 	docs := []string{
 		"apiVersion: v1\nkind: Service\nmetadata: {name: shop, namespace: web}\nspec:\n  ports: [{name: http, port: 80}]",
@@ -30,10 +30,10 @@ spec:
 	}
 	r := readRows(b, decodeRows(b, strings.Join(docs, "\n---\n")))
 	for b.Loop() {
-		judge := NewJudge(r)
+		statuses := NewStatuses(r)
 		for _, kind := range []string{discovery.KindGateway, "HTTPRoute"} {
 			for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
-				_, ok := judge.StatusOf(o)
+				_, ok := statuses.StatusOf(o)
 				require.True(b, ok)
 			}
 		}

@@ -159,7 +159,7 @@ func TestGatewayStatusKeepsItsPromises(t *testing.T) {
 		})
 		require.NoError(t, err)
 		r := cat.Read()
-		judge := NewJudge(r)
+		statuses := NewStatuses(r)
 		check := func(what string, generation int64, conditions []metav1.Condition) {
 			for _, c := range conditions {
 				require.Equal(t, generation, c.ObservedGeneration)
@@ -171,7 +171,7 @@ func TestGatewayStatusKeepsItsPromises(t *testing.T) {
 		attached := make(map[string]int32)
 		for _, kind := range routeKinds {
 			for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
-				s, _ := judge.StatusOf(o)
+				s, _ := statuses.StatusOf(o)
 				alone, _ := StatusOf(r, o)
 				require.Equal(t, alone, s)
 				at := make(map[string]bool)
@@ -194,7 +194,7 @@ func TestGatewayStatusKeepsItsPromises(t *testing.T) {
 			}
 		}
 		for o := range catalog.Objects.By(r, catalog.ByKind, discovery.KindGateway) {
-			s, _ := judge.StatusOf(o)
+			s, _ := statuses.StatusOf(o)
 			m := BuildGateway(r, o.Key)
 			if s.Gateway == nil {
 				require.Nil(t, m)

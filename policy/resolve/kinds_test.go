@@ -9,7 +9,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Every kind that is read means something, and one with conditions has them judged.
+// Every kind that is read has a meaning, and a kind with conditions has a status.
 func TestEveryKindHasAMeaning(t *testing.T) {
 	t.Parallel()
 	for _, k := range objects.Kinds() {

@@ -16,7 +16,7 @@ import (
 // validateRoutes returns every finding about routes: what their
 // conditions say, rules that no request can reach, and backends without endpoints.
 func validateRoutes(r catalog.Reader) []policy.Finding {
-	v := routeValidator{r: r, judge: NewJudge(r), services: make(map[discovery.Key]*policy.Service), told: make(map[policy.Finding]bool)}
+	v := routeValidator{r: r, statuses: NewStatuses(r), services: make(map[discovery.Key]*policy.Service), told: make(map[policy.Finding]bool)}
 	// A directory of configuration has no endpoints; that says nothing of the live state.
 	for range catalog.Endpoints.All(r) {
 		v.live = true
@@ -26,12 +26,12 @@ func validateRoutes(r catalog.Reader) []policy.Finding {
 	for _, kind := range routeKinds {
 		for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
 			v.missingGateways(o)
-			for _, verdict := range v.judge.judge(o) {
-				parents[verdict.parent] = true
-				for _, f := range verdict.all() {
+			for _, at := range v.statuses.routeAtParents(o) {
+				parents[at.parent] = true
+				for _, f := range at.all() {
 					v.tell(f)
 				}
-				v.endpoints(o, verdict.Meaning)
+				v.endpoints(o, at.Meaning)
 			}
 		}
 	}
@@ -48,7 +48,7 @@ func validateRoutes(r catalog.Reader) []policy.Finding {
 // routeValidator gathers findings, each once, although a route may have several parents.
 type routeValidator struct {
 	r        catalog.Reader
-	judge    *Judge
+	statuses *Statuses
 	live     bool
 	services map[discovery.Key]*policy.Service
 	told     map[policy.Finding]bool

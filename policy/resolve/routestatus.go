@@ -20,9 +20,9 @@ import (
 
 // routeParents returns the status of a route at each of its parents that are
 // Services, or Gateways of ours.
-func (j *Judge) routeParents(o *discovery.Object) []gatewayv1.RouteParentStatus {
+func (s *Statuses) routeParents(o *discovery.Object) []gatewayv1.RouteParentStatus {
 	var out []gatewayv1.RouteParentStatus
-	for _, v := range j.judge(o) {
+	for _, v := range s.routeAtParents(o) {
 		out = append(out, gatewayv1.RouteParentStatus{
 			ParentRef: *v.ref.DeepCopy(), ControllerName: v1alpha1.ControllerName, Conditions: v.conditions(o.Generation),
 		})
@@ -30,12 +30,12 @@ func (j *Judge) routeParents(o *discovery.Object) []gatewayv1.RouteParentStatus 
 	return out
 }
 
-// verdict is how a route fares at one of its parents.
-type verdict struct {
+// routeAtParent is a route at one of its parents.
+type routeAtParent struct {
 	ref    *gatewayv1.ParentReference
 	parent discovery.ObjectName
-	// where says what of the parent the route attaches to and holds at, "" for
-	// nothing, and refused why that is so.
+	// where names the part of the parent that the route attaches to and holds
+	// at, "" for nothing; refused is the reason for that.
 	where   string
 	refused *policy.Finding
 	// notes are warnings about the parent, such as ports that it does not hold at.
@@ -43,29 +43,29 @@ type verdict struct {
 	*routing.Meaning
 }
 
-// judge returns a verdict for every parentRef of a route that names a Service
-// or a Gateway of ours, in their order. Of a Gateway that does not exist nobody
-// knows whose it would be.
-func (j *Judge) judge(o *discovery.Object) []verdict {
+// routeAtParents returns the route at every parentRef that names a Service or a
+// Gateway of ours, in their order. A Gateway that does not exist belongs to
+// nobody.
+func (s *Statuses) routeAtParents(o *discovery.Object) []routeAtParent {
 	spec := commonSpec(o)
 	if spec == nil {
 		return nil
 	}
-	var out []verdict
+	var out []routeAtParent
 	named := make(map[discovery.Key]int)
 	for i := range spec.ParentRefs {
 		ref := &spec.ParentRefs[i]
-		v := verdict{ref: ref}
+		v := routeAtParent{ref: ref}
 		if parent, ok := parentService(o, ref); ok {
 			v.parent = discovery.ObjectName{Kind: discovery.KindService, Key: parent}
-			v.Meaning, v.refused = attachAt(j.r, o, &v)
+			v.Meaning, v.refused = attachAt(s.r, o, &v)
 		} else if parent, ok := parentGateway(o, ref); ok {
-			g := j.gateway(parent)
+			g := s.gateway(parent)
 			if g == nil {
 				continue
 			}
 			v.parent = discovery.ObjectName{Kind: discovery.KindGateway, Key: parent}
-			v.Meaning, v.refused = j.attachAtGateway(o, g, named[parent], &v)
+			v.Meaning, v.refused = s.attachAtGateway(o, g, named[parent], &v)
 			named[parent]++
 		} else {
 			continue
@@ -106,8 +106,9 @@ func parentField(index int, ref *gatewayv1.ParentReference, f *policy.Finding) s
 	return field
 }
 
-// attachAt finds the ports of a Service that the route holds at, or why there are none.
-func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*routing.Meaning, *policy.Finding) {
+// attachAt finds the ports of a Service at which the route holds, or why there are
+// none.
+func attachAt(r catalog.Reader, o *discovery.Object, v *routeAtParent) (*routing.Meaning, *policy.Finding) {
 	parent := v.parent.Key
 	ports := upstream.ShapeOf(r, parent).Ports
 	if len(ports) == 0 {
@@ -162,14 +163,14 @@ func attachAt(r catalog.Reader, o *discovery.Object, v *verdict) (*routing.Meani
 	return m, nil
 }
 
-// whyWins says what gives a kind of route precedence over another.
+// whyWins tells why a kind of route has precedence over another.
 func whyWins(winner, loser *discovery.Object) string {
 	return fmt.Sprintf("%ss are more specific than %ss", winner.Kind, loser.Kind)
 }
 
-// overtaken says what of a route about connections never gets any, because an
-// older route of its kind takes them. Such a route is accepted nevertheless,
-// as the conformance suite wants: it is in force as soon as the other goes.
+// overtaken warns of connections that a route never gets, because an older
+// route of its kind takes them. Such a route is accepted nevertheless, as the
+// conformance suite wants: it is in force as soon as the other one goes.
 // holders are the routes that hold at the port.
 func overtaken(holders []*attachment, self *attachment, port uint16) []policy.Finding {
 	if self.object.Kind != discovery.KindTCPRoute && self.object.Kind != discovery.KindTLSRoute {
@@ -207,8 +208,8 @@ func overtaken(holders []*attachment, self *attachment, port uint16) []policy.Fi
 	return out
 }
 
-// all returns every finding of a verdict.
-func (v *verdict) all() []policy.Finding {
+// all returns all findings about the route at the parent.
+func (v *routeAtParent) all() []policy.Finding {
 	out := slices.Concat(v.notes, v.Findings)
 	if v.refused != nil {
 		out = append([]policy.Finding{*v.refused}, out...)
@@ -216,8 +217,8 @@ func (v *verdict) all() []policy.Finding {
 	return out
 }
 
-// conditions returns a verdict as conditions of the route at the parent.
-func (v *verdict) conditions(generation int64) []metav1.Condition {
+// conditions returns the conditions of the route at the parent.
+func (v *routeAtParent) conditions(generation int64) []metav1.Condition {
 	accepted := metav1.Condition{
 		Type: string(gatewayv1.RouteConditionAccepted), Status: metav1.ConditionTrue, Reason: string(gatewayv1.RouteReasonAccepted),
 	}
@@ -251,8 +252,8 @@ func (v *verdict) conditions(generation int64) []metav1.Condition {
 	return out
 }
 
-// attached says where the route is in force, "" if nowhere.
-func (v *verdict) attached() string {
+// attached tells where the route is in force, "" if nowhere.
+func (v *routeAtParent) attached() string {
 	if v.refused != nil || !v.Holds() || v.where == "" {
 		return ""
 	}
@@ -262,16 +263,18 @@ func (v *verdict) attached() string {
 	return "attached to " + v.where
 }
 
-// fails says what becomes of what a rule that cannot be applied takes.
-func (v *verdict) fails() string {
+// fails tells what happens to requests or connections of a rule that cannot be
+// applied.
+func (v *routeAtParent) fails() string {
 	if len(v.TCP) > 0 {
 		return "closes connections"
 	}
 	return "answers 500"
 }
 
-// droppedRules says which rules do not work. The specification has the message begin with "Dropped Rule".
-func (v *verdict) droppedRules() string {
+// droppedRules names the rules that do not work. The specification wants the message to begin with
+// "Dropped Rule".
+func (v *routeAtParent) droppedRules() string {
 	var out []string
 	for _, i := range v.Failing {
 		out = append(out, routing.RuleField(i)+" ("+v.fails()+")")
@@ -301,7 +304,8 @@ func reasonOf(findings []policy.Finding) string {
 // limited, and nobody reads more.
 const maxTold = 8
 
-// messageOf joins what there is to say. A condition's message must not exceed 32 KiB.
+// messageOf joins findings to a message. A condition's message must not exceed 32
+// KiB.
 func messageOf(first string, findings []policy.Finding) string {
 	var parts []string
 	if first != "" {

@@ -10,13 +10,13 @@ import (
 	"github.com/causeway-mesh/causeway/policy/effective"
 )
 
-// Status is what an object's status says of it, without transition times and
-// without Programmed, which proxies decide. Only a Gateway and its listeners
-// have it here nevertheless, where it is False whatever proxies say.
+// Status is the status of an object, without transition times and without
+// Programmed, which proxies decide. Only a Gateway and its listeners have it
+// here nevertheless, where it is False whatever proxies answer.
 type Status struct {
 	// Conditions of our own kinds.
 	Conditions []metav1.Condition
-	// Parents of a route: those that are ours to judge.
+	// Parents of a route: Services, and Gateways of ours.
 	Parents []gatewayv1.RouteParentStatus
 	// Ancestors of a BackendTLSPolicy.
 	Ancestors []gatewayv1.PolicyAncestorStatus
@@ -28,35 +28,35 @@ type Status struct {
 	Class *gatewayv1.GatewayClassStatus
 }
 
-// StatusOf returns what a row's status must say, and whether it has any. Who
-// asks for many rows of one snapshot asks a Judge.
+// StatusOf returns the status of a row, and reports whether it has one. For
+// many rows of one snapshot use Statuses.
 func StatusOf(r catalog.Reader, o *discovery.Object) (Status, bool) {
-	return NewJudge(r).StatusOf(o)
+	return NewStatuses(r).StatusOf(o)
 }
 
-// Judge says what the status of rows of one snapshot must say. It reads each
-// Gateway once, however many routes name it. It is not for concurrent use.
-type Judge struct {
+// Statuses computes the statuses of rows of one snapshot. It reads each Gateway
+// once, however many routes name it. It is not for concurrent use.
+type Statuses struct {
 	r        catalog.Reader
-	gateways map[discovery.Key]*judgedGateway
+	gateways map[discovery.Key]*routedGateway
 }
 
-// NewJudge returns a Judge of a snapshot.
-func NewJudge(r catalog.Reader) *Judge {
-	return &Judge{r: r, gateways: make(map[discovery.Key]*judgedGateway)}
+// NewStatuses returns the Statuses of a snapshot.
+func NewStatuses(r catalog.Reader) *Statuses {
+	return &Statuses{r: r, gateways: make(map[discovery.Key]*routedGateway)}
 }
 
-// StatusOf returns what a row's status must say, and whether it has any.
-func (j *Judge) StatusOf(o *discovery.Object) (Status, bool) {
+// StatusOf returns the status of a row, and reports whether it has one.
+func (s *Statuses) StatusOf(o *discovery.Object) (Status, bool) {
 	k, ok := kindOf(o.Kind)
 	if !ok || k.status == nil {
 		return Status{}, false
 	}
-	return k.status(j, o), true
+	return k.status(s, o), true
 }
 
-// judgedGateway is a Gateway of ours with the routes that name it.
-type judgedGateway struct {
+// routedGateway is a Gateway of ours with the routes that name it.
+type routedGateway struct {
 	*gatewayMeaning
 	routes []*gatewayRoute
 	// at is where each route stands in routes.
@@ -68,24 +68,24 @@ type judgedGateway struct {
 }
 
 // gateway returns a Gateway as routes find it, nil if there is none of ours.
-func (j *Judge) gateway(key discovery.Key) *judgedGateway {
-	if g, ok := j.gateways[key]; ok {
+func (s *Statuses) gateway(key discovery.Key) *routedGateway {
+	if g, ok := s.gateways[key]; ok {
 		return g
 	}
-	var out *judgedGateway
-	if o, ok := catalog.Objects.Get(j.r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String()); ok {
-		out = judgeGateway(j.r, o)
+	var out *routedGateway
+	if o, ok := catalog.Objects.Get(s.r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String()); ok {
+		out = readRoutedGateway(s.r, o)
 	}
-	j.gateways[key] = out
+	s.gateways[key] = out
 	return out
 }
 
-func judgeGateway(r catalog.Reader, o *discovery.Object) *judgedGateway {
+func readRoutedGateway(r catalog.Reader, o *discovery.Object) *routedGateway {
 	m := readGateway(r, o)
 	if m == nil {
 		return nil
 	}
-	g := &judgedGateway{
+	g := &routedGateway{
 		gatewayMeaning: m, routes: gatewayRoutes(r, m),
 		at: make(map[discovery.ObjectName]int), served: make(map[uint16][]*listenerMeaning), settings: make(map[uint16]*policy.GatewaySettings),
 	}
@@ -101,12 +101,12 @@ func judgeGateway(r catalog.Reader, o *discovery.Object) *judgedGateway {
 }
 
 // serves reports whether a listener takes any connections.
-func (g *judgedGateway) serves(l *listenerMeaning) bool {
+func (g *routedGateway) serves(l *listenerMeaning) bool {
 	return len(g.served[l.port]) > 0 && l.inForce()
 }
 
 // settingsOf returns the sections of GatewayPolicies that are effective for a port.
-func (g *judgedGateway) settingsOf(r catalog.Reader, port uint16) *policy.GatewaySettings {
+func (g *routedGateway) settingsOf(r catalog.Reader, port uint16) *policy.GatewaySettings {
 	s, ok := g.settings[port]
 	if !ok {
 		merged := effective.GatewaySettings(r, g.object.Key, listenerNames(g.served[port]))

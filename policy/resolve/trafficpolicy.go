@@ -26,7 +26,7 @@ func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []policy.Findi
 	}
 	checkUpstreamIdle(spec, add)
 	own := effective.NewSource(o.Ref(), &spec.TrafficSettings)
-	var fates fates
+	var result sectionResult
 	for i, ref := range spec.TargetRefs {
 		t := policyTarget{
 			r: r, own: &own, object: o, ref: ref, field: fmt.Sprintf("spec.targetRefs[%d]", i),
@@ -34,10 +34,10 @@ func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []policy.Findi
 			add:  add,
 		}
 		if t.found() {
-			t.judge(&fates)
+			t.check(&result)
 		}
 	}
-	fates.report(add)
+	result.report(add)
 	if t := spec.TLS; t != nil {
 		if ref := t.CACertificateRef; ref != nil {
 			if _, _, problem := upstream.CACertificates(r, discovery.Key{Namespace: o.Namespace, Name: ref.Name}); problem != "" {
@@ -61,14 +61,15 @@ func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []policy.Findi
 	return done()
 }
 
-// fates are what became of a policy's sections at its targets.
-type fates struct {
+// sectionResult is the result of a policy's sections at its targets.
+type sectionResult struct {
 	lost []string // "section at target to winner"
 	won  int
 }
 
-// report says who has what the policy lost: an error if that is all of it.
-func (f *fates) report(add func(policy.Finding)) {
+// report names the policies that have the lost sections. It is an error if all
+// are lost.
+func (f *sectionResult) report(add func(policy.Finding)) {
 	if len(f.lost) == 0 {
 		return
 	}
@@ -82,7 +83,7 @@ func (f *fates) report(add func(policy.Finding)) {
 	add(out)
 }
 
-// policyTarget is a target of a policy that is being judged.
+// policyTarget is a target of a policy that is being checked.
 type policyTarget struct {
 	r      catalog.Reader
 	own    *effective.Source
@@ -99,7 +100,7 @@ func (t *policyTarget) refuse(field, reason, message, remedy string) {
 	})
 }
 
-// found reports whether the target exists and can be one, and says what is wrong otherwise.
+// found reports whether the target exists and can be one, and adds a finding otherwise.
 func (t *policyTarget) found() bool {
 	group, ok := effective.TargetGroups[t.ref.Kind]
 	switch {
@@ -118,7 +119,7 @@ func (t *policyTarget) found() bool {
 	return true
 }
 
-// missing says what the target lacks to be there, "" for nothing.
+// missing tells why the target does not exist, "" if it does.
 func (t *policyTarget) missing() (problem, remedy string) {
 	section := t.ref.SectionName
 	switch t.ref.Kind {
@@ -199,8 +200,9 @@ func (t *policyTarget) sides() policy.Side {
 	return policy.RequestSide | policy.ClusterSide
 }
 
-// judge says which sections cannot act on the target, and what became of the others.
-func (t *policyTarget) judge(fates *fates) {
+// check reports the sections that cannot act on the target, and counts which of the
+// others it wins.
+func (t *policyTarget) check(result *sectionResult) {
 	rivals := effective.About(effective.Attached(t.r, t.name), t.name, t.ref.SectionName)
 	for i := range policy.SectionDefs {
 		sec := &policy.SectionDefs[i]
@@ -212,12 +214,12 @@ func (t *policyTarget) judge(fates *fates) {
 			continue
 		}
 		if winner, lost := t.winner(sec, rivals); lost {
-			fates.lost = append(fates.lost, fmt.Sprintf("%s at %s (%s)", sec.Name, t.text(), winner))
+			result.lost = append(result.lost, fmt.Sprintf("%s at %s (%s)", sec.Name, t.text(), winner))
 		} else {
-			fates.won++
+			result.won++
 		}
 	}
-	t.judgePorts()
+	t.checkPorts()
 	for _, f := range policy.UnmetFailures(t.own.Settings.Retry, t.text(), t.exchange) {
 		t.add(f)
 	}
@@ -234,7 +236,8 @@ func (t *policyTarget) text() string {
 	return t.name.String() + "#" + t.ref.SectionName
 }
 
-// winner returns who has a section at the target, if it is not the policy.
+// winner returns the object that has a section at the target, if it is not the
+// policy.
 func (t *policyTarget) winner(sec *policy.SectionDef, rivals []effective.Source) (string, bool) {
 	if sec.Name == "tls" {
 		if winner, lost := t.tlsWinner(); lost {
@@ -250,7 +253,8 @@ func (t *policyTarget) winner(sec *policy.SectionDef, rivals []effective.Source)
 	return "", false
 }
 
-// tlsWinner returns who has the target's TLS before any TrafficPolicy.
+// tlsWinner returns the object that has the target's TLS before any
+// TrafficPolicy.
 func (t *policyTarget) tlsWinner() (string, bool) {
 	switch t.ref.Kind {
 	case discovery.KindService:
@@ -273,7 +277,7 @@ func (t *policyTarget) tlsWinner() (string, bool) {
 	return "", false
 }
 
-// misplaced says that a section has no effect on the kind of target.
+// misplaced reports that a section has no effect on the kind of target.
 func (t *policyTarget) misplaced(sec *policy.SectionDef) {
 	// The algorithm stands with the hash, which does act on a route, because the CRD asks for it.
 	if sec.Name == "loadBalancer" && t.own.Settings.LoadBalancer.Hash != nil && t.own.Settings.LoadBalancer.SlowStart == nil {
@@ -290,14 +294,15 @@ func (t *policyTarget) misplaced(sec *policy.SectionDef) {
 		"state it in a TrafficPolicy about the Service or a route")
 }
 
-// judgePorts says which sections mean nothing on the protocol of the target's ports.
-func (t *policyTarget) judgePorts() {
+// checkPorts reports the sections that have no effect on the protocol of the
+// target's ports.
+func (t *policyTarget) checkPorts() {
 	protocols := t.protocols()
 	if len(protocols) == 0 {
 		return
 	}
 	if !slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.TCP }) {
-		t.judgeTCP()
+		t.checkTCP()
 	}
 	if h := t.own.Settings.HealthCheck; h != nil && h.GRPC != nil && t.sides()&policy.ClusterSide != 0 && slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.HTTP2 }) {
 		t.refuse("spec.healthCheck.grpc", policy.ReasonUnsupported,
@@ -306,8 +311,8 @@ func (t *policyTarget) judgePorts() {
 	}
 }
 
-// judgeTCP says what means nothing where no port is HTTP.
-func (t *policyTarget) judgeTCP() {
+// checkTCP reports the fields that have no effect if no port is HTTP.
+func (t *policyTarget) checkTCP() {
 	var fields []string
 	for i := range policy.SectionDefs {
 		sec := &policy.SectionDefs[i]
@@ -348,7 +353,7 @@ func (t *policyTarget) judgeTCP() {
 	}
 }
 
-// protocols returns what is spoken on the ports that the target means.
+// protocols returns the protocols of the target's ports.
 func (t *policyTarget) protocols() []policy.Protocol {
 	var out []policy.Protocol
 	switch t.ref.Kind {
@@ -390,7 +395,7 @@ func (t *policyTarget) protocols() []policy.Protocol {
 	return out
 }
 
-// sharesCluster warns where other InstanceGroups get what is said of one.
+// sharesCluster warns if other InstanceGroups get a policy about one of them.
 func (t *policyTarget) sharesCluster() {
 	g, ok := catalog.InstanceGroups.Get(t.r, t.name.Key.String())
 	if !ok {
@@ -409,8 +414,8 @@ func (t *policyTarget) sharesCluster() {
 	}
 }
 
-// exchange returns what requests to the target can be; methods are those that
-// may be sent again. It returns false where the target speaks no HTTP.
+// exchange returns the possible kinds of requests to the target; methods are
+// those that may be sent again. It returns false if the target speaks no HTTP.
 func (t *policyTarget) exchange(methods []string) (policy.Exchange, bool) {
 	post := slices.Contains(methods, "POST")
 	protocols := t.protocols()

@@ -43,7 +43,7 @@ func BackingTLS(r catalog.Reader, service discovery.Key, port string, on discove
 		}
 		s.Stated.TLS = nil
 		s.From["tls"] = o.Ref()
-		tls, from, _ := judgeBackendTLS(r, o)
+		tls, from, _ := resolveBackendTLS(r, o)
 		return tls, from
 	}
 	if s.Stated.TLS == nil {
@@ -79,10 +79,10 @@ func sectionOf(ref gatewayv1.LocalPolicyTargetReferenceWithSectionName) string {
 	return string(*ref.SectionName)
 }
 
-// judgeBackendTLS returns what a BackendTLSPolicy's validation means, the
+// resolveBackendTLS returns what a BackendTLSPolicy's validation means, the
 // ConfigMaps that it comes from, and the findings about it. What cannot be
 // verified fails: requests must never go in the clear or to just anyone.
-func judgeBackendTLS(r catalog.Reader, o *discovery.Object) (*policy.TLS, []discovery.ObjectRef, []policy.Finding) {
+func resolveBackendTLS(r catalog.Reader, o *discovery.Object) (*policy.TLS, []discovery.ObjectRef, []policy.Finding) {
 	add, done := policy.FindingsOf(o)
 	v := &o.Spec.(*gatewayv1.BackendTLSPolicy).Spec.Validation
 	tls := &policy.TLS{SNI: string(v.Hostname)}
@@ -258,7 +258,7 @@ type BackendTLSTarget struct {
 // BackendTLSTargets returns the targets that are ours to judge, each once,
 // with the findings about the policy as far as that target goes.
 func BackendTLSTargets(r catalog.Reader, o *discovery.Object) []BackendTLSTarget {
-	_, _, common := judgeBackendTLS(r, o)
+	_, _, common := resolveBackendTLS(r, o)
 	var out []BackendTLSTarget
 	for i, ref := range o.Spec.(*gatewayv1.BackendTLSPolicy).Spec.TargetRefs {
 		if !isServiceRef(ref) && ref.Group != v1alpha1.Group {
