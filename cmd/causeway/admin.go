@@ -81,7 +81,8 @@ func (s *serve) adminHandler() http.Handler {
 	return admin.FromCLI(mux, s.opts.adminHosts)
 }
 
-// inForce answers with what is made of what proxies are configured by. An error is the asker's, with a status.
+// inForce answers with the result of a function of the state in force. Its error is the asker's, with a
+// status.
 func (s *serve) inForce(wrong int, answer func(engine.InForce, *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		now, err := s.engine.InForce()

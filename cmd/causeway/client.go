@@ -9,8 +9,8 @@ import (
 	"github.com/causeway-mesh/causeway/xds/admin/client"
 )
 
-// adminFlag is where the commands find a running control plane: at an address, or
-// in a cluster, through a port-forward.
+// adminFlag tells the commands where a running control plane is: at an address,
+// or in a cluster, reached through a port-forward.
 type adminFlag struct {
 	address string
 	cluster kubernetesFlag
@@ -21,7 +21,8 @@ func (a *adminFlag) add(c *cobra.Command) {
 	a.cluster.add(c)
 }
 
-// addAddress is for commands that themselves ask the cluster's API where one is named.
+// addAddress adds the flag for the address alone: for commands that ask the cluster's
+// API themselves.
 func (a *adminFlag) addAddress(c *cobra.Command) {
 	c.Flags().StringVar(&a.address, "admin", defaultAdminListen, "address of the control plane's admin API, where it is on this host")
 }

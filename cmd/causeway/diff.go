@@ -28,12 +28,13 @@ type diffView struct {
 	*diff.Diff
 	// Resources of Envoy that would change.
 	Resources []engine.ResourceChange `json:"resources"`
-	// Proxies that would be sent something, by what they have in common;
-	// absent without a control plane.
+	// Proxies are those that would be sent something, grouped; absent without a
+	// control plane.
 	Proxies []engine.Audience `json:"proxies,omitempty"`
 	// Connected counts all proxies of the control plane that was asked.
 	Connected int `json:"connected,omitempty"`
-	// Freeze is the freeze of the control plane's configuration, from before which its side is; nil for none.
+	// Freeze is the freeze of the control plane's configuration, nil for none. The control plane's side is
+	// then the state from before it.
 	Freeze *discovery.Freeze `json:"freeze,omitempty"`
 }
 
@@ -118,7 +119,8 @@ func liveState(cmd *cobra.Command, admin *adminFlag, out *diff.State) (*catalog.
 	return out.Catalog()
 }
 
-// compareStates compares the state now with what it becomes by a directory.
+// compareStates compares the present state with the one after a directory is
+// applied.
 func compareStates(now, dir catalog.Reader, prune diff.Prune, good resolve.LastGood, views []snapshot.View) (*diffView, error) {
 	after, err := diff.Desired(now, dir, prune)
 	if err != nil {
@@ -128,8 +130,8 @@ func compareStates(now, dir catalog.Reader, prune diff.Prune, good resolve.LastG
 	return &diffView{Diff: diff.Compare(now, after.Read(), good), Resources: changes, Proxies: engine.Audiences(changes, views)}, nil
 }
 
-// loadWhole reads a directory that has no mistakes: a file that has one is
-// left out as a whole, and everything in it would look deleted.
+// loadWhole reads a directory without mistakes. A file with a mistake is left
+// out as a whole, and its objects would look deleted.
 func loadWhole(dir string) (*catalog.Catalog, error) {
 	cat := catalog.New()
 	loaded, err := file.Load(dir, cat)
@@ -145,7 +147,7 @@ func loadWhole(dir string) (*catalog.Catalog, error) {
 
 var actionMarks = map[diff.Action]string{diff.Added: "+", diff.Removed: "-", diff.Changed: "~"}
 
-// describe prints the plan, what is risky first.
+// describe prints the plan, with the risks first.
 func (v *diffView) describe(t *table) {
 	line := func(format string, args ...any) { t.row(fmt.Sprintf(format, args...)) }
 	if v.Freeze != nil {

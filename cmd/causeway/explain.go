@@ -26,7 +26,7 @@ func explainCommand() *cobra.Command {
 	return c
 }
 
-// stateFlags are where `explain` finds the mesh's state: a directory or a
+// stateFlags tell `explain` where the mesh's state is: in a directory or a
 // running control plane.
 type stateFlags struct {
 	config string
@@ -38,8 +38,8 @@ func (s *stateFlags) add(c *cobra.Command) {
 	s.admin.add(c)
 }
 
-// load reads the directory. What has mistakes is left out, as a control plane
-// would leave it out, and told on the error output.
+// load reads the directory. It leaves out files with mistakes, as a control
+// plane does, and tells so on the error output.
 func (s *stateFlags) load(cmd *cobra.Command) (catalog.Reader, error) {
 	cat := catalog.New()
 	loaded, err := file.Load(s.config, cat)
@@ -52,7 +52,8 @@ func (s *stateFlags) load(cmd *cobra.Command) (catalog.Reader, error) {
 	return cat.Read(), nil
 }
 
-// asInput makes an answer of the admin API that blames the asker an explain.InputError.
+// asInput turns an answer of the admin API that blames the asker into an
+// explain.InputError.
 func asInput(err error) error {
 	if e, ok := errors.AsType[*client.Error](err); ok && (e.Status == http.StatusBadRequest || e.Status == http.StatusNotFound) && e.Text != "" {
 		return explain.InputError(e.Text)

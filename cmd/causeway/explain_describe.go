@@ -10,7 +10,7 @@ import (
 )
 
 // describeRequest prints an explanation for a person: first what happens, then
-// by whom and why, at last what else there was.
+// who answers and why, then the rest.
 func describeRequest(t *table, e *explain.Explanation) {
 	from := "namespace " + e.From.Namespace
 	if e.From.Name != "" {
@@ -92,8 +92,8 @@ func describeHost(t *table, v *explain.VirtualHost) {
 	}
 }
 
-// describeForwarded prints what filters change: of the request, once for backends
-// that get the same, and of the answer.
+// describeForwarded prints the changes by filters: those of the request, once for
+// backends with the same ones, and those of the answer.
 func describeForwarded(t *table, e *explain.Explanation) {
 	printed := ""
 	for i := range e.Backends {

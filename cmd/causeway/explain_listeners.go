@@ -7,7 +7,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/explain"
 )
 
-// describeGateway prints where a request comes in, and what is believed of its way there.
+// describeGateway prints where a request comes in, and which of its claims about its way
+// are trusted.
 func describeGateway(t *table, g *explain.Gateway, from string) {
 	at := fmt.Sprintf("Gateway %s, port %d", g.Name, g.Port)
 	if g.ServerName != "" {
@@ -27,7 +28,8 @@ func describeGateway(t *table, g *explain.Gateway, from string) {
 	}
 }
 
-// describeListeners prints what else a Gateway has, and whose settings hold at the port.
+// describeListeners prints the Gateway's other listeners, and the origin of the port's
+// settings.
 func describeListeners(t *table, g *explain.Gateway) {
 	if g == nil {
 		return

@@ -12,7 +12,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// freezeSource is where freezes are kept: behind the admin API, or in a cluster.
+// freezeSource tells the commands where freezes are stored: behind the admin
+// API, or in a cluster.
 type freezeSource struct {
 	admin      adminFlag
 	kubernetes kubernetesFlag

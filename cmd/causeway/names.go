@@ -13,8 +13,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// namespaceFlag lets a command take NAME and -n NAMESPACE beside NAMESPACE/NAME,
-// as people type who come from kubectl.
+// namespaceFlag lets a command take NAME and -n NAMESPACE, as in kubectl, beside
+// NAMESPACE/NAME.
 type namespaceFlag struct{ namespace string }
 
 func (n *namespaceFlag) add(c *cobra.Command) {
@@ -66,7 +66,7 @@ func completer(n *namespaceFlag, list func(context.Context) ([]discovery.Key, er
 	}
 }
 
-// names returns the names of a list of the admin API's, by a function that takes them from it.
+// names returns the names in a list of the admin API; of extracts them from the list.
 func names[T any](admin *adminFlag, path string, of func(T) []discovery.Key) func(context.Context) ([]discovery.Key, error) {
 	return func(ctx context.Context) ([]discovery.Key, error) {
 		var answer T

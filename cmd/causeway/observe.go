@@ -17,8 +17,9 @@ import (
 	"github.com/causeway-mesh/causeway/xds/replica"
 )
 
-// newObserver sets up what tells whether objects are in force. replica and
-// leader are this replica's name and who leads, where there are several.
+// newObserver sets up the observer, which finds out whether objects are in
+// force. replica is this replica's name, and leader returns the leader's, where
+// there are several.
 func (s *serve) newObserver(replica string, leader func() string) error {
 	var err error
 	s.observer, err = observe.New(observe.Options{
@@ -27,8 +28,8 @@ func (s *serve) newObserver(replica string, leader func() string) error {
 	return err
 }
 
-// observeReplicas returns the parts that tell the leader what this replica
-// observes, and the leader what the others do.
+// observeReplicas returns the parts that send this replica's reports to the
+// leader, and take the others' reports on the leader.
 func (s *serve) observeReplicas(client *kubernetes.Client, identity string) ([]component, error) {
 	l, err := net.Listen("tcp", s.opts.observeListen) //nolint:noctx // it does not wait
 	if err != nil {
@@ -51,7 +52,8 @@ func (s *serve) observeReplicas(client *kubernetes.Client, identity string) ([]c
 				s.observer.SetReplicas(live)
 			})
 		}},
-		// Who is not ready has no proxies and knows too little to report.
+		// A replica that is not ready has no proxies and knows too little to
+		// report.
 		{"replica lease", s.whenServing(func(ctx context.Context) error { return client.Announce(ctx, self) })},
 		{"reports", s.whenServing(s.observer.Report)},
 	}, nil
@@ -77,7 +79,7 @@ func (s *serve) programmed(ref discovery.ObjectRef) (metav1.Condition, bool) {
 	return replica.Programmed(s.observer, s.catalog.Read(), ref)
 }
 
-// unheard says of a port of a Gateway that none of its proxies listens there.
+// unheard reports that no proxy of a Gateway listens on a port, and why.
 func (s *serve) unheard(gateway discovery.Key, port uint16) (string, bool) {
 	return replica.Unheard(s.observer, gateway, port)
 }
@@ -96,7 +98,8 @@ func (s *serve) groupConditions(r catalog.Reader, key discovery.Key) []metav1.Co
 	return out
 }
 
-// printProgrammed prints the objects that are not in force, and why; text shortens what proxies say.
+// printProgrammed prints the objects that are not in force, and why; text shortens the proxies'
+// error texts.
 func printProgrammed(t *table, v *observe.View, text func(string) string) {
 	for _, r := range v.Replicas {
 		if r.State != "reporting" {

@@ -19,7 +19,8 @@ func (o *outputFlag) add(c *cobra.Command) {
 	c.Flags().VarP(o, "output", "o", "how to print: table, json or yaml")
 }
 
-// Set takes what was given, so that a wrong format is told before anything is done.
+// Set parses the flag's value, so that a wrong format is reported before anything
+// is done.
 func (o *outputFlag) Set(format string) error {
 	switch format {
 	case "table", "json", "yaml":
@@ -34,7 +35,7 @@ func (o *outputFlag) String() string { return o.format }
 // Type is how help names the value.
 func (o *outputFlag) Type() string { return "format" }
 
-// print prints a value as JSON or YAML, or what rows makes of it as a table.
+// print prints a value as JSON or YAML, or as the table that rows makes of it.
 func (o *outputFlag) print(c *cobra.Command, v any, rows func(*table)) error {
 	switch o.format {
 	case "table":

@@ -46,7 +46,8 @@ edit of the steps or the guard makes it void. status.commandResult says so.`),
 	return c
 }
 
-// shiftSource is where the commands find shifts: the admin API, or a cluster.
+// shiftSource tells the commands where shifts are: behind the admin API, or in
+// a cluster.
 type shiftSource struct {
 	admin      adminFlag
 	kubernetes kubernetesFlag
@@ -301,8 +302,8 @@ func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *describe.View, c
 	return nil
 }
 
-// giveUp takes a command back that nobody has carried out: it must not be carried out when
-// whoever gave it no longer looks.
+// giveUp takes back a command that nobody has carried out yet: it must not be carried out
+// when its author no longer watches.
 func (s *shiftSource) giveUp(ctx context.Context, cmd *cobra.Command, name string, command *v1alpha1.ShiftCommand) error {
 	key, err := admin.ShiftKey(name)
 	if err != nil {

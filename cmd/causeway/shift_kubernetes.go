@@ -6,7 +6,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/remote"
 )
 
-// kubernetesFlag is where the commands find a cluster's API, with the user's own rights.
+// kubernetesFlag tells the commands how to reach a cluster's API, with the user's own
+// rights.
 type kubernetesFlag struct{ remote.Cluster }
 
 func (k *kubernetesFlag) add(c *cobra.Command) {

@@ -100,7 +100,7 @@ func (o *planOptions) shift(ctx context.Context, source *shiftSource, args []str
 	return nil, fmt.Errorf("--file: %s has no TrafficShift of %s/%s", o.file, v1alpha1.Group, v1alpha1.Version)
 }
 
-// input returns what is known of the Service; a control plane that does not answer knows nothing.
+// input returns the known data of the Service; it is empty if a control plane does not answer.
 func (o *planOptions) input(ctx context.Context, source *shiftSource, s *v1alpha1.TrafficShift) shift.PlanInput {
 	in := shift.PlanInput{
 		DailyUsers: o.dailyUsers, Demand: shift.Demand{Peak: o.peak},

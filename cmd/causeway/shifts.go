@@ -10,14 +10,15 @@ import (
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
 )
 
-// newShifts sets up what carries TrafficShifts out. store is where they are kept
-// without Kubernetes, nil with it: there only the leader has one.
+// newShifts sets up the controller of TrafficShifts. store keeps them without
+// Kubernetes. With Kubernetes it is nil: there only the leader has one.
 func (s *serve) newShifts(store runner.Store) {
 	s.shiftStore = store
 	s.notices = notify.New(notify.Options{Log: s.log, Registerer: s.registry, AllowLoopback: s.opts.config != ""})
 	s.shifts = runner.New(runner.Options{
 		Catalog: s.catalog, Outcomes: s.observer, Logger: s.log, Registry: s.registry,
-		// Without Kubernetes who may write a TrafficShift has the whole host anyway.
+		// Without Kubernetes, a person who may write a TrafficShift has the whole
+		// host anyway.
 		Asker:  query.New(query.Options{AllowLoopback: s.opts.config != "", Registerer: s.registry}),
 		Sender: s.notices,
 		Proxies: func() []shift.ProxyFacts {
@@ -33,7 +34,8 @@ func (s *serve) newShifts(store runner.Store) {
 // noticesLeft is how long notices may still be sent while the process ends.
 const noticesLeft = 3 * time.Second
 
-// sendNotices returns at the end, once notices that were not sent yet had a last chance.
+// sendNotices sends notices, and returns at the end, once unsent notices have had a last
+// chance.
 func (s *serve) sendNotices(ctx context.Context) error {
 	<-ctx.Done()
 	left, cancel := context.WithTimeout(context.WithoutCancel(ctx), noticesLeft)

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalSize returns how many columns and rows a writer shows, 0 and 0 for what is
-// no terminal: a file or a pipe takes lines as long as they are.
+// terminalSize returns the columns and rows of a writer's terminal. It returns 0 and
+// 0 for a file or a pipe, which take lines of any length.
 func terminalSize(w io.Writer) (columns, rows int) {
 	f, ok := w.(*os.File)
 	if !ok || !isTerminal(f) {

@@ -12,7 +12,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
-// takes returns what refuses other numbers of arguments than a command takes.
+// takes returns a check that a command gets the right number of arguments.
 func takes(least, most int) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) >= least && len(args) <= most {
@@ -36,14 +36,15 @@ func takes(least, most int) cobra.PositionalArgs {
 // synopsis is how a command is written, without its flags.
 func synopsis(c *cobra.Command) string { return strings.TrimSuffix(c.UseLine(), " [flags]") }
 
-// called is a command's name after the program's, which errors begin with.
+// called returns a command's name without the program's; errors begin with it.
 func called(c *cobra.Command) string {
 	return strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
 }
 
 func help(c *cobra.Command) string { return "'" + c.CommandPath() + " --help' says more" }
 
-// unknownCommand says that there is no such subcommand, and which was probably meant.
+// unknownCommand reports that there is no such subcommand, and which was probably
+// meant.
 func unknownCommand(c *cobra.Command, written string) error {
 	var names []string
 	for _, sub := range c.Commands() {
@@ -58,7 +59,7 @@ func unknownCommand(c *cobra.Command, written string) error {
 	return fmt.Errorf("%swrite one of %s (%s)", text, strings.Join(names, ", "), help(c))
 }
 
-// wrongFlag says what is wrong with a flag, and which was probably meant.
+// wrongFlag reports what is wrong with a flag, and which was probably meant.
 func wrongFlag(c *cobra.Command, err error) error {
 	if args := c.Flags().Args(); c.HasSubCommands() && len(args) > 0 {
 		return unknownCommand(c, args[0]) // the flag may be one of the command that was meant
@@ -81,9 +82,9 @@ func wrongFlag(c *cobra.Command, err error) error {
 // helpWidth is how many columns help takes: those of the narrowest terminal in use.
 const helpWidth = 80
 
-// wrapHelp has the help of a command, and of those below it, fit a terminal. It
-// is code and not a template: with text/template in it the linker keeps every
-// method of every type, and the binary is twice as large.
+// wrapHelp makes the help of a command, and of those below it, fit a terminal.
+// It is code and not a template: with text/template in it the linker keeps
+// every method of every type, and the binary is twice as large.
 func wrapHelp(c *cobra.Command) { c.SetUsageFunc(usage) }
 
 // usage prints how a command is used, as cobra does.

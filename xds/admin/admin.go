@@ -1,4 +1,5 @@
-// Package admin is what the admin API's handlers have in common: whom they answer, and the commands that change something.
+// Package admin has the common parts of the admin API's handlers: the check of who may ask, and the commands that change
+// something.
 package admin
 
 import (
@@ -17,9 +18,10 @@ import (
 )
 
 // FromCLI passes on requests that no page in a browser can have sent. A browser
-// reaches loopback for any site: it says whose page asks (Origin,
-// Sec-Fetch-Site), cannot send JSON elsewhere without asking first, and names in
-// Host what the page did, also where a name of the page's own leads here.
+// reaches loopback for any site. But it names the page's site (Origin,
+// Sec-Fetch-Site), it cannot send JSON elsewhere without asking first, and its
+// Host header has the name that the page used, also where that name is the
+// page's own and leads here.
 func FromCLI(next http.Handler, hosts []string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))

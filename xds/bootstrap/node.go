@@ -1,5 +1,5 @@
 // Package bootstrap makes the static configuration that an Envoy starts with,
-// and reads what such an Envoy then says of itself.
+// and reads the node data that such an Envoy sends.
 package bootstrap
 
 import (
@@ -28,9 +28,9 @@ const listenersField = "causeway.dev/listeners"
 // listeners without an address.
 const internalField = "causeway.dev/internal-listeners"
 
-// nodeNameField of a node's metadata is the Kubernetes node that the proxy's pod
-// runs on. It is not the locality's sub-zone: Envoy compares localities as a
-// whole, and the sub-zone of endpoints says of which backing they are.
+// nodeNameField of a node's metadata is the Kubernetes node of the proxy's pod.
+// It is not the locality's sub-zone: Envoy compares localities as a whole, and
+// the sub-zone of endpoints names their backing.
 const nodeNameField = "causeway.dev/node-name"
 
 // Limits of what a node may say of itself.

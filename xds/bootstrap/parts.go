@@ -9,8 +9,8 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// What the parts of a bootstrap may look like. The server is less strict: a proxy
-// that has another id since before goes on.
+// Patterns of the parts of a bootstrap. The server is less strict: a proxy that
+// has had another id before goes on.
 var (
 	labelPattern  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	domainPattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
@@ -19,8 +19,8 @@ var (
 	hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?)*\.?$`)
 )
 
-// checkWord checks a part of who the proxy is. A variable that nobody has filled
-// in stands there as it was written, "$(POD_NAME)", which is no word either.
+// checkWord checks a part of the proxy's identity. A variable that nobody has
+// filled in stays as it was written, "$(POD_NAME)", which is no word either.
 func checkWord(s string, pattern *regexp.Regexp, remedy string) error {
 	if err := checkPart(s); err != nil {
 		return fmt.Errorf("%w: %s", err, remedy)

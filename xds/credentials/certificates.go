@@ -1,6 +1,6 @@
-// Package credentials reads from files who may connect to the xDS listener: its certificate and the CA of
-// the proxies' certificates, and the rules which of these may be which proxy. They are read again
-// when they change; what is broken leaves what was before in force.
+// Package credentials reads from files who may connect to the xDS listener: its certificate, the CA of
+// the proxies' certificates, and the rules that say which certificate may be which proxy. It reads them
+// again when they change. A broken file changes nothing.
 package credentials
 
 import (
@@ -22,10 +22,10 @@ import (
 // renewed certificate is used for the next connection; open streams stay.
 const reloadEvery = 10 * time.Second
 
-// watched tells when files that are read as a whole are to be loaded again: when
-// their content is not what was loaded last. Time stamps are not looked at: a
-// tool that keeps them, or two writes within one tick of the clock, would leave
-// what is in use behind the file for ever.
+// watched tells when files that are read together must be loaded again: when
+// their content is not the one loaded last. It ignores time stamps: a tool that
+// keeps them, or two writes within one tick of the clock, would hide a change
+// for ever.
 type watched struct {
 	files  []string
 	loaded [sha256.Size]byte
@@ -48,10 +48,10 @@ func (w *watched) content() (out [][]byte, digest [sha256.Size]byte, err error) 
 	return out, [sha256.Size]byte(h.Sum(nil)), nil
 }
 
-// reload loads the files where they differ from what is in use. Those that do
-// not load are tried again at every call, and what was last good stays. It
-// reports whether something new is in use, and an error only once for as long
-// as it stays the same.
+// reload loads the files if they differ from the ones in use. It tries files
+// that do not load again at every call, and the last good ones stay in use. It
+// reports whether something new is in use, and an error once for as long as it
+// stays the same.
 func (w *watched) reload(load func(content [][]byte) error) (changed bool, err error) {
 	content, digest, err := w.content()
 	if err == nil {
@@ -115,8 +115,8 @@ func (c *Certificates) load(content [][]byte) error {
 	return nil
 }
 
-// look loads the files if they have changed. Broken ones are reported, and
-// what was last good serves on.
+// look loads the files if they have changed. It logs broken ones, and the last
+// good ones stay in use.
 func (c *Certificates) look() {
 	switch changed, err := c.reload(c.load); {
 	case err != nil:
@@ -137,8 +137,8 @@ func (c *Certificates) Transport() credentials.TransportCredentials {
 	})
 }
 
-// Follow has changed files used until the context ends. changed is called when the rules are other ones:
-// who is connected may not be admitted any more.
+// Follow puts changed files into use until the context ends. It calls changed when the rules differ: a
+// connected proxy may not be admitted any more.
 func Follow(ctx context.Context, c *Certificates, r *Rules, changed func()) error {
 	ticker := time.NewTicker(reloadEvery)
 	defer ticker.Stop()

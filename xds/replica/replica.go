@@ -1,4 +1,4 @@
-// Package replica is one control plane's part in what replicas do together: what it observes of its own
+// Package replica is one control plane's part in the work that replicas share: its view of its own
 // proxies, and the pins that it stores for the others and for its next run.
 package replica
 
@@ -21,8 +21,9 @@ import (
 
 // Local returns what this replica sees of its own proxies.
 func Local(e *engine.Engine, xds *server.Server, store *snapshot.Store) observe.Local {
-	// Proxies after objects: whoever was there when a generation went out must
-	// be among them. Rejections last: what a proxy has judged may be one.
+	// Proxies are read after objects: they must include every proxy that was
+	// there when a generation went out. Rejections are read last, because a
+	// proxy may have refused in between.
 	applied := e.Applied()
 	progress := xds.Progress()
 	out := observe.Local{
@@ -85,8 +86,8 @@ func gatewayListens(declared []string) observe.GatewayListens {
 	return out
 }
 
-// Programmed returns an object's condition Programmed. What is not in force while
-// the configuration is frozen waits for people, not for proxies.
+// Programmed returns an object's condition Programmed. While the configuration is
+// frozen, an object that is not in force waits for people, not for proxies.
 func Programmed(o *observe.Observer, r catalog.Reader, ref discovery.ObjectRef) (metav1.Condition, bool) {
 	c, ok := o.Programmed(ref)
 	f, frozen := catalog.Freezes.Get(r, catalog.FreezeID)
@@ -97,8 +98,8 @@ func Programmed(o *observe.Observer, r catalog.Reader, ref discovery.ObjectRef) 
 	return c, ok
 }
 
-// Unheard says of a port of a Gateway that none of its proxies listens there,
-// because their hosts were told so. Without any proxy that is not worth saying.
+// Unheard reports that no proxy of a Gateway listens on a port, because their
+// hosts were told so. It says nothing while the Gateway has no proxy.
 func Unheard(o *observe.Observer, gateway discovery.Key, port uint16) (string, bool) {
 	g, ok := o.Gateway(gateway)
 	if !ok || g.Proxies == 0 || g.On(port) > 0 {

@@ -1,5 +1,5 @@
-// Package resource defines what the compiler hands to the snapshot: one Envoy
-// resource, marshalled once, with what the push needs to know of it.
+// Package resource defines the compiler's output for the snapshot: one Envoy
+// resource, marshalled once, with what the snapshot needs to know to send it.
 package resource
 
 import (
@@ -41,9 +41,10 @@ var short = [Types]string{Cluster: "CDS", Endpoint: "EDS", Secret: "SDS", Listen
 // URL returns the type's URL as xDS requests name it.
 func (t Type) URL() string { return urls[t] }
 
-// Configuration reports whether resources of the type say what proxies do: such
-// a change is tried with a few of them first, and frozen with the rest. Endpoints and
-// certificates are facts, which have no good past to go back to and must not wait.
+// Configuration reports whether resources of the type are configuration. Their
+// changes are tried with canaries first, and frozen by a freeze. Endpoints and
+// certificates are facts: they have no last good version to go back to, and must not
+// wait.
 func (t Type) Configuration() bool { return t != Endpoint && t != Secret }
 
 // MarshalText returns the same as String: what is stored outlives the numbers.
@@ -96,7 +97,8 @@ type Visibility struct {
 	// Gateway is the Gateway that a proxy must be one of ("namespace/name"); only proxies of
 	// the role gateway are.
 	Gateway string
-	// Authenticated is true for what only a proxy may see that has proven who it is.
+	// Authenticated is true for a resource that only a proxy with a proven identity
+	// may see.
 	Authenticated bool
 	// Declared is a listener that the proxy must have declared in its node metadata.
 	Declared string
@@ -150,8 +152,9 @@ type Resource struct {
 	// shape as it is moves traffic and nothing else, and is not staged.
 	Shape   uint64
 	Visible Visibility
-	// StandIn is true for what is only a part of what it should say, because the rest is not
-	// known. It is for proxies that have nothing of the name: others keep what they have.
+	// StandIn is true for a resource that lacks a part, because that part is not known yet.
+	// Only a proxy without a resource of the name gets it; others keep the one that they
+	// have.
 	StandIn bool `json:",omitempty"`
 	// Needs names the clusters that must be known to a proxy (with their
 	// endpoints) before it may be sent this resource. Sorted.

@@ -39,7 +39,7 @@ type Service struct {
 	// Nodes is what the Service says of its callers' nodes, nil for nothing.
 	Nodes    *Nodes   `json:"nodes,omitempty"`
 	Findings []string `json:"findings,omitempty"`
-	// Failover says of each port that has two backings whether they stand in for each other.
+	// Failover has, for each port with two backings, whether they stand in for each other.
 	Failover []Failover `json:"failover,omitempty"`
 	// Groups say what is wrong with the reading of the Service's InstanceGroups.
 	Groups    []string   `json:"groups,omitempty"`
@@ -53,8 +53,8 @@ type Failover struct {
 	Because  string `json:"because"`
 }
 
-// Services returns the Services of what is in force, or the one that is named, with what the catalog r finds
-// wrong about them. proxies are those that are connected.
+// Services returns the Services that are in force, or the named one, with the findings of the catalog r
+// about them. proxies are the connected ones.
 func Services(r, inForce catalog.Reader, proxies []server.ProxyStatus, only string) []Service {
 	out := []Service{}
 	findings := make(map[string][]string)
@@ -110,8 +110,8 @@ func Services(r, inForce catalog.Reader, proxies []server.ProxyStatus, only stri
 	return out
 }
 
-// groupNotes says of each InstanceGroup of a Service why it has no instances, or
-// why what is known of them is not of the newest answer.
+// groupNotes returns, for each InstanceGroup of a Service, why it has no
+// instances, or why its instances are not from the newest answer.
 func groupNotes(r catalog.Reader, service discovery.Key) []string {
 	var out []string
 	say := func(g discovery.Key, format string, args ...any) {

@@ -25,8 +25,8 @@ import (
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
-// Mesh is what is asked first in an incident: what this control plane
-// knows, what is not as somebody wants it, who follows, and what is moving.
+// Mesh is the first page to read in an incident: the state of this control
+// plane, the troubles, the proxies, and the shifts under way.
 type Mesh struct {
 	Version string `json:"version"`
 	// Serving is false until everything is known; WaitsFor says what is not.
@@ -41,8 +41,8 @@ type Mesh struct {
 	Sources    []Source `json:"sources"`
 	// Objects counts all that was read.
 	Objects int `json:"objects"`
-	// Refused counts those that are not in force because a proxy refused what they are
-	// part of: mostly the last good configuration holds instead.
+	// Refused counts the objects that are not in force because a proxy refused a
+	// resource of theirs: mostly the last good configuration is in force instead.
 	Refused  int       `json:"objectsRefused"`
 	NotRight []Trouble `json:"objectsWithTrouble"`
 	// FailedOver lists Services whose home has no usable endpoint.
@@ -104,7 +104,7 @@ type Plane struct {
 	Proxies    []server.ProxyStatus
 }
 
-// Of says where everything stands.
+// Of returns the state of everything.
 func Of(r catalog.Reader, p *Plane) *Mesh {
 	shifts := runner.ViewOf(r, "")
 	v := &Mesh{
@@ -152,7 +152,8 @@ func summarizeSource(st *discovery.SourceStatus) Source {
 	return out
 }
 
-// troubles joins what policy finds with what proxies have not taken. Errors come first.
+// troubles joins the findings of policy with the refusals of proxies. Errors come
+// first.
 func troubles(findings []policy.Finding, programmed *observe.View, rejections []snapshot.Rejection) []Trouble {
 	out := []Trouble{}
 	for _, f := range findings {
@@ -185,8 +186,8 @@ func troubles(findings []policy.Finding, programmed *observe.View, rejections []
 	return out
 }
 
-// untold returns a row for each refusal that no row tells of: its object may be gone, or
-// never have been one, as a proxy's own listener.
+// untold returns a row for each refusal that no other row mentions: its object may be
+// gone, or may never have existed, as for a proxy's own listener.
 func untold(told []Trouble, rejections []snapshot.Rejection) []Trouble {
 	names := make(map[string]bool)
 	for _, o := range told {
@@ -240,7 +241,8 @@ func summarizeProxies(proxies []server.ProxyStatus) Proxies {
 	return out
 }
 
-// refusedBriefly says in a few lines of a screen what a proxy refuses; causeway proxies has it all.
+// refusedBriefly tells in a few lines of a screen what a proxy refuses; causeway proxies has all of
+// it.
 func refusedBriefly(t server.TypeStatus) string {
 	const names, bytes = 2, 160
 	more := ""
@@ -377,8 +379,8 @@ func describeMesh(v *Mesh, now time.Time, most, width int, whole bool) string {
 	return b.String()
 }
 
-// steppedBy says who steps the shifts where control planes elect no leader: two that do
-// part the shares of their proxies, and neither can know of the other.
+// steppedBy tells which control plane steps the shifts where none is elected: if two
+// do, their proxies get different shares, and neither can know of the other.
 func (v *Mesh) steppedBy() string {
 	switch {
 	case len(v.Shifts.Shifts) == 0:

@@ -13,7 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
 
-// collector turns the catalog's state into metrics when they are asked for.
+// collector turns the catalog's state into metrics on each scrape.
 type collector struct {
 	catalog *catalog.Catalog
 	store   *snapshot.Store

@@ -11,7 +11,8 @@ import (
 	"github.com/causeway-mesh/causeway/xds/server"
 )
 
-// Nodes is what a Service says of its callers' Kubernetes nodes, and who calls.
+// Nodes is a Service's rule about its callers' Kubernetes nodes, and its
+// callers.
 type Nodes struct {
 	// Says is "internalTrafficPolicy: Local" or "trafficDistribution: PreferSameNode".
 	Says string `json:"says"`
@@ -24,7 +25,8 @@ type Nodes struct {
 	Proxies     int `json:"proxies"`
 }
 
-// nodesOf returns what a Service says of its callers' nodes, nil for nothing.
+// nodesOf returns a Service's rule about its callers' nodes, nil if it has
+// none.
 func nodesOf(m *policy.Service, proxies []server.ProxyStatus) *Nodes {
 	var v *Nodes
 	for i := range m.Ports {

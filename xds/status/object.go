@@ -68,8 +68,8 @@ type ObjectProxy struct {
 	State string `json:"state"`
 }
 
-// ObjectOf finds out what an object causes, by compiling what it touches: its row and its conditions are those of
-// the catalog, and what it does is what is in force. With an error there is no such object.
+// ObjectOf returns the effects of an object by compiling the units that it touches. Its row and its conditions
+// are those of the catalog; its effects are those in force. It returns an error if there is no such object.
 func ObjectOf(r catalog.Reader, name discovery.ObjectName, now engine.InForce, views []snapshot.View) (*Object, error) {
 	row, ref := findObject(r, name)
 	if row == nil {
@@ -98,7 +98,7 @@ func ObjectOf(r catalog.Reader, name discovery.ObjectName, now engine.InForce, v
 	return v, nil
 }
 
-// voidText is what is said of an object that does nothing, though it is accepted and with the proxies.
+// voidText is printed for an object that has no effect, though it is accepted and with the proxies.
 const voidText = "nothing of it holds: see what it does"
 
 // findObject returns an object's row.
@@ -137,7 +137,7 @@ func sameName(r catalog.Reader, name discovery.ObjectName) string {
 	return "; there is one with " + strings.Join(out, ", ")
 }
 
-// touchedUnits returns the units that an object has a part in, each once, sorted: as it is, and as it is in force.
+// touchedUnits returns the units that an object is part of, each once, sorted: those of now and those in force.
 func touchedUnits(r, inForce catalog.Reader, row any, name discovery.ObjectName) []policy.Unit {
 	seen := make(map[policy.Unit]struct{})
 	touch := func(r catalog.Reader, row any) {
@@ -235,7 +235,7 @@ func (v *Object) InForce(name discovery.ObjectName, applied []engine.Applied, pr
 	}
 }
 
-// HeldText says for whom something is held back.
+// HeldText names the classes for which something is held back.
 func HeldText(classes []snapshot.Class) string {
 	var names []string
 	for i, c := range classes {
@@ -248,8 +248,8 @@ func HeldText(classes []snapshot.Class) string {
 	return "held back for " + strings.Join(names, ", ") + ", because one of them rejected it: they keep the last good configuration"
 }
 
-// stateOn says whether the object is in force on a proxy that has acknowledged
-// everything up to an index; index is where the object's generation came, 0 if that is not known.
+// stateOn tells whether the object is in force on a proxy that has acknowledged everything up to
+// an index; index is the one of the object's generation, 0 if that is not known.
 func (v *Object) stateOn(p *server.ProxyStatus, acknowledged, index uint64) string {
 	for _, s := range p.Types {
 		for _, name := range s.Rejected {
