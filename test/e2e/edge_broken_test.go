@@ -220,7 +220,7 @@ spec:
 // Whatever is wrong says so in the words of the specification, takes nothing
 // else with it, and works as soon as it is right.
 func TestEdgeBroken(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.5, 30*time.Second)
 	c := startEdgeCluster(t, brokenGateway(brokenListeners, "good"))
 	issue := func(hosts ...string) harness.Certificate {
 		return c.ca.Issue(t, harness.CertificateOptions{Hosts: hosts})

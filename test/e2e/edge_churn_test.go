@@ -252,7 +252,7 @@ spec:
 // Listeners, certificates, routes, shares and endpoints change thousands of
 // times while users come over HTTP/1.1, HTTP/2 and always anew, and no request fails.
 func TestEdgeChurn(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.9, 40*time.Second)
 	const least = 3000
 	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any will do
 	t.Logf("seed %d", seed)

@@ -96,7 +96,7 @@ func (p *plane) settled(t *testing.T, proxies int) {
 // A user is on the same side at the edge and in the mesh, at every share, and
 // never goes back while the share grows.
 func TestEdgeCohort(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.9, 12*time.Second)
 	p := startPlane(t)
 	p.put(t, `---
 apiVersion: v1

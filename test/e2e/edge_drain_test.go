@@ -18,7 +18,7 @@ import (
 // notices: the load balancer sees first that it will go, then it ends what is
 // open, then itself.
 func TestEdgeDrain(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.5, 15*time.Second)
 	p := startPlane(t)
 	ca := harness.NewAuthority(t, "edge")
 	address := harness.Addresses(t, 1)[0]

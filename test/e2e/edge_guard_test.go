@@ -12,7 +12,7 @@ import (
 // A TrafficShift whose users all come through an edge: no sidecar reports
 // anything, and the guard sees a bad release nevertheless.
 func TestEdgeGuard(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.25, 50*time.Second)
 	b := startBoth(t, harness.GoProcess, "php")
 	d := newDirectory(t)
 	d.write("mesh.yaml", b.yaml("php")+`---

@@ -103,7 +103,7 @@ spec:
 // What is hidden in a request reaches nobody, what is too large is refused with
 // the status that says so, and what stands behind a rule is not reached round it.
 func TestEdgeHostile(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.1, 20*time.Second)
 	p := startPlane(t)
 	w := startWitness(t)
 	p.put(t, hostileGateway)

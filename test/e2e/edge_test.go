@@ -398,7 +398,7 @@ func startTLSEcho(t *testing.T, address netip.Addr, port int, c harness.Certific
 // Every kind of listener, on an edge on EC2 and on one in a pod, with PHP on
 // both platforms behind them.
 func TestEdge(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.5, 15*time.Second)
 	if _, err := harness.FindTool("redis-server"); err != nil {
 		t.Skip("redis-server is not installed")
 	}

@@ -138,13 +138,13 @@ func rolledBack(s *v1alpha1.TrafficShiftStatus) bool { return s.RolledBack && s.
 func TestGuard(t *testing.T) {
 	t.Parallel()
 	t.Run("good", func(t *testing.T) {
-		t.Parallel()
+		beside(t, 0.25, 40*time.Second)
 		g := startGuarded(t, `successRate: {atLeast: "99"}, latency: {quantile: "0.95", atMost: 2s}`)
 		g.wait("completed", func(s *v1alpha1.TrafficShiftStatus) bool { return s.Phase == v1alpha1.ShiftCompleted })
 		g.load.Stop().RequireNoFailures(t)
 	})
 	t.Run("slow for one in ten", func(t *testing.T) {
-		t.Parallel()
+		beside(t, 0.25, 40*time.Second)
 		g := startGuarded(t, `latency: {quantile: "0.95", atMost: 200ms}`)
 		g.half(harness.Fault{Percent: 20, MS: 600}, g.pods...)
 		s := g.wait("rolled back", rolledBack)
@@ -153,7 +153,7 @@ func TestGuard(t *testing.T) {
 		g.load.Stop().RequireNoFailures(t)
 	})
 	t.Run("bad on both sides", func(t *testing.T) {
-		t.Parallel()
+		beside(t, 0.25, 40*time.Second)
 		g := startGuarded(t, `errorBudget: {objective: "99", maxBurnRate: "1000"}`)
 		// The instances first: pods that are bad alone, if only for a moment, are rolled back.
 		g.half(harness.Fault{Percent: 40, Code: http.StatusInternalServerError}, append(g.instances, g.pods...)...)
@@ -188,7 +188,7 @@ func TestGuard(t *testing.T) {
 		"pods answer 404":            {harness.Fault{Percent: 100, Code: http.StatusNotFound}, []string{"404 is", "/checkout"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+			beside(t, 0.25, 40*time.Second)
 			g := startGuardedBy(t, `[{percent: "50", hold: 3s}, {percent: "100", hold: 2s}]`, `successRate: {atLeast: "50"}`, shop)
 			g.half(tc.fault, g.pods...)
 			s := g.wait("rolled back", rolledBack)
@@ -203,7 +203,7 @@ func TestGuard(t *testing.T) {
 		})
 	}
 	t.Run("instances die without a word at 1 %", func(t *testing.T) {
-		t.Parallel()
+		beside(t, 0.25, 40*time.Second)
 		g := startGuardedBy(t, `[{percent: "1", hold: 1h}, {percent: "100", hold: 2s}]`, `successRate: {atLeast: "99"}`, nil)
 		// At 1 % there are never enough requests: that this alone is missing says that a whole window was seen.
 		g.wait("a window at 1 % in which instances answer", func(s *v1alpha1.TrafficShiftStatus) bool {
@@ -228,7 +228,7 @@ func TestGuard(t *testing.T) {
 		g.load.Stop().RequireNoFailures(t)
 	})
 	t.Run("pods die without a word", func(t *testing.T) {
-		t.Parallel()
+		beside(t, 0.25, 40*time.Second)
 		g := startGuarded(t, `successRate: {atLeast: "99"}`)
 		g.half(harness.Fault{})
 		for _, w := range g.pods {

@@ -89,6 +89,7 @@ func soak(t *testing.T, short time.Duration) time.Duration {
 // Service goes and comes back at once. Each Service that is asked for always
 // has somebody who can answer, so every failure is the mesh's.
 func TestHitless(t *testing.T) {
+	beside(t, 0.7, 35*time.Second)
 	const services, backends = 6, 5
 	p := startPlane(t)
 	addresses := harness.Addresses(t, backends)
@@ -181,6 +182,7 @@ func TestHitless(t *testing.T) {
 
 // An Envoy that stands still holds up no other, and catches up when it goes on.
 func TestStoppedEnvoyHoldsUpNobody(t *testing.T) {
+	beside(t, 0.2, 5*time.Second)
 	p := startPlane(t)
 	addresses := harness.Addresses(t, 2)
 	for i, a := range addresses {
@@ -225,6 +227,7 @@ func TestStoppedEnvoyHoldsUpNobody(t *testing.T) {
 // A TCP Service is reached through a listener that the caller declares. Moving
 // its home moves new connections.
 func TestDeclaredTCPListener(t *testing.T) {
+	beside(t, 0.2, 3*time.Second)
 	p := startPlane(t)
 	addresses := harness.Addresses(t, 2)
 	harness.StartEcho(t, "instance", addresses[0], 3306)

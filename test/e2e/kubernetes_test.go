@@ -165,7 +165,7 @@ func (c *cluster) leader() (leader, follower *replica) {
 // The main job: instances and pods answer under one name while everything
 // around them fails, and no request does.
 func TestOneMeshOverEC2AndKubernetes(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.4, 160*time.Second)
 	c := startCluster(t, harness.GoProcess)
 	servers := []string{c.replicas[0].xds, c.replicas[1].xds}
 	callers := []*caller{

@@ -70,6 +70,7 @@ func (p *plane) endpointsSent(instance string) uint64 {
 // Pods on two nodes, and callers on both, on a third one and on none: whom each reaches
 // is as the Service says, and a change on one node is sent to nobody on another.
 func TestNodes(t *testing.T) {
+	beside(t, 0.4, 8*time.Second)
 	p := startPlane(t)
 	addresses := harness.Addresses(t, 4)
 	for i, id := range []string{"a", "b", "c", "i-1"} {

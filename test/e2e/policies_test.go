@@ -249,7 +249,7 @@ var broken = []struct {
 // condition of its own that names what is wrong, every good one works, and
 // nobody who calls a good Service notices.
 func TestBrokenAmongGood(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.8, 50*time.Second)
 	m := startMeshOfPolicies(t)
 	started := time.Now()
 	m.create(good(goodServices))
@@ -366,7 +366,7 @@ func (m *meshOfPolicies) answers(host, path string) error {
 // Two people edit one HTTPRoute at once, and a third applies it: the mesh ends
 // with what the object says, and the object says so.
 func TestManyWriters(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.4, 15*time.Second)
 	m := startMeshOfPolicies(t)
 	m.create(good(1))
 	routes := m.client.Resource(resources["HTTPRoute"]).Namespace("web")

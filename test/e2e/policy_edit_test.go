@@ -93,7 +93,7 @@ func answerHeader(t *testing.T, c *caller, host string) string {
 // Service's virtual hosts and nothing else. Meanwhile CRDs are upgraded and a
 // whole namespace goes, its objects in any order, and no request fails.
 func TestEditSendsOnlyWhatItTouches(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.4, 40*time.Second)
 	const services = 50
 	m := startMeshOfPolicies(t)
 	m.create(good(services))

@@ -73,7 +73,7 @@ func (p *programmedTest) wait(generation int64, reason string, limit time.Durati
 // that does not acknowledge is named, and neither a replica nor a leader that is
 // killed makes it say more than is known.
 func TestProgrammedMeansEveryProxy(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.15, 95*time.Second)
 	p := &programmedTest{T: t, kube: kubetest.Start(t, kubetest.Options{})}
 	root, err := harness.Root()
 	require.NoError(t, err)

@@ -95,6 +95,7 @@ func message(t *testing.T, rt resource.Type, name string, m proto.Message) resou
 // for both, Envoy's own words name the object, everything else goes on, and
 // what is right is taken again.
 func TestRefusedByEnvoy(t *testing.T) {
+	beside(t, 0.4, 15*time.Second)
 	p := startPlane(t)
 	p.engine.Stage(snapshot.Silence, func() {})
 	address := harness.Addresses(t, 1)[0]

@@ -19,6 +19,7 @@ import (
 // An Envoy that speaks state-of-the-world xDS is served as well: it gets its
 // virtual hosts inside the route configuration.
 func TestStateOfTheWorldEnvoy(t *testing.T) {
+	beside(t, 0.2, 5*time.Second)
 	p := startPlane(t)
 	addresses := harness.Addresses(t, 2)
 	for i, a := range addresses {

@@ -89,7 +89,7 @@ func (c *clients) answered() map[string]int {
 // The clients of a Redis on an instance are cut over to one in a pod: new
 // connections by the share, while open ones stay until they end.
 func TestTCPCutOver(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.3, 25*time.Second)
 	if _, err := harness.FindTool("redis-server"); err != nil {
 		t.Skip("redis-server is not installed")
 	}

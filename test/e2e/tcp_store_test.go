@@ -233,7 +233,7 @@ func (c *cutOver) nobody() {
 // whatever becomes of the old one: it would write a second history. Once it is
 // cut over, new connections go to the new store alone, and open ones live on.
 func TestTCPStoresDoNotStandIn(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.15, 60*time.Second)
 	c := newCutOver(t)
 	c.old.stop()
 	c.nobody() // while nobody but Envoy knows

@@ -18,7 +18,7 @@ import (
 // A proxy is who its certificate says it is, and no other; the listener's
 // certificate is renewed without a restart.
 func TestXDSOverTLS(t *testing.T) {
-	t.Parallel()
+	beside(t, 0.2, 5*time.Second)
 	dir := t.TempDir()
 	write := func(name, content string) string {
 		path := filepath.Join(dir, name)

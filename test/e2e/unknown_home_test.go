@@ -30,6 +30,7 @@ spec:
 // the Service that needs its home goes on serving it, also over its own reconnects; an Envoy that is
 // new answers 503 for it and for nothing else; an annotation ends that without a restart.
 func TestHomesThatCannotBeRead(t *testing.T) {
+	beside(t, 0.2, 15*time.Second)
 	addresses := harness.Addresses(t, 2)
 	for i, id := range []string{"php-1", "other-1"} {
 		workload(t, "pods", id, "a", addresses[i].String(), instancePort)

@@ -3,11 +3,8 @@ package kubetest
 import (
 	"context"
 	"encoding/base64"
-	"flag"
 	"fmt"
 	"os"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -49,10 +46,7 @@ type main struct {
 const testsAtOnce = 4
 
 func (m *main) Run() int {
-	flag.Parse()
-	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
-		_ = f.Value.Set(strconv.Itoa(max(testsAtOnce, runtime.GOMAXPROCS(0))))
-	}
+	harness.Parallel(testsAtOnce)
 	code := 1
 	logf := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	err := harness.Run(context.Background(), "kubetest", logf, func(_ context.Context, t harness.TB) {
