@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 // fact is one thing that the mesh does, as a person would say it. A list of
@@ -63,11 +64,6 @@ func protocolName(p policy.Protocol) string {
 	return strconv.Itoa(int(p))
 }
 
-// percent of ShareTotal, without zeros at the end.
-func percent(share uint32) string {
-	return strconv.FormatFloat(float64(share)*100/policy.ShareTotal, 'f', -1, 64) + "%"
-}
-
 // portFacts are what holds for all requests to a port, whichever route they take.
 func portFacts(p *policy.Port) []fact {
 	if p == nil {
@@ -77,7 +73,7 @@ func portFacts(p *policy.Port) []fact {
 	for i := range p.Backings {
 		b := &p.Backings[i]
 		name := b.Platform.String()
-		out = append(out, fact{field: "share of the " + name, value: percent(p.Shares[i])})
+		out = append(out, fact{field: "share of the " + name, value: phrase.Percent(p.Shares[i])})
 		out = append(out, settingsFacts("cluster of the "+name+": ", b.Settings.Fields())...)
 		out = append(out, tlsFacts("cluster of the "+name+": tls to it", b.TLS)...)
 	}
@@ -143,14 +139,14 @@ func backendFacts(backends []policy.Backend) []fact {
 		if times[name]++; times[name] > 1 {
 			name = fmt.Sprintf("%s, time %d", name, times[name])
 		}
-		value := percent(b.Share)
+		value := phrase.Percent(b.Share)
 		if b.Kind == policy.InvalidBackend {
 			value += ", answered 500: " + b.Reason
 		}
 		out = append(out, fact{field: name, value: value})
 		if len(b.Targets) > 1 {
 			for _, t := range b.Targets {
-				out = append(out, fact{field: name + " on " + t.Platform.String(), value: percent(t.Share)})
+				out = append(out, fact{field: name + " on " + t.Platform.String(), value: phrase.Percent(t.Share)})
 			}
 		}
 		out = append(out, filterFacts(name+": ", &b.Filters)...)

@@ -7,6 +7,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/upstream"
 )
@@ -83,11 +84,11 @@ func (s *serviceComparison) portRisks(number uint16, before, after *policy.Port)
 		old := shares[b.Platform]
 		if jumps(old, after.Shares[i]) {
 			s.risk(Risk{Target: s.target, Port: number, Code: WeightJump, Message: fmt.Sprintf(
-				"the share of the %s goes from %s to %s at once", b.Platform, percent(old), percent(after.Shares[i]))})
+				"the share of the %s goes from %s to %s at once", b.Platform, phrase.Percent(old), phrase.Percent(after.Shares[i]))})
 		}
 		if after.Shares[i] > old && !b.Usable() && s.live(s.after.Key, b.Platform) {
 			s.risk(Risk{Target: s.target, Port: number, Code: NoEndpoints, Message: fmt.Sprintf(
-				"the %s get %s and have no usable endpoint", b.Platform, percent(after.Shares[i]))})
+				"the %s get %s and have no usable endpoint", b.Platform, phrase.Percent(after.Shares[i]))})
 		}
 		if was := backings[b.Platform]; was != nil {
 			s.clusterRisks(at, "cluster of the "+b.Platform.String()+": ", &was.Settings, &b.Settings)
@@ -110,12 +111,12 @@ func (s *serviceComparison) weightRisks(at Change, before, after []policy.Backen
 	old, now := shares(before), shares(after)
 	for name, share := range now {
 		if jumps(old[name], share) {
-			s.risk(riskAt(at, WeightJump, "%s goes from %s to %s at once", name, percent(old[name]), percent(share)))
+			s.risk(riskAt(at, WeightJump, "%s goes from %s to %s at once", name, phrase.Percent(old[name]), phrase.Percent(share)))
 		}
 	}
 	for name, share := range old {
 		if _, still := now[name]; !still && jumps(share, 0) {
-			s.risk(riskAt(at, WeightJump, "%s goes from %s to nothing at once", name, percent(share)))
+			s.risk(riskAt(at, WeightJump, "%s goes from %s to nothing at once", name, phrase.Percent(share)))
 		}
 	}
 }
@@ -138,7 +139,7 @@ func (s *serviceComparison) emptyBackends(at Change, before, after []policy.Back
 		if now[name] <= old[name] || s.usable(b) {
 			continue
 		}
-		s.risk(riskAt(at, NoEndpoints, "%s gets %s and has no usable endpoint", name, percent(now[name])))
+		s.risk(riskAt(at, NoEndpoints, "%s gets %s and has no usable endpoint", name, phrase.Percent(now[name])))
 	}
 }
 
@@ -233,7 +234,7 @@ func (c *comparison) groupsTakenAway() {
 			p := &m.Ports[i]
 			for j := range p.Backings {
 				if p.Backings[j].Platform == discovery.Instances && p.Shares[j] > 0 {
-					why = fmt.Sprintf("the instances get %s of Service %s", percent(p.Shares[j]), m.Key)
+					why = fmt.Sprintf("the instances get %s of Service %s", phrase.Percent(p.Shares[j]), m.Key)
 				}
 			}
 			for j := range p.Groups {
@@ -269,7 +270,7 @@ func (c *comparison) shiftsDeleted() {
 			} else {
 				message += " goes where the next TrafficShift says"
 			}
-			c.risk(Risk{Target: o.Name().String(), Code: ShiftDeleted, Message: fmt.Sprintf("%s (the pods have %s now)", message, percent(shift.Pods))})
+			c.risk(Risk{Target: o.Name().String(), Code: ShiftDeleted, Message: fmt.Sprintf("%s (the pods have %s now)", message, phrase.Percent(shift.Pods))})
 		}
 	}
 }

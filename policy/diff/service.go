@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 // serviceComparison compares what a Service means; nil where there is none.
@@ -89,7 +90,7 @@ func shiftFacts(s *policy.Shift) []fact {
 	out := []fact{{field: "shares", value: "as " + s.Object.String() + " says"}, {field: "cohort", value: cohort}}
 	if s.Shadow != nil {
 		out = append(out, fact{
-			field: "requests copied", value: fmt.Sprintf("%s of %s to the %s", percent(s.Shadow.Share), strings.Join(s.Shadow.Methods, ", "), s.Shadow.To),
+			field: "requests copied", value: fmt.Sprintf("%s of %s to the %s", phrase.Percent(s.Shadow.Share), strings.Join(s.Shadow.Methods, ", "), s.Shadow.To),
 		})
 	}
 	return out

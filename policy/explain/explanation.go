@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 // Explanation says what becomes of a request. A field that does not apply is
@@ -306,9 +307,10 @@ func Percent(p float64) string { return strconv.FormatFloat(p, 'g', 6, 64) + "%"
 
 func percentOf(share uint32) float64 { return float64(share) / policy.ShareTotal * 100 }
 
-func durationText(d time.Duration) string {
+// bound writes a bound of time, of which 0 is none.
+func bound(d time.Duration) string {
 	if d == 0 {
 		return "none"
 	}
-	return d.String()
+	return phrase.Duration(d)
 }

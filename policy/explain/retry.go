@@ -43,7 +43,7 @@ func (e *evaluation) retryOf(r *policy.Rule) *Retry {
 	in := r.Retry()
 	out := &Retry{From: in.From.String(), MethodsFrom: in.Methods.From.String()}
 	if t := r.Timeouts().Attempt; !t.From.Default() {
-		out.PerTry, out.PerTryFrom = durationText(t.Value), t.From.String()
+		out.PerTry, out.PerTryFrom = bound(t.Value), t.From.String()
 	}
 	if in.Attempts.Value == 0 {
 		out.Because, out.MethodsFrom = "retries are off", ""
@@ -60,7 +60,7 @@ func (e *evaluation) retryOf(r *policy.Rule) *Retry {
 		out.On = append(out.On, string(c))
 	}
 	out.Attempts = in.Attempts.Value
-	out.Backoff, out.BackoffFrom = durationText(in.Backoff.Value), in.Backoff.From.String()
+	out.Backoff, out.BackoffFrom = bound(in.Backoff.Value), in.Backoff.From.String()
 	out.Because = e.req.Method + " is sent again only where nothing reached the target"
 	if safe {
 		out.Because = e.req.Method + " may be sent again although the target may have begun to act on it"

@@ -86,11 +86,7 @@ func ruleEffects(at string, r *policy.Rule, ref discovery.ObjectRef) []string {
 
 // times returns a bound of time, which is none for 0.
 func times(name string, s policy.Setting[time.Duration]) Setting {
-	out := Setting{Name: name, Value: durationText(s.Value), From: s.From.String()}
-	if s.Value == 0 && s.From.Default() {
-		out.Value = "none"
-	}
-	return out
+	return Setting{Name: name, Value: bound(s.Value), From: s.From.String()}
 }
 
 // timeoutsOf returns what bounds a request of a rule.

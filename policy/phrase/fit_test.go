@@ -3,6 +3,7 @@ package phrase
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -72,5 +73,23 @@ func TestBrief(t *testing.T) {
 		{strings.Repeat("é", 200), strings.Repeat("é", briefText/2) + " ..."},
 	} {
 		require.Equal(t, c.want, Brief(c.text))
+	}
+}
+
+func TestDurations(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]struct{ exact, roughly string }{
+		0:                             {"0s", "0s"},
+		1500 * time.Millisecond:       {"1.5s", "1.5s"},
+		10 * time.Minute:              {"10m", "10m"},
+		90 * time.Second:              {"1m30s", "1m30s"},
+		time.Hour:                     {"1h", "1h"},
+		time.Hour + 12*time.Second:    {"1h0m12s", "1h"},
+		166*time.Minute + time.Second: {"2h46m1s", "2h46m"},
+		47 * time.Hour:                {"47h", "47h"},
+		51*time.Hour + time.Minute:    {"51h1m", "2d3h"},
+	} {
+		require.Equal(t, want.exact, Duration(d))
+		require.Equal(t, want.roughly, Roughly(d))
 	}
 }

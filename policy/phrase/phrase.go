@@ -28,6 +28,17 @@ func Duration(d time.Duration) string {
 	return s
 }
 
+// Roughly writes a duration in two units at most: "2d3h", "2h46m", "30s".
+func Roughly(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
+	case d >= time.Hour:
+		d = d.Truncate(time.Minute)
+	}
+	return Duration(d)
+}
+
 // Or joins words as "a, b or c".
 func Or(words []string) string {
 	if len(words) < 2 {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 // Open is what is known of requests that do not end by themselves: websockets, server-sent events, gRPC
@@ -59,7 +60,7 @@ func (o *Open) Advice() []string {
 	}
 	text := fmt.Sprintf("%s still open on the %s%s: they break when those go", beText(int(o.Requests), o.unit()), o.Source, o.examples()) //nolint:gosec // far below 2^63
 	if o.Age > 0 {
-		return []string{text + fmt.Sprintf("; %s ends them within %s: wait for it", o.field(), durationText(o.Age))}
+		return []string{text + fmt.Sprintf("; %s ends them within %s: wait for it", o.field(), phrase.Roughly(o.Age))}
 	}
 	return []string{text + fmt.Sprintf("; wait, or end them after a time with %s in a TrafficPolicy", o.field())}
 }

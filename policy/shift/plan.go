@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -201,7 +202,7 @@ func (p planner) evidence(out *plannedStep, s *step, window time.Duration) {
 	share, now := part, perSecond(p.in.Demand.Now)
 	out.Warnings = append(out.Warnings, fmt.Sprintf(
 		"%s of %s requests/s takes %s for the %d requests of guard.minRequests, and the guard's window is %s: the step does not end at this rate; let it have more percent, lower minRequests to %d, or widen the window",
-		share, now, durationText(takes), least, durationText(window), max(1, int64(rate*window.Seconds()*.8))))
+		share, now, phrase.Roughly(takes), least, phrase.Roughly(window), max(1, int64(rate*window.Seconds()*.8))))
 }
 
 // sourceEvidence says whether the source gets enough requests in a window to tell its quantile, which
@@ -223,7 +224,7 @@ func (p planner) sourceEvidence(out *plannedStep, s *step, window time.Duration)
 	takes := time.Duration(math.Ceil(min(float64(needed)/rate, maxEvidence.Seconds()))) * time.Second
 	out.Warnings = append(out.Warnings, fmt.Sprintf(
 		"the source takes %s for the %s requests that tell its p%s (guard.latency.maxIncrease), and the guard's window is %s: the step does not end at this rate; widen the window, or state a lower quantile",
-		durationText(takes), thousands(needed), trimFloat(100*q), durationText(window)))
+		phrase.Roughly(takes), thousands(needed), trimFloat(100*q), phrase.Roughly(window)))
 }
 
 // maxEvidence bounds what is said of very few requests.
@@ -234,28 +235,13 @@ func usersOf(n int64, share Hundredths) int64 {
 	return int64(math.Round(float64(n) * float64(share.Millionths()) / policy.ShareTotal))
 }
 
-// durationText returns a duration in two units at most: "2h46m", "30s".
-func durationText(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-	case d >= time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
-	}
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	return s
-}
-
 // String returns the plan as people read it.
 func (p *Plan) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Service %s, %s, %s\n", p.Service, p.Direction, counted(len(p.Steps), "step"))
 	end := "not at the present rate of requests: see the warnings"
 	if p.EarliestEnd != nil {
-		end = "in " + durationText(p.EarliestEnd.Duration)
+		end = "in " + phrase.Roughly(p.EarliestEnd.Duration)
 	}
 	if p.Approvals > 0 {
 		end += fmt.Sprintf(", and it waits for you %s", times(p.Approvals))
@@ -305,9 +291,9 @@ func (p *Plan) table(b *strings.Builder) {
 			pods = fmt.Sprintf("%d of %d", s.PodsNeeded, p.ReadyPods)
 		}
 		if s.MinRequests != nil {
-			takes = durationText(s.MinRequests.Duration)
+			takes = phrase.Roughly(s.MinRequests.Duration)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Number, share, durationText(s.AtLeast.Duration), then, users, peak, pods, takes)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Number, share, phrase.Roughly(s.AtLeast.Duration), then, users, peak, pods, takes)
 	}
 	_ = w.Flush()
 }

@@ -65,7 +65,7 @@ STEP  SHARE       AT LEAST  THEN           USERS              ON PODS AT PEAK  P
 3     1 %         10m       goes on        1,200 (+1,080)     4.8/s            2 of 4       16m40s
 4     10 %        30m       goes on        12,000 (+10,800)   48/s             2 of 4       1m40s
 5     50 %        2m        waits for you  60,000 (+48,000)   240/s            5 of 4       20s
-6     100 %       24h0m     completes      120,000 (+60,000)  480/s            10 of 4      10s
+6     100 %       24h       completes      120,000 (+60,000)  480/s            10 of 4      10s
 
 Warnings
 - step 1: 5 % of 50 requests/s takes 3m20s for the 500 requests of guard.minRequests, and the guard's window is 2m: the step does not end at this rate; let it have more percent, lower minRequests to 240, or widen the window
