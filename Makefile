@@ -143,7 +143,7 @@ GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference
 golden: ## Rewrite the golden files from what the code does now
 	go test $(GOLDEN) -run 'Golden$$' -update
 # The packages whose tests have the flag -update.
-GOLDEN = $$(grep -rlF 'flag.Bool("update"' --include='*_test.go' . | xargs -n1 dirname | sort -u)
+GOLDEN = $$(grep -rlF '"$(MODULE)/test/golden"' --include='*_test.go' . | xargs -n1 dirname | sort -u)
 
 .PHONY: tools
 tools: tools-test ## Everything that tests, lint and generate need, into .tools/

@@ -2,19 +2,15 @@ package resolve
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -27,9 +23,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/routing"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/golden"
 )
-
-var updateRoutes = flag.Bool("update", false, "rewrite the wanted sections of testdata/routes")
 
 // The sections of a case of testdata/routes: the objects that go in, what they make of the Services'
 // ports, what the routes' status says, and what validate says of them.
@@ -43,39 +38,21 @@ const (
 // prunedAnnotation lists what the API server dropped of an object, for a case only.
 const prunedAnnotation = "test/pruned"
 
+var routeCases = golden.Cases{
+	Files: "testdata/routes/*.txtar", Given: []string{routeObjects}, Made: []string{routeModel, routeStatus, routeFindings},
+}
+
 func TestRoutesGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/routes/*.txtar")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			require.NoError(t, err)
-			sections := make(map[string]string)
-			for _, f := range archive.Files {
-				sections[f.Name] = string(f.Data)
-			}
-			in := parseRouteObjects(t, sections[routeObjects])
-			got := renderRoutes(t, in.reader(t))
-			if *updateRoutes {
-				archive.Files = []txtar.File{{Name: routeObjects, Data: []byte(sections[routeObjects])}}
-				for _, name := range []string{routeModel, routeStatus, routeFindings} {
-					if got[name] != "" {
-						archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(got[name])})
-					}
-				}
-				require.NoError(t, os.WriteFile(file, txtar.Format(archive), 0o600))
-			} else {
-				for _, name := range []string{routeModel, routeStatus, routeFindings} {
-					require.Equal(t, sections[name], got[name], "%s: run the test with -update and look at the difference", name)
-				}
-			}
-			for seed := range uint64(4) {
-				in.shuffle(rand.New(rand.NewPCG(seed, 0)))
-				require.Equal(t, got, renderRoutes(t, in.reader(t)), "the order of the input changes the output")
-			}
-		})
-	}
+	routeCases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
+		t.Helper()
+		in := parseRouteObjects(t, given[routeObjects])
+		got := renderRoutes(t, in.reader(t))
+		for seed := range uint64(4) {
+			in.shuffle(rand.New(rand.NewPCG(seed, 0)))
+			require.Equal(t, got, renderRoutes(t, in.reader(t)), "the order of the input changes the output")
+		}
+		return got
+	})
 }
 
 // routeRows are the rows of a case.

@@ -4,15 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/tools/txtar"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
@@ -20,6 +17,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/test/golden"
 )
 
 // The sections of a case of testdata/gateways, besides its objects.yaml: what
@@ -31,36 +29,24 @@ const (
 )
 
 func TestGatewaysGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/gateways/*.txtar")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			require.NoError(t, err)
-			sections := make(map[string]string)
-			for _, f := range archive.Files {
-				sections[f.Name] = string(f.Data)
-			}
-			rows := decodeRows(t, sections[routeObjects])
-			got := renderGateways(readRows(t, rows))
-			if *updateRoutes {
-				archive.Files = []txtar.File{{Name: routeObjects, Data: []byte(sections[routeObjects])}}
-				for _, name := range []string{gatewayModel, gatewayListeners, gatewayAttachments} {
-					archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(got[name])})
-				}
-				require.NoError(t, os.WriteFile(file, txtar.Format(archive), 0o600))
-				return
-			}
-			for _, name := range []string{gatewayModel, gatewayListeners, gatewayAttachments} {
-				require.Equal(t, sections[name], got[name], "%s: run the test with -update and look at the difference", name)
-			}
-			for seed := range uint64(4) {
-				shuffleSlice(rand.New(rand.NewPCG(seed, 0)), rows.Objects)
-				require.Equal(t, got, renderGateways(readRows(t, rows)), "the order of the input changes the output")
-			}
-		})
+	cases := golden.Cases{
+		Files: "testdata/gateways/*.txtar", Given: []string{routeObjects}, Made: []string{gatewayModel, gatewayListeners, gatewayAttachments},
 	}
+	cases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
+		t.Helper()
+		return inAnyOrder(t, decodeRows(t, given[routeObjects]), renderGateways)
+	})
+}
+
+// inAnyOrder renders rows, and checks that the order of the objects changes nothing.
+func inAnyOrder(t *testing.T, rows *objects.Rows, render func(catalog.Reader) map[string]string) map[string]string {
+	t.Helper()
+	got := render(readRows(t, rows))
+	for seed := range uint64(4) {
+		shuffleSlice(rand.New(rand.NewPCG(seed, 0)), rows.Objects)
+		require.Equal(t, got, render(readRows(t, rows)), "the order of the input changes the output")
+	}
+	return got
 }
 
 // decodeRows returns the rows of documents as sources make them.

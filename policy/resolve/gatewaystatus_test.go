@@ -4,15 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/tools/txtar"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -20,41 +17,17 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/golden"
 )
 
 // The cases of testdata/gatewaystatus say what becomes of the status of
 // Gateways, their classes, policies and routes, and what validate says of them.
 func TestGatewayStatusGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/gatewaystatus/*.txtar")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			require.NoError(t, err)
-			sections := make(map[string]string)
-			for _, f := range archive.Files {
-				sections[f.Name] = string(f.Data)
-			}
-			rows := decodeRows(t, sections[routeObjects])
-			got := renderGatewayStatus(t, readRows(t, rows))
-			if *updateRoutes {
-				archive.Files = []txtar.File{{Name: routeObjects, Data: []byte(sections[routeObjects])}}
-				for _, name := range []string{routeStatus, routeFindings} {
-					archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(got[name])})
-				}
-				require.NoError(t, os.WriteFile(file, txtar.Format(archive), 0o600))
-				return
-			}
-			for _, name := range []string{routeStatus, routeFindings} {
-				require.Equal(t, sections[name], got[name], "%s: run the test with -update and look at the difference", name)
-			}
-			for seed := range uint64(4) {
-				shuffleSlice(rand.New(rand.NewPCG(seed, 0)), rows.Objects)
-				require.Equal(t, got, renderGatewayStatus(t, readRows(t, rows)), "the order of the input changes the output")
-			}
-		})
-	}
+	cases := golden.Cases{Files: "testdata/gatewaystatus/*.txtar", Given: []string{routeObjects}, Made: []string{routeStatus, routeFindings}}
+	cases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
+		t.Helper()
+		return inAnyOrder(t, decodeRows(t, given[routeObjects]), func(r catalog.Reader) map[string]string { return renderGatewayStatus(t, r) })
+	})
 }
 
 func renderGatewayStatus(tb testing.TB, r catalog.Reader) map[string]string {

@@ -4,14 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/tools/txtar"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
@@ -40,13 +38,9 @@ func TestShapeIsWhatBuildServiceSays(t *testing.T) {
 // routeSeeds returns the routes of all cases as JSON, by kind.
 func routeSeeds(tb testing.TB) map[string][][]byte {
 	tb.Helper()
-	files, err := filepath.Glob("testdata/routes/*.txtar")
-	require.NoError(tb, err)
 	out := make(map[string][][]byte)
-	for _, file := range files {
-		archive, err := txtar.ParseFile(file)
-		require.NoError(tb, err)
-		for _, o := range parseRouteObjects(tb, string(archive.Files[0].Data)).objects {
+	for _, text := range routeCases.Section(tb, routeObjects) {
+		for _, o := range parseRouteObjects(tb, text).objects {
 			data, err := json.Marshal(o.Spec)
 			require.NoError(tb, err)
 			out[o.Kind] = append(out[o.Kind], data)
@@ -58,12 +52,9 @@ func routeSeeds(tb testing.TB) map[string][][]byte {
 // surroundings are what a route under test meets: its parent, backends of each kind, rivals.
 func surroundings(tb testing.TB) *routeRows {
 	tb.Helper()
-	archive, err := txtar.ParseFile("testdata/routes/kinds.txtar")
-	require.NoError(tb, err)
-	in := parseRouteObjects(tb, string(archive.Files[0].Data))
-	archive, err = txtar.ParseFile("testdata/routes/instancegroups.txtar")
-	require.NoError(tb, err)
-	in.groups = parseRouteObjects(tb, string(archive.Files[0].Data)).groups
+	cases := routeCases.Section(tb, routeObjects)
+	in := parseRouteObjects(tb, cases["kinds"])
+	in.groups = parseRouteObjects(tb, cases["instancegroups"]).groups
 	return in
 }
 

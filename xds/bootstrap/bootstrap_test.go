@@ -1,7 +1,6 @@
 package bootstrap_test
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,13 +17,12 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/policy/naming"
+	"github.com/causeway-mesh/causeway/test/golden"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
-
-var update = flag.Bool("update", false, "rewrite testdata")
 
 // certificates is where the cases' certificates are said to be.
 const certificates = "/etc/causeway"
@@ -84,17 +82,12 @@ func TestGolden(t *testing.T) {
 	}
 	harness.ValidateEnvoy(t, moved(files[bootstrap.File], dir))
 
-	if *update {
+	if golden.Updating() {
 		require.NoError(t, os.RemoveAll("testdata/golden"))
 		require.NoError(t, os.MkdirAll("testdata/golden/files", 0o750))
-		for name, text := range got {
-			require.NoError(t, os.WriteFile(filepath.Join("testdata/golden", name), text, 0o600))
-		}
 	}
 	for name, text := range got {
-		want, err := os.ReadFile(filepath.Join("testdata/golden", name))
-		require.NoError(t, err)
-		require.Equal(t, string(want), string(text), "%s: run the test with -update and look at the difference", name)
+		golden.Equal(t, filepath.Join("testdata/golden", name), string(text))
 	}
 }
 

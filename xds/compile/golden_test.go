@@ -2,12 +2,9 @@ package compile_test
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -20,7 +17,6 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/tools/txtar"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
@@ -37,12 +33,11 @@ import (
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/golden"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
-
-var update = flag.Bool("update", false, "rewrite the wanted sections of testdata")
 
 // The sections of a case. Its comment says what it is about.
 const (
@@ -50,7 +45,7 @@ const (
 	listenersFile = "listeners"    // declarations, one a line
 )
 
-// wanted are the sections that -update writes, in this order.
+// wanted are the sections that the compiler makes.
 var wanted = []string{"clusters.yaml", "endpoints.yaml", "zones.yaml", "nodes.yaml", "virtualhosts.yaml", "routes.yaml", "secrets.yaml", "listeners.yaml"}
 
 // objectSet is the input of a case.
@@ -63,53 +58,29 @@ type objectSet struct {
 }
 
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txtar")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			require.NoError(t, err)
-			sections := make(map[string]string)
-			for _, f := range archive.Files {
-				sections[f.Name] = string(f.Data)
-			}
-			in := parse(t, sections[objectsFile])
-			ca := harness.NewAuthority(t, "ca")
-			in.certify(t, ca)
-			resources := compileAll(t, in, sections)
-			got := render(t, resources)
-			if *update {
-				archive.Files = slices.DeleteFunc(archive.Files, func(f txtar.File) bool {
-					return f.Name != objectsFile && f.Name != listenersFile
-				})
-				for _, name := range wanted {
-					if got[name] != "" {
-						archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(got[name])})
-					}
-				}
-				require.NoError(t, os.WriteFile(file, txtar.Format(archive), 0o600))
-			} else {
-				for _, name := range wanted {
-					require.Equal(t, sections[name], got[name], "%s: run the test with -update and look at the difference", name)
-				}
-			}
-			for _, zone := range zonesOf(resources) {
-				harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), ca.CertPEM))
-			}
-			for _, node := range nodesOf(resources) {
-				harness.ValidateEnvoy(t, static(t, onNode(resources, node), "web", "", ""))
-			}
-			for _, namespace := range namespacesOf(resources) {
-				harness.ValidateEnvoy(t, static(t, resources, namespace, "", ""))
-			}
-			requireNeedsMet(t, resources)
-			for seed := range uint64(5) {
-				in.shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
-				require.Equal(t, resources, compileAll(t, in, sections), "the order of the input changes the output")
-			}
-		})
-	}
+	cases := golden.Cases{Files: "testdata/*.txtar", Given: []string{objectsFile, listenersFile}, Made: wanted}
+	cases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
+		t.Helper()
+		in := parse(t, given[objectsFile])
+		ca := harness.NewAuthority(t, "ca")
+		in.certify(t, ca)
+		resources := compileAll(t, in, given)
+		for _, zone := range zonesOf(resources) {
+			harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), ca.CertPEM))
+		}
+		for _, node := range nodesOf(resources) {
+			harness.ValidateEnvoy(t, static(t, onNode(resources, node), "web", "", ""))
+		}
+		for _, namespace := range namespacesOf(resources) {
+			harness.ValidateEnvoy(t, static(t, resources, namespace, "", ""))
+		}
+		requireNeedsMet(t, resources)
+		for seed := range uint64(5) {
+			in.shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
+			require.Equal(t, resources, compileAll(t, in, given), "the order of the input changes the output")
+		}
+		return render(t, resources)
+	})
 }
 
 // parse reads the objects of a case.

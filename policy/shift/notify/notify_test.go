@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,9 +22,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files")
 
 func notice(event v1alpha1.ShiftEvent, step int32) Notice {
 	return Notice{
@@ -127,13 +124,7 @@ func TestBodiesGolden(t *testing.T) {
 			var indented bytes.Buffer
 			require.NoError(t, json.Indent(&indented, data, "", "  "))
 			indented.WriteByte('\n')
-			golden := filepath.Join("testdata", name+"-"+strings.ToLower(string(format))+".json")
-			if *update {
-				require.NoError(t, os.WriteFile(golden, indented.Bytes(), 0o600))
-			}
-			want, err := os.ReadFile(golden)
-			require.NoError(t, err)
-			require.Equal(t, string(want), indented.String(), golden)
+			golden.Equal(t, filepath.Join("testdata", name+"-"+strings.ToLower(string(format))+".json"), indented.String())
 			if format == v1alpha1.FormatSlack {
 				require.NotContains(t, string(data), "<")
 				require.NotContains(t, string(data), ">")
