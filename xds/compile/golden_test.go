@@ -2,9 +2,11 @@ package compile_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -59,6 +61,7 @@ type objectSet struct {
 
 func TestGolden(t *testing.T) {
 	cases := golden.Cases{Files: "testdata/*.txtar", Given: []string{objectsFile, listenersFile}, Made: wanted}
+	usual := usualFields(t, cases.Section(t, objectsFile)["usual"])
 	cases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
 		t.Helper()
 		in := parse(t, given[objectsFile])
@@ -79,8 +82,57 @@ func TestGolden(t *testing.T) {
 			in.shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
 			require.Equal(t, resources, compileAll(t, in, given), "the order of the input changes the output")
 		}
-		return render(t, resources)
+		return render(t, resources, usual)
 	})
+}
+
+// usualCluster has what a cluster has where nobody asks for anything else. The case
+// usual.txtar shows it; those of the other cases are written without the fields that are
+// the same there, and with null for those that they do not have.
+const usualCluster = "web/usual:80/pods"
+
+// clusterFields are the fields of a cluster, as a golden file has them.
+type clusterFields map[string]any
+
+func fieldsOf(t *testing.T, m proto.Message) clusterFields {
+	t.Helper()
+	raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+	require.NoError(t, err)
+	out := make(clusterFields)
+	numbers := json.NewDecoder(bytes.NewReader(raw))
+	numbers.UseNumber()
+	require.NoError(t, numbers.Decode(&out))
+	return out
+}
+
+// usualFields compiles the case of usualCluster and returns the cluster's fields.
+func usualFields(t *testing.T, objects string) clusterFields {
+	t.Helper()
+	for _, r := range compileAll(t, parse(t, objects), nil) {
+		if r.Type == resource.Cluster && r.Name == usualCluster {
+			var m clusterv3.Cluster
+			unmarshal(t, r.Body, &m)
+			return fieldsOf(t, &m)
+		}
+	}
+	t.Fatalf("the case of %s does not have it", usualCluster)
+	return nil
+}
+
+// unlike returns the fields that differ.
+func (c clusterFields) unlike(usual clusterFields) clusterFields {
+	out := make(clusterFields)
+	for name, value := range c {
+		if !reflect.DeepEqual(value, usual[name]) {
+			out[name] = value
+		}
+	}
+	for name := range usual {
+		if _, has := c[name]; !has {
+			out[name] = nil
+		}
+	}
+	return out
 }
 
 // parse reads the objects of a case.
@@ -236,16 +288,22 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 }
 
 // render writes resources as the sections of a case. Of the variants for the
-// callers of a zone only the weights are written, which is all that differs.
-func render(t *testing.T, resources []resource.Resource) map[string]string {
+// callers of a zone only the weights are written, which is all that differs, and of
+// clusters what is unlike the usual one.
+func render(t *testing.T, resources []resource.Resource, usual clusterFields) map[string]string {
 	t.Helper()
 	out := make(map[string]string)
 	add := func(section string, m proto.Message, notes ...string) {
-		raw, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
+		fields := fieldsOf(t, m)
+		if c, ok := m.(*clusterv3.Cluster); ok && c.GetName() != usualCluster {
+			fields = fields.unlike(usual)
+			if out[section] == "" {
+				out[section] = "# Each as the cluster of usual.txtar, but for:\n"
+			}
+		}
+		text, err := yaml.Marshal(fields)
 		require.NoError(t, err)
-		text, err := yaml.JSONToYAML(raw)
-		require.NoError(t, err)
-		if out[section] != "" {
+		if out[section] != "" && !strings.HasSuffix(out[section], "but for:\n") {
 			out[section] += "---\n"
 		}
 		for _, n := range notes {
