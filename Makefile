@@ -75,13 +75,8 @@ e2e: tools-test ## Load and fault tests, on the normal build
 	$(GOTESTSUM) -- -timeout 25m -p 1 $(TESTFLAGS) $(LOAD)
 
 .PHONY: fuzz-short
-fuzz-short: ## Each fuzz target for FUZZTIME (3s)
-	@grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' . | sort | while read -r file; do \
-		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
-			echo "$$target ($$(dirname "$$file"))"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
-		done; \
-	done
+fuzz-short: ## Each fuzz target for FUZZTIME (3s), as many at once as there are cores
+	test/tools/fuzz $(FUZZTIME)
 
 .PHONY: soak
 soak: tools-test build ## Load and fault tests for SOAKTIME (30m) each, and many more cases of test/equivalence and policy/shift
