@@ -28,11 +28,12 @@ const (
 	// Unlimited is what a limit is that nobody has stated. Envoy's 1024 is one that
 	// callers of a busy service meet in good times.
 	Unlimited = 100_000
-	// http1Idle stays below what servers wait for the next request: 75 s for
-	// nginx, but 5 s for Apache and Node.js. The side that closes an idle
-	// connection must be ours, or a request meets a connection that is just
-	// being closed (envoy#1979), and a POST is then lost. What the shorter
-	// time costs is a TCP handshake on ports with less than a request in 4 s.
+	// http1Idle is shorter than the time for which servers wait for the next
+	// request: 75 s for nginx, but 5 s for Apache and Node.js. We must be the
+	// side that closes an idle connection. Otherwise a request can meet a
+	// connection that is just being closed (envoy#1979), and a POST is then
+	// lost. The price of the shorter time is a TCP handshake on ports with less
+	// than a request in 4 s.
 	http1Idle = 4 * time.Second
 	http2Idle = 10 * time.Minute
 )

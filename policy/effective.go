@@ -20,11 +20,11 @@ import (
 type Settings struct {
 	// Stated are the sections as the objects that won them state them.
 	Stated v1alpha1.TrafficSettings
-	// From says which object each section comes from, by the section's name in
-	// the API ("timeout", "retry", ...): a TrafficPolicy, a BackendTLSPolicy, or the Mesh for its
-	// defaults. A section that is not in it is not set. What acts on another
-	// side than the rest of its section stands by its field: "timeout.connect",
-	// "retry.budgetPercent", "loadBalancer.hash".
+	// From has the object that each section comes from, by the section's name in the API
+	// ("timeout", "retry", ...): a TrafficPolicy, a BackendTLSPolicy, or the Mesh for its
+	// defaults. A section that is not in it is not set. A field that acts on another layer than
+	// the rest of its section has a name of its own: "timeout.connect", "retry.budgetPercent",
+	// "loadBalancer.hash".
 	From map[string]discovery.ObjectRef
 	// FromRule says which sections and fields the rule itself states. The model has it nil:
 	// Own is merged in when a rule is asked.
@@ -85,8 +85,8 @@ func (s *Settings) origin(names ...string) Origin {
 	return Origin{}
 }
 
-// inForce returns the settings of a rule's requests: what the rule states itself
-// stands in the place of what it wins over, field by field (GEP-1731, GEP-1742).
+// inForce returns the settings of a rule's requests: the rule's own fields
+// replace those that it wins over, field by field (GEP-1731, GEP-1742).
 func (r *Rule) inForce() *Settings {
 	if r.Own == (RuleSettings{}) {
 		return &r.Settings

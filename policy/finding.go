@@ -64,7 +64,7 @@ type Finding struct {
 	Field string
 	// Condition and Reason are the status condition's type and reason that the finding causes, in Gateway API's terms where it has one.
 	Condition, Reason string
-	// Message says what is wrong; Remedy what to do.
+	// Message is the mistake; Remedy is what to do about it.
 	Message, Remedy string
 	// Origin is the file:line that the object was read from, "" from Kubernetes.
 	Origin string

@@ -4,8 +4,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// Gateway is what a Gateway means: a unit of compilation of its own. It has
-// what is right of it only; what is wrong is left out and reported (StatusOf, Validate).
+// Gateway is the model of a Gateway: a unit of compilation of its own. It has only the
+// valid parts of the Gateway; the others are left out and reported (StatusOf, Validate).
 type Gateway struct {
 	discovery.Key
 	// Ports sorted by number.
@@ -14,7 +14,7 @@ type Gateway struct {
 	// failed included.
 	Certificates []Certificate
 	// Provenance lists the Gateway first, then its class and policies by name.
-	// What comes from routes stands with the hosts and rules.
+	// The objects of routes are listed with the hosts and rules.
 	Provenance []discovery.ObjectRef
 }
 
@@ -48,8 +48,9 @@ type GatewayListener struct {
 	// in lower case; "" for any.
 	Hostname string
 	// Terminates is true if TLS ends here, with one of Certificates, which
-	// names some of the Gateway's: the proxy picks what fits the client. A
-	// listener all of whose certificates failed stands here nevertheless.
+	// names some of the Gateway's: the proxy picks the one that fits the
+	// client. A listener whose certificates have all failed is here
+	// nevertheless.
 	Terminates   bool
 	Certificates []string
 	// IsHTTP is true for the protocols HTTP and HTTPS; Hosts says what happens
@@ -85,10 +86,9 @@ type Certificate struct {
 	Chain, Key []byte
 	// ChainFile and KeyFile are paths on the proxies' hosts.
 	ChainFile, KeyFile string
-	// Failed says why the Secret has no chain and key that could be used, although
-	// the Gateway may refer to it: it is missing, or what is in it does not fit. Then Chain and Key are
-	// nil, and those that were last known go on (the engine remembers them); "" otherwise. What the Gateway may not
-	// refer to is no Certificate of it.
+	// Failed is why a Secret has no usable chain and key, although the Gateway may refer to it: it is missing, or
+	// its content does not fit. Then Chain and Key are nil, and the last good ones stay in use (the engine
+	// remembers them). It is "" otherwise. A Secret that the Gateway may not refer to is no Certificate of it.
 	Failed string
 }
 

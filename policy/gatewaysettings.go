@@ -159,13 +159,13 @@ func (s *GatewaySettings) TrustedHops() uint32 {
 	return n
 }
 
-// ForgedHeaders returns the names, in lower case, of headers about a request's
-// way that no hop in front writes anew, so that they are the client's own word and
-// are taken out. What an HTTP proxy of another kind than AWS's writes is not
-// known: behind one, all are let through.
+// ForgedHeaders returns the names, in lower case, of headers about a request's way
+// that no hop in front sets itself. They are the client's own claims, and are
+// removed. Which headers a proxy of another kind than AWS's sets is not known:
+// behind such a proxy, all are let through.
 //
-// Proxy is one of them always: CGI, and with it PHP, makes the environment
-// variable HTTP_PROXY of it (CVE-2016-5385).
+// Proxy is always one of them: CGI, and with it PHP, turns it into the environment
+// variable HTTP_PROXY (CVE-2016-5385).
 func (s *GatewaySettings) ForgedHeaders() []string {
 	out := []string{"proxy"}
 	has := func(kind v1alpha1.HopKind) bool {

@@ -2,8 +2,8 @@ package policy
 
 import "slices"
 
-// A freeze keeps shares, and a certificate that fails leaves the last good one in
-// force. Who builds a model says what there was.
+// A freeze keeps shares, and a failed certificate leaves the last good one in
+// force. The caller that builds a model passes in the former values.
 
 // HoldShares gives the TCP ports the shares that they had: these are in
 // endpoints, which a freeze lets through. It reports whether that makes a difference.
@@ -26,9 +26,9 @@ func (s *Service) HoldShares(was *Service) (held bool) {
 // Certificates are certificates of a Gateway by their names.
 type Certificates map[string]Certificate
 
-// KeepCertificates puts the last good certificates in place of those that failed, and returns
-// those that are good now. What was never good stays as it is: the compiler leaves it out, and closes the names of
-// a listener that has no other.
+// KeepCertificates replaces failed certificates by the last good ones, and returns those that are good now. A
+// certificate that was never good stays as it is: the compiler leaves it out, and closes the names of a listener
+// without another one.
 func (g *Gateway) KeepCertificates(had Certificates) Certificates {
 	good := make(Certificates)
 	for i := range g.Certificates {

@@ -8,9 +8,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// ProtocolOf returns what is spoken on a port: what appProtocol says, else
-// what the port's name says by the convention "<protocol>[-<suffix>]", else
-// HTTP/1.1.
+// ProtocolOf returns the protocol of a port: appProtocol's, else the one in the
+// port's name by the convention "<protocol>[-<suffix>]", else HTTP/1.1.
 //
 // appProtocol takes Kubernetes' standard names (KEP-3726) and IANA service
 // names. TLS is passed through: the mesh cannot read it.
@@ -54,8 +53,8 @@ func protocolNamed(name string) (proto Protocol, known bool) {
 	return TCP, false
 }
 
-// OtherThanHTTP returns the protocol of a well-known port of which nothing says
-// what is spoken there, "" for a port that may well be HTTP.
+// OtherThanHTTP returns the protocol of a well-known port without a declared
+// protocol, "" for a port that may well be HTTP.
 func OtherThanHTTP(p discovery.ServicePort) string {
 	prefix, _, _ := strings.Cut(p.Name, "-")
 	if _, known := protocolNamed(prefix); known || p.AppProtocol != "" {

@@ -13,8 +13,8 @@ import (
 // own limit is 100, which is little more than a UUID written out digit by digit takes.
 const MaxRegexProgram = 5 * maxReckoned
 
-// maxReckoned is the size up to which expressions are taken. What is reckoned
-// is seldom too low and never by much: Go merges alternatives that RE2 leaves apart.
+// maxReckoned is the size up to which expressions are accepted. The estimate is
+// seldom too low and never by much: Go merges alternatives that RE2 leaves apart.
 const maxReckoned = 2000
 
 // CheckRegex says why Envoy would refuse a regular expression or read it
@@ -124,7 +124,8 @@ func regexSize(re *syntax.Regexp) int {
 	case syntax.OpCapture, syntax.OpPlus, syntax.OpQuest:
 		return n + 2
 	case syntax.OpStar:
-		// Of what may be empty RE2 makes (x+)?, lest it loop.
+		// RE2 turns x* into (x+)? where x may be empty, so that it does not
+		// loop.
 		return n + 4
 	case syntax.OpRepeat:
 		// x{2,} is xx+ and x{2,4} is xx(x(x)?)?.

@@ -140,8 +140,8 @@ func (r *Retry) never(c v1alpha1.RetryCondition, x Exchange) string {
 	return ""
 }
 
-// Retry returns when a rule's requests are sent again. What the rule states
-// itself beats a TrafficPolicy, field by field.
+// Retry returns when a rule's requests are sent again. The rule's own fields
+// beat a TrafficPolicy's, field by field.
 func (r *Rule) Retry() Retry {
 	out := Retry{
 		Attempts:           Setting[uint32]{Value: DefaultAttempts},
@@ -244,7 +244,7 @@ func (t *RouteRetry) over(to *v1alpha1.Retry) {
 // MaxAttempts of a rule's retry stanza: beyond it a retry is a load test.
 const MaxAttempts = 100
 
-// ownRetry puts what a rule states itself in the place of what policies say.
+// ownRetry replaces the fields of policies by those that a rule states itself.
 func (r *Rule) ownRetry(s *Settings) {
 	if t := r.Own.Retry; t != nil {
 		t.over(copied(&s.Stated.Retry))

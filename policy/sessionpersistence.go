@@ -58,7 +58,8 @@ func (r *Rule) SessionName() string {
 	return "causeway-" + strconv.FormatUint(h.Sum64(), 36)
 }
 
-// ownSession puts what a rule states itself in the place of what policies say.
+// ownSession replaces the fields of policies by those that a rule states
+// itself.
 func (r *Rule) ownSession(s *Settings) {
 	if p := r.Own.Session; p != nil {
 		s.Stated.SessionPersistence, s.FromRule["sessionPersistence"] = p, r.own("sessionPersistence")

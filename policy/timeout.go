@@ -104,7 +104,8 @@ func (s *Settings) StreamAge() Setting[time.Duration] {
 	return out
 }
 
-// ownTimeout puts what a rule states itself in the place of what policies say.
+// ownTimeout replaces the fields of policies by those that a rule states
+// itself.
 func (r *Rule) ownTimeout(s *Settings) {
 	if d := r.Own.Request; d != nil {
 		copied(&s.Stated.Timeout).Request, s.FromRule["timeout.request"] = &metav1.Duration{Duration: *d}, r.own("timeouts.request")

@@ -1,8 +1,8 @@
-// Package diff says what would change in the mesh if its state became another
-// one: which requests would go elsewhere, which policies would be effective,
-// which objects would become invalid, and what of it is risky. It compares what
-// objects mean, not their text: a route that is written differently and means
-// the same is no change. It is pure, as policy is.
+// Package diff compares two states of the mesh: which requests would go
+// elsewhere, which policies would be in force, which objects would become
+// invalid, and which of these changes are risky. It compares the meaning of
+// objects, not their text: a route that is written differently and means the
+// same is no change. It is pure, as policy is.
 package diff
 
 import (

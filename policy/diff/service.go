@@ -44,7 +44,7 @@ func identityFacts(m *policy.Service) []fact {
 	if m == nil {
 		return nil
 	}
-	// What made the home so is told with it, but a new reason for the same home changes nothing.
+	// The origin of the home is told with it, but a new origin of the same home is no change.
 	out := []fact{
 		{field: "home", value: m.Home.String()},
 	}

@@ -27,7 +27,7 @@ type State struct {
 	Homes       []*discovery.Home         `json:"homes"`
 	ShiftStates []*discovery.ShiftState   `json:"shiftStates"`
 	Sources     []*discovery.SourceStatus `json:"sources"`
-	// Freeze is the freeze of configuration because of which the rows are older than what is said now, nil for none.
+	// Freeze is the freeze of configuration, nil for none. The rows are those from before it.
 	Freeze *discovery.Freeze `json:"freeze,omitempty"`
 	// Groups is what an older control plane tells apart from Objects. Nobody reads it.
 	Groups json.RawMessage `json:"instanceGroups,omitempty"`

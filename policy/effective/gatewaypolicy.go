@@ -28,7 +28,7 @@ func GatewayClass(r catalog.Reader, spec *gatewayv1.GatewaySpec) (*discovery.Obj
 // DefaultGatewayClass is the name of the class that is ours even where no object of it exists.
 const DefaultGatewayClass = "causeway"
 
-// GatewaySource is a GatewayPolicy with what of it is in force.
+// GatewaySource is a GatewayPolicy with its sections that are in force.
 type GatewaySource struct {
 	Ref      discovery.ObjectRef
 	settings *v1alpha1.GatewaySettings

@@ -11,11 +11,11 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// narrowed returns settings whose sections with a mistake let in no more than
-// they may have been meant to: a section that was left out would fall
-// back to defaults, some of which are no limit at all. What is right of a section
-// holds. Of the rest, nothing in front is trusted, a limit is the closest that is
-// allowed, a timeout is the default, and TLS is the newest version.
+// narrowed returns settings in which a section with a mistake allows no more than
+// its author can have meant. A section that was left out would fall back to
+// defaults, and some of these are no limit at all. The valid fields of a section
+// stay. For the others, nothing in front is trusted, a limit is the closest
+// allowed value, a timeout is the default, and TLS is the newest version.
 func narrowed(s *v1alpha1.GatewaySettings, invalid []string) *v1alpha1.GatewaySettings {
 	out := *s
 	if slices.Contains(invalid, "inFront") {

@@ -14,9 +14,9 @@ import (
 // keeps for examples.
 func unknownPeer() netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, 1}) }
 
-// client says what is believed of what a request claims about its way, and
-// makes of its headers what rules and backends see. What clients may not say
-// is taken out, so that a rule cannot be reached by a header that is forged.
+// client decides which claims of a request about its way are trusted, and
+// computes the headers that rules and backends see. It removes the claims that
+// clients may not make, so that no rule can be reached with a forged header.
 func (e *evaluation) client(s *policy.GatewaySettings, req *GatewayRequest) {
 	peer := req.Client
 	if !peer.IsValid() {

@@ -153,9 +153,9 @@ func (e *evaluation) getsCookie(r *policy.Rule) bool {
 	return cookieSafe.MatchString(id)
 }
 
-// hasCookie reports whether any cookie of a name has a value. Of several that
-// stand in a request only the first tells users apart, and if that one is empty
-// the user is on their own.
+// hasCookie reports whether a cookie of a name has a value. If a request has
+// several, only the first tells users apart; if that one is empty, the user has
+// no cohort.
 func hasCookie(lines []string, name string) bool {
 	for _, line := range lines {
 		for pair := range strings.FieldsFuncSeq(line, func(r rune) bool { return r == ';' || r == ',' }) {

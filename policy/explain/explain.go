@@ -1,8 +1,8 @@
-// Package explain answers what the mesh does with a request and why: it reads
+// Package explain answers what the mesh does with a request and why. It reads
 // the mesh model by the rules of the Gateway API, independently of the compiler
-// that makes Envoy's configuration of the same model. A property test
-// (test/equivalence) holds the two together with a real Envoy, so what is said
-// here is what happens.
+// that turns the same model into Envoy's configuration. A property test
+// (test/equivalence) compares the two with a real Envoy, so that the answers
+// are true.
 //
 // It is pure: no clock, no context, no logging, no I/O.
 package explain

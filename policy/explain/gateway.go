@@ -241,8 +241,8 @@ func fits(hostname, name string) bool {
 	return hostname == name
 }
 
-// moreSpecific reports whether host name a goes before b, both of which fit a
-// name: exact ones first, then wildcards by length, then any.
+// moreSpecific reports whether host name a comes before b if both match a name:
+// exact names first, then wildcards by length, then any.
 func moreSpecific(a, b string) bool {
 	rank := func(s string) int {
 		switch {

@@ -25,15 +25,14 @@ const (
 	nominated   = "the header Connection names X-Forwarded-For, X-Forwarded-Host, X-Forwarded-Proto or a field of HTTP/2, or more than 9 headers"
 )
 
-// head does with a request what every proxy does before anything else: it
-// refuses what it cannot read, and takes out what is about the client's
-// connection alone (RFC 9110, section 7.6.1). http10 is true where HTTP/1.0 is taken. The answer is nil for a request that
-// goes on. read is false for one that is refused before all of its headers count.
+// head does the first steps of every proxy: it refuses a request that it cannot read, and removes the headers that concern
+// the client's connection alone (RFC 9110, section 7.6.1). http10 allows HTTP/1.0. The answer is nil for a request that
+// goes on. read is false if the request is refused before all of its headers count.
 func (e *evaluation) head(http10 bool) (a *Answer, read bool) {
 	if e.req.HTTP2 {
 		return e.head2()
 	}
-	// What the proxy's codec refuses has its answer before anybody knows that the caller speaks gRPC.
+	// The proxy's codec answers before anybody knows that the caller speaks gRPC.
 	path := e.req.Path
 	headers, ok := ownConnection(e.req.Headers)
 	switch {
@@ -103,8 +102,8 @@ func (e *evaluation) dressBy(rules []policy.Rule) {
 	}
 }
 
-// headersOf says which headers a rule that does not take the request adds to the answer of
-// the proxy itself, and reports whether it does. What answers by itself changes its own answer alone.
+// headersOf returns the headers that a rule adds to the proxy's own answer without taking the
+// request, and reports whether it does. A rule that answers itself changes its own answer alone.
 func (e *evaluation) headersOf(rule *policy.Rule) bool {
 	edits := make([]HeaderEdits, len(rule.Backends))
 	some := false
@@ -153,8 +152,8 @@ func printable(s string) bool {
 // mostNominated is how many headers of the connection's own a proxy lets a request name.
 const mostNominated = 9
 
-// ownConnection takes out of headers what is about the client's connection
-// alone. It reports false for what must not be taken out.
+// ownConnection removes headers that concern the client's connection alone. It
+// reports false for a header that must not be removed.
 func ownConnection(headers []Header) ([]Header, bool) {
 	var named []string
 	for _, v := range (&Request{Headers: headers}).values("connection") {
@@ -164,7 +163,7 @@ func ownConnection(headers []Header) ([]Header, bool) {
 			}
 		}
 	}
-	// Of an upgrade that is known both headers stay; others are ignored.
+	// For a known upgrade both headers stay; others are ignored.
 	sockets := websockets(headers)
 	upgrade := slices.Contains(named, "upgrade") && len(sockets) > 0
 	if !upgrade {

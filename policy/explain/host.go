@@ -124,8 +124,8 @@ func portMeant(text string, number uint16, isDefault bool) bool {
 	return text == ":"+strconv.Itoa(int(number)) || (text == "" && isDefault)
 }
 
-// byAddress finds the Service that an address is a cluster IP of. Of two that
-// say so the older one has it.
+// byAddress finds the Service with an address as its cluster IP. If two
+// Services have it, the older one wins.
 func (e *evaluation) byAddress(a netip.Addr, text, port string) (hostFound, bool) {
 	if a.String() != text {
 		return hostFound{}, false // another spelling than the one that proxies know

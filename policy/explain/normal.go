@@ -74,7 +74,7 @@ func normalPath(path string) string {
 	var out []string
 	text := decoded.String()
 	for _, at := range slices.Backward(bare) {
-		// What follows has become an escape by decoding alone.
+		// The next characters have become an escape by decoding alone.
 		if at+2 < len(text) && isHex(text[at+1]) && isHex(text[at+2]) {
 			text = text[:at+1] + "25" + text[at+1:]
 		}
@@ -113,7 +113,7 @@ func withoutDotParameters(path string) string {
 	return strings.Join(elements, "/")
 }
 
-// mergeSlashes leaves one of several slashes in a row. Of a path of nothing
+// mergeSlashes replaces several slashes in a row by one. In a path of nothing
 // but slashes the proxy keeps two, the first and the last.
 func mergeSlashes(path string) string {
 	if strings.Trim(path, "/") == "" && path != "/" {

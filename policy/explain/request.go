@@ -11,7 +11,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// Workload is who asks. What the mesh does depends on no more of it than this.
+// Workload is the caller. The mesh's behaviour depends on these fields of it
+// and no others.
 type Workload struct {
 	Namespace string `json:"namespace"`
 	// Name is how it was asked for: NAMESPACE/NAME or a node id, "" for who comes in from outside.
@@ -96,8 +97,8 @@ type GatewayRequest struct {
 	Client netip.Addr
 }
 
-// ParseRequest makes a request of what a caller would write: a URL and
-// headers. A header Host replaces the URL's own; more of them are more lines.
+// ParseRequest builds a request from a caller's words: a URL and headers. A
+// header Host replaces the URL's own; repeated headers are repeated lines.
 func ParseRequest(from Workload, method, url string, headers []Header) (Request, error) {
 	scheme, rest, ok := strings.Cut(url, "://")
 	switch {
@@ -237,7 +238,7 @@ func (r *Request) pathOnly() string {
 	return path
 }
 
-// singular lists the headers of which a proxy keeps one line: it joins several by commas.
+// singular lists the headers that a proxy keeps as one line: it joins several by commas.
 var singular = []string{
 	"accept", "accept-encoding", "access-control-request-headers", "access-control-request-method", "authorization",
 	"cache-control", "content-type", "expect", "grpc-timeout", "if-modified-since", "if-none-match", "origin", "pragma",

@@ -23,8 +23,9 @@ type Retry struct {
 	// Backoff is the first pause before the request is sent again.
 	Backoff     string `json:"backoff,omitempty"`
 	BackoffFrom string `json:"backoffFrom,omitempty"`
-	// Because says what the request's method and protocol allow. MethodsFrom is what lists the
-	// methods that may be sent again although the target may have begun to act on them.
+	// Because tells what the request's method and protocol allow. MethodsFrom is the object
+	// that lists the methods which may be sent again although the target may have begun to act
+	// on them.
 	Because     string `json:"because"`
 	MethodsFrom string `json:"methodsFrom,omitempty"`
 }

@@ -42,7 +42,7 @@ func policiesOfRule(r *policy.Rule) []Policy {
 	return out
 }
 
-// nothingOf is in the effect of a section all of which a rule states itself.
+// nothingOf is the effect of a section whose fields a rule states all itself.
 const nothingOf = ": nothing of its "
 
 // Void reports whether nothing of what an object states holds, its effects being these: rules state all of it themselves.

@@ -32,7 +32,7 @@ func Explain(r catalog.Reader, findings []policy.Finding, unread func(discovery.
 	return out
 }
 
-// missingIn returns the object of which a message says "there is no Kind namespace/name".
+// missingIn returns the object in a message "there is no Kind namespace/name".
 func missingIn(message string) (discovery.ObjectName, bool) {
 	_, rest, ok := strings.Cut(message, "there is no ")
 	if !ok {

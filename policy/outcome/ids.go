@@ -14,8 +14,8 @@ const (
 	slotIDs    = 200
 	// maxTexts is how many ids are known to be the same text.
 	maxTexts = 20_000
-	// maxTimed is of how many callers a slot knows how long their answers took. Whoever has the most of the slow
-	// ones in a window is among them in its slots.
+	// maxTimed is the number of callers with answer times of their own in a slot. A caller with most of the slow
+	// answers in a window is among them in its slots.
 	maxTimed = 16
 	// badWeight is how many good answers count as much as a bad or a slow one where it is asked who matters.
 	badWeight = 20
@@ -30,7 +30,8 @@ type tallied[C any] interface {
 	weight() uint64
 }
 
-// ids counts by id; it is sorted by id. Of too many, those that matter most are kept.
+// ids counts by id; it is sorted by id. If there are too many, it keeps the ones that
+// matter most.
 type ids[C tallied[C]] []entry[C]
 
 type entry[C tallied[C]] struct {
@@ -68,7 +69,7 @@ func (s ids[C]) most(n int, weight func(C) uint64) ids[C] {
 	return s
 }
 
-// texts are ids, each of which is kept once, however many slots it is in and messages it came with.
+// texts keeps each id once, for all slots and messages that have it.
 type texts map[string]string
 
 func (t texts) same(id string) string {

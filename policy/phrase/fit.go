@@ -9,8 +9,9 @@ import (
 // hanging is the column at which the text of a line such as "  waits      ..." begins.
 const hanging = 13
 
-// Wrap breaks lines between words so that none is longer than so many columns.
-// What follows a break stands under the text of its line, right of its heading.
+// Wrap breaks lines between words so that none is longer than the number of
+// columns. The rest of a broken line is indented to the text of the line, right
+// of its heading.
 func Wrap(text string, columns int) string {
 	if columns <= hanging+10 {
 		return text

@@ -50,10 +50,10 @@ type attachedListener struct {
 	hostnames []string
 }
 
-// attachToGateway says which listeners of a Gateway one parentRef of a route
-// attaches it to. Of refused it sets the reason, the message, the remedy and
-// the part of the parentRef at fault, as parentPorts does for Services. What another
-// kind of route at the Gateway takes away is not known here: see gatewayRoutes.
+// attachToGateway returns the listeners of a Gateway to which one parentRef attaches
+// a route. In refused it sets the reason, the message, the remedy and the part of
+// the parentRef at fault, as parentPorts does for Services. It does not know which
+// listeners a route of another kind takes away: see gatewayRoutes.
 func attachToGateway(r catalog.Reader, g *gatewayMeaning, o *discovery.Object, ref *gatewayv1.ParentReference) gatewayAttachment {
 	out := gatewayAttachment{ref: ref}
 	var named, allowed []*listenerMeaning

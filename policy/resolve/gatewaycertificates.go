@@ -235,8 +235,8 @@ func (c *certificateReader) files(l *listenerMeaning, options map[gatewayv1.Anno
 	return cert
 }
 
-// fits warns of a listener none of whose certificates is for its host name:
-// clients are shown one that they do not take.
+// fits warns of a listener without a certificate for its host name: clients
+// reject the ones that it shows.
 func (c *certificateReader) fits(l *listenerMeaning) {
 	if l.hostname == "" {
 		return

@@ -20,7 +20,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// gatewayMeaning is what a Gateway of ours says, and what is wrong with it.
+// gatewayMeaning is the meaning of a Gateway of ours, with its mistakes.
 type gatewayMeaning struct {
 	object *discovery.Object
 	spec   *gatewayv1.GatewaySpec
@@ -42,7 +42,7 @@ func (m *gatewayMeaning) accepted() bool {
 		slices.ContainsFunc(m.listeners, (*listenerMeaning).inForce)
 }
 
-// listenerMeaning is what a listener says, and what is wrong with it.
+// listenerMeaning is the meaning of a listener, with its mistakes.
 type listenerMeaning struct {
 	// index in spec.listeners.
 	index    int
@@ -59,7 +59,7 @@ type listenerMeaning struct {
 	certified    bool
 	// kinds of routes that may attach, in the order in which they are told.
 	kinds []string
-	// from and selector say of which namespaces routes may be.
+	// from and selector tell from which namespaces routes may come.
 	from     gatewayv1.FromNamespaces
 	selector labels.Selector
 	// findings of the conditions Accepted, ResolvedRefs and Conflicted of the
@@ -85,7 +85,8 @@ func (l *listenerMeaning) isHTTP() bool {
 	return l.protocol == gatewayv1.HTTPProtocolType || l.protocol == gatewayv1.HTTPSProtocolType
 }
 
-// listenerProtocol is what is spoken on the listener's port, false for what is not served.
+// listenerProtocol returns the protocol of the listener's port, false for one that is not
+// served.
 func (l *listenerMeaning) listenerProtocol() (policy.ListenerProtocol, bool) {
 	switch l.protocol {
 	case gatewayv1.HTTPProtocolType:

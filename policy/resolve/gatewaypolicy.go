@@ -239,15 +239,14 @@ func hopIdle(h *v1alpha1.Hop) time.Duration {
 	return idleProxy
 }
 
-// order warns of idle timeouts in the wrong order. Who sends requests must be
-// the first to give up an idle connection: if what is behind it is, a request
-// can be on its way into a connection that is just being closed, which is
-// answered 502 or 503 although nothing is wrong. So each one's timeout must be
-// shorter than that of what comes next, up to the gateway, and the gateway's to its upstreams
-// shorter than theirs (checkUpstreamIdle).
+// order warns of idle timeouts in the wrong order. The sender of requests must be the first
+// to close an idle connection. If the receiver closes first, a request can be on its way into
+// a connection that is just being closed, and is answered with 502 or 503 although nothing is
+// wrong. So each hop's timeout must be shorter than that of the next one, up to the gateway,
+// and the gateway's timeout to its upstreams shorter than theirs (checkUpstreamIdle).
 //
-// An NLB passes connections on: it is not who sends. But what sends through it
-// must give up before it does, because it forgets connections without telling anybody.
+// An NLB passes connections on and sends no requests. But the hop that sends through it must
+// close first, because an NLB forgets connections without telling anybody.
 func (v *gatewayPolicyValidator) order(g *gatewayMeaning, about []*listenerMeaning) {
 	for _, l := range about {
 		key := policyPort{g.object.Key.Name, l.port}

@@ -8,7 +8,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 )
 
-// kind is what the objects of a kind mean, besides what they make of units.
+// kind is the meaning of the objects of a kind, apart from the units that they
+// touch.
 type kind struct {
 	// findings about an object. nil for a kind that has none, or, of a route, whose
 	// findings are those of the units that it is attached to.

@@ -37,9 +37,9 @@ func validateRoutes(r catalog.Reader) []policy.Finding {
 	}
 	for parent := range parents {
 		if parent.Kind == discovery.KindGateway {
-			v.shadowedAtGateway(parent.Key)
+			v.unreachableAtGateway(parent.Key)
 		} else if m := v.service(parent.Key); m != nil {
-			v.shadowed(m)
+			v.unreachable(m)
 		}
 	}
 	return v.out
@@ -126,52 +126,52 @@ func (v *routeValidator) usable(b *policy.Backend) (string, bool) {
 	return "Service " + b.Key.String(), false
 }
 
-// shadowed tells of rules of which no match can be reached, because for each
-// there is one before it that takes all its requests. It sees single matches
-// that cover others, not several that do so together.
-func (v *routeValidator) shadowed(m *policy.Service) {
+// unreachable reports rules whose matches no request can reach, because for
+// each there is an earlier one that takes all its requests. It compares single
+// matches, not several that cover another one together.
+func (v *routeValidator) unreachable(m *policy.Service) {
 	for i := range m.Ports {
 		p := &m.Ports[i]
-		sides := []*policy.HTTPRoutes{p.HTTP}
+		tables := []*policy.HTTPRoutes{p.HTTP}
 		namespaces := make([]string, 0, len(p.ConsumerHTTP))
 		for namespace := range p.ConsumerHTTP {
 			namespaces = append(namespaces, namespace)
 		}
 		slices.Sort(namespaces)
 		for _, namespace := range namespaces {
-			sides = append(sides, p.ConsumerHTTP[namespace])
+			tables = append(tables, p.ConsumerHTTP[namespace])
 		}
-		for _, routes := range sides {
+		for _, routes := range tables {
 			if routes != nil {
-				shadows := routing.NewShadows()
-				shadows.Add(routes.Rules)
-				v.tellShadowed(shadows, fmt.Sprintf("port %d of Service %s", p.Number, m.Key))
+				reach := routing.NewReachability()
+				reach.Add(routes.Rules)
+				v.tellUnreachable(reach, fmt.Sprintf("port %d of Service %s", p.Number, m.Key))
 			}
 		}
 	}
 }
 
-// shadowedAtGateway tells of rules that no request to a Gateway can reach at
-// any of its hosts. A rule may stand at several.
-func (v *routeValidator) shadowedAtGateway(key discovery.Key) {
+// unreachableAtGateway reports rules that no request to a Gateway can reach at
+// any of its hosts. A rule may be at several.
+func (v *routeValidator) unreachableAtGateway(key discovery.Key) {
 	m := BuildGateway(v.r, key)
 	if m == nil {
 		return
 	}
-	shadows := routing.NewShadows()
+	reach := routing.NewReachability()
 	for i := range m.Ports {
 		for j := range m.Ports[i].Listeners {
 			hosts := m.Ports[i].Listeners[j].Hosts
 			for k := range hosts {
-				shadows.Add(hosts[k].Rules)
+				reach.Add(hosts[k].Rules)
 			}
 		}
 	}
-	v.tellShadowed(shadows, "Gateway "+key.String())
+	v.tellUnreachable(reach, "Gateway "+key.String())
 }
 
 // missingGateways warns of parents that do not exist: the route waits for them,
-// and no status tells.
+// and no status says so.
 func (v *routeValidator) missingGateways(o *discovery.Object) {
 	spec := commonSpec(o)
 	if spec == nil {
@@ -192,8 +192,8 @@ func (v *routeValidator) missingGateways(o *discovery.Object) {
 	}
 }
 
-// tellShadowed tells of the rules that no request to a place reaches.
-func (v *routeValidator) tellShadowed(s *routing.Shadows, place string) {
+// tellUnreachable reports the rules that no request to a place reaches.
+func (v *routeValidator) tellUnreachable(s *routing.Reachability, place string) {
 	for _, rule := range s.Order {
 		winner := s.By[rule]
 		if s.Reached[rule] || winner == nil {

@@ -12,13 +12,13 @@ import (
 	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
-// Touched yields the units whose meaning a changed row may change: the inverse
-// of what BuildService, BuildExternal, BuildGateway and BuildMesh read. It may yield a unit several
-// times and one that does not exist. r is the state after the change; before
-// and after are the row, nil where it is new or deleted.
+// Touched yields the units whose meaning a changed row may change: the inverse of the reads of
+// BuildService, BuildExternal, BuildGateway and BuildMesh. It may yield a unit several times, and
+// one that does not exist. r is the state after the change; before and after are the row, nil where
+// it is new or deleted.
 //
-// What refers to a unit is not touched by its endpoints, only by its shape
-// (Shape): the caller yields Referrers when that has changed.
+// A unit's endpoints do not change the units that refer to it; its shape (Shape) does. So if a
+// unit's shape has changed, the caller must compile its Referrers too.
 func Touched(r catalog.Reader, before, after any, yield func(policy.Unit)) {
 	touchedByState(r, before, after, yield)
 	touchedByUnread(r, before, after, yield)
@@ -148,8 +148,9 @@ func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(policy.Unit
 	}
 }
 
-// Referrers yields the Services and Gateways whose routes send to what is named,
-// or to a part of it: what names an InstanceGroup reads the ports of its Service.
+// Referrers yields the Services and Gateways whose routes send to an object or a
+// part of it. A route that names an InstanceGroup reads the ports of its Service,
+// so a Service's name stands for its InstanceGroups too.
 func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(policy.Unit)) {
 	if name.Kind == discovery.KindService {
 		for g := range catalog.InstanceGroups.Of(r, name.Key) {
@@ -188,8 +189,8 @@ func touchedByState(r catalog.Reader, before, after any, yield func(policy.Unit)
 	}
 }
 
-// touchedByUnread yields the Services that an InstanceGroup or a TrafficShift may be
-// about that cannot be read, or could not be: who has their traffic is not known.
+// touchedByUnread yields the Services of InstanceGroups and TrafficShifts that
+// cannot be read, or could not be: nobody knows who has their traffic.
 func touchedByUnread(r catalog.Reader, before, after any, yield func(policy.Unit)) {
 	old, _ := before.(*discovery.SourceStatus)
 	now, _ := after.(*discovery.SourceStatus)

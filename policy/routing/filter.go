@@ -16,9 +16,9 @@ import (
 // filterPlace is where filters stand, which decides what they can do.
 type filterPlace uint8
 
-// Envoy chooses a backend after the rule, so that what stands with a backendRef can change headers
-// and the Host header, but neither path nor destination. Of a rule
-// with a match that is not a prefix, no matched prefix can be replaced.
+// Envoy chooses a backend after the rule. So the filters of a backendRef can change headers and
+// the Host header, but neither path nor destination. A rule with a match that is no prefix has no
+// matched prefix to replace.
 const (
 	onRule filterPlace = iota
 	onRuleWithoutPrefix
@@ -141,8 +141,8 @@ func hasSection(f *gatewayv1.HTTPRouteFilter) bool {
 }
 
 // ofConnection reports whether a header, in lower case, is of one hop only (RFC 9110, 7.6.1)
-// or says where a message ends. Whoever changes one behind Envoy's back makes
-// the next hop find another message's end, and a second request in a body.
+// or tells where a message ends. If such a header changes behind Envoy's back, the next hop
+// finds another end of the message, and a second request in a body.
 func ofConnection(name string) bool {
 	switch name {
 	case "connection", "content-length", "http2-settings", "keep-alive", "proxy-authenticate", "proxy-authentication-info",
@@ -152,8 +152,8 @@ func ofConnection(name string) bool {
 	return false
 }
 
-// headerEdits returns a header modifier's changes, names in lower case. Of
-// several entries of a list for one name the first counts; several lists with one name contradict each other.
+// headerEdits returns the changes of a header modifier, names in lower case. If a list has several entries
+// for one name, the first counts; one name in several lists is a contradiction.
 func (b *routeBuilder) headerEdits(field string, in *gatewayv1.HTTPHeaderFilter) policy.HeaderEdits {
 	var out policy.HeaderEdits
 	lists := make(map[string]string)

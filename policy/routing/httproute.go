@@ -132,8 +132,8 @@ func sortValues(values []policy.ValueMatch) {
 	slices.SortFunc(values, func(a, b policy.ValueMatch) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// path returns what a path must be like. The path that everything matches is
-// the prefix "/". Of one that cannot be understood, it returns all that may have been meant.
+// path returns the match of a path. The path that matches everything is the prefix "/". For
+// a path that is not understood, it returns the widest match that may have been meant.
 func (b *routeBuilder) path(field string, in *gatewayv1.HTTPPathMatch) policy.PathMatch {
 	if in == nil {
 		return policy.PathMatch{Kind: policy.PathPrefix, Value: "/"}
@@ -265,9 +265,10 @@ func (b *routeBuilder) regex(field, pattern string) bool {
 // valueMatch is what a header or query parameter must be like, as in the route.
 type valueMatch struct{ name, kind, value string }
 
-// valueMatch appends a match. Of several about the same name the first counts.
-// One whose name cannot be understood is left out, one whose value cannot takes
-// any: the rule is not applied, but what it may have been meant for is its own.
+// valueMatch appends a match. If several are about the same name, the first
+// counts. A match with a bad name is left out, and one with a bad value takes
+// any value: the rule is not applied, but it keeps the requests that it may
+// have meant.
 func (b *routeBuilder) valueMatch(to []policy.ValueMatch, field string, m valueMatch) []policy.ValueMatch {
 	if !isToken(m.name) {
 		b.invalid(policy.ReasonUnsupported, field+".name", fmt.Sprintf("%q is not a name", m.name), "correct it")

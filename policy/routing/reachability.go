@@ -15,26 +15,27 @@ type ruleID struct {
 	Index int
 }
 
-// Shadows finds rules that are reached in none of the lists that they stand in.
-type Shadows struct {
+// Reachability finds rules that no request reaches in any of their lists.
+type Reachability struct {
 	covering covering
-	// by is the first rule that takes all that a match of the rule matches.
+	// By is the first rule that takes all requests of one of the rule's
+	// matches.
 	By      map[ruleID]*policy.Rule
 	Ref     map[ruleID]discovery.ObjectRef
 	Reached map[ruleID]bool
 	Order   []ruleID
 }
 
-// NewShadows returns a Shadows that has seen no rule.
-func NewShadows() *Shadows {
-	return &Shadows{
+// NewReachability returns a Reachability that has seen no rule.
+func NewReachability() *Reachability {
+	return &Reachability{
 		covering: covering{compiled: make(map[string]*regexp.Regexp)},
 		By:       make(map[ruleID]*policy.Rule), Ref: make(map[ruleID]discovery.ObjectRef), Reached: make(map[ruleID]bool),
 	}
 }
 
-// Add looks at rules that are tried one after the other.
-func (s *Shadows) Add(rules []policy.Rule) {
+// Add adds a list of rules that are tried one after the other.
+func (s *Reachability) Add(rules []policy.Rule) {
 	for i := range rules {
 		rule := ruleID{discovery.ObjectName{Kind: rules[i].Route.Kind, Key: rules[i].Route.Key}, rules[i].Index}
 		if s.Reached[rule] || rules[i].Preflight {

@@ -13,14 +13,14 @@ import (
 	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
-// Meaning is what a route says at one of its parents, and what is wrong with it.
+// Meaning is the meaning of a route at one of its parents, with its mistakes.
 //
-// A rule of which a match, a filter or a value cannot be understood or had must
-// not be skipped, or its requests would go by a rule after it, which may let in
-// whom this one keeps out. It stays where it stands and its requests are answered 500
-// (spec of HTTPRouteFilter); of a match that cannot be understood, all that it
-// may have meant. Connections are closed. The other rules hold, and the condition
-// PartiallyInvalid names those that fail (spec of RouteConditionPartiallyInvalid).
+// A rule with a match, filter or value that is not understood must not be skipped:
+// its requests would go by a later rule, which may admit callers that this rule keeps
+// out. The rule stays in its place and answers its requests with 500 (spec of
+// HTTPRouteFilter). If the match itself is not understood, it takes all requests that
+// it may have meant. Connections are closed. The other rules work, and the condition
+// PartiallyInvalid names the failing ones (spec of RouteConditionPartiallyInvalid).
 type Meaning struct {
 	// http has the rules of an HTTPRoute or a GRPCRoute, tcp those of the other kinds.
 	HTTP []RankedRule

@@ -11,7 +11,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// What an error budget is owed by where the spec states nothing.
+// The defaults of an error budget.
 const (
 	defaultPeriod      = 30 * day
 	defaultMaxBurnRate = 2
@@ -114,9 +114,9 @@ func Spend(e *v1alpha1.ShiftErrorBudget, last *v1alpha1.ShiftBudget, now time.Ti
 	}
 	b.Remaining = 1
 	if n, k := l.sum(b.Period); n > 0 {
-		// What came before the record began is not known. It is taken to have been as much
-		// traffic as since, and no failures, so that a shift's first failure does not overdraw
-		// a month's budget.
+		// Traffic from before the record began is not known. It is assumed to be as much as
+		// since then, without failures, so that a shift's first failure does not overdraw a
+		// month's budget.
 		b.Remaining = 1 - float64(k)/(allowed*float64(n)*float64(b.Period)/float64(l.observed(b.Period)))
 	}
 	return b, &v1alpha1.ShiftBudget{
@@ -321,8 +321,8 @@ func parseLedger(record string) (*ledger, error) {
 	return l, nil
 }
 
-// Bounds of what a record may say, far above what is ever counted, so that sums
-// do not overflow.
+// Bounds of a record's counts, far above any real ones, so that sums do not
+// overflow.
 const (
 	maxMinute = 1 << 40
 	maxCount  = 1 << 56

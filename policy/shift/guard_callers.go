@@ -136,8 +136,8 @@ func (j *judge) praised(v Verdict) Verdict {
 	return v
 }
 
-// unsent doubts a silence of which one proxy alone tells: one whose load reports count requests that nobody answered, or
-// that has most of the source's requests.
+// unsent doubts a silence that only one proxy reports: one with load reports of requests that nobody answered, or with
+// most of the source's requests.
 func (j *judge) unsent(v Verdict) Verdict {
 	reporters := make(map[string]bool)
 	for id := range j.source.Callers {
@@ -279,7 +279,7 @@ func goodAnswers(codes outcome.Codes) uint64 {
 	return n
 }
 
-// loner is a proxy that alone reports most of what is bad in some answers, and what is left of them without it.
+// loner is a proxy that alone reports most of the bad answers, with the counts of the others without it.
 type loner struct {
 	id string
 	// its bad answers, and the others' of all of theirs.

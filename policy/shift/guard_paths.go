@@ -16,8 +16,8 @@ import (
 const (
 	// notablePathFailures is by which part of its requests a path may fail more often on the target.
 	notablePathFailures = 0.01
-	// newPath is how many requests the source should have had, by its share, of a path of which it had
-	// hardly any, for the path to be taken for one that only the target's callers know.
+	// newPath: if the source should have had this many requests of a path, by its share, and has had
+	// hardly any, then only the target's callers know the path.
 	newPath = 50
 	// reasonNames is how many names of a kind stand in a reason.
 	reasonNames = 3
@@ -119,7 +119,7 @@ func (j *judge) paths() Verdict {
 		if v.Result == Pass || v.Result == Hold && worst.Result == Fail {
 			continue
 		}
-		// Of a rule and its path that fail alike the path says more.
+		// If a rule and its path fail alike, the path says more.
 		if v.Result != worst.Result || probability < least && !p.whole {
 			worst, least = v, probability
 		}

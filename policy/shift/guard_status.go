@@ -49,8 +49,8 @@ func (j *judge) differs(target, source outcome.Codes, excess float64) *differenc
 	m := meaningOf(j.guard)
 	a, b := m.mixOf(target), m.mixOf(source)
 	var least *difference
-	// What failed on the source might have had any status: of a side that answers little well it is
-	// not known how it answers when it is well.
+	// The source's failures might have had any status: if a side answers few requests well, nobody
+	// knows how it answers when it is well.
 	failed := source.Total() - min(b.n, source.Total())
 	try := func(d difference) {
 		d.k2, d.n2 = d.k2+failed, d.n2+failed
@@ -114,9 +114,9 @@ func (j *judge) compareBunched(k, n, k2, n2 uint64, excess float64) float64 {
 	return j.compare(k/by, n/by, k2/by, n2/by, 0)
 }
 
-// statuses compares how often both sides answer with each status at the same
-// time, where none of them is a failure: pods that answer 404 to what instances answer with
-// 200 have a success rate of 100 %.
+// statuses compares how often both sides answer with each status at the same time, among
+// answers that are no failures: pods that answer 404 where instances answer 200 have a
+// success rate of 100 %.
 func (j *judge) statuses() Verdict {
 	const figure = "statusCodes"
 	excess, ok := j.statusExcess(notableStatus)

@@ -133,7 +133,7 @@ func (m *machine) edits() {
 		m.s.Direction = wanted
 	case m.s.Direction == wanted || m.in.Deleting:
 	case completed && !m.pinned && m.share == Whole:
-		// What was moved is at home now: of the side that it is to move to next it is nothing.
+		// The moved traffic is at home now: none of it counts for the next target.
 		m.s.Direction, m.s.Phase, m.adopted = wanted, v1alpha1.ShiftPending, true
 		m.share, m.s.Percent = 0, "0"
 		m.restart(Whole, actorSpec, "the direction was turned round: this is the share of the other side")
@@ -155,9 +155,8 @@ func (m *machine) restart(from Hundredths, actor, reason string) {
 	m.record(v1alpha1.EventStep, from, actor, reason)
 }
 
-// digestOf tells apart what a shift that was rolled back begins anew for. Who only pauses,
-// pins, notifies somebody else or decides what a failure leads to has not
-// changed what failed.
+// digestOf changes when a shift that was rolled back must begin anew. A pause, a pin,
+// another notice or another reaction to failures does not change what failed.
 func digestOf(spec *v1alpha1.TrafficShiftSpec) string {
 	text, err := json.Marshal(struct {
 		Direction v1alpha1.ShiftDirection
@@ -215,8 +214,8 @@ func (m *machine) locate() {
 	m.copied()
 }
 
-// copied lets what is copied be what the step says. Where that has changed the shadows
-// before it begin again, as any step does: copies are a load on the target.
+// copied sets what is copied to what the step says. If that has changed, the shadow
+// steps begin again, as any step does: copies are a load on the target.
 func (m *machine) copied() {
 	i := int(m.s.Step)
 	if i < 0 || m.steps[i].share < m.share || sameShadow(m.steps[i].shadow, &m.s) {

@@ -11,14 +11,14 @@ import (
 // day, a target that is just as good as its bound or as the source.
 const falseAlarmsPerDay = 1e-3
 
-// tests is into how many equal parts the false alarms are divided: success rate, errors,
-// abandoned requests, latency, latency increase, three windows of the error
-// budget, the statuses of all answers, and all that is tested of single paths. What is
-// mirrored is tested while nothing else is.
+// tests is the number of equal parts into which the false alarms are divided: success
+// rate, errors, abandoned requests, latency, latency increase, three windows of the
+// error budget, the statuses of all answers, and all tests of single paths. Tests of
+// mirrored requests run while nothing else is tested.
 const tests = 10
 
-// statusTests is into how many parts that of the statuses is divided: three classes, the
-// commonest codes, and whether the target lets in whom the source does not.
+// statusTests is the number of parts of the statuses' share: three classes, the
+// commonest codes, and whether the target admits callers that the source does not.
 const statusTests = 3 + commonestCodes + 1
 
 // pathTests is into how many parts that of the paths is divided: for each group of

@@ -1,5 +1,5 @@
-// Package files checks YAML files offline: what cannot be read of them, what the objects
-// in them mean wrongly, and what is probably not meant.
+// Package files checks YAML files offline: files that cannot be read, objects with
+// mistakes, and objects that are valid but probably not meant so.
 package files
 
 import (
@@ -60,7 +60,7 @@ func (v *Result) Line() string {
 	return out + v.Text()
 }
 
-// Text is what is wrong and what to do, after the field.
+// Text is the mistake and its remedy, after the field.
 func (v *Result) Text() string {
 	out := v.Message
 	if v.Field != "" {
@@ -90,15 +90,16 @@ func (v *Report) Count(severity string) int {
 	return n
 }
 
-// Summary says what was read and what was found.
+// Summary counts what was read and what was found.
 func (v *Report) Summary() string {
 	return fmt.Sprintf("%s in %s: %s, %s, %s",
 		phrase.Plural(v.objects, "objects"), phrase.Plural(v.files, "files"),
 		phrase.Plural(v.Count(policy.Error.String()), "errors"), phrase.Plural(v.Count(policy.Warning.String()), "warnings"), phrase.Plural(v.Count(note), "notes"))
 }
 
-// Check returns what is wrong in files: first what is not read, because
-// other mistakes may come from it, then the rest, each sorted by where it stands.
+// Check returns the mistakes in files. Files that cannot be read come first,
+// because other mistakes may follow from them. Then come the rest, each sorted by
+// its place.
 func Check(paths []string, stdin io.Reader, now time.Time) (*Report, error) {
 	cat := catalog.New()
 	loaded, err := file.LoadAll(paths, stdin, cat)

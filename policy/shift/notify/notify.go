@@ -139,7 +139,7 @@ func (s *Sender) Send(n Notice, targets ...Target) {
 		to := line{n.Shift, t.Notification.Name}
 		queue, busy := s.queues[to]
 		if len(queue) == waiting {
-			// The first may be under way. What is newest matters most.
+			// The first one may be under way. The newest one matters most.
 			queue = slices.Delete(queue, 1, 2)
 			s.sent.WithLabelValues(outcomeDropped).Inc()
 			s.log.Warn("a notice of a shift is dropped, because too many wait to be sent", "shift", n.Shift, "notification", to.name)

@@ -99,7 +99,8 @@ func addForms(forms map[string]struct{}, secret string) {
 // unquoted returns what stands between quotation marks.
 func unquoted(s string) string { return strings.TrimSuffix(strings.TrimPrefix(s, `"`), `"`) }
 
-// addBase64 adds what a text is in base64 wherever it begins in what is encoded.
+// addBase64 adds the base64 forms of a text, one for each position at which it
+// can begin in the encoded data.
 func addBase64(forms map[string]struct{}, secret string) {
 	for before := range 3 {
 		encoded := base64.RawStdEncoding.EncodeToString(append(make([]byte, before), secret...))

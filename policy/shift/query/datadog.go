@@ -16,8 +16,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// datadogSpan is how far back Datadog is asked. What has no point since then
-// says nothing of the step that is under way.
+// datadogSpan is how far back Datadog is asked. A series without a point since
+// then says nothing about the current step.
 const datadogSpan = 5 * time.Minute
 
 // datadogAnswer is what Datadog's "query timeseries points" answers.

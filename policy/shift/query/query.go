@@ -82,10 +82,9 @@ func New(o Options) *Asker {
 	return a
 }
 
-// Ask asks for the figure of a metric and waits for it, at most for the metric's
-// timeout. of is of when the figure is: the same one asked for again is of the same time.
-// An answer of which the provider says that it is not whole is none. Credentials are by the keys that the metric's type states. An error is
-// one line that names the provider and what to do, without any credential.
+// Ask asks for the figure of a metric and waits for it, at most for the metric's timeout. of is the time of the figure: asking for the same
+// figure again gives the same time. An answer that the provider calls partial is an error. credentials are by the keys that the metric's
+// type states. An error is one line with the provider and the remedy, without any credential.
 func (a *Asker) Ask(ctx context.Context, m *v1alpha1.ShiftMetric, credentials map[string][]byte) (value float64, of time.Time, err error) {
 	select {
 	case a.slots <- struct{}{}:

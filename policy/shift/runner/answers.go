@@ -16,8 +16,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// How often other systems are asked: twice in a window, at most. What they know is some seconds apart
-// itself, and samples that are closer together than that are one and the same odd sample.
+// How often other systems are asked: at most twice in a window. Their own data is some seconds old,
+// and samples that are closer together are one and the same odd sample.
 const (
 	askMost  = 15 * time.Second
 	askLeast = time.Second
