@@ -193,7 +193,7 @@ func shiftWatchCommand() *cobra.Command {
 					// The window may have another size by now. Its last row stays empty: a
 					// line feed there would scroll the title away.
 					columns, rows := terminalSize(cmd.OutOrStdout())
-					text = phrase.FirstRows(phrase.Wrap(text, columns), rows-1, "causeway shift status "+args[0])
+					text = phrase.FirstLines(phrase.Wrap(text, columns), rows-1, "causeway shift status "+args[0])
 					// From the top, without the flicker of clearing everything first.
 					fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
 				case withoutTimes(text) != withoutTimes(last):

@@ -341,7 +341,7 @@ func TestMutants(t *testing.T) {
 	seen := make(map[string]bool)
 	told, right, silent := 0, 0, []string(nil)
 	because := make(map[string]int)
-	var verdicts strings.Builder
+	var results strings.Builder
 	paths := worlds(t)
 	if only := os.Getenv("WORLD"); only != "" {
 		paths = slices.DeleteFunc(paths, func(p string) bool { return filepath.Base(p) != only })
@@ -371,7 +371,7 @@ func TestMutants(t *testing.T) {
 	for n := range tried {
 		w, m, text := tried[n].w, tried[n].mutant, tried[n].text
 		reason := harmless(&m)
-		fmt.Fprintf(&verdicts, "%s\n\t%s\n", m.String(), text+" | "+reason)
+		fmt.Fprintf(&results, "%s\n\t%s\n", m.String(), text+" | "+reason)
 		switch {
 		case text != "":
 			told++
@@ -383,7 +383,7 @@ func TestMutants(t *testing.T) {
 		}
 	}
 	if out := os.Getenv("VERDICTS"); out != "" {
-		require.NoError(t, os.WriteFile(out, []byte(verdicts.String()), 0o600))
+		require.NoError(t, os.WriteFile(out, []byte(results.String()), 0o600))
 	}
 	all := told + right + len(silent)
 	t.Logf("%d mutants in %s: %d told, %d harmless, %d silent", all, time.Since(started), told, right, len(silent))

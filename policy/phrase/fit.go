@@ -37,15 +37,15 @@ func Wrap(text string, columns int) string {
 	return b.String()
 }
 
-// FirstRows cuts a text to so many rows, the last of which says what is missing
-// and where it is.
-func FirstRows(text string, rows int, where string) string {
+// FirstLines cuts a text to so many lines. The last one says how many are missing
+// and where they are.
+func FirstLines(text string, most int, where string) string {
 	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
-	if rows <= 1 || len(lines) <= rows {
+	if most <= 1 || len(lines) <= most {
 		return text
 	}
-	more := len(lines) - rows + 1
-	return strings.Join(lines[:rows-1], "") + "  ... " + Plural(more, "more lines") + ": " + where + "\n"
+	more := len(lines) - most + 1
+	return strings.Join(lines[:most-1], "") + "  ... " + Plural(more, "more lines") + ": " + where + "\n"
 }
 
 // briefText is how many bytes of a text that is not ours a line of an overview has.

@@ -41,12 +41,12 @@ func TestWrap(t *testing.T) {
 	require.Equal(t, "any text", Wrap("any text", 0), "no terminal, no breaks")
 }
 
-func TestFirstRows(t *testing.T) {
+func TestFirstLines(t *testing.T) {
 	t.Parallel()
 	text := "1\n2\n3\n4\n5\n"
-	require.Equal(t, text, FirstRows(text, 5, "there"))
-	require.Equal(t, text, FirstRows(text, 0, "there"))
-	require.Equal(t, "1\n2\n3\n  ... 2 more lines: there\n", FirstRows(text, 4, "there"))
+	require.Equal(t, text, FirstLines(text, 5, "there"))
+	require.Equal(t, text, FirstLines(text, 0, "there"))
+	require.Equal(t, "1\n2\n3\n  ... 2 more lines: there\n", FirstLines(text, 4, "there"))
 }
 
 func FuzzWrap(f *testing.F) {

@@ -123,7 +123,7 @@ func (r *report) print() error {
 	_, _ = fmt.Fprintln(t, "WHAT\tPARAMETERS\tVALUE\tUNIT\tGOAL\tMET\tFLOOR\tRATIO\tMOST\tMET")
 	for _, w := range r.Rows {
 		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", w.Name, w.params(), number(w.Value), w.Unit,
-			optional(w.Goal), verdict(w.Met), optional(w.Floor), optional(w.Ratio), optional(w.RatioGoal), verdict(w.RatioMet))
+			optional(w.Goal), metText(w.Met), optional(w.Floor), optional(w.Ratio), optional(w.RatioGoal), metText(w.RatioMet))
 	}
 	return t.Flush()
 }
@@ -173,7 +173,7 @@ func optional(v *float64) string {
 	return number(*v)
 }
 
-func verdict(v *bool) string {
+func metText(v *bool) string {
 	switch {
 	case v == nil:
 		return "-"

@@ -20,7 +20,7 @@ import (
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
-// brokenListeners stand among good ones; verdicts says what the
+// brokenListeners stand among good ones; wantedConditions says what the
 // specification has for each.
 const brokenListeners = `
   - {name: missing, port: 8443, protocol: HTTPS, hostname: missing.example.com, tls: {certificateRefs: [{name: missing}]}}
@@ -36,8 +36,8 @@ const brokenListeners = `
   - {name: some-kinds, port: 9004, protocol: HTTP, allowedRoutes: {kinds: [{kind: TCPRoute}, {kind: HTTPRoute}]}}
 `
 
-// verdicts are the conditions of the listeners that are not just right.
-func verdicts() map[string]map[string]string {
+// wantedConditions are the conditions of the listeners that are not just right.
+func wantedConditions() map[string]map[string]string {
 	return map[string]map[string]string{
 		"missing":    {"ResolvedRefs": "False InvalidCertificateRef", "Accepted": "True Accepted"},
 		"unfit":      {"ResolvedRefs": "False InvalidCertificateRef", "Accepted": "True Accepted"},
@@ -152,13 +152,13 @@ func (c *edgeCluster) gateway(name string) (*gatewayv1.Gateway, error) {
 
 // same compares conditions, of the object's newest generation, with "status reason" by type.
 func same(have []metav1.Condition, want map[string]string, generation int64) error {
-	for kind, verdict := range want {
+	for kind, status := range want {
 		c := apimeta.FindStatusCondition(have, kind)
 		if c == nil {
 			return fmt.Errorf("no condition %s in %v", kind, have)
 		}
-		if got := fmt.Sprintf("%s %s", c.Status, c.Reason); got != verdict || c.ObservedGeneration != generation {
-			return fmt.Errorf("%s is %s of generation %d, not %s of %d: %s", kind, got, c.ObservedGeneration, verdict, generation, c.Message)
+		if got := fmt.Sprintf("%s %s", c.Status, c.Reason); got != status || c.ObservedGeneration != generation {
+			return fmt.Errorf("%s is %s of generation %d, not %s of %d: %s", kind, got, c.ObservedGeneration, status, generation, c.Message)
 		}
 		if c.Status == metav1.ConditionFalse && c.Message == "" {
 			return fmt.Errorf("%s says nothing", kind)
@@ -255,7 +255,7 @@ func TestEdgeBroken(t *testing.T) {
 		harness.StartLoad(t, harness.LoadOptions{URL: "https://" + secure, Host: "shop.example.com", TLS: client, HTTP2: true, Rate: 40, Workers: 4}),
 		harness.StartLoad(t, harness.LoadOptions{URL: "https://" + secure, Host: "shop.example.com", TLS: client, NewConnections: true, Rate: 10, Workers: 4}),
 	}
-	g := c.listeners("the broken listeners say what is wrong", verdicts())
+	g := c.listeners("the broken listeners say what is wrong", wantedConditions())
 	require.NoError(t, same(g.Status.Conditions, map[string]string{"Programmed": "True Programmed"}, g.Generation))
 	accepted := apimeta.FindStatusCondition(g.Status.Conditions, "Accepted")
 	require.NotNil(t, accepted)
@@ -316,7 +316,7 @@ spec:
 	} {
 		c.kube.ApplyYAML(t, text)
 	}
-	want := verdicts()
+	want := wantedConditions()
 	want["missing"], want["unfit"], want["foreign"] = good3(), good3(), good3()
 	c.listeners("what was mended works", want)
 	c.route("web", "hidden", map[string]string{"Accepted": "True Accepted", "ResolvedRefs": "True ResolvedRefs"})

@@ -123,7 +123,7 @@ func TestWatchFitsAScreen(t *testing.T) {
 	for range 20 {
 		s.Status.History = append(s.Status.History, v1alpha1.ShiftHistory{Event: v1alpha1.EventStep, From: "1", To: "10", Actor: "steps", Reason: long})
 	}
-	text := phrase.FirstRows(phrase.Wrap(describe.Shift(s, &describe.View{}, time.Now(), 8), 80), 23, "causeway shift status web/php-web")
+	text := phrase.FirstLines(phrase.Wrap(describe.Shift(s, &describe.View{}, time.Now(), 8), 80), 23, "causeway shift status web/php-web")
 	fits(t, text)
 	require.True(t, strings.HasPrefix(text, "web/php-web: Service php-web, from instances to pods: Shifting at 10 %"), text)
 	require.Contains(t, text, "pods       ███")
