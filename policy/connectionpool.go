@@ -25,8 +25,8 @@ func checkConnectionPool(c *Checker, s *settings) {
 }
 
 const (
-	// Unlimited is what a limit is that nobody has stated. Envoy's 1024 is one that
-	// callers of a busy service meet in good times.
+	// Unlimited stands for a limit that nobody has stated. Envoy's default of 1024
+	// is one that callers of a busy service meet in good times.
 	Unlimited = 100_000
 	// http1Idle is shorter than the time for which servers wait for the next
 	// request: 75 s for nginx, but 5 s for Apache and Node.js. We must be the

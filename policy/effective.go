@@ -26,8 +26,8 @@ type Settings struct {
 	// the rest of its section has a name of its own: "timeout.connect", "retry.budgetPercent",
 	// "loadBalancer.hash".
 	From map[string]discovery.ObjectRef
-	// FromRule says which sections and fields the rule itself states. The model has it nil:
-	// Own is merged in when a rule is asked.
+	// FromRule has the sections and fields that the rule itself states. It is nil in the
+	// model: Own is merged in when a rule is asked.
 	FromRule map[string]Origin
 }
 
@@ -72,7 +72,7 @@ func (r *Rule) own(field string) Origin {
 	return Origin{r.Route, fmt.Sprintf("rules[%d].%s", r.Index, field)}
 }
 
-// origin returns what states a field, the section that it is of, or nothing.
+// origin returns the origin of a field: its object, the section's, or nothing.
 func (s *Settings) origin(names ...string) Origin {
 	for _, name := range names {
 		if o, ok := s.FromRule[name]; ok {
@@ -153,8 +153,8 @@ type Field struct {
 // Fields returns what is stated about a rule's requests, leaf by leaf, sorted by path.
 func (r *Rule) Fields() []Field { return r.inForce().Fields() }
 
-// Replaced returns what objects state about a rule's requests that does not hold,
-// because the rule states it itself: From is where.
+// Replaced returns the settings of objects that a rule replaces by its own: From
+// is where.
 func (r *Rule) Replaced() []Field {
 	var out []Field
 	own := r.inForce().FromRule

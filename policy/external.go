@@ -7,7 +7,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// External is what an ExternalService means: a unit of compilation of its own.
+// External is the model of an ExternalService: a unit of compilation of its
+// own.
 type External struct {
 	discovery.Key
 	// Hosts that the object claims and that no other has, sorted.

@@ -73,8 +73,8 @@ const (
 	longestHealthPath = 256
 )
 
-// GatewayMistakes returns what is wrong in sections of a GatewayPolicy, in the
-// order of the API. It is what the CRD's schema says, for objects that no API server has seen.
+// GatewayMistakes returns the mistakes in sections of a GatewayPolicy, in the order of the
+// API. It repeats the rules of the CRD's schema, for objects that no API server has seen.
 func GatewayMistakes(s *v1alpha1.GatewaySettings) []Mistake {
 	c := Checker{In: "inFront"}
 	c.inFront(s.InFront)

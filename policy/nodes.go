@@ -1,6 +1,6 @@
 package policy
 
-// NodeMode says what a caller's own Kubernetes node means for which pods it reaches.
+// NodeMode tells which pods a caller reaches because of its own Kubernetes node.
 // Instances run on no node and are reached from everywhere.
 type NodeMode uint8
 

@@ -38,8 +38,8 @@ var protocols = map[string]Protocol{
 // ProtocolNames returns the names of protocols that have a meaning, sorted.
 func ProtocolNames() []string { return slices.Sorted(maps.Keys(protocols)) }
 
-// protocolNamed returns what a protocol's name means, TCP and false for an
-// unknown one.
+// protocolNamed returns the protocol of a name, TCP and false for an unknown
+// one.
 func protocolNamed(name string) (proto Protocol, known bool) {
 	if proto, known = protocols[name]; known {
 		return proto, true

@@ -34,8 +34,8 @@ func fingerprint(chain []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// CertificateText says which certificate it is, without anything of its key:
-// by its fingerprint, by its files, or why there is none.
+// CertificateText identifies a certificate without its key: by its fingerprint,
+// by its files, or by the reason why there is none.
 func CertificateText(r catalog.Reader, c *policy.Certificate) string {
 	switch {
 	case c.ChainFile != "":

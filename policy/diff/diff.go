@@ -81,7 +81,7 @@ type Change struct {
 	// Callers is the namespace whose callers have routes of their own
 	// (consumer routes), "" for all others.
 	Callers string `json:"callers,omitempty"`
-	// Host is where at a Gateway's port it is: "listener/domain", or the listener for connections.
+	// Host is the place at a Gateway's port: "listener/domain", or the listener for connections.
 	Host string `json:"host,omitempty"`
 	// Object and Rule are the route and the rule of it, "rules[0].matches[1]", "" for what is no rule's.
 	Object string `json:"object,omitempty"`

@@ -97,7 +97,7 @@ func (c *comparison) objects(counts map[string]*validity) {
 	}
 }
 
-// written returns what people write of every object, as JSON, by its name.
+// written returns the objects as people write them, as JSON, by name.
 func written(r catalog.Reader) map[string][]byte {
 	out := make(map[string][]byte)
 	put := func(name string, v any) {

@@ -16,8 +16,8 @@ type request struct {
 }
 
 // samples returns a request for each rule, and one that only a route for
-// everything takes. Where an expression has to hold, the sample is the text
-// that the expression begins with if that is enough, else there is none.
+// everything takes. For an expression the sample is its literal prefix if that
+// matches, else there is none.
 func samples(rules []policy.Rule) []request {
 	out := []request{{method: "GET", path: "/", text: "GET /"}, {method: "GET", path: "/~/~", text: "GET /~/~ (a path that no rule names)"}}
 	for i := range rules {

@@ -29,7 +29,8 @@ type State struct {
 	Sources     []*discovery.SourceStatus `json:"sources"`
 	// Freeze is the freeze of configuration, nil for none. The rows are those from before it.
 	Freeze *discovery.Freeze `json:"freeze,omitempty"`
-	// Groups is what an older control plane tells apart from Objects. Nobody reads it.
+	// Groups are the InstanceGroups of an older control plane, apart from Objects.
+	// Nobody reads them.
 	Groups json.RawMessage `json:"instanceGroups,omitempty"`
 	// Certificates are those that Gateways have if a Secret fails.
 	Certificates []LastGood `json:"lastGoodCertificates,omitempty"`
@@ -75,7 +76,8 @@ func (o *ObjectRow) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// NewState returns what may be told of the rows by which proxies are configured.
+// NewState returns the state of the rows from which proxies are configured,
+// without secrets.
 func NewState(r catalog.Reader, freeze *discovery.Freeze, good resolve.LastGood) *State {
 	v := &State{
 		Services:    slices.Collect(catalog.Services.All(r)),

@@ -41,8 +41,8 @@ func narrowed(s *v1alpha1.GatewaySettings, invalid []string) *v1alpha1.GatewaySe
 	return &out
 }
 
-// narrowedTLS returns what is right of a section. Without a cipher suite that is
-// known, TLS 1.3 is left, whose suites nobody chooses.
+// narrowedTLS returns the valid fields of a section. If it has no known cipher
+// suite, TLS 1.3 remains, whose suites nobody chooses.
 func narrowedTLS(t *v1alpha1.ClientTLS) *v1alpha1.ClientTLS {
 	out := *t
 	out.CipherSuites = slices.DeleteFunc(slices.Clone(t.CipherSuites), func(suite string) bool { return !slices.Contains(policy.CipherSuites, suite) })
@@ -73,9 +73,9 @@ func allowedTime(d *metav1.Duration) *metav1.Duration {
 // nowhere is a range that no connection comes from.
 const nowhere = "255.255.255.255/32"
 
-// distrusted returns what is left of hops with a mistake: no header is believed
-// and no PROXY protocol spoken, but connections come in from the ranges that can
-// be read only. A range that cannot be read must not let in everybody.
+// distrusted returns hops with a mistake in a safe form: no header is trusted
+// and no PROXY protocol spoken, but connections are accepted only from the
+// ranges that can be read. A range that cannot be read must not admit everybody.
 func distrusted(hops []v1alpha1.Hop) []v1alpha1.Hop {
 	if len(hops) == 0 {
 		return nil

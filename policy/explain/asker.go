@@ -9,9 +9,9 @@ import (
 	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
-// findWorkload finds who asks: a connected proxy by its node id, its workload
+// findWorkload finds the caller: a connected proxy by its node id, its workload
 // or its service, or else a Service of the catalog, whose pods or instances
-// ask. What the mesh does depends on the namespace and the place only.
+// call. The mesh's behaviour depends only on the namespace and the place.
 func findWorkload(r catalog.Reader, proxies []Proxy, name string, at place) (Workload, error) {
 	if strings.Contains(name, "~") {
 		_, namespace, _, _, ok := naming.ParseNode(name)
@@ -106,7 +106,8 @@ func workloadIn(namespace string, places []place, at place) Workload {
 	return out
 }
 
-// distinct returns what is not empty of the places that of says to count, sorted.
+// distinct returns, sorted, the values that of returns for the places, without
+// empty ones.
 func distinct(places []place, of func(place) (string, bool)) []string {
 	var out []string
 	for _, p := range places {

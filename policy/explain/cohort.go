@@ -13,8 +13,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
-// Cohort says who moves together while traffic is shifted, and which side this
-// request's user is on.
+// Cohort is the group of requests that move together while traffic is shifted,
+// and the side of this request's user.
 type Cohort struct {
 	// Shift is the TrafficShift, as "namespace/name".
 	Shift string `json:"shift"`
@@ -34,7 +34,7 @@ type Cohort struct {
 // requestID is the header with the id that every request has.
 const requestID = "x-request-id"
 
-// cookieSafe is what a request's id must be like for the mesh to make it a cookie.
+// cookieSafe matches the request ids that the mesh turns into a cookie.
 var cookieSafe = regexp.MustCompile(`^[0-9A-Za-z_-]{16,}$`)
 
 // shiftOf returns the first shift of a rule's backends, nil for none, and the

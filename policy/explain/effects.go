@@ -11,8 +11,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 )
 
-// Effects says what an object does at a unit, a sentence for each part of it: rules that come from it,
-// backends that it is, sections that are effective because of it.
+// Effects returns the effects of an object on a unit, a sentence for each: rules that come from it,
+// backends that it is, sections that are in force because of it.
 func Effects(r catalog.Reader, m policy.Model, ref discovery.ObjectRef) []string {
 	switch m := m.(type) {
 	case *policy.Service:
@@ -25,8 +25,8 @@ func Effects(r catalog.Reader, m policy.Model, ref discovery.ObjectRef) []string
 	return nil
 }
 
-// serviceEffects says what an object does at a Service: rules that come from
-// it, backends that it is, and sections that are effective because of it.
+// serviceEffects returns the effects of an object on a Service: rules that come
+// from it, backends that it is, and sections that are in force because of it.
 func serviceEffects(m *policy.Service, ref discovery.ObjectRef) []string {
 	var out []string
 	if isShift(m.Shift, ref) {

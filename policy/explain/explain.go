@@ -17,8 +17,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/resolve"
 )
 
-// Evaluate says what becomes of a request. Every outcome is one that a caller
-// can meet, so there is no error: a host that nobody has is answered 404.
+// Evaluate explains the handling of a request. Every result is one that a
+// caller can meet, so there is no error: an unknown host is answered with 404.
 func Evaluate(r catalog.Reader, req Request) *Explanation {
 	req.oneHost()
 	e := &evaluation{
@@ -132,13 +132,13 @@ func (e *evaluation) rules(routes *policy.HTTPRoutes, where string) {
 	e.apply(chosen)
 }
 
-// defaultRule is what holds for requests to a Service that has no routes.
+// defaultRule is the rule for requests to a Service without routes.
 func (e *evaluation) defaultRule(h *hostFound) *policy.Rule {
 	rule := e.service(h.service).DefaultRule(h.port)
 	return &rule
 }
 
-// externalRule is what holds for requests to an HTTP port of an ExternalService.
+// externalRule is the rule for requests to an HTTP port of an ExternalService.
 func externalRule(h *hostFound) *policy.Rule {
 	rule := h.external.DefaultRule(h.externalPort)
 	return &rule

@@ -10,8 +10,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
-// Explanation says what becomes of a request. A field that does not apply is
-// left out.
+// Explanation is the handling of a request. A field that does not apply is left
+// out.
 type Explanation struct {
 	From    Workload `json:"from"`
 	Request Message  `json:"request"`
@@ -28,15 +28,17 @@ type Explanation struct {
 	Unmatched []OtherRule `json:"unmatched,omitempty"`
 	// Answer is the mesh's own: no backend sees the request.
 	Answer *Answer `json:"answer,omitempty"`
-	// Fault is what the effective fault section does to a part of the requests.
+	// Fault is the effect of the fault section in force on a part of the
+	// requests.
 	Fault *Fault `json:"fault,omitempty"`
 	// Backends that the request may go to, in the order of their intervals.
 	Backends []Backend `json:"backends,omitempty"`
-	// Cohort says which side the request is on while the traffic of a backend is shifted.
+	// Cohort has the side of the request while the traffic of a backend is shifted.
 	Cohort *Cohort `json:"cohort,omitempty"`
 	// Mirrors get copies of the request.
 	Mirrors []Mirror `json:"mirrors,omitempty"`
-	// ResponseHeaders is what the rule changes in answers; those of a backend's own filters stand with it.
+	// ResponseHeaders are the rule's changes of answers; those of a backend's own filters are with the
+	// backend.
 	ResponseHeaders *HeaderEdits `json:"responseHeaders,omitempty"`
 	CORS            *CORS        `json:"cors,omitempty"`
 	// Timeouts and Retry that are effective for the request.
@@ -66,8 +68,8 @@ type VirtualHost struct {
 	Host     string `json:"host,omitempty"`
 	Port     uint16 `json:"port,omitempty"`
 	Protocol string `json:"protocol,omitempty"`
-	// Routes says whose routes hold: producer (of the Service's namespace), consumer (of the
-	// caller's), gateway for those at a listener, or default for none.
+	// Routes tells whose routes are in force: producer (of the Service's namespace),
+	// consumer (of the caller's), gateway for those at a listener, or default for none.
 	Routes string `json:"routes,omitempty"`
 	// Because says why it is this one, or none.
 	Because string `json:"because"`
@@ -115,8 +117,8 @@ type Answer struct {
 	// HeadersOf names the rule whose filters change the answer's headers although it does not take
 	// the request: "namespace/route rule 0". It is "" for the rule that does.
 	HeadersOf string `json:"headersOf,omitempty"`
-	// BackendHeaders are what the filters of that rule's backends change in the answer, empty for a
-	// backend without any. Of several one counts, by chance.
+	// BackendHeaders are the changes of the answer by the filters of that rule's backends, empty
+	// for a backend without any. One of them counts, by chance.
 	BackendHeaders []HeaderEdits `json:"backendHeaders,omitempty"`
 }
 
@@ -185,7 +187,8 @@ type Target struct {
 	Standby string `json:"standby,omitempty"`
 	// Answer is what callers get as long as there is no endpoint at all.
 	Answer *Answer `json:"answer,omitempty"`
-	// Nodes says what the caller's own Kubernetes node means for which pods answer, "" for nothing.
+	// Nodes tells which pods answer because of the caller's own Kubernetes node, "" if it makes no
+	// difference.
 	Nodes string `json:"nodes,omitempty"`
 	// Zones of AnsweredBy, the caller's own node's first, then its own, then by name.
 	Zones    []Zone   `json:"zones,omitempty"`

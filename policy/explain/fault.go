@@ -7,7 +7,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 )
 
-// Fault is what fault injection does to requests before they go anywhere.
+// Fault is the effect of fault injection on requests before they go anywhere.
 type Fault struct {
 	Delay        string  `json:"delay,omitempty"`
 	DelayPercent float64 `json:"delayPercent,omitempty"`

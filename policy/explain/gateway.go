@@ -22,13 +22,14 @@ type Gateway struct {
 	Port uint16 `json:"port"`
 	// Scheme is http or https: what the client speaks to the Gateway.
 	Scheme string `json:"scheme"`
-	// ServerName is what the client asks for when it makes TLS (SNI), "" for none.
+	// ServerName is the name that the client asks for in TLS (SNI), "" for none.
 	ServerName string `json:"serverName,omitempty"`
 	// Listener that takes the request; nil where none does.
 	Listener *Listener `json:"listener,omitempty"`
 	// Others are the other listeners of the Gateway, with why they do not take it.
 	Others []OtherListener `json:"others,omitempty"`
-	// Client says what is believed about who asks; nil where no request is looked at.
+	// Client has the trusted claims about the client; nil where no request is looked
+	// at.
 	Client *Client `json:"client,omitempty"`
 	// Policies are the sections of GatewayPolicies that are effective for the port.
 	Policies []Policy `json:"policies,omitempty"`
@@ -66,8 +67,8 @@ type Client struct {
 	Because        string `json:"because"`
 }
 
-// EvaluateGateway says what becomes of a request from outside at a Gateway. A
-// Gateway that there is none of is for the caller to tell: nil comes back.
+// EvaluateGateway explains the handling of a request from outside at a Gateway.
+// It returns nil if there is no such Gateway; the caller reports that.
 func EvaluateGateway(r catalog.Reader, req GatewayRequest) *Explanation {
 	m := resolve.BuildGateway(r, req.Gateway)
 	if m == nil {
@@ -325,7 +326,8 @@ func hostsBeside(p *policy.GatewayPort, l *policy.GatewayListener) int {
 	return hosts
 }
 
-// hostOf returns whose routes a listener has for a name in lower case, nil for nobody's.
+// hostOf returns the host of a listener for a name in lower case, nil if no route has
+// it.
 func hostOf(l *policy.GatewayListener, name string) *policy.GatewayHost {
 	var host *policy.GatewayHost
 	for i := range l.Hosts {

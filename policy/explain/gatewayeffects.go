@@ -11,8 +11,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/diff"
 )
 
-// gatewayEffects says what an object does at a Gateway: listeners, rules,
-// sections of policies and certificates that come from it.
+// gatewayEffects returns the effects of an object on a Gateway: listeners,
+// rules, sections of policies and certificates that come from it.
 func gatewayEffects(r catalog.Reader, m *policy.Gateway, ref discovery.ObjectRef) []string {
 	var out []string
 	itself := ref.Kind == discovery.KindGateway && ref.Key == m.Key

@@ -86,9 +86,9 @@ func (e *evaluation) findsRoute() bool {
 	return e.req.header("x-forwarded-proto") != ""
 }
 
-// dressBy says which headers are in the answer by which a proxy refuses a request
-// before it looks for a route: those of the rule to which the request leads as far
-// as the proxy has come with it.
+// dressBy returns the headers in the answer by which a proxy refuses a request
+// before it looks for a route: those of the rule that matches the request as far
+// as the proxy has read it.
 func (e *evaluation) dressBy(rules []policy.Rule) {
 	for i := range rules {
 		if rule := &rules[i]; mismatch(rule, &e.req) == "" {
@@ -210,8 +210,8 @@ func ownConnection(headers []Header) ([]Header, bool) {
 	return out, true
 }
 
-// websockets returns what of the protocols that a request could go on in is a
-// websocket, as it is written.
+// websockets returns the websocket protocol among those that a request offers,
+// as it is written.
 func websockets(headers []Header) []string {
 	var out []string
 	for _, line := range (&Request{Headers: headers}).values("upgrade") {
@@ -234,8 +234,8 @@ func (e *evaluation) refuseUpgrade() bool {
 	return true
 }
 
-// deadline tells who speaks gRPC how long the mesh lets the request take, if
-// that is less than what the caller has said.
+// deadline tells a gRPC caller how long the mesh lets the request take, if that
+// is less than the caller's own limit.
 func (e *evaluation) deadline(rule *policy.Rule) {
 	if !isGRPC(&e.req) {
 		return

@@ -31,8 +31,8 @@ type hostFound struct {
 	envoyName string
 }
 
-// host finds who the request's host means. Names are compared without regard
-// to case (RFC 9110, section 4.2.3), ports as they are written.
+// host finds the object that the request's host names. Names are compared
+// without regard to case (RFC 9110, section 4.2.3), ports as they are written.
 func (e *evaluation) host() hostFound {
 	name, port := splitHost(strings.ToLower(e.req.Host))
 	if a, err := netip.ParseAddr(name); err == nil {

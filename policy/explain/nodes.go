@@ -38,7 +38,8 @@ func (e *evaluation) zonesOfBacking(b *policy.Backing) []Zone {
 
 func usable(zones []policy.Zone) bool { return (&policy.Backing{Zones: zones}).Usable() }
 
-// nodesText says what the caller's own node means for which pods answer, "" for nothing.
+// nodesText tells which pods answer because of the caller's own node, "" if it makes no
+// difference.
 func (e *evaluation) nodesText(b *policy.Backing) string {
 	node := e.req.From.Node
 	switch {

@@ -43,10 +43,11 @@ type Proxy struct {
 // gatewayRole is the role of a Gateway's proxies in their node ids.
 const gatewayRole = "gateway"
 
-// Question is what `explain request` asks, as its flags and arguments say it.
+// Question is the question of `explain request`, in the words of its flags and
+// arguments.
 type Question struct {
-	// From is who asks in the mesh; Gateway where a request comes in from
-	// outside. One of them is set.
+	// From is the caller in the mesh; Gateway is where a request from outside
+	// comes in. One of them is set.
 	From, Gateway string
 	// ServerName and Client are of requests at Gateways only.
 	ServerName, Client, CalledPort string

@@ -15,7 +15,8 @@ import (
 // and no others.
 type Workload struct {
 	Namespace string `json:"namespace"`
-	// Name is how it was asked for: NAMESPACE/NAME or a node id, "" for who comes in from outside.
+	// Name is the caller as it was asked for: NAMESPACE/NAME or a node id, "" for a request from
+	// outside.
 	Name string `json:"name,omitempty"`
 	// Zone is its availability zone, "" where unknown.
 	Zone string `json:"zone,omitempty"`

@@ -11,7 +11,8 @@ import (
 type Retry struct {
 	// Attempts after the first, 0 for never.
 	Attempts uint32 `json:"attempts"`
-	// From says what states Attempts, and the other fields so of those beside them.
+	// From is the origin of Attempts; the other fields of this kind are the origins
+	// of those beside them.
 	From string `json:"from"`
 	// On lists the failures that the request can meet, in TrafficPolicy's words. OnFrom says what lists them.
 	On              []string `json:"on,omitempty"`

@@ -82,9 +82,9 @@ func (e *evaluation) scheme() string {
 	return schemeOf(e.secure)
 }
 
-// redirect returns what a redirecting rule of a port answers (spec of
-// HTTPRequestRedirectFilter). A port that the scheme implies is left out where
-// the proxy can: not where it takes the place of the request's own.
+// redirect returns the answer of a redirecting rule of a port (spec of
+// HTTPRequestRedirectFilter). A port that the scheme implies is left out if the
+// proxy can: it cannot where the port replaces the request's own.
 func (e *evaluation) redirect(rule *policy.Rule, port uint16) (status int, location string) {
 	r := rule.Filters.Redirect
 	scheme := cmp.Or(r.Scheme, e.scheme())

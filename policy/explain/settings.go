@@ -50,8 +50,9 @@ func Void(effects []string) bool {
 	return len(effects) > 0 && !slices.ContainsFunc(effects, func(e string) bool { return !strings.Contains(e, nothingOf) })
 }
 
-// ruleEffects says which sections of an object hold for a rule's requests, and
-// which parts of them the rule states itself. at says where the rule is.
+// ruleEffects returns the sections of an object that are in force for a rule's
+// requests, and the parts of them that the rule states itself. at names the
+// rule.
 func ruleEffects(at string, r *policy.Rule, ref discovery.ObjectRef) []string {
 	var hold []string
 	var out []string
@@ -95,7 +96,8 @@ func timeoutsOf(r *policy.Rule) []Setting {
 	return []Setting{times("request", t.Request), times("idle", t.Idle), times("attempt", t.Attempt)}
 }
 
-// persistence says what keeps the client at its endpoint, and whether it is at one already.
+// persistence returns the setting that keeps the client at its endpoint, and whether it is
+// at one already.
 func (e *evaluation) persistence(r *policy.Rule) *Setting {
 	session := r.Session()
 	p := session.Value

@@ -73,7 +73,8 @@ func (l *Listener) Text() string {
 	return s
 }
 
-// Note says what stands in for the target or answers in its place, "" for nothing.
+// Note tells which backing stands in for the target or answers in its place, ""
+// for none.
 func (t *Target) Note() string {
 	switch {
 	case t.Answer != nil:

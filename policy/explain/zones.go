@@ -55,11 +55,11 @@ func zonesOf(zones []policy.Zone, caller string, mode v1alpha1.LocalityMode) []Z
 	return out
 }
 
-// zoneParts returns which part of its requests a caller in the zone with index
-// own (-1 for none of them) sends to each zone. With PreferZone callers stay
-// in their zone as far as its capacity goes, callers taken to be spread evenly:
-// a zone with less than its even part of the capacity lets the rest go where
-// there is more.
+// zoneParts returns the parts of its requests that a caller in the zone with
+// index own (-1 for none of them) sends to each zone. With PreferZone callers
+// stay in their zone as far as its capacity goes, on the assumption that
+// callers are spread evenly: a zone with less than its even part of the
+// capacity sends the rest to zones with more.
 func zoneParts(capacity []float64, own int, mode v1alpha1.LocalityMode) []float64 {
 	parts := make([]float64, len(capacity))
 	total := 0.0

@@ -82,7 +82,8 @@ func badPromQL(c *check, field, query string) {
 	}
 }
 
-// unclosed says which bracket or quote of a query has no other end, "" for none.
+// unclosed returns the bracket or quote of a query without its other end, "" for
+// none.
 func unclosed(query string) string {
 	var open []rune
 	for _, r := range unquoted(query) {

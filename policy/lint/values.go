@@ -136,7 +136,7 @@ func twice(c *check, v *value) {
 	}
 }
 
-// limits are what limits are between that somebody means, by the end of their path.
+// limits are the bounds of plausible limits, by the end of their path.
 var limits = []struct {
 	path        string
 	least, most float64
@@ -174,8 +174,8 @@ func oddLimit(c *check, v *value) {
 	}
 }
 
-// times are what times are between that somebody means, by the end of their
-// path; 0s is none.
+// times are the bounds of plausible times, by the end of their path; 0s is
+// none.
 var times = []struct {
 	path        string
 	least, most time.Duration

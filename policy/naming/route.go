@@ -25,7 +25,7 @@ func RuleOf(route string) string {
 	return route
 }
 
-// Variant is which part of the requests of a match a route is for: in Envoy a route has one retry policy and one
+// Variant is the part of a match's requests that a route is for: in Envoy a route has one retry policy and one
 // way to hash, and mirrors all of its requests.
 type Variant struct {
 	// Safe is true for methods that may be sent again after more failures.

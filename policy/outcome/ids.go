@@ -17,7 +17,8 @@ const (
 	// maxTimed is the number of callers with answer times of their own in a slot. A caller with most of the slow
 	// answers in a window is among them in its slots.
 	maxTimed = 16
-	// badWeight is how many good answers count as much as a bad or a slow one where it is asked who matters.
+	// badWeight is how many good answers weigh as much as a bad or a slow one when the ids to keep are
+	// chosen.
 	badWeight = 20
 )
 

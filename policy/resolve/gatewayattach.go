@@ -30,7 +30,8 @@ func parentGateway(o *discovery.Object, ref *gatewayv1.ParentReference) (discove
 	return key, true
 }
 
-// gatewayAttachment is how a route fares at one of its parentRefs that names a Gateway.
+// gatewayAttachment is the attachment of a route to one of its parentRefs that names a
+// Gateway.
 type gatewayAttachment struct {
 	ref *gatewayv1.ParentReference
 	// at are the listeners that the route attaches to, in the order of

@@ -44,8 +44,8 @@ func readCertificates(r catalog.Reader, m *gatewayMeaning) *certificateReader {
 	return c
 }
 
-// renewalNotice is how long before its end a certificate is told of: who renews
-// certificates by a machine does it 30 days before, so that something is wrong then.
+// renewalNotice is how long before its end a certificate is reported. Automatic
+// renewal happens 30 days before, so by then something is wrong.
 const renewalNotice = 14 * 24 * time.Hour
 
 // Expirations returns a warning for every certificate in the Secrets of Gateways that
@@ -77,7 +77,8 @@ func Expirations(r catalog.Reader, now time.Time) []policy.Finding {
 	return out
 }
 
-// expiration says what is wrong with the time of a certificate, "" for nothing.
+// expiration tells what is wrong with the validity of a certificate, "" for
+// nothing.
 func expiration(leaf *x509.Certificate, now time.Time) string {
 	switch {
 	case now.Before(leaf.NotBefore):

@@ -114,8 +114,9 @@ func (m *gatewayMeaning) unsupported(l *listenerMeaning, field, message, remedy 
 	m.find(l, policy.Error, gatewayv1.ListenerConditionAccepted, gatewayv1.ListenerReasonUnsupportedValue, field, message, remedy)
 }
 
-// readListeners returns what a Gateway says but for its certificates: all that
-// matters to routes that attach to it. It returns nil if its class is not ours.
+// readListeners returns the meaning of a Gateway without its certificates: all
+// that matters to routes that attach to it. It returns nil if its class is not
+// ours.
 func readListeners(r catalog.Reader, o *discovery.Object) *gatewayMeaning {
 	gateway, ok := o.Spec.(*gatewayv1.Gateway)
 	if !ok {
@@ -145,7 +146,7 @@ func readGateway(r catalog.Reader, o *discovery.Object) *gatewayMeaning {
 	return m
 }
 
-// gatewayOf returns what the Gateway of a name says but for its certificates,
+// gatewayOf returns the meaning of the named Gateway without its certificates,
 // nil if there is none or its class is not ours.
 func gatewayOf(r catalog.Reader, key discovery.Key) *gatewayMeaning {
 	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String())

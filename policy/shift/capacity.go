@@ -13,8 +13,8 @@ import (
 // for a step up where the spec states nothing.
 const defaultKeepSource = 100
 
-// Demand is what all callers together ask of a Service, in requests per
-// second, whichever side answers.
+// Demand is the rate of all callers' requests to a Service per second,
+// whichever side answers.
 type Demand struct {
 	// Now is the rate over the last window, Peak the highest such rate of the last day.
 	Now, Peak float64
@@ -68,8 +68,8 @@ func RoomFor(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, so
 	if fleet.ReadyPods < needed {
 		short = append(short, fmt.Sprintf("needs %s%s, has %d", counted(needed, "ready pod"), because, fleet.ReadyPods))
 	}
-	// Where somebody has stated what a pod can carry, that decides, and an autoscaler whose
-	// number is fixed says nothing by being at it.
+	// A stated capacity of a pod decides. An autoscaler with a fixed number proves nothing
+	// by being at it.
 	scaler := ""
 	if a := fleet.Autoscaler; a != nil && (a.Limited || a.Maximum > 0 && a.Current >= a.Maximum) {
 		wants := "is at"

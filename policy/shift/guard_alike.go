@@ -9,8 +9,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
-// unlike is how many times as many requests of a path as its share explains make the path one of a side of
-// its own, and uncommon the part of its requests that are such from which on a side is not like the other as a whole.
+// unlike: if a side gets this many times as many requests of a path as its share explains, the path belongs to that
+// side alone. uncommon: if such paths are this part of a side's requests, the sides are not alike as a whole.
 const (
 	unlike   = 3.
 	uncommon = .1

@@ -195,7 +195,7 @@ func (j *judge) badEndpoints(bad, all uint64) []string {
 	return out
 }
 
-// failures is what the guard says of failed requests, of statuses and of the budget that failures spend.
+// failures returns the verdict about failed requests, statuses and the budget that failures spend.
 func (j *judge) failures() Verdict {
 	for _, check := range []func() Verdict{j.successRate, j.errors, j.statuses, j.errorBudget} {
 		if v := check(); v.Result == Fail {
@@ -205,8 +205,8 @@ func (j *judge) failures() Verdict {
 	return content
 }
 
-// without returns what all others but one proxy report. Why requests failed is not kept by proxy: the parts of
-// the causes stay what they are.
+// without returns the counts of all proxies but one. The causes of failures are not kept by proxy, so their
+// parts stay as they are.
 func without(s *Side, id string) *Side {
 	own, out := s.Callers[id], *s
 	out.Counts = lessCaller(&s.Counts, id)
@@ -238,8 +238,8 @@ func lessCaller(c *outcome.Counts, id string) outcome.Counts {
 	return out
 }
 
-// namedBy returns how many answers of a side that failed, or had another status than a good one, a proxy
-// reports. It is known of the commonest proxies of each path.
+// namedBy returns how many bad answers of a side a proxy reports: failures, and statuses that are not
+// good ones. It is known for the commonest proxies of each path.
 func namedBy(paths map[outcome.Path]*outcome.PathCounts, id string) uint64 {
 	n := uint64(0)
 	for _, c := range paths {

@@ -48,7 +48,8 @@ func (p *pathPair) name() string {
 	return name
 }
 
-// remedy is what in a spec leaves the path out. All others and a whole rule have no path that could be ignored.
+// remedy is the part of a spec that leaves the path out. All others together, and a whole rule, have no path
+// that could be ignored.
 func (p *pathPair) remedy() string {
 	if p.Group == "" {
 		return "guard.paths.comparison: Disabled"

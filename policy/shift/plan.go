@@ -14,8 +14,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// PlanInput is what a plan is made of besides the spec. Its zero value is a
-// plan that knows of no traffic.
+// PlanInput is the input of a plan besides the spec. Its zero value is a plan
+// without any known traffic.
 type PlanInput struct {
 	Demand Demand
 	Fleet  Fleet
@@ -69,8 +69,8 @@ type PlanStep struct {
 	Warnings    []string         `json:"warnings,omitempty"`
 }
 
-// PlanOf returns what the steps of a spec mean. It is an error only if a step
-// is not readable.
+// PlanOf returns the plan of a spec's steps. It is an error only if a step
+// cannot be read.
 func PlanOf(spec *v1alpha1.TrafficShiftSpec, in PlanInput) (*Plan, error) {
 	steps, err := readSteps(spec.Steps)
 	if err != nil {
@@ -174,8 +174,8 @@ func (p planner) load(out *plannedStep, s *step) {
 	}
 }
 
-// evidence says how long it takes until the guard has seen enough. It judges by one window, so
-// a target that gets too few requests in it never passes.
+// evidence returns how long it takes until the guard has seen enough. The guard decides by one
+// window, so a target that gets too few requests in it never passes.
 func (p planner) evidence(out *plannedStep, s *step, window time.Duration) {
 	part := s.share
 	if s.shadow != nil {

@@ -35,12 +35,13 @@ type ProxyFacts struct{ Name, Version string }
 type Bypass struct {
 	// Caller, for example "target group php-web" or "cron on i-0abc".
 	Caller string
-	// To is what it calls, for example "the instances of InstanceGroup web/php-web-ec2".
+	// To is the target of its calls, for example "the instances of InstanceGroup
+	// web/php-web-ec2".
 	To string
 }
 
-// Preflight says what should be known before traffic moves, in sentences with
-// what to do; nil if there is nothing.
+// Preflight returns what should be known before traffic moves, in sentences
+// with the remedy; nil if there is nothing.
 func Preflight(spec *v1alpha1.TrafficShiftSpec, f *Facts) []string {
 	var out []string
 	if f.PHP || isPHPSession(f.SessionCookie) {
@@ -65,7 +66,7 @@ func isPHPSession(cookie string) bool {
 	return slices.Contains([]string{"phpsessid", "laravel_session", "ci_session"}, strings.ToLower(cookie))
 }
 
-// phpSessions says what becomes of logins: PHP keeps sessions in files unless
+// phpSessions tells what happens to logins: PHP keeps sessions in files unless
 // session.save_handler says otherwise, and a pod does not see an instance's disk.
 func phpSessions(spec *v1alpha1.TrafficShiftSpec, f *Facts) []string {
 	const remedy = "keep sessions where both sides reach them (session.save_handler = redis or memcached, or a database) before the first step"

@@ -7,7 +7,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
-// falseAlarmsPerDay is how probable it may be that the guard fails, within a
+// falseAlarmsPerDay is the accepted probability that the guard fails, within a
 // day, a target that is just as good as its bound or as the source.
 const falseAlarmsPerDay = 1e-3
 
@@ -26,12 +26,12 @@ const statusTests = 3 + commonestCodes + 1
 // few there are: then each is judged more strictly than it had to be.
 const pathTests = 2 * (outcome.MaxPaths + 1) * (1 + statusTests)
 
-// looksPerWindow is what looking all the time costs. The guard looks at a
-// sliding window every half second, and each look is another chance to see what
-// is not there. Looks a moment apart see nearly the same, so a window's worth
-// of them counts as some tens of independent ones, not as 240; how many is measured
-// by TestLooksPerWindow. They grow with the square of the level's quantile, to 55
-// for a single path and a window of ten seconds, and this is above it.
+// looksPerWindow is the price of looking all the time. The guard looks at a sliding
+// window every half second, and each look is another chance to see what is not
+// there. Looks a moment apart see nearly the same, so a window's worth of them
+// counts as some tens of independent ones, not as 240; TestLooksPerWindow measures
+// how many. They grow with the square of the level's quantile, to 55 for a single
+// path and a window of ten seconds, and this is above it.
 const looksPerWindow = 60
 
 // significance returns the p-value below which a test over a window fails. It

@@ -5,7 +5,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 )
 
-// NodeModeOf returns what a Service says. Local holds over every distribution, as with kube-proxy.
+// NodeModeOf returns a Service's rule. Local comes before every distribution, as with kube-proxy.
 func NodeModeOf(svc *discovery.Service) policy.NodeMode {
 	switch {
 	case svc.LocalTraffic:

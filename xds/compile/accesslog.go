@@ -20,7 +20,8 @@ import (
 
 // Names of the access logs that proxies send to the control plane.
 const (
-	// OutcomesLog says how requests to Services that are being shifted ended.
+	// OutcomesLog is the access log of requests to Services with a
+	// TrafficShift.
 	OutcomesLog = "causeway.outcomes"
 	// ShadowLog says how their mirrored copies did.
 	ShadowLog = "causeway.shadow"

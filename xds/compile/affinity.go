@@ -10,10 +10,10 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
-// Who a caller is, where callers are told apart by their address. Behind a
-// sidecar every process has the address of its own host, on all hosts the same
-// one: 127.0.0.1. So there it is the proxy's node id, with the address of who has
-// connected. At an edge it is the client's address, as far as those in front are trusted.
+// The identity of a caller, where callers are told apart by their address. Behind a
+// sidecar every process has the address of its own host, on all hosts the same one:
+// 127.0.0.1. So there it is the proxy's node id, with the address of the connection. At
+// an edge it is the client's address, as far as the hops in front are trusted.
 
 // callerState is the name of what a sidecar says of its callers, in the state of
 // their connections.

@@ -51,8 +51,8 @@ func reported(r *policy.Rule) *policy.Backend {
 	return nil
 }
 
-// cohortOf returns by what the requests of a rule are told apart, nil for
-// nothing. Of several the first counts; policy tells of the others.
+// cohortOf returns the key that tells the requests of a rule apart, nil for
+// none. If there are several, the first counts; policy reports the others.
 func cohortOf(r *policy.Rule) *policy.Cohort {
 	for i := range r.Backends {
 		if s := r.Backends[i].Shift; s != nil && s.Cohort != nil {
@@ -203,9 +203,10 @@ func keyless(out *routev3.Route, c *policy.Cohort, at parent) {
 	})
 }
 
-// cohortPolicy returns what a weighted cluster hashes. It is terminal and the
-// only one: for a request without the key any other would decide, and a hash
-// of what all requests of a caller share would send all of them to one side.
+// cohortPolicy returns the hash policy of a weighted cluster. It is terminal
+// and the only one: for a request without the key another policy would decide,
+// and a hash of something that all requests of a caller share would send all of
+// them to one side.
 func cohortPolicy(c *policy.Cohort, keyless bool) []*routev3.RouteAction_HashPolicy {
 	out := &routev3.RouteAction_HashPolicy{Terminal: true}
 	header := c.Header

@@ -24,7 +24,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// What clients may do at most where no GatewayPolicy says otherwise (Envoy:
+// The limits of clients where no GatewayPolicy says otherwise (Envoy:
 // "Configuring Envoy as an edge proxy").
 const (
 	requestHeadersTimeout = 10 * time.Second
@@ -39,7 +39,8 @@ const (
 	connectionWindow = 2 << 20
 )
 
-// serverName is what answers say of who gave them: not what is behind, nor of which version.
+// serverName is the name of the server in answers. It tells nothing about the backend, nor
+// any version.
 const serverName = "causeway"
 
 // http returns the filters of a listener whose clients send requests.

@@ -173,9 +173,9 @@ func (e *edge) clientsTCP() tcpClients {
 	return tcpClients{"gateway_tcp", durationOr(timeout.StreamIdle, streamIdle), true}
 }
 
-// guard has a chain take only connections from where they may come, and so
-// many at a time. Where they come from is the address of who has connected,
-// not what the PROXY protocol says, and it is looked at before TLS.
+// guard makes a chain accept only connections from allowed addresses, and only
+// so many at a time. It looks at the address of the connection, before TLS, and
+// not at the PROXY protocol.
 func (e *edge) guard(chain *listenerv3.FilterChain) {
 	match := chain.GetFilterChainMatch()
 	known := make(map[netip.Prefix]bool)

@@ -28,9 +28,10 @@ func (c *Compiler) Certificates(m *policy.Gateway) []resource.Resource {
 		secret := &tlsv3.TlsCertificate{}
 		if cert.ChainFile != "" {
 			secret.CertificateChain, secret.PrivateKey = fileSource(cert.ChainFile), fileSource(cert.KeyFile)
-			// Where a directory is swapped for another one, as Kubernetes and
+			// If a directory is swapped for another one, as Kubernetes and
 			// certificate agents do, chain and key change at once and neither file is
-			// moved. Envoy watches one directory; of two it watches the files.
+			// moved. Envoy then watches the directory if it is the same for both;
+			// otherwise it watches the files.
 			if dir := path.Dir(cert.ChainFile); dir == path.Dir(cert.KeyFile) {
 				secret.WatchedDirectory = &corev3.WatchedDirectory{Path: dir}
 			}

@@ -85,9 +85,9 @@ func httpListener(d naming.Declaration) resource.Resource {
 	return r
 }
 
-// serverHTTP1 is how a listener speaks HTTP/1. Who asks for an upgrade that
-// nobody here knows, as some clients do with every request (Upgrade: TLS/1.2), is
-// answered without it (RFC 9110, section 7.8); Envoy's own answer would be 403.
+// serverHTTP1 is a listener's HTTP/1. A request with an unknown upgrade, which
+// some clients send with every request (Upgrade: TLS/1.2), is answered without it
+// (RFC 9110, section 7.8); Envoy's own answer would be 403.
 func serverHTTP1(http10 bool, names *corev3.Http1ProtocolOptions_HeaderKeyFormat) *corev3.Http1ProtocolOptions {
 	return &corev3.Http1ProtocolOptions{
 		AcceptHttp_10: http10, HeaderKeyFormat: names, IgnoreHttp_11Upgrade: unlike(websocket),
@@ -96,9 +96,9 @@ func serverHTTP1(http10 bool, names *corev3.Http1ProtocolOptions_HeaderKeyFormat
 	}
 }
 
-// serverHTTP2 is how a listener speaks HTTP/2. A request that cannot be read ends alone:
-// by default Envoy ends its connection, and with it the requests of everybody
-// else on it, such as those of all clients of a load balancer in front.
+// serverHTTP2 is a listener's HTTP/2. A request that cannot be read ends alone. By
+// default Envoy ends its connection, and with it the requests of everybody else on it,
+// such as all clients of a load balancer in front.
 func serverHTTP2() *corev3.Http2ProtocolOptions {
 	return &corev3.Http2ProtocolOptions{OverrideStreamErrorOnInvalidHttpMessage: wrapperspb.Bool(true)}
 }

@@ -89,7 +89,8 @@ func nodeVariants(r *resource.Resource, head []byte, parts []part, locality v1al
 	}
 }
 
-// nodeAssignment returns what callers on a node get, "" for one that no endpoint is on.
+// nodeAssignment returns the assignment for callers on a node, "" for a node without
+// endpoints.
 func nodeAssignment(head []byte, parts []part, locality v1alpha1.LocalityMode, node string) resource.Parts {
 	var out []part
 	zone := ""

@@ -197,10 +197,10 @@ func (c *Compiler) externalHosts(m *policy.External) []resource.Resource {
 	return out
 }
 
-// Mesh returns what does not belong to any Service: the route configuration
-// that HTTP listeners name, whose virtual hosts come one by one (VHDS), so that a
-// Service's change sends that Service's, and where the mesh allows it the way to hosts
-// that nobody has declared.
+// Mesh returns the resources that belong to no Service: the route configuration of
+// HTTP listeners, whose virtual hosts come one by one (VHDS), so that a changed
+// Service sends only its own; and, if the mesh allows it, the way to hosts that nobody
+// has declared.
 func (c *Compiler) Mesh(m *policy.Mesh) []resource.Resource {
 	body := marshal(&routev3.RouteConfiguration{
 		Name: naming.RouteConfig,

@@ -29,8 +29,8 @@ func standsIn(rules []policy.Rule) bool {
 	})
 }
 
-// parent is what routes are attached to, as far as it makes a difference to
-// what they become: a port of a Service, or of a Gateway.
+// parent is the object that routes are attached to, as far as it makes a
+// difference to their resources: a port of a Service, or of a Gateway.
 type parent struct {
 	port uint16
 	// scheme that callers speak there.
@@ -91,8 +91,8 @@ func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 	return out
 }
 
-// failedStatus is what a rule that cannot be followed answers: 500, or what
-// becomes UNAVAILABLE in gRPC (spec of GRPCRouteRule.backendRefs).
+// failedStatus is the answer of a rule that cannot be applied: 500, or for gRPC
+// the status that becomes UNAVAILABLE (spec of GRPCRouteRule.backendRefs).
 func failedStatus(r *policy.Rule) uint32 {
 	if r.GRPC {
 		return http.StatusServiceUnavailable
@@ -269,7 +269,7 @@ func ruleClusters(needs map[string]struct{}, rules []policy.Rule) {
 	}
 }
 
-// perFilter returns what a rule says to the filters of the listener's chain.
+// perFilter returns a rule's settings for the filters of the listener's chain.
 func perFilter(r *policy.Rule, at parent) map[string]*anypb.Any {
 	out := make(map[string]*anypb.Any)
 	if c := r.Filters.CORS; c != nil {

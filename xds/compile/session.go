@@ -15,9 +15,9 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 )
 
-// session returns what keeps a client at the endpoint that answered it first,
-// nil for nothing (GEP-1619). It does not bear on the choice of a backend or
-// backing, which comes before it at every request.
+// session returns the filter that keeps a client at the endpoint that answered
+// it first, nil for none (GEP-1619). It does not affect the choice of a backend
+// or backing, which comes before it at every request.
 func session(r *policy.Rule, at parent) *sessionv3.StatefulSessionPerRoute {
 	s := r.Session().Value
 	if s == nil {

@@ -60,9 +60,9 @@ func connectionsStandIn(rules []policy.TCPRule) bool {
 	})
 }
 
-// filterChains returns where connections go. Those that no rule takes are
-// closed: there is no filter chain for them. Envoy itself takes the most
-// specific name that fits.
+// filterChains returns the chains of connections. A connection that no rule
+// takes is closed: it has no filter chain. Envoy itself takes the most specific
+// name that fits.
 func filterChains(rules []policy.TCPRule, from tcpClients, needs map[string]struct{}) (inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) {
 	for i := range rules {
 		r := &rules[i]
@@ -112,9 +112,10 @@ type tcpClients struct {
 // be idle for hours.
 func callersTCP() tcpClients { return tcpClients{"egress_tcp", durationpb.New(0), false} }
 
-// tcpProxy returns where the connections of a rule go. Envoy refuses a weight
-// of 0 here: a backing without a share is left out. The part of a backend that
-// cannot be one goes to a cluster that is not there, which closes the connection.
+// tcpProxy returns the filter that forwards the connections of a rule. Envoy
+// refuses a weight of 0 here: a backing without a share is left out. The part of
+// an invalid backend goes to a cluster that does not exist, which closes the
+// connection.
 func tcpProxy(r *policy.TCPRule, from tcpClients, needs map[string]struct{}) *tcpv3.TcpProxy {
 	out := &tcpv3.TcpProxy{
 		StatPrefix:  from.statPrefix,

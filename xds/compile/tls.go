@@ -15,12 +15,12 @@ import (
 )
 
 // SystemCAs is the name of the secret, in every proxy's bootstrap, with the CA
-// certificates of its host. Where these lie differs from one distribution to
-// the next, and Envoy refuses a cluster that names a file that is not there.
+// certificates of its host. Their path differs from one distribution to the
+// next, and Envoy refuses a cluster that names a missing file.
 const SystemCAs = "causeway_system_cas"
 
-// transportSocket returns how connections to a cluster are made, nil for in the
-// clear and without a header.
+// transportSocket returns the transport of connections to a cluster, nil for
+// plaintext without a header.
 func transportSocket(protocol policy.Protocol, tls *policy.TLS, header v1alpha1.ProxyProtocolVersion) *corev3.TransportSocket {
 	var socket *corev3.TransportSocket
 	if tls != nil && tls.Failed == "" {

@@ -22,8 +22,8 @@ func (c *Compiler) Compile(m policy.Model) []resource.Resource {
 	return nil
 }
 
-// Declared returns what a declared listener is made of, with the model of what it leads to, nil where it leads
-// to all, or to nothing that there is.
+// Declared returns the resources of a declared listener, with the model of the unit that it leads to. The
+// model is nil if the listener leads to all units or to a missing one.
 func (c *Compiler) Declared(d naming.Declaration, m policy.Model) []resource.Resource {
 	if !d.IsGateway() {
 		service, _ := m.(*policy.Service)

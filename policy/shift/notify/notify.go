@@ -81,7 +81,7 @@ type Sender struct {
 	work   sync.WaitGroup
 }
 
-// line is what keeps its order: the notices of a shift to one of its notifications.
+// line keeps the notices of a shift to one of its notifications in order.
 type line struct {
 	shift discovery.Key
 	name  string

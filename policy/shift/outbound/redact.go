@@ -17,8 +17,8 @@ import (
 const (
 	// shortestSecret is the length of a value that may stand in any text.
 	shortestSecret = 4
-	// telling is how much of a secret in one piece is redacted, wherever in it the piece
-	// is from: a server may cut what it echoes.
+	// telling is the length from which a part of a secret is redacted, wherever in it
+	// the part is from: a server may shorten its echo.
 	telling = 8
 	// longestText of what Redact returns, in bytes.
 	longestText = 400
@@ -43,7 +43,7 @@ func Redact(text string, credentials map[string][]byte) string {
 	return text
 }
 
-// secretsOf returns what must not be told of credentials, in every form in which it may be echoed.
+// secretsOf returns the secret texts of credentials, in every form in which they may be echoed.
 func secretsOf(credentials map[string][]byte) []string {
 	forms := make(map[string]struct{})
 	user := strings.TrimSpace(string(credentials["username"]))

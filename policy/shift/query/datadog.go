@@ -127,7 +127,8 @@ func (s *datadogSeries) finished(now time.Time) (value float64, of time.Time, fo
 	return value, of, found
 }
 
-// length returns what time a point stands for: what the answer says, or else how far points are apart.
+// length returns the length of the interval that a point covers: from the answer, or else the distance
+// between points.
 func (s *datadogSeries) length() time.Duration {
 	if s.Interval > 0 {
 		return time.Duration(s.Interval * float64(time.Second))

@@ -27,8 +27,8 @@ const (
 	forgotten = 5 * time.Minute
 )
 
-// answers are what other systems last said about shifts. They are asked in the
-// background: a slow one must not keep a shift from being rolled back.
+// answers are the last answers of other systems about shifts. They are asked in
+// the background: a slow system must not keep a shift from being rolled back.
 type answers struct {
 	runner *Runner
 
@@ -125,7 +125,7 @@ type asked struct {
 	metric v1alpha1.ShiftMetric
 }
 
-// due returns what must be asked now, and forgets what nobody wants to know any more.
+// due returns the questions to ask now, and forgets those that are no longer needed.
 func (a *answers) due() []asked {
 	a.mu.Lock()
 	defer a.mu.Unlock()
