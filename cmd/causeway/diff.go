@@ -13,6 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -95,7 +96,7 @@ compared.`,
 				return err
 			}
 			v.Connected, v.Freeze = len(proxies), state.Freeze
-			if err := output.print(cmd, v, func(t *table) { v.describe(t) }); err != nil {
+			if err := output.print(cmd, v, func(t *phrase.Table) { v.describe(t) }); err != nil {
 				return err
 			}
 			if !v.Without() || len(v.Resources) > 0 {
@@ -148,8 +149,8 @@ func loadWhole(dir string) (*catalog.Catalog, error) {
 var actionMarks = map[diff.Action]string{diff.Added: "+", diff.Removed: "-", diff.Changed: "~"}
 
 // describe prints the plan, with the risks first.
-func (v *diffView) describe(t *table) {
-	line := func(format string, args ...any) { t.row(fmt.Sprintf(format, args...)) }
+func (v *diffView) describe(t *phrase.Table) {
+	line := func(format string, args ...any) { t.Row(fmt.Sprintf(format, args...)) }
 	if v.Freeze != nil {
 		line("%s", v.Freeze.Text())
 		line("Compared is with the configuration from before: nothing goes out until causeway unfreeze.")

@@ -10,37 +10,38 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 // describeService prints a Service and its endpoints.
-func describeService(t *table, s *status.Service) {
-	t.row(fmt.Sprintf("%s   home: %s (%s)", s.Service, s.Home, s.HomeCause))
+func describeService(t *phrase.Table, s *status.Service) {
+	t.Row(fmt.Sprintf("%s   home: %s (%s)", s.Service, s.Home, s.HomeCause))
 	if s.Shift != "" {
 		cohort := "every request on its own"
 		if s.Cohort != "" {
 			cohort = "cohorts by " + s.Cohort
 		}
-		t.row(fmt.Sprintf("  shifted by TrafficShift %s, %s", s.Shift, cohort))
+		t.Row(fmt.Sprintf("  shifted by TrafficShift %s, %s", s.Shift, cohort))
 	}
 	for _, f := range s.Failover {
 		mode := "to the other backing"
 		if !f.Failover {
 			mode = "none"
 		}
-		t.row(fmt.Sprintf("  port %d failover: %s (%s)", f.Port, mode, f.Because))
+		t.Row(fmt.Sprintf("  port %d failover: %s (%s)", f.Port, mode, f.Because))
 	}
 	where := "ZONE"
 	if s.Nodes != nil {
 		where = "ZONE/NODE"
 		for _, line := range s.Nodes.Lines() {
-			t.row("  " + line)
+			t.Row("  " + line)
 		}
 	}
 	for _, f := range slices.Concat(s.Findings, s.Groups) {
-		t.row("  " + f)
+		t.Row("  " + f)
 	}
-	t.row("PORT", "PLATFORM", "SHARE", "ID", "ADDRESS", where, "SPOT", "HEALTH", "REASON")
+	t.Row("PORT", "PLATFORM", "SHARE", "ID", "ADDRESS", where, "SPOT", "HEALTH", "REASON")
 	for i := range s.Endpoints {
 		e := &s.Endpoints[i]
 		spot, at := "", e.Zone
@@ -50,7 +51,7 @@ func describeService(t *table, s *status.Service) {
 		if s.Nodes != nil && e.Node != "" {
 			at += "/" + e.Node
 		}
-		t.row(fmt.Sprint(e.Port), e.Platform, fmt.Sprintf("%g%%", e.Share), e.ID, e.Address, at, spot, e.Health, e.Reason)
+		t.Row(fmt.Sprint(e.Port), e.Platform, fmt.Sprintf("%g%%", e.Share), e.ID, e.Address, at, spot, e.Health, e.Reason)
 	}
 }
 
@@ -86,10 +87,10 @@ func endpointsCommand() *cobra.Command {
 			if len(args) == 0 && namespace.namespace != "" {
 				services = slices.DeleteFunc(services, func(s status.Service) bool { return !strings.HasPrefix(s.Service, namespace.namespace+"/") })
 			}
-			return output.print(cmd, services, func(t *table) {
+			return output.print(cmd, services, func(t *phrase.Table) {
 				for i := range services {
 					if i > 0 {
-						t.row(" ")
+						t.Row(" ")
 					}
 					describeService(t, &services[i])
 				}

@@ -11,6 +11,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
@@ -46,7 +47,7 @@ object.`,
 			if err != nil {
 				return err
 			}
-			return output.print(cmd, v, func(t *table) { describeObject(t, v) })
+			return output.print(cmd, v, func(t *phrase.Table) { describeObject(t, v) })
 		},
 	}
 	c.Flags().StringVarP(&namespace, "namespace", "n", objects.DefaultNamespace, "the object's namespace")
@@ -105,46 +106,46 @@ func (s *serve) explainObject(now engine.InForce, r *http.Request) (any, error) 
 }
 
 // describeObject prints what an object causes for a person.
-func describeObject(t *table, v *status.Object) {
-	t.row("Object:", fmt.Sprintf("%s, generation %d", v.Object, v.Generation))
+func describeObject(t *phrase.Table, v *status.Object) {
+	t.Row("Object:", fmt.Sprintf("%s, generation %d", v.Object, v.Generation))
 	if v.State != "" {
-		t.row("State:", v.State)
+		t.Row("State:", v.State)
 	}
 	if v.Frozen != "" {
-		t.row("Frozen:", v.Frozen)
+		t.Row("Frozen:", v.Frozen)
 	}
 	if len(v.Conditions) > 0 {
-		section(t, "Conditions:")
+		t.Section("Conditions:")
 		for _, c := range v.Conditions {
 			name := c.Type
 			if c.Parent != "" {
 				name = c.Parent + " " + name
 			}
-			t.cells("  "+name, c.Status, c.Reason, c.Message)
+			t.Cells("  "+name, c.Status, c.Reason, c.Message)
 		}
 	}
-	section(t, "What it does:")
+	t.Section("What it does:")
 	if len(v.Effects) == 0 {
-		t.text("  nothing by itself")
+		t.Text("  nothing by itself")
 	}
 	for _, e := range v.Effects {
-		t.text("  " + e)
+		t.Text("  " + e)
 	}
-	section(t, "In Envoy:")
+	t.Section("In Envoy:")
 	if len(v.Resources) == 0 {
-		t.text("  nothing comes from it")
+		t.Text("  nothing comes from it")
 	}
 	for _, r := range v.Resources {
-		t.cells("  "+r.Type, r.Name, r.SeenBy)
+		t.Cells("  "+r.Type, r.Name, r.SeenBy)
 	}
 	if v.State == "" && len(v.Proxies) == 0 {
 		return
 	}
-	section(t, "Proxies:")
+	t.Section("Proxies:")
 	if len(v.Proxies) == 0 {
-		t.text("  none is connected that sees any of this")
+		t.Text("  none is connected that sees any of this")
 	}
 	for _, p := range v.Proxies {
-		t.cells("  "+p.ID, p.State)
+		t.Cells("  "+p.ID, p.State)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/explain/describe"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/engine"
 )
 
@@ -55,7 +57,7 @@ found out, or was asked wrongly.`,
 			if err != nil {
 				return err
 			}
-			if err := output.print(cmd, e, func(t *table) { describeRequest(t, e) }); err != nil {
+			if err := output.print(cmd, e, func(t *phrase.Table) { describe.Request(t, e) }); err != nil {
 				return err
 			}
 			if e.Fails() {

@@ -6,12 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"text/tabwriter"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
@@ -81,9 +81,9 @@ func TestEndpointsByNode(t *testing.T) {
 		var views []status.Service
 		require.NoError(t, json.Unmarshal(text, &views))
 		out := &strings.Builder{}
-		tab := &table{w: tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)}
+		tab := phrase.NewTable(out)
 		describeService(tab, &views[0])
-		require.NoError(t, tab.w.Flush())
+		require.NoError(t, tab.Flush())
 		return out.String()
 	}
 	local := show("internalTrafficPolicy: Local")

@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/replica"
@@ -100,16 +101,16 @@ func (s *serve) groupConditions(r catalog.Reader, key discovery.Key) []metav1.Co
 
 // printProgrammed prints the objects that are not in force, and why; text shortens the proxies'
 // error texts.
-func printProgrammed(t *table, v *observe.View, text func(string) string) {
+func printProgrammed(t *phrase.Table, v *observe.View, text func(string) string) {
 	for _, r := range v.Replicas {
 		if r.State != "reporting" {
-			t.row(fmt.Sprintf("\nreplica %s: %s", r.Name, r.State))
+			t.Row(fmt.Sprintf("\nreplica %s: %s", r.Name, r.State))
 		}
 	}
 	for i := range v.Objects {
 		o := &v.Objects[i]
 		if o.Reason != observe.ReasonProgrammed && o.Reason != observe.ReasonNoProxies {
-			t.row(fmt.Sprintf("\n%s generation %d is not in force (%s): %s", o.String(), o.Generation, o.Reason, text(o.Message)))
+			t.Row(fmt.Sprintf("\n%s generation %d is not in force (%s): %s", o.String(), o.Generation, o.Reason, text(o.Message)))
 		}
 	}
 }

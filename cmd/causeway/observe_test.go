@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +19,7 @@ import (
 
 func TestPrintProgrammed(t *testing.T) {
 	var out bytes.Buffer
-	tab := &table{w: tabwriter.NewWriter(&out, 0, 8, 3, ' ', 0)}
+	tab := phrase.NewTable(&out)
 	printProgrammed(tab, &observe.View{
 		Replicas: []observe.ReplicaView{{Name: "a", State: "reporting"}, {Name: "b", State: "silent"}},
 		Objects: []observe.ProgrammedRow{
@@ -29,7 +28,7 @@ func TestPrintProgrammed(t *testing.T) {
 			{Kind: "HTTPRoute", Namespace: "web", Name: "bad", Generation: 3, Status: "False", Reason: observe.ReasonRejected, Message: "p refused CDS a: no\nand more"},
 		},
 	}, phrase.Brief)
-	require.NoError(t, tab.w.Flush())
+	require.NoError(t, tab.Flush())
 	require.Equal(t, "\nreplica b: silent\n\nHTTPRoute web/bad generation 3 is not in force (Rejected): p refused CDS a: no ...\n", out.String())
 }
 

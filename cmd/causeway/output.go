@@ -3,12 +3,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 // outputFlag is the flag -o of the commands that print something.
@@ -36,12 +35,12 @@ func (o *outputFlag) String() string { return o.format }
 func (o *outputFlag) Type() string { return "format" }
 
 // print prints a value as JSON or YAML, or as the table that rows makes of it.
-func (o *outputFlag) print(c *cobra.Command, v any, rows func(*table)) error {
+func (o *outputFlag) print(c *cobra.Command, v any, rows func(*phrase.Table)) error {
 	switch o.format {
 	case "table":
-		t := &table{w: tabwriter.NewWriter(c.OutOrStdout(), 0, 8, 3, ' ', 0)}
+		t := phrase.NewTable(c.OutOrStdout())
 		rows(t)
-		return t.w.Flush()
+		return t.Flush()
 	case "json":
 		out, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {
@@ -58,16 +57,4 @@ func (o *outputFlag) print(c *cobra.Command, v any, rows func(*table)) error {
 		return err
 	}
 	return fmt.Errorf("--output: %q is not table, json or yaml", o.format)
-}
-
-// table prints rows in columns.
-type table struct{ w *tabwriter.Writer }
-
-func (t *table) row(cells ...string) {
-	for i, c := range cells {
-		if c == "" && len(cells) > 1 { // a row of nothing parts what stands around it
-			cells[i] = "-"
-		}
-	}
-	_, _ = io.WriteString(t.w, strings.Join(cells, "\t")+"\n") // Flush returns the error
 }

@@ -35,8 +35,8 @@ func proxiesCommand() *cobra.Command {
 			if all {
 				text = func(s string) string { return s }
 			}
-			return output.print(cmd, proxies, func(t *table) {
-				t.row("PROXY", "SERVICE", "ZONE/NODE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
+			return output.print(cmd, proxies, func(t *phrase.Table) {
+				t.Row("PROXY", "SERVICE", "ZONE/NODE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
 				for _, p := range proxies {
 					at := p.Zone
 					if p.NodeName != "" {
@@ -50,18 +50,18 @@ func proxiesCommand() *cobra.Command {
 					for _, name := range []string{"CDS", "EDS", "SDS", "LDS", "RDS", "VHDS"} {
 						cells = append(cells, status.TypeState(byType[name]))
 					}
-					t.row(cells...)
+					t.Row(cells...)
 				}
 				for _, p := range proxies {
 					for _, s := range p.Types {
 						if len(s.Rejected) > 0 {
-							t.row(fmt.Sprintf("\n%s rejected %s %v: %s", p.ID, s.Type, s.Rejected, text(s.Error)))
+							t.Row(fmt.Sprintf("\n%s rejected %s %v: %s", p.ID, s.Type, s.Rejected, text(s.Error)))
 						}
 					}
 				}
 				for _, p := range proxies {
 					if len(p.HeldBack) > 0 {
-						t.row(fmt.Sprintf("\n%s has the last good configuration of %s: a proxy like it refused what is new",
+						t.Row(fmt.Sprintf("\n%s has the last good configuration of %s: a proxy like it refused what is new",
 							p.ID, joinOr(p.HeldBack, "")))
 					}
 				}

@@ -129,11 +129,11 @@ func shiftStatusCommand() *cobra.Command {
 					return err
 				}
 				columns, _ := terminalSize(cmd.OutOrStdout())
-				return output.print(cmd, s, func(t *table) {
+				return output.print(cmd, s, func(t *phrase.Table) {
 					if columns > 0 {
 						s = describe.InBrief(s, phrase.Brief)
 					}
-					t.text(phrase.Wrap(describe.Shift(s, view, time.Now(), 20), columns))
+					t.Text(phrase.Wrap(describe.Shift(s, view, time.Now(), 20), columns))
 				})
 			}
 			view, err := source.view(cmd.Context(), "")
@@ -143,11 +143,11 @@ func shiftStatusCommand() *cobra.Command {
 			if n := source.namespace.namespace; n != "" {
 				view.Shifts = slices.DeleteFunc(view.Shifts, func(s v1alpha1.TrafficShift) bool { return s.Namespace != n })
 			}
-			if err := output.print(cmd, view, func(t *table) {
-				t.row("SHIFT", "SERVICE", "PHASE", "PERCENT", "STEP", "VERDICT", "BUDGET LEFT")
+			if err := output.print(cmd, view, func(t *phrase.Table) {
+				t.Row("SHIFT", "SERVICE", "PHASE", "PERCENT", "STEP", "VERDICT", "BUDGET LEFT")
 				for i := range view.Shifts {
 					s := &view.Shifts[i]
-					t.row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, describe.Phase(s), describe.Percent(s), describe.Step(s), describe.Verdict(s), describe.Budget(s))
+					t.Row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, describe.Phase(s), describe.Percent(s), describe.Step(s), describe.Verdict(s), describe.Budget(s))
 				}
 			}); err != nil || output.format != "table" {
 				return err

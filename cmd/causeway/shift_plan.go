@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/objects"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -51,7 +52,7 @@ it has measured.`,
 			if err != nil {
 				return err
 			}
-			return output.print(cmd, plan, func(t *table) { t.text(plan.String()) })
+			return output.print(cmd, plan, func(t *phrase.Table) { t.Text(plan.String()) })
 		},
 	}
 	c.Flags().StringVarP(&o.file, "file", "f", "", "YAML file with the TrafficShift")

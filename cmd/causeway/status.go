@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -42,7 +43,9 @@ plane answers.`,
 			if all {
 				rows = 0
 			}
-			if err := output.print(cmd, &v, func(t *table) { t.text(strings.TrimSuffix(status.Fit(&v, time.Now(), columns, rows, all), "\n")) }); err != nil {
+			if err := output.print(cmd, &v, func(t *phrase.Table) {
+				t.Text(strings.TrimSuffix(status.Fit(&v, time.Now(), columns, rows, all), "\n"))
+			}); err != nil {
 				return err
 			}
 			if v.Wrong() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/lint/files"
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 func validateCommand() *cobra.Command {
@@ -40,9 +41,9 @@ warnings too), 1 it could not be checked.`,
 			if err != nil {
 				return err
 			}
-			err = output.print(cmd, v.Results, func(t *table) {
+			err = output.print(cmd, v.Results, func(t *phrase.Table) {
 				for i := range v.Results {
-					t.row(v.Results[i].Line())
+					t.Row(v.Results[i].Line())
 				}
 			})
 			if err != nil {

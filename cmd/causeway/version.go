@@ -4,6 +4,8 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/policy/phrase"
 )
 
 func versionCommand() *cobra.Command {
@@ -17,7 +19,7 @@ func versionCommand() *cobra.Command {
 				Version string `json:"version"`
 				Go      string `json:"go"`
 			}{version, runtime.Version()}
-			return output.print(cmd, v, func(t *table) { t.row("causeway "+v.Version, v.Go) })
+			return output.print(cmd, v, func(t *phrase.Table) { t.Row("causeway "+v.Version, v.Go) })
 		},
 	}
 	output.add(c)
