@@ -44,6 +44,8 @@ func TestCores(t *testing.T) {
 			return names
 		}
 		leave := func(name string) {
+			mu.Lock()
+			defer mu.Unlock()
 			in[name].leave()
 			delete(in, name)
 		}
