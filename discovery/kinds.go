@@ -22,3 +22,17 @@ const (
 	KindTrafficPolicy    = "TrafficPolicy"
 	KindTrafficShift     = "TrafficShift"
 )
+
+// KubernetesSource returns the name of the status of the source that reads the objects of a
+// kind from a cluster, "" for a kind of which nobody asks what could not be read.
+func KubernetesSource(kind string) string { return kubernetesSources[kind] }
+
+var kubernetesSources = map[string]string{
+	KindBackendTLSPolicy: "kubernetes/backendtlspolicies",
+	KindGRPCRoute:        "kubernetes/grpcroutes",
+	KindHTTPRoute:        "kubernetes/httproutes",
+	KindInstanceGroup:    GroupsSource,
+	KindMesh:             "kubernetes/meshes",
+	KindTrafficPolicy:    "kubernetes/trafficpolicies",
+	KindTrafficShift:     ShiftsSource,
+}

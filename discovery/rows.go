@@ -1,15 +1,22 @@
 // Package discovery is the contract between sources and the catalog: the rows
 // that sources write, and the rules for it.
 //
-// A source only writes. It leaves alone the rows that it could not read: a
-// failed, throttled or truncated answer is an error, never an empty list. One
-// catalog transaction is one consistent change.
+// A source (catalog.Source) keeps to this:
+//
+//   - It writes rows of its own scopes only, and a SourceStatus for each thing that it reads. It reads no
+//     other source's rows but those that tell it what to read. One transaction is one consistent change.
+//   - It is synced once it has read everything once. Until then nothing is served that requires it, unless
+//     rows of an earlier run serve (LastKnownGood).
+//   - What it could not read it does not change: a failed, throttled or truncated answer is an error in the status,
+//     never an empty list. What is there without a row, because it cannot be understood, is named (Unread).
+//   - An object that another source may name too it claims (Table.Claim, Replace). Of two rows of one name the one
+//     whose scope is first by name is in force ("file" before "kubernetes/..."), the other is a Rival, and a
+//     finding names both until one of them goes.
 //
 // Rows are immutable once written: copy before you change one.
 package discovery
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -295,6 +302,15 @@ type Object struct {
 	Unreadable string
 }
 
+// Rival is a row of a Service or an Object that is not in force, because another source names the same.
+type Rival struct {
+	// Scope is that of Row.
+	Scope string
+	Name  ObjectName
+	// Row is a *Service or an *Object.
+	Row any
+}
+
 // Ref returns the object's name and generation.
 func (o *Object) Ref() ObjectRef {
 	return ObjectRef{Kind: o.Kind, Key: o.Key, Generation: o.Generation}
@@ -386,51 +402,6 @@ type SourceStatus struct {
 	Unread []Unread
 	// UnreadAll says why there may be others of them, "" if Unread has them all.
 	UnreadAll string
-}
-
-// Unread is an object that is there and cannot be read.
-type Unread struct {
-	Key
-	// Service, in the object's namespace, is what it is about, "" where that cannot be read either.
-	Service string
-	// Why it cannot be read.
-	Why string
-}
-
-// MaxUnread is how many objects SourceStatus.Unread has at most.
-const MaxUnread = 100
-
-// UnreadObject says why an object of which there is no row may be there
-// nevertheless, "" if it is not.
-func (s *SourceStatus) UnreadObject(key Key) string {
-	for i := range s.Unread {
-		if s.Unread[i].Key == key {
-			return s.Unread[i].Why
-		}
-	}
-	return s.UnreadAll
-}
-
-// UnreadOf says why there may be an object about a Service of which there is no
-// row, "" if there is none.
-func (s *SourceStatus) UnreadOf(service Key) string {
-	for i := range s.Unread {
-		if u := &s.Unread[i]; u.Namespace == service.Namespace && (u.Service == "" || u.Service == service.Name) {
-			return u.Key.String() + ": " + u.Why
-		}
-	}
-	return s.UnreadAll
-}
-
-// SameUnread reports whether two statuses, which may be nil, lack the same objects.
-func SameUnread(a, b *SourceStatus) bool {
-	if a == nil {
-		a = new(SourceStatus)
-	}
-	if b == nil {
-		b = new(SourceStatus)
-	}
-	return a.UnreadAll == b.UnreadAll && slices.Equal(a.Unread, b.Unread)
 }
 
 // Ready reports whether the source's rows may be served: not yet known must

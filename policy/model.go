@@ -225,6 +225,9 @@ type TLS struct {
 	// Failed is why requests must be answered 5xx rather than sent in the
 	// clear or to anyone: "" if TLS can be spoken.
 	Failed string
+	// Unknown is true where Failed says that a policy cannot be read: whether TLS is to be spoken is not
+	// known. Proxies that speak with the target go on as they do, and others answer 5xx.
+	Unknown bool
 }
 
 // SubjectAltName is a name in a certificate: a DNS name, or a URI.

@@ -24,6 +24,8 @@ const (
 	ReasonHomeIsPods      = "HomeIsPods"
 	ReasonUnknownHome     = "UnknownHome"
 	ReasonServing         = "Serving"
+	// ReasonUnread: an object that decides is there and cannot be read.
+	ReasonUnread          = "Unread"
 	ReasonServiceNotFound = "ServiceNotFound"
 	ReasonFailedOver      = "FailedOver"
 	ReasonOverlap         = "Overlapping"

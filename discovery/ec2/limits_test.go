@@ -51,3 +51,29 @@ func TestMeshLimitsWhatIsRead(t *testing.T) {
 	w.await("the group to be refused again", refused)
 	w.awaitIDs("limited", want) // what is known stays: an edit of the Mesh is no outage
 }
+
+// A Mesh that nobody could read may limit what is read, so nothing is until it can be.
+func TestUnreadMeshLiftsNoLimit(t *testing.T) {
+	m := mototest.Start(t, mototest.Options{})
+	setenv(t, m)
+	w := newWorld(t, m)
+	want := instanceIDs(m.CreateASG(t, mototest.ASGOptions{Name: "limited", Size: 2}))
+	st := &discovery.SourceStatus{Name: discovery.KubernetesSource(discovery.KindMesh), Synced: true}
+	st.Unread = []discovery.Unread{{Key: discovery.Key{Name: v1alpha1.MeshName}, Why: "spec.ec2: odd"}}
+	w.put(func(tx *catalog.Tx) { catalog.Sources.Put(tx, st) })
+	w.asgGroup("limited", "limited")
+	w.run()
+	w.await("the group to be refused", func() error {
+		if w.status("limited").Error == "" {
+			return errors.New("it has no error")
+		}
+		return nil
+	})
+	require.Contains(t, w.status("limited").Error, "the Mesh cannot be read")
+	require.Empty(t, w.account().Name, "nobody asks EC2")
+
+	w.put(func(tx *catalog.Tx) {
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: st.Name, Synced: true})
+	})
+	w.awaitIDs("limited", want)
+}

@@ -14,6 +14,7 @@
 package ec2
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -139,6 +140,7 @@ func (s *Source) Run(ctx context.Context, c *catalog.Catalog) error {
 		changed := make(map[discovery.Key]struct{})
 		if b, ok := feed.Take(); ok {
 			for _, ch := range b.Changes {
+				first = first || meshUnread(ch)
 				for _, row := range []any{ch.Before, ch.After} {
 					switch row := row.(type) {
 					case *discovery.Object:
@@ -282,11 +284,24 @@ func (s *Source) end(accounts []*account) error {
 // meshName names the object that limits what InstanceGroups may name.
 var meshName = discovery.ObjectName{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}
 
+// meshUnread reports whether a change is that the Mesh can be read no more, or again.
+func meshUnread(ch catalog.Change) bool {
+	old, _ := ch.Before.(*discovery.SourceStatus)
+	now, _ := ch.After.(*discovery.SourceStatus)
+	row := cmp.Or(now, old)
+	return row != nil && row.Name == discovery.KubernetesSource(meshName.Kind) && !discovery.SameUnread(old, now)
+}
+
 // mistakesIn returns why a group is not read, nothing if it is.
 func mistakesIn(r catalog.Reader, g *discovery.InstanceGroup) []v1alpha1.FieldError {
 	out := v1alpha1.ValidateInstanceGroup(g.Object)
 	if o, ok := catalog.Objects.Get(r, meshName.String()); ok {
-		out = append(out, v1alpha1.CheckEC2(o.Spec.(*v1alpha1.Mesh).Spec.EC2, g.Object)...)
+		return append(out, v1alpha1.CheckEC2(o.Spec.(*v1alpha1.Mesh).Spec.EC2, g.Object)...)
+	}
+	if st, ok := catalog.Sources.Get(r, discovery.KubernetesSource(discovery.KindMesh)); ok {
+		if why := st.UnreadObject(meshName.Key); why != "" {
+			out = append(out, v1alpha1.UnreadMesh(why)...)
+		}
 	}
 	return out
 }

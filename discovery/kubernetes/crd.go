@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/gateway-api/pkg/consts"
+	"sigs.k8s.io/json"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -127,11 +129,8 @@ func (k *kindSource) follow(ctx context.Context) error {
 		case reading == "" && time.Since(began) >= lookGrace:
 			// There may be objects, but nobody can read them: a mesh that lacks the
 			// kind goes on, and none of its objects counts as gone.
-			why := notServed(k.kind)
-			if crd == nil {
-				why = fmt.Sprintf("the API server does not serve %s, and whether its CRD is installed cannot be read: allow the control plane to list CRDs", k.kind.Name)
-			}
-			k.status.write(func(st *discovery.SourceStatus) { st.Synced, st.UnreadAll = true, why })
+			unread, all := k.unserved(ctx)
+			k.status.write(func(st *discovery.SourceStatus) { st.Synced, st.Unread, st.UnreadAll = true, unread, all })
 		}
 		if err == nil {
 			k.tell(version)
@@ -167,16 +166,70 @@ func (k *kindSource) follow(ctx context.Context) error {
 // served returns the best version of the kind that the API server serves, "" for none.
 func (k *kindSource) served(ctx context.Context) (string, error) {
 	for _, version := range versionsOf(k.kind) {
-		list, err := k.client.served.ServerResourcesForGroupVersionWithContext(ctx, version)
-		if apierrors.IsNotFound(err) {
+		if has, err := k.has(ctx, version); has || err != nil {
+			return version, err
+		}
+	}
+	return "", nil
+}
+
+// has reports whether the API server serves the kind in a version.
+func (k *kindSource) has(ctx context.Context, version string) (bool, error) {
+	list, err := k.client.served.ServerResourcesForGroupVersionWithContext(ctx, version)
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("discover %s: %w", version, err)
+	}
+	return slices.ContainsFunc(list.APIResources, func(r metav1.APIResource) bool { return r.Name == k.kind.Resource }), nil
+}
+
+// unserved returns the objects of a kind that is served in no version that is read. all says
+// why there may be others, "" if there are none.
+func (k *kindSource) unserved(ctx context.Context) (unread []discovery.Unread, all string) {
+	why := notServed(k.kind)
+	if k.crd.Load() == nil {
+		why = fmt.Sprintf("the API server does not serve %s, and whether its CRD is installed cannot be read: allow the control plane to list CRDs", k.kind.Name)
+	}
+	other, err := k.otherVersion(ctx)
+	if err != nil {
+		return nil, fmt.Sprintf("%s; its objects cannot be listed: %v", why, err)
+	}
+	if other == "" {
+		if k.kind.Standard() {
+			return nil, "" // whoever installed the CRD serves it to nobody
+		}
+		return nil, why
+	}
+	text, err := k.client.raw.Get().AbsPath("/apis", other, k.kind.Resource).Do(ctx).Raw()
+	var list rawList
+	if err == nil {
+		err = json.UnmarshalCaseSensitivePreserveInts(text, &list)
+	}
+	if err != nil {
+		return nil, fmt.Sprintf("%s; its objects cannot be listed: %v", why, err)
+	}
+	for i := range list.Items {
+		unread = append(unread, list.Items[i].unread(why))
+	}
+	return someUnread(k.kind, unread)
+}
+
+// otherVersion returns a version of the kind's group that serves it, "" for none.
+func (k *kindSource) otherVersion(ctx context.Context) (string, error) {
+	gv, _ := schema.ParseGroupVersion(k.kind.APIVersion) // from the list of kinds
+	groups, err := k.client.served.ServerGroupsWithContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	for i := range groups.Groups {
+		if groups.Groups[i].Name != gv.Group {
 			continue
 		}
-		if err != nil {
-			return "", fmt.Errorf("discover %s: %w", version, err)
-		}
-		for i := range list.APIResources {
-			if list.APIResources[i].Name == k.kind.Resource {
-				return version, nil
+		for _, v := range groups.Groups[i].Versions {
+			if has, err := k.has(ctx, v.GroupVersion); has || err != nil {
+				return v.GroupVersion, err
 			}
 		}
 	}

@@ -2,6 +2,8 @@ package kubernetes
 
 import (
 	"bytes"
+	"cmp"
+	stdjson "encoding/json"
 	"fmt"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/json"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -23,7 +26,7 @@ func policyKinds() []objects.Kind {
 	var out []objects.Kind
 	for _, k := range objects.Kinds() {
 		group, _, _ := strings.Cut(k.APIVersion, "/")
-		if k.New != nil && (group == gatewayv1.GroupName || group == v1alpha1.Group) {
+		if k.New != nil && (k.Standard() || group == v1alpha1.Group) {
 			out = append(out, k)
 		}
 	}
@@ -97,18 +100,49 @@ func (o *rawObject) decode(k objects.Kind) (metav1.Object, error) {
 	return typed, nil
 }
 
-// service returns the Service that an InstanceGroup or a TrafficShift is about
-// whose other fields do not fit, "" for an object that does not tell.
-func (o *rawObject) service() string {
-	var about struct {
-		Spec struct {
-			ServiceRef v1alpha1.ServiceReference `json:"serviceRef"`
-		} `json:"spec"`
+// unread returns what can be said of an object whose fields do not all fit.
+func (o *rawObject) unread(why string) discovery.Unread {
+	out := discovery.Unread{Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}, Why: why}
+	var whole struct {
+		Spec map[string]stdjson.RawMessage `json:"spec"`
 	}
-	if json.UnmarshalCaseSensitivePreserveInts(o.text, &about) != nil {
-		return ""
+	if json.UnmarshalCaseSensitivePreserveInts(o.text, &whole) != nil {
+		return out
 	}
-	return about.Spec.ServiceRef.Name
+	_, tls := whole.Spec["tls"]
+	out.NoTLS = !tls
+	add := func(kind, namespace, name string) {
+		if name != "" {
+			key := discovery.Key{Namespace: cmp.Or(namespace, o.Namespace), Name: name}
+			out.Targets = append(out.Targets, discovery.ObjectName{Kind: kind, Key: key})
+		}
+	}
+	add(discovery.KindService, "", readPart[reference](whole.Spec["serviceRef"]).Name)
+	// Versions before targetRefs have one targetRef.
+	for _, ref := range append(readPart[[]reference](whole.Spec["targetRefs"]), readPart[reference](whole.Spec["targetRef"])) {
+		add(ref.Kind, "", ref.Name)
+	}
+	for _, ref := range readPart[[]reference](whole.Spec["parentRefs"]) {
+		add(cmp.Or(ref.Kind, discovery.KindGateway), ref.Namespace, ref.Name)
+	}
+	out.Hosts = readPart[[]string](whole.Spec["hostnames"])
+	return out
+}
+
+// reference is what the references of all kinds have.
+type reference struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// readPart decodes a part of an object. What does not fit is as if it were not there.
+func readPart[T any](text stdjson.RawMessage) (out T) {
+	if len(text) == 0 || json.UnmarshalCaseSensitivePreserveInts(text, &out) != nil {
+		var none T
+		return none
+	}
+	return out
 }
 
 // newRawClient returns a client of all policy kinds, which gets objects as rawObject.

@@ -162,7 +162,7 @@ func (s *objectRows) readable(raw *rawObject, err error) {
 		}
 		return
 	}
-	s.unreadable[key] = discovery.Unread{Key: key, Service: raw.service(), Why: err.Error()}
+	s.unreadable[key] = raw.unread(err.Error())
 	s.mu.Unlock()
 	if !was {
 		s.noted()
@@ -187,12 +187,8 @@ func (s *objectRows) putUnread(tx *catalog.Tx, list bool) {
 		}
 	}
 	s.mu.Unlock()
-	slices.SortFunc(unread, func(a, b discovery.Unread) int { return byKey(a.Key, b.Key) })
-	next := discovery.SourceStatus{Unread: unread}
-	if more := len(unread) - discovery.MaxUnread; more > 0 {
-		next.Unread = slices.Clip(unread[:discovery.MaxUnread])
-		next.UnreadAll = fmt.Sprintf("%d more objects of kind %s cannot be read", more, s.kind.Name)
-	}
+	var next discovery.SourceStatus
+	next.Unread, next.UnreadAll = someUnread(s.kind, unread)
 	old, _ := catalog.Sources.Get(tx.Reader, s.status.name)
 	if !list && discovery.SameUnread(old, &next) {
 		return
@@ -203,6 +199,15 @@ func (s *objectRows) putUnread(tx *catalog.Tx, list bool) {
 			st.Synced = true
 		}
 	})
+}
+
+// someUnread returns as many objects of a kind that cannot be read as a status has, and says that there are others.
+func someUnread(kind objects.Kind, unread []discovery.Unread) (some []discovery.Unread, others string) {
+	slices.SortFunc(unread, func(a, b discovery.Unread) int { return byKey(a.Key, b.Key) })
+	if more := len(unread) - discovery.MaxUnread; more > 0 {
+		return slices.Clip(unread[:discovery.MaxUnread]), fmt.Sprintf("%d more objects of kind %s cannot be read", more, kind.Name)
+	}
+	return unread, ""
 }
 
 // maxUnreadable is how many objects that cannot be decoded are named.

@@ -57,7 +57,7 @@ func TestUnreadableGroup(t *testing.T) {
 	st, _ := catalog.Sources.Get(next.catalog.Read(), ScopeInstanceGroups)
 	require.Len(t, st.Unread, 1)
 	require.Equal(t, key, st.Unread[0].Key)
-	require.Equal(t, "php-web", st.Unread[0].Service)
+	require.Equal(t, []discovery.ObjectName{{Kind: discovery.KindService, Key: discovery.Key{Namespace: "web", Name: "php-web"}}}, st.Unread[0].Targets)
 	stays(next)
 
 	// Nor is one gone whose kind is not served in a version that is read.
@@ -109,7 +109,11 @@ func TestUnreadRows(t *testing.T) {
 		require.Empty(t, st.UnreadAll)
 		for _, u := range st.Unread {
 			require.NotEmpty(t, u.Why)
-			out[u.Name] = u.Service
+			out[u.Name] = ""
+			if u.Targets != nil {
+				require.Len(t, u.Targets, 1)
+				out[u.Name] = u.Targets[0].Name
+			}
 		}
 		return out
 	}
@@ -135,4 +139,37 @@ func TestUnreadRows(t *testing.T) {
 	require.NotEmpty(t, st.UnreadObject(discovery.Key{Namespace: "web", Name: "any"}), "which ones is not known")
 	require.NoError(t, rows.clear())
 	require.Empty(t, unread(), "a kind that is not installed has no objects")
+}
+
+// The name of each source, by which policy asks what it could not read, is the one that it has.
+func TestNamesOfSources(t *testing.T) {
+	for _, k := range policyKinds() {
+		if name := discovery.KubernetesSource(k.Name); name != "" {
+			require.Equal(t, scopeOf(k), name)
+		}
+	}
+}
+
+// What can be read of an object is read, whatever else does not fit.
+func TestUnreadObject(t *testing.T) {
+	t.Parallel()
+	name := func(kind, namespace, name string) discovery.ObjectName {
+		return discovery.ObjectName{Kind: kind, Key: discovery.Key{Namespace: namespace, Name: name}}
+	}
+	for text, want := range map[string]discovery.Unread{
+		`"odd"`:                                 {},
+		`{}`:                                    {NoTLS: true},
+		`{"serviceRef":{"name":"a"},"ports":1}`: {NoTLS: true, Targets: []discovery.ObjectName{name("Service", "web", "a")}},
+		`{"serviceRef":1}`:                      {NoTLS: true},
+		`{"targetRefs":[{"kind":"Service","name":"a"},{"kind":"Gateway","name":"b"}],"tls":1}`: {Targets: []discovery.ObjectName{name("Service", "web", "a"), name("Gateway", "web", "b")}},
+		`{"targetRefs":[{"kind":"Service","name":"a"},{"kind":1}]}`:                            {NoTLS: true},
+		`{"targetRef":{"kind":"Service","name":"a","namespace":"web"}}`:                        {NoTLS: true, Targets: []discovery.ObjectName{name("Service", "web", "a")}},
+		`{"parentRefs":[{"name":"a"},{"kind":"Service","name":"b","namespace":"shop"}],"hostnames":["c"],"rules":1}`: {
+			NoTLS: true, Targets: []discovery.ObjectName{name("Gateway", "web", "a"), name("Service", "shop", "b")}, Hosts: []string{"c"},
+		},
+	} {
+		raw := &rawObject{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "odd"}, text: fmt.Appendf(nil, `{"spec":%s}`, text)}
+		want.Key, want.Why = discovery.Key{Namespace: "web", Name: "odd"}, "why"
+		require.Equal(t, want, raw.unread("why"), text)
+	}
 }

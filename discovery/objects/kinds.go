@@ -5,6 +5,7 @@ package objects
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -54,6 +55,12 @@ func Named(name string) (Kind, bool) {
 // Has reports whether objects of an apiVersion and a kind are of this kind.
 func (k Kind) Has(apiVersion, name string) bool {
 	return k.Name == name && (k.APIVersion == apiVersion || slices.Contains(k.Also, apiVersion))
+}
+
+// Standard reports whether the kind is the Gateway API's, whose CRDs others install too.
+func (k Kind) Standard() bool {
+	group, _, _ := strings.Cut(k.APIVersion, "/")
+	return group == gatewayv1.GroupName
 }
 
 // Kinds lists every kind that the mesh reads.

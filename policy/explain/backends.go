@@ -92,7 +92,11 @@ func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32)
 	case policy.ServiceBackend:
 	}
 	if b.Unknown != "" {
-		out.Answer = e.answer(503, "who has the traffic of "+b.Key.String()+" is not known; proxies that had its routes before keep them: "+b.Unknown)
+		what := "who has the traffic of " + b.Key.String()
+		if b.Key == (discovery.Key{}) {
+			what = "which rules hold"
+		}
+		out.Answer = e.answer(503, what+" is not known; proxies that had the routes before keep them: "+b.Unknown)
 		return out
 	}
 	if b.Filters.Failed != "" {
@@ -163,8 +167,7 @@ func (e *evaluation) reaches(b *policy.Backing) bool {
 // endpoints fills in the zones and what holds for connections to them.
 func (e *evaluation) endpoints(out *Target, b *policy.Backing) {
 	out.TLS = tlsText(b.TLS)
-	if b.TLS != nil && b.TLS.Failed != "" {
-		out.Answer = e.answer(503, "nothing may be sent where TLS is demanded and cannot be spoken: "+b.TLS.Failed)
+	if out.Answer = e.unspoken(b.TLS); out.Answer != nil {
 		return
 	}
 	out.Policies = policiesOf(&b.Settings)
@@ -189,6 +192,9 @@ func (e *evaluation) external(b *policy.Backend, out *Target) {
 		}
 		out.Policies, out.TLS = policiesOf(&p.Settings), tlsText(p.TLS)
 		out.Timeouts = []Setting{times("connect", p.Settings.Connect())}
+		if out.Answer = e.unspoken(p.TLS); out.Answer != nil {
+			return
+		}
 		if x.DNS != "" {
 			out.Resolves = net.JoinHostPort(x.DNS, strconv.Itoa(int(p.TargetPort)))
 			return
@@ -212,10 +218,23 @@ func (e *evaluation) external(b *policy.Backend, out *Target) {
 	out.Answer = e.answer(503, fmt.Sprintf("ExternalService %s has no port %d", b.Key, b.Port))
 }
 
+// unspoken is the answer where nothing may be sent because of TLS, nil where something may.
+func (e *evaluation) unspoken(t *policy.TLS) *Answer {
+	switch {
+	case t == nil || t.Failed == "":
+		return nil
+	case t.Unknown:
+		return e.answer(503, "it is not known whether TLS is demanded; proxies that had the cluster before go on as they did: "+t.Failed)
+	}
+	return e.answer(503, "nothing may be sent where TLS is demanded and cannot be spoken: "+t.Failed)
+}
+
 func tlsText(t *policy.TLS) string {
 	switch {
 	case t == nil:
 		return ""
+	case t.Unknown:
+		return "not known: " + t.Failed
 	case t.Failed != "":
 		return "cannot be spoken: " + t.Failed
 	}

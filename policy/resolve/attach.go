@@ -26,6 +26,7 @@ import (
 // several kinds attach to one port, the most specific kind holds alone.
 func attachRoutes(r catalog.Reader, m *policy.Service) {
 	attachGroups(r, m)
+	defer attachUnread(r, m)
 	attached := attachments(r, m.Key, m.Ports)
 	if len(attached) == 0 {
 		return

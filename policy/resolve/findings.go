@@ -80,6 +80,7 @@ func validateService(r catalog.Reader, svc *discovery.Service) []policy.Finding 
 		return append(out, notCarried(obj, svc))
 	}
 	out = append(out, familyFindings(r, obj, svc)...)
+	out = append(out, unreadFindings(r, obj, m)...)
 	return append(out, failovers(r, obj, m)...)
 }
 
@@ -195,7 +196,7 @@ func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []policy.Findin
 	for _, f := range v1alpha1.ValidateInstanceGroup(g.Object) {
 		out = add(out, policy.Error, f.Field, v1alpha1.ConditionAccepted, policy.ReasonInvalid, f.Message, f.Remedy)
 	}
-	for _, f := range v1alpha1.CheckEC2(ec2Limits(r), g.Object) {
+	for _, f := range append(unreadMesh(r), v1alpha1.CheckEC2(ec2Limits(r), g.Object)...) {
 		out = add(out, policy.Error, f.Field, v1alpha1.ConditionAccepted, policy.ReasonInvalid, f.Message, f.Remedy)
 	}
 	if f, unknown := unknownRegion("spec.region", g.Object.Spec.Region); unknown && len(out) == 0 {

@@ -26,7 +26,7 @@ func BuildGateway(r catalog.Reader, key discovery.Key) *policy.Gateway {
 	if g == nil || !g.accepted() {
 		return nil
 	}
-	b := &gatewayBuilder{r: r, gateway: g, routes: gatewayRoutes(r, g), policies: make(map[string][]effective.Source)}
+	b := &gatewayBuilder{r: r, gateway: g, routes: gatewayRoutes(r, g), policies: make(map[string][]effective.Source), unread: unreadRoutes(r, o.Name())}
 	m := &policy.Gateway{Key: key, Certificates: g.certificates, Provenance: []discovery.ObjectRef{o.Ref()}}
 	if g.class != nil {
 		m.Provenance = append(m.Provenance, g.class.Ref())
@@ -67,6 +67,8 @@ type gatewayBuilder struct {
 	routes  []*gatewayRoute
 	// policies about the Gateway and the Mesh, by the names of listeners.
 	policies map[string][]effective.Source
+	// unread are routes that may be attached and cannot be read.
+	unread []unreadRoute
 }
 
 // port returns a port with its listeners, which are in the order of the model.
@@ -129,6 +131,8 @@ func domainOf(hostname string) string { return cmp.Or(hostname, "*") }
 // heldRoute is a route that holds at a listener.
 type heldRoute struct {
 	*gatewayRoute
+	// unread says why the route cannot be read, "" for one that was.
+	unread string
 	// from is where its rules come from, and rules are they, with their settings.
 	rules []routing.RankedRule
 	used  []discovery.ObjectRef
@@ -148,6 +152,12 @@ func (b *gatewayBuilder) hosts(l *listenerMeaning, owned ownership) []policy.Gat
 			for _, name := range names {
 				at[name] = append(at[name], held)
 			}
+		}
+	}
+	for i := range b.unread {
+		held, names := b.unreadAt(&b.unread[i], l)
+		for _, name := range names {
+			at[name] = append(at[name], held)
 		}
 	}
 	var out []policy.GatewayHost
@@ -192,6 +202,10 @@ func mergeHost(name string, at map[string][]*heldRoute) policy.HTTPRoutes {
 				routes = append(routes, a)
 			}
 		}
+	}
+	if i := slices.IndexFunc(routes, func(a *heldRoute) bool { return a.unread != "" }); i >= 0 {
+		// Requests that it takes would fall to rules of others, and nobody knows which they are.
+		return policy.HTTPRoutes{Rules: []policy.Rule{routes[i].rules[0].Rule}}
 	}
 	// Of two names that a listener narrows to the same one, the one that the
 	// route gives counts. The sort is stable, and routes come by age.

@@ -68,7 +68,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *policy.Service {
 // applyPolicies fills in what policies say of a Service's ports, of their
 // backings and of the InstanceGroups that routes name.
 func applyPolicies(r catalog.Reader, m *policy.Service) {
-	if !effective.HasPolicies(r, m.Key) {
+	if !effective.HasPolicies(r, m.Key) && upstream.UnreadBackingTLS(r, m.Key, discovery.Instances, "") == "" {
 		return
 	}
 	var from []discovery.ObjectRef

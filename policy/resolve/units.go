@@ -1,7 +1,6 @@
 package resolve
 
 import (
-	"cmp"
 	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -186,21 +185,5 @@ func touchedByState(r catalog.Reader, before, after any, yield func(policy.Unit)
 	}
 	if o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: row.Key}.String()); ok {
 		yield(policy.ServiceUnit(upstream.ShiftedService(o)))
-	}
-}
-
-// touchedByUnread yields the Services of InstanceGroups and TrafficShifts that
-// cannot be read, or could not be: nobody knows who has their traffic.
-func touchedByUnread(r catalog.Reader, before, after any, yield func(policy.Unit)) {
-	old, _ := before.(*discovery.SourceStatus)
-	now, _ := after.(*discovery.SourceStatus)
-	row := cmp.Or(now, old)
-	if row == nil || row.Name != discovery.GroupsSource && row.Name != discovery.ShiftsSource || discovery.SameUnread(old, now) {
-		return
-	}
-	for svc := range catalog.Services.All(r) {
-		if old != nil && old.UnreadOf(svc.Key) != "" || now != nil && now.UnreadOf(svc.Key) != "" {
-			yield(policy.ServiceUnit(svc.Key))
-		}
 	}
 }

@@ -79,9 +79,11 @@ func TestUnknownShift(t *testing.T) {
 // InstanceGroup or TrafficShift may be about is not known, and is not recorded.
 func TestUnreadObjects(t *testing.T) {
 	svc := service(http80)
-	this := discovery.Unread{Key: discovery.Key{Namespace: svc.Namespace, Name: "odd"}, Service: svc.Name, Why: "spec.ports: odd"}
+	this := discovery.Unread{Key: discovery.Key{Namespace: svc.Namespace, Name: "odd"}, Targets: []discovery.ObjectName{policy.ServiceUnit(svc.Key)}, Why: "spec.ports: odd"}
 	other, some, away := this, this, this
-	other.Service, some.Service, away.Namespace = "other", "", "elsewhere"
+	other.Targets = []discovery.ObjectName{policy.ServiceUnit(discovery.Key{Namespace: svc.Namespace, Name: "other"})}
+	away.Targets = []discovery.ObjectName{policy.ServiceUnit(discovery.Key{Namespace: "elsewhere", Name: svc.Name})}
+	some.Targets, away.Namespace = nil, "elsewhere"
 	recorded := []*discovery.Home{{Key: svc.Key, Platform: discovery.Instances, Because: "test"}}
 	const groups, shifts = discovery.GroupsSource, discovery.ShiftsSource
 	for name, c := range map[string]struct {

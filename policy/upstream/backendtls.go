@@ -47,9 +47,31 @@ func BackingTLS(r catalog.Reader, service discovery.Key, port string, on discove
 		return tls, from
 	}
 	if s.Stated.TLS == nil {
-		return nil, nil
+		return unknownTLS(UnreadBackingTLS(r, service, on, group)), nil
 	}
 	return upstreamTLS(r, service.Namespace, s.Stated.TLS, "")
+}
+
+// UnreadBackingTLS says why it is not known whether policies about a backing state TLS, "" if it is known.
+func UnreadBackingTLS(r catalog.Reader, service discovery.Key, on discovery.Platform, group string) string {
+	why := effective.UnreadTLS(r, policy.ServiceUnit(service))
+	if group != "" {
+		return cmp.Or(why, effective.UnreadTLS(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}))
+	}
+	if on == discovery.Instances {
+		for g := range catalog.InstanceGroups.Of(r, service) {
+			why = cmp.Or(why, effective.UnreadTLS(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}))
+		}
+	}
+	return why
+}
+
+// unknownTLS is what a policy means that cannot be read, nil where there is none.
+func unknownTLS(why string) *policy.TLS {
+	if why == "" {
+		return nil
+	}
+	return &policy.TLS{Failed: why, Unknown: true}
 }
 
 // BackendTLSPolicy returns the BackendTLSPolicy that holds for a port of a

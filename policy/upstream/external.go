@@ -56,6 +56,8 @@ func BuildExternal(r catalog.Reader, key discovery.Key) *policy.External {
 			var refs []discovery.ObjectRef
 			port.TLS, refs = upstreamTLS(r, key.Namespace, own, spec.Hosts[0])
 			from = append(from, refs...)
+		} else {
+			port.TLS = unknownTLS(effective.UnreadTLS(r, o.Name()))
 		}
 		from = append(from, port.Settings.Refs()...)
 		out.Ports = append(out.Ports, port)

@@ -5,6 +5,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/effective"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -63,20 +65,7 @@ func UnknownHome(r catalog.Reader, svc *discovery.Service) string {
 	for range catalog.InstanceGroups.Of(r, svc.Key) {
 		return ""
 	}
-	return unread(r, discovery.GroupsSource, discovery.KindInstanceGroup, svc.Key)
-}
-
-// unread says why there may be an object of a kind about a Service that its
-// source cannot read, "" if there is none.
-func unread(r catalog.Reader, source, kind string, service discovery.Key) string {
-	st, ok := catalog.Sources.Get(r, source)
-	if !ok {
-		return ""
-	}
-	if why := st.UnreadOf(service); why != "" {
-		return kind + " cannot be read: " + why
-	}
-	return ""
+	return effective.Unread(r, discovery.KindInstanceGroup, policy.ServiceUnit(svc.Key))
 }
 
 // guessed returns what made the home of a Service without a record, or that it

@@ -9,6 +9,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/effective"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -222,7 +223,7 @@ func Known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
 			return false
 		}
 	}
-	return unread(r, discovery.GroupsSource, discovery.KindInstanceGroup, service) == ""
+	return effective.Unread(r, discovery.KindInstanceGroup, policy.ServiceUnit(service)) == ""
 }
 
 // PortNames lists ports as a message does.

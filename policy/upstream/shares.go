@@ -57,7 +57,7 @@ func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
 	shifts := ShiftsOf(r, svc.Key)
 	if len(shifts) == 0 {
 		// One that is under way has the traffic, whatever the home is.
-		d.Unknown = cmp.Or(d.Unknown, unread(r, discovery.ShiftsSource, discovery.KindTrafficShift, svc.Key))
+		d.Unknown = cmp.Or(d.Unknown, effective.Unread(r, discovery.KindTrafficShift, policy.ServiceUnit(svc.Key)))
 		return d
 	}
 	d.Object = shifts[0]

@@ -28,6 +28,14 @@ func CheckEC2(limits *MeshEC2, g *InstanceGroup) []FieldError {
 	return out
 }
 
+// UnreadMesh returns why a group's instances are not read while nobody knows what the Mesh says: it may not let the group name them.
+func UnreadMesh(why string) []FieldError {
+	return []FieldError{{
+		"spec.region", "the Mesh cannot be read, so no instances are read, and endpoints stay as they are: " + why,
+		"repair the Mesh, or apply the CRD of this release",
+	}}
+}
+
 // accountOf returns the account of a role's ARN, "" for none.
 func accountOf(role string) string {
 	parts := strings.Split(role, ":")

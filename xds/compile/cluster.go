@@ -194,6 +194,9 @@ func (c *Compiler) groupCluster(m *policy.Service, p *policy.Port, g *policy.Gro
 // policy says anything, all but its names are bytes that it shares with every
 // other of its protocol: a protobuf message is the concatenation of its parts.
 func (c *Compiler) edsCluster(m *policy.Service, p *policy.Port, name, stat string, s *policy.Settings, tls *policy.TLS) resource.Resource {
+	if tls != nil && tls.Unknown {
+		return unknownCluster(name, stat, m.Provenance)
+	}
 	r := resource.Resource{Type: resource.Cluster, Name: name, EDS: true, Provenance: m.Provenance}
 	if len(s.From) == 0 && tls == nil {
 		own := marshal(&clusterv3.Cluster{Name: name, AltStatName: stat})
@@ -205,6 +208,18 @@ func (c *Compiler) edsCluster(m *policy.Service, p *policy.Port, name, stat stri
 	applySettings(own, p.Protocol, s, tls, m.Name)
 	r.Body = resource.Parts{marshal(own)}
 	return r
+}
+
+// unknownCluster stands in for a cluster of which it is not known whether TLS is to be
+// spoken with its endpoints: it has none, so that requests are answered 503. Proxies
+// that have the cluster keep it, and are told its endpoints as ever.
+func unknownCluster(name, stat string, from []discovery.ObjectRef) resource.Resource {
+	body := marshal(&clusterv3.Cluster{
+		Name: name, AltStatName: stat,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:       durationpb.New(policy.DefaultConnect),
+	})
+	return resource.Resource{Type: resource.Cluster, Name: name, Body: resource.Parts{body}, StandIn: true, Provenance: from}
 }
 
 // failover returns the aggregate cluster that prefers a platform and hands

@@ -73,7 +73,7 @@ func groupEndpoints(m *policy.Service, p *policy.Port, g *policy.Group) resource
 // requests are answered 503.
 func loadAssignment(name string, zones []policy.Zone, nodes policy.NodeMode, s *policy.Settings, tls *policy.TLS, from []discovery.ObjectRef) resource.Resource {
 	r := resource.Resource{Type: resource.Endpoint, Name: name, Provenance: from}
-	if tls != nil && tls.Failed != "" {
+	if tls != nil && tls.Failed != "" && !tls.Unknown { // of what is not known, see unknownCluster
 		zones = nil
 	}
 	head := assignmentHead(r.Name)

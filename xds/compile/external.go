@@ -38,6 +38,13 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 	out := make([]resource.Resource, 0, 4*len(m.Ports))
 	for i := range m.Ports {
 		p := &m.Ports[i]
+		if p.TLS != nil && p.TLS.Unknown {
+			out = append(out, unknownCluster(naming.External(m.Key, p.Number), naming.Statistic(m.Key, p.Number, "external"), m.Provenance))
+			if m.DNS == "" {
+				out = append(out, loadAssignment(naming.External(m.Key, p.Number), staticZones(m, p), policy.AnyNode, &p.Settings, p.TLS, m.Provenance))
+			}
+			continue
+		}
 		if m.DNS != "" && (p.TLS == nil || p.TLS.Failed == "") {
 			out = append(out, dnsCluster(m, p))
 			continue

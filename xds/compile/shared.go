@@ -25,6 +25,11 @@ func (c *Compiler) sharedCluster(m *policy.Service, p *policy.Port) resource.Res
 	// Where the backings' settings differ, because a policy is about an
 	// InstanceGroup, those of the first count, which are the Service's.
 	b := &p.Backings[0]
+	for i := range p.Backings {
+		if tls := p.Backings[i].TLS; tls != nil && tls.Unknown {
+			return unknownCluster(name, naming.SharedStatistic(m.Key, p.Number), m.Provenance)
+		}
+	}
 	return c.edsCluster(m, p, name, naming.SharedStatistic(m.Key, p.Number), &b.Settings, b.TLS)
 }
 
@@ -43,7 +48,7 @@ func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 	zones, nodes := make(map[string]struct{}), false
 	for i := range p.Backings {
 		b := &p.Backings[i]
-		if b.TLS != nil && b.TLS.Failed != "" {
+		if b.TLS != nil && b.TLS.Failed != "" && !b.TLS.Unknown {
 			continue
 		}
 		// Not even as the last resort: Envoy tries what is draining when nothing

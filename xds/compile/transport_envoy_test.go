@@ -195,6 +195,7 @@ func TestEnvoyOriginatesTLS(t *testing.T) {
 		{"wrong-name", &policy.TLS{SNI: "b.example", Names: name("a.example"), CAs: cas}, secure, "503"},
 		{"wrong-uri", &policy.TLS{SNI: "b.example", Names: name("spiffe://example.com/a"), CAs: cas}, secure, "503"},
 		{"failed", &policy.TLS{SNI: "b.example", Names: name("b.example"), Failed: "there is no ConfigMap"}, plain, "503"},
+		{"unknown", &policy.TLS{Failed: "it cannot be read", Unknown: true}, plain, "503"},
 		{"no-tls-there", &policy.TLS{SNI: "b.example", Names: name("b.example"), CAs: cas}, plain, "503"},
 	}
 	var services []*policy.Service

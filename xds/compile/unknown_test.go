@@ -123,3 +123,44 @@ func TestUnknownHomesAreNotGuessed(t *testing.T) {
 		require.Equal(t, standsIn, New().Listener(d, m)[0].StandIn)
 	}
 }
+
+// Where it is not known whether TLS is to be spoken, new proxies get a cluster that has no endpoint, and
+// those that have it keep it and are told its endpoints.
+func TestUnknownTLSIsNotInTheClear(t *testing.T) {
+	t.Parallel()
+	key := discovery.Key{Namespace: "web", Name: "php"}
+	tls := &policy.TLS{Failed: "odd", Unknown: true}
+	zones := []policy.Zone{{Name: "z1", Endpoints: []policy.Endpoint{{ID: "a", Address: "10.0.0.1", Port: 80, Weight: 1}}}}
+	for name, protocol := range map[string]policy.Protocol{"http": policy.HTTP1, "h2": policy.HTTP2, "tcp": policy.TCP} {
+		m := &policy.Service{Key: key, Ports: []policy.Port{{
+			Number: 80, Protocol: protocol, Shares: []uint32{policy.ShareTotal, 0},
+			Backings: []policy.Backing{{Platform: discovery.Pods, Zones: zones}, {Platform: discovery.Instances, Zones: zones, TLS: tls}},
+			Groups:   []policy.Group{{Name: "g", Zones: zones, TLS: tls}},
+		}}}
+		standing, endpoints := 0, 0
+		for _, r := range New().Service(m) {
+			if r.Type == resource.Endpoint {
+				endpoints++
+				require.Contains(t, string(r.Body.Bytes()), "10.0.0.1", name)
+			}
+			if r.Type == resource.Cluster && r.StandIn {
+				standing++
+				require.False(t, r.EDS, name)
+			}
+		}
+		require.Equal(t, 2, standing, name)
+		require.Equal(t, map[policy.Protocol]int{policy.HTTP1: 3, policy.HTTP2: 3, policy.TCP: 2}[protocol], endpoints, name)
+	}
+	for _, dns := range []string{"", "db.example"} {
+		x := &policy.External{Key: key, DNS: dns, Hosts: []string{"db.example"}, Ports: []policy.ExternalServicePort{{Number: 80, TLS: tls}}}
+		standing := 0
+		for _, r := range New().External(x) {
+			if r.Type == resource.Cluster {
+				require.True(t, r.StandIn)
+				require.NotContains(t, string(r.Body.Bytes()), "dns")
+				standing++
+			}
+		}
+		require.Equal(t, 1, standing)
+	}
+}

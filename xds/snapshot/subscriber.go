@@ -563,7 +563,8 @@ func (sub *Subscriber) mustWait(t resource.Type, e *entry, c *content) bool {
 	if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(c.needs, 0) || (world && t == resource.Route && sub.hostHeld(e.name))) {
 		return true
 	}
-	return world && (c.standIn || t == resource.Route && sub.hostStandsIn(e.name))
+	// A cluster that stands in answers 503 for its own Service; to wait for it would hold up all others.
+	return world && (c.standIn && t != resource.Cluster || t == resource.Route && sub.hostStandsIn(e.name))
 }
 
 // noHosts is how to say that there are no virtual hosts: Envoy 1.40 takes a

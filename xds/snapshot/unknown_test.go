@@ -152,3 +152,37 @@ func TestWhatStandsInHoldsUpStateOfTheWorld(t *testing.T) {
 	apply(s, "u", append(hosts("known"), route, listener, other)...)
 	require.Equal(t, []resource.Type{resource.Listener, resource.Route}, types())
 }
+
+// A cluster that stands in takes no cluster from who has it, and tells them its endpoints; who comes anew gets it.
+func TestClusterThatStandsIn(t *testing.T) {
+	now := time.Unix(1000, 0)
+	before, _ := stagedStore(t)
+	apply(before, "u", hosts("one")...)
+	had := newTester(t, before, "had", View{})
+	settleAll(t, now, had)
+	real := had.has[resource.Cluster]["c"].Version
+
+	s, _ := stagedStore(t)
+	cluster := res(resource.Cluster, "c", "none")
+	cluster.StandIn, cluster.EDS = true, false
+	apply(s, "u", cluster, res(resource.Endpoint, "c", "newer"), res(resource.VirtualHost, "http/h", "one", "c"))
+	had.join(t, s)
+	anew := newTester(t, s, "anew", View{})
+	settleAll(t, now, had, anew)
+	require.Equal(t, real, had.has[resource.Cluster]["c"].Version)
+	require.Equal(t, version("newer"), had.has[resource.Endpoint]["c"].Version)
+	require.NotEqual(t, real, anew.has[resource.Cluster]["c"].Version)
+	require.Equal(t, version("one"), hostVersion(anew), "its requests are answered 503")
+
+	apply(s, "u", hosts("one")...)
+	settleAll(t, now.Add(3*ClusterGrace), had, anew)
+	require.Equal(t, real, had.has[resource.Cluster]["c"].Version)
+	require.Equal(t, real, anew.has[resource.Cluster]["c"].Version)
+
+	world := s.Subscribe(View{}, Mode{StateOfTheWorld: true, Ordered: true})
+	defer world.Close()
+	apply(s, "u", cluster, res(resource.Endpoint, "c", "newer"), res(resource.VirtualHost, "http/h", "one", "c"))
+	require.NoError(t, world.Add(resource.Cluster, []string{"*"}, nil))
+	batches, _ := world.Collect(Settled{Now: now, Routes: true})
+	require.Len(t, batches, 1, "it holds up no others")
+}
