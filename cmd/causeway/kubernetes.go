@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,7 +53,12 @@ func (s *serve) kubernetes() ([]component, error) {
 	}
 	s.newShifts(nil)
 	policies := kubernetes.NewPolicyStatus(client, policyStatus, s.programmed, s.unheard, s.registry)
-	s.required = kubernetes.Scopes()
+	list := sources{
+		{name: "kubernetes", Source: client},
+		{name: "ec2", Source: instances, leader: true},
+		{name: "checks", Source: prober, leader: true},
+	}
+	s.required = list.required()
 	pins := client.Records("causeway-pins")
 	s.pins.Store = pins
 	lead := func(ctx context.Context) error {
@@ -76,8 +82,9 @@ func (s *serve) kubernetes() ([]component, error) {
 		defer shutdown()
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return s.shifts.Run(ctx, shifts) })
-		g.Go(func() error { return instances.Run(ctx, s.catalog) })
-		g.Go(func() error { return prober.Run(ctx, s.catalog) })
+		for _, c := range list.components(s, true) {
+			g.Go(func() error { return c.run(ctx) })
+		}
 		g.Go(func() error { return client.Publish(ctx, s.catalog) })
 		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, s.groupConditions, s.observer.Wake()) })
 		g.Go(func() error { return policies.Run(ctx, s.catalog) })
@@ -86,13 +93,12 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return s.observer.Lead(ctx) })
 		return g.Wait()
 	}
-	return append(observers, []component{
-		{"kubernetes", func(ctx context.Context) error { return client.Run(ctx, s.catalog) }},
+	return slices.Concat(observers, list.components(s, false), []component{
 		{"pins of other replicas", func(ctx context.Context) error {
 			return pins.Watch(ctx, func(records map[string][]byte) { s.takePins(ctx, records) })
 		}},
 		{"leader election", func(ctx context.Context) error { return election.Run(ctx, lead) }},
-	}...), nil
+	}), nil
 }
 
 // policyStatus returns a function that gives the status of the routes, policies and Gateways of

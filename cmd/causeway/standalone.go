@@ -42,19 +42,14 @@ func (s *serve) standalone() ([]component, error) {
 		return nil, err
 	}
 	s.newShifts(shifts)
-	s.required = []string{file.Scope, state.PublishedScope, state.HomesScope, state.ShiftsScope}
-	out := []component{
-		{"files", func(ctx context.Context) error { return files.Run(ctx, s.catalog) }},
-		{"state", func(ctx context.Context) error { return keeper.Run(ctx, s.catalog) }},
-		{"ec2", func(ctx context.Context) error {
-			if err := s.await(ctx, file.Scope); err != nil {
-				return err
-			}
-			return instances.Run(ctx, s.catalog)
-		}},
-		{"observations", s.whenServing(s.observer.Lead)},
-		{"checks", func(ctx context.Context) error { return prober.Run(ctx, s.catalog) }},
+	list := sources{
+		{name: "files", Source: files},
+		{name: "state", Source: keeper},
+		{name: "ec2", Source: instances, after: files.Required()},
+		{name: "checks", Source: prober},
 	}
+	s.required = list.required()
+	out := append(list.components(s, false), component{"observations", s.whenServing(s.observer.Lead)})
 	if s.opts.shiftsFrom != "" {
 		shifts.ExpectOther()
 		s.log.Info("another control plane carries TrafficShifts out; this one follows it", "state-dir", s.opts.shiftsFrom)

@@ -20,6 +20,9 @@ type Table[T any] struct {
 	indexes map[Index]func(T) string
 	// many are indexes under which a row stands more than once or not at all.
 	many map[Index]func(T) []string
+	// names returns what a row is about, of which several sources may have one (Claim); nil for tables
+	// whose rows only one source writes.
+	names func(T) discovery.ObjectName
 	// after copies into a row what is remembered of the row that it replaces, nil for nothing.
 	after func(before, row T) T
 }
@@ -52,6 +55,9 @@ var (
 		many: map[Index]func(*discovery.Service) []string{
 			ByAddress: func(s *discovery.Service) []string { return s.ClusterIPs },
 		},
+		names: func(s *discovery.Service) discovery.ObjectName {
+			return discovery.ObjectName{Kind: discovery.KindService, Key: s.Key}
+		},
 		after: discovery.Renamed,
 	}
 	// Objects are found by discovery.ObjectName.String.
@@ -72,6 +78,13 @@ var (
 			},
 			ByHost: func(o *discovery.Object) []string { return o.Hosts },
 		},
+		names: (*discovery.Object).Name,
+	}
+	// Rivals are the rows of Services and Objects that are not in force, because another source names the same.
+	Rivals = Table[*discovery.Rival]{
+		name:  "rivals",
+		id:    func(r *discovery.Rival) string { return r.Name.String() + "|" + r.Scope },
+		scope: func(r *discovery.Rival) string { return r.Scope },
 	}
 	Endpoints = Table[*discovery.EndpointSet]{
 		name:  "endpoints",
@@ -132,6 +145,7 @@ func tables() []*memdb.TableSchema {
 		ShiftStates.schema(),
 		Services.schema(),
 		Objects.schema(),
+		Rivals.schema(),
 		Endpoints.schema(),
 		Instances.schema(),
 		Checks.schema(),
@@ -190,7 +204,7 @@ func (t Table[T]) iterate(r Reader, index Index, value string) iter.Seq[T] {
 }
 
 // Put writes a row, in place of the one with the same id. A row that equals
-// what is there is no change.
+// what is there is no change. A source that may not be the only one to name an object claims it instead.
 func (t Table[T]) Put(tx *Tx, row T) {
 	old, err := tx.txn.First(t.name, string(byID), t.id(row))
 	tx.fail(err)
@@ -213,7 +227,7 @@ func (t Table[T]) Delete(tx *Tx, id string) {
 }
 
 // Replace makes rows the whole content of a scope: what the scope holds now
-// and rows does not is deleted. Every row's Scope must be scope.
+// and rows does not is withdrawn. Every row's Scope must be scope.
 func (t Table[T]) Replace(tx *Tx, scope string, rows []T) {
 	keep := make(map[string]struct{}, len(rows))
 	for _, row := range rows {
@@ -223,22 +237,22 @@ func (t Table[T]) Replace(tx *Tx, scope string, rows []T) {
 		}
 		keep[t.id(row)] = struct{}{}
 	}
-	var gone []T
-	it, err := tx.txn.Get(t.name, string(byScope), scope)
-	tx.fail(err)
-	if err != nil {
-		return
-	}
-	for row := it.Next(); row != nil; row = it.Next() {
-		if _, ok := keep[t.id(row.(T))]; !ok {
-			gone = append(gone, row.(T))
+	var gone []string
+	for row := range t.By(tx.Reader, byScope, scope) {
+		if _, ok := keep[t.id(row)]; !ok {
+			gone = append(gone, t.id(row))
 		}
 	}
-	for _, row := range gone {
-		tx.fail(tx.txn.Delete(t.name, row))
+	for id := range t.rivalsOf(tx.Reader, scope) {
+		if _, ok := keep[id]; !ok {
+			gone = append(gone, id)
+		}
+	}
+	for _, id := range gone {
+		t.Withdraw(tx, scope, id)
 	}
 	for _, row := range rows {
-		t.Put(tx, row)
+		t.Claim(tx, row)
 	}
 }
 

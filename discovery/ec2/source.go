@@ -117,6 +117,11 @@ func New(cfg Config, log *slog.Logger, metrics prometheus.Registerer) *Source {
 	}
 }
 
+var _ catalog.Source = (*Source)(nil)
+
+// Required implements catalog.Source: what is known of instances is published, and that is what is waited for.
+func (s *Source) Required() []string { return nil }
+
 // Run reads EC2 until the context ends, and returns its error. Where the
 // catalog already has the instances of a group, or published endpoints of it,
 // Run starts from them: not knowing yet removes nothing. So run it when the

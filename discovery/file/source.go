@@ -74,6 +74,11 @@ func New(dir string, log *slog.Logger, keep LastGood) *Source {
 	return &Source{dir: dir, log: log, keep: keep, files: files{}, release: make(chan struct{}, 1)}
 }
 
+var _ catalog.Source = (*Source)(nil)
+
+// Required implements catalog.Source.
+func (s *Source) Required() []string { return []string{Scope} }
+
 // Run reads the directory, and again whenever it changes, until the context
 // ends. Its only error is the context's. It reports problems in the source's
 // status and in the log; they change nothing.

@@ -180,7 +180,7 @@ func (n *namedObjects) answer(a namedAnswer) {
 	if row := n.refused(a.key); row != nil && a.refused {
 		n.write(func(tx *catalog.Tx) {
 			if _, was := catalog.Objects.Get(tx.Reader, row.Name().String()); !was {
-				catalog.Objects.Put(tx, row)
+				catalog.Objects.Claim(tx, row)
 			}
 		})
 	}
@@ -223,7 +223,7 @@ func (n *namedObjects) follow(ctx context.Context, r catalog.Reader) {
 		}
 		w.stop()
 		delete(n.watches, key)
-		n.write(func(tx *catalog.Tx) { catalog.Objects.Delete(tx, n.id(key)) })
+		n.write(func(tx *catalog.Tx) { catalog.Objects.Withdraw(tx, n.scope, n.id(key)) })
 	}
 	for _, key := range keys {
 		if n.watches[key] == nil {
@@ -339,9 +339,9 @@ func (s *namedStore) Update(o any) error {
 	row := convert.Object(o.(metav1.Object), s.n.scope)
 	s.n.write(func(tx *catalog.Tx) {
 		if row == nil {
-			catalog.Objects.Delete(tx, s.n.id(s.key))
+			catalog.Objects.Withdraw(tx, s.n.scope, s.n.id(s.key))
 		} else {
-			catalog.Objects.Put(tx, row)
+			catalog.Objects.Claim(tx, row)
 		}
 	})
 	return nil
@@ -349,7 +349,7 @@ func (s *namedStore) Update(o any) error {
 
 // Delete implements cache.ReflectorStore.
 func (s *namedStore) Delete(any) error {
-	s.n.write(func(tx *catalog.Tx) { catalog.Objects.Delete(tx, s.n.id(s.key)) })
+	s.n.write(func(tx *catalog.Tx) { catalog.Objects.Withdraw(tx, s.n.scope, s.n.id(s.key)) })
 	return nil
 }
 

@@ -43,7 +43,7 @@ func (s *objectRows) Update(o any) error {
 	row, state := s.read(raw)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		if row != nil {
-			catalog.Objects.Put(tx, row)
+			catalog.Objects.Claim(tx, row)
 		}
 		if state != nil {
 			catalog.ShiftStates.Put(tx, state)
@@ -61,7 +61,7 @@ func (s *objectRows) Delete(o any) error {
 	s.readable(raw, nil)
 	s.observed.forget(name)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
-		catalog.Objects.Delete(tx, name.String())
+		catalog.Objects.Withdraw(tx, s.status.name, name.String())
 		if s.kind.Name == discovery.KindTrafficShift {
 			catalog.ShiftStates.Delete(tx, name.Key.String())
 		}
@@ -100,7 +100,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 	s.mu.Unlock()
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		for _, name := range kept {
-			if row, ok := catalog.Objects.Get(tx.Reader, name.String()); ok {
+			if row, ok := catalog.Objects.Own(tx.Reader, s.status.name, name.String()); ok {
 				all = append(all, row)
 			}
 			if s.kind.Name != discovery.KindTrafficShift {
@@ -182,7 +182,7 @@ func (s *objectRows) putUnread(tx *catalog.Tx, list bool) {
 	s.mu.Lock()
 	var unread []discovery.Unread
 	for key, u := range s.unreadable {
-		if _, ok := catalog.Objects.Get(tx.Reader, discovery.ObjectName{Kind: s.kind.Name, Key: key}.String()); !ok {
+		if _, ok := catalog.Objects.Own(tx.Reader, s.status.name, discovery.ObjectName{Kind: s.kind.Name, Key: key}.String()); !ok {
 			unread = append(unread, u)
 		}
 	}

@@ -52,6 +52,11 @@ func Scopes() []string {
 	return out
 }
 
+// Required implements catalog.Source.
+func (c *Client) Required() []string { return Scopes() }
+
+var _ catalog.Source = (*Client)(nil)
+
 // Client reaches one cluster.
 type Client struct {
 	core     kubernetes.Interface
@@ -215,9 +220,9 @@ func (s *rows[O, R]) put(o any) error {
 	id, row := s.convert(o.(O))
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		if row == nil {
-			s.table.Delete(tx, id)
+			s.table.Withdraw(tx, s.scope, id)
 		} else {
-			s.table.Put(tx, row)
+			s.table.Claim(tx, row)
 		}
 		return nil
 	})
@@ -228,7 +233,7 @@ func (s *rows[O, R]) put(o any) error {
 func (s *rows[O, R]) Delete(o any) error {
 	id, _ := s.convert(o.(O))
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
-		s.table.Delete(tx, id)
+		s.table.Withdraw(tx, s.scope, id)
 		return nil
 	})
 	return err

@@ -53,6 +53,11 @@ func New(log *slog.Logger) *Prober {
 	return &Prober{log: log.With("source", Scope), check: newChecker().do}
 }
 
+var _ catalog.Source = (*Prober)(nil)
+
+// Required implements catalog.Source: nobody waits for checks.
+func (p *Prober) Required() []string { return nil }
+
 // Run checks instances until the context ends, and returns its error. An
 // unchecked instance counts as healthy, unless it is new among others
 // (discovery.PublishInstances) or published as unhealthy already: then the

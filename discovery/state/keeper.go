@@ -58,6 +58,11 @@ func NewKeeper(dir *Dir, homes func(catalog.Reader) []discovery.Home, log *slog.
 	return &Keeper{dir: dir, homes: homes, log: log}
 }
 
+var _ catalog.Source = (*Keeper)(nil)
+
+// Required implements catalog.Source. The states of TrafficShifts are among it, which Shifts keeps.
+func (k *Keeper) Required() []string { return []string{PublishedScope, HomesScope, ShiftsScope} }
+
 // Restore writes the state of an earlier run into the catalog. Call it before
 // any source runs: it also says that no endpoint of an instance is published
 // yet, so that nothing is served until Run has published them. Its error is for

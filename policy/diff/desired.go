@@ -50,6 +50,9 @@ func Desired(now, dir catalog.Reader, prune Prune) (*catalog.Catalog, error) {
 		for s := range catalog.Sources.All(now) {
 			catalog.Sources.Put(tx, s)
 		}
+		for rival := range catalog.Rivals.All(now) {
+			catalog.Rivals.Put(tx, rival)
+		}
 		d.homes(tx)
 		d.services(tx)
 		d.objects(tx)

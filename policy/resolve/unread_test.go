@@ -3,10 +3,12 @@ package resolve
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -177,4 +179,32 @@ func TestUnreadMesh(t *testing.T) {
 			require.Equal(t, c.told, told)
 		})
 	}
+}
+
+// Two sources that name one object are a finding that names both, for as long as both do.
+func TestTwoSourcesAreAFinding(t *testing.T) {
+	cat := catalog.New()
+	of := func(scope string, services ...*discovery.Service) {
+		for _, s := range services {
+			s.Scope = scope
+		}
+		_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+			catalog.Services.Replace(tx, scope, services)
+			return nil
+		})
+		require.NoError(t, err)
+	}
+	told := func() (out []string) {
+		for _, f := range Validate(cat.Read()) {
+			if f.Reason == policy.ReasonConflicted {
+				out = append(out, f.Object.String()+": "+f.Message)
+			}
+		}
+		return out
+	}
+	of("kubernetes/services", service(http80))
+	of("file", service(http80))
+	require.Equal(t, []string{"Service web/php-web: two sources have it, file and kubernetes/services: that of file is in force"}, told())
+	of("file")
+	require.Empty(t, told())
 }

@@ -2,11 +2,13 @@ package resolve
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // validateObject returns the findings about an object.
@@ -27,8 +29,23 @@ func Validate(r catalog.Reader) []policy.Finding {
 		out = append(out, validateObject(r, o)...)
 	}
 	out = append(out, validateRoutes(r)...)
+	out = append(out, rivalFindings(r)...)
 	slices.SortStableFunc(out, func(a, b policy.Finding) int {
 		return cmp.Or(cmp.Compare(a.Object.String(), b.Object.String()), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
 	})
+	return out
+}
+
+// rivalFindings names the objects that several sources have.
+func rivalFindings(r catalog.Reader) []policy.Finding {
+	var out []policy.Finding
+	for rival := range catalog.Rivals.All(r) {
+		out = append(out, policy.Finding{
+			Severity: policy.Error, Object: discovery.ObjectRef{Kind: rival.Name.Kind, Key: rival.Name.Key}, Field: "metadata.name",
+			Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonConflicted,
+			Message: fmt.Sprintf("two sources have it, %s and %s: that of %s is in force", catalog.ScopeOf(r, rival.Name), rival.Scope, catalog.ScopeOf(r, rival.Name)),
+			Remedy:  "delete one of them, or give it another name",
+		})
+	}
 	return out
 }

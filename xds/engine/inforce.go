@@ -46,6 +46,7 @@ func held(before, now catalog.Reader) (*catalog.Catalog, error) {
 	out := catalog.New()
 	_, err := out.Write(time.Time{}, func(tx *catalog.Tx) error {
 		put(tx, catalog.Services, before)
+		put(tx, catalog.Rivals, before)
 		put(tx, catalog.Homes, before)
 		put(tx, catalog.ShiftStates, before)
 		// Certificates are facts, as endpoints are.
