@@ -102,6 +102,25 @@ type Shift struct {
 	Shadow *Shadow
 }
 
+// ShareOf returns the part of the traffic that a backing has by the shift, in millionths.
+func (s *Shift) ShareOf(backing discovery.Platform) uint32 {
+	switch backing {
+	case discovery.Pods:
+		return s.Pods
+	case discovery.Instances:
+		return ShareTotal - s.Pods
+	}
+	return 0
+}
+
+// FromTo returns the backings that traffic moves between.
+func FromTo(d v1alpha1.ShiftDirection) (from, to discovery.Platform) {
+	if d == v1alpha1.PodsToInstances {
+		return discovery.Pods, discovery.Instances
+	}
+	return discovery.Instances, discovery.Pods
+}
+
 // Cohort says which requests move together: those with the same value of a
 // cookie or a header. One of Cookie and Header is set.
 type Cohort struct {
@@ -206,6 +225,18 @@ func (p *Port) Backing(on discovery.Platform) *Backing {
 		}
 	}
 	return nil
+}
+
+// StandIns returns the backings that answer in the place of one that has no usable endpoint, in
+// their order; none where it has to answer itself.
+func (p *Port) StandIns(of discovery.Platform) []discovery.Platform {
+	var out []discovery.Platform
+	for i := range p.Backings {
+		if b := p.Backings[i].Platform; p.Failover && b != of {
+			out = append(out, b)
+		}
+	}
+	return out
 }
 
 // Mesh is what holds for the whole mesh.

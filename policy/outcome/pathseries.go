@@ -122,11 +122,10 @@ func (s *pathSeries) swap(p Path, weight uint64) *pathRank {
 	}
 	for _, slots := range s.slots {
 		for i := range slots {
-			for _, platform := range [...]discovery.Platform{discovery.Pods, discovery.Instances} {
-				from := pathPart{platform, least}
-				if c := slots[i].parts[from]; c != nil && into != least {
+			for from, c := range slots[i].parts {
+				if from.Path == least && into != least {
 					delete(slots[i].parts, from)
-					slots[i].add(pathPart{platform, into}, c)
+					slots[i].add(pathPart{from.platform, into}, c)
 				}
 			}
 		}

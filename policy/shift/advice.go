@@ -18,8 +18,8 @@ const headroom = 1.3
 
 // Progress is how far a shift to pods has come, for Advise.
 type Progress struct {
-	// SharePods is the part of the traffic that pods have, in millionths.
-	SharePods uint32
+	// SourceShare is the part of the traffic that instances still have, in millionths.
+	SourceShare uint32
 	// SourceAtStart is how many instances were in service when the shift began.
 	SourceAtStart int
 	// Proof is the highest rate that an instance is known to have answered while
@@ -43,7 +43,7 @@ func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p P
 	groups := slices.Clone(fleet.Groups)
 	slices.SortFunc(groups, func(a, b ScalingGroup) int { return cmp.Compare(a.Name, b.Name) })
 
-	remaining := float64(policy.ShareTotal-min(p.SharePods, policy.ShareTotal)) / policy.ShareTotal
+	remaining := float64(min(p.SourceShare, policy.ShareTotal)) / policy.ShareTotal
 	proof, proven := p.Proof, "as it has"
 	if proof == 0 && p.SourceAtStart > 0 {
 		proof = demand.peak() / float64(p.SourceAtStart)

@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -27,10 +28,10 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 		}
 	}
 	a := &v1alpha1.ShiftAnalysis{
-		Time: &metav1.Time{Time: now}, Paths: pathFigures(o), Instances: figures(&o.Instances, &o.Pods, o.TCP), Pods: figures(&o.Pods, &o.Instances, o.TCP),
+		Time: &metav1.Time{Time: now}, Paths: pathFigures(o),
 		Verdict: string(v.Result), Reason: v.Reason, LeftOut: leftOutText(o),
 	}
-	a.Instances.Open, a.Pods.Open = int64(o.Instances.Open), int64(o.Pods.Open) //nolint:gosec // far below 2^63
+	setFigures(&a.Pods, &a.Instances, o, figures(&o.Source, &o.Target, o.TCP), figures(&o.Target, &o.Source, o.TCP))
 	if s := o.Shadow; s != nil {
 		a.Shadow = &v1alpha1.ShiftComparison{
 			Compared: int64(s.Compared), StatusDiffers: int64(s.StatusDiffers), SizeDiffers: int64(s.SizeDiffers),
@@ -42,8 +43,21 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 	return a
 }
 
+// setFigures puts what is told of source and target where the status has it: by the backing, for
+// which it has a field each.
+func setFigures(pods, instances **v1alpha1.ShiftFigures, o *Observation, source, target *v1alpha1.ShiftFigures) {
+	for backing, f := range map[discovery.Platform]*v1alpha1.ShiftFigures{o.From: source, o.To: target} {
+		switch backing {
+		case discovery.Pods:
+			*pods = f
+		case discovery.Instances:
+			*instances = f
+		}
+	}
+}
+
 func figures(c, other *Side, tcp bool) *v1alpha1.ShiftFigures {
-	f := &v1alpha1.ShiftFigures{Requests: int64(c.Requests), StoodIn: int64(other.FailedOver)}
+	f := &v1alpha1.ShiftFigures{Requests: int64(c.Requests), StoodIn: int64(other.FailedOver), Open: int64(c.Open)} //nolint:gosec // far below 2^63
 	if c.Requests > 0 {
 		f.SuccessRate = successPercent(c.Failed(), c.Requests)
 		f.Statuses = statusParts(c.Codes)

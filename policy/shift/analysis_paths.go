@@ -18,7 +18,7 @@ const pathsShown = 5
 func pathFigures(o *Observation) []v1alpha1.ShiftPathFigures {
 	type row struct {
 		outcome.Path
-		pods, instances *outcome.PathCounts
+		source, target *outcome.PathCounts
 		// apart is by how many standard errors the two sides differ.
 		apart float64
 	}
@@ -26,23 +26,23 @@ func pathFigures(o *Observation) []v1alpha1.ShiftPathFigures {
 	of := func(p outcome.Path) *row {
 		r := rows[p]
 		if r == nil {
-			r = &row{Path: p, pods: &outcome.PathCounts{}, instances: &outcome.PathCounts{}}
+			r = &row{Path: p, source: &outcome.PathCounts{}, target: &outcome.PathCounts{}}
 			rows[p] = r
 		}
 		return r
 	}
-	for p, c := range o.Pods.Paths {
-		of(p).pods = c
+	for p, c := range o.Source.Paths {
+		of(p).source = c
 	}
-	for p, c := range o.Instances.Paths {
-		of(p).instances = c
+	for p, c := range o.Target.Paths {
+		of(p).target = c
 	}
 	for _, r := range rows {
-		n, n2 := float64(r.pods.Requests), float64(r.instances.Requests)
+		n, n2 := float64(r.source.Requests), float64(r.target.Requests)
 		if n*n2 == 0 {
 			continue
 		}
-		a, b := bad(r.pods), bad(r.instances)
+		a, b := bad(r.source), bad(r.target)
 		all := (a + b) / (n + n2)
 		if spread := math.Sqrt(all * (1 - all) * (1/n + 1/n2)); spread > 0 {
 			if r.apart = math.Abs(a/n-b/n2) / spread; r.apart < 3 {
@@ -51,14 +51,14 @@ func pathFigures(o *Observation) []v1alpha1.ShiftPathFigures {
 		}
 	}
 	sorted := slices.SortedFunc(maps.Values(rows), func(a, b *row) int {
-		return cmp.Or(cmp.Compare(b.apart, a.apart), cmp.Compare(b.pods.Requests+b.instances.Requests, a.pods.Requests+a.instances.Requests),
+		return cmp.Or(cmp.Compare(b.apart, a.apart), cmp.Compare(b.source.Requests+b.target.Requests, a.source.Requests+a.target.Requests),
 			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Group, b.Group))
 	})
 	var out []v1alpha1.ShiftPathFigures
 	for _, r := range sorted[:min(len(sorted), pathsShown)] {
-		out = append(out, v1alpha1.ShiftPathFigures{
-			Path: cmp.Or(r.Group, "other"), Rule: r.Rule, Instances: figuresOfPath(r.instances), Pods: figuresOfPath(r.pods),
-		})
+		f := v1alpha1.ShiftPathFigures{Path: cmp.Or(r.Group, "other"), Rule: r.Rule}
+		setFigures(&f.Pods, &f.Instances, o, figuresOfPath(r.source), figuresOfPath(r.target))
+		out = append(out, f)
 	}
 	return out
 }

@@ -55,7 +55,7 @@ func TestFigures(t *testing.T) {
 func TestAnalyze(t *testing.T) {
 	t.Parallel()
 	o := observation()
-	o.Pods.Failures[outcome.Reset] = 12
+	o.Target.Failures[outcome.Reset] = 12
 	o.Shadow = &outcome.Pairs{Compared: 10, StatusDiffers: 2, SizeDiffers: 3}
 	o.Shadow.Answer.Add(40_000, 10)
 	o.Shadow.Mirror.Add(80_000, 10)
@@ -68,7 +68,7 @@ func TestAnalyze(t *testing.T) {
 		Verdict:   "Hold", Reason: "because",
 	}, first)
 
-	o.Pods.Requests++
+	o.Target.Requests++
 	require.Same(t, first, Analyze(o, Verdict{Hold, "latency", "another"}, monday.Add(9*time.Second), first), "a status is not written at each look")
 	require.Equal(t, "another", Analyze(o, Verdict{Hold, "latency", "another"}, monday.Add(10*time.Second), first).Reason)
 	require.Equal(t, "Fail", Analyze(o, Verdict{Fail, "latency", "bad"}, monday.Add(time.Second), first).Verdict, "but at once when it matters")
@@ -76,5 +76,5 @@ func TestAnalyze(t *testing.T) {
 
 	o.TCP = true
 	require.Empty(t, Analyze(o, Verdict{Result: Pass}, monday, nil).Pods.P99, "connections have no latency")
-	require.Equal(t, &v1alpha1.ShiftFigures{}, Analyze(&Observation{}, Verdict{Result: Pass}, monday, nil).Pods)
+	require.Equal(t, &v1alpha1.ShiftFigures{}, Analyze(&Observation{From: discovery.Instances, To: discovery.Pods}, Verdict{Result: Pass}, monday, nil).Pods)
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -81,8 +80,8 @@ const (
 // b is the error budget, nil if the spec has none. While the target gets neither
 // traffic nor mirrored requests there is nothing to judge it by: then metrics
 // and budget can hold, and the Figure of a Pass is FigureIdle.
-func Judge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation, b *Budget) Verdict {
-	j := newJudge(g, target, o, b)
+func Judge(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) Verdict {
+	j := newJudge(g, o, b)
 	checks := []func() Verdict{j.metrics, j.errorBudget}
 	if o.Shadow != nil {
 		checks = append([]func() Verdict{
@@ -138,15 +137,12 @@ type judge struct {
 	unit string
 }
 
-func newJudge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation, b *Budget) *judge {
+func newJudge(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) *judge {
 	j := &judge{
-		guard: g, budget: b, o: o, target: &o.Pods, source: &o.Instances, endpoint: "pod",
-		share: o.SharePods, minRequests: uint64(max(g.MinRequests, 0)), alpha: significance(o.Window), unit: "requests",
+		guard: g, budget: b, o: o, target: &o.Target, source: &o.Source,
+		targetName: o.To.String(), sourceName: o.From.String(), endpoint: endpointOf(o.To),
+		share: o.Share, minRequests: uint64(max(g.MinRequests, 0)), alpha: significance(o.Window), unit: "requests",
 	}
-	if target == discovery.Instances {
-		j.target, j.source, j.share, j.endpoint = j.source, j.target, policy.ShareTotal-o.SharePods, "instance"
-	}
-	j.targetName, j.sourceName = backingName(target), backingName(target.Other())
 	j.peer = j.alike(j.source)
 	if j.minRequests == 0 {
 		j.minRequests = defaultMinRequests
@@ -157,11 +153,15 @@ func newJudge(g *v1alpha1.ShiftGuard, target discovery.Platform, o *Observation,
 	return j
 }
 
-func backingName(p discovery.Platform) string {
-	if p == discovery.Pods {
-		return "pods"
+// endpointOf returns what one of a backing's endpoints is called.
+func endpointOf(backing discovery.Platform) string {
+	switch backing {
+	case discovery.Pods:
+		return "pod"
+	case discovery.Instances:
+		return "instance"
 	}
-	return "instances"
+	return "endpoint"
 }
 
 func fail(figure, format string, args ...any) Verdict {

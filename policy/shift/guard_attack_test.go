@@ -15,13 +15,13 @@ func TestJudgeWhatAPersonWouldSay(t *testing.T) {
 	t.Parallel()
 	type paths = map[string]answers
 	at := func(share uint32) func(*v1alpha1.ShiftGuard, *Observation) {
-		return func(_ *v1alpha1.ShiftGuard, o *Observation) { o.SharePods = share }
+		return func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Share = share }
 	}
 	loose := func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "90" }
 	latencyOf := func(micros uint64) func(*v1alpha1.ShiftGuard, *Observation) {
 		return func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.Instances.Latency = outcome.Histogram{}
-			o.Instances.Latency.Add(micros, o.Instances.Requests)
+			o.Source.Latency = outcome.Histogram{}
+			o.Source.Latency.Add(micros, o.Source.Requests)
 		}
 	}
 	for _, c := range []struct {
@@ -39,12 +39,12 @@ func TestJudgeWhatAPersonWouldSay(t *testing.T) {
 		},
 		{
 			name: "POST fails at 100 %", pods: paths{"/": {200: 95_000}, "POST /cart": {500: 200}}, want: Hold, figure: "paths", reason: `state guard.paths.ignored: ["/cart"]`,
-			change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.SharePods = "90", 1_000_000 },
+			change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.Share = "90", 1_000_000 },
 		},
 		{
 			name: "POST fails where its path is ignored", pods: paths{"/": {200: 95_000}, "POST /cart": {500: 200}}, want: Pass, figure: "successRate",
 			change: func(g *v1alpha1.ShiftGuard, o *Observation) {
-				g.SuccessRate.AtLeast, o.SharePods, g.Paths = "90", 1_000_000, &v1alpha1.ShiftPaths{Ignored: []v1alpha1.ShiftPath{"/cart"}}
+				g.SuccessRate.AtLeast, o.Share, g.Paths = "90", 1_000_000, &v1alpha1.ShiftPaths{Ignored: []v1alpha1.ShiftPath{"/cart"}}
 			},
 		},
 		{

@@ -17,7 +17,7 @@ type report struct {
 
 // tell adds what proxies tell to an observation, each answer by its time of 50 ms, or of 900 ms.
 func tell(o *Observation, reports map[string]report) {
-	s := &o.Pods
+	s := &o.Target
 	s.Callers, s.Requests, s.Load, s.Latency = make(map[string]outcome.CallerCounts), 0, 0, outcome.Histogram{}
 	for id, r := range reports {
 		c := outcome.CallerCounts{Requests: r.answers + r.slow, Abandoned: r.abandoned, FailedOver: r.failedOver}
@@ -122,12 +122,12 @@ func TestJudgeBoundsOneProxy(t *testing.T) {
 				c.guard(g)
 			}
 			tell(o, c.reports)
-			o.Instances.Callers = map[string]outcome.CallerCounts{"a": {Requests: 3000}, "b": {Requests: 3000}, "c": {Requests: 3000}}
+			o.Source.Callers = map[string]outcome.CallerCounts{"a": {Requests: 3000}, "b": {Requests: 3000}, "c": {Requests: 3000}}
 			if c.source > 0 {
-				o.Instances.Callers["liar"] = outcome.CallerCounts{Requests: c.source}
-				o.Instances.Requests += c.source
+				o.Source.Callers["liar"] = outcome.CallerCounts{Requests: c.source}
+				o.Source.Requests += c.source
 			}
-			v := Judge(g, discovery.Pods, o, nil)
+			v := Judge(g, o, nil)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Equal(t, c.figure, v.Figure, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 )
 
@@ -71,7 +70,7 @@ func (j *judge) standIn() Verdict {
 		text += "; "
 	}
 	if s.Now {
-		return hold("standIn", "%s%s stand in for %s now, which is no comparison", text, backingName(s.By), backingName(s.By.Other()))
+		return hold("standIn", "%s%s stand in for %s now, which is no comparison", text, s.By, s.For)
 	}
 	return hold("standIn", "%sa whole window of %s without that is needed", text, hours(j.o.Window))
 }
@@ -81,12 +80,12 @@ func leftOutText(o *Observation) string {
 	if o.LeftOut == 0 {
 		return ""
 	}
-	by := discovery.Pods
+	by, gone := o.To, o.From
 	switch {
 	case o.StandIn != nil:
-		by = o.StandIn.By
-	case o.Pods.FailedOver > o.Instances.FailedOver:
-		by = discovery.Instances
+		by, gone = o.StandIn.By, o.StandIn.For
+	case o.Target.FailedOver > o.Source.FailedOver:
+		by, gone = o.From, o.To
 	}
 	unit := "request"
 	if o.TCP {
@@ -95,7 +94,7 @@ func leftOutText(o *Observation) string {
 	if o.LeftOut > 1 {
 		unit += "s"
 	}
-	return fmt.Sprintf("%s %s left out: %s stood in for %s", thousands(o.LeftOut), unit, backingName(by), backingName(by.Other()))
+	return fmt.Sprintf("%s %s left out: %s stood in for %s", thousands(o.LeftOut), unit, by, gone)
 }
 
 // reporters holds while proxies are known to ask but do not say what they got.

@@ -106,7 +106,7 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 		},
 		{
 			name: "replicas of an earlier release tell no statuses", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				for _, s := range []*Side{&o.Pods, &o.Instances} {
+				for _, s := range []*Side{&o.Target, &o.Source} {
 					s.Codes, s.Paths = nil, nil
 					s.Callers = map[string]outcome.CallerCounts{"a": {Requests: s.Requests}, "b": {Requests: 1}, "c": {Requests: 1}}
 				}
@@ -146,11 +146,11 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 			want: Hold, figure: "paths", reason: "nobody asks them for this path",
 		},
 		{
-			name: "at 95 % a path that fails on both sides", change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.SharePods = "90", 950_000 },
+			name: "at 95 % a path that fails on both sides", change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.Share = "90", 950_000 },
 			pods: map[string]answers{"/": {200: 95_000}, "/broken": {500: 200}}, instances: map[string]answers{"/": {200: 5000}, "/broken": {500: 10}}, want: Pass, figure: "successRate",
 		},
 		{
-			name: "at 100 % a path fails", change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.SharePods = "90", 1_000_000 },
+			name: "at 100 % a path fails", change: func(g *v1alpha1.ShiftGuard, o *Observation) { g.SuccessRate.AtLeast, o.Share = "90", 1_000_000 },
 			pods: map[string]answers{"/": {200: 95_000}, "/checkout": {500: 200}}, want: Hold, figure: "paths", reason: `state guard.paths.ignored: ["/checkout"]`,
 		},
 		{
@@ -172,34 +172,34 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 // judgeAnswers says what the full guard, changed, makes of answers by their paths.
 func judgeAnswers(pods, instances map[string]answers, change func(*v1alpha1.ShiftGuard, *Observation)) Verdict {
 	o := observation()
-	o.Pods, o.Instances = Side{}, Side{}
+	o.Target, o.Source = Side{}, Side{}
 	for path, a := range pods {
-		o.Pods.answered(path, a)
+		o.Target.answered(path, a)
 	}
 	for path, a := range instances {
-		o.Instances.answered(path, a)
+		o.Source.answered(path, a)
 	}
 	g := fullGuard()
 	if change != nil {
 		change(g, o)
 	}
 	o.Apply(g)
-	return Judge(g, discovery.Pods, o, nil)
+	return Judge(g, o, nil)
 }
 
 // A rule that fails wholly is named where its paths are too many to be.
 func TestJudgeRule(t *testing.T) {
 	t.Parallel()
 	o := observation()
-	o.Pods, o.Instances = Side{}, Side{}
-	o.Pods.answered("/", answers{200: 50_000})
-	o.Instances.answered("/", answers{200: 450_000})
+	o.Target, o.Source = Side{}, Side{}
+	o.Target.answered("/", answers{200: 50_000})
+	o.Source.answered("/", answers{200: 450_000})
 	for i := range 10 {
 		path := "/" + string(rune('a'+i))
-		o.Pods.answeredBy("HTTPRoute/web/shop/1", path, answers{500: 4})
-		o.Instances.answeredBy("HTTPRoute/web/shop/1", path, answers{200: 36})
+		o.Target.answeredBy("HTTPRoute/web/shop/1", path, answers{500: 4})
+		o.Source.answeredBy("HTTPRoute/web/shop/1", path, answers{200: 36})
 	}
-	v := Judge(fullGuard(), discovery.Pods, o, nil)
+	v := Judge(fullGuard(), o, nil)
 	require.Equal(t, Fail, v.Result, "%+v", v)
 	require.Contains(t, v.Reason, "pods answered 0 % of 40 requests to all paths of rule HTTPRoute/web/shop/1, instances 100 % of 360")
 }
@@ -209,16 +209,16 @@ func TestJudgeRuleWithoutIgnoredPaths(t *testing.T) {
 	t.Parallel()
 	const rule, legacy = "HTTPRoute/web/shop/1", "/legacy/*"
 	o := observation()
-	o.Pods, o.Instances = Side{}, Side{}
-	o.Pods.answered("/", answers{200: 50_000})
-	o.Instances.answered("/", answers{200: 450_000})
-	o.Pods.answeredBy(rule, legacy, answers{500: 40})
-	o.Instances.answeredBy(rule, legacy, answers{200: 360})
+	o.Target, o.Source = Side{}, Side{}
+	o.Target.answered("/", answers{200: 50_000})
+	o.Source.answered("/", answers{200: 450_000})
+	o.Target.answeredBy(rule, legacy, answers{500: 40})
+	o.Source.answeredBy(rule, legacy, answers{200: 360})
 	g := fullGuard()
 	g.SuccessRate.AtLeast = "99"
-	require.Equal(t, Fail, Judge(g, discovery.Pods, o, nil).Result)
+	require.Equal(t, Fail, Judge(g, o, nil).Result)
 	g.Paths = &v1alpha1.ShiftPaths{Ignored: []v1alpha1.ShiftPath{legacy}}
-	v := Judge(g, discovery.Pods, o, nil)
+	v := Judge(g, o, nil)
 	require.Equal(t, Pass, v.Result, "%+v", v)
 }
 
@@ -235,11 +235,11 @@ func TestPathRemedy(t *testing.T) {
 func TestUnlikelyNamesNoFineStatus(t *testing.T) {
 	t.Parallel()
 	o := observation()
-	o.Pods, o.Instances, o.SharePods = Side{}, Side{}, 1_000_000
-	o.Pods.answered("/", answers{404: 400, 302: 350, 401: 340})
+	o.Target, o.Source, o.Share = Side{}, Side{}, 1_000_000
+	o.Target.answered("/", answers{404: 400, 302: 350, 401: 340})
 	g := fullGuard()
 	g.StatusCodes = &v1alpha1.ShiftStatusCodes{Fine: []v1alpha1.ShiftStatusCode{"404"}}
-	v := Judge(g, discovery.Pods, o, nil)
+	v := Judge(g, o, nil)
 	require.Equal(t, Hold, v.Result, "%+v", v)
 	require.Contains(t, v.Reason, `302 is 32 % of the 1,090 answers of pods`)
 	require.Contains(t, v.Reason, `state guard.statusCodes.fine: ["302"]`)
@@ -251,20 +251,20 @@ func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
 	t.Parallel()
 	observe := func(code outcome.Code, forged, honest uint64) *Observation {
 		o := observation()
-		o.Pods, o.Instances = Side{}, Side{}
-		o.Pods.answered("/", answers{200: 9000, code: forged + honest})
-		o.Pods.Paths[outcome.Path{Rule: "default", Group: "/"}].Callers = outcome.Names{{Name: "a", N: honest}, {Name: "liar", N: forged}}
+		o.Target, o.Source = Side{}, Side{}
+		o.Target.answered("/", answers{200: 9000, code: forged + honest})
+		o.Target.Paths[outcome.Path{Rule: "default", Group: "/"}].Callers = outcome.Names{{Name: "a", N: honest}, {Name: "liar", N: forged}}
 		failed := func(n uint64) uint64 {
 			if code.Failure() {
 				return n
 			}
 			return 0
 		}
-		o.Pods.Callers = map[string]outcome.CallerCounts{
+		o.Target.Callers = map[string]outcome.CallerCounts{
 			"a": {Requests: 3000 + honest, Failures: failed(honest)}, "b": {Requests: 3000}, "c": {Requests: 3000},
 			"liar": {Requests: forged, Failures: failed(forged)},
 		}
-		o.Instances.answered("/", answers{200: 90_000})
+		o.Source.answered("/", answers{200: 90_000})
 		return o
 	}
 	g := fullGuard()
@@ -272,7 +272,7 @@ func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
 	g.Paths = &v1alpha1.ShiftPaths{Comparison: v1alpha1.ComparisonDisabled}
 	judge := func(o *Observation) Verdict {
 		o.Apply(g)
-		return Judge(g, discovery.Pods, o, nil)
+		return Judge(g, o, nil)
 	}
 	v := judge(observe(404, 900, 0))
 	require.Equal(t, Hold, v.Result, "%+v", v)
@@ -282,7 +282,7 @@ func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
 	o := observe(503, 900, 0)
 	v = judge(o)
 	require.Equal(t, Pass, v.Result, "%+v", v)
-	require.Zero(t, o.Pods.Callers["liar"].Failures)
+	require.Zero(t, o.Target.Callers["liar"].Failures)
 }
 
 // What one proxy of several alone reports of statuses and paths neither fails a target nor passes it.
@@ -291,14 +291,14 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 	const cart = "/cart"
 	observe := func(pods map[string]answers, callers map[string]outcome.CallerCounts, bad map[string]outcome.Names) *Observation {
 		o := observation()
-		o.Pods, o.Instances = Side{}, Side{}
+		o.Target, o.Source = Side{}, Side{}
 		for path, a := range pods {
-			o.Pods.answered(path, a)
-			o.Pods.Paths[outcome.Path{Rule: "default", Group: path}].Callers = bad[path]
+			o.Target.answered(path, a)
+			o.Target.Paths[outcome.Path{Rule: "default", Group: path}].Callers = bad[path]
 		}
-		o.Pods.Callers = callers
-		o.Instances.answered("/", answers{200: 81_000})
-		o.Instances.answered(cart, answers{200: 9000})
+		o.Target.Callers = callers
+		o.Source.answered("/", answers{200: 81_000})
+		o.Source.answered(cart, answers{200: 9000})
 		return o
 	}
 	names := func(name string, n uint64) outcome.Names { return outcome.Names{{Name: name, N: n}} }
@@ -381,12 +381,12 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 			g.SuccessRate.AtLeast = "50"
 			o := observe(c.pods, c.callers, c.bad)
 			if c.zone > 0 {
-				failed := o.Pods.Failed()
-				o.Pods.Endpoints = map[string]outcome.EndpointCounts{
+				failed := o.Target.Failed()
+				o.Target.Endpoints = map[string]outcome.EndpointCounts{
 					"web/php-1": {Requests: c.zone - c.zone/3, Failures: failed - failed/3}, "web/php-2": {Requests: c.zone / 3, Failures: failed / 3},
 				}
 			}
-			v := Judge(g, discovery.Pods, o, nil)
+			v := Judge(g, o, nil)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)
 		})
@@ -398,11 +398,11 @@ func TestPathFigures(t *testing.T) {
 	t.Parallel()
 	o := &Observation{}
 	for _, path := range []string{"/a", "/b", "/c", "/d", "/e", "/f"} {
-		o.Pods.answered(path, answers{200: 900, 404: 10})
-		o.Instances.answered(path, answers{200: 9000, 404: 100})
+		o.Target.answered(path, answers{200: 900, 404: 10})
+		o.Source.answered(path, answers{200: 9000, 404: 100})
 	}
-	o.Pods.answered("/checkout", answers{404: 20, 500: 10})
-	o.Instances.answered("/checkout", answers{200: 300})
+	o.Target.answered("/checkout", answers{404: 20, 500: 10})
+	o.Source.answered("/checkout", answers{200: 300})
 	a := Analyze(o, Verdict{Result: Fail, Reason: "x"}, time.Unix(1_800_000_000, 0), nil)
 	require.Len(t, a.Paths, pathsShown)
 	require.Equal(t, v1alpha1.ShiftPathFigures{
@@ -436,12 +436,12 @@ func TestSameMixForADay(t *testing.T) {
 		(*c)[i].N += n - gone
 	}
 	o := observation()
-	o.SharePods = 300_000
-	o.Pods, o.Instances = Side{}, Side{}
+	o.Share = 300_000
+	o.Target, o.Source = Side{}, Side{}
 	results := make(map[Result]int)
 	for at := 0; at < day; at += step {
 		slot := &ring[at/step%len(ring)]
-		for side, s := range []*Side{&o.Pods, &o.Instances} {
+		for side, s := range []*Side{&o.Target, &o.Source} {
 			if s.Paths == nil {
 				s.Paths = make(map[outcome.Path]*outcome.PathCounts)
 			}
@@ -479,7 +479,7 @@ func TestSameMixForADay(t *testing.T) {
 		if at < length {
 			continue
 		}
-		v := Judge(g, discovery.Pods, o, nil)
+		v := Judge(g, o, nil)
 		require.NotEqual(t, Fail, v.Result, "at second %d: %s", at, v.Reason)
 		results[v.Result]++
 	}

@@ -288,7 +288,7 @@ func (s *scenario) run(seed uint64) []Verdict {
 			s.shadow(r, &sec.pairs)
 			sec.podsLoad = sec.pairs.Compared
 		}
-		o := &Observation{SharePods: uint32(1e6 * part), Covered: seconds(length), Stable: seconds(min(t, length)), Proxies: 5}
+		o := &Observation{From: discovery.Instances, To: discovery.Pods, Share: uint32(1e6 * part), Covered: seconds(length), Stable: seconds(min(t, length)), Proxies: 5}
 		w.observe(length, sec, o)
 		if t < 0 {
 			continue
@@ -306,7 +306,7 @@ func (s *scenario) run(seed uint64) []Verdict {
 				panic(err)
 			}
 		}
-		v := Judge(g, discovery.Pods, o, budget)
+		v := Judge(g, o, budget)
 		out = append(out, v)
 		if v.Result == Fail {
 			break
@@ -384,7 +384,7 @@ func TestGuardHealthyForADay(t *testing.T) {
 			g := fullGuard()
 			g.Latency.MaxIncrease = "0"
 			r := rand.New(rand.NewPCG(21, 22))
-			o := &Observation{Window: seconds(length), Covered: seconds(length), Stable: seconds(length), SharePods: 500_000}
+			o := &Observation{From: discovery.Instances, To: discovery.Pods, Window: seconds(length), Covered: seconds(length), Stable: seconds(length), Share: 500_000}
 			draw := func() (c outcome.Counts) {
 				c.Requests = poisson(r, 6)
 				for range c.Requests {
@@ -398,7 +398,7 @@ func TestGuardHealthyForADay(t *testing.T) {
 			var ring [length][2]outcome.Counts
 			results := make(map[Result]int)
 			for second := range day {
-				for i, side := range []*Side{&o.Pods, &o.Instances} {
+				for i, side := range []*Side{&o.Target, &o.Source} {
 					now, old := draw(), &ring[second%length][i]
 					side.Requests += now.Requests - old.Requests
 					side.Failures[outcome.ServerError] += now.Failures[outcome.ServerError] - old.Failures[outcome.ServerError]
@@ -410,7 +410,7 @@ func TestGuardHealthyForADay(t *testing.T) {
 				if second < length {
 					continue
 				}
-				v := Judge(g, discovery.Pods, o, nil)
+				v := Judge(g, o, nil)
 				require.NotEqual(t, Fail, v.Result, "at second %d: %s", second, v.Reason)
 				results[v.Result]++
 			}
@@ -456,9 +456,9 @@ func TestGuardWindowOfSeconds(t *testing.T) {
 	g.Window, g.MinRequests = metav1.Duration{Duration: 5 * time.Second}, 20
 	o := observation()
 	o.Window, o.Covered, o.Stable = 5*time.Second, 5*time.Second, 5*time.Second
-	o.Pods.Requests, o.Pods.Load, o.Pods.Failures[outcome.ServerError] = 40, 40, 30
-	o.Instances.Requests, o.Instances.Load = 400, 400
-	require.Equal(t, Fail, Judge(g, discovery.Pods, o, nil).Result)
-	o.Pods.Failures[outcome.ServerError] = 0
-	require.Equal(t, Pass, Judge(g, discovery.Pods, o, nil).Result)
+	o.Target.Requests, o.Target.Load, o.Target.Failures[outcome.ServerError] = 40, 40, 30
+	o.Source.Requests, o.Source.Load = 400, 400
+	require.Equal(t, Fail, Judge(g, o, nil).Result)
+	o.Target.Failures[outcome.ServerError] = 0
+	require.Equal(t, Pass, Judge(g, o, nil).Result)
 }

@@ -149,8 +149,8 @@ func (w *window) observe(length int, sec second, o *Observation) {
 		}
 	}
 	o.Window, o.Recent = seconds(length), seconds(length/4)
-	o.Pods.Counts, o.Pods.Recent, o.Pods.Load = w.whole.pods, w.recent.pods, w.whole.podsLoad
-	o.Instances.Counts, o.Instances.Recent, o.Instances.Load = w.whole.instances, w.recent.instances, w.whole.instancesLoad
+	o.Target.Counts, o.Target.Recent, o.Target.Load = w.whole.pods, w.recent.pods, w.whole.podsLoad
+	o.Source.Counts, o.Source.Recent, o.Source.Load = w.whole.instances, w.recent.instances, w.whole.instancesLoad
 }
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
@@ -167,11 +167,12 @@ func fullGuard() *v1alpha1.ShiftGuard {
 // observation is what a guard passes: 10 % of the traffic on pods, all well.
 func observation() *Observation {
 	o := &Observation{
-		Window: 2 * time.Minute, Covered: 2 * time.Minute, Stable: 2 * time.Minute, SharePods: 100_000, Proxies: 3,
-		Pods: Side{Counts: outcome.Counts{Requests: 1000}, Load: 1000}, Instances: Side{Counts: outcome.Counts{Requests: 9000}, Load: 9000},
+		Window: 2 * time.Minute, Covered: 2 * time.Minute, Stable: 2 * time.Minute, Share: 100_000, Proxies: 3,
+		From: discovery.Instances, To: discovery.Pods,
+		Target: Side{Counts: outcome.Counts{Requests: 1000}, Load: 1000}, Source: Side{Counts: outcome.Counts{Requests: 9000}, Load: 9000},
 	}
-	o.Pods.Latency.Add(50_000, 1000)
-	o.Instances.Latency.Add(50_000, 9000)
+	o.Target.Latency.Add(50_000, 1000)
+	o.Source.Latency.Add(50_000, 9000)
 	return o
 }
 
@@ -191,34 +192,34 @@ func TestJudge(t *testing.T) {
 			name: "reason with figure, bound, causes and pod", want: Fail, figure: "successRate",
 			reason: "pods answered 97.2 % of 1,204 requests (bound 99.9 %): 31 server errors, 2 timeouts; most on pod web/php-5",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Requests, o.Pods.Load = 1204, 1204
-				o.Pods.Failures[outcome.ServerError], o.Pods.Failures[outcome.Timeout] = 31, 2
-				o.Pods.Endpoints = map[string]outcome.EndpointCounts{"web/php-5": {Requests: 120, Failures: 30}, "web/php-1": {Requests: 1084, Failures: 3}}
+				o.Target.Requests, o.Target.Load = 1204, 1204
+				o.Target.Failures[outcome.ServerError], o.Target.Failures[outcome.Timeout] = 31, 2
+				o.Target.Endpoints = map[string]outcome.EndpointCounts{"web/php-5": {Requests: 120, Failures: 30}, "web/php-1": {Requests: 1084, Failures: 3}}
 			},
 		},
 		{name: "three of three say nothing", want: Hold, figure: "successRate", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.SharePods = 300
-			o.Pods.Requests, o.Pods.Load, o.Pods.Failures[outcome.Reset] = 3, 3, 3
+			o.Share = 300
+			o.Target.Requests, o.Target.Load, o.Target.Failures[outcome.Reset] = 3, 3, 3
 		}},
 		{
 			name: "thirty of thirty are overwhelming", want: Fail, figure: "successRate",
 			reason: "pods answered 0 % of 30 requests (bound 99.9 %): 30 connect failures",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Requests, o.Pods.Load, o.Pods.Failures[outcome.ConnectFailure] = 30, 30, 30
+				o.Target.Requests, o.Target.Load, o.Target.Failures[outcome.ConnectFailure] = 30, 30, 30
 			},
 		},
 		{
 			name: "nothing stated, worse than the source", want: Fail, figure: "errors", without: true,
 			reason: "pods answered 95 % of 1,000 requests, instances 99.9 % of theirs at the same time: 50 server errors",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Failures[outcome.ServerError], o.Instances.Failures[outcome.ServerError] = 50, 9
+				o.Target.Failures[outcome.ServerError], o.Source.Failures[outcome.ServerError] = 50, 9
 			},
 		},
 		{
 			name: "nothing stated, nothing to compare with", want: Fail, figure: "errors", without: true,
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.Instances = policy.ShareTotal, Side{}
-				o.Pods.Failures[outcome.ServerError] = 200
+				o.Share, o.Source = policy.ShareTotal, Side{}
+				o.Target.Failures[outcome.ServerError] = 200
 			},
 		},
 		{
@@ -226,25 +227,25 @@ func TestJudge(t *testing.T) {
 			reason: "pods answered 80 % of 1,000 requests (bound 99.9 %): 200 server errors; instances answered only 81 % of theirs " +
 				"at the same time: going back would not help",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Failures[outcome.ServerError], o.Instances.Failures[outcome.ServerError] = 200, 1710
+				o.Target.Failures[outcome.ServerError], o.Source.Failures[outcome.ServerError] = 200, 1710
 			},
 		},
 		{name: "a shared outage since the step", want: Hold, figure: "successRate", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 			// Pods have had their share for 20 seconds, and everything failed for 10 of them.
 			o.Stable = 20 * time.Second
-			o.Pods.Requests, o.Pods.Failures[outcome.Timeout] = 1000, 500
-			o.Instances.Requests, o.Instances.Failures[outcome.Timeout] = 54_000, 4500
+			o.Target.Requests, o.Target.Failures[outcome.Timeout] = 1000, 500
+			o.Source.Requests, o.Source.Failures[outcome.Timeout] = 54_000, 4500
 		}},
 		{name: "a bound of 100 allows none", want: Fail, figure: "successRate", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
-			g.SuccessRate.AtLeast, o.Pods.Failures[outcome.ServerError] = "100", 1
+			g.SuccessRate.AtLeast, o.Target.Failures[outcome.ServerError] = "100", 1
 		}},
 		{name: "constant latency just below the bound", want: Pass, figure: "successRate", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.Pods.Latency, o.Instances.Latency = outcome.Histogram{}, outcome.Histogram{}
-			o.Pods.Latency.Add(299_000, 1000)
-			o.Instances.Latency.Add(299_000, 9000)
+			o.Target.Latency, o.Source.Latency = outcome.Histogram{}, outcome.Histogram{}
+			o.Target.Latency.Add(299_000, 1000)
+			o.Source.Latency.Add(299_000, 9000)
 		}},
 		{name: "no failure but the source answers", want: Hold, figure: "failover", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.Pods.FailedOver = 100
+			o.Target.FailedOver = 100
 		}},
 		{
 			name: "seen too short", want: Hold, figure: "window", reason: "what callers got is known without a gap for 40s of the window of 2m",
@@ -252,16 +253,16 @@ func TestJudge(t *testing.T) {
 		},
 		{
 			name: "too few", want: Hold, figure: "minRequests", reason: "pods answered 499 of the 500 requests in 2m that a verdict needs" + moreTraffic,
-			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Pods.Requests, o.Pods.Load = 499, 499 },
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Target.Requests, o.Target.Load = 499, 499 },
 		},
 		{
 			name: "none at all", want: Hold, figure: "minRequests",
 			reason: "pods answered 0 of the 500 requests in 2m that a verdict needs, and the other side none: nobody calls the Service, " +
 				"or the callers' proxies are connected to another control plane: causeway proxies",
-			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Pods, o.Instances = Side{}, Side{} },
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Target, o.Source = Side{}, Side{} },
 		},
 		{name: "the default of minRequests", want: Hold, figure: "minRequests", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
-			g.MinRequests, o.Pods.Requests, o.Pods.Load = 0, 499, 499
+			g.MinRequests, o.Target.Requests, o.Target.Load = 0, 499, 499
 		}},
 		{
 			name: "no answer of a metric", want: Hold, figure: "metrics/checkout", reason: "metric checkout has no answer yet",
@@ -304,8 +305,8 @@ func TestJudge(t *testing.T) {
 			name: "failures that one proxy of four reports", want: Hold, figure: "callers",
 			reason: "proxy web/liar reports 200 of 200 requests to pods as failed, and 3 others 0 of 1,000: see what is wrong with that proxy",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Requests, o.Pods.Failures[outcome.ServerError] = 1200, 200
-				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
+				o.Target.Requests, o.Target.Failures[outcome.ServerError] = 1200, 200
+				o.Target.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
 			},
 		},
 		{
@@ -314,30 +315,30 @@ func TestJudge(t *testing.T) {
 				{Long: time.Hour, Short: 5 * time.Minute, LongRate: 20, ShortRate: 20, Requests: 10_200, Failed: 200},
 			}},
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Requests, o.Pods.Failures[outcome.ServerError] = 1200, 200
-				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
+				o.Target.Requests, o.Target.Failures[outcome.ServerError] = 1200, 200
+				o.Target.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 300}, "web/b": {Requests: 300}, "web/c": {Requests: 400}, "web/liar": {Requests: 200, Failures: 200}}
 			},
 		},
 		{
 			name: "failures of the one gateway that has the traffic", want: Fail, figure: "successRate",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Failures[outcome.ServerError] = 200
-				o.Pods.Callers = map[string]outcome.CallerCounts{"web/edge": {Requests: 994, Failures: 200}, "web/b": {Requests: 3}, "web/c": {Requests: 3}}
+				o.Target.Failures[outcome.ServerError] = 200
+				o.Target.Callers = map[string]outcome.CallerCounts{"web/edge": {Requests: 994, Failures: 200}, "web/b": {Requests: 3}, "web/c": {Requests: 3}}
 			},
 		},
 		{
 			name: "failures that all report, one most of them", want: Fail, figure: "successRate",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Failures[outcome.ServerError] = 300
-				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 500, Failures: 200}, "web/b": {Requests: 250, Failures: 50}, "web/c": {Requests: 250, Failures: 50}}
+				o.Target.Failures[outcome.ServerError] = 300
+				o.Target.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 500, Failures: 200}, "web/b": {Requests: 250, Failures: 50}, "web/c": {Requests: 250, Failures: 50}}
 			},
 		},
 		{
 			name: "a bad release that one proxy praises", want: Hold, figure: "callers",
 			reason: "without proxy web/liar, which reports 100,000 of the 101,000 requests, the guard fails: pods answered 91 % of 1,000 requests (bound 99.9 %): 90 server errors",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Requests, o.Pods.Load, o.Pods.Failures[outcome.ServerError] = 101_000, 101_000, 90
-				o.Pods.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 500, Failures: 50}, "web/b": {Requests: 500, Failures: 40}, "web/liar": {Requests: 100_000}}
+				o.Target.Requests, o.Target.Load, o.Target.Failures[outcome.ServerError] = 101_000, 101_000, 90
+				o.Target.Callers = map[string]outcome.CallerCounts{"web/a": {Requests: 500, Failures: 50}, "web/b": {Requests: 500, Failures: 40}, "web/liar": {Requests: 100_000}}
 			},
 		},
 		{
@@ -345,23 +346,23 @@ func TestJudge(t *testing.T) {
 			reason: "pods got 0 of the 3,157 requests that their share stands for: by the header X-Tenant nobody, or almost nobody, is in it; " +
 				"let it have more percent, or a cohort of more values",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.CohortKey, o.Pods = 50_000, "header X-Tenant", Side{}
-				o.Instances.Requests, o.Instances.Load = 60_000, 60_000
+				o.Share, o.CohortKey, o.Target = 50_000, "header X-Tenant", Side{}
+				o.Source.Requests, o.Source.Load = 60_000, 60_000
 			},
 		},
 		{
 			name: "without a cohort that is silence", want: Fail, figure: "silence",
 			reason: "3,157 requests were expected at pods by their share of what instances get, of which none was seen: no proxy sends them",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.Pods = 50_000, Side{}
-				o.Instances.Requests, o.Instances.Load = 60_000, 60_000
+				o.Share, o.Target = 50_000, Side{}
+				o.Source.Requests, o.Source.Load = 60_000, 60_000
 			},
 		},
 		{
 			name: "requests that are sent as often as a rule says are no silence", want: Pass, figure: "successRate",
 			reason: "pods answered 100 % of 1,000 requests (bound 99.9 %), p99 50.2ms (bound 300ms)",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Attempts, o.Pods.Load, o.Instances.Load = 101, 101*o.Pods.Requests, 101*o.Instances.Requests
+				o.Attempts, o.Target.Load, o.Source.Load = 101, 101*o.Target.Requests, 101*o.Source.Requests
 			},
 		},
 		{
@@ -369,14 +370,14 @@ func TestJudge(t *testing.T) {
 			reason: "instances answered 499 of the 500 requests in 2m that it takes to tell their p99 (latency.maxIncrease); " +
 				"with no more traffic it stays so: widen guard.window, or state a lower latency.quantile",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.Instances.Requests, o.Instances.Load = 500_000, 499, 499
-				o.Instances.Latency = outcome.Histogram{}
-				o.Instances.Latency.Add(50_000, 499)
+				o.Share, o.Source.Requests, o.Source.Load = 500_000, 499, 499
+				o.Source.Latency = outcome.Histogram{}
+				o.Source.Latency.Add(50_000, 499)
 			},
 		},
-		{name: "idle", want: Pass, figure: FigureIdle, change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.SharePods, o.Pods = 0, Side{} }},
+		{name: "idle", want: Pass, figure: FigureIdle, change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Share, o.Target = 0, Side{} }},
 		{name: "idle with a metric out of bound", want: Hold, figure: "metrics/checkout", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
-			o.SharePods, o.Pods = 0, Side{}
+			o.Share, o.Target = 0, Side{}
 			g.Metrics = []v1alpha1.ShiftMetric{{Name: "checkout", AtMost: "0.01"}}
 			o.Metrics = []Metric{{Name: "checkout", Value: 1}}
 		}},
@@ -394,74 +395,74 @@ func TestJudge(t *testing.T) {
 		{
 			name: "a mirrored answer failed", want: Fail, figure: "shadow", reason: "100 of 1,000 mirrored answers of pods failed where the caller's answer did not; 0.1 % may",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.Pods = 0, Side{Load: 1000}
+				o.Share, o.Target = 0, Side{Load: 1000}
 				o.Shadow = &outcome.Pairs{Compared: 1000, MirrorFailed: 100, StatusDiffers: 100}
 			},
 		},
 		{name: "mirrored redirects instead of pages", want: Fail, figure: "shadowStatus", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.SharePods, o.Pods = 0, Side{Load: 1000}
+			o.Share, o.Target = 0, Side{Load: 1000}
 			o.Shadow = &outcome.Pairs{Compared: 1000, StatusDiffers: 100}
 		}},
 		{
 			name: "no mirrored answer", want: Hold, figure: "minRequests", reason: "0 of the 500 mirrored requests in 2m that a verdict needs could be compared" + moreTraffic,
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.Pods, o.Shadow = 0, Side{}, &outcome.Pairs{}
+				o.Share, o.Target, o.Shadow = 0, Side{}, &outcome.Pairs{}
 			},
 		},
 		{name: "shadowing for too short", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.SharePods, o.Pods, o.Shadow = 0, Side{Load: 20}, &outcome.Pairs{Compared: 20}
+			o.Share, o.Target, o.Shadow = 0, Side{Load: 20}, &outcome.Pairs{Compared: 20}
 		}},
 		{name: "a bound that is not a number", want: Hold, figure: "successRate", change: func(g *v1alpha1.ShiftGuard, _ *Observation) { g.SuccessRate.AtLeast = "high" }},
 		{name: "what the source answered is no evidence", want: Hold, figure: "minRequests", change: func(g *v1alpha1.ShiftGuard, o *Observation) {
 			g.SuccessRate.AtLeast = "90"
-			o.Pods.Requests, o.Pods.Load, o.Pods.FailedOver = 490, 490, 20
+			o.Target.Requests, o.Target.Load, o.Target.FailedOver = 490, 490, 20
 		}},
 		{
 			name: "what pods answered for dead instances is no silence of pods", want: Hold, figure: "standIn",
 			reason: "882 requests left out: pods stood in for instances; pods stand in for instances now, which is no comparison",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.StandIn, o.LeftOut = 1000, &StandIn{By: discovery.Pods, Now: true}, 882
-				o.Pods, o.Instances = Side{Load: 882}, Side{Counts: outcome.Counts{FailedOver: 882}}
+				o.Share, o.StandIn, o.LeftOut = 1000, &StandIn{By: discovery.Pods, For: discovery.Instances, Now: true}, 882
+				o.Target, o.Source = Side{Load: 882}, Side{Counts: outcome.Counts{FailedOver: 882}}
 			},
 		},
 		{
 			name: "nor is it before anybody has noticed", want: Hold, figure: "minRequests",
 			reason: "pods answered 0 of the 500 requests in 2m that a verdict needs" + moreTraffic,
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods = 1000
-				o.Pods, o.Instances = Side{Load: 882}, Side{Counts: outcome.Counts{FailedOver: 882}}
+				o.Share = 1000
+				o.Target, o.Source = Side{Load: 882}, Side{Counts: outcome.Counts{FailedOver: 882}}
 			},
 		},
 		{
 			name: "a whole window without it must follow", want: Hold, figure: "standIn",
 			reason: "1,200 requests left out: pods stood in for instances; a whole window of 2m without that is needed",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.StandIn, o.LeftOut, o.Covered = &StandIn{By: discovery.Pods}, 1200, time.Minute
+				o.StandIn, o.LeftOut, o.Covered = &StandIn{By: discovery.Pods, For: discovery.Instances}, 1200, time.Minute
 			},
 		},
 		{
 			name: "pods compared with pods while instances are gone", want: Hold, figure: "standIn",
 			reason: "5,000 requests left out: pods stood in for instances; pods stand in for instances now, which is no comparison",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.SharePods, o.StandIn, o.LeftOut = 0, &StandIn{By: discovery.Pods, Now: true}, 5000
-				o.Pods, o.Instances, o.Shadow = Side{}, Side{Counts: outcome.Counts{FailedOver: 5000}}, &outcome.Pairs{Compared: 1000}
+				o.Share, o.StandIn, o.LeftOut = 0, &StandIn{By: discovery.Pods, For: discovery.Instances, Now: true}, 5000
+				o.Target, o.Source, o.Shadow = Side{}, Side{Counts: outcome.Counts{FailedOver: 5000}}, &outcome.Pairs{Compared: 1000}
 			},
 		},
 		{
 			name: "a few that one proxy sent to the other side are left out", want: Pass, figure: "successRate",
 			reason: "pods answered 100 % of 1,000 requests (bound 99.9 %), p99 50.2ms (bound 300ms)",
-			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Instances.FailedOver, o.LeftOut = 20, 20 },
+			change: func(_ *v1alpha1.ShiftGuard, o *Observation) { o.Source.FailedOver, o.LeftOut = 20, 20 },
 		},
 		{
 			name: "slower since the step, which the source was not long enough to be", want: Hold, figure: "latencyIncrease",
 			reason: "p99 of pods is 241ms, of instances 50.2ms (bound 20 % more); judged after a whole window at this share",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
 				o.Stable = 100 * time.Second
-				o.Pods.Latency.Add(240_000, 200)
+				o.Target.Latency.Add(240_000, 200)
 			},
 		},
 		{name: "no failure by few mirrored answers", want: Hold, figure: "shadow", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.SharePods, o.Pods, o.Shadow = 0, Side{}, &outcome.Pairs{Compared: 100, MirrorFailed: 40}
+			o.Share, o.Target, o.Shadow = 0, Side{}, &outcome.Pairs{Compared: 100, MirrorFailed: 40}
 		}},
 		{
 			name: "a budget that both sides burn alike", want: Hold, figure: "errorBudget", without: true,
@@ -471,22 +472,22 @@ func TestJudge(t *testing.T) {
 				{Long: time.Hour, Short: 5 * time.Minute, LongRate: 20, ShortRate: 20, Requests: 100_000, Failed: 2000},
 			}},
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Failures[outcome.Timeout], o.Instances.Failures[outcome.Timeout] = 20, 180
+				o.Target.Failures[outcome.Timeout], o.Source.Failures[outcome.Timeout] = 20, 180
 			},
 		},
 		{name: "load that a new leader did not see the end of", want: Hold, figure: "window", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.Covered, o.Pods = time.Second, Side{Load: 500}
+			o.Covered, o.Target = time.Second, Side{Load: 500}
 		}},
 		{name: "a stream that goes on is not silence", want: Hold, figure: "minRequests", change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-			o.Pods = Side{Load: 5000}
-			o.Instances.Latency = outcome.Histogram{}
-			o.Instances.Latency.Add(600_000_000, 9000)
+			o.Target = Side{Load: 5000}
+			o.Source.Latency = outcome.Histogram{}
+			o.Source.Latency.Add(600_000_000, 9000)
 		}},
 		{
 			name: "nothing stated, as bad as the source", want: Hold, figure: "errors", without: true,
 			reason: "pods answered 80 % of 1,000 requests, instances 81 % of theirs at the same time: 200 timeouts; not worse than instances",
 			change: func(_ *v1alpha1.ShiftGuard, o *Observation) {
-				o.Pods.Failures[outcome.Timeout], o.Instances.Failures[outcome.Timeout] = 200, 1710
+				o.Target.Failures[outcome.Timeout], o.Source.Failures[outcome.Timeout] = 200, 1710
 			},
 		},
 	} {
@@ -499,7 +500,7 @@ func TestJudge(t *testing.T) {
 			if c.change != nil {
 				c.change(g, o)
 			}
-			v := Judge(g, discovery.Pods, o, c.budget)
+			v := Judge(g, o, c.budget)
 			require.Equal(t, c.want, v.Result, v.Reason)
 			require.Equal(t, c.figure, v.Figure, v.Reason)
 			require.NotEmpty(t, v.Reason)
@@ -514,26 +515,28 @@ func TestJudge(t *testing.T) {
 func TestJudgeTheOtherDirection(t *testing.T) {
 	t.Parallel()
 	o := observation()
-	o.Pods, o.Instances, o.SharePods = o.Instances, o.Pods, 900_000
-	o.Instances.Failures[outcome.Reset] = 50
-	o.Instances.Endpoints = map[string]outcome.EndpointCounts{"i-1": {Requests: 100, Failures: 49}, "i-2": {Requests: 900, Failures: 1}}
-	v := Judge(fullGuard(), discovery.Instances, o, nil)
+	o.From, o.To = discovery.Pods, discovery.Instances
+	o.Target.Failures[outcome.Reset] = 50
+	o.Target.Endpoints = map[string]outcome.EndpointCounts{"i-1": {Requests: 100, Failures: 49}, "i-2": {Requests: 900, Failures: 1}}
+	v := Judge(fullGuard(), o, nil)
 	require.Equal(t, Verdict{Fail, "successRate", "instances answered 95 % of 1,000 requests (bound 99.9 %): 50 resets; most on instance i-1"}, v)
-	require.Equal(t, Pass, Judge(fullGuard(), discovery.Pods, o, nil).Result, "the source is not judged")
+	o.Source, o.Target = o.Target, o.Source
+	o.From, o.To, o.Share = o.To, o.From, 900_000
+	require.Equal(t, Pass, Judge(fullGuard(), o, nil).Result, "the source is not judged")
 }
 
 // TestJudgeIsPure gives the same verdict in the same words each time, and changes nothing.
 func TestJudgeIsPure(t *testing.T) {
 	t.Parallel()
 	o := observation()
-	o.Pods.Failures = [outcome.Causes]uint64{5, 5, 5, 5, 5, 5, 5}
-	o.Pods.Endpoints = map[string]outcome.EndpointCounts{}
+	o.Target.Failures = [outcome.Causes]uint64{5, 5, 5, 5, 5, 5, 5}
+	o.Target.Endpoints = map[string]outcome.EndpointCounts{}
 	for i := range 20 {
-		o.Pods.Endpoints[fmt.Sprint("pod-", i)] = outcome.EndpointCounts{Requests: 50, Failures: 1}
+		o.Target.Endpoints[fmt.Sprint("pod-", i)] = outcome.EndpointCounts{Requests: 50, Failures: 1}
 	}
-	first := Judge(fullGuard(), discovery.Pods, o, nil)
+	first := Judge(fullGuard(), o, nil)
 	for range 50 {
-		require.Equal(t, first, Judge(fullGuard(), discovery.Pods, o, nil))
+		require.Equal(t, first, Judge(fullGuard(), o, nil))
 	}
 }
 
@@ -545,16 +548,16 @@ func TestJudgeNeverPassesWithout(t *testing.T) {
 	for range 20_000 {
 		o := observation()
 		if r.IntN(3) == 0 {
-			o.Pods.Requests = uint64(r.IntN(2000))
+			o.Target.Requests = uint64(r.IntN(2000))
 		}
 		if r.IntN(3) == 0 {
-			o.Pods.Failures[r.IntN(int(outcome.Causes))] = uint64(r.IntN(int(o.Pods.Requests)/50 + 1))
+			o.Target.Failures[r.IntN(int(outcome.Causes))] = uint64(r.IntN(int(o.Target.Requests)/50 + 1))
 		}
 		if r.IntN(4) == 0 {
-			o.Instances.Failures[outcome.Reset] = uint64(r.IntN(9000))
+			o.Source.Failures[outcome.Reset] = uint64(r.IntN(9000))
 		}
 		if r.IntN(6) == 0 {
-			o.Pods.Latency.Add(uint64(r.IntN(1_000_000)), uint64(r.IntN(100)))
+			o.Target.Latency.Add(uint64(r.IntN(1_000_000)), uint64(r.IntN(100)))
 		}
 		if r.IntN(6) == 0 {
 			o.Covered = time.Duration(r.Int64N(int64(o.Window)))
@@ -566,20 +569,20 @@ func TestJudgeNeverPassesWithout(t *testing.T) {
 			o.Silent = []string{"web/caller-1"}
 		}
 		if r.IntN(8) == 0 {
-			o.Pods.FailedOver = o.Pods.Requests / 2
+			o.Target.FailedOver = o.Target.Requests / 2
 		}
 		g := fullGuard()
 		if r.IntN(4) == 0 {
 			g.Metrics = []v1alpha1.ShiftMetric{{Name: "m", AtMost: "1"}}
 			o.Metrics = []Metric{{Name: "m", Value: 2 * r.Float64(), Error: []string{"", "timeout"}[r.IntN(2)]}}
 		}
-		v := Judge(g, discovery.Pods, o, nil)
+		v := Judge(g, o, nil)
 		results[v.Result]++
 		require.NotEmpty(t, v.Reason)
 		require.NotEmpty(t, v.Figure)
 		if v.Result == Pass {
-			require.GreaterOrEqual(t, o.Pods.Requests, uint64(500))
-			require.LessOrEqual(t, rate(o.Pods.Failed(), o.Pods.Requests), .001)
+			require.GreaterOrEqual(t, o.Target.Requests, uint64(500))
+			require.LessOrEqual(t, rate(o.Target.Failed(), o.Target.Requests), .001)
 			require.Equal(t, o.Window, o.Covered)
 			require.Equal(t, o.Window, o.Stable)
 			require.Empty(t, o.Silent)
@@ -589,7 +592,7 @@ func TestJudgeNeverPassesWithout(t *testing.T) {
 			}
 		}
 		if v.Result == Fail && v.Figure == "successRate" {
-			require.False(t, o.Instances.Failed()*2 > o.Instances.Requests && o.Pods.Failed()*3 < o.Pods.Requests, "never back to a worse side")
+			require.False(t, o.Source.Failed()*2 > o.Source.Requests && o.Target.Failed()*3 < o.Target.Requests, "never back to a worse side")
 		}
 	}
 	for _, result := range []Result{Pass, Hold, Fail} {

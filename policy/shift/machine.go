@@ -265,7 +265,7 @@ func (m *machine) begin(number int32) {
 func (m *machine) complete() {
 	m.s.Phase, m.s.Approved, m.home = v1alpha1.ShiftCompleted, nil, true
 	m.mirror(nil)
-	m.move(m.share, v1alpha1.EventCompleted, actorSteps, fmt.Sprintf("all steps are over: the %s are the home of the Service now", m.in.Target), false)
+	m.move(m.share, v1alpha1.EventCompleted, actorSteps, fmt.Sprintf("all steps are over: the %s are the home of the Service now", m.in.To), false)
 }
 
 // stayCompleted keeps what is over as it is. A pin still counts, and while it keeps traffic from home
@@ -285,9 +285,9 @@ func (m *machine) stayCompleted() {
 // leave returns the traffic of a shift that is being deleted to its home, and then lets it go. A
 // Service that goes with its namespace has no traffic to return.
 func (m *machine) leave() {
-	home, platform := Hundredths(0), m.in.Target.Other()
+	home, backing := Hundredths(0), m.in.From
 	if m.s.Phase == v1alpha1.ShiftCompleted || m.in.TargetIsHome {
-		home, platform = Whole, m.in.Target
+		home, backing = Whole, m.in.To
 	}
 	m.obey()
 	// A shift that has not begun has 0 % of nothing: all traffic is at home, wherever that is.
@@ -300,10 +300,10 @@ func (m *machine) leave() {
 	case home == Whole:
 		m.s.PinnedFrom, m.s.RolledBack = "", false
 		m.mirror(nil)
-		m.move(Whole, v1alpha1.EventStep, actorSpec, fmt.Sprintf("the TrafficShift was deleted: all traffic returns to the %s", platform), true)
+		m.move(Whole, v1alpha1.EventStep, actorSpec, fmt.Sprintf("the TrafficShift was deleted: all traffic returns to the %s", backing), true)
 	default:
 		m.s.PinnedFrom = ""
-		m.takeBack(actorSpec, fmt.Sprintf("the TrafficShift was deleted before it was complete: all traffic returns to the %s", platform))
+		m.takeBack(actorSpec, fmt.Sprintf("the TrafficShift was deleted before it was complete: all traffic returns to the %s", backing))
 	}
 }
 

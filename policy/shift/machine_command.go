@@ -145,7 +145,7 @@ func (m *machine) refusal(c *v1alpha1.ShiftCommand) string {
 		return "the TrafficShift is being deleted"
 	case m.s.Phase == v1alpha1.ShiftCompleted:
 		return fmt.Sprintf("the shift is complete, and the %s are the home of the Service: to go back, set spec.direction to %s",
-			m.in.Target, opposite(m.s.Direction))
+			m.in.To, opposite(m.s.Direction))
 	}
 	switch c.Action {
 	case v1alpha1.ActionPause:

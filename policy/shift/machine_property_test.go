@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -190,19 +191,13 @@ func (w *world) edit() {
 	w.note("edit: %s pin %q paused %t, %s", spec.Direction, spec.Pin, spec.Paused, steps)
 }
 
-func (w *world) target() discovery.Platform {
-	if DirectionOf(w.object) == v1alpha1.PodsToInstances {
-		return discovery.Instances
-	}
-	return discovery.Pods
-}
-
 func (w *world) input() Input {
+	from, to := policy.FromTo(DirectionOf(w.object))
 	in := Input{
-		Object: w.object.DeepCopy(), Accepted: w.accepted, Problem: "another one is in charge", Target: w.target(),
+		Object: w.object.DeepCopy(), Accepted: w.accepted, Problem: "another one is in charge", From: from, To: to,
 		Verdict: Verdict{Result: w.verdict, Reason: "figures"}, FailedOver: w.failedOver, FailedOverReason: "no pods",
 		Seen: w.mono - w.leads, Frozen: w.frozen, Locked: w.locked, FrozenBy: "bob", InstancesInService: 5,
-		Deleting: w.deleting, NamespaceTerminating: w.terminating, TargetIsHome: w.home == w.target(),
+		Deleting: w.deleting, NamespaceTerminating: w.terminating, TargetIsHome: w.home == to,
 		Room: func(p v1alpha1.Percent) Room {
 			share, err := ParsePercent(p)
 			return Room{OK: err == nil && share <= w.room, Reason: "pods"}
@@ -247,7 +242,7 @@ func (w *world) write(t *transition) {
 		return // a conflict, or the leader died
 	}
 	if t.out.Home {
-		w.home = t.in.Target
+		w.home = t.in.To
 		if lost == 1 || w.r.IntN(3) == 0 {
 			w.note("the home is recorded, the status is lost")
 			return

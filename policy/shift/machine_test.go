@@ -29,7 +29,7 @@ func newLab(t *testing.T) *lab {
 	l := &lab{t: t, now: time.Date(2026, 11, 23, 9, 0, 0, 0, time.UTC)}
 	o := &v1alpha1.TrafficShift{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "php-web", Generation: 1}, Spec: *documented()}
 	l.in = Input{
-		Object: o, Accepted: true, Target: discovery.Pods, Verdict: Verdict{Result: Pass, Reason: "all is well"}, Seen: time.Hour, InstancesInService: 12,
+		Object: o, Accepted: true, From: discovery.Instances, To: discovery.Pods, Verdict: Verdict{Result: Pass, Reason: "all is well"}, Seen: time.Hour, InstancesInService: 12,
 		Room: func(v1alpha1.Percent) Room { return Room{OK: true, Reason: "20 ready pods"} },
 	}
 	return l

@@ -50,7 +50,7 @@ func (m *machine) block() {
 	}
 	if m.turned {
 		m.wait(reasonTurned, fmt.Sprintf("spec.direction was turned round while the %s have %s: take that back first with `causeway shift rollback %s`, or state %s again",
-			m.in.Target, m.share, m.name(), m.s.Direction))
+			m.in.To, m.share, m.name(), m.s.Direction))
 	}
 	m.stops()
 	if m.in.Unread != "" {
@@ -193,7 +193,7 @@ func (m *machine) progressing() metav1.Condition {
 	c := metav1.Condition{Type: v1alpha1.ConditionProgressing, Status: metav1.ConditionFalse}
 	switch {
 	case m.s.Phase == v1alpha1.ShiftCompleted:
-		c.Reason, c.Message = reasonCompleted, fmt.Sprintf("the %s are the home of the Service", m.in.Target)
+		c.Reason, c.Message = reasonCompleted, fmt.Sprintf("the %s are the home of the Service", m.in.To)
 	case m.in.Deleting && len(m.blockers) == 0:
 		c.Reason, c.Message = reasonRolledBack, "the TrafficShift is being deleted"
 	case len(m.blockers) == 0:

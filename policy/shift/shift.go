@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -51,12 +52,13 @@ type Observation struct {
 	// Recent is the end of the window that Side.Recent is about, a quarter of
 	// it: it tells what goes on from what is over. 0 if it was not looked at.
 	Recent time.Duration
-	// SharePods is the part of the traffic that pods have now, in millionths, and
-	// Stable is for how long they have had it, at most Window.
-	SharePods uint32
-	Stable    time.Duration
-	Pods      Side
-	Instances Side
+	// From and To are the backings that traffic moves between, Source and Target what callers got of them.
+	From, To       discovery.Platform
+	Source, Target Side
+	// Share is the part of the traffic that the target has now, in millionths, and
+	// Stable is for how long it has had it, at most Window.
+	Share  uint32
+	Stable time.Duration
 	// Shadow compares mirrored answers, nil while nothing is to be mirrored: it
 	// is empty while something is and no pair was seen.
 	Shadow *outcome.Pairs
@@ -84,10 +86,26 @@ type Observation struct {
 	Metrics []Metric
 }
 
+// Side returns what callers got of a backing, nil for one that the shift is not about.
+func (o *Observation) Side(of discovery.Platform) *Side {
+	switch of {
+	case o.From:
+		return &o.Source
+	case o.To:
+		return &o.Target
+	}
+	return nil
+}
+
+// SourceShare is the part of the traffic that the source has now, in millionths.
+func (o *Observation) SourceShare() uint32 {
+	return policy.ShareTotal - min(o.Share, policy.ShareTotal)
+}
+
 // StandIn says that one side answers, or has answered, most requests meant for the other.
 type StandIn struct {
-	// By is the side that answers.
-	By discovery.Platform
+	// By is the side that answers, For the one whose requests they are.
+	By, For discovery.Platform
 	// Now is true while it goes on.
 	Now bool
 }
@@ -172,8 +190,8 @@ type Input struct {
 	// in charge; Problem says why.
 	Accepted bool
 	Problem  string
-	// Target is the backing that traffic moves to: that of DirectionOf.
-	Target discovery.Platform
+	// From and To are the backings that traffic moves between, in the direction of DirectionOf.
+	From, To discovery.Platform
 	// Verdict about the share that the status has; its zero value is one that is missing, which holds.
 	Verdict Verdict
 	// Room is asked for a percent of the target.
@@ -201,7 +219,7 @@ type Input struct {
 	// Figures for the status.
 	Analysis *v1alpha1.ShiftAnalysis
 	Budget   *v1alpha1.ShiftBudget
-	// TargetIsHome is true if the Service's home is Target, as right after the home was recorded.
+	// TargetIsHome is true if the Service's home is To, as right after the home was recorded.
 	TargetIsHome bool
 	// Deleting is true once the object is being deleted, and NamespaceTerminating once its namespace is too.
 	Deleting, NamespaceTerminating bool

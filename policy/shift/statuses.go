@@ -66,10 +66,10 @@ func (o *Observation) Apply(g *v1alpha1.ShiftGuard) {
 	if len(m.failures)+len(m.fine) == 0 {
 		return
 	}
-	for _, s := range []*Side{&o.Pods, &o.Instances} {
+	for _, s := range []*Side{&o.Source, &o.Target} {
 		m.attribute(s)
 	}
-	for _, c := range []*outcome.Counts{&o.Pods.Counts, &o.Pods.Recent, &o.Instances.Counts, &o.Instances.Recent} {
+	for _, c := range []*outcome.Counts{&o.Source.Counts, &o.Source.Recent, &o.Target.Counts, &o.Target.Recent} {
 		more, less := m.more(c.Codes)
 		c.Failures[outcome.ServerError] += more
 		for _, cause := range []outcome.Cause{outcome.ServerError, outcome.Timeout} {
@@ -78,7 +78,7 @@ func (o *Observation) Apply(g *v1alpha1.ShiftGuard) {
 			less -= n
 		}
 	}
-	for _, s := range []*Side{&o.Pods, &o.Instances} {
+	for _, s := range []*Side{&o.Source, &o.Target} {
 		for _, p := range s.Paths {
 			more, less := m.more(p.Codes)
 			p.Failures += more

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -28,20 +30,14 @@ func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) str
 	if view != nil && view.Freeze != nil {
 		fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(view.Freeze.Text(), "\n", "\n  "))
 	}
-	target, source := "pods", "instances"
-	if s.Spec.Direction == v1alpha1.PodsToInstances {
-		target, source = source, target
-	}
+	source, target := policy.FromTo(shift.DirectionOf(s))
 	share, _ := strconv.ParseFloat(Percent(s), 64) // it is a number wherever one is stated
-	figures := func(platform string, percent float64) {
+	figures := func(backing discovery.Platform, percent float64) {
 		var f *v1alpha1.ShiftFigures
 		if a := st.Analysis; a != nil {
-			f = a.Pods
-			if platform == "instances" {
-				f = a.Instances
-			}
+			f = figuresOf(backing, a.Pods, a.Instances)
 		}
-		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", platform, Bar(percent, barWidth), formatPercent(percent), figuresText(f))
+		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", backing, Bar(percent, barWidth), formatPercent(percent), figuresText(f))
 	}
 	figures(target, share)
 	figures(source, 100-share)
@@ -50,7 +46,7 @@ func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) str
 	}
 	if a := st.Analysis; a != nil && a.Verdict != "" {
 		fmt.Fprintf(&b, "  guard      %s: %s\n", a.Verdict, a.Reason)
-		b.WriteString(pathsText(a, target))
+		b.WriteString(pathsText(a, target, source))
 	}
 	if a := st.Analysis; a != nil && a.LeftOut != "" && !strings.Contains(a.Reason, a.LeftOut) {
 		fmt.Fprintf(&b, "  left out   %s\n", a.LeftOut)
@@ -230,7 +226,7 @@ func statusesText(f *v1alpha1.ShiftFigures) string {
 }
 
 // pathsText says how both sides answered the paths that differ most, while the guard is not content.
-func pathsText(a *v1alpha1.ShiftAnalysis, target string) string {
+func pathsText(a *v1alpha1.ShiftAnalysis, backings ...discovery.Platform) string {
 	if a.Verdict == "Pass" {
 		return ""
 	}
@@ -243,9 +239,9 @@ func pathsText(a *v1alpha1.ShiftAnalysis, target string) string {
 	}
 	for i := range a.Paths[:min(len(a.Paths), statusesShown)] {
 		p := &a.Paths[i]
-		sides := []string{side("pods", p.Pods), side("instances", p.Instances)}
-		if target != "pods" {
-			sides[0], sides[1] = sides[1], sides[0]
+		var sides []string
+		for _, backing := range backings {
+			sides = append(sides, side(backing.String(), figuresOf(backing, p.Pods, p.Instances)))
 		}
 		fmt.Fprintf(&b, "  %-9s  %s: %s\n", heading("paths", i), p.Path, strings.Join(sides, ", "))
 	}
@@ -269,10 +265,19 @@ func methods(list []v1alpha1.ShiftMethod) string {
 }
 
 func direction(s *v1alpha1.TrafficShift) string {
-	if s.Spec.Direction == v1alpha1.PodsToInstances {
-		return "from pods to instances"
+	from, to := policy.FromTo(shift.DirectionOf(s))
+	return fmt.Sprintf("from %s to %s", from, to)
+}
+
+// figuresOf returns what a status tells of a backing, for which it has a field each.
+func figuresOf(backing discovery.Platform, pods, instances *v1alpha1.ShiftFigures) *v1alpha1.ShiftFigures {
+	switch backing {
+	case discovery.Pods:
+		return pods
+	case discovery.Instances:
+		return instances
 	}
-	return "from instances to pods"
+	return nil
 }
 
 // Phase is Pending for one that has not begun.

@@ -26,11 +26,12 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	service := discovery.Key{Namespace: object.Namespace, Name: object.Spec.ServiceRef.Name}
 	r.command(key, object)
 	in := shift.Input{
-		Object: object, Target: targetOf(object), Deleting: object.DeletionTimestamp != nil,
+		Object: object, Deleting: object.DeletionTimestamp != nil,
 		Seen: r.seen(now),
 	}
+	in.From, in.To = policy.FromTo(shift.DirectionOf(object))
 	if object.Status.RolledBack {
-		in.Unsettled = r.unsettled(service, in.Target)
+		in.Unsettled = r.unsettled(service, in.To)
 	}
 	in.Accepted, in.Problem = accepted(reader, object)
 	if f, ok := catalog.Freezes.Get(reader, catalog.FreezeID); ok {
@@ -44,7 +45,7 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		return in
 	}
 	if svc, ok := catalog.Services.Get(reader, service.String()); ok {
-		in.TargetIsHome = model.Home == in.Target && upstream.UnknownHome(reader, svc) == ""
+		in.TargetIsHome = model.Home == in.To && upstream.UnknownHome(reader, svc) == ""
 	}
 	fleet := r.fleet(reader, object, model)
 	window := object.Spec.Guard.Window.Duration
@@ -53,7 +54,7 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	o := r.observe(object, model, m, stands, &w, now)
 	in.Seen = min(in.Seen, w.Covered)
 	in.InstancesInService = fleet.InstancesInService
-	in.FailedOver, in.FailedOverReason, in.SourceGone, in.Unread = stands.text != "", stands.text, stands.gone[in.Target.Other()], stands.unread
+	in.FailedOver, in.FailedOverReason, in.SourceGone, in.Unread = stands.text != "", stands.text, stands.gone[in.From], stands.unread
 	demand := m.demand(&w, min(window, w.Covered), window, now)
 	in.Room = func(p v1alpha1.Percent) shift.Room {
 		return shift.RoomFor(object.Spec.Capacity, object.Spec.Direction, int(object.Status.SourceInstances), fleet, demand, p)
@@ -72,11 +73,11 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		}
 		m.complained = err != nil
 	}
-	in.Verdict = shift.Judge(&object.Spec.Guard, in.Target, o, budget)
+	in.Verdict = shift.Judge(&object.Spec.Guard, o, budget)
 	in.Analysis = shift.Analyze(o, in.Verdict, now, object.Status.Analysis)
-	m.open = openOf(in.Target.Other(), o, model)
+	m.open = openOf(o, model)
 	m.advice = append(m.open.Advice(), shift.Advise(object.Spec.Capacity, object.Spec.Direction, shift.Progress{
-		SharePods: o.SharePods, SourceAtStart: int(object.Status.SourceInstances), Completed: object.Status.Phase == v1alpha1.ShiftCompleted,
+		SourceShare: o.SourceShare(), SourceAtStart: int(object.Status.SourceInstances), Completed: object.Status.Phase == v1alpha1.ShiftCompleted,
 	}, fleet, demand)...)
 	return in
 }
@@ -89,11 +90,8 @@ func (r *Runner) spentOf(object *v1alpha1.TrafficShift) spending {
 }
 
 // openOf returns what is known of requests that stay where they began.
-func openOf(source discovery.Platform, o *shift.Observation, model *policy.Service) shift.Open {
-	out := shift.Open{Source: source, Requests: o.Instances.Open, Share: policy.ShareTotal - o.SharePods, TCP: o.TCP}
-	if source == discovery.Pods {
-		out.Requests, out.Share = o.Pods.Open, o.SharePods
-	}
+func openOf(o *shift.Observation, model *policy.Service) shift.Open {
+	out := shift.Open{Source: o.From, Requests: o.Source.Open, Share: o.SourceShare(), TCP: o.TCP}
 	for i := range model.Ports {
 		p := &model.Ports[i]
 		var age time.Duration
@@ -101,7 +99,7 @@ func openOf(source discovery.Platform, o *shift.Observation, model *policy.Servi
 			age = p.Settings.Timeouts().ConnectionAge.Value
 		}
 		for j := range p.Backings {
-			if !o.TCP && p.Backings[j].Platform == source {
+			if !o.TCP && p.Backings[j].Platform == o.From {
 				age = p.Backings[j].Settings.StreamAge().Value
 			}
 		}
@@ -197,14 +195,6 @@ func (r *Runner) command(key discovery.Key, object *v1alpha1.TrafficShift) {
 	metav1.SetMetaDataAnnotation(&object.ObjectMeta, v1alpha1.CommandAnnotation, string(text))
 }
 
-// targetOf returns the backing that a shift's status is about.
-func targetOf(object *v1alpha1.TrafficShift) discovery.Platform {
-	if shift.DirectionOf(object) == v1alpha1.PodsToInstances {
-		return discovery.Instances
-	}
-	return discovery.Pods
-}
-
 // accepted says whether a shift is in charge of its Service, and if not, why.
 func accepted(reader catalog.Reader, object *v1alpha1.TrafficShift) (ok bool, problem string) {
 	row, found := catalog.Objects.Get(reader, discovery.ObjectName{Kind: discovery.KindTrafficShift, Key: discovery.Key{Namespace: object.Namespace, Name: object.Name}}.String())
@@ -253,13 +243,14 @@ func (r *Runner) unsettled(service discovery.Key, target discovery.Platform) str
 func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m *memory, stands *standing, whole *outcome.Window, now time.Time) *shift.Observation {
 	window := object.Spec.Guard.Window.Duration
 	w := r.comparable(model.Key, stands, whole, window)
+	from, to := policy.FromTo(shift.DirectionOf(object))
 	o := &shift.Observation{
-		Window: window, Covered: min(window, w.Covered), Stable: min(window, now.Sub(m.since)),
+		From: from, To: to, Window: window, Covered: min(window, w.Covered), Stable: min(window, now.Sub(m.since)),
 		Proxies: whole.Proxies, Silent: append(whole.Missing, whole.Silent...), TCP: true,
 		Metrics: r.answers.of(object), StandIn: stands.in(window), Cohort: object.Spec.Cohort != nil,
 		Attempts: model.Attempts(),
 	}
-	for p, side := range map[discovery.Platform]*shift.Side{discovery.Pods: &o.Pods, discovery.Instances: &o.Instances} {
+	for p, side := range map[discovery.Platform]*shift.Side{from: &o.Source, to: &o.Target} {
 		all := whole.Counts(p)
 		*side = shift.Side{
 			Counts: w.Counts(p), Load: w.Issued(p), Issuers: w.IssuersOf(p), Paths: w.PathsOf(p), Open: whole.Open[p],
@@ -278,11 +269,11 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 	}
 	if now.Sub(m.shadowed) < window+loadLag || stands.since < window+loadLag {
 		// Load reports do not tell copies from requests, nor when they were.
-		o.Pods.Load, o.Instances.Load = 0, 0
+		o.Source.Load, o.Target.Load = 0, 0
 	}
 	if recent, ok := r.opts.Outcomes.Window(model.Key, min(window/4, stands.since)); ok {
 		o.Recent = window / 4
-		o.Pods.Recent, o.Instances.Recent = recent.Counts(discovery.Pods), recent.Counts(discovery.Instances)
+		o.Source.Recent, o.Target.Recent = recent.Counts(from), recent.Counts(to)
 	}
 	if model.Shift != nil && model.Shift.Cohort != nil {
 		o.CohortKey = model.Shift.Cohort.String()
@@ -294,9 +285,9 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 	}
 	switch {
 	case model.Shift != nil:
-		o.SharePods = model.Shift.Pods
-	case model.Home == discovery.Pods: // it is over, or not in charge: all traffic is at home
-		o.SharePods = policy.ShareTotal
+		o.Share = model.Shift.ShareOf(to)
+	case model.Home == to: // it is over, or not in charge: all traffic is at home
+		o.Share = policy.ShareTotal
 	}
 	o.Apply(&object.Spec.Guard)
 	for i := range model.Ports {
@@ -306,9 +297,9 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 			continue // the ports of a Service have the same endpoints
 		}
 		for j := range p.Backings {
-			side := &o.Pods
-			if p.Backings[j].Platform == discovery.Instances {
-				side = &o.Instances
+			side := o.Side(p.Backings[j].Platform)
+			if side == nil {
+				continue
 			}
 			for _, z := range p.Backings[j].Zones {
 				for k := range z.Endpoints {
@@ -334,7 +325,7 @@ func (r *Runner) fleet(reader catalog.Reader, object *v1alpha1.TrafficShift, mod
 					case z.Endpoints[i].Health != discovery.Healthy:
 					case b.Platform == discovery.Pods:
 						out.ReadyPods++
-					default:
+					case b.Platform == discovery.Instances:
 						out.InstancesInService++
 					}
 				}

@@ -127,8 +127,9 @@ type memory struct {
 	first  time.Time
 	usable map[discovery.Platform]bool
 	// stoodIn is when one side was last seen to stand in for the other, zero for never, and by which one that was.
-	stoodIn   time.Time
-	stoodInBy discovery.Platform
+	stoodIn    time.Time
+	stoodInBy  discovery.Platform
+	stoodInFor discovery.Platform
 	// written is the version that the last status was computed from, and when: until a newer one
 	// is seen, a decision would be made of old news.
 	written   string
@@ -298,7 +299,7 @@ func (r *Runner) step(ctx context.Context, reader catalog.Reader, o *discovery.O
 	out.Status.Advice = m.advice
 	out.Status.Preflight = r.preflight(object, &out.Status, m)
 	if out.Home {
-		if err := r.recordHome(ctx, reader, object, in.Target, now); err != nil {
+		if err := r.recordHome(ctx, reader, object, in.To, now); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,10 @@ package runner
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +41,8 @@ type standing struct {
 	// unread is what is not known yet.
 	unread string
 	now    bool
-	by     discovery.Platform
+	// by is the side that answers, of the one whose requests they are.
+	by, of discovery.Platform
 	// since is for how long no side has stood in for the other.
 	since time.Duration
 }
@@ -48,14 +52,14 @@ func (s *standing) in(window time.Duration) *shift.StandIn {
 	if s.since >= window && !s.now {
 		return nil
 	}
-	return &shift.StandIn{By: s.by, Now: s.now}
+	return &shift.StandIn{By: s.by, For: s.of, Now: s.now}
 }
 
 // standing finds out who answers: by the endpoints that there are, and by what callers' proxies
 // say, who may find dead what EC2 or Kubernetes call alive.
 func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *standing {
 	s := &standing{gone: make(map[discovery.Platform]string), since: math.MaxInt64}
-	ports, both, mapped := make(map[discovery.Platform][]string), true, make(map[uint16]bool)
+	gaps, mapped := make(map[discovery.Platform]*gap), make(map[uint16]bool)
 	var alone []string
 	for i := range model.Ports {
 		p := &model.Ports[i]
@@ -63,62 +67,65 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 			continue
 		}
 		for j := range p.Backings {
-			platform := p.Backings[j].Platform
+			backing := p.Backings[j].Platform
 			switch {
 			case p.Backings[j].Usable():
-				m.usable[platform] = true
-			case !upstream.Known(reader, model.Key, platform):
-				s.unread = fmt.Sprintf("the %s of the Service are not read yet", platform)
+				m.usable[backing] = true
+			case !upstream.Known(reader, model.Key, backing):
+				s.unread = fmt.Sprintf("the %s of the Service are not read yet", backing)
 			default:
-				both = both && !otherUsable(p, platform)
-				s.gone[platform] = fmt.Sprintf("the %s have no usable endpoint", platform)
+				s.gone[backing] = fmt.Sprintf("the %s have no usable endpoint", backing)
 				switch {
 				case p.Shares[j] == 0:
-				case !p.Failover:
+				case len(p.StandIns(backing)) == 0:
 					alone = append(alone, fmt.Sprintf("the %s have a share and no usable endpoint on port %d, and there is no failover: what is meant for them fails; see `causeway endpoints %s`",
-						platform, p.Number, model.Key))
+						backing, p.Number, model.Key))
 				default:
-					ports[platform] = append(ports[platform], fmt.Sprint(p.Number))
+					if gaps[backing] == nil {
+						gaps[backing] = &gap{}
+					}
+					gaps[backing].add(p, backing)
 				}
 			}
 		}
 	}
-	for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
-		numbers := ports[platform]
-		if len(numbers) == 0 {
+	standIns := standIns(model, mapped)
+	for _, gone := range slices.Sorted(maps.Keys(standIns)) {
+		g := gaps[gone]
+		if g == nil {
 			continue
 		}
-		if m.arriving(object, platform, now) {
-			s.unread = cmp.Or(s.unread, fmt.Sprintf("the %s of the Service have no usable endpoint yet", platform))
+		if m.arriving(object, gone, now) {
+			s.unread = cmp.Or(s.unread, fmt.Sprintf("the %s of the Service have no usable endpoint yet", gone))
 			continue
 		}
-		s.now, s.by = true, platform.Other()
-		s.text = standsText(object, model.Key, platform, strings.Join(numbers, ", "), both)
+		s.now, s.by, s.of = true, g.by, gone
+		s.text = g.text(object, model.Key, gone)
 	}
 	if s.text == "" && len(alone) > 0 && s.unread == "" {
 		s.text = strings.Join(alone, "; ")
 	}
 	if w, ok := r.opts.Outcomes.Window(model.Key, lately); ok && s.text == "" {
-		for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		for _, gone := range slices.Sorted(maps.Keys(standIns)) {
 			failed, meant := uint64(0), uint64(0)
 			for key, c := range w.Outcomes {
-				if key.Platform == platform && mapped[key.Port] {
+				if key.Platform == gone && mapped[key.Port] {
 					failed, meant = failed+c.FailedOver, meant+c.Meant()
 				}
 			}
 			if failed >= fewest && 2*failed > meant {
-				s.now, s.by = true, platform.Other()
-				s.gone[platform] = fmt.Sprintf("callers' proxies find no usable endpoint of the %s", platform)
+				s.now, s.by, s.of = true, standIns[gone], gone
+				s.gone[gone] = fmt.Sprintf("callers' proxies find no usable endpoint of the %s", gone)
 				s.text = fmt.Sprintf("callers' proxies find no usable endpoint of the %s, so the %s answer for them: see `causeway endpoints %s`",
-					platform, platform.Other(), model.Key)
+					gone, s.by, model.Key)
 			}
 		}
 	}
 	if s.now {
-		m.stoodIn, m.stoodInBy = now, s.by
+		m.stoodIn, m.stoodInBy, m.stoodInFor = now, s.by, s.of
 	}
 	if !m.stoodIn.IsZero() {
-		s.since, s.by = now.Sub(m.stoodIn), m.stoodInBy
+		s.since, s.by, s.of = now.Sub(m.stoodIn), m.stoodInBy, m.stoodInFor
 	}
 	return s
 }
@@ -130,14 +137,55 @@ func (m *memory) arriving(object *v1alpha1.TrafficShift, platform discovery.Plat
 	return !m.usable[platform] && now.Sub(m.first) < arrival && (c == nil || c.Reason != string(v1alpha1.EventFailedOver))
 }
 
-// standsText says who answers now, and why.
-func standsText(object *v1alpha1.TrafficShift, service discovery.Key, gone discovery.Platform, ports string, both bool) string {
-	look := fmt.Sprintf("see `causeway endpoints %s`", service)
-	if both {
+// gap is where a backing that has a share has no usable endpoint.
+type gap struct {
+	ports []string
+	// by is the backing that answers instead, and answers whether it has any endpoint that can.
+	by      discovery.Platform
+	answers bool
+}
+
+// add counts a port. Who answers is who is the first in the order of failover that can.
+func (g *gap) add(p *policy.Port, gone discovery.Platform) {
+	order := p.StandIns(gone)
+	if len(g.ports) == 0 {
+		g.by = order[0]
+	}
+	g.ports = append(g.ports, strconv.Itoa(int(p.Number)))
+	i := slices.IndexFunc(order, func(by discovery.Platform) bool {
+		b := p.Backing(by)
+		return b != nil && b.Usable()
+	})
+	if i >= 0 && !g.answers {
+		g.by, g.answers = order[i], true
+	}
+}
+
+// standIns returns who is the first to answer for each backing of the ports that can be compared.
+func standIns(model *policy.Service, mapped map[uint16]bool) map[discovery.Platform]discovery.Platform {
+	out := make(map[discovery.Platform]discovery.Platform)
+	for i := range model.Ports {
+		p := &model.Ports[i]
+		for j := range p.Backings {
+			b := p.Backings[j].Platform
+			if order := p.StandIns(b); mapped[p.Number] && len(order) > 0 {
+				if _, ok := out[b]; !ok {
+					out[b] = order[0]
+				}
+			}
+		}
+	}
+	return out
+}
+
+// text says who answers now, and why.
+func (g *gap) text(object *v1alpha1.TrafficShift, service discovery.Key, gone discovery.Platform) string {
+	look, ports := fmt.Sprintf("see `causeway endpoints %s`", service), strings.Join(g.ports, ", ")
+	if !g.answers {
 		return fmt.Sprintf("neither side has a usable endpoint on port %s: nobody answers; %s", ports, look)
 	}
-	text := fmt.Sprintf("the %s have no usable endpoint on port %s: the %s answer for them; %s", gone, ports, gone.Other(), look)
-	if gone == targetOf(object).Other() {
+	text := fmt.Sprintf("the %s have no usable endpoint on port %s: the %s answer for them; %s", gone, ports, g.by, look)
+	if from, _ := policy.FromTo(shift.DirectionOf(object)); gone == from {
 		text += ", bring them back, or, if they are gone for good, set spec.pin: \"100\""
 	}
 	return text
@@ -154,14 +202,4 @@ func (r *Runner) comparable(service discovery.Key, s *standing, whole *outcome.W
 	}
 	w.Covered = min(w.Covered, s.since)
 	return &w
-}
-
-// otherUsable reports whether a port has endpoints of another platform.
-func otherUsable(p *policy.Port, platform discovery.Platform) bool {
-	for i := range p.Backings {
-		if p.Backings[i].Platform != platform && p.Backings[i].Usable() {
-			return true
-		}
-	}
-	return false
 }

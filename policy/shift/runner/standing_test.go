@@ -68,17 +68,17 @@ func TestStanding(t *testing.T) {
 	s, o = at(m, time.Minute)
 	require.Equal(t, "callers' proxies find no usable endpoint of the instances, so the pods answer for them: see `causeway endpoints web/php`", s.text)
 	require.Contains(t, s.gone[discovery.Instances], "no usable endpoint")
-	require.Equal(t, &shift.StandIn{By: discovery.Pods, Now: true}, o.StandIn)
-	require.Zero(t, o.Instances.Requests, "what came meanwhile is left out")
+	require.Equal(t, &shift.StandIn{By: discovery.Pods, For: discovery.Instances, Now: true}, o.StandIn)
+	require.Zero(t, o.Source.Requests, "what came meanwhile is left out")
 	require.EqualValues(t, 100, o.LeftOut)
-	require.EqualValues(t, 100, o.Instances.Meant)
-	require.EqualValues(t, 90, o.Instances.FailedOver)
+	require.EqualValues(t, 100, o.Source.Meant)
+	require.EqualValues(t, 90, o.Source.FailedOver)
 
 	// It is over, and the window has it still.
 	seen.outcomes, seen.lengths = map[outcome.Key]*outcome.Counts{instances: {Requests: 40}}, nil
 	s, o = at(m, 70*time.Second)
 	require.Empty(t, s.text)
-	require.Equal(t, &shift.StandIn{By: discovery.Pods}, o.StandIn)
+	require.Equal(t, &shift.StandIn{By: discovery.Pods, For: discovery.Instances}, o.StandIn)
 	require.Equal(t, 10*time.Second, o.Covered)
 	require.Contains(t, seen.lengths, 10*time.Second, "only what came since is judged")
 	_, o = at(m, 3*time.Minute)
@@ -138,5 +138,5 @@ func TestCallersWhileASideStandsIn(t *testing.T) {
 	whole, _ := seen.Window(key, time.Minute)
 	now := time.Unix(1_800_000_000, 0)
 	o := r.observe(object, resolve.BuildService(c.Read(), key), &memory{first: now, since: now}, &standing{now: true}, &whole, now)
-	require.EqualValues(t, 20, o.Pods.Callers["sidecar~web~cart~a"].FailedOver)
+	require.EqualValues(t, 20, o.Target.Callers["sidecar~web~cart~a"].FailedOver)
 }
