@@ -17,36 +17,59 @@
 package discovery
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Platform is where a backing of a Service runs.
-type Platform uint8
+// BackingName names what answers for a Service: a backing. It is the last part of a cluster's name, and
+// has lower case letters, digits, dots and hyphens, at most 63.
+type BackingName string
 
-// The platforms that a Service's backings run on.
+// The backings that sources write endpoints of.
 const (
-	Pods Platform = iota
-	Instances
+	Pods      BackingName = "pods"
+	Instances BackingName = "instances"
 )
 
-// String returns "pods" or "instances", the last part of a cluster's name.
-func (p Platform) String() string {
-	if p == Instances {
-		return "instances"
-	}
-	return "pods"
+// Backings returns the names of the backings that sources write endpoints of, in their order.
+func Backings() []BackingName { return []BackingName{Pods, Instances} }
+
+// ParseBacking returns the backing that a record names, false for one that no source writes endpoints of.
+func ParseBacking(s string) (BackingName, bool) {
+	i := slices.Index(Backings(), BackingName(s))
+	return BackingName(s), i >= 0
 }
 
-// Other returns the other platform.
-func (p Platform) Other() Platform {
-	if p == Instances {
-		return Pods
+// CompareBackings has backings in their order: pods, instances, then others by name.
+func CompareBackings(a, b BackingName) int {
+	rank := func(n BackingName) int {
+		switch n {
+		case Pods:
+			return 0
+		case Instances:
+			return 1
+		}
+		return 2
 	}
-	return Instances
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(string(a), string(b)))
 }
+
+// Valid reports whether it is a name that a backing can have, whoever has written it.
+func (b BackingName) Valid() bool {
+	for _, c := range []byte(b) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return b != "" && len(b) <= 63
+}
+
+// String returns the name.
+func (b BackingName) String() string { return string(b) }
 
 // Key names a namespaced object.
 type Key struct{ Namespace, Name string }
@@ -150,8 +173,8 @@ type EndpointSet struct {
 	// Key is the slice's or the InstanceGroup's name, unique within the scope.
 	Key
 	Service  Key
-	Platform Platform
-	// Group is the InstanceGroup's name for Platform Instances.
+	Platform BackingName
+	// Group is the InstanceGroup's name for those of Instances.
 	Group string
 	Ports []EndpointPort
 	// Endpoints in the order of the source; readers sort.
@@ -339,7 +362,7 @@ type Home struct {
 	Scope string
 	// Key is the Service's.
 	Key
-	Platform Platform
+	Platform BackingName
 	// Because says what made it so, for `endpoints`, `validate` and `diff`.
 	Because string
 	// Supersedes is the value of the home annotation that a completed

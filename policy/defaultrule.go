@@ -7,11 +7,11 @@ func everyRequest() Match { return Match{Path: PathMatch{Kind: PathPrefix, Value
 func (s *Service) itself(p *Port) []Backend {
 	b := Backend{
 		Index: -1, Kind: ServiceBackend, Key: s.Key, Port: p.Number, Protocol: p.Protocol,
-		Weight: 1, Share: ShareTotal, Failover: p.Failover && p.Settings.Session().Value == nil, Shift: s.Shift, Reported: s.Reported,
-		ClientIP: s.ClientIP, Unknown: s.Unknown,
+		Weight: 1, Share: ShareTotal, Shift: s.Shift, Reported: s.Reported,
+		ClientIP: s.ClientIP, Unknown: s.Unknown, Targets: p.Targets(),
 	}
-	for i := range p.Backings {
-		b.Targets = append(b.Targets, Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
+	if p.Settings.Session().Value != nil {
+		b = b.WithoutFailover()
 	}
 	return []Backend{b}
 }

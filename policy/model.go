@@ -32,7 +32,7 @@ type Service struct {
 	Ports []Port
 	// Home is the backing that has all traffic while no TrafficShift says
 	// otherwise, and HomeBecause what made it so.
-	Home        discovery.Platform
+	Home        discovery.BackingName
 	HomeBecause string
 	// Unknown says why it is not known who has the traffic, so that the shares of the
 	// ports are a guess by which none may go. "" where they are known.
@@ -59,11 +59,12 @@ type Port struct {
 	Protocol Protocol
 	// DefaultHTTP is true for the port that a Host header without a port means.
 	DefaultHTTP bool
-	// Backings that the Service has, Pods first; at least one.
+	// Backings that the Service has, in their order (discovery.CompareBackings); at least one.
 	Backings []Backing
 	// Shares of the traffic, in the order of Backings; they sum to ShareTotal.
 	Shares []uint32
-	// Failover is true if a backing with no usable endpoint hands its share to the other one.
+	// Failover is true if a backing with no usable endpoint hands its share to others: those of
+	// Backing.Failover, which is empty where there are none.
 	Failover bool
 	// FailoverBecause says what made it so, FailoverStated whether somebody has
 	// stated it, and not only the kind of the port.
@@ -94,8 +95,10 @@ type Shift struct {
 	// Object is the TrafficShift, without a generation: what it says of shares
 	// changes without one.
 	Object discovery.ObjectName
-	// Pods is the part of the traffic that pods have, in millionths.
-	Pods uint32
+	// From and To are the backings that traffic moves between.
+	From, To discovery.BackingName
+	// Share is the part of the traffic that To has, in millionths. From has the rest, and no other backing any.
+	Share uint32
 	// Cohort says which requests move together, nil for each on its own.
 	Cohort *Cohort
 	// Shadow says which requests are copied, nil for none.
@@ -103,22 +106,30 @@ type Shift struct {
 }
 
 // ShareOf returns the part of the traffic that a backing has by the shift, in millionths.
-func (s *Shift) ShareOf(backing discovery.Platform) uint32 {
+func (s *Shift) ShareOf(backing discovery.BackingName) uint32 {
 	switch backing {
-	case discovery.Pods:
-		return s.Pods
-	case discovery.Instances:
-		return ShareTotal - s.Pods
+	case s.To:
+		return s.Share
+	case s.From:
+		return ShareTotal - min(s.Share, ShareTotal)
 	}
 	return 0
 }
 
 // FromTo returns the backings that traffic moves between.
-func FromTo(d v1alpha1.ShiftDirection) (from, to discovery.Platform) {
+func FromTo(d v1alpha1.ShiftDirection) (from, to discovery.BackingName) {
 	if d == v1alpha1.PodsToInstances {
 		return discovery.Pods, discovery.Instances
 	}
 	return discovery.Instances, discovery.Pods
+}
+
+// Opposite returns the direction back.
+func Opposite(d v1alpha1.ShiftDirection) v1alpha1.ShiftDirection {
+	if d == v1alpha1.PodsToInstances {
+		return v1alpha1.InstancesToPods
+	}
+	return v1alpha1.PodsToInstances
 }
 
 // Cohort says which requests move together: those with the same value of a
@@ -130,9 +141,9 @@ type Cohort struct {
 	TTL time.Duration
 }
 
-// Shadow says which requests are copied to the other backing.
+// Shadow says which requests are copied: of those that From answers, to To.
 type Shadow struct {
-	To discovery.Platform
+	From, To discovery.BackingName
 	// Share of the requests in millionths.
 	Share uint32
 	// Methods sorted; at least one.
@@ -154,9 +165,12 @@ type Group struct {
 // traffic: it must not change while shares do, or cohorts would be reshuffled.
 const ShareTotal = 1_000_000
 
-// Backing is what answers for a port on one platform.
+// Backing is what answers for a port of a Service, by its name: the Service's pods, or its instances.
 type Backing struct {
-	Platform discovery.Platform
+	Platform discovery.BackingName
+	// Failover lists who answers in its place while it has no usable endpoint, the first of them
+	// that has any; empty for nobody.
+	Failover []discovery.BackingName
 	// Zones that have usable or draining endpoints, sorted by name.
 	Zones []Zone
 	// Nodes says what the callers' own node means, which is nothing for instances.
@@ -217,8 +231,8 @@ func (b *Backing) Usable() bool {
 	return false
 }
 
-// Backing returns the backing of a port on a platform, nil for none.
-func (p *Port) Backing(on discovery.Platform) *Backing {
+// Backing returns the backing of a port by its name, nil for none.
+func (p *Port) Backing(on discovery.BackingName) *Backing {
 	for i := range p.Backings {
 		if p.Backings[i].Platform == on {
 			return &p.Backings[i]
@@ -227,16 +241,27 @@ func (p *Port) Backing(on discovery.Platform) *Backing {
 	return nil
 }
 
-// StandIns returns the backings that answer in the place of one that has no usable endpoint, in
-// their order; none where it has to answer itself.
-func (p *Port) StandIns(of discovery.Platform) []discovery.Platform {
-	var out []discovery.Platform
+// FailOver has the backings of a port stand in for each other: for each, all others in their order.
+func (p *Port) FailOver() {
+	p.Failover = true
 	for i := range p.Backings {
-		if b := p.Backings[i].Platform; p.Failover && b != of {
-			out = append(out, b)
+		p.Backings[i].Failover = nil
+		for j := range p.Backings {
+			if i != j {
+				p.Backings[i].Failover = append(p.Backings[i].Failover, p.Backings[j].Platform)
+			}
 		}
 	}
-	return out
+}
+
+// StandIn returns who answers in the place of a backing that has no usable endpoint, nil if nobody can.
+func (p *Port) StandIn(of *Backing) *Backing {
+	for _, name := range of.Failover {
+		if b := p.Backing(name); b != nil && b.Usable() {
+			return b
+		}
+	}
+	return nil
 }
 
 // Mesh is what holds for the whole mesh.

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"time"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -176,8 +177,8 @@ type Backend struct {
 	// backends of a rule own consecutive intervals of ShareTotal, computed from
 	// their weights before any TrafficShift.
 	Share uint32
-	// Targets are the Service's backings, Pods first, with their parts of Share: they sum to it. For
-	// other kinds there is one, whose Platform means nothing.
+	// Targets are the Service's backings, in their order, with their parts of Share: they sum to it. For
+	// other kinds there is one, whose name means nothing.
 	Targets []Target
 	// Shift of the Service, nil for other kinds and where none is under way.
 	Shift *Shift
@@ -185,9 +186,6 @@ type Backend struct {
 	Reported bool
 	// ClientIP is Service.ClientIP, of an InstanceGroup's Service too.
 	ClientIP bool
-	// Failover is true if the Service's backings stand in for each other. They
-	// do not where a rule keeps sessions, which are at endpoints of one backing.
-	Failover bool
 	// Unknown is Service.Unknown: the parts of Targets are a guess. "" for other kinds.
 	Unknown string
 	// Filters of the backendRef: header edits, and what else its kind allows.
@@ -196,11 +194,37 @@ type Backend struct {
 	Reason string
 }
 
+// FailsOver reports whether a backing of the backend hands its requests to others while it has no usable endpoint.
+func (b *Backend) FailsOver() bool {
+	return slices.ContainsFunc(b.Targets, func(t Target) bool { return len(t.Failover) > 0 })
+}
+
+// WithoutFailover returns the backend with each of its backings on its own.
+func (b Backend) WithoutFailover() Backend { //nolint:gocritic // it is a copy that is wanted
+	b.Targets = slices.Clone(b.Targets)
+	for i := range b.Targets {
+		b.Targets[i].Failover = nil
+	}
+	return b
+}
+
+// Targets returns the backings of a port with all of its requests.
+func (p *Port) Targets() []Target {
+	out := make([]Target, len(p.Backings))
+	for i := range p.Backings {
+		b := &p.Backings[i]
+		out[i] = Target{Platform: b.Platform, Share: p.Shares[i], Failover: b.Failover}
+	}
+	return out
+}
+
 // Target is a backing that gets a part of the requests.
 type Target struct {
-	Platform discovery.Platform
+	Platform discovery.BackingName
 	// Share in millionths of the rule's requests; 0 is legal.
 	Share uint32
+	// Failover is Backing.Failover. It is empty where a rule keeps sessions, which are at endpoints of one backing.
+	Failover []discovery.BackingName
 }
 
 // TCPRoutes is what the TCPRoutes or TLSRoutes that are attached to a port make of it.

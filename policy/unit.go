@@ -44,17 +44,17 @@ func (s *Service) Shape() string {
 		p := &s.Ports[i]
 		b = fmt.Appendf(b, "%d %q %d %t", p.Number, p.Name, p.Protocol, p.Failover)
 		for j, backing := range p.Backings {
-			b = fmt.Appendf(b, " %s=%d", backing.Platform, p.Shares[j])
+			b = fmt.Appendf(b, " %s=%d%s", backing.Platform, p.Shares[j], backing.Failover)
 		}
 		b = append(b, ';')
 	}
 	if shift := s.Shift; shift != nil {
-		b = fmt.Appendf(b, " %s %d", shift.Object, shift.Pods)
+		b = fmt.Appendf(b, " %s %s %s %d", shift.Object, shift.From, shift.To, shift.Share)
 		if c := shift.Cohort; c != nil {
 			b = fmt.Appendf(b, " cohort %q %q %s", c.Cookie, c.Header, c.TTL)
 		}
 		if c := shift.Shadow; c != nil {
-			b = fmt.Appendf(b, " shadow %s %d %q", c.To, c.Share, c.Methods)
+			b = fmt.Appendf(b, " shadow %s %s %d %q", c.From, c.To, c.Share, c.Methods)
 		}
 	}
 	return string(b)

@@ -176,7 +176,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
 	shifted := outcomes.NewServices(s.catalog, nil)
 	s.outcomes = outcomes.New(outcomes.Options{
-		Shifted: shifted.Shifted, Lookup: shifted.Lookup, StreamAge: shifted.StreamAge,
+		Shifted: shifted.Shifted, Backings: shifted.Backings, Lookup: shifted.Lookup, StreamAge: shifted.StreamAge,
 		// Without certificates a proxy is believed only if its stream of configuration is here, and its load reports
 		// come with that stream.
 		LoadsHere: o.clientCA == "",

@@ -131,7 +131,7 @@ func (o *planOptions) input(ctx context.Context, source *shiftSource, s *v1alpha
 				case e.Health != discovery.Healthy.String():
 				case e.Platform == discovery.Pods.String():
 					in.Fleet.ReadyPods++
-				default:
+				case e.Platform == discovery.Instances.String():
 					in.Fleet.InstancesInService++
 				}
 			}

@@ -70,6 +70,7 @@ func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.Endpoi
 		Scope:      scope,
 		Key:        discovery.Key{Namespace: intern(s.Namespace), Name: s.Name},
 		Generation: s.Generation,
+		Platform:   discovery.Pods,
 	}
 	service := s.Labels[discoveryv1.LabelServiceName]
 	var reasons map[string]string
@@ -123,7 +124,7 @@ func EndpointSlice(s *discoveryv1.EndpointSlice, scope string) *discovery.Endpoi
 // kube-proxy ignores them too. Unset conditions mean ready, serving and not
 // terminating. A terminating endpoint gets no new requests, even if the Service
 // publishes addresses that are not ready.
-func endpoint(e *discoveryv1.Endpoint, p discovery.Platform, namespace string) (discovery.Endpoint, bool) {
+func endpoint(e *discoveryv1.Endpoint, p discovery.BackingName, namespace string) (discovery.Endpoint, bool) {
 	if len(e.Addresses) == 0 {
 		return discovery.Endpoint{}, false
 	}

@@ -439,7 +439,7 @@ func TestEC2(t *testing.T) {
 					Scope: "slices", Key: key("known-" + e.ID), Service: key("php-web"), Platform: discovery.Instances, Group: "known", Endpoints: []discovery.Endpoint{e},
 				})
 			}
-			catalog.Endpoints.Put(tx, &discovery.EndpointSet{Scope: "slices", Key: key("pods"), Service: key("php-web"), Endpoints: []discovery.Endpoint{{ID: "p"}}})
+			catalog.Endpoints.Put(tx, &discovery.EndpointSet{Scope: "slices", Key: key("pods"), Service: key("php-web"), Platform: discovery.Pods, Endpoints: []discovery.Endpoint{{ID: "p"}}})
 		})
 		w.run()
 		w.awaitIDs("known", []string{"i-1", "i-2"})

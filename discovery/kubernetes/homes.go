@@ -100,8 +100,10 @@ func homesOf(m *corev1.ConfigMap) []*discovery.Home {
 		}
 		for name, r := range records {
 			h := &discovery.Home{Scope: ScopeHomes, Key: discovery.Key{Namespace: namespace, Name: name}, Because: r.Because, Supersedes: r.Supersedes}
-			if r.Home == discovery.Instances.String() {
-				h.Platform = discovery.Instances
+			if backing, ok := discovery.ParseBacking(r.Home); ok {
+				h.Platform = backing
+			} else {
+				h.Unknown = fmt.Sprintf("ConfigMap %s/%s: %q is no backing of this version", m.Namespace, m.Name, r.Home)
 			}
 			out = append(out, h)
 		}

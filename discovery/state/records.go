@@ -113,13 +113,11 @@ func recordOf(h *discovery.Home) homeRecord {
 }
 
 func (rec *homeRecord) row() (*discovery.Home, error) {
-	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
-		if p.String() == rec.Platform {
-			return &discovery.Home{
-				Scope: Scope, Key: discovery.Key{Namespace: rec.Namespace, Name: rec.Service}, Platform: p,
-				Because: rec.Because, Supersedes: rec.Supersedes,
-			}, nil
-		}
+	if backing, ok := discovery.ParseBacking(rec.Platform); ok {
+		return &discovery.Home{
+			Scope: Scope, Key: discovery.Key{Namespace: rec.Namespace, Name: rec.Service}, Platform: backing,
+			Because: rec.Because, Supersedes: rec.Supersedes,
+		}, nil
 	}
 	return nil, fmt.Errorf("home of Service %s/%s: %q is no platform", rec.Namespace, rec.Service, rec.Platform)
 }

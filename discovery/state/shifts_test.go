@@ -494,7 +494,7 @@ func TestShiftRecordsHome(t *testing.T) {
 	cat := catalog.New()
 	s := NewShifts(d, cat, quiet)
 	for i := range 30 {
-		home := discovery.Home{Scope: Scope, Key: web, Platform: discovery.Platform(i % 2), Because: fmt.Sprint("shift ", i), Supersedes: "Instances"}
+		home := discovery.Home{Scope: Scope, Key: web, Platform: discovery.Backings()[i%2], Because: fmt.Sprint("shift ", i), Supersedes: "Instances"}
 		done := make(chan error, 1)
 		go func() { done <- d.storeHomes(cat) }()
 		require.NoError(t, s.RecordHome(t.Context(), home))

@@ -217,7 +217,7 @@ func TestNoHomeIsGuessedBetweenTwoLooks(t *testing.T) {
 	files(t, cat, group())
 	write(t, cat, func(tx *catalog.Tx) {
 		catalog.Endpoints.Put(tx, &discovery.EndpointSet{
-			Scope: "file", Key: discovery.Key{Namespace: web.Namespace, Name: "slice"}, Service: web, Endpoints: []discovery.Endpoint{{ID: "p"}},
+			Scope: "file", Key: discovery.Key{Namespace: web.Namespace, Name: "slice"}, Service: web, Platform: discovery.Pods, Endpoints: []discovery.Endpoint{{ID: "p"}},
 		})
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: HomesScope, Synced: true})
 		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: PublishedScope, Synced: true})
@@ -252,7 +252,7 @@ func TestHomesThatCannotBeRead(t *testing.T) {
 			write(t, cat, func(tx *catalog.Tx) {
 				catalog.Instances.Put(tx, instances("i-1"))
 				catalog.Endpoints.Put(tx, &discovery.EndpointSet{
-					Scope: "file", Key: discovery.Key{Namespace: web.Namespace, Name: "slice"}, Service: web, Endpoints: []discovery.Endpoint{{ID: "p"}},
+					Scope: "file", Key: discovery.Key{Namespace: web.Namespace, Name: "slice"}, Service: web, Platform: discovery.Pods, Endpoints: []discovery.Endpoint{{ID: "p"}},
 				})
 			})
 			files(t, cat, group())
@@ -275,7 +275,7 @@ func TestHomesThatCannotBeRead(t *testing.T) {
 				both.Key.Name = "late"
 				both.Object.Spec.ServiceRef.Name = late.Name
 				catalog.Objects.Put(tx, both.Row())
-				catalog.Endpoints.Put(tx, &discovery.EndpointSet{Scope: "file", Key: late, Service: late, Endpoints: []discovery.Endpoint{{ID: "p"}}})
+				catalog.Endpoints.Put(tx, &discovery.EndpointSet{Scope: "file", Key: late, Service: late, Platform: discovery.Pods, Endpoints: []discovery.Endpoint{{ID: "p"}}})
 				catalog.Services.Put(tx, &discovery.Service{Scope: "file", Key: late, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
 			})
 			await(t, cat, "the others", func(r catalog.Reader) bool {

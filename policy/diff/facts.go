@@ -64,6 +64,14 @@ func protocolName(p policy.Protocol) string {
 	return strconv.Itoa(int(p))
 }
 
+func listed(backings []discovery.BackingName) string {
+	names := make([]string, len(backings))
+	for i, b := range backings {
+		names[i] = b.String()
+	}
+	return strings.Join(names, ", ")
+}
+
 // portFacts are what holds for all requests to a port, whichever route they take.
 func portFacts(p *policy.Port) []fact {
 	if p == nil {
@@ -79,6 +87,11 @@ func portFacts(p *policy.Port) []fact {
 	}
 	if len(p.Backings) > 1 {
 		out = append(out, fact{field: "failover to the other backing", value: strconv.FormatBool(p.Failover)})
+	}
+	for i := range p.Backings {
+		if b := &p.Backings[i]; len(b.Failover) > 1 {
+			out = append(out, fact{field: "failover of the " + b.Platform.String(), value: listed(b.Failover)})
+		}
 	}
 	for i := range p.Groups {
 		g := &p.Groups[i]

@@ -73,7 +73,7 @@ const half = policy.ShareTotal / 2
 func jumps(before, after uint32) bool { return max(before, after)-min(before, after) > half }
 
 func (s *serviceComparison) portRisks(number uint16, before, after *policy.Port) {
-	shares, backings := make(map[discovery.Platform]uint32), make(map[discovery.Platform]*policy.Backing)
+	shares, backings := make(map[discovery.BackingName]uint32), make(map[discovery.BackingName]*policy.Backing)
 	for i := range before.Backings {
 		b := &before.Backings[i]
 		shares[b.Platform], backings[b.Platform] = before.Shares[i], b
@@ -98,7 +98,7 @@ func (s *serviceComparison) portRisks(number uint16, before, after *policy.Port)
 
 // live reports whether it is known what a Service has on a platform: a
 // directory alone has no endpoints, and that says nothing.
-func (c *comparison) live(service discovery.Key, p discovery.Platform) bool {
+func (c *comparison) live(service discovery.Key, p discovery.BackingName) bool {
 	for e := range catalog.Endpoints.All(c.after) {
 		if p == discovery.Pods || e.Platform == p && e.Service == service {
 			return true
@@ -270,7 +270,7 @@ func (c *comparison) shiftsDeleted() {
 			} else {
 				message += " goes where the next TrafficShift says"
 			}
-			c.risk(Risk{Target: o.Name().String(), Code: ShiftDeleted, Message: fmt.Sprintf("%s (the pods have %s now)", message, phrase.Percent(shift.Pods))})
+			c.risk(Risk{Target: o.Name().String(), Code: ShiftDeleted, Message: fmt.Sprintf("%s (the pods have %s now)", message, phrase.Percent(shift.ShareOf(discovery.Pods)))})
 		}
 	}
 }

@@ -162,7 +162,7 @@ func ServiceSettings(r catalog.Reader, service discovery.Key, port string) polic
 //
 // The backing on instances is one cluster for all InstanceGroups of the
 // Service, so what is said of one of them holds for all.
-func BackingSettings(r catalog.Reader, service discovery.Key, port string, on discovery.Platform, group string) policy.Settings {
+func BackingSettings(r catalog.Reader, service discovery.Key, port string, on discovery.BackingName, group string) policy.Settings {
 	var sources []Source
 	switch {
 	case group != "":

@@ -108,11 +108,6 @@ func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32)
 		target.Interval = Interval{begin, begin + t.Share}
 		begin += t.Share
 		out.Targets = append(out.Targets, target)
-		for _, name := range []string{target.Cluster, target.AnsweredBy, target.Standby} {
-			if name != "" {
-				e.out.Envoy.Clusters = append(e.out.Envoy.Clusters, name)
-			}
-		}
 	}
 	return out
 }
@@ -120,7 +115,11 @@ func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32)
 // target describes one backing, or group, or an ExternalService.
 func (e *evaluation) target(b *policy.Backend, t policy.Target) Target {
 	named, own, standby := clusterName(b, t)
-	out := Target{Percent: percentOf(t.Share), Cluster: named, Standby: standby, AnsweredBy: own}
+	out := Target{Percent: percentOf(t.Share), Cluster: named, AnsweredBy: own}
+	if len(standby) > 0 {
+		out.Standby = standby[0]
+	}
+	e.out.Envoy.Clusters = append(append(e.out.Envoy.Clusters, named, own), standby...)
 	if b.Kind == policy.ExternalBackend {
 		e.external(b, &out)
 		return out
@@ -142,10 +141,12 @@ func (e *evaluation) target(b *policy.Backend, t policy.Target) Target {
 		out.Answer = e.answer(503, fmt.Sprintf("InstanceGroup %s has no endpoint", b.Group))
 		return out
 	}
-	first, second := backingOn(port, t.Platform), backingOn(port, t.Platform.Other())
+	first := port.Backing(t.Platform)
 	out.Nodes = e.nodesText(first)
-	if standby != "" && e.reaches(second) && !e.reaches(first) {
-		out.AnsweredBy, first = standby, second
+	for i := 0; i < len(standby) && !e.reaches(first); i++ {
+		if next := port.Backing(t.Failover[i]); e.reaches(next) {
+			out.AnsweredBy, first = standby[i], next
+		}
 	}
 	if first == nil {
 		out.Answer = e.answer(503, fmt.Sprintf("Service %s has no %s", b.Key, t.Platform))
@@ -252,15 +253,6 @@ func portOf(m *policy.Service, number uint16) *policy.Port {
 	for i := range m.Ports {
 		if m.Ports[i].Number == number {
 			return &m.Ports[i]
-		}
-	}
-	return nil
-}
-
-func backingOn(p *policy.Port, platform discovery.Platform) *policy.Backing {
-	for i := range p.Backings {
-		if p.Backings[i].Platform == platform {
-			return &p.Backings[i]
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func (w world) pods(namespace, name string, endpoints ...discovery.Endpoint) {
 	w.write(func(tx *catalog.Tx) {
 		key := discovery.Key{Namespace: namespace, Name: name}
 		catalog.Endpoints.Put(tx, &discovery.EndpointSet{
-			Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}}, Endpoints: endpoints,
+			Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}}, Endpoints: endpoints,
 		})
 	})
 }

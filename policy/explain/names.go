@@ -25,20 +25,23 @@ func (e *evaluation) routeName(r *policy.Rule) string {
 }
 
 // clusterName returns the name of the cluster that a route names for a target,
-// and of the clusters of the target itself and of what stands in for it.
-func clusterName(b *policy.Backend, t policy.Target) (named, own, standby string) {
+// and of the clusters of the target itself and of what stands in for it, in their order.
+func clusterName(b *policy.Backend, t policy.Target) (named, own string, standby []string) {
 	switch b.Kind {
 	case policy.ServiceBackend:
 		own = naming.Cluster(b.Key, b.Port, t.Platform)
-		if b.Failover && len(b.Targets) == 2 {
-			return naming.Failover(b.Key, b.Port, t.Platform), own, naming.Cluster(b.Key, b.Port, t.Platform.Other())
+		if len(t.Failover) == 0 {
+			return own, own, nil
 		}
-		return own, own, ""
+		for _, next := range t.Failover {
+			standby = append(standby, naming.Cluster(b.Key, b.Port, next))
+		}
+		return naming.Failover(b.Key, b.Port, t.Platform, t.Failover), own, standby
 	case policy.InstanceGroupBackend:
 		own = naming.Group(b.Key, b.Port, b.Group)
 	case policy.ExternalBackend:
 		own = naming.External(b.Key, b.Port)
 	case policy.InvalidBackend:
 	}
-	return own, own, ""
+	return own, own, nil
 }

@@ -2,12 +2,12 @@
 // admin interface, its statistics and its access log. It knows strings and nothing of what they stand for:
 // whoever gives a resource its name, tells it to a person or reads it in a report asks here.
 //
-//	<ns>/<svc>:<port>/<pods|instances>      a backing: EDS cluster and its endpoints
+//	<ns>/<svc>:<port>/<backing>             a backing, pods or instances: EDS cluster and its endpoints
 //	<ns>/<svc>:<port>/pods+instances        pods, and instances while no pod is usable
 //	<ns>/<svc>:<port>/instances+pods        the reverse
-//	<ns>/<svc>:<port>/shared                both backings of a port that is not HTTP
+//	<ns>/<svc>:<port>/shared                all backings of a port that is not HTTP
 //	<ns>/<svc>:<port>/instances/<group>     an InstanceGroup that a route names
-//	shadow/<ns>/<svc>:<port>/<platform>     the same backing, for copies of requests
+//	shadow/<ns>/<svc>:<port>/<backing>      the same backing, for copies of requests
 //	external/<ns>/<name>:<port>             a port of an ExternalService
 //	http                                    the route configuration of HTTP callers
 //	http/<svc>.<ns>:<port>                  a virtual host of it
@@ -57,20 +57,33 @@ func Port(k discovery.Key, port uint16) string {
 }
 
 // Cluster returns the name of the cluster of a backing.
-func Cluster(svc discovery.Key, port uint16, p discovery.Platform) string {
+func Cluster(svc discovery.Key, port uint16, p discovery.BackingName) string {
 	return Port(svc, port) + "/" + p.String()
 }
 
-// Failover returns the name of the aggregate cluster that prefers a platform.
-func Failover(svc discovery.Key, port uint16, first discovery.Platform) string {
-	return Port(svc, port) + "/" + failoverLast(first)
+// failoverJoint stands between the backings in the name of an aggregate cluster.
+const failoverJoint = "+"
+
+// Failover returns the name of the aggregate cluster that prefers a backing, and has others in their order after it.
+func Failover(svc discovery.Key, port uint16, first discovery.BackingName, then []discovery.BackingName) string {
+	return Port(svc, port) + "/" + failoverLast(first, then)
 }
 
-func failoverLast(first discovery.Platform) string {
-	return first.String() + "+" + first.Other().String()
+func failoverLast(first discovery.BackingName, then []discovery.BackingName) string {
+	var b strings.Builder
+	b.Grow(32) // as long as two have
+	b.WriteString(first.String())
+	for _, next := range then {
+		b.WriteString(failoverJoint)
+		b.WriteString(next.String())
+	}
+	return b.String()
 }
 
-// Shared returns the name of the cluster of both backings of a TCP port.
+// FailsOver reports whether a cluster by its name is an aggregate of backings that stand in for each other.
+func FailsOver(cluster string) bool { return strings.Contains(cluster, failoverJoint) }
+
+// Shared returns the name of the cluster of all backings of a TCP port.
 func Shared(svc discovery.Key, port uint16) string { return Port(svc, port) + "/" + sharedLast }
 
 // Group returns the name of the cluster of an InstanceGroup.
@@ -80,12 +93,12 @@ func Group(svc discovery.Key, port uint16, group string) string {
 
 // Shadow returns the name of the cluster that copies of requests to a
 // Service go to while a shift compares the answers of its backings.
-func Shadow(svc discovery.Key, port uint16, p discovery.Platform) string {
+func Shadow(svc discovery.Key, port uint16, p discovery.BackingName) string {
 	return shadowFirst + Cluster(svc, port, p)
 }
 
 // ShadowWay returns the name of the cluster that leads to the listener of copies.
-func ShadowWay(svc discovery.Key, port uint16, p discovery.Platform) string {
+func ShadowWay(svc discovery.Key, port uint16, p discovery.BackingName) string {
 	return Shadow(svc, port, p) + "/listener"
 }
 
@@ -134,9 +147,9 @@ func CutCertificate(gateway discovery.Key, name string) (certificate string, ok 
 type Backing struct {
 	Service  discovery.Key
 	Port     uint16
-	Platform discovery.Platform
-	// Shared is true for a TCP port's cluster, which both backings share: its
-	// endpoint says whose a connection was. Platform is not set then.
+	Platform discovery.BackingName
+	// Shared is true for a TCP port's cluster, which all backings share: its
+	// endpoint says whose a connection was. The name is not set then.
 	Shared bool
 	// Mirrored is true for the cluster of copies of requests.
 	Mirrored bool
@@ -161,22 +174,32 @@ func ParseCluster(name string) (b Backing, ok bool) {
 		return Backing{}, false
 	}
 	b.Service, b.Port = discovery.Key{Namespace: namespace, Name: service}, uint16(number)
-	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
-		if last == p.String() || last == failoverLast(p) {
-			b.Platform = p
-			return b, true
+	if last == sharedLast {
+		b.Shared = true
+		return b, !b.Mirrored
+	}
+	for i, name := range strings.Split(last, failoverJoint) {
+		backing := discovery.BackingName(name)
+		if !backing.Valid() || name == sharedLast {
+			return Backing{}, false
+		}
+		if i == 0 {
+			b.Platform = backing
 		}
 	}
-	b.Shared = last == sharedLast
-	return b, b.Shared && !b.Mirrored
+	return b, true
 }
 
-// SharedOf returns the name of the cluster of both backings of a port by what names of it begin with (Port).
+// SharedOf returns the name of the cluster of all backings of a port by what names of it begin with (Port).
 func SharedOf(port string) string { return port + "/" + sharedLast }
 
 // BackingsOf returns the names of the clusters that a port may have of its backings, by what names of it begin with.
 func BackingsOf(port string) []string {
-	return []string{port + "/" + discovery.Pods.String(), port + "/" + discovery.Instances.String(), SharedOf(port)}
+	var out []string
+	for _, b := range discovery.Backings() {
+		out = append(out, port+"/"+b.String())
+	}
+	return append(out, SharedOf(port))
 }
 
 // Statistic returns the cluster's name in statistics. "/" separates, because
@@ -186,12 +209,12 @@ func Statistic(svc discovery.Key, port uint16, last string) string {
 	return strings.ReplaceAll(svc.Namespace+"/"+svc.Name+"/"+strconv.Itoa(int(port))+"/"+last, ".", "_")
 }
 
-// FailoverStatistic is Statistic of the aggregate cluster that prefers a platform.
-func FailoverStatistic(svc discovery.Key, port uint16, first discovery.Platform) string {
-	return Statistic(svc, port, failoverLast(first))
+// FailoverStatistic is Statistic of the cluster that Failover names.
+func FailoverStatistic(svc discovery.Key, port uint16, first discovery.BackingName, then []discovery.BackingName) string {
+	return Statistic(svc, port, failoverLast(first, then))
 }
 
-// SharedStatistic is Statistic of the cluster of both backings of a TCP port.
+// SharedStatistic is Statistic of the cluster of all backings of a TCP port.
 func SharedStatistic(svc discovery.Key, port uint16) string { return Statistic(svc, port, sharedLast) }
 
 // StatisticTag is a label that Envoy makes of the name of a statistic. The

@@ -16,9 +16,11 @@ var php = discovery.Key{Namespace: "web", Name: "php"}
 // What is made is read as what it was made of.
 func TestParseCluster(t *testing.T) {
 	t.Parallel()
-	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+	for p, then := range map[discovery.BackingName][]discovery.BackingName{
+		discovery.Pods: {discovery.Instances}, discovery.Instances: {discovery.Pods}, "pods.other-cluster": {discovery.Pods, discovery.Instances},
+	} {
 		want := naming.Backing{Service: php, Port: 80, Platform: p}
-		for _, name := range []string{naming.Cluster(php, 80, p), naming.Failover(php, 80, p)} {
+		for _, name := range []string{naming.Cluster(php, 80, p), naming.Failover(php, 80, p, then)} {
 			got, ok := naming.ParseCluster(name)
 			require.True(t, ok, name)
 			require.Equal(t, want, got, name)
@@ -35,7 +37,7 @@ func TestParseCluster(t *testing.T) {
 	require.Equal(t, naming.Backing{Service: php, Port: 80, Shared: true}, got)
 	for _, name := range []string{
 		naming.Group(php, 80, "asg"), naming.External(php, 443), naming.InvalidCluster, naming.UnknownCluster, naming.AnyCluster, "",
-		"web/php:0/pods", "web/php:80", "web/php:80/", "/php:80/pods", "web/:80/pods", "web/php:80000/pods", "shadow/web/php:80/shared",
+		"web/php:0/pods", "web/php:80", "web/php:80/", "web/php:80/pods+", "web/php:80/Pods", "web/php:80/pods+shared", "/php:80/pods", "web/:80/pods", "web/php:80000/pods", "shadow/web/php:80/shared",
 		"web/" + strings.Repeat("x", 127) + ":80/pods",
 	} {
 		_, ok := naming.ParseCluster(name)
@@ -44,7 +46,7 @@ func TestParseCluster(t *testing.T) {
 	// A namespace may have the name of a prefix.
 	got, ok = naming.ParseCluster("shadow/php:80/pods")
 	require.True(t, ok)
-	require.Equal(t, naming.Backing{Service: discovery.Key{Namespace: "shadow", Name: "php"}, Port: 80}, got)
+	require.Equal(t, naming.Backing{Service: discovery.Key{Namespace: "shadow", Name: "php"}, Port: 80, Platform: discovery.Pods}, got)
 	require.Equal(t, []string{"web/php:80/pods", "web/php:80/instances", "web/php:80/shared"}, naming.BackingsOf(naming.Port(php, 80)))
 }
 
@@ -69,7 +71,7 @@ func TestVariants(t *testing.T) {
 // Envoy makes the labels of what Statistic returns.
 func TestStatisticTags(t *testing.T) {
 	t.Parallel()
-	name := "cluster." + naming.FailoverStatistic(php, 80, discovery.Pods) + ".upstream_rq_total"
+	name := "cluster." + naming.FailoverStatistic(php, 80, discovery.Pods, []discovery.BackingName{discovery.Instances}) + ".upstream_rq_total"
 	want := map[string]string{"causeway.namespace": "web", "causeway.service": "php", "causeway.port": "80", "causeway.backing": "pods+instances"}
 	for _, tag := range naming.StatisticTags() {
 		m := regexp.MustCompile(tag.Regex).FindStringSubmatch(name)

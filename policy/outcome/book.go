@@ -307,7 +307,7 @@ type Window struct {
 	// Missing names, sorted, the reporters that have told nothing for five seconds.
 	Missing []string
 	// Open is how many requests are under way at the end of the window, by platform.
-	Open map[discovery.Platform]uint64
+	Open map[discovery.BackingName]uint64
 }
 
 // Window returns what was told of a Service from one time to another, both within
@@ -330,7 +330,7 @@ func (b *Book) Window(service discovery.Key, from, to time.Time) Window {
 		for key, n := range r.last.Open {
 			if key.Service == service {
 				if w.Open == nil {
-					w.Open = make(map[discovery.Platform]uint64)
+					w.Open = make(map[discovery.BackingName]uint64)
 				}
 				w.Open[key.Platform] += n
 			}
@@ -349,7 +349,7 @@ func (b *Book) Window(service discovery.Key, from, to time.Time) Window {
 }
 
 // Counts returns what callers got of a backing, all ports together.
-func (w *Window) Counts(p discovery.Platform) Counts {
+func (w *Window) Counts(p discovery.BackingName) Counts {
 	var out Counts
 	for key, c := range w.Outcomes {
 		if key.Platform == p {
@@ -360,7 +360,7 @@ func (w *Window) Counts(p discovery.Platform) Counts {
 }
 
 // PathsOf returns how the requests of single groups of paths to a backing ended.
-func (w *Window) PathsOf(p discovery.Platform) map[Path]*PathCounts {
+func (w *Window) PathsOf(p discovery.BackingName) map[Path]*PathCounts {
 	out := make(map[Path]*PathCounts)
 	for key, c := range w.Paths {
 		if key.Platform == p {
@@ -371,7 +371,7 @@ func (w *Window) PathsOf(p discovery.Platform) map[Path]*PathCounts {
 }
 
 // Issued returns the requests to a backing by load reports, all ports together.
-func (w *Window) Issued(p discovery.Platform) uint64 {
+func (w *Window) Issued(p discovery.BackingName) uint64 {
 	n := uint64(0)
 	for key, issued := range w.Load {
 		if key.Platform == p {
@@ -382,7 +382,7 @@ func (w *Window) Issued(p discovery.Platform) uint64 {
 }
 
 // IssuersOf returns the part of single proxies in the requests to a backing by load reports, all ports together.
-func (w *Window) IssuersOf(p discovery.Platform) Names {
+func (w *Window) IssuersOf(p discovery.BackingName) Names {
 	var out Names
 	for key, names := range w.Totals.Issuers {
 		if key.Platform == p {
@@ -394,7 +394,7 @@ func (w *Window) IssuersOf(p discovery.Platform) Names {
 
 // Mirrored compares the answers of a backing to mirrored requests with those
 // that callers got, all ports together; nil if none was mirrored to it.
-func (w *Window) Mirrored(p discovery.Platform) *Pairs {
+func (w *Window) Mirrored(p discovery.BackingName) *Pairs {
 	var out *Pairs
 	for key, pairs := range w.Pairs {
 		if key.Platform != p {

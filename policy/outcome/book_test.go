@@ -284,7 +284,7 @@ func (m *model) step() {
 			continue
 		}
 		for _, service := range []discovery.Key{php, api} {
-			for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+			for _, platform := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 				if m.r.IntN(2) == 0 {
 					t.counts[Key{Service: service, Port: uint16(80 + m.r.IntN(2)), Platform: platform}] += m.r.Uint64N(50)
 				}
@@ -449,7 +449,7 @@ func TestHistogramOf(t *testing.T) {
 // busy returns what a replica tells of a Service with thirty endpoints.
 func busy(n uint64) Report {
 	r := Report{Totals: Totals{Outcomes: make(map[Key]*Counts)}}
-	for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+	for _, platform := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 		c := &Counts{Requests: n * 30, Endpoints: make(map[string]EndpointCounts)}
 		for i := range uint64(30) {
 			c.Endpoints[fmt.Sprint("i-0123456789abcdef", i)] = EndpointCounts{Requests: n}

@@ -17,7 +17,7 @@ type Key struct {
 	Port    uint16
 	// Platform that the share or the cohort chose. What the other one answered in its
 	// stead is in Counts.FailedOver.
-	Platform discovery.Platform
+	Platform discovery.BackingName
 }
 
 // Cause is why a request failed, as its caller's proxy saw it.

@@ -31,7 +31,7 @@ type Path struct {
 // PathKey names what is counted of a path: all ports of the Service together.
 type PathKey struct {
 	Service  discovery.Key
-	Platform discovery.Platform
+	Platform discovery.BackingName
 	Path
 }
 

@@ -43,7 +43,7 @@ func TestCodes(t *testing.T) {
 func TestPathsOfWindow(t *testing.T) {
 	t.Parallel()
 	b := NewBook(at(0))
-	checkout := PathKey{Service: php, Path: Path{"default", "/checkout"}}
+	checkout := PathKey{Service: php, Platform: discovery.Pods, Path: Path{"default", "/checkout"}}
 	sequence := uint64(0)
 	tell := func(name string, seconds float64, full bool, n uint64) {
 		sequence++
@@ -101,7 +101,7 @@ func TestPathsAreBounded(t *testing.T) {
 					c.Endpoints.Add(fmt.Sprint("pod-", n), 1, MaxNames)
 					c.Callers.Add(fmt.Sprint("caller-", n), 1, MaxNames)
 				}
-				for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+				for _, p := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 					s.add(int64(second), p, Path{"default", fmt.Sprint("/p", i)}, c)
 				}
 			}

@@ -49,7 +49,7 @@ type pathSlot struct {
 }
 
 type pathPart struct {
-	platform discovery.Platform
+	platform discovery.BackingName
 	Path
 }
 
@@ -136,7 +136,7 @@ func (s *pathSeries) swap(p Path, weight uint64) *pathRank {
 }
 
 // add counts what was told in a second.
-func (s *pathSeries) add(second int64, platform discovery.Platform, p Path, c *PathCounts) {
+func (s *pathSeries) add(second int64, platform discovery.BackingName, p Path, c *PathCounts) {
 	p = s.admit(p, second, plus(c.Requests, badWeight*min(c.Failures, c.Requests)))
 	s.compact(second)
 	slotAt(&s.slots[0], second).add(pathPart{platform, p}, c)

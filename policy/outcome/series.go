@@ -35,7 +35,7 @@ type slot struct {
 // part is what was told of one backing of a port.
 type part struct {
 	port     uint16
-	platform discovery.Platform
+	platform discovery.BackingName
 	counts   Counts // without Endpoints
 	// endpoints and callers sorted by id.
 	endpoints ids[EndpointCounts]
@@ -46,7 +46,7 @@ type part struct {
 }
 
 // part returns the one of the newest slot that something is added to.
-func (s *series) part(second int64, port uint16, platform discovery.Platform) *part {
+func (s *series) part(second int64, port uint16, platform discovery.BackingName) *part {
 	if newest := s.slots[0]; len(newest) > 0 && newest[len(newest)-1].second != second {
 		for _, p := range newest[len(newest)-1].parts {
 			p.trim()
@@ -64,7 +64,7 @@ func seriesSlot(slots *[]slot, second int64) *slot {
 	return &(*slots)[len(*slots)-1]
 }
 
-func (s *slot) part(port uint16, platform discovery.Platform) *part {
+func (s *slot) part(port uint16, platform discovery.BackingName) *part {
 	for _, p := range s.parts {
 		if p.port == port && p.platform == platform {
 			return p

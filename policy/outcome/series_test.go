@@ -17,7 +17,7 @@ func fillSeries(endpoints, callers int) *Book {
 	begin := time.Unix(0, 0)
 	b := NewBook(begin)
 	b.Expect("replica", begin)
-	counts := func(p discovery.Platform, rounds uint64) *Counts {
+	counts := func(p discovery.BackingName, rounds uint64) *Counts {
 		// The ids of each message are strings of its own, as from a connection.
 		c := &Counts{Requests: rounds * uint64(callers) * 10, Endpoints: make(map[string]EndpointCounts), Callers: make(map[string]CallerCounts)}
 		for i := range endpoints {
@@ -45,7 +45,7 @@ func fillSeries(endpoints, callers int) *Book {
 			continue
 		}
 		t := NewTotals()
-		for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		for _, p := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 			t.Outcomes[Key{Service: discovery.Key{Namespace: "web", Name: "php"}, Port: 80, Platform: p}] = counts(p, rounds)
 		}
 		b.Add("replica", &Message{Session: 1, Sequence: rounds, Report: Report{Totals: t}}, begin.Add(time.Duration(second)*time.Second))

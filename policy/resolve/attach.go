@@ -280,7 +280,7 @@ func httpRoutes(r catalog.Reader, p *policy.Port, routes []*attachment) *policy.
 func withoutFailover(in []policy.Backend) []policy.Backend {
 	out := slices.Clone(in)
 	for i := range out {
-		out[i].Failover = false
+		out[i] = out[i].WithoutFailover()
 	}
 	return out
 }

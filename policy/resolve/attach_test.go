@@ -350,7 +350,7 @@ func renderBackend(b *policy.Backend) string {
 		targets = append(targets, fmt.Sprintf("%s %d", t.Platform, t.Share))
 	}
 	split := strings.Join(targets, ", ")
-	if b.Failover {
+	if b.FailsOver() {
 		split += ", failover"
 	}
 	switch b.Kind {

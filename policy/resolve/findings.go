@@ -37,11 +37,7 @@ func validateService(r catalog.Reader, svc *discovery.Service) []policy.Finding 
 		})
 	}
 	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok && upstream.Supersedes(rec, svc) {
-		want := upstream.HomePods
-		if rec.Platform == discovery.Instances {
-			want = upstream.HomeInstances
-		}
-		if svc.Home != want {
+		if want := upstream.HomeValue(rec.Platform); svc.Home != want {
 			out = append(out, policy.Finding{
 				Severity: policy.Warning, Object: obj,
 				Field:  fmt.Sprintf("metadata.annotations[%q]", v1alpha1.HomeAnnotation),
@@ -110,11 +106,12 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *policy.Service) []p
 	for i := range m.Ports {
 		p := &m.Ports[i]
 		for j := range p.Backings {
-			b, other := &p.Backings[j], p.Backing(p.Backings[j].Platform.Other())
+			b := &p.Backings[j]
 			if p.Shares[j] == 0 || b.Usable() || !upstream.Known(r, m.Key, b.Platform) {
 				continue
 			}
-			if other == nil || !other.Usable() {
+			other := otherUsable(p, b)
+			if other == nil {
 				// Nothing to hand the share to is for alerts on the proxies' own
 				// figures to tell: an empty Service is normal while it is set up.
 				continue
@@ -125,11 +122,11 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *policy.Service) []p
 				// nothing that a shift should wait for.
 				continue
 			}
-			if !p.Failover {
-				out = append(out, refuses(obj, p, b.Platform, p.Shares[j]))
+			if len(b.Failover) == 0 {
+				out = append(out, refuses(obj, p, b.Platform, other.Platform, p.Shares[j]))
 				continue
 			}
-			f := failedOver(m, p, b.Platform, p.Shares[j], unmapped)
+			f := failedOver(m, p, b.Platform, other.Platform, p.Shares[j], unmapped)
 			f.Object = obj
 			out = append(out, f)
 		}
@@ -137,16 +134,29 @@ func failovers(r catalog.Reader, obj discovery.ObjectRef, m *policy.Service) []p
 	return out
 }
 
+// otherUsable returns who answers in the place of a backing, or could if it were asked; nil for nobody.
+func otherUsable(p *policy.Port, b *policy.Backing) *policy.Backing {
+	if len(b.Failover) > 0 {
+		return p.StandIn(b)
+	}
+	for i := range p.Backings {
+		if other := &p.Backings[i]; other != b && other.Usable() {
+			return other
+		}
+	}
+	return nil
+}
+
 // failedOver says that a backing of a port does not answer for its share.
-func failedOver(m *policy.Service, p *policy.Port, b discovery.Platform, share uint32, unmapped bool) policy.Finding {
+func failedOver(m *policy.Service, p *policy.Port, b, other discovery.BackingName, share uint32, unmapped bool) policy.Finding {
 	f := policy.Finding{Severity: policy.Warning, Field: "spec.ports", Condition: policy.ConditionFailedOver, Reason: policy.ReasonFailedOver}
 	role := "its home, the " + b.String() + ", has"
-	remedy := fmt.Sprintf("make the %s the home", b.Other())
+	remedy := fmt.Sprintf("make the %s the home", other)
 	if m.Shift != nil {
 		role = fmt.Sprintf("the %s, to which %s gives %s of the traffic, have", b, m.Shift.Object, phrase.Percent(share))
 		remedy = "see what the TrafficShift's status says"
 	}
-	f.Message = fmt.Sprintf("port %d: %s no usable endpoint, so the %s answer", p.Number, role, b.Other())
+	f.Message = fmt.Sprintf("port %d: %s no usable endpoint, so the %s answer", p.Number, role, other)
 	f.Remedy = fmt.Sprintf("bring the %s back, or %s", b, remedy)
 	if unmapped {
 		f.Message = fmt.Sprintf("port %d: no InstanceGroup maps it, so the pods answer although the instances are home", p.Number)
@@ -157,11 +167,11 @@ func failedOver(m *policy.Service, p *policy.Port, b discovery.Platform, share u
 
 // refuses says that a backing of a port does not answer for its share, and that
 // the other one is not asked.
-func refuses(obj discovery.ObjectRef, p *policy.Port, b discovery.Platform, share uint32) policy.Finding {
+func refuses(obj discovery.ObjectRef, p *policy.Port, b, other discovery.BackingName, share uint32) policy.Finding {
 	return policy.Finding{
 		Severity: policy.Warning, Object: obj, Field: "spec.ports", Condition: policy.ConditionFailedOver, Reason: policy.ReasonNoFailover,
 		Message: fmt.Sprintf("port %d: the %s have %s of the traffic and no usable endpoint, so it is refused; the %s do not stand in (%s)",
-			p.Number, b, phrase.Percent(share), b.Other(), p.FailoverBecause),
+			p.Number, b, phrase.Percent(share), other, p.FailoverBecause),
 		Remedy: fmt.Sprintf("bring the %s back", b),
 	}
 }
@@ -448,7 +458,7 @@ func failoverFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.
 		})
 	}
 	// One backing alone has nothing that could stand in for it.
-	if m == nil || len(upstream.ShiftsOf(r, svc.Key)) == 0 && !hasBoth(r, svc.Key) {
+	if m == nil || len(upstream.ShiftsOf(r, svc.Key)) == 0 && !hasSeveral(r, svc.Key) {
 		return out
 	}
 	for i := range m.Ports {
@@ -465,11 +475,17 @@ func failoverFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.
 	return out
 }
 
-// hasBoth reports whether a Service has endpoints of both platforms.
-func hasBoth(r catalog.Reader, service discovery.Key) bool {
-	var has [2]bool
+// hasSeveral reports whether a Service has endpoints of more than one backing.
+func hasSeveral(r catalog.Reader, service discovery.Key) bool {
+	var first discovery.BackingName
 	for s := range catalog.Endpoints.By(r, catalog.ByService, service.String()) {
-		has[s.Platform] = has[s.Platform] || len(s.Endpoints) > 0
+		switch {
+		case len(s.Endpoints) == 0:
+		case first == "":
+			first = s.Platform
+		case first != s.Platform:
+			return true
+		}
 	}
-	return has[discovery.Pods] && has[discovery.Instances]
+	return false
 }

@@ -42,7 +42,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *policy.Service {
 		m.Provenance = append(m.Provenance, m.Shift.Ref())
 	}
 	ports := upstream.ServicePorts(svc)
-	if d.Pods == policy.ShareTotal && d.Shift == nil && d.Unknown == "" {
+	if d.ShareOf(discovery.Instances) == 0 && d.Shift == nil && d.Unknown == "" {
 		sets = upstream.WithoutHeld(groups, sets)
 	}
 	families := upstream.FamiliesOf(svc)
@@ -76,7 +76,7 @@ func applyPolicies(r catalog.Reader, m *policy.Service) {
 		p := &m.Ports[i]
 		p.Settings = effective.ServiceSettings(r, m.Key, p.Name)
 		from = append(from, p.Settings.Refs()...)
-		on := func(platform discovery.Platform, group string) (policy.Settings, *policy.TLS) {
+		on := func(platform discovery.BackingName, group string) (policy.Settings, *policy.TLS) {
 			s := effective.BackingSettings(r, m.Key, p.Name, platform, group)
 			tls, refs := upstream.BackingTLS(r, m.Key, p.Name, platform, group, &s)
 			from = append(append(from, s.Refs()...), refs...)

@@ -54,22 +54,22 @@ func TestBackingsAndShares(t *testing.T) {
 	const all, none = uint32(policy.ShareTotal), uint32(0)
 	for name, c := range map[string]struct {
 		rows   rows
-		want   []discovery.Platform
+		want   []discovery.BackingName
 		shares []uint32
 	}{
 		"pods only": {
 			rows{services: []*discovery.Service{service(http80)}, sets: []*discovery.EndpointSet{ready}},
-			[]discovery.Platform{discovery.Pods},
+			[]discovery.BackingName{discovery.Pods},
 			[]uint32{all},
 		},
 		"no endpoints at all": {
 			rows{services: []*discovery.Service{service(http80)}},
-			[]discovery.Platform{discovery.Pods},
+			[]discovery.BackingName{discovery.Pods},
 			[]uint32{all},
 		},
 		"a group attached before the first record": {
 			rows{services: []*discovery.Service{service(http80)}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)}},
-			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]discovery.BackingName{discovery.Pods, discovery.Instances},
 			[]uint32{none, all},
 		},
 		"a group attached to a Service that lives on pods": {
@@ -77,7 +77,7 @@ func TestBackingsAndShares(t *testing.T) {
 				services: []*discovery.Service{service(http80)}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]discovery.BackingName{discovery.Pods, discovery.Instances},
 			[]uint32{all, none},
 		},
 		"the annotation over the record": {
@@ -85,7 +85,7 @@ func TestBackingsAndShares(t *testing.T) {
 				services: []*discovery.Service{withHome(service(http80), upstream.HomeInstances)}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]discovery.BackingName{discovery.Pods, discovery.Instances},
 			[]uint32{none, all},
 		},
 		"a mistaken annotation counts for nothing": {
@@ -93,7 +93,7 @@ func TestBackingsAndShares(t *testing.T) {
 				services: []*discovery.Service{withHome(service(http80), "pods")}, groups: []*discovery.InstanceGroup{group("ec2", maps8080)},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Instances}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]discovery.BackingName{discovery.Pods, discovery.Instances},
 			[]uint32{none, all},
 		},
 		"the group was deleted and its Service's home stays": {
@@ -101,7 +101,7 @@ func TestBackingsAndShares(t *testing.T) {
 				services: []*discovery.Service{service(http80)}, sets: []*discovery.EndpointSet{ready},
 				homes: []*discovery.Home{{Key: web, Platform: discovery.Instances}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]discovery.BackingName{discovery.Pods, discovery.Instances},
 			[]uint32{none, all},
 		},
 		"a group for another port does not back this one": {
@@ -110,7 +110,7 @@ func TestBackingsAndShares(t *testing.T) {
 				groups:   []*discovery.InstanceGroup{group("ec2", v1alpha1.InstancePort{Name: "admin", Port: 81})},
 				homes:    []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods},
+			[]discovery.BackingName{discovery.Pods},
 			[]uint32{all},
 		},
 		"a shift under way has both backings, whatever there is of them": {
@@ -118,7 +118,7 @@ func TestBackingsAndShares(t *testing.T) {
 				services: []*discovery.Service{service(http80)}, homes: []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 				shifts: []*discovery.Object{shift("t", nil)}, states: []*discovery.ShiftState{state("t", shifting("0.01"))},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]discovery.BackingName{discovery.Pods, discovery.Instances},
 			[]uint32{100, all - 100},
 		},
 		"published instances whose group is not known yet": {
@@ -127,14 +127,14 @@ func TestBackingsAndShares(t *testing.T) {
 				sets:     []*discovery.EndpointSet{published("ec2", at8080, instance("i-1", "10.1.0.1", "z1", discovery.Healthy))},
 				homes:    []*discovery.Home{{Key: web, Platform: discovery.Pods}},
 			},
-			[]discovery.Platform{discovery.Pods, discovery.Instances},
+			[]discovery.BackingName{discovery.Pods, discovery.Instances},
 			[]uint32{all, none},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := BuildService(c.rows.reader(t), web)
 			require.NotEmpty(t, m.Ports)
-			var got []discovery.Platform
+			var got []discovery.BackingName
 			for _, b := range m.Ports[0].Backings {
 				got = append(got, b.Platform)
 			}

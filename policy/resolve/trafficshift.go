@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -50,8 +51,8 @@ func validateTrafficShift(r catalog.Reader, o *discovery.Object) []policy.Findin
 	v.protocols(m)
 	v.balancing(m)
 	v.settings(m)
-	if spec.Pin != "" {
-		v.warn("spec.pin", policy.ReasonAccepted, fmt.Sprintf("the %s have %s%% whatever the steps and the guard say, and the shift stands still", upstream.TargetOf(spec), spec.Pin),
+	if _, to := policy.FromTo(spec.Direction); spec.Pin != "" {
+		v.warn("spec.pin", policy.ReasonAccepted, fmt.Sprintf("the %s have %s%% whatever the steps and the guard say, and the shift stands still", to, spec.Pin),
 			"remove it once the emergency is over")
 	}
 	return done()
@@ -146,7 +147,7 @@ func (v *shiftValidation) cookie() {
 
 // sides says what is wrong with where the traffic comes from and goes to.
 func (v *shiftValidation) sides(m *policy.Service) {
-	target := upstream.TargetOf(v.spec)
+	source, target := policy.FromTo(v.spec.Direction)
 	if m.Unknown != "" {
 		v.refuse("spec.serviceRef", policy.ReasonUnknownHome, fmt.Sprintf("who has the traffic of Service %s is not known, so none is moved: %s", v.service, m.Unknown),
 			"see the sources of causeway status for what to do")
@@ -154,40 +155,33 @@ func (v *shiftValidation) sides(m *policy.Service) {
 	}
 	if m.Home == target && m.Shift != nil && !upstream.Begun(upstream.StatusOfShift(v.r, v.object)) {
 		v.refuse("spec.direction", policy.ReasonInvalid, fmt.Sprintf("the %s are the home of Service %s already (%s), so there is nothing to move", target, v.service, m.HomeBecause),
-			fmt.Sprintf("state direction: %s, or remove the TrafficShift", opposite(target)))
+			fmt.Sprintf("state direction: %s, or remove the TrafficShift", policy.Opposite(v.spec.Direction)))
 	}
-	if s := upstream.StatusOfShift(v.r, v.object); s.Phase == v1alpha1.ShiftCompleted && m.Shift == nil && m.Home != upstream.MovedTo(v.spec, s) {
-		v.warn("spec.serviceRef", policy.ReasonAccepted, fmt.Sprintf("it has completed and keeps all traffic with the %s, although the %s are the Service's home (%s)", upstream.MovedTo(v.spec, s), m.Home, m.HomeBecause),
-			fmt.Sprintf("to take the traffic back in steps, state direction: %s; removing the TrafficShift takes it home at once", opposite(upstream.MovedTo(v.spec, s))))
+	s := upstream.StatusOfShift(v.r, v.object)
+	if _, moved := upstream.MovedBetween(v.spec, s); s.Phase == v1alpha1.ShiftCompleted && m.Shift == nil && m.Home != moved {
+		v.warn("spec.serviceRef", policy.ReasonAccepted, fmt.Sprintf("it has completed and keeps all traffic with the %s, although the %s are the Service's home (%s)", moved, m.Home, m.HomeBecause),
+			fmt.Sprintf("to take the traffic back in steps, state direction: %s; removing the TrafficShift takes it home at once", policy.Opposite(cmp.Or(s.Direction, v.spec.Direction))))
 	}
 	for _, side := range []struct {
-		platform discovery.Platform
-		meaning  string
-	}{{target, "traffic is to move to"}, {target.Other(), "traffic is to move from"}} {
-		if v.hasBacking(side.platform) {
+		backing discovery.BackingName
+		meaning string
+	}{{target, "traffic is to move to"}, {source, "traffic is to move from"}} {
+		if v.hasBacking(side.backing) {
 			continue
 		}
 		remedy := "deploy them with the Service's selector"
-		if side.platform == discovery.Instances {
+		if side.backing == discovery.Instances {
 			remedy = "attach them with an InstanceGroup"
 		}
 		v.add(policy.Finding{
 			Severity: policy.Warning, Field: "spec.serviceRef", Condition: v1alpha1.ConditionResolvedRefs, Reason: policy.ReasonBackendNotFound,
-			Message: fmt.Sprintf("Service %s has no %s, which %s", v.service, side.platform, side.meaning), Remedy: remedy,
+			Message: fmt.Sprintf("Service %s has no %s, which %s", v.service, side.backing, side.meaning), Remedy: remedy,
 		})
 	}
 }
 
-// opposite returns the direction that takes traffic away from a backing.
-func opposite(target discovery.Platform) v1alpha1.ShiftDirection {
-	if target == discovery.Instances {
-		return v1alpha1.InstancesToPods
-	}
-	return v1alpha1.PodsToInstances
-}
-
-// hasBacking reports whether a Service has anything on a platform.
-func (v *shiftValidation) hasBacking(p discovery.Platform) bool {
+// hasBacking reports whether a Service has anything of a backing.
+func (v *shiftValidation) hasBacking(p discovery.BackingName) bool {
 	if p == discovery.Instances {
 		for range catalog.InstanceGroups.Of(v.r, v.service) {
 			return true

@@ -47,7 +47,7 @@ func shifting(percent v1alpha1.Percent) v1alpha1.TrafficShiftStatus {
 }
 
 // onHome is a Service with pods and instances, one of which is its home.
-func onHome(home discovery.Platform) rows {
+func onHome(home discovery.BackingName) rows {
 	return rows{
 		services: []*discovery.Service{service(http80)},
 		groups:   []*discovery.InstanceGroup{group("ec2", maps8080)},
@@ -63,7 +63,7 @@ func TestShiftShares(t *testing.T) {
 	t.Parallel()
 	rolledBack := v1alpha1.TrafficShiftStatus{Phase: v1alpha1.ShiftRolledBack, Percent: "0", Step: -1, RolledBack: true, Direction: v1alpha1.InstancesToPods}
 	for name, c := range map[string]struct {
-		home   discovery.Platform
+		home   discovery.BackingName
 		spec   func(*v1alpha1.TrafficShift)
 		status *v1alpha1.TrafficShiftStatus
 		want   uint32 // on pods
@@ -122,7 +122,7 @@ func TestShiftShares(t *testing.T) {
 			require.Equal(t, []uint32{c.want, policy.ShareTotal - c.want}, m.Ports[0].Shares)
 			require.Equal(t, c.gone, m.Shift == nil)
 			if !c.gone {
-				require.Equal(t, c.want, m.Shift.Pods)
+				require.Equal(t, c.want, m.Shift.ShareOf(discovery.Pods))
 				require.Contains(t, fmt.Sprint(m.Provenance), "TrafficShift web/t")
 			}
 			o, s := upstream.ShiftOf(in.reader(t), web)
@@ -143,7 +143,7 @@ func TestShiftCohortAndShadow(t *testing.T) {
 	in.states = []*discovery.ShiftState{state("t", status)}
 	_, s := upstream.ShiftOf(in.reader(t), web)
 	require.Equal(t, &policy.Cohort{Cookie: "causeway", TTL: time.Hour}, s.Cohort)
-	require.Equal(t, &policy.Shadow{To: discovery.Pods, Share: 5000, Methods: []string{"GET", "HEAD"}}, s.Shadow)
+	require.Equal(t, &policy.Shadow{From: discovery.Instances, To: discovery.Pods, Share: 5000, Methods: []string{"GET", "HEAD"}}, s.Shadow)
 
 	in.shifts[0].Spec.(*v1alpha1.TrafficShift).Spec.Cohort = &v1alpha1.ShiftCohort{Header: "X-User"}
 	in.shifts[0].Spec.(*v1alpha1.TrafficShift).Spec.Pin = "5"
@@ -313,7 +313,7 @@ func TestSupersedingHome(t *testing.T) {
 		in.services = []*discovery.Service{withHome(service(http80), home)}
 		return in.reader(t)
 	}
-	home := func(r catalog.Reader) discovery.Platform {
+	home := func(r catalog.Reader) discovery.BackingName {
 		svc, _ := catalog.Services.Get(r, web.String())
 		h, _ := upstream.HomeOf(r, svc)
 		return h
@@ -330,7 +330,7 @@ func TestSupersedingHome(t *testing.T) {
 	require.Equal(t, `warning: Service web/php-web: metadata.annotations["mesh.causeway.dev/home"]: Instances does not count any more: `+
 		`the pods are the home (TrafficShift web/t has completed): write Pods`, found)
 
-	for annotation, want := range map[string]discovery.Platform{upstream.HomePods: discovery.Pods, "": discovery.Pods, "nonsense": discovery.Pods} {
+	for annotation, want := range map[string]discovery.BackingName{upstream.HomePods: discovery.Pods, "": discovery.Pods, "nonsense": discovery.Pods} {
 		r = annotated(annotation)
 		require.Equal(t, want, home(r), annotation)
 		homes := upstream.UnrecordedHomes(r)

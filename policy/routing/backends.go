@@ -71,7 +71,7 @@ func (b *routeBuilder) backends(refs []namedBackend) []policy.Backend {
 const maxWeight = 1_000_000
 
 // allot gives a backend its part of the requests and divides it among its
-// backings, Pods first, as their Service does.
+// backings, in their order, as their Service does.
 func allot(b *policy.Backend, share uint32) {
 	parts := make([]uint32, len(b.Targets))
 	for i := range b.Targets {
@@ -168,10 +168,7 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 	}
 	out := policy.Backend{
 		Kind: policy.ServiceBackend, Key: to.Key, Port: p.Number, Protocol: p.Protocol,
-		Failover: p.Failover && len(p.Backings) == 2, Shift: shape.Shift, Unknown: shape.Unknown, Reported: shape.Reported, ClientIP: shape.ClientIP,
-	}
-	for i := range p.Backings {
-		out.Targets = append(out.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
+		Targets: p.Targets(), Shift: shape.Shift, Unknown: shape.Unknown, Reported: shape.Reported, ClientIP: shape.ClientIP,
 	}
 	return out
 }

@@ -43,7 +43,7 @@ func TestAdvise(t *testing.T) {
 			"ASG php-web: 12 desired, 3 would carry today's peak of the remaining share (10 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 				"with 30 % headroom and at least one in each of 3 zones); scale in to 6 at most until the shift is complete (keepSourcePercent 50)",
 		}},
-		{name: "nothing shifted", keep: &none, progress: Progress{SourceAtStart: 12}, fleet: one, demand: day, want: []string{
+		{name: "nothing shifted", keep: &none, progress: Progress{SourceShare: 1_000_000, SourceAtStart: 12}, fleet: one, demand: day, want: []string{
 			"ASG php-web: 12 desired, 16 would carry today's peak of the remaining share (100 % of 480 requests/s, at 40 per instance as if the 12 of the start carried the peak, " +
 				"with 30 % headroom and at least one in each of 3 zones): do not scale in",
 		}},
@@ -101,7 +101,7 @@ func TestAdvise(t *testing.T) {
 				"ASG php-web: 12 desired, none of the instances answers: there is nothing to scale in; if they are gone for good, set spec.pin: \"100\"",
 			},
 		},
-		{name: "not measured", progress: Progress{SourceAtStart: 12}, fleet: one, want: []string{"ASG php-web: 12 desired, what an instance can carry is not measured yet"}},
+		{name: "not measured", progress: Progress{SourceShare: 1_000_000, SourceAtStart: 12}, fleet: one, want: []string{"ASG php-web: 12 desired, what an instance can carry is not measured yet"}},
 		{name: "not known", fleet: Fleet{Groups: one.Groups, InstancesInService: 12, Error: "autoscaling: AccessDenied"}, demand: day, want: []string{"no advice: autoscaling: AccessDenied"}},
 		{name: "no groups", demand: day},
 	} {

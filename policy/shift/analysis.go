@@ -46,7 +46,7 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 // setFigures puts what is told of source and target where the status has it: by the backing, for
 // which it has a field each.
 func setFigures(pods, instances **v1alpha1.ShiftFigures, o *Observation, source, target *v1alpha1.ShiftFigures) {
-	for backing, f := range map[discovery.Platform]*v1alpha1.ShiftFigures{o.From: source, o.To: target} {
+	for backing, f := range map[discovery.BackingName]*v1alpha1.ShiftFigures{o.From: source, o.To: target} {
 		switch backing {
 		case discovery.Pods:
 			*pods = f

@@ -154,7 +154,7 @@ func newJudge(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) *judge {
 }
 
 // endpointOf returns what one of a backing's endpoints is called.
-func endpointOf(backing discovery.Platform) string {
+func endpointOf(backing discovery.BackingName) string {
 	switch backing {
 	case discovery.Pods:
 		return "pod"

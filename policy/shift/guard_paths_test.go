@@ -396,7 +396,7 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 // A status says which paths differ most, and with which statuses.
 func TestPathFigures(t *testing.T) {
 	t.Parallel()
-	o := &Observation{}
+	o := &Observation{From: discovery.Instances, To: discovery.Pods}
 	for _, path := range []string{"/a", "/b", "/c", "/d", "/e", "/f"} {
 		o.Target.answered(path, answers{200: 900, 404: 10})
 		o.Source.answered(path, answers{200: 9000, 404: 100})

@@ -10,6 +10,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -145,7 +146,7 @@ func (m *machine) refusal(c *v1alpha1.ShiftCommand) string {
 		return "the TrafficShift is being deleted"
 	case m.s.Phase == v1alpha1.ShiftCompleted:
 		return fmt.Sprintf("the shift is complete, and the %s are the home of the Service: to go back, set spec.direction to %s",
-			m.in.To, opposite(m.s.Direction))
+			m.in.To, policy.Opposite(m.s.Direction))
 	}
 	switch c.Action {
 	case v1alpha1.ActionPause:
@@ -210,13 +211,6 @@ func (m *machine) promotionRefusal(c *v1alpha1.ShiftCommand) string {
 		return "the last step is under way, and the shift stays there"
 	}
 	return ""
-}
-
-func opposite(d v1alpha1.ShiftDirection) v1alpha1.ShiftDirection {
-	if d == v1alpha1.PodsToInstances {
-		return v1alpha1.InstancesToPods
-	}
-	return v1alpha1.PodsToInstances
 }
 
 func stepText(position int32) string {

@@ -37,7 +37,7 @@ type world struct {
 	frozen, locked, terminating   bool
 	unsettled                     bool
 	deleting, released            bool
-	home                          discovery.Platform
+	home                          discovery.BackingName
 	promoted                      bool
 	commands                      int
 	log                           []string

@@ -13,7 +13,7 @@ import (
 type Open struct {
 	// Source is the backing that traffic moves away from, Requests how many are under way there,
 	// and Share its part of the traffic, in millionths.
-	Source   discovery.Platform
+	Source   discovery.BackingName
 	Requests uint64
 	Share    uint32
 	// Age after which a TrafficPolicy ends them, 0 for never.

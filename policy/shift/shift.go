@@ -53,7 +53,7 @@ type Observation struct {
 	// it: it tells what goes on from what is over. 0 if it was not looked at.
 	Recent time.Duration
 	// From and To are the backings that traffic moves between, Source and Target what callers got of them.
-	From, To       discovery.Platform
+	From, To       discovery.BackingName
 	Source, Target Side
 	// Share is the part of the traffic that the target has now, in millionths, and
 	// Stable is for how long it has had it, at most Window.
@@ -87,7 +87,7 @@ type Observation struct {
 }
 
 // Side returns what callers got of a backing, nil for one that the shift is not about.
-func (o *Observation) Side(of discovery.Platform) *Side {
+func (o *Observation) Side(of discovery.BackingName) *Side {
 	switch of {
 	case o.From:
 		return &o.Source
@@ -105,7 +105,7 @@ func (o *Observation) SourceShare() uint32 {
 // StandIn says that one side answers, or has answered, most requests meant for the other.
 type StandIn struct {
 	// By is the side that answers, For the one whose requests they are.
-	By, For discovery.Platform
+	By, For discovery.BackingName
 	// Now is true while it goes on.
 	Now bool
 }
@@ -191,7 +191,7 @@ type Input struct {
 	Accepted bool
 	Problem  string
 	// From and To are the backings that traffic moves between, in the direction of DirectionOf.
-	From, To discovery.Platform
+	From, To discovery.BackingName
 	// Verdict about the share that the status has; its zero value is one that is missing, which holds.
 	Verdict Verdict
 	// Room is asked for a percent of the target.

@@ -26,7 +26,7 @@ const caKey = "ca.crt"
 // InstanceGroup comes first, then a BackendTLSPolicy, then what a TrafficPolicy
 // says of the Service: of the two kinds about one target the standard one has it.
 // s are the backing's settings, whose From is set to what the TLS is from.
-func BackingTLS(r catalog.Reader, service discovery.Key, port string, on discovery.Platform, group string, s *policy.Settings) (*policy.TLS, []discovery.ObjectRef) {
+func BackingTLS(r catalog.Reader, service discovery.Key, port string, on discovery.BackingName, group string, s *policy.Settings) (*policy.TLS, []discovery.ObjectRef) {
 	var own []effective.Source
 	switch {
 	case group != "":
@@ -53,7 +53,7 @@ func BackingTLS(r catalog.Reader, service discovery.Key, port string, on discove
 }
 
 // UnreadBackingTLS says why it is not known whether policies about a backing state TLS, "" if it is known.
-func UnreadBackingTLS(r catalog.Reader, service discovery.Key, on discovery.Platform, group string) string {
+func UnreadBackingTLS(r catalog.Reader, service discovery.Key, on discovery.BackingName, group string) string {
 	why := effective.UnreadTLS(r, policy.ServiceUnit(service))
 	if group != "" {
 		return cmp.Or(why, effective.UnreadTLS(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}))

@@ -44,7 +44,7 @@ type candidate struct {
 }
 
 // Zones gathers a backing's endpoints of a port from all sets.
-func Zones(sets []*discovery.EndpointSet, platform discovery.Platform, p discovery.ServicePort, only bool, f Families) []policy.Zone {
+func Zones(sets []*discovery.EndpointSet, platform discovery.BackingName, p discovery.ServicePort, only bool, f Families) []policy.Zone {
 	gathered := candidates(sets, platform, p, only, f)
 	if len(gathered) == 0 {
 		return nil
@@ -91,7 +91,7 @@ func Zones(sets []*discovery.EndpointSet, platform discovery.Platform, p discove
 }
 
 // candidates returns what the sets of a platform have for a port.
-func candidates(sets []*discovery.EndpointSet, platform discovery.Platform, p discovery.ServicePort, only bool, f Families) []candidate {
+func candidates(sets []*discovery.EndpointSet, platform discovery.BackingName, p discovery.ServicePort, only bool, f Families) []candidate {
 	total := 0
 	for _, s := range sets {
 		if s.Platform == platform {
@@ -136,7 +136,7 @@ func candidates(sets []*discovery.EndpointSet, platform discovery.Platform, p di
 // kube-proxy. Where there are two, an endpoint without a name of its own cannot
 // be told from the same pod's in the other family, so the first family counts
 // if it has any. Instances have the family that their InstanceGroup states.
-func ofFamilies(all []*candidate, platform discovery.Platform, f Families) []*candidate {
+func ofFamilies(all []*candidate, platform discovery.BackingName, f Families) []*candidate {
 	if platform != discovery.Pods || !f.Single && !slices.ContainsFunc(all, func(c *candidate) bool { return c.preferred }) {
 		return all
 	}

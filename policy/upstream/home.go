@@ -16,15 +16,25 @@ const (
 	HomePods      = "Pods"
 )
 
-// ParseHome returns the platform that a home annotation names.
-func ParseHome(s string) (discovery.Platform, bool) {
+// ParseHome returns the backing that a home annotation names.
+func ParseHome(s string) (discovery.BackingName, bool) {
 	switch s {
 	case HomeInstances:
 		return discovery.Instances, true
 	case HomePods:
 		return discovery.Pods, true
 	}
-	return discovery.Pods, false
+	return "", false
+}
+
+// HomeValue returns how a home annotation names a backing, "" for one that it cannot name.
+func HomeValue(backing discovery.BackingName) string {
+	for _, value := range []string{HomePods, HomeInstances} {
+		if b, _ := ParseHome(value); b == backing {
+			return value
+		}
+	}
+	return ""
 }
 
 // HomeOf returns a Service's home backing and, in a sentence, what made it so:
@@ -33,7 +43,7 @@ func ParseHome(s string) (discovery.Platform, bool) {
 // that still says what it said when a TrafficShift completed does not count:
 // the traffic has moved on since it was written. Where UnknownHome says that it was
 // recorded and cannot be read, it is a guess, and no traffic goes by it.
-func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.Platform, string) {
+func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.BackingName, string) {
 	rec, recorded := catalog.Homes.Get(r, svc.Key.String())
 	stale := recorded && Supersedes(rec, svc)
 	if home, ok := ParseHome(svc.Home); ok && !stale {

@@ -16,19 +16,26 @@ import (
 // ShapePort returns a port with the backings that it has and their shares,
 // without endpoints.
 func ShapePort(p discovery.ServicePort, only bool, d *Division, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) policy.Port {
-	port := policy.Port{Number: p.Port, Name: p.Name, Protocol: policy.ProtocolOf(p), Backings: []policy.Backing{{Platform: discovery.Pods}}}
-	port.Failover, port.FailoverStated, port.FailoverBecause = d.failover(p)
+	port := policy.Port{Number: p.Port, Name: p.Name, Protocol: policy.ProtocolOf(p)}
 	// The home keeps its backing and its share even when its InstanceGroup
 	// is deleted or maps another port: the home does not change by that,
 	// and failover hands the share on. So do both backings while a shift is
 	// under way: their shares must not change because an endpoint does. Where it
 	// is not known who has the traffic, no backing is taken away.
-	if d.Unknown != "" || d.Pods < policy.ShareTotal || d.Home == discovery.Instances || d.Shift != nil || OnInstances(groups, sets, p, only) {
-		port.Backings = append(port.Backings, policy.Backing{Platform: discovery.Instances})
+	names := append(d.backings(), discovery.Pods)
+	if d.Unknown != "" || OnInstances(groups, sets, p, only) {
+		names = append(names, discovery.Instances)
 	}
-	for i := range port.Backings {
-		port.Shares = append(port.Shares, sideShare(port.Backings[i].Platform, d.Pods))
+	slices.SortFunc(names, discovery.CompareBackings)
+	for _, name := range slices.Compact(names) {
+		port.Backings = append(port.Backings, policy.Backing{Platform: name})
+		port.Shares = append(port.Shares, d.ShareOf(name))
 	}
+	on, stated, because := d.failover(p)
+	if on {
+		port.FailOver()
+	}
+	port.FailoverStated, port.FailoverBecause = stated, because
 	return port
 }
 
@@ -205,11 +212,11 @@ func MissingPort(r catalog.Reader, service discovery.Key, port string) (problem,
 	return fmt.Sprintf("Service %s has no port named %q", service, port), remedy
 }
 
-// Known reports whether what a Service has on a platform has been read: an
+// Known reports whether what a Service has of a backing has been read: an
 // InstanceGroup's instances come from another source than the group itself,
 // and not known yet is no failover.
-func Known(r catalog.Reader, service discovery.Key, p discovery.Platform) bool {
-	if p == discovery.Pods {
+func Known(r catalog.Reader, service discovery.Key, p discovery.BackingName) bool {
+	if p != discovery.Instances {
 		return true
 	}
 	published := make(map[string]struct{})

@@ -33,10 +33,11 @@ func ShiftOf(r catalog.Reader, service discovery.Key) (*discovery.Object, *polic
 // Division is how the traffic of a Service is divided between its backings.
 type Division struct {
 	// home and because are HomeOf's.
-	Home    discovery.Platform
+	Home    discovery.BackingName
 	Because string
-	// pods is their part in millionths.
-	Pods uint32
+	// to has share, in millionths, and from the rest.
+	to, from discovery.BackingName
+	share    uint32
 	// unknown says why that is a guess, "" if it is none: neither the home is known nor, if
 	// there is one, how far the TrafficShift has come.
 	Unknown string
@@ -53,7 +54,7 @@ type Division struct {
 func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
 	d := Division{stated: svc.Failover}
 	d.Home, d.Because = HomeOf(r, svc)
-	d.Pods, d.Unknown = sideShare(d.Home, policy.ShareTotal), UnknownHome(r, svc)
+	d.to, d.share, d.Unknown = d.Home, policy.ShareTotal, UnknownHome(r, svc)
 	shifts := ShiftsOf(r, svc.Key)
 	if len(shifts) == 0 {
 		// One that is under way has the traffic, whatever the home is.
@@ -63,7 +64,8 @@ func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
 	d.Object = shifts[0]
 	spec := &d.Object.Spec.(*v1alpha1.TrafficShift).Spec
 	status := StatusOfShift(r, d.Object)
-	target := MovedTo(spec, status)
+	from, to := MovedBetween(spec, status)
+	move := func(share uint32) { d.from, d.to, d.share, d.Unknown = from, to, share, "" }
 	pinned, isPinned := Millionths(spec.Pin)
 	share, isMoving := Millionths(status.Percent)
 	if state, ok := catalog.ShiftStates.Get(r, d.Object.Key.String()); ok && state.Unknown != "" {
@@ -71,21 +73,21 @@ func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
 	}
 	switch {
 	case isPinned:
-		d.Pods, d.Unknown = sideShare(target, pinned), ""
+		move(pinned)
 	case status.Phase == v1alpha1.ShiftCompleted:
 		// The home is recorded by now, but another replica may see the record
 		// later than the status: what has moved must not move back meanwhile.
 		// Where the status does not say what it is about, that is the spec that it observed.
 		if status.Direction != "" || status.ObservedGeneration != 0 && status.ObservedGeneration == d.Object.Generation {
-			d.Pods, d.Unknown = sideShare(target, policy.ShareTotal), ""
+			move(policy.ShareTotal)
 		}
 		return d
 	case isMoving && (share > 0 || Begun(status)):
-		d.Pods, d.Unknown = sideShare(target, share), ""
+		move(share)
 	}
-	d.Shift = &policy.Shift{Object: d.Object.Name(), Pods: d.Pods, Cohort: CohortOf(spec.Cohort)}
+	d.Shift = &policy.Shift{Object: d.Object.Name(), From: from, To: to, Share: d.ShareOf(to), Cohort: CohortOf(spec.Cohort)}
 	if !isPinned {
-		d.Shift.Shadow = shadowOf(target, status)
+		d.Shift.Shadow = shadowOf(from, to, status)
 	}
 	return d
 }
@@ -107,18 +109,33 @@ func StatusOfShift(r catalog.Reader, o *discovery.Object) *v1alpha1.TrafficShift
 	return state.Status
 }
 
-// TargetOf returns the backing that a TrafficShift moves traffic to.
-func TargetOf(spec *v1alpha1.TrafficShiftSpec) discovery.Platform {
-	if spec.Direction == v1alpha1.PodsToInstances {
-		return discovery.Instances
+// ShareOf returns the part of the traffic that a backing has, in millionths.
+func (d *Division) ShareOf(backing discovery.BackingName) uint32 {
+	switch backing {
+	case d.to:
+		return d.share
+	case d.from:
+		return policy.ShareTotal - d.share
 	}
-	return discovery.Pods
+	return 0
 }
 
-// MovedTo returns the backing that a status is about: a spec that turns round
+// backings returns the backings that the traffic is divided between, and those that a shift under way moves it between.
+func (d *Division) backings() []discovery.BackingName {
+	out := []discovery.BackingName{d.Home, d.to}
+	if d.share < policy.ShareTotal {
+		out = append(out, d.from)
+	}
+	if d.Shift != nil {
+		out = append(out, d.Shift.From, d.Shift.To)
+	}
+	return out
+}
+
+// MovedBetween returns the backings that a status is about: a spec that turns round
 // must not turn the shares with it.
-func MovedTo(spec *v1alpha1.TrafficShiftSpec, status *v1alpha1.TrafficShiftStatus) discovery.Platform {
-	return TargetOf(&v1alpha1.TrafficShiftSpec{Direction: cmp.Or(status.Direction, spec.Direction)})
+func MovedBetween(spec *v1alpha1.TrafficShiftSpec, status *v1alpha1.TrafficShiftStatus) (from, to discovery.BackingName) {
+	return policy.FromTo(cmp.Or(status.Direction, spec.Direction))
 }
 
 // Begun reports whether a shift that has nothing is one that says so. Until
@@ -137,14 +154,6 @@ func Begun(status *v1alpha1.TrafficShiftStatus) bool {
 		v1alpha1.ShiftCompleted, v1alpha1.ShiftPaused:
 	}
 	return status.Step >= 0 || status.RolledBack
-}
-
-// sideShare returns the pods' share where a backing has the given one.
-func sideShare(of discovery.Platform, share uint32) uint32 {
-	if of == discovery.Pods {
-		return share
-	}
-	return policy.ShareTotal - share
 }
 
 // Millionths returns a percentage in millionths of the whole, false for one
@@ -174,12 +183,12 @@ func CohortOf(c *v1alpha1.ShiftCohort) *policy.Cohort {
 }
 
 // shadowOf returns which requests a status says are copied, nil for none.
-func shadowOf(target discovery.Platform, status *v1alpha1.TrafficShiftStatus) *policy.Shadow {
+func shadowOf(from, to discovery.BackingName, status *v1alpha1.TrafficShiftStatus) *policy.Shadow {
 	share, _ := Millionths(status.ShadowPercent)
 	if share == 0 || len(status.ShadowMethods) == 0 {
 		return nil
 	}
-	out := &policy.Shadow{To: target, Share: share}
+	out := &policy.Shadow{From: from, To: to, Share: share}
 	for _, m := range status.ShadowMethods {
 		out.Methods = append(out.Methods, string(m))
 	}

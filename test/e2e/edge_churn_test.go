@@ -214,7 +214,7 @@ spec:
 }
 
 // endpoints replaces the endpoints of a side of a Service; one is always usable.
-func (c *churn) endpoints(service string, platform discovery.Platform) {
+func (c *churn) endpoints(service string, platform discovery.BackingName) {
 	s := &discovery.EndpointSet{
 		Scope: "test", Platform: platform, Service: discovery.Key{Namespace: "web", Name: service},
 		Key:   discovery.Key{Namespace: "web", Name: service + "-" + platform.String()},
@@ -323,7 +323,7 @@ spec: {ports: [{name: http, port: 80}]}
 			c.share()
 		case n < 33:
 			what = "endpoints"
-			c.endpoints([]string{"shop", "second"}[c.IntN(2)], []discovery.Platform{discovery.Instances, discovery.Pods}[c.IntN(2)])
+			c.endpoints([]string{"shop", "second"}[c.IntN(2)], []discovery.BackingName{discovery.Instances, discovery.Pods}[c.IntN(2)])
 		case n == 33 && c.IntN(5) == 0:
 			what = "policy"
 			c.policy()

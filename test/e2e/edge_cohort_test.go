@@ -121,7 +121,7 @@ spec:
   - filters: [{type: ResponseHeaderModifier, responseHeaderModifier: {set: [{name: x-edge, value: "1"}]}}]
     backendRefs: [{name: php, port: 80}]
 `)
-	for i, platform := range []discovery.Platform{discovery.Instances, discovery.Pods} {
+	for i, platform := range []discovery.BackingName{discovery.Instances, discovery.Pods} {
 		address := harness.Addresses(t, 1)[0]
 		startPlatform(t, address.String(), platform.String())
 		p.write(t, func(tx *catalog.Tx) {

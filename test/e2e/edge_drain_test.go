@@ -48,7 +48,7 @@ spec:
 	key := discovery.Key{Namespace: "web", Name: "php"}
 	p.write(t, func(tx *catalog.Tx) {
 		catalog.Endpoints.Put(tx, &discovery.EndpointSet{
-			Scope: "test", Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
+			Scope: "test", Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
 			Endpoints: []discovery.Endpoint{{ID: "back", Address: address.String()}},
 		})
 	})

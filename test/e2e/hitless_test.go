@@ -108,7 +108,7 @@ func TestHitless(t *testing.T) {
 		}
 	}
 	// The endpoints of one platform; the first is always usable, for whom failover exists.
-	set := func(i int, platform discovery.Platform, first netip.Addr) *discovery.EndpointSet {
+	set := func(i int, platform discovery.BackingName, first netip.Addr) *discovery.EndpointSet {
 		s := &discovery.EndpointSet{
 			Scope: "test", Platform: platform, Service: service(i, "").Key,
 			Key:   discovery.Key{Namespace: "web", Name: fmt.Sprintf("s%d-%s", i, platform)},
@@ -193,7 +193,7 @@ func TestStoppedEnvoyHoldsUpNobody(t *testing.T) {
 		p.write(t, func(tx *catalog.Tx) {
 			catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
 			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
-				Scope: "test", Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
+				Scope: "test", Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
 				Endpoints: []discovery.Endpoint{{ID: a.String(), Address: a.String()}},
 			})
 		})
@@ -238,7 +238,7 @@ func TestDeclaredTCPListener(t *testing.T) {
 			catalog.Services.Put(tx, &discovery.Service{
 				Scope: "test", Key: key, Home: home, Ports: []discovery.ServicePort{{Name: "mysql", Port: 3306}},
 			})
-			for i, platform := range []discovery.Platform{discovery.Instances, discovery.Pods} {
+			for i, platform := range []discovery.BackingName{discovery.Instances, discovery.Pods} {
 				catalog.Endpoints.Put(tx, &discovery.EndpointSet{
 					Scope: "test", Key: discovery.Key{Namespace: "data", Name: platform.String()}, Service: key, Platform: platform,
 					Ports:     []discovery.EndpointPort{{Name: "mysql", Port: 3306}},

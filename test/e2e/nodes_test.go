@@ -79,7 +79,7 @@ func TestNodes(t *testing.T) {
 	key := discovery.Key{Namespace: "web", Name: "agent"}
 	put := func(local bool, distribution string, instances bool, pods ...discovery.Endpoint) {
 		p.write(t, func(tx *catalog.Tx) {
-			set := func(platform discovery.Platform, endpoints ...discovery.Endpoint) {
+			set := func(platform discovery.BackingName, endpoints ...discovery.Endpoint) {
 				catalog.Endpoints.Put(tx, &discovery.EndpointSet{
 					Scope: "test", Key: discovery.Key{Namespace: "web", Name: "agent-" + platform.String()}, Service: key, Platform: platform,
 					Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}}, Endpoints: endpoints,

@@ -105,7 +105,7 @@ func TestRefusedByEnvoy(t *testing.T) {
 		p.write(t, func(tx *catalog.Tx) {
 			catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key, Ports: ports})
 			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
-				Scope: "test", Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
+				Scope: "test", Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
 				Endpoints: []discovery.Endpoint{{ID: "b", Address: address.String()}},
 			})
 		})

@@ -30,7 +30,7 @@ func TestStateOfTheWorldEnvoy(t *testing.T) {
 		p.write(t, func(tx *catalog.Tx) {
 			catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key, Ports: []discovery.ServicePort{{Name: "http", Port: 80}}})
 			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
-				Scope: "test", Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
+				Scope: "test", Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Name: "http", Port: instancePort}},
 				Endpoints: []discovery.Endpoint{{ID: a.String(), Address: a.String()}},
 			})
 		})

@@ -66,7 +66,7 @@ func rowsOf(marker string, cases []*routeCase) (services []*discovery.Service, s
 		services = append(services, &discovery.Service{
 			Scope: casesScope, Key: c.key(), Ports: c.ports, Home: c.home, LocalTraffic: c.local, Distribution: c.distribution,
 		})
-		set := func(platform discovery.Platform, id string, port uint16) {
+		set := func(platform discovery.BackingName, id string, port uint16) {
 			s := &discovery.EndpointSet{
 				Scope: casesScope, Key: discovery.Key{Namespace: c.namespace, Name: c.name + "-" + platform.String()},
 				Service: c.key(), Platform: platform,
@@ -96,7 +96,7 @@ func rowsOf(marker string, cases []*routeCase) (services []*discovery.Service, s
 	services = append(services, &discovery.Service{Scope: casesScope, Key: key, Ports: []discovery.ServicePort{{Port: 80}}})
 	if len(cases) > 0 {
 		sets = append(sets, &discovery.EndpointSet{
-			Scope: casesScope, Key: key, Service: key, Ports: []discovery.EndpointPort{{Port: cases[0].fixture.self}},
+			Scope: casesScope, Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Port: cases[0].fixture.self}},
 			Endpoints: []discovery.Endpoint{{ID: "self", Address: "127.0.0.1"}},
 		})
 	}

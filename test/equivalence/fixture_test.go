@@ -90,7 +90,7 @@ func writeFixture(t *testing.T, m *mesh) fixture {
 		services = append(services, s)
 		return s
 	}
-	endpoints := func(s *discovery.Service, platform discovery.Platform, group, id string, port string, http2 bool) {
+	endpoints := func(s *discovery.Service, platform discovery.BackingName, group, id string, port string, http2 bool) {
 		sets = append(sets, &discovery.EndpointSet{
 			Scope: fixtureScope, Key: discovery.Key{Namespace: s.Namespace, Name: id}, Service: s.Key, Platform: platform, Group: group,
 			Ports:     []discovery.EndpointPort{{Name: port, Port: startEcho(t, id, http2)}},

@@ -28,7 +28,7 @@ func TestZonesAreEnvoys(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	key := discovery.Key{Namespace: "web", Name: "php"}
 	for range 500 {
-		set := &discovery.EndpointSet{Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: 80}}}
+		set := &discovery.EndpointSet{Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Name: "http", Port: 80}}}
 		for i := range 1 + r.IntN(12) {
 			set.Endpoints = append(set.Endpoints, discovery.Endpoint{
 				ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d", i), Zone: string(rune('a' + r.IntN(4))), Node: []string{"", "n1", "n2", "n3"}[r.IntN(4)],

@@ -88,7 +88,7 @@ func TestEnvoyKeepsUsersOfACohortAtTheirEndpoint(t *testing.T) {
 	pod := []*backend{startBackend(t, "pod-a"), startBackend(t, "pod-b"), startBackend(t, "pod-c")}
 	instance := []*backend{startBackend(t, "i-a"), startBackend(t, "i-b"), startBackend(t, "i-c")}
 	m := affine(both("shop", policy.HTTP1, policy.ShareTotal/2, zone(callerZone, pod...), zone(callerZone, instance...)))
-	m.Shift = &policy.Shift{Pods: policy.ShareTotal / 2, Cohort: &policy.Cohort{Header: "x-user"}}
+	m.Shift = &policy.Shift{From: discovery.Instances, To: discovery.Pods, Share: policy.ShareTotal / 2, Cohort: &policy.Cohort{Header: "x-user"}}
 	mesh := world{services: []*policy.Service{m}}.start(t)
 	for user := range 20 {
 		got := make(map[string]bool)

@@ -222,24 +222,18 @@ func unknownCluster(name, stat string, from []discovery.ObjectRef) resource.Reso
 	return resource.Resource{Type: resource.Cluster, Name: name, Body: resource.Parts{body}, StandIn: true, Provenance: from}
 }
 
-// failover returns the aggregate cluster that prefers a platform and hands
-// everything to the other one while that has no usable endpoint. The proxy does
+// failover returns the aggregate cluster that prefers a backing and hands
+// everything to the next one in its order while that has no usable endpoint. The proxy does
 // it by itself, at once, and statistics stay those of the members.
-func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.Platform) resource.Resource {
-	name := naming.Failover(m.Key, p.Number, first)
-	var settings *policy.Settings
-	for i := range p.Backings {
-		if p.Backings[i].Platform == first {
-			settings = &p.Backings[i].Settings
-		}
-	}
-	members := []string{
-		naming.Cluster(m.Key, p.Number, first),
-		naming.Cluster(m.Key, p.Number, first.Other()),
+func failover(m *policy.Service, p *policy.Port, first *policy.Backing) resource.Resource {
+	name := naming.Failover(m.Key, p.Number, first.Platform, first.Failover)
+	members := []string{naming.Cluster(m.Key, p.Number, first.Platform)}
+	for _, next := range first.Failover {
+		members = append(members, naming.Cluster(m.Key, p.Number, next))
 	}
 	body := marshal(&clusterv3.Cluster{
 		Name:           name,
-		AltStatName:    naming.FailoverStatistic(m.Key, p.Number, first),
+		AltStatName:    naming.FailoverStatistic(m.Key, p.Number, first.Platform, first.Failover),
 		ConnectTimeout: durationpb.New(policy.DefaultConnect),
 		LbPolicy:       clusterv3.Cluster_CLUSTER_PROVIDED,
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
@@ -251,7 +245,7 @@ func (c *Compiler) failover(m *policy.Service, p *policy.Port, first discovery.P
 		// whose hosts they go to. Retries are at the cluster that the route names.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
 			MaxRequests: wrapperspb.UInt32(policy.Unlimited), MaxPendingRequests: wrapperspb.UInt32(policy.Unlimited),
-			RetryBudget: retryBudget(settings),
+			RetryBudget: retryBudget(&first.Settings),
 		}}},
 	})
 	needs := slices.Clone(members)

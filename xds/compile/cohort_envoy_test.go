@@ -47,7 +47,7 @@ func shifted(m *policy.Service, cohort *policy.Cohort) *policy.Service {
 	p := &m.Ports[0]
 	m.Reported = true
 	m.Shift = &policy.Shift{
-		Object: discovery.ObjectName{Kind: "TrafficShift", Key: m.Key}, Pods: p.Shares[0], Cohort: cohort,
+		Object: discovery.ObjectName{Kind: "TrafficShift", Key: m.Key}, From: discovery.Instances, To: discovery.Pods, Share: p.Shares[0], Cohort: cohort,
 	}
 	return m
 }
@@ -57,8 +57,7 @@ func toShifted(m *policy.Service, part uint32) policy.Backend {
 	b := to(m)
 	b.Share = part * percent
 	onPods := uint32(uint64(m.Ports[0].Shares[0]) * uint64(part) / 100)
-	b.Targets = []policy.Target{{Platform: discovery.Pods, Share: onPods}, {Platform: discovery.Instances, Share: b.Share - onPods}}
-	return b
+	return divided(b, onPods, b.Share-onPods)
 }
 
 // shiftMesh is an Envoy whose routes change while it runs, as a control plane

@@ -75,8 +75,8 @@ func (c *Compiler) backings(m *policy.Service, p *policy.Port) []resource.Resour
 		if !b.Unknown {
 			out = append(out, endpoints(m, p, b))
 		}
-		if fails(p) {
-			out = append(out, c.failover(m, p, b.Platform))
+		if len(b.Failover) > 0 {
+			out = append(out, failover(m, p, b))
 		}
 	}
 	return out

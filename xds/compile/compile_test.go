@@ -27,21 +27,22 @@ func service(n int) *policy.Service {
 	m := &policy.Service{
 		Key: discovery.Key{Namespace: "web", Name: "php-web"}, ClusterIPs: []string{"10.96.0.10"}, Home: discovery.Instances,
 	}
-	p := policy.Port{Number: 80, Name: "http", DefaultHTTP: true, Failover: true, Shares: []uint32{0, policy.ShareTotal}}
-	for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
-		b := policy.Backing{Platform: platform}
+	p := policy.Port{Number: 80, Name: "http", DefaultHTTP: true, Shares: []uint32{0, policy.ShareTotal}}
+	for i, name := range discovery.Backings() {
+		b := policy.Backing{Platform: name}
 		for z := range 3 {
 			b.Zones = append(b.Zones, policy.Zone{Name: fmt.Sprintf("ap-northeast-1%c", 'a'+z)})
 		}
 		for e := range n {
 			z := &b.Zones[e%3]
 			z.Endpoints = append(z.Endpoints, policy.Endpoint{
-				ID: fmt.Sprintf("i-%08d", e), Address: fmt.Sprintf("10.%d.%d.%d", platform, e/250, e%250), Port: 80, Weight: 1,
+				ID: fmt.Sprintf("i-%08d", e), Address: fmt.Sprintf("10.%d.%d.%d", i, e/250, e%250), Port: 80, Weight: 1,
 			})
 		}
 		b.Zones = slices.DeleteFunc(b.Zones, func(z policy.Zone) bool { return len(z.Endpoints) == 0 })
 		p.Backings = append(p.Backings, b)
 	}
+	p.FailOver()
 	m.Ports = []policy.Port{p}
 	return m
 }
@@ -124,9 +125,9 @@ func FuzzService(f *testing.F) {
 		}
 		m := &policy.Service{Key: discovery.Key{Namespace: namespace, Name: name}, ClusterIPs: []string{address.String()}}
 		for i, number := range []uint16{min(port, tcp), max(port, tcp)} {
-			p := policy.Port{Number: number, Protocol: policy.Protocol(take(3)), Failover: failover} //nolint:gosec // 0, 1 or 2
+			p := policy.Port{Number: number, Protocol: policy.Protocol(take(3))} //nolint:gosec // 0, 1 or 2
 			p.DefaultHTTP = i == 0 && p.Protocol != policy.TCP
-			platforms := [][]discovery.Platform{{discovery.Pods}, {discovery.Pods, discovery.Instances}}[take(2)]
+			platforms := [][]discovery.BackingName{{discovery.Pods}, {discovery.Pods, discovery.Instances}}[take(2)]
 			p.Shares = []uint32{policy.ShareTotal}
 			if len(platforms) == 2 {
 				p.Shares = []uint32{share, policy.ShareTotal - share}
@@ -139,6 +140,9 @@ func FuzzService(f *testing.F) {
 					}}})
 				}
 				p.Backings = append(p.Backings, b)
+			}
+			if failover {
+				p.FailOver()
 			}
 			m.Ports = append(m.Ports, p)
 		}

@@ -51,7 +51,7 @@ func straightforward(name string, b *policy.Backing, weights []uint32) *endpoint
 
 // randomBacking has up to four zones of up to eight endpoints in all states.
 func randomBacking(r *rand.Rand) *policy.Backing {
-	b := &policy.Backing{Platform: discovery.Platform(r.IntN(2))} //nolint:gosec // 0 or 1
+	b := &policy.Backing{Platform: discovery.Backings()[r.IntN(2)]}
 	for z := range r.IntN(5) {
 		zone := policy.Zone{Name: fmt.Sprintf("zone-%d", z)}
 		if z == 0 && r.IntN(3) == 0 {

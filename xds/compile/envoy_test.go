@@ -80,7 +80,9 @@ func TestEnvoyFailsOver(t *testing.T) {
 		return both("php", policy.HTTP1, 0, zone(callerZone, pod), z)
 	}
 	alone := both("alone", policy.HTTP1, 0, zone(callerZone, pod), policy.Zone{})
-	alone.Ports[0].Failover = false
+	for i := range alone.Ports[0].Backings {
+		alone.Ports[0].Backings[i].Failover = nil
+	}
 	m := startMesh(t, []*policy.Service{onInstances(instances(discovery.Healthy, discovery.Unhealthy)), alone})
 
 	require.Equal(t, map[string]int{"i-1": 50}, m.ask(t, 50, http.MethodGet, "php.web"), "one usable instance keeps all traffic")

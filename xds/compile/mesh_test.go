@@ -92,7 +92,7 @@ func pods(name string, protocol policy.Protocol, zones ...policy.Zone) *policy.S
 	return &policy.Service{
 		Key: discovery.Key{Namespace: "web", Name: name},
 		Ports: []policy.Port{{
-			Number: 80, Protocol: protocol, DefaultHTTP: protocol != policy.TCP, Failover: true,
+			Number: 80, Protocol: protocol, DefaultHTTP: protocol != policy.TCP,
 			Backings: []policy.Backing{{Platform: discovery.Pods, Zones: zones}}, Shares: []uint32{policy.ShareTotal},
 		}},
 	}
@@ -109,6 +109,7 @@ func both(name string, protocol policy.Protocol, onPods uint32, pod, instance po
 			p.Backings[i].Zones = []policy.Zone{z}
 		}
 	}
+	p.FailOver()
 	return m
 }
 

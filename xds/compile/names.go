@@ -36,12 +36,9 @@ func backendTargets(b *policy.Backend) []target {
 	out := make([]target, len(b.Targets))
 	for i, t := range b.Targets {
 		out[i] = target{naming.Cluster(b.Key, b.Port, t.Platform), t.Share}
-		if b.Failover && len(b.Targets) == 2 {
-			out[i].cluster = naming.Failover(b.Key, b.Port, t.Platform)
+		if len(t.Failover) > 0 {
+			out[i].cluster = naming.Failover(b.Key, b.Port, t.Platform, t.Failover)
 		}
 	}
 	return out
 }
-
-// fails reports whether a port's backings stand in for each other.
-func fails(p *policy.Port) bool { return p.Failover && len(p.Backings) == 2 }

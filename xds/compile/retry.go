@@ -89,7 +89,7 @@ func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy 
 	if retry.AvoidPreviousHosts.Value {
 		out.RetryHostPredicate, out.HostSelectionRetryMaxAttempts = c.otherHost, hostReselections
 	}
-	if slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.Failover && len(b.Targets) == 2 }) {
+	if slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.FailsOver() }) {
 		out.RetryPriority = c.otherBacking
 	}
 	return out

@@ -410,7 +410,7 @@ func TestShapeIsAllButWeights(t *testing.T) {
 	b := pods("b", policy.HTTP1)
 	build := func(change func(*policy.Rule)) uint64 {
 		r := policy.Rule{Match: everything, Backends: []policy.Backend{part(to(a), 50), part(to(b), 50)}}
-		r.Backends[0].Targets = []policy.Target{{Platform: discovery.Pods, Share: 100_000}, {Platform: discovery.Instances, Share: 400_000}}
+		r.Backends[0] = divided(r.Backends[0], 100_000, 400_000)
 		r.Filters.Mirrors = []policy.Mirror{{To: to(a), Numerator: 1, Denominator: 100}}
 		change(&r)
 		for _, resource := range compile.New().Service(routed("php", r)) {
@@ -426,9 +426,8 @@ func TestShapeIsAllButWeights(t *testing.T) {
 		return func(r *policy.Rule) {
 			b := to(a)
 			b.Reported = true
-			b.Shift = &policy.Shift{Object: discovery.ObjectName{Kind: "TrafficShift", Key: a.Key}, Pods: pods, Cohort: &policy.Cohort{Cookie: "causeway", TTL: time.Hour}, Shadow: shadow}
-			b.Targets = []policy.Target{{Platform: discovery.Pods, Share: pods}, {Platform: discovery.Instances, Share: policy.ShareTotal - pods}}
-			r.Backends, r.Filters.Mirrors = []policy.Backend{b}, nil
+			b.Shift = &policy.Shift{Object: discovery.ObjectName{Kind: "TrafficShift", Key: a.Key}, From: discovery.Instances, To: discovery.Pods, Share: pods, Cohort: &policy.Cohort{Cookie: "causeway", TTL: time.Hour}, Shadow: shadow}
+			r.Backends, r.Filters.Mirrors = []policy.Backend{divided(b, pods, policy.ShareTotal-pods)}, nil
 		}
 	}
 	under := build(shift(0, nil))

@@ -54,7 +54,7 @@ func (c *Compiler) shadow(m *policy.Service, p *policy.Port) []resource.Resource
 }
 
 // shadowCluster returns the cluster that routes mirror to.
-func shadowCluster(m *policy.Service, p *policy.Port, to discovery.Platform) resource.Resource {
+func shadowCluster(m *policy.Service, p *policy.Port, to discovery.BackingName) resource.Resource {
 	name, direct := naming.Shadow(m.Key, p.Number, to), naming.Cluster(m.Key, p.Number, to)
 	body := marshal(&clusterv3.Cluster{
 		Name:           name,
@@ -73,7 +73,7 @@ func shadowCluster(m *policy.Service, p *policy.Port, to discovery.Platform) res
 }
 
 // shadowWay returns the cluster that leads to the listener of copies.
-func shadowWay(m *policy.Service, p *policy.Port, to discovery.Platform) resource.Resource {
+func shadowWay(m *policy.Service, p *policy.Port, to discovery.BackingName) resource.Resource {
 	name := naming.ShadowWay(m.Key, p.Number, to)
 	c := &clusterv3.Cluster{
 		Name:                 name,
@@ -110,7 +110,7 @@ func shadowLimits() *clusterv3.CircuitBreakers {
 
 // shadowListener returns the listener through which copies pass. Their request id
 // is that of the request that they are copies of.
-func shadowListener(m *policy.Service, p *policy.Port, to discovery.Platform) resource.Resource {
+func shadowListener(m *policy.Service, p *policy.Port, to discovery.BackingName) resource.Resource {
 	name, direct := naming.Shadow(m.Key, p.Number, to), naming.Cluster(m.Key, p.Number, to)
 	hcm := &hcmv3.HttpConnectionManager{
 		CodecType:  hcmv3.HttpConnectionManager_HTTP2,

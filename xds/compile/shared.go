@@ -16,7 +16,7 @@ import (
 // (Envoy: listener updates). Moving the share by endpoints closes none: new
 // connections go by the new weights, and open ones end when they end.
 //
-// Each locality is a platform's part of a zone, with the platform as its
+// Each locality is a backing's part of a zone, with the backing's name as its
 // sub-zone, which load reports have too.
 
 // sharedCluster returns the cluster of a TCP port's backings.
@@ -53,7 +53,8 @@ func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 		}
 		// Not even as the last resort: Envoy tries what is draining when nothing
 		// else is there. Connections that are open there stay until they end.
-		if p.Shares[i] == 0 && !p.Failover {
+		turn := standInTurn(p, i)
+		if turn < 0 {
 			continue
 		}
 		pieces := make([]piece, len(b.Zones))
@@ -61,7 +62,7 @@ func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 			pieces[j] = zonePiece(&b.Zones[j], b.Platform.String(), b.Nodes)
 			zones[b.Zones[j].Name] = struct{}{}
 		}
-		parts = append(parts, part{share: p.Shares[i], nodes: b.Nodes, pieces: pieces})
+		parts = append(parts, part{share: p.Shares[i], turn: turn, nodes: b.Nodes, pieces: pieces})
 		nodes = nodes || b.Nodes != policy.AnyNode
 	}
 	r.Body = rankedAssignment(head, parts, settings.Locality(), "")
@@ -80,10 +81,26 @@ func sharedEndpoints(m *policy.Service, p *policy.Port) resource.Resource {
 	return r
 }
 
+// standInTurn returns 0 for a backing that has a share, and for another the place in the order in which it stands
+// in for the first that has: 1 for the first, -1 if it does not stand in for any.
+func standInTurn(p *policy.Port, backing int) int {
+	if p.Shares[backing] > 0 {
+		return 0
+	}
+	for i := range p.Backings {
+		if turn := slices.Index(p.Backings[i].Failover, p.Backings[backing].Platform); p.Shares[i] > 0 && turn >= 0 {
+			return turn + 1
+		}
+	}
+	return -1
+}
+
 // part is endpoints of one backing.
 type part struct {
 	// share of the traffic in millionths; a part without one only stands in for those that have some.
-	share  uint32
+	share uint32
+	// turn is 0 for a part with a share, 1 for what stands in first, and so on.
+	turn   int
 	nodes  policy.NodeMode
 	pieces []piece
 	// behind is true for what comes after another part of the same backing.
@@ -125,25 +142,26 @@ func (p *part) zoneIndex(zone string) int {
 // backing that has none and only stands in. Envoy wants priorities without gaps.
 func ranksOf(parts []part, locality v1alpha1.LocalityMode, zone string) [][]uint64 {
 	out := make([][]uint64, len(parts))
-	used := [8]bool{}
+	last := 0
+	for i := range parts {
+		last = max(last, parts[i].turn)
+	}
+	used := make([]bool, 4*(last+1))
 	for i := range parts {
 		own := parts[i].zoneIndex(zone)
 		for j := range parts[i].pieces {
-			rank := uint64(0)
+			rank := 4 * uint64(parts[i].turn) //nolint:gosec // not negative
 			if locality == v1alpha1.StrictLocality && own >= 0 && j != own {
 				rank++
 			}
 			if parts[i].behind {
 				rank += 2
 			}
-			if parts[i].share == 0 {
-				rank += 4
-			}
 			used[rank] = true
 			out[i] = append(out[i], rank)
 		}
 	}
-	var dense [8]uint64
+	dense := make([]uint64, len(used))
 	next := uint64(0)
 	for rank := range used {
 		if dense[rank] = next; used[rank] {

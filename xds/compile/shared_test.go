@@ -19,11 +19,12 @@ func TestSharedWeights(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(500) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		p := policy.Port{Number: 5432, Protocol: policy.TCP, Failover: true}
+		p := policy.Port{Number: 5432, Protocol: policy.TCP}
 		pods, instances := randomBacking(r), randomBacking(r)
 		pods.Platform, instances.Platform = discovery.Pods, discovery.Instances
 		onPods := []uint32{0, 100, 100_000, 500_000, 1_000_000}[r.IntN(5)]
 		p.Backings, p.Shares = []policy.Backing{*pods, *instances}, []uint32{onPods, policy.ShareTotal - onPods}
+		p.FailOver()
 		mode := []v1alpha1.LocalityMode{"", v1alpha1.PreferZone, v1alpha1.StrictLocality, v1alpha1.NoLocality}[r.IntN(4)]
 		p.Backings[0].Settings.Stated.Locality = mode
 		m := &policy.Service{Key: discovery.Key{Namespace: "db", Name: "orders"}, Ports: []policy.Port{p}}

@@ -35,7 +35,7 @@ func TestUnknownEndpointsAreNotEmptyOnes(t *testing.T) {
 		}
 		return out
 	}
-	set := func(tx *catalog.Tx, name string, platform discovery.Platform, group string, ids ...string) {
+	set := func(tx *catalog.Tx, name string, platform discovery.BackingName, group string, ids ...string) {
 		s := &discovery.EndpointSet{
 			Scope: "test", Key: discovery.Key{Namespace: "web", Name: name}, Service: key, Platform: platform, Group: group,
 			Ports: []discovery.EndpointPort{{Name: "http", Port: 80}, {Name: "mysql", Port: 3306}},
@@ -82,7 +82,7 @@ func TestUnknownHomesAreNotGuessed(t *testing.T) {
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
 		catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key, Ports: []discovery.ServicePort{{Name: "http", Port: 80}, {Name: "mysql", Port: 3306}}})
 		catalog.Homes.Put(tx, &discovery.Home{Scope: "test", Key: key, Unknown: "homes.state is cut"})
-		for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		for _, platform := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
 				Scope: "test", Key: discovery.Key{Namespace: "web", Name: platform.String()}, Service: key, Platform: platform,
 				Ports:     []discovery.EndpointPort{{Name: "http", Port: 80}, {Name: "mysql", Port: 3306}},
@@ -101,7 +101,7 @@ func TestUnknownHomesAreNotGuessed(t *testing.T) {
 			require.True(t, r.StandIn, r.Name)
 			require.Empty(t, r.Needs)
 			require.Contains(t, string(r.Body.Bytes()), naming.UnknownCluster)
-			for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+			for _, platform := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 				require.NotContains(t, string(r.Body.Bytes()), naming.Cluster(key, 80, platform))
 			}
 		case resource.Endpoint:

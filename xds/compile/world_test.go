@@ -176,12 +176,16 @@ func to(m *policy.Service) policy.Backend {
 	p := &m.Ports[0]
 	out := policy.Backend{
 		Kind: policy.ServiceBackend, Key: m.Key, Port: p.Number, Protocol: p.Protocol, Weight: 1, Share: policy.ShareTotal,
-		Failover: p.Failover && len(p.Backings) == 2, Shift: m.Shift, ClientIP: m.ClientIP,
-	}
-	for i := range p.Backings {
-		out.Targets = append(out.Targets, policy.Target{Platform: p.Backings[i].Platform, Share: p.Shares[i]})
+		Targets: p.Targets(), Shift: m.Shift, ClientIP: m.ClientIP,
 	}
 	return out
+}
+
+// divided returns a backend with parts of the requests on pods and on instances.
+func divided(b policy.Backend, onPods, onInstances uint32) policy.Backend {
+	b.Targets = slices.Clone(b.Targets)
+	b.Targets[0].Share, b.Targets[1].Share = onPods, onInstances
+	return b
 }
 
 // invalid is a backendRef that names nothing.

@@ -80,7 +80,7 @@ func mutate(r *rand.Rand, tx *catalog.Tx) {
 		catalog.Endpoints.Delete(tx, fmt.Sprintf("test|%s/%s-%d", key.Namespace, key.Name, r.IntN(3)))
 	case 4, 5, 6:
 		set := &discovery.EndpointSet{
-			Scope: "test", Service: key, Platform: discovery.Platform(r.IntN(2)), //nolint:gosec // 0 or 1
+			Scope: "test", Service: key, Platform: discovery.Backings()[r.IntN(2)],
 			Key:   discovery.Key{Namespace: key.Namespace, Name: fmt.Sprintf("%s-%d", key.Name, r.IntN(3))},
 			Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}, {Name: "mysql", Port: 3306}},
 		}
@@ -112,7 +112,7 @@ func mutate(r *rand.Rand, tx *catalog.Tx) {
 			ShadowMethods: []v1alpha1.ShiftMethod{"GET"}, Step: r.Int32N(2), Waiting: pick(r, "", "for requests"),
 		}})
 	case 8:
-		catalog.Homes.Put(tx, &discovery.Home{Scope: "test", Key: key, Platform: discovery.Platform(r.IntN(2))}) //nolint:gosec // 0 or 1
+		catalog.Homes.Put(tx, &discovery.Home{Scope: "test", Key: key, Platform: discovery.Backings()[r.IntN(2)]})
 	}
 }
 
@@ -221,7 +221,7 @@ func TestChangeCostsOnlyItsService(t *testing.T) {
 	set := func(i int, address string) *discovery.EndpointSet {
 		key := discovery.Key{Namespace: "a", Name: fmt.Sprintf("s%d", i)}
 		return &discovery.EndpointSet{
-			Scope: "test", Key: key, Service: key, Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}},
+			Scope: "test", Key: key, Service: key, Platform: discovery.Pods, Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}},
 			Endpoints: []discovery.Endpoint{{ID: "p1", Address: address, Zone: "z1"}, {ID: "p2", Address: "10.0.0.2", Zone: "z2"}},
 		}
 	}

@@ -161,7 +161,7 @@ func TestFreezeHoldsTCPShares(t *testing.T) {
 	_, err := e.Declare(t.Context(), declared)
 	require.NoError(t, err)
 	redis := discovery.Key{Namespace: "a", Name: "redis"}
-	endpoints := func(tx *catalog.Tx, platform discovery.Platform, addresses ...string) {
+	endpoints := func(tx *catalog.Tx, platform discovery.BackingName, addresses ...string) {
 		set := &discovery.EndpointSet{
 			Scope: "test", Key: discovery.Key{Namespace: "a", Name: platform.String()}, Service: redis, Platform: platform, Group: "ec2",
 			Ports: []discovery.EndpointPort{{Name: "redis", Port: 6379}},

@@ -143,7 +143,7 @@ func BenchmarkOutcomes(b *testing.B) {
 	report := func(n uint64) outcome.Report {
 		out := outcome.Report{Totals: outcome.Totals{Outcomes: make(map[outcome.Key]*outcome.Counts), Load: make(map[outcome.Key]uint64)}}
 		for s := range 50 {
-			for _, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+			for _, platform := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 				key := outcome.Key{Service: discovery.Key{Namespace: "checkout", Name: fmt.Sprint("checkout-frontend-", s)}, Port: 80, Platform: platform}
 				c := &outcome.Counts{Requests: 30 * n, Endpoints: make(map[string]outcome.EndpointCounts)}
 				for e := range uint64(30) {

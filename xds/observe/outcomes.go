@@ -131,7 +131,7 @@ func grew(before, now *outcome.Report) bool {
 func compareBackings(a, b outcome.Key) int {
 	return cmp.Or(
 		cmp.Compare(a.Service.Namespace, b.Service.Namespace), cmp.Compare(a.Service.Name, b.Service.Name),
-		cmp.Compare(a.Port, b.Port), cmp.Compare(a.Platform, b.Platform),
+		cmp.Compare(a.Port, b.Port), discovery.CompareBackings(a.Platform, b.Platform),
 	)
 }
 
@@ -145,17 +145,19 @@ func bounded(nodes []string) []string {
 }
 
 func backingTo(k outcome.Key) *observev1.Backing {
-	out := &observev1.Backing{
-		Namespace: k.Service.Namespace, Service: k.Service.Name, Port: uint32(k.Port), Platform: observev1.Platform_PLATFORM_PODS,
-	}
-	if k.Platform == discovery.Instances {
+	out := &observev1.Backing{Namespace: k.Service.Namespace, Service: k.Service.Name, Port: uint32(k.Port)}
+	switch k.Platform {
+	case discovery.Pods:
+		out.Platform = observev1.Platform_PLATFORM_PODS
+	case discovery.Instances:
 		out.Platform = observev1.Platform_PLATFORM_INSTANCES
+	default:
+		out.Name = k.Platform.String()
 	}
 	return out
 }
 
-// backingFrom is the inverse of backingTo. A platform that a newer replica may
-// have is not known.
+// backingFrom is the inverse of backingTo, false for what says nothing of a backing.
 func backingFrom(b *observev1.Backing) (k outcome.Key, ok bool) {
 	k = outcome.Key{
 		Service: discovery.Key{Namespace: b.GetNamespace(), Name: b.GetService()}, Port: uint16(b.GetPort()), //nolint:gosec // checked below
@@ -166,9 +168,9 @@ func backingFrom(b *observev1.Backing) (k outcome.Key, ok bool) {
 	case observev1.Platform_PLATFORM_INSTANCES:
 		k.Platform = discovery.Instances
 	default:
-		return k, false
+		k.Platform = discovery.BackingName(b.GetName())
 	}
-	return k, b.GetPort() <= 65535
+	return k, k.Platform.Valid() && b.GetPort() <= 65535
 }
 
 func histogramTo(h *outcome.Histogram) *observev1.Histogram {

@@ -37,7 +37,7 @@ func (c *counts) report() outcome.Report {
 		all := &outcome.Counts{Requests: c.requests, Endpoints: map[string]outcome.EndpointCounts{"pod-1": {Requests: c.requests, Failures: c.failed}}}
 		all.Failures[outcome.Timeout] = c.failed
 		all.Latency.Add(1000, c.requests)
-		key := outcome.Key{Service: php, Port: 80}
+		key := outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}
 		out.Totals = outcome.Totals{
 			Outcomes: map[outcome.Key]*outcome.Counts{key: all}, Load: map[outcome.Key]uint64{key: c.requests},
 			Pairs: map[outcome.Key]*outcome.Pairs{key: {Compared: c.requests}},
@@ -238,7 +238,7 @@ func randomReport(r *rand.Rand, services int) outcome.Report {
 		return c
 	}
 	for i := range services {
-		key := outcome.Key{Service: discovery.Key{Namespace: "web", Name: fmt.Sprint("s", i)}, Port: uint16(r.IntN(3)), Platform: discovery.Platform(r.IntN(2))}
+		key := outcome.Key{Service: discovery.Key{Namespace: "web", Name: fmt.Sprint("s", i)}, Port: uint16(r.IntN(3)), Platform: discovery.Backings()[r.IntN(2)]}
 		c := &outcome.Counts{Requests: r.Uint64N(1000), Abandoned: r.Uint64N(9), FailedOver: 9 + r.Uint64N(9), FailedOverFailures: r.Uint64N(9), Latency: histogram(), Endpoints: make(map[string]outcome.EndpointCounts)}
 		for f := range c.Failures {
 			c.Failures[f] = r.Uint64N(5)
@@ -361,7 +361,7 @@ func TestOutcomesAreBounded(t *testing.T) {
 	for i := uint64(0); ; i++ {
 		o := &observev1.Outcomes{Full: true, More: true}
 		for n := range 1000 {
-			o.Counts = append(o.Counts, countsTo(outcome.Key{Service: discovery.Key{Name: fmt.Sprint(i, "-", n)}}, &outcome.Counts{}))
+			o.Counts = append(o.Counts, countsTo(outcome.Key{Service: discovery.Key{Name: fmt.Sprint(i, "-", n)}, Platform: discovery.Pods}, &outcome.Counts{}))
 		}
 		if _, err := b.apply("b", 1, outcomesMessage(1, 2+i, o), at(1)); err != nil {
 			require.ErrorIs(t, err, errTooManyBackings)
@@ -383,7 +383,7 @@ func TestBookAppliesOutcomes(t *testing.T) {
 	require.NoError(t, b.open("b", "c", 5, end))
 	tell := func(session, sequence, snapshot, requests uint64, full, more bool, now float64) result {
 		o := &observev1.Outcomes{Snapshot: snapshot, Full: full, More: more, AgeMilliseconds: 500}
-		o.Counts = append(o.Counts, countsTo(outcome.Key{Service: php, Port: uint16(sequence)}, &outcome.Counts{Requests: requests}))
+		o.Counts = append(o.Counts, countsTo(outcome.Key{Service: php, Port: uint16(sequence), Platform: discovery.Pods}, &outcome.Counts{Requests: requests}))
 		if !more {
 			o.Counts[0].Backing.Port = 80
 		}
@@ -503,7 +503,7 @@ func FuzzOutcomes(f *testing.F) {
 	}
 	now := randomReport(rand.New(rand.NewPCG(1, 1)), 2)
 	seed(outcomeMessages(nil, &now)[0])
-	backing := backingTo(outcome.Key{Service: php, Port: 80})
+	backing := backingTo(outcome.Key{Service: php, Port: 80, Platform: discovery.Pods})
 	seed(&observev1.Outcomes{Full: true, Snapshot: math.MaxUint64, AgeMilliseconds: math.MaxUint64, Proxies: math.MaxUint32, Counts: []*observev1.Counts{{
 		Backing: backing, Requests: math.MaxUint64, Failures: slices.Repeat([]uint64{math.MaxUint64}, 20),
 		Latency:   &observev1.Histogram{Indexes: []uint32{9, 3, 3, math.MaxUint32, 1<<16 - 1, 65536 + 3}, Counts: []uint64{1, math.MaxUint64, math.MaxUint64, 1, 1}},
@@ -533,7 +533,7 @@ func FuzzOutcomes(f *testing.F) {
 				services[service] = n
 				w := b.outcomes.Window(service, at(-10), at(10))
 				require.LessOrEqual(t, w.Covered, 20*time.Second)
-				for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+				for _, p := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 					c := w.Counts(p)
 					require.True(t, slices.IsSortedFunc(c.Latency.Buckets, func(a, b outcome.Bucket) int { return int(a.Index) - int(b.Index) }))
 					require.False(t, math.IsNaN(c.Latency.Quantile(.99)) || math.IsInf(c.Latency.Quantile(.99), 0))

@@ -18,7 +18,7 @@ const (
 func comparePaths(a, b outcome.PathKey) int {
 	return cmp.Or(
 		cmp.Compare(a.Service.Namespace, b.Service.Namespace), cmp.Compare(a.Service.Name, b.Service.Name),
-		cmp.Compare(a.Platform, b.Platform), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Group, b.Group),
+		discovery.CompareBackings(a.Platform, b.Platform), cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Group, b.Group),
 	)
 }
 

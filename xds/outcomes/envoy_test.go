@@ -207,7 +207,7 @@ func TestOutcomesOfRetriesAndShares(t *testing.T) {
 	var all [2]outcome.Counts
 	harness.Eventually(t, 20*time.Second, "all outcomes", func() error {
 		sum := uint64(0)
-		for i, platform := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+		for i, platform := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 			if k := p.Snapshot().Totals.Outcomes[key("php", platform)]; k != nil {
 				all[i] = *k
 				sum += k.Requests

@@ -98,15 +98,15 @@ func (f *forgery) verdict(t *testing.T) shift.Verdict {
 	tell(2)
 	w := book.Window(php, from, c.now)
 	o := &shift.Observation{
-		Window: window, Covered: window, Stable: window, SharePods: 100_000, Proxies: 4, Recent: window / 4, Attempts: 2,
-		Pods:      shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods), Issuers: w.IssuersOf(discovery.Pods), Paths: w.PathsOf(discovery.Pods)},
-		Instances: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances), Issuers: w.IssuersOf(discovery.Instances), Paths: w.PathsOf(discovery.Instances)},
+		Window: window, Covered: window, Stable: window, From: discovery.Instances, To: discovery.Pods, Share: 100_000, Proxies: 4, Recent: window / 4, Attempts: 2,
+		Target: shift.Side{Counts: w.Counts(discovery.Pods), Load: w.Issued(discovery.Pods), Issuers: w.IssuersOf(discovery.Pods), Paths: w.PathsOf(discovery.Pods)},
+		Source: shift.Side{Counts: w.Counts(discovery.Instances), Load: w.Issued(discovery.Instances), Issuers: w.IssuersOf(discovery.Instances), Paths: w.PathsOf(discovery.Instances)},
 	}
-	o.Pods.Recent, o.Instances.Recent = o.Pods.Counts, o.Instances.Counts
+	o.Target.Recent, o.Source.Recent = o.Target.Counts, o.Source.Counts
 	guard := &v1alpha1.ShiftGuard{
 		SuccessRate: &v1alpha1.ShiftSuccessRate{AtLeast: "99"}, MinRequests: 500, Window: metav1.Duration{Duration: window},
 		Latency: &v1alpha1.ShiftLatency{AtMost: &metav1.Duration{Duration: 300 * time.Millisecond}},
 	}
 	o.Apply(guard)
-	return shift.Judge(guard, discovery.Pods, o, nil)
+	return shift.Judge(guard, o, nil)
 }

@@ -17,7 +17,7 @@ const (
 // answer is one half of a pair.
 type answer struct {
 	mirror    bool
-	platform  discovery.Platform
+	platform  discovery.BackingName
 	failed    bool
 	class     uint8 // of the status: 2 for 200 to 299
 	size      uint64

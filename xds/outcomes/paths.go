@@ -1,6 +1,7 @@
 package outcomes
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,8 @@ type paths struct {
 	owned      map[string]int
 	ownedRules map[string]int
 	siblings   map[outcome.Path]int
+	// backings are those of which anything was counted.
+	backings []discovery.BackingName
 	// minute is when the groups were last looked through, and evictions how many have gone since.
 	minute    time.Time
 	evictions int
@@ -277,12 +280,15 @@ func (b *batch) path(t target, v result, e *accesslogv3.HTTPAccessLogEntry) {
 	}
 	path, gone := p.of(ruleOf(common.GetRouteName()), groupFor(e.GetRequest()), b.id, b.now)
 	for _, gone := range gone {
-		for _, platform := range [...]discovery.Platform{discovery.Pods, discovery.Instances} {
-			key := outcome.PathKey{Service: t.Service, Platform: platform, Path: gone}
+		for _, backing := range p.backings {
+			key := outcome.PathKey{Service: t.Service, Platform: backing, Path: gone}
 			delete(b.totals.Paths, key)
 			delete(b.seats, seatsKey{PathKey: key, kind: callers})
 			delete(b.seats, seatsKey{PathKey: key, kind: endpoints})
 		}
+	}
+	if !slices.Contains(p.backings, t.Platform) {
+		p.backings = append(p.backings, t.Platform)
 	}
 	key := outcome.PathKey{Service: t.Service, Platform: t.Platform, Path: path}
 	c := b.totals.Paths[key]

@@ -80,7 +80,7 @@ func TestPaths(t *testing.T) {
 		asked("/", "web/php:80/instances", 302),
 	))
 	got := r.Snapshot().Totals
-	path := func(p discovery.Platform, group string) outcome.PathKey {
+	path := func(p discovery.BackingName, group string) outcome.PathKey {
 		return outcome.PathKey{Service: php, Platform: p, Path: outcome.Path{Rule: "default", Group: group}}
 	}
 	require.Equal(t, map[outcome.PathKey]*outcome.PathCounts{
@@ -93,7 +93,7 @@ func TestPaths(t *testing.T) {
 			Endpoints: outcome.Names{{Name: "10.0.0.1:80", N: 1}}, Callers: outcome.Names{{Name: "caller", N: 1}},
 		},
 	}, got.Paths)
-	require.Equal(t, outcome.Codes{{Code: 0, N: 1}, {Code: 200, N: 1}, {Code: 404, N: 1}, {Code: 500, N: 1}}, got.Outcomes[outcome.Key{Service: php, Port: 80}].Codes)
+	require.Equal(t, outcome.Codes{{Code: 0, N: 1}, {Code: 200, N: 1}, {Code: 404, N: 1}, {Code: 500, N: 1}}, got.Outcomes[outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}].Codes)
 }
 
 // groups counts the groups of paths of the pods, and returns the requests of one of them.

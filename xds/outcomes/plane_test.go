@@ -64,7 +64,7 @@ func startPlane(t *testing.T) *plane {
 	}
 	now := func() time.Time { return time.Now().Add(time.Duration(p.hops.Load())) }
 	rows := outcomes.NewServices(p.catalog, now)
-	p.Recorder = outcomes.New(outcomes.Options{Shifted: rows.Shifted, Lookup: rows.Lookup, StreamAge: rows.StreamAge, Now: now})
+	p.Recorder = outcomes.New(outcomes.Options{Shifted: rows.Shifted, Backings: rows.Backings, Lookup: rows.Lookup, StreamAge: rows.StreamAge, Now: now})
 	p.engine = engine.New(p.catalog, p.store, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -134,7 +134,7 @@ func service(name, protocol string) *discovery.Service {
 }
 
 // put makes these the endpoints of a platform of a Service.
-func (p *plane) put(t *testing.T, name string, platform discovery.Platform, backends ...*backend) {
+func (p *plane) put(t *testing.T, name string, platform discovery.BackingName, backends ...*backend) {
 	t.Helper()
 	var rows []*discovery.EndpointSet
 	scope := "test-" + name + "-" + platform.String()
@@ -249,7 +249,7 @@ func (c *caller) ask(t *testing.T, method, host string, body string) (status int
 }
 
 // key of a Service's port and platform.
-func key(name string, platform discovery.Platform) outcome.Key {
+func key(name string, platform discovery.BackingName) outcome.Key {
 	return outcome.Key{Service: discovery.Key{Namespace: "web", Name: name}, Port: 80, Platform: platform}
 }
 

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
@@ -45,9 +45,11 @@ const shiftGap = 2 * time.Minute
 type Options struct {
 	// Shifted reports whether a Service has a TrafficShift, under way or over.
 	Shifted func(discovery.Key) bool
-	// Lookup returns the id and the platform of the endpoint of a Service's
+	// Backings returns the backings of a Service's port, none if they are not known; nil is for those of all sources.
+	Backings func(service discovery.Key, port uint16) []discovery.BackingName
+	// Lookup returns the id and the backing of the endpoint of a Service's
 	// port at an address, false if it is not known.
-	Lookup func(service discovery.Key, port uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool)
+	Lookup func(service discovery.Key, port uint16, address netip.AddrPort) (id string, platform discovery.BackingName, ok bool)
 	// StreamAge returns how long streams to a Service's port may last by timeout.streamAge, 0 for any time;
 	// nil is for any time.
 	StreamAge func(service discovery.Key, port uint16) time.Duration
@@ -108,6 +110,9 @@ type node struct {
 func New(o Options) *Recorder {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Backings == nil {
+		o.Backings = func(discovery.Key, uint16) []discovery.BackingName { return discovery.Backings() }
 	}
 	if o.StreamAge == nil {
 		o.StreamAge = func(discovery.Key, uint16) time.Duration { return 0 }
@@ -206,13 +211,15 @@ func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv
 	b.node.open = nil // each report names all clusters where anything is under way
 	for _, c := range clusters {
 		t, ok := parseCluster(c.GetClusterName())
-		if !ok || t.mirrored || strings.Contains(c.GetClusterName(), "+") || !b.shifted(t.Service) {
+		if !ok || t.mirrored || naming.FailsOver(c.GetClusterName()) || !b.shifted(t.Service) {
 			continue
 		}
 		for _, zone := range c.GetUpstreamLocalityStats() {
 			key := t.Key
-			if !t.chosen && zone.GetLocality().GetSubZone() == discovery.Instances.String() {
-				key.Platform = discovery.Instances
+			if !t.chosen { // each locality of the cluster is of one backing
+				if key.Platform = discovery.BackingName(zone.GetLocality().GetSubZone()); !slices.Contains(b.opts.Backings(t.Service, t.Port), key.Platform) {
+					continue
+				}
 			}
 			b.opened(key, zone.GetTotalRequestsInProgress())
 			issued := zone.GetTotalIssuedRequests()
@@ -395,7 +402,7 @@ func (b *batch) request(t target, e *accesslogv3.HTTPAccessLogEntry) {
 		timed = false // how long a tunnel lasted is not how long an answer took
 	}
 	if !t.chosen {
-		b.both(t, v, e.GetCommonProperties())
+		b.all(t, v, e.GetCommonProperties())
 		return
 	}
 	b.answered(t.Service, v)
@@ -521,13 +528,13 @@ func (b *batch) connection(t target, e *accesslogv3.TCPAccessLogEntry) {
 		}
 		return
 	}
-	b.both(t, v, common)
+	b.all(t, v, common)
 }
 
-// both counts a failure for both backings: there was no endpoint, so nothing
+// all counts a failure for all backings: there was no endpoint, so nothing
 // tells which backing it belongs to.
-func (b *batch) both(t target, v result, common *accesslogv3.AccessLogCommon) {
-	for _, t.Platform = range []discovery.Platform{discovery.Pods, discovery.Instances} {
+func (b *batch) all(t target, v result, common *accesslogv3.AccessLogCommon) {
+	for _, t.Platform = range b.opts.Backings(t.Service, t.Port) {
 		b.count(t, v, common, 0, false)
 	}
 }

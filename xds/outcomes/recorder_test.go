@@ -32,7 +32,7 @@ func newRecorder() (*Recorder, *clock) {
 	c := &clock{now: time.Unix(1_800_000_000, 0)}
 	return New(Options{
 		Shifted: func(k discovery.Key) bool { return k.Namespace == "web" },
-		Lookup: func(_ discovery.Key, _ uint16, a netip.AddrPort) (string, discovery.Platform, bool) {
+		Lookup: func(_ discovery.Key, _ uint16, a netip.AddrPort) (string, discovery.BackingName, bool) {
 			return a.String(), discovery.Pods, true
 		},
 		Now: func() time.Time { return c.now },
@@ -63,7 +63,7 @@ func TestNames(t *testing.T) {
 	require.Equal(t, compile.ShadowLog, shadowLog)
 	require.Equal(t, compile.ClusterTag, clusterTag)
 	require.Equal(t, compile.PortTag, portTag)
-	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+	for _, p := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 		got, ok := parseCluster(naming.Cluster(php, 80, p))
 		require.True(t, ok)
 		require.Equal(t, target{Key: outcome.Key{Service: php, Port: 80, Platform: p}, chosen: true}, got)
@@ -72,7 +72,7 @@ func TestNames(t *testing.T) {
 
 func TestParseCluster(t *testing.T) {
 	t.Parallel()
-	pods := outcome.Key{Service: php, Port: 80}
+	pods := outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}
 	instances := pods
 	instances.Platform = discovery.Instances
 	for name, want := range map[string]target{
@@ -80,7 +80,7 @@ func TestParseCluster(t *testing.T) {
 		"web/php:80/pods+instances":   {Key: pods, chosen: true},
 		"web/php:80/instances":        {Key: instances, chosen: true},
 		"web/php:80/instances+pods":   {Key: instances, chosen: true},
-		"web/php:80/shared":           {Key: pods},
+		"web/php:80/shared":           {Key: outcome.Key{Service: php, Port: 80}},
 		"shadow/web/php:80/pods":      {Key: pods, chosen: true, mirrored: true},
 		"shadow/web/php:80/instances": {Key: instances, chosen: true, mirrored: true},
 	} {
@@ -193,7 +193,7 @@ func TestPairs(t *testing.T) {
 	t.Parallel()
 	r, c := newRecorder()
 	pairs := func() outcome.Pairs {
-		if p := r.Snapshot().Totals.Pairs[outcome.Key{Service: php, Port: 80}]; p != nil {
+		if p := r.Snapshot().Totals.Pairs[outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}]; p != nil {
 			return *p
 		}
 		return outcome.Pairs{}
@@ -238,7 +238,7 @@ func TestBounds(t *testing.T) {
 		e.CommonProperties.UpstreamRemoteAddress.GetSocketAddress().PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: uint32(i + 1)}
 		r.LogHTTP("n", outcomesLog, list(e))
 	}
-	got := r.Snapshot().Totals.Outcomes[outcome.Key{Service: php, Port: 80}]
+	got := r.Snapshot().Totals.Outcomes[outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}]
 	require.EqualValues(t, maxEndpoints+50, got.Requests)
 	require.EqualValues(t, maxEndpoints+50, got.Failed())
 	require.Len(t, got.Endpoints, maxEndpoints)
@@ -264,7 +264,7 @@ func TestSnapshotAndSweep(t *testing.T) {
 	log()
 	first := r.Snapshot()
 	log()
-	key := outcome.Key{Service: php, Port: 80}
+	key := outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Requests)
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Latency.Total())
 	require.EqualValues(t, 1, first.Totals.Outcomes[key].Endpoints["10.0.0.1:80"].Requests)
@@ -321,7 +321,7 @@ func TestLogsAreBoundedByLoad(t *testing.T) {
 	r, c := newRecorder()
 	r.opts.LoadsHere = true
 	r.Connected("n")
-	key := outcome.Key{Service: php, Port: 80}
+	key := outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}
 	log := func(entries int) {
 		for range entries {
 			r.LogHTTP("n", outcomesLog, list(entry("web/php:80/pods", "1", 500)))
@@ -416,7 +416,9 @@ func TestOpenRequests(t *testing.T) {
 	t.Parallel()
 	r := New(Options{
 		Shifted: func(discovery.Key) bool { return true },
-		Lookup:  func(discovery.Key, uint16, netip.AddrPort) (string, discovery.Platform, bool) { return "", 0, false },
+		Lookup: func(discovery.Key, uint16, netip.AddrPort) (string, discovery.BackingName, bool) {
+			return "", "", false
+		},
 	})
 	report := func(id string, cluster string, open ...uint64) {
 		s := &endpointv3.ClusterStats{ClusterName: cluster}
@@ -469,7 +471,7 @@ func TestStreamAgeIsNoFailure(t *testing.T) {
 func TestCallersThatMatterHaveSeats(t *testing.T) {
 	t.Parallel()
 	r, c := newRecorder()
-	key := outcome.Key{Service: php, Port: 80}
+	key := outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}
 	log := func(id string, code uint32, n int) {
 		for range n {
 			e := entry("web/php:80/pods", "1", code)
@@ -526,7 +528,7 @@ func TestCallersHaveAllThatDecides(t *testing.T) {
 		ClusterName: "web/php:80/pods", UpstreamLocalityStats: list(&endpointv3.UpstreamLocalityStats{TotalIssuedRequests: 12}),
 	}))
 	got := r.Snapshot().Totals
-	key := outcome.Key{Service: php, Port: 80}
+	key := outcome.Key{Service: php, Port: 80, Platform: discovery.Pods}
 	own := got.Outcomes[key].Callers["n"]
 	require.Equal(t, []uint64{1, 0, 1, 1}, []uint64{own.Requests, own.Failures, own.Abandoned, own.FailedOver})
 	require.EqualValues(t, 1, own.Latency.Total())

@@ -40,13 +40,19 @@ type service struct {
 	shifted  bool
 	// endpoints by their address and port.
 	endpoints map[netip.AddrPort]endpoint
-	// ages of streams by port, nil while nobody has asked.
-	ages map[uint16]time.Duration
+	// ports are what the model says of them, by number; nil while nobody has asked.
+	ports map[uint16]port
+}
+
+type port struct {
+	backings []discovery.BackingName
+	// age of streams.
+	age time.Duration
 }
 
 type endpoint struct {
 	id       string
-	platform discovery.Platform
+	platform discovery.BackingName
 	seen     time.Time
 }
 
@@ -66,7 +72,7 @@ func (c *Services) Shifted(key discovery.Key) bool {
 }
 
 // Lookup is a Recorder's Options.Lookup.
-func (c *Services) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (id string, platform discovery.Platform, ok bool) {
+func (c *Services) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (id string, platform discovery.BackingName, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.service(key).endpoints[address]
@@ -75,19 +81,35 @@ func (c *Services) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (
 
 // StreamAge is a Recorder's Options.StreamAge. If a Service's backings differ, it is the shortest,
 // because the answering backing is not looked at.
-func (c *Services) StreamAge(key discovery.Key, port uint16) time.Duration {
+func (c *Services) StreamAge(key discovery.Key, number uint16) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.port(key, number).age
+}
+
+// Backings is a Recorder's Options.Backings.
+func (c *Services) Backings(key discovery.Key, number uint16) []discovery.BackingName {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.port(key, number).backings
+}
+
+func (c *Services) port(key discovery.Key, number uint16) port {
 	s := c.service(key)
-	if s.ages == nil {
-		s.ages = make(map[uint16]time.Duration)
+	if s.ports == nil {
+		s.ports = make(map[uint16]port)
 		if m := resolve.BuildService(c.catalog.Read(), key); m != nil {
 			for i := range m.Ports {
-				s.ages[m.Ports[i].Number] = shortestAge(&m.Ports[i])
+				p := &m.Ports[i]
+				of := port{age: shortestAge(p)}
+				for j := range p.Backings {
+					of.backings = append(of.backings, p.Backings[j].Platform)
+				}
+				s.ports[p.Number] = of
 			}
 		}
 	}
-	return s.ages[port]
+	return s.ports[number]
 }
 
 func shortestAge(p *policy.Port) time.Duration {
@@ -118,7 +140,7 @@ func (c *Services) service(key discovery.Key) *service {
 		s.read = now
 		return s
 	}
-	s.read, s.revision, s.ages = now, r.Revision(), nil
+	s.read, s.revision, s.ports = now, r.Revision(), nil
 	object, _ := upstream.ShiftOf(r, key)
 	s.shifted = object != nil // after its end too, until it is deleted
 	if !s.shifted {

@@ -32,7 +32,7 @@ func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) str
 	}
 	source, target := policy.FromTo(shift.DirectionOf(s))
 	share, _ := strconv.ParseFloat(Percent(s), 64) // it is a number wherever one is stated
-	figures := func(backing discovery.Platform, percent float64) {
+	figures := func(backing discovery.BackingName, percent float64) {
 		var f *v1alpha1.ShiftFigures
 		if a := st.Analysis; a != nil {
 			f = figuresOf(backing, a.Pods, a.Instances)
@@ -226,7 +226,7 @@ func statusesText(f *v1alpha1.ShiftFigures) string {
 }
 
 // pathsText says how both sides answered the paths that differ most, while the guard is not content.
-func pathsText(a *v1alpha1.ShiftAnalysis, backings ...discovery.Platform) string {
+func pathsText(a *v1alpha1.ShiftAnalysis, backings ...discovery.BackingName) string {
 	if a.Verdict == "Pass" {
 		return ""
 	}
@@ -270,7 +270,7 @@ func direction(s *v1alpha1.TrafficShift) string {
 }
 
 // figuresOf returns what a status tells of a backing, for which it has a field each.
-func figuresOf(backing discovery.Platform, pods, instances *v1alpha1.ShiftFigures) *v1alpha1.ShiftFigures {
+func figuresOf(backing discovery.BackingName, pods, instances *v1alpha1.ShiftFigures) *v1alpha1.ShiftFigures {
 	switch backing {
 	case discovery.Pods:
 		return pods

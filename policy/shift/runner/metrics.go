@@ -114,7 +114,7 @@ func (m *metrics) set(key discovery.Key, status *v1alpha1.TrafficShiftStatus) {
 	setNumber(m.burn, budget.BurnRate, 1, ns, name)
 }
 
-func (m *metrics) figures(key discovery.Key, platform discovery.Platform, f *v1alpha1.ShiftFigures) {
+func (m *metrics) figures(key discovery.Key, platform discovery.BackingName, f *v1alpha1.ShiftFigures) {
 	if f == nil {
 		f = &v1alpha1.ShiftFigures{}
 	}

@@ -227,7 +227,7 @@ const settling = 2 * time.Second
 // unsettled says that the target of a shift that was taken back still answers,
 // "" if it does not: requests that began before, or of a proxy that has not
 // heard of it yet.
-func (r *Runner) unsettled(service discovery.Key, target discovery.Platform) string {
+func (r *Runner) unsettled(service discovery.Key, target discovery.BackingName) string {
 	w, ok := r.opts.Outcomes.Window(service, settling)
 	if !ok {
 		return "what callers get is not known yet"
@@ -250,7 +250,7 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 		Metrics: r.answers.of(object), StandIn: stands.in(window), Cohort: object.Spec.Cohort != nil,
 		Attempts: model.Attempts(),
 	}
-	for p, side := range map[discovery.Platform]*shift.Side{from: &o.Source, to: &o.Target} {
+	for p, side := range map[discovery.BackingName]*shift.Side{from: &o.Source, to: &o.Target} {
 		all := whole.Counts(p)
 		*side = shift.Side{
 			Counts: w.Counts(p), Load: w.Issued(p), Issuers: w.IssuersOf(p), Paths: w.PathsOf(p), Open: whole.Open[p],

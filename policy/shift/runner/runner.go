@@ -26,6 +26,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -125,11 +126,11 @@ type memory struct {
 	// first is when this term first saw the shift, and usable the sides that it has seen with a
 	// usable endpoint.
 	first  time.Time
-	usable map[discovery.Platform]bool
+	usable map[discovery.BackingName]bool
 	// stoodIn is when one side was last seen to stand in for the other, zero for never, and by which one that was.
 	stoodIn    time.Time
-	stoodInBy  discovery.Platform
-	stoodInFor discovery.Platform
+	stoodInBy  discovery.BackingName
+	stoodInFor discovery.BackingName
 	// written is the version that the last status was computed from, and when: until a newer one
 	// is seen, a decision would be made of old news.
 	written   string
@@ -368,7 +369,7 @@ func (r *Runner) remember(o *discovery.Object, object *v1alpha1.TrafficShift, no
 	defer r.mu.Unlock()
 	m := r.known[o.Key]
 	if m == nil || m.uid != string(object.UID) {
-		m = &memory{uid: string(object.UID), since: now, shadowed: now, first: now, usable: make(map[discovery.Platform]bool), percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
+		m = &memory{uid: string(object.UID), since: now, shadowed: now, first: now, usable: make(map[discovery.BackingName]bool), percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
 		// What was counted before belongs to whoever led then.
 		m.spent = r.spentOf(object)
 		r.known[o.Key] = m
@@ -393,13 +394,13 @@ func (r *Runner) worthWriting(m *memory, before, after *v1alpha1.TrafficShiftSta
 }
 
 // recordHome makes the target of a shift the home of its Service.
-func (r *Runner) recordHome(ctx context.Context, reader catalog.Reader, object *v1alpha1.TrafficShift, target discovery.Platform, now time.Time) error {
+func (r *Runner) recordHome(ctx context.Context, reader catalog.Reader, object *v1alpha1.TrafficShift, target discovery.BackingName, now time.Time) error {
 	key := discovery.Key{Namespace: object.Namespace, Name: object.Spec.ServiceRef.Name}
 	home := discovery.Home{
 		Key: key, Platform: target,
 		Because: fmt.Sprintf("TrafficShift %s/%s was completed at %s", object.Namespace, object.Name, now.UTC().Format(time.RFC3339)),
 	}
-	if svc, ok := catalog.Services.Get(reader, key.String()); ok && svc.Home != homeAnnotation(target) {
+	if svc, ok := catalog.Services.Get(reader, key.String()); ok && svc.Home != upstream.HomeValue(target) {
 		home.Supersedes = svc.Home
 	}
 	if rec, ok := catalog.Homes.Get(reader, key.String()); ok && rec.Platform == target && rec.Supersedes == home.Supersedes {
@@ -409,14 +410,6 @@ func (r *Runner) recordHome(ctx context.Context, reader catalog.Reader, object *
 		return fmt.Errorf("record the home of Service %s: %w", key, err)
 	}
 	return nil
-}
-
-// homeAnnotation is how the home annotation names a platform.
-func homeAnnotation(p discovery.Platform) string {
-	if p == discovery.Instances {
-		return "Instances"
-	}
-	return "Pods"
 }
 
 // tell makes what happened known, after it was written.

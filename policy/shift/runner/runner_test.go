@@ -120,7 +120,7 @@ type callers struct {
 
 func (c *callers) Window(service discovery.Key, length time.Duration) (outcome.Window, bool) {
 	w := outcome.Window{Totals: outcome.Totals{Outcomes: make(map[outcome.Key]*outcome.Counts)}, Covered: length, Proxies: 1}
-	for _, p := range []discovery.Platform{discovery.Pods, discovery.Instances} {
+	for _, p := range []discovery.BackingName{discovery.Pods, discovery.Instances} {
 		if p == discovery.Pods && !c.shared() {
 			continue
 		}
@@ -152,7 +152,7 @@ func world(t *testing.T, good bool) (*Runner, *book, *catalog.Catalog) {
 			OnFailure: v1alpha1.RollBack,
 		},
 	}
-	set := func(name string, p discovery.Platform) *discovery.EndpointSet {
+	set := func(name string, p discovery.BackingName) *discovery.EndpointSet {
 		return &discovery.EndpointSet{
 			Scope: "test", Key: discovery.Key{Namespace: "web", Name: name}, Service: key, Platform: p,
 			Ports: []discovery.EndpointPort{{Name: "http", Port: 8080}}, Endpoints: []discovery.Endpoint{{ID: name, Address: "10.0.0.1"}},

@@ -37,12 +37,12 @@ type standing struct {
 	// text says so in words while it goes on, "" if it does not.
 	text string
 	// gone says of a side that it has no usable endpoint.
-	gone map[discovery.Platform]string
+	gone map[discovery.BackingName]string
 	// unread is what is not known yet.
 	unread string
 	now    bool
 	// by is the side that answers, of the one whose requests they are.
-	by, of discovery.Platform
+	by, of discovery.BackingName
 	// since is for how long no side has stood in for the other.
 	since time.Duration
 }
@@ -58,8 +58,8 @@ func (s *standing) in(window time.Duration) *shift.StandIn {
 // standing finds out who answers: by the endpoints that there are, and by what callers' proxies
 // say, who may find dead what EC2 or Kubernetes call alive.
 func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *standing {
-	s := &standing{gone: make(map[discovery.Platform]string), since: math.MaxInt64}
-	gaps, mapped := make(map[discovery.Platform]*gap), make(map[uint16]bool)
+	s := &standing{gone: make(map[discovery.BackingName]string), since: math.MaxInt64}
+	gaps, mapped := make(map[discovery.BackingName]*gap), make(map[uint16]bool)
 	var alone []string
 	for i := range model.Ports {
 		p := &model.Ports[i]
@@ -77,20 +77,20 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 				s.gone[backing] = fmt.Sprintf("the %s have no usable endpoint", backing)
 				switch {
 				case p.Shares[j] == 0:
-				case len(p.StandIns(backing)) == 0:
+				case len(p.Backings[j].Failover) == 0:
 					alone = append(alone, fmt.Sprintf("the %s have a share and no usable endpoint on port %d, and there is no failover: what is meant for them fails; see `causeway endpoints %s`",
 						backing, p.Number, model.Key))
 				default:
 					if gaps[backing] == nil {
 						gaps[backing] = &gap{}
 					}
-					gaps[backing].add(p, backing)
+					gaps[backing].add(p, &p.Backings[j])
 				}
 			}
 		}
 	}
 	standIns := standIns(model, mapped)
-	for _, gone := range slices.Sorted(maps.Keys(standIns)) {
+	for _, gone := range slices.SortedFunc(maps.Keys(standIns), discovery.CompareBackings) {
 		g := gaps[gone]
 		if g == nil {
 			continue
@@ -106,7 +106,7 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 		s.text = strings.Join(alone, "; ")
 	}
 	if w, ok := r.opts.Outcomes.Window(model.Key, lately); ok && s.text == "" {
-		for _, gone := range slices.Sorted(maps.Keys(standIns)) {
+		for _, gone := range slices.SortedFunc(maps.Keys(standIns), discovery.CompareBackings) {
 			failed, meant := uint64(0), uint64(0)
 			for key, c := range w.Outcomes {
 				if key.Platform == gone && mapped[key.Port] {
@@ -132,7 +132,7 @@ func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, 
 
 // arriving reports whether a side that has no usable endpoint has just not come yet: the objects of a
 // Service that are applied together are not read together.
-func (m *memory) arriving(object *v1alpha1.TrafficShift, platform discovery.Platform, now time.Time) bool {
+func (m *memory) arriving(object *v1alpha1.TrafficShift, platform discovery.BackingName, now time.Time) bool {
 	c := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionProgressing)
 	return !m.usable[platform] && now.Sub(m.first) < arrival && (c == nil || c.Reason != string(v1alpha1.EventFailedOver))
 }
@@ -141,37 +141,30 @@ func (m *memory) arriving(object *v1alpha1.TrafficShift, platform discovery.Plat
 type gap struct {
 	ports []string
 	// by is the backing that answers instead, and answers whether it has any endpoint that can.
-	by      discovery.Platform
+	by      discovery.BackingName
 	answers bool
 }
 
 // add counts a port. Who answers is who is the first in the order of failover that can.
-func (g *gap) add(p *policy.Port, gone discovery.Platform) {
-	order := p.StandIns(gone)
+func (g *gap) add(p *policy.Port, gone *policy.Backing) {
 	if len(g.ports) == 0 {
-		g.by = order[0]
+		g.by = gone.Failover[0]
 	}
 	g.ports = append(g.ports, strconv.Itoa(int(p.Number)))
-	i := slices.IndexFunc(order, func(by discovery.Platform) bool {
-		b := p.Backing(by)
-		return b != nil && b.Usable()
-	})
-	if i >= 0 && !g.answers {
-		g.by, g.answers = order[i], true
+	if by := p.StandIn(gone); by != nil && !g.answers {
+		g.by, g.answers = by.Platform, true
 	}
 }
 
 // standIns returns who is the first to answer for each backing of the ports that can be compared.
-func standIns(model *policy.Service, mapped map[uint16]bool) map[discovery.Platform]discovery.Platform {
-	out := make(map[discovery.Platform]discovery.Platform)
+func standIns(model *policy.Service, mapped map[uint16]bool) map[discovery.BackingName]discovery.BackingName {
+	out := make(map[discovery.BackingName]discovery.BackingName)
 	for i := range model.Ports {
 		p := &model.Ports[i]
 		for j := range p.Backings {
-			b := p.Backings[j].Platform
-			if order := p.StandIns(b); mapped[p.Number] && len(order) > 0 {
-				if _, ok := out[b]; !ok {
-					out[b] = order[0]
-				}
+			b := &p.Backings[j]
+			if _, ok := out[b.Platform]; !ok && mapped[p.Number] && len(b.Failover) > 0 {
+				out[b.Platform] = b.Failover[0]
 			}
 		}
 	}
@@ -179,7 +172,7 @@ func standIns(model *policy.Service, mapped map[uint16]bool) map[discovery.Platf
 }
 
 // text says who answers now, and why.
-func (g *gap) text(object *v1alpha1.TrafficShift, service discovery.Key, gone discovery.Platform) string {
+func (g *gap) text(object *v1alpha1.TrafficShift, service discovery.Key, gone discovery.BackingName) string {
 	look, ports := fmt.Sprintf("see `causeway endpoints %s`", service), strings.Join(g.ports, ", ")
 	if !g.answers {
 		return fmt.Sprintf("neither side has a usable endpoint on port %s: nobody answers; %s", ports, look)

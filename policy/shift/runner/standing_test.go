@@ -48,7 +48,7 @@ func TestStanding(t *testing.T) {
 		return s, r.observe(object, model, m, s, &whole, began.Add(after))
 	}
 	forgetful := func() *memory {
-		return &memory{first: began, since: began.Add(-time.Hour), shadowed: began.Add(-time.Hour), usable: make(map[discovery.Platform]bool)}
+		return &memory{first: began, since: began.Add(-time.Hour), shadowed: began.Add(-time.Hour), usable: make(map[discovery.BackingName]bool)}
 	}
 	write := func(change func(tx *catalog.Tx)) {
 		t.Helper()

@@ -80,6 +80,7 @@ func (State) EnumDescriptor() ([]byte, []int) {
 	return file_observev1_observe_proto_rawDescGZIP(), []int{0}
 }
 
+// Platform is the name of a backing that has a number.
 type Platform int32
 
 const (
@@ -1021,11 +1022,13 @@ func (x *Outcomes) GetOpen() []*Open {
 
 // Backing is one of a port of a Service.
 type Backing struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Namespace     string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	Service       string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	Port          uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
-	Platform      Platform               `protobuf:"varint,4,opt,name=platform,proto3,enum=causeway.observe.v1.Platform" json:"platform,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Service   string                 `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Port      uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	Platform  Platform               `protobuf:"varint,4,opt,name=platform,proto3,enum=causeway.observe.v1.Platform" json:"platform,omitempty"`
+	// Its name, for a backing that has no number in Platform. A replica that does not know the field leaves such counts out.
+	Name          string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1086,6 +1089,13 @@ func (x *Backing) GetPlatform() Platform {
 		return x.Platform
 	}
 	return Platform_PLATFORM_UNSPECIFIED
+}
+
+func (x *Backing) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type Counts struct {
@@ -1968,12 +1978,13 @@ const file_observev1_observe_proto_rawDesc = "" +
 	"\bsilences\x18\t \x03(\v2\x1c.causeway.observe.v1.SilenceR\bsilences\x125\n" +
 	"\x05paths\x18\n" +
 	" \x03(\v2\x1f.causeway.observe.v1.PathCountsR\x05paths\x12-\n" +
-	"\x04open\x18\x10 \x03(\v2\x19.causeway.observe.v1.OpenR\x04open\"\x90\x01\n" +
+	"\x04open\x18\x10 \x03(\v2\x19.causeway.observe.v1.OpenR\x04open\"\xa4\x01\n" +
 	"\aBacking\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x129\n" +
-	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\"\xd9\x03\n" +
+	"\bplatform\x18\x04 \x01(\x0e2\x1d.causeway.observe.v1.PlatformR\bplatform\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\"\xd9\x03\n" +
 	"\x06Counts\x126\n" +
 	"\abacking\x18\x01 \x01(\v2\x1c.causeway.observe.v1.BackingR\abacking\x12\x1a\n" +
 	"\brequests\x18\x02 \x01(\x04R\brequests\x12\x1a\n" +
