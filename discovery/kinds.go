@@ -23,6 +23,12 @@ const (
 	KindTrafficShift     = "TrafficShift"
 )
 
+// RouteKinds returns the kinds of routes, the most specific first: a port that several kinds attach to is the
+// first one's (GEP-1294, "Route types").
+func RouteKinds() []string { return routeKinds[:] }
+
+var routeKinds = [...]string{KindGRPCRoute, KindHTTPRoute, KindTLSRoute, KindTCPRoute}
+
 // KubernetesSource returns the name of the status of the source that reads the objects of a
 // kind from a cluster, "" for a kind of which nobody asks what could not be read.
 func KubernetesSource(kind string) string { return kubernetesSources[kind] }

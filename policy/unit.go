@@ -14,6 +14,11 @@ func GatewayUnit(k discovery.Key) Unit { return Unit{Kind: discovery.KindGateway
 // the parts of the mesh that belong to none, as kind "Mesh".
 type Unit = discovery.ObjectName
 
+// UnitKinds returns the kinds of units, sorted.
+func UnitKinds() []string { return unitKinds[:] }
+
+var unitKinds = [...]string{discovery.KindExternalService, discovery.KindGateway, discovery.KindMesh, discovery.KindService}
+
 // MeshUnit is the unit of what belongs to no Service.
 func MeshUnit() Unit {
 	return Unit{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}

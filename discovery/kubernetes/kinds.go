@@ -5,7 +5,6 @@ import (
 	"cmp"
 	stdjson "encoding/json"
 	"fmt"
-	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,8 +24,7 @@ import (
 func policyKinds() []objects.Kind {
 	var out []objects.Kind
 	for _, k := range objects.Kinds() {
-		group, _, _ := strings.Cut(k.APIVersion, "/")
-		if k.New != nil && (k.Standard() || group == v1alpha1.Group) {
+		if k.New != nil && (k.Standard() || k.Group() == v1alpha1.Group) {
 			out = append(out, k)
 		}
 	}

@@ -58,9 +58,15 @@ func (k Kind) Has(apiVersion, name string) bool {
 }
 
 // Standard reports whether the kind is the Gateway API's, whose CRDs others install too.
-func (k Kind) Standard() bool {
-	group, _, _ := strings.Cut(k.APIVersion, "/")
-	return group == gatewayv1.GroupName
+func (k Kind) Standard() bool { return k.Group() == gatewayv1.GroupName }
+
+// Group returns the API group, "" for Kubernetes' core.
+func (k Kind) Group() string {
+	group, _, ok := strings.Cut(k.APIVersion, "/")
+	if !ok {
+		return ""
+	}
+	return group
 }
 
 // Kinds lists every kind that the mesh reads.

@@ -107,9 +107,12 @@ func (d *desired) survey() {
 	}
 }
 
+// ofOthers are kinds that a directory of the mesh often lacks, because others write them down elsewhere.
+var ofOthers = []string{discovery.KindService, discovery.KindConfigMap, discovery.KindEndpointSlice, discovery.KindSecret, discovery.KindNamespace, discovery.KindGatewayClass}
+
 // stays reports whether an object stays that the directory lacks.
 func (d *desired) stays(kind, namespace string) bool {
-	others := slices.Contains([]string{discovery.KindService, discovery.KindConfigMap, discovery.KindEndpointSlice, discovery.KindSecret, discovery.KindNamespace, discovery.KindGatewayClass}, kind)
+	others := slices.Contains(ofOthers, kind)
 	switch d.prune {
 	case PruneNone:
 		return true

@@ -219,14 +219,10 @@ func sides(attached []*attachment) []string {
 	return slices.Compact(out)
 }
 
-// kindsBySpecificity is the order in which a kind of route keeps others from a port
-// (GEP-1294, "Route types").
-var kindsBySpecificity = [...]string{discovery.KindGRPCRoute, discovery.KindHTTPRoute, discovery.KindTLSRoute, discovery.KindTCPRoute}
-
 // holding returns the routes of a namespace that hold at a port: those of the
 // most specific kind that has any rule to go by.
 func holding(attached []*attachment, namespace string, port uint16) []*attachment {
-	for _, kind := range kindsBySpecificity {
+	for _, kind := range discovery.RouteKinds() {
 		var out []*attachment
 		for _, a := range attached {
 			if a.object.Kind == kind && a.object.Namespace == namespace && slices.Contains(a.ports, port) && a.meaning().Holds() {

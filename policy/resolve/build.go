@@ -31,14 +31,14 @@ func Build(r catalog.Reader, u policy.Unit) policy.Model {
 // Units returns all units that there may be, sorted by kind and name.
 func Units(r catalog.Reader) []policy.Unit {
 	var out []policy.Unit
-	for _, kind := range []string{discovery.KindExternalService, discovery.KindGateway} {
-		for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
-			out = append(out, o.Name())
+	for _, kind := range policy.UnitKinds() {
+		if kind == discovery.KindMesh { // it means something where there is none
+			out = append(out, policy.MeshUnit())
+			continue
 		}
-	}
-	out = append(out, policy.MeshUnit())
-	for s := range catalog.Services.All(r) {
-		out = append(out, policy.ServiceUnit(s.Key))
+		for _, key := range catalog.Keys(r, kind) {
+			out = append(out, policy.Unit{Kind: kind, Key: key})
+		}
 	}
 	return out
 }

@@ -23,7 +23,7 @@ func validateRoutes(r catalog.Reader) []policy.Finding {
 		break
 	}
 	parents := make(map[discovery.ObjectName]bool)
-	for _, kind := range routeKinds {
+	for _, kind := range discovery.RouteKinds() {
 		for o := range catalog.Objects.By(r, catalog.ByKind, kind) {
 			v.missingGateways(o)
 			for _, at := range v.statuses.routeAtParents(o) {

@@ -106,7 +106,7 @@ func touchedByGrant(r catalog.Reader, o *discovery.Object, yield func(policy.Uni
 	refersThere := func(from *discovery.Object) bool {
 		return from.Namespace != o.Namespace && slices.ContainsFunc(from.Refs, func(n discovery.ObjectName) bool { return n.Namespace == o.Namespace })
 	}
-	for _, kind := range routeKinds {
+	for _, kind := range discovery.RouteKinds() {
 		for route := range catalog.Objects.By(r, catalog.ByKind, kind) {
 			if refersThere(route) {
 				touchedByRefs(r, route, yield)
@@ -127,19 +127,17 @@ func touchedByConfigMap(r catalog.Reader, o *discovery.Object, yield func(policy
 	}
 }
 
-var routeKinds = []string{discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute}
-
 // touchedByRefs yields what a route or a policy refers to.
 func touchedByRefs(r catalog.Reader, o *discovery.Object, yield func(policy.Unit)) {
 	for _, ref := range o.Refs {
-		switch ref.Kind {
-		case discovery.KindService, discovery.KindExternalService, discovery.KindGateway:
+		switch {
+		case slices.Contains(policy.UnitKinds(), ref.Kind):
 			yield(ref)
-		case discovery.KindInstanceGroup:
+		case ref.Kind == discovery.KindInstanceGroup:
 			if g, ok := catalog.InstanceGroups.Get(r, ref.Key.String()); ok {
 				yield(policy.ServiceUnit(discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}))
 			}
-		case discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindTCPRoute, discovery.KindTLSRoute:
+		case slices.Contains(discovery.RouteKinds(), ref.Kind):
 			if route, ok := catalog.Objects.Get(r, ref.String()); ok {
 				touchedByRefs(r, route, yield)
 			}
@@ -157,7 +155,7 @@ func Referrers(r catalog.Reader, name discovery.ObjectName, yield func(policy.Un
 		}
 	}
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
-		if slices.Contains(routeKinds, o.Kind) {
+		if slices.Contains(discovery.RouteKinds(), o.Kind) {
 			touchedByRefs(r, o, yield)
 		}
 	}

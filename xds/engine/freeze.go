@@ -141,7 +141,7 @@ func unitNamed(name string) (policy.Unit, bool) {
 		return leadsTo(d)
 	}
 	namespace, name, _ := strings.Cut(key, "/")
-	for _, known := range []string{discovery.KindService, discovery.KindExternalService, discovery.KindGateway, discovery.KindMesh} {
+	for _, known := range policy.UnitKinds() {
 		if strings.EqualFold(kind, known) {
 			return policy.Unit{Kind: known, Key: discovery.Key{Namespace: namespace, Name: name}}, true
 		}

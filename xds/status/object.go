@@ -195,12 +195,18 @@ func conditionsOf(r catalog.Reader, row any) []Condition {
 	return out
 }
 
+// neverProgrammed are the kinds whose objects no proxy acknowledges.
+var neverProgrammed = []string{
+	discovery.KindService, discovery.KindConfigMap, discovery.KindReferenceGrant, discovery.KindGatewayClass, discovery.KindSecret,
+	discovery.KindNamespace, discovery.KindEndpointSlice,
+}
+
 // InForce fills in where the object is in force.
 func (v *Object) InForce(name discovery.ObjectName, applied []engine.Applied, progress []server.Progress, proxies []server.ProxyStatus) {
 	i := slices.IndexFunc(applied, func(a engine.Applied) bool { return a.Object == name })
 	index := uint64(0)
 	switch {
-	case slices.Contains([]string{discovery.KindService, discovery.KindConfigMap, discovery.KindReferenceGrant, discovery.KindGatewayClass, discovery.KindSecret}, name.Kind):
+	case slices.Contains(neverProgrammed, name.Kind):
 		// They have no Programmed condition, and no generation is followed.
 	case i < 0:
 		v.State = "not compiled yet"
