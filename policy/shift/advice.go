@@ -30,9 +30,9 @@ type Progress struct {
 	Completed bool
 }
 
-// Advise says, for each auto scaling group, how far it could be scaled in, in a
-// sentence with its reasoning; nothing scales by itself. What an instance can carry is not
-// guessed: it is what it has carried. A shift to instances has no advice.
+// Advise returns, for each auto scaling group, how far it could be scaled in, in a
+// sentence with its reasoning; nothing scales by itself. An instance's capacity is not
+// guessed: it is the load that it has carried. A shift to instances has no advice.
 func Advise(spec *v1alpha1.ShiftCapacity, direction v1alpha1.ShiftDirection, p Progress, fleet Fleet, demand Demand) []string {
 	if direction == v1alpha1.PodsToInstances || len(fleet.Groups) == 0 {
 		return nil

@@ -18,9 +18,8 @@ import (
 // stays. The guard looks twice a second; the API server need not store it as often.
 const refreshEvery = 10 * time.Second
 
-// Analyze returns what the guard saw, for the status. previous is what the status has: it stays as it is
-// until the verdict changes or ten seconds have passed, so that a status does not
-// change at every look.
+// Analyze returns the guard's figures for the status. previous are those in the status: they stay until
+// the verdict changes or ten seconds have passed, so that a status does not change at every look.
 func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftAnalysis) *v1alpha1.ShiftAnalysis {
 	if previous != nil && previous.Time != nil && previous.Verdict == string(v.Result) {
 		if age := now.Sub(previous.Time.Time); age >= 0 && age < refreshEvery {

@@ -28,7 +28,7 @@ type Budget struct {
 	// Remaining is the part of the period's failures that is left, 1 for all of
 	// them; below 0 it is overdrawn.
 	Remaining float64
-	// Burns are the pairs of windows over which the burn rate is judged.
+	// Burns are the pairs of windows of the burn rate.
 	Burns []Burn
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// What the guard judges by where the spec states nothing.
+// The guard's defaults.
 const (
 	defaultMinRequests = 500
 	defaultQuantile    = 0.99
@@ -39,7 +39,7 @@ const (
 	earlyRate     = 0.1
 	// silentTail is the probability below which too few requests are silence.
 	silentTail = 1e-6
-	// bunch is how many requests are taken for one when silence is judged by the source's
+	// bunch is how many requests are taken for one when silence is measured by the source's
 	// demand: requests of one user come together, and a cohort moves whole users.
 	bunch = 20
 	// amplification is how many more attempts a request may take than at the source.
@@ -49,7 +49,7 @@ const (
 	loadWindow = time.Minute
 )
 
-// Judge says whether what callers got of the target over the window is good
+// Evaluate returns whether the target's answers to callers over the window are good
 // enough to go on (Pass), too bad to stay (Fail), or neither (Hold).
 //
 //   - A bound fails only when its violation is significant (significance), so that
@@ -63,42 +63,42 @@ const (
 //     by both: a target that answers 404 to all, or fails one path wholly, is
 //     within any bound of the success rate.
 //   - Fewer than minRequests hold, unless the evidence is overwhelming.
-//   - The guard judges the target. Where the source is as bad, as in an outage of a database
+//   - The verdict is about the target. Where the source is as bad, as in an outage of a database
 //     that both use, going back would help nobody: it holds. Where the source
 //     alone is bad, the target passes: the next step brings callers to
 //     where they are answered, and going back never would.
 //   - Silence where there is demand is a failure, not low traffic: of the whole target it
 //     fails. Single proxies that do not report hold: that is a part of
 //     the evidence that is missing, not a target that is bad.
-//   - What one proxy of several reports neither fails nor passes alone (weigh).
+//   - One proxy of several neither fails nor passes a step alone (weigh).
 //   - Slow answers fail only while they go on: a target that is slow until it is warm would be
 //     so after every rollback, and no shift would ever come through.
 //   - A pass needs a whole window at the present share.
-//   - What one side answers while it stands in for the other is no comparison: it is left out,
-//     and a whole window without that must follow.
+//   - Answers of one side in the other's place are not compared: they are left out,
+//     and a whole window without them must follow.
 //
 // b is the error budget, nil if the spec has none. While the target gets neither
-// traffic nor mirrored requests there is nothing to judge it by: then metrics
+// traffic nor mirrored requests there are no figures about it: then metrics
 // and budget can hold, and the Figure of a Pass is FigureIdle.
-func Judge(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) Verdict {
-	j := newJudge(g, o, b)
-	checks := []func() Verdict{j.metrics, j.errorBudget}
+func Evaluate(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) Verdict {
+	e := newEvaluation(g, o, b)
+	checks := []func() Verdict{e.metrics, e.errorBudget}
 	if o.Shadow != nil {
 		checks = append([]func() Verdict{
-			j.standIn, j.mirrorFailures, j.mirrorStatus, j.mirrorLatency, j.mirrorSize, j.reporters, j.mirrorRequests,
+			e.standIn, e.mirrorFailures, e.mirrorStatus, e.mirrorLatency, e.mirrorSize, e.reporters, e.mirrorRequests,
 		}, checks...)
 	}
-	if j.share > 0 {
+	if e.share > 0 {
 		checks = append([]func() Verdict{
-			j.silence, j.failover, j.standIn, j.successRate, j.errors, j.statuses, j.paths, j.abandoned, j.latency, j.latencyIncrease,
-			j.reporters, j.whole, j.requests, j.retries,
+			e.silence, e.failover, e.standIn, e.successRate, e.errors, e.statuses, e.paths, e.abandoned, e.latency, e.latencyIncrease,
+			e.reporters, e.whole, e.requests, e.retries,
 		}, checks...)
 	}
 	worst := Verdict{Result: Pass}
 	for _, check := range checks {
 		switch v := check(); {
-		case v.Result == Fail && (j.share > 0 || o.Shadow != nil):
-			if v = j.weigh(v); v.Result != Hold {
+		case v.Result == Fail && (e.share > 0 || o.Shadow != nil):
+			if v = e.weigh(v); v.Result != Hold {
 				return v
 			}
 			worst = v
@@ -108,8 +108,8 @@ func Judge(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) Verdict {
 		}
 	}
 	if worst.Result == Pass {
-		worst.Figure, worst.Reason = j.summary()
-		worst = j.weigh(worst)
+		worst.Figure, worst.Reason = e.summary()
+		worst = e.weigh(worst)
 	}
 	return worst
 }
@@ -117,8 +117,8 @@ func Judge(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) Verdict {
 // FigureIdle is the Figure of a verdict about a target that gets nothing.
 const FigureIdle = "idle"
 
-// judge is what the checks look at.
-type judge struct {
+// evaluation is the input of the checks.
+type evaluation struct {
 	guard  *v1alpha1.ShiftGuard
 	budget *Budget
 	o      *Observation
@@ -137,20 +137,20 @@ type judge struct {
 	unit string
 }
 
-func newJudge(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) *judge {
-	j := &judge{
+func newEvaluation(g *v1alpha1.ShiftGuard, o *Observation, b *Budget) *evaluation {
+	e := &evaluation{
 		guard: g, budget: b, o: o, target: &o.Target, source: &o.Source,
 		targetName: o.To.String(), sourceName: o.From.String(), endpoint: endpointOf(o.To),
 		share: o.Share, minRequests: uint64(max(g.MinRequests, 0)), alpha: significance(o.Window), unit: "requests",
 	}
-	j.peer = j.alike(j.source)
-	if j.minRequests == 0 {
-		j.minRequests = defaultMinRequests
+	e.peer = e.alike(e.source)
+	if e.minRequests == 0 {
+		e.minRequests = defaultMinRequests
 	}
 	if o.TCP {
-		j.unit = "connections"
+		e.unit = "connections"
 	}
-	return j
+	return e
 }
 
 // endpointOf returns what one of a backing's endpoints is called.
@@ -182,46 +182,46 @@ func number[T ~string](s T) (float64, bool) {
 }
 
 // allowed returns the failure rate that successRate.atLeast allows.
-func (j *judge) allowed() (rate float64, stated bool) {
-	if j.guard.SuccessRate == nil {
+func (e *evaluation) allowed() (rate float64, stated bool) {
+	if e.guard.SuccessRate == nil {
 		return 0, false
 	}
-	bound, ok := number(j.guard.SuccessRate.AtLeast)
+	bound, ok := number(e.guard.SuccessRate.AtLeast)
 	return (100 - bound) / 100, ok
 }
 
 // answered says how many requests the target answered.
-func (j *judge) answered() string {
-	return fmt.Sprintf("%s answered %s %% of %s %s", j.targetName,
-		successPercent(j.target.Failed(), j.target.Requests), thousands(j.target.Requests), j.unit)
+func (e *evaluation) answered() string {
+	return fmt.Sprintf("%s answered %s %% of %s %s", e.targetName,
+		successPercent(e.target.Failed(), e.target.Requests), thousands(e.target.Requests), e.unit)
 }
 
 // causes says why the target's requests failed, the most frequent cause first,
 // and where if it is one endpoint above all.
-func (j *judge) causes() string {
+func (e *evaluation) causes() string {
 	causes := make([]outcome.Cause, 0, outcome.Causes)
 	for c := range outcome.Causes {
-		if j.target.Failures[c] > 0 {
+		if e.target.Failures[c] > 0 {
 			causes = append(causes, c)
 		}
 	}
-	slices.SortStableFunc(causes, func(a, b outcome.Cause) int { return cmp.Compare(j.target.Failures[b], j.target.Failures[a]) })
+	slices.SortStableFunc(causes, func(a, b outcome.Cause) int { return cmp.Compare(e.target.Failures[b], e.target.Failures[a]) })
 	parts := make([]string, len(causes))
 	for i, c := range causes {
-		parts[i] = causeText(c, j.target.Failures[c])
+		parts[i] = causeText(c, e.target.Failures[c])
 	}
 	text := strings.Join(parts, ", ")
-	if id := j.culprit(); id != "" {
-		text += "; most on " + j.endpoint + " " + id
+	if id := e.culprit(); id != "" {
+		text += "; most on " + e.endpoint + " " + id
 	}
-	m := meaningOf(j.guard)
-	return text + j.where(j.target.Paths, func(c outcome.Code) bool { failure, _ := m.of(c); return failure })
+	m := meaningOf(e.guard)
+	return text + e.where(e.target.Paths, func(c outcome.Code) bool { failure, _ := m.of(c); return failure })
 }
 
 // culprit returns the endpoint that has most of the failures and more of them
 // than its part of the requests explains, "" for none.
-func (j *judge) culprit() string {
-	t := j.target
+func (e *evaluation) culprit() string {
+	t := e.target
 	worst, id := outcome.EndpointCounts{}, ""
 	for name, e := range t.Endpoints {
 		if e.Failures > worst.Failures || e.Failures == worst.Failures && id != "" && name < id {
@@ -235,28 +235,28 @@ func (j *judge) culprit() string {
 }
 
 // summary says what a target passed with.
-func (j *judge) summary() (figure, reason string) {
-	if o := j.o; j.share == 0 {
+func (e *evaluation) summary() (figure, reason string) {
+	if o := e.o; e.share == 0 {
 		if o.Shadow == nil {
-			return FigureIdle, j.targetName + " get no traffic: there is nothing to judge them by yet"
+			return FigureIdle, e.targetName + " get no traffic: there is nothing to judge them by yet"
 		}
-		return "shadow", fmt.Sprintf("%s answered %s %% of %s mirrored requests as well as %s did", j.targetName,
-			successPercent(o.Shadow.MirrorFailed, o.Shadow.Compared), thousands(o.Shadow.Compared), j.sourceName)
+		return "shadow", fmt.Sprintf("%s answered %s %% of %s mirrored requests as well as %s did", e.targetName,
+			successPercent(o.Shadow.MirrorFailed, o.Shadow.Compared), thousands(o.Shadow.Compared), e.sourceName)
 	}
-	text := j.answered()
-	if s := j.guard.SuccessRate; s != nil {
+	text := e.answered()
+	if s := e.guard.SuccessRate; s != nil {
 		text += fmt.Sprintf(" (bound %s %%)", s.AtLeast)
 	}
-	if l := j.guard.Latency; l != nil && !j.o.TCP {
-		text += fmt.Sprintf(", %s %s", j.quantileName(), latency(j.target.Latency.Quantile(j.quantile())))
+	if l := e.guard.Latency; l != nil && !e.o.TCP {
+		text += fmt.Sprintf(", %s %s", e.quantileName(), latency(e.target.Latency.Quantile(e.quantile())))
 		if l.AtMost != nil {
 			text += fmt.Sprintf(" (bound %s)", l.AtMost.Duration)
 		}
 	}
-	if mix := mixText(j.target.Codes); mix != "" && !j.o.TCP {
+	if mix := mixText(e.target.Codes); mix != "" && !e.o.TCP {
 		text += fmt.Sprintf("; statuses %s", mix)
-		if theirs := mixText(j.source.Codes); theirs != "" {
-			text += fmt.Sprintf(" (%s: %s)", j.sourceName, theirs)
+		if theirs := mixText(e.source.Codes); theirs != "" {
+			text += fmt.Sprintf(" (%s: %s)", e.sourceName, theirs)
 		}
 	}
 	return "successRate", text

@@ -19,11 +19,11 @@ const (
 // alike returns the source without the requests that it gets of some paths beyond what its share explains: those of a
 // prober that asks it alone say nothing about a target that nobody asks so. How long they took is not known
 // apart.
-func (j *judge) alike(s *Side) *Side {
+func (e *evaluation) alike(s *Side) *Side {
 	out := *s
 	cloned := false
 	for path, c := range s.Paths {
-		most := uint64(unlike * j.explained(j.requestsOf(path)))
+		most := uint64(unlike * e.explained(e.requestsOf(path)))
 		if c.Requests < newPath || c.Requests <= most {
 			continue
 		}
@@ -56,31 +56,31 @@ func lessFailures(s *outcome.Counts, n uint64) {
 }
 
 // requestsOf returns how many requests of a path the target has had.
-func (j *judge) requestsOf(path outcome.Path) uint64 {
-	if c := j.target.Paths[path]; c != nil {
+func (e *evaluation) requestsOf(path outcome.Path) uint64 {
+	if c := e.target.Paths[path]; c != nil {
 		return c.Requests
 	}
 	return 0
 }
 
 // explained returns how many requests the source should have, by its share, for so many of the target.
-func (j *judge) explained(n uint64) float64 {
-	if j.share == 0 {
+func (e *evaluation) explained(n uint64) float64 {
+	if e.share == 0 {
 		return float64(n)
 	}
-	return float64(n) * float64(policy.ShareTotal-j.share) / float64(j.share)
+	return float64(n) * float64(policy.ShareTotal-e.share) / float64(e.share)
 }
 
 // onlyThere names the path that the source is asked for most beyond what its share explains, "" if such
 // requests are few.
-func (j *judge) onlyThere() string {
-	if rate(j.source.Requests-j.peer.Requests, j.source.Requests) < uncommon {
+func (e *evaluation) onlyThere() string {
+	if rate(e.source.Requests-e.peer.Requests, e.source.Requests) < uncommon {
 		return ""
 	}
 	excess := func(p outcome.Path) float64 {
-		return float64(j.source.Paths[p].Requests) - j.explained(j.requestsOf(p))
+		return float64(e.source.Paths[p].Requests) - e.explained(e.requestsOf(p))
 	}
-	paths := slices.SortedFunc(maps.Keys(j.source.Paths), func(a, b outcome.Path) int {
+	paths := slices.SortedFunc(maps.Keys(e.source.Paths), func(a, b outcome.Path) int {
 		return cmp.Or(cmp.Compare(excess(b), excess(a)), cmp.Compare(a.Group, b.Group))
 	})
 	if len(paths) == 0 {
@@ -91,18 +91,20 @@ func (j *judge) onlyThere() string {
 
 // alive reports whether the source has about as many requests as its share explains: one that hangs, or that nobody
 // asks, has no paths that could be new on the target.
-func (j *judge) alive() bool { return 2*float64(j.peer.Requests) >= j.explained(j.target.Requests) }
+func (e *evaluation) alive() bool {
+	return 2*float64(e.peer.Requests) >= e.explained(e.target.Requests)
+}
 
-// known returns the target's codes without those of paths that are new there: each of these is judged on its own.
-func (j *judge) known() outcome.Codes {
-	out, cloned := j.target.Codes, false
-	for path, c := range j.target.Paths {
+// known returns the target's codes without those of paths that are new there: each of these counts on its own.
+func (e *evaluation) known() outcome.Codes {
+	out, cloned := e.target.Codes, false
+	for path, c := range e.target.Paths {
 		theirs := uint64(0)
-		if s := j.source.Paths[path]; s != nil {
+		if s := e.source.Paths[path]; s != nil {
 			theirs = s.Requests
 		}
 		// Paths are not known without a single proxy (without).
-		if path.Group == "" || c.Requests > j.target.Requests || !j.absent(c.Requests, theirs) {
+		if path.Group == "" || c.Requests > e.target.Requests || !e.absent(c.Requests, theirs) {
 			continue
 		}
 		if !cloned {

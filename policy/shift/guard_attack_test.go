@@ -11,7 +11,7 @@ import (
 
 // What nobody who looks would pass, however good the success rate is, and what a healthy target
 // must not be blamed for, however bad its source is.
-func TestJudgeWhatAPersonWouldSay(t *testing.T) {
+func TestEvaluateWhatAPersonWouldSay(t *testing.T) {
 	t.Parallel()
 	type paths = map[string]answers
 	at := func(share uint32) func(*v1alpha1.ShiftGuard, *Observation) {
@@ -120,7 +120,7 @@ func TestJudgeWhatAPersonWouldSay(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			v := judgeAnswers(c.pods, c.instances, c.change)
+			v := evaluateAnswers(c.pods, c.instances, c.change)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Equal(t, c.figure, v.Figure, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)

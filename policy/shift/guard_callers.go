@@ -18,33 +18,33 @@ const (
 // only one of several hides, neither goes back nor on. A host with a broken network is such a proxy, and so is one
 // that lies.
 //
-// What it reports of statuses and of single paths is weighed where it is judged (alone).
-func (j *judge) weigh(v Verdict) Verdict {
+// Its statuses and single paths are weighed where they are checked (alone).
+func (e *evaluation) weigh(v Verdict) Verdict {
 	switch {
-	case j.share == 0 || v.Result == Hold:
+	case e.share == 0 || v.Result == Hold:
 		return v
 	case v.Result == Pass:
-		return j.praised(v)
+		return e.praised(v)
 	case v.Figure == "silence":
-		return j.unsent(v)
+		return e.unsent(v)
 	}
-	e, ok := j.evidence(v.Figure)
+	found, ok := e.evidence(v.Figure)
 	if !ok {
 		return v
 	}
-	id := e.most(j.target.Callers)
+	id := found.most(e.target.Callers)
 	if id == "" {
 		return v
 	}
-	rest := j.without(id)
-	bad, all := e.of(j.target.Callers[id])
-	otherBad, others := e.bad-min(bad, e.bad), e.all-min(all, e.all)
+	rest := e.without(id)
+	bad, all := found.of(e.target.Callers[id])
+	otherBad, others := found.bad-min(bad, found.bad), found.all-min(all, found.all)
 	switch {
-	case e.failures && j.onlyBy(all, j.badEndpoints(bad, all)):
+	case found.failures && e.onlyBy(all, e.badEndpoints(bad, all)):
 		return v
-	case e.check(rest).Result != Fail && fisherTail(bad, all, otherBad, others) < j.alpha:
+	case found.check(rest).Result != Fail && fisherTail(bad, all, otherBad, others) < e.alpha:
 		return hold("callers", "proxy %s reports %s of %s %s to %s as %s, and %d others %s of %s: see what is wrong with that proxy",
-			id, thousands(bad), thousands(all), j.unit, j.targetName, e.what, len(rest.target.Callers), thousands(otherBad), thousands(others))
+			id, thousands(bad), thousands(all), e.unit, e.targetName, found.what, len(rest.target.Callers), thousands(otherBad), thousands(others))
 	}
 	return v
 }
@@ -55,40 +55,41 @@ type evidence struct {
 	// of returns how many bad ones one proxy reports, of how many.
 	of       func(outcome.CallerCounts) (bad, all uint64)
 	bad, all uint64
-	check    func(*judge) Verdict
+	check    func(*evaluation) Verdict
 	// failures is true where it is known of single endpoints too.
 	failures bool
 }
 
-// evidence returns what a figure is judged by, false if single proxies are not weighed for it.
-func (j *judge) evidence(figure string) (evidence, bool) {
-	t := j.target
+// evidence returns the counts that decide a figure, false if single proxies are not weighed
+// for it.
+func (e *evaluation) evidence(figure string) (evidence, bool) {
+	t := e.target
 	switch figure {
 	case "successRate", "errors", "errorBudget":
 		return evidence{
 			"failed", func(c outcome.CallerCounts) (uint64, uint64) { return c.Failures, c.Requests },
-			t.Failed(), t.Requests, (*judge).failures, true,
+			t.Failed(), t.Requests, (*evaluation).failures, true,
 		}, true
 	case "abandoned":
 		return evidence{
 			"given up", func(c outcome.CallerCounts) (uint64, uint64) { return c.Abandoned, c.Abandoned + c.Requests },
-			t.Abandoned, t.Abandoned + t.Requests, (*judge).abandoned, false,
+			t.Abandoned, t.Abandoned + t.Requests, (*evaluation).abandoned, false,
 		}, true
 	case "failover":
 		return evidence{
-			"answered by " + j.sourceName,
+			"answered by " + e.sourceName,
 			func(c outcome.CallerCounts) (uint64, uint64) {
 				return c.FailedOver, c.FailedOver + c.Abandoned + c.Requests
 			},
-			t.FailedOver, t.meant(), (*judge).failover, false,
+			t.FailedOver, t.meant(), (*evaluation).failover, false,
 		}, true
 	case "latency", "latencyIncrease":
-		bound, check := float64(0), (*judge).latency
+		bound, check := float64(0), (*evaluation).latency
 		if figure == "latency" {
-			bound = float64(j.guard.Latency.AtMost.Microseconds())
+			bound = float64(e.guard.Latency.AtMost.Microseconds())
 		} else {
-			bound, _ = j.increased()
-			check = (*judge).latencyIncrease
+			bound, _ = e.increased()
+			check = (*evaluation).latencyIncrease
 		}
 		return evidence{
 			"slower than " + latency(bound),
@@ -118,19 +119,19 @@ func (e *evidence) most(callers map[string]outcome.CallerCounts) string {
 }
 
 // praised holds a target that passes only by the word of the one proxy that reports most of its requests.
-func (j *judge) praised(v Verdict) Verdict {
-	requests := evidence{of: func(c outcome.CallerCounts) (uint64, uint64) { return c.Requests, c.Requests }, bad: j.target.Requests}
-	id := requests.most(j.target.Callers)
+func (e *evaluation) praised(v Verdict) Verdict {
+	requests := evidence{of: func(c outcome.CallerCounts) (uint64, uint64) { return c.Requests, c.Requests }, bad: e.target.Requests}
+	id := requests.most(e.target.Callers)
 	if id == "" {
 		return v
 	}
-	rest := j.without(id)
-	for _, check := range []func(*judge) Verdict{
-		(*judge).failures, (*judge).abandoned, (*judge).failover, (*judge).latency, (*judge).latencyIncrease,
+	rest := e.without(id)
+	for _, check := range []func(*evaluation) Verdict{
+		(*evaluation).failures, (*evaluation).abandoned, (*evaluation).failover, (*evaluation).latency, (*evaluation).latencyIncrease,
 	} {
 		if others := check(rest); others.Result == Fail {
 			return hold("callers", "without proxy %s, which reports %s of the %s %s, the guard fails: %s",
-				id, thousands(j.target.Callers[id].Requests), thousands(j.target.Requests), j.unit, others.Reason)
+				id, thousands(e.target.Callers[id].Requests), thousands(e.target.Requests), e.unit, others.Reason)
 		}
 	}
 	return v
@@ -138,57 +139,57 @@ func (j *judge) praised(v Verdict) Verdict {
 
 // unsent doubts a silence that only one proxy reports: one with load reports of requests that nobody answered, or with
 // most of the source's requests.
-func (j *judge) unsent(v Verdict) Verdict {
+func (e *evaluation) unsent(v Verdict) Verdict {
 	reporters := make(map[string]bool)
-	for id := range j.source.Callers {
+	for id := range e.source.Callers {
 		reporters[id] = true
 	}
-	for id := range j.target.Callers {
+	for id := range e.target.Callers {
 		reporters[id] = true
 	}
-	for _, issuer := range j.target.Issuers {
+	for _, issuer := range e.target.Issuers {
 		reporters[issuer.Name] = true
 	}
 	if len(reporters) <= fewCallers {
 		return v
 	}
-	issued := j.target.Issuers.Commonest()
-	if len(issued) > 0 && float64(issued[0].N) > majority*float64(j.target.Load) && j.without(issued[0].Name).silence().Result != Fail {
+	issued := e.target.Issuers.Commonest()
+	if len(issued) > 0 && float64(issued[0].N) > majority*float64(e.target.Load) && e.without(issued[0].Name).silence().Result != Fail {
 		return hold("callers", "load reports of proxy %s count %s of the %s %s to %s, of which %s answered; without it nothing is amiss: see what is wrong with that proxy",
-			issued[0].Name, thousands(issued[0].N), thousands(j.target.Load), j.unit, j.targetName, none(j.target.Requests))
+			issued[0].Name, thousands(issued[0].N), thousands(e.target.Load), e.unit, e.targetName, none(e.target.Requests))
 	}
-	requests := evidence{of: func(c outcome.CallerCounts) (uint64, uint64) { return c.Requests, c.Requests }, bad: j.source.Requests}
-	if id := requests.most(j.source.Callers); id != "" && j.without(id).silence().Result != Fail {
+	requests := evidence{of: func(c outcome.CallerCounts) (uint64, uint64) { return c.Requests, c.Requests }, bad: e.source.Requests}
+	if id := requests.most(e.source.Callers); id != "" && e.without(id).silence().Result != Fail {
 		return hold("callers", "proxy %s reports %s of the %s %s of %s, and %s of those to %s; without it nothing is amiss: see what is wrong with that proxy",
-			id, thousands(j.source.Callers[id].Requests), thousands(j.source.Requests), j.unit, j.sourceName,
-			thousands(j.target.Callers[id].Requests), j.targetName)
+			id, thousands(e.source.Callers[id].Requests), thousands(e.source.Requests), e.unit, e.sourceName,
+			thousands(e.target.Callers[id].Requests), e.targetName)
 	}
 	return v
 }
 
-// without returns what is judged by all others but one proxy.
-func (j *judge) without(id string) *judge {
-	rest := *j
-	rest.target, rest.source = without(j.target, id), without(j.source, id)
+// without returns the evaluation without one proxy.
+func (e *evaluation) without(id string) *evaluation {
+	rest := *e
+	rest.target, rest.source = without(e.target, id), without(e.source, id)
 	rest.peer = rest.alike(rest.source)
 	return &rest
 }
 
 // onlyBy reports whether some endpoints have answered nobody but a proxy of so many requests: as far as is known, it
 // alone has seen them. Where traffic stays in its zone, such are those of a zone with one caller.
-func (j *judge) onlyBy(requests uint64, endpoints []string) bool {
+func (e *evaluation) onlyBy(requests uint64, endpoints []string) bool {
 	n := uint64(0)
 	for _, id := range endpoints {
-		n += j.target.Endpoints[id].Requests
+		n += e.target.Endpoints[id].Requests
 	}
 	return n > 0 && n <= requests
 }
 
 // badEndpoints returns the endpoints that fail for all at least half as often as they do for one proxy.
-func (j *judge) badEndpoints(bad, all uint64) []string {
+func (e *evaluation) badEndpoints(bad, all uint64) []string {
 	var out []string
-	for id, e := range j.target.Endpoints {
-		if e.Failures > 0 && 2*rate(e.Failures, e.Requests) >= rate(bad, all) {
+	for id, endpoint := range e.target.Endpoints {
+		if endpoint.Failures > 0 && 2*rate(endpoint.Failures, endpoint.Requests) >= rate(bad, all) {
 			out = append(out, id)
 		}
 	}
@@ -196,8 +197,8 @@ func (j *judge) badEndpoints(bad, all uint64) []string {
 }
 
 // failures returns the verdict about failed requests, statuses and the budget that failures spend.
-func (j *judge) failures() Verdict {
-	for _, check := range []func() Verdict{j.successRate, j.errors, j.statuses, j.errorBudget} {
+func (e *evaluation) failures() Verdict {
+	for _, check := range []func() Verdict{e.successRate, e.errors, e.statuses, e.errorBudget} {
 		if v := check(); v.Result == Fail {
 			return v
 		}
@@ -290,8 +291,8 @@ type loner struct {
 // alone returns the proxy without whose word some answers would be no worse, if what it reports cannot be
 // the target's: the others, with the same target, get significantly better ones. As many of the good answers as it has had
 // in all may have been its own: that one proxy alone asks for a path, which is bad, is no reason to doubt it.
-func (j *judge) alone(c *outcome.PathCounts, level float64) *loner {
-	if j.share == 0 || len(j.target.Callers) <= fewCallers || len(c.Callers) == 0 {
+func (e *evaluation) alone(c *outcome.PathCounts, level float64) *loner {
+	if e.share == 0 || len(e.target.Callers) <= fewCallers || len(c.Callers) == 0 {
 		return nil
 	}
 	top := c.Callers.Commonest()[0]
@@ -300,15 +301,15 @@ func (j *judge) alone(c *outcome.PathCounts, level float64) *loner {
 	if float64(top.N) <= majority*float64(bad) {
 		return nil
 	}
-	all := j.target.Callers[top.Name].Requests
+	all := e.target.Callers[top.Name].Requests
 	endpoints := make([]string, len(c.Endpoints))
 	for i, e := range c.Endpoints {
 		endpoints[i] = e.Name
 	}
-	if j.onlyBy(all, endpoints) {
+	if e.onlyBy(all, endpoints) {
 		return nil
 	}
-	own := min(good, all-min(namedBy(j.target.Paths, top.Name), all))
+	own := min(good, all-min(namedBy(e.target.Paths, top.Name), all))
 	l := &loner{id: top.Name, bad: top.N, othersBad: bad - min(top.N, bad), rest: &outcome.PathCounts{}}
 	l.others = l.othersBad + good - own
 	if fisherTail(l.bad, l.bad+own, l.othersBad, l.others) >= level {
@@ -320,10 +321,10 @@ func (j *judge) alone(c *outcome.PathCounts, level float64) *loner {
 }
 
 // doubt says which proxy alone reports what is bad.
-func (j *judge) doubt(l *loner, path string) Verdict {
+func (e *evaluation) doubt(l *loner, path string) Verdict {
 	if path != "" {
 		path = " to " + path
 	}
 	return hold("callers", "proxy %s reports %s of the %s bad answers of %s%s, and all others %s bad ones of %s: see what is wrong with that proxy",
-		l.id, thousands(l.bad), thousands(l.bad+l.othersBad), j.targetName, path, thousands(l.othersBad), thousands(l.others))
+		l.id, thousands(l.bad), thousands(l.bad+l.othersBad), e.targetName, path, thousands(l.othersBad), thousands(l.others))
 }

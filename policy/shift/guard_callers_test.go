@@ -41,7 +41,7 @@ func tell(o *Observation, reports map[string]report) {
 }
 
 // What one proxy of several reports decides no figure alone, in neither direction, and what all report does.
-func TestJudgeBoundsOneProxy(t *testing.T) {
+func TestEvaluateBoundsOneProxy(t *testing.T) {
 	t.Parallel()
 	increase := func(g *v1alpha1.ShiftGuard) { g.Latency.AtMost = nil }
 	limit := func(g *v1alpha1.ShiftGuard) { g.Latency.MaxIncrease = "" }
@@ -126,7 +126,7 @@ func TestJudgeBoundsOneProxy(t *testing.T) {
 				o.Source.Callers["liar"] = outcome.CallerCounts{Requests: c.source}
 				o.Source.Requests += c.source
 			}
-			v := Judge(g, o, nil)
+			v := Evaluate(g, o, nil)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Equal(t, c.figure, v.Figure, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)

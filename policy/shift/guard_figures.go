@@ -9,12 +9,12 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// metrics judges what other systems say.
-func (j *judge) metrics() Verdict {
+// metrics checks the figures of other systems.
+func (e *evaluation) metrics() Verdict {
 	worst := content
-	for i := range j.guard.Metrics {
-		m := &j.guard.Metrics[i]
-		switch v := j.metric(m); {
+	for i := range e.guard.Metrics {
+		m := &e.guard.Metrics[i]
+		switch v := e.metric(m); {
 		case v.Result == Fail:
 			return v
 		case v.Result == Hold && worst.Result == Pass:
@@ -35,17 +35,17 @@ func FailureThreshold(m *v1alpha1.ShiftMetric) int {
 // defaultFailureThreshold lets one odd sample, as any system has them, pass by.
 const defaultFailureThreshold = 2
 
-// metric judges by several samples in a row.
-func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
+// metric checks a figure by several samples in a row.
+func (e *evaluation) metric(m *v1alpha1.ShiftMetric) Verdict {
 	figure := "metrics/" + m.Name
-	at := slices.IndexFunc(j.o.Metrics, func(answer Metric) bool { return answer.Name == m.Name })
+	at := slices.IndexFunc(e.o.Metrics, func(answer Metric) bool { return answer.Name == m.Name })
 	switch {
 	case at < 0:
 		return hold(figure, "metric %s has no answer yet", m.Name)
-	case j.o.Metrics[at].Error != "":
-		return hold(figure, "metric %s has no answer: %s", m.Name, j.o.Metrics[at].Error)
+	case e.o.Metrics[at].Error != "":
+		return hold(figure, "metric %s has no answer: %s", m.Name, e.o.Metrics[at].Error)
 	}
-	value := j.o.Metrics[at].Value
+	value := e.o.Metrics[at].Value
 	if math.IsNaN(value) || math.IsInf(value, 0) {
 		return hold(figure, "metric %s is %v, which is no figure to judge by", m.Name, value)
 	}
@@ -68,7 +68,7 @@ func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
 			continue
 		}
 		inARow := 1
-		for _, before := range j.o.Metrics[at].Before {
+		for _, before := range e.o.Metrics[at].Before {
 			if !bound.out(before, limit) {
 				break
 			}
@@ -88,11 +88,11 @@ func (j *judge) metric(m *v1alpha1.ShiftMetric) Verdict {
 
 // errorBudget holds once the budget is spent, and while it burns too fast. It
 // fails if it is the target that burns it.
-func (j *judge) errorBudget() Verdict {
+func (e *evaluation) errorBudget() Verdict {
 	const figure = "errorBudget"
-	b := j.budget
+	b := e.budget
 	if b == nil {
-		if j.guard.ErrorBudget != nil {
+		if e.guard.ErrorBudget != nil {
 			return hold(figure, "the error budget is not known")
 		}
 		return content
@@ -106,12 +106,12 @@ func (j *judge) errorBudget() Verdict {
 		if !burn.sure(b) {
 			return hold(figure, "%s; not enough evidence to roll back", reason)
 		}
-		failed, n := j.target.Failed(), j.target.Requests
-		k2, n2 := j.peer.Failed(), j.peer.Requests
-		if j.share > 0 && failed >= earlyFailures && rate(failed, n) > notableRatio*rate(k2, j.sourceRequests(n2, k2)) {
-			return fail(figure, "%s: %s, %s", reason, j.answered(), j.causes())
+		failed, n := e.target.Failed(), e.target.Requests
+		k2, n2 := e.peer.Failed(), e.peer.Requests
+		if e.share > 0 && failed >= earlyFailures && rate(failed, n) > notableRatio*rate(k2, e.sourceRequests(n2, k2)) {
+			return fail(figure, "%s: %s, %s", reason, e.answered(), e.causes())
 		}
-		return hold(figure, "%s; it is not %s that burn it", reason, j.targetName)
+		return hold(figure, "%s; it is not %s that burn it", reason, e.targetName)
 	}
 	if b.Remaining <= 0 {
 		return hold(figure, "the error budget of %s is spent (%s %% left of what the objective of %s %% allows)",

@@ -58,7 +58,7 @@ func (p *pathPair) remedy() string {
 }
 
 // pathPairs returns what is known of paths, sorted, and of their rules without the paths that are ignored.
-func (j *judge) pathPairs() []*pathPair {
+func (e *evaluation) pathPairs() []*pathPair {
 	all := make(map[outcome.Path]*pathPair)
 	rules := make(map[string]*pathPair)
 	of := func(path outcome.Path) (group, rule *pathPair) {
@@ -72,17 +72,17 @@ func (j *judge) pathPairs() []*pathPair {
 		}
 		return group, rule
 	}
-	for path, c := range j.target.Paths {
+	for path, c := range e.target.Paths {
 		group, rule := of(path)
 		group.target = c
-		if !ignores(j.guard.Paths, path.Group) {
+		if !ignores(e.guard.Paths, path.Group) {
 			rule.target.Merge(c, outcome.MaxNames)
 		}
 	}
-	for path, c := range j.source.Paths {
+	for path, c := range e.source.Paths {
 		group, rule := of(path)
 		group.source = c
-		if !ignores(j.guard.Paths, path.Group) {
+		if !ignores(e.guard.Paths, path.Group) {
 			rule.source.Merge(c, outcome.MaxNames)
 		}
 	}
@@ -98,13 +98,13 @@ func (j *judge) pathPairs() []*pathPair {
 	return out
 }
 
-// paths judges each group of paths, and each rule, against the same one of the source: what fails wholly
+// paths checks each group of paths, and each rule, against the same one of the source: what fails wholly
 // and is a small part of the traffic is within the bound of the whole.
-func (j *judge) paths() Verdict {
-	if p := j.guard.Paths; j.o.TCP || p != nil && p.Comparison == v1alpha1.ComparisonDisabled {
+func (e *evaluation) paths() Verdict {
+	if p := e.guard.Paths; e.o.TCP || p != nil && p.Comparison == v1alpha1.ComparisonDisabled {
 		return content
 	}
-	pairs := j.pathPairs()
+	pairs := e.pathPairs()
 	rules := make(map[string]*pathPair)
 	for _, p := range pairs {
 		if p.whole {
@@ -113,10 +113,10 @@ func (j *judge) paths() Verdict {
 	}
 	worst, least := content, 1.
 	for _, p := range pairs {
-		if p.whole && (len(rules) == 1 || p.Rule == "") || ignores(j.guard.Paths, p.Group) {
-			continue // what all rules have together is judged already
+		if p.whole && (len(rules) == 1 || p.Rule == "") || ignores(e.guard.Paths, p.Group) {
+			continue // what all rules have together is checked already
 		}
-		v, probability := j.path(p, rules[p.Rule])
+		v, probability := e.path(p, rules[p.Rule])
 		if v.Result == Pass || v.Result == Hold && worst.Result == Fail {
 			continue
 		}
@@ -128,64 +128,64 @@ func (j *judge) paths() Verdict {
 	return worst
 }
 
-// path judges one group of paths, and returns how improbable what it found is. rule is the whole rule.
-func (j *judge) path(p, rule *pathPair) (Verdict, float64) {
-	v, probability := j.pathOfAll(p, rule)
+// path checks one group of paths, and returns how improbable what it found is. rule is the whole rule.
+func (e *evaluation) path(p, rule *pathPair) (Verdict, float64) {
+	v, probability := e.pathOfAll(p, rule)
 	if v.Result != Fail {
 		return v, probability
 	}
-	l := j.alone(p.target, j.alpha/pathTests)
+	l := e.alone(p.target, e.alpha/pathTests)
 	if l == nil {
 		return v, probability
 	}
-	if others, _ := j.pathOfAll(&pathPair{Path: p.Path, whole: p.whole, target: l.rest, source: p.source}, rule); others.Result == Fail {
+	if others, _ := e.pathOfAll(&pathPair{Path: p.Path, whole: p.whole, target: l.rest, source: p.source}, rule); others.Result == Fail {
 		return v, probability
 	}
-	return j.doubt(l, p.name()), probability
+	return e.doubt(l, p.name()), probability
 }
 
 // pathOfAll is path, whoever reports it.
-func (j *judge) pathOfAll(p, rule *pathPair) (Verdict, float64) {
+func (e *evaluation) pathOfAll(p, rule *pathPair) (Verdict, float64) {
 	const figure = "paths"
-	level, suspect := j.alpha/pathTests, suspicion/pathTests
+	level, suspect := e.alpha/pathTests, suspicion/pathTests
 	failed, n := p.target.Failures, p.target.Requests
 	k2, n2 := p.source.Failures, p.source.Requests
-	absent := j.absent(n, n2)
-	against := j.sourceName
+	absent := e.absent(n, n2)
+	against := e.sourceName
 	if absent {
 		// Nobody asks the source for it: what comes nearest is the rest of its rule.
 		k2, n2 = rule.source.Failures, rule.source.Requests
 		against += " for the rest of its rule, since nobody asks them for this path"
 	}
 	reason := func() string {
-		text := fmt.Sprintf("%s answered %s %% of %s requests to %s, %s %s %%", j.targetName, successPercent(failed, n), thousands(n), p.name(),
+		text := fmt.Sprintf("%s answered %s %% of %s requests to %s, %s %s %%", e.targetName, successPercent(failed, n), thousands(n), p.name(),
 			against, successPercent(k2, n2))
 		if !absent {
 			text += " of " + thousands(n2)
 		}
-		return text + ": " + j.blame(p.target, func(c outcome.Code) bool { f, _ := meaningOf(j.guard).of(c); return f })
+		return text + ": " + e.blame(p.target, func(c outcome.Code) bool { f, _ := meaningOf(e.guard).of(c); return f })
 	}
 	excess := notablePathFailures
 	if absent {
 		excess = outageRate
 	}
-	if pr := j.compare(failed, n, k2, n2, excess); pr < level && failed >= earlyFailures && j.enough(failed, n) {
+	if pr := e.compare(failed, n, k2, n2, excess); pr < level && failed >= earlyFailures && e.enough(failed, n) {
 		return Verdict{Fail, figure, reason()}, pr
 	} else if pr < suspect {
 		return hold(figure, "%s; not enough evidence to roll back", reason()), pr
 	}
-	if failed >= earlyFailures && !absent && rate(failed, n) > .5 && n2 < j.comparable() && rate(k2, n2) < rate(failed, n)/2 &&
+	if failed >= earlyFailures && !absent && rate(failed, n) > .5 && n2 < e.comparable() && rate(k2, n2) < rate(failed, n)/2 &&
 		binomialTail(failed, n, .5) < level {
 		return hold(figure, "%s. %s get too few requests for it to be compared with. If it is meant to fail, state %s",
-			reason(), upper(j.sourceName), p.remedy()), level
+			reason(), upper(e.sourceName), p.remedy()), level
 	}
-	return j.pathStatuses(p, rule, absent)
+	return e.pathStatuses(p, rule, absent)
 }
 
 // pathStatuses compares the statuses of a group of paths.
-func (j *judge) pathStatuses(p, rule *pathPair, absent bool) (Verdict, float64) {
+func (e *evaluation) pathStatuses(p, rule *pathPair, absent bool) (Verdict, float64) {
 	const figure = "paths"
-	excess, ok := j.statusExcess(notablePathStatus)
+	excess, ok := e.statusExcess(notablePathStatus)
 	if !ok {
 		return content, 1
 	}
@@ -193,12 +193,12 @@ func (j *judge) pathStatuses(p, rule *pathPair, absent bool) (Verdict, float64) 
 	if absent {
 		codes = rule.source.Codes
 	}
-	d := j.differs(p.target.Codes, codes, max(excess, notablePathStatus))
+	d := e.differs(p.target.Codes, codes, max(excess, notablePathStatus))
 	if d == nil || absent && d.within {
 		return content, 1
 	}
-	reason := j.statusReason(d, p.name()) + j.blameAfter(p.target, d.in)
-	switch level := j.alpha / pathTests; {
+	reason := e.statusReason(d, p.name()) + e.blameAfter(p.target, d.in)
+	switch level := e.alpha / pathTests; {
 	case d.p >= suspicion/pathTests:
 		return content, 1
 	case absent && d.what != "4xx" && !strings.HasPrefix(d.what, "4"):
@@ -208,31 +208,31 @@ func (j *judge) pathStatuses(p, rule *pathPair, absent bool) (Verdict, float64) 
 			reason, p.remedy()), d.p
 	case d.letsIn:
 		return hold(figure, "%s. Look whether %s let in whom they should not; if all is well, state %s",
-			reason, j.targetName, p.remedy()), d.p
-	case d.p < level && d.k >= earlyFailures && j.enough(d.k, d.n):
+			reason, e.targetName, p.remedy()), d.p
+	case d.p < level && d.k >= earlyFailures && e.enough(d.k, d.n):
 		return Verdict{Fail, figure, reason}, d.p
 	}
 	return hold(figure, "%s; not enough evidence to roll back", reason), d.p
 }
 
 // comparable is how many requests of a path the source must have had to be compared with.
-func (j *judge) comparable() uint64 { return min(j.minRequests, newPath) }
+func (e *evaluation) comparable() uint64 { return min(e.minRequests, newPath) }
 
 // absent reports whether the source had hardly any requests of a path although by its share it should
 // have had many: the path is new, and only what the target has served leads to it.
-func (j *judge) absent(n, n2 uint64) bool {
-	others := float64(policy.ShareTotal - j.share)
-	if j.share == 0 || others == 0 || !j.alive() {
+func (e *evaluation) absent(n, n2 uint64) bool {
+	others := float64(policy.ShareTotal - e.share)
+	if e.share == 0 || others == 0 || !e.alive() {
 		return false
 	}
-	expected := float64(n) * others / float64(j.share)
+	expected := float64(n) * others / float64(e.share)
 	return expected >= newPath && float64(n2)*10 < expected
 }
 
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // blame says which statuses of a set there were, by which endpoints, and who got them.
-func (j *judge) blame(c *outcome.PathCounts, in func(outcome.Code) bool) string {
+func (e *evaluation) blame(c *outcome.PathCounts, in func(outcome.Code) bool) string {
 	var codes []string
 	for _, count := range c.Codes.Commonest() {
 		if in(count.Code) && len(codes) < reasonNames {
@@ -241,7 +241,7 @@ func (j *judge) blame(c *outcome.PathCounts, in func(outcome.Code) bool) string 
 	}
 	parts := []string{strings.Join(codes, ", ")}
 	if len(c.Endpoints) > 0 {
-		parts = append(parts, "by "+countsText(j.endpoint, c.Endpoints))
+		parts = append(parts, "by "+countsText(e.endpoint, c.Endpoints))
 	}
 	if len(c.Callers) > 0 {
 		parts = append(parts, "for "+countsText("caller", c.Callers))
@@ -253,8 +253,8 @@ func (j *judge) blame(c *outcome.PathCounts, in func(outcome.Code) bool) string 
 }
 
 // blameAfter is blame after another text, without the codes.
-func (j *judge) blameAfter(c *outcome.PathCounts, in func(outcome.Code) bool) string {
-	if text := j.blame(c, in); text != "" {
+func (e *evaluation) blameAfter(c *outcome.PathCounts, in func(outcome.Code) bool) string {
+	if text := e.blame(c, in); text != "" {
 		return ": " + text
 	}
 	return ""
@@ -280,7 +280,7 @@ func countsText(kind string, names outcome.Names) string {
 }
 
 // where says on which paths most answers of a set came, by which endpoints, and who got them.
-func (j *judge) where(paths map[outcome.Path]*outcome.PathCounts, in func(outcome.Code) bool) string {
+func (e *evaluation) where(paths map[outcome.Path]*outcome.PathCounts, in func(outcome.Code) bool) string {
 	all := &outcome.PathCounts{}
 	var groups outcome.Names
 	for path, c := range paths {
@@ -300,5 +300,5 @@ func (j *judge) where(paths map[outcome.Path]*outcome.PathCounts, in func(outcom
 	if len(groups) == 0 {
 		return ""
 	}
-	return "; on " + countsText("path", groups) + j.blameAfter(all, in)
+	return "; on " + countsText("path", groups) + e.blameAfter(all, in)
 }

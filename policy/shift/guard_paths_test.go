@@ -53,7 +53,7 @@ func (s *Side) answeredBy(rule, path string, codes answers) {
 }
 
 // The comparison of statuses and of paths: what a success rate does not tell.
-func TestJudgeStatusesAndPaths(t *testing.T) {
+func TestEvaluateStatusesAndPaths(t *testing.T) {
 	t.Parallel()
 	codes := func(failures, fine []v1alpha1.ShiftStatusCode) func(*v1alpha1.ShiftGuard, *Observation) {
 		return func(g *v1alpha1.ShiftGuard, _ *Observation) {
@@ -160,7 +160,7 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			v := judgeAnswers(c.pods, c.instances, c.change)
+			v := evaluateAnswers(c.pods, c.instances, c.change)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Equal(t, c.figure, v.Figure, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)
@@ -169,8 +169,8 @@ func TestJudgeStatusesAndPaths(t *testing.T) {
 	}
 }
 
-// judgeAnswers says what the full guard, changed, makes of answers by their paths.
-func judgeAnswers(pods, instances map[string]answers, change func(*v1alpha1.ShiftGuard, *Observation)) Verdict {
+// evaluateAnswers says what the full guard, changed, makes of answers by their paths.
+func evaluateAnswers(pods, instances map[string]answers, change func(*v1alpha1.ShiftGuard, *Observation)) Verdict {
 	o := observation()
 	o.Target, o.Source = Side{}, Side{}
 	for path, a := range pods {
@@ -184,11 +184,11 @@ func judgeAnswers(pods, instances map[string]answers, change func(*v1alpha1.Shif
 		change(g, o)
 	}
 	o.Apply(g)
-	return Judge(g, o, nil)
+	return Evaluate(g, o, nil)
 }
 
 // A rule that fails wholly is named where its paths are too many to be.
-func TestJudgeRule(t *testing.T) {
+func TestEvaluateRule(t *testing.T) {
 	t.Parallel()
 	o := observation()
 	o.Target, o.Source = Side{}, Side{}
@@ -199,13 +199,13 @@ func TestJudgeRule(t *testing.T) {
 		o.Target.answeredBy("HTTPRoute/web/shop/1", path, answers{500: 4})
 		o.Source.answeredBy("HTTPRoute/web/shop/1", path, answers{200: 36})
 	}
-	v := Judge(fullGuard(), o, nil)
+	v := Evaluate(fullGuard(), o, nil)
 	require.Equal(t, Fail, v.Result, "%+v", v)
 	require.Contains(t, v.Reason, "pods answered 0 % of 40 requests to all paths of rule HTTPRoute/web/shop/1, instances 100 % of 360")
 }
 
 // A path that is ignored does not count by its rule either.
-func TestJudgeRuleWithoutIgnoredPaths(t *testing.T) {
+func TestEvaluateRuleWithoutIgnoredPaths(t *testing.T) {
 	t.Parallel()
 	const rule, legacy = "HTTPRoute/web/shop/1", "/legacy/*"
 	o := observation()
@@ -216,9 +216,9 @@ func TestJudgeRuleWithoutIgnoredPaths(t *testing.T) {
 	o.Source.answeredBy(rule, legacy, answers{200: 360})
 	g := fullGuard()
 	g.SuccessRate.AtLeast = "99"
-	require.Equal(t, Fail, Judge(g, o, nil).Result)
+	require.Equal(t, Fail, Evaluate(g, o, nil).Result)
 	g.Paths = &v1alpha1.ShiftPaths{Ignored: []v1alpha1.ShiftPath{legacy}}
-	v := Judge(g, o, nil)
+	v := Evaluate(g, o, nil)
 	require.Equal(t, Pass, v.Result, "%+v", v)
 }
 
@@ -239,7 +239,7 @@ func TestUnlikelyNamesNoFineStatus(t *testing.T) {
 	o.Target.answered("/", answers{404: 400, 302: 350, 401: 340})
 	g := fullGuard()
 	g.StatusCodes = &v1alpha1.ShiftStatusCodes{Fine: []v1alpha1.ShiftStatusCode{"404"}}
-	v := Judge(g, o, nil)
+	v := Evaluate(g, o, nil)
 	require.Equal(t, Hold, v.Result, "%+v", v)
 	require.Contains(t, v.Reason, `302 is 32 % of the 1,090 answers of pods`)
 	require.Contains(t, v.Reason, `state guard.statusCodes.fine: ["302"]`)
@@ -247,7 +247,7 @@ func TestUnlikelyNamesNoFineStatus(t *testing.T) {
 
 // A status that the guard calls a failure is one that a proxy reports too, so it cannot fail a
 // target on its own word; one that it calls fine is none.
-func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
+func TestEvaluateOneProxyAloneOfStatedFailures(t *testing.T) {
 	t.Parallel()
 	observe := func(code outcome.Code, forged, honest uint64) *Observation {
 		o := observation()
@@ -270,23 +270,23 @@ func TestJudgeOneProxyAloneOfStatedFailures(t *testing.T) {
 	g := fullGuard()
 	g.StatusCodes = &v1alpha1.ShiftStatusCodes{Comparison: v1alpha1.ComparisonDisabled, Failures: []v1alpha1.ShiftStatusCode{"404"}, Fine: []v1alpha1.ShiftStatusCode{"503"}}
 	g.Paths = &v1alpha1.ShiftPaths{Comparison: v1alpha1.ComparisonDisabled}
-	judge := func(o *Observation) Verdict {
+	evaluate := func(o *Observation) Verdict {
 		o.Apply(g)
-		return Judge(g, o, nil)
+		return Evaluate(g, o, nil)
 	}
-	v := judge(observe(404, 900, 0))
+	v := evaluate(observe(404, 900, 0))
 	require.Equal(t, Hold, v.Result, "%+v", v)
 	require.Contains(t, v.Reason, "proxy liar reports 900 of 900 requests to pods as failed")
-	v = judge(observe(404, 30, 900))
+	v = evaluate(observe(404, 30, 900))
 	require.Equal(t, Fail, v.Result, "%+v", v)
 	o := observe(503, 900, 0)
-	v = judge(o)
+	v = evaluate(o)
 	require.Equal(t, Pass, v.Result, "%+v", v)
 	require.Zero(t, o.Target.Callers["liar"].Failures)
 }
 
 // What one proxy of several alone reports of statuses and paths neither fails a target nor passes it.
-func TestJudgeOneProxyAlone(t *testing.T) {
+func TestEvaluateOneProxyAlone(t *testing.T) {
 	t.Parallel()
 	const cart = "/cart"
 	observe := func(pods map[string]answers, callers map[string]outcome.CallerCounts, bad map[string]outcome.Names) *Observation {
@@ -386,7 +386,7 @@ func TestJudgeOneProxyAlone(t *testing.T) {
 					"web/php-1": {Requests: c.zone - c.zone/3, Failures: failed - failed/3}, "web/php-2": {Requests: c.zone / 3, Failures: failed / 3},
 				}
 			}
-			v := Judge(g, o, nil)
+			v := Evaluate(g, o, nil)
 			require.Equal(t, c.want, v.Result, "%+v", v)
 			require.Contains(t, v.Reason, c.reason)
 		})
@@ -479,7 +479,7 @@ func TestSameMixForADay(t *testing.T) {
 		if at < length {
 			continue
 		}
-		v := Judge(g, o, nil)
+		v := Evaluate(g, o, nil)
 		require.NotEqual(t, Fail, v.Result, "at second %d: %s", at, v.Reason)
 		results[v.Result]++
 	}

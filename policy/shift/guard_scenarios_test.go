@@ -306,7 +306,7 @@ func (s *scenario) run(seed uint64) []Verdict {
 				panic(err)
 			}
 		}
-		v := Judge(g, o, budget)
+		v := Evaluate(g, o, budget)
 		out = append(out, v)
 		if v.Result == Fail {
 			break
@@ -410,7 +410,7 @@ func TestGuardHealthyForADay(t *testing.T) {
 				if second < length {
 					continue
 				}
-				v := Judge(g, o, nil)
+				v := Evaluate(g, o, nil)
 				require.NotEqual(t, Fail, v.Result, "at second %d: %s", second, v.Reason)
 				results[v.Result]++
 			}
@@ -449,7 +449,7 @@ func TestGuardHealthyScenariosNeverFail(t *testing.T) {
 	}
 }
 
-// TestGuardWindowOfSeconds judges by the accelerated windows of the demo too.
+// TestGuardWindowOfSeconds uses the accelerated windows of the demo too.
 func TestGuardWindowOfSeconds(t *testing.T) {
 	t.Parallel()
 	g := fullGuard()
@@ -458,7 +458,7 @@ func TestGuardWindowOfSeconds(t *testing.T) {
 	o.Window, o.Covered, o.Stable = 5*time.Second, 5*time.Second, 5*time.Second
 	o.Target.Requests, o.Target.Load, o.Target.Failures[outcome.ServerError] = 40, 40, 30
 	o.Source.Requests, o.Source.Load = 400, 400
-	require.Equal(t, Fail, Judge(g, o, nil).Result)
+	require.Equal(t, Fail, Evaluate(g, o, nil).Result)
 	o.Target.Failures[outcome.ServerError] = 0
-	require.Equal(t, Pass, Judge(g, o, nil).Result)
+	require.Equal(t, Pass, Evaluate(g, o, nil).Result)
 }

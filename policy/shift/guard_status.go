@@ -29,8 +29,8 @@ type difference struct {
 }
 
 // statusExcess returns by which part of all answers a status may be more frequent on the target.
-func (j *judge) statusExcess(least float64) (float64, bool) {
-	s := j.guard.StatusCodes
+func (e *evaluation) statusExcess(least float64) (float64, bool) {
+	s := e.guard.StatusCodes
 	switch {
 	case s == nil:
 		return least, true
@@ -45,8 +45,8 @@ func (j *judge) statusExcess(least float64) (float64, bool) {
 
 // differs returns the least probable one of the notable differences between the statuses of
 // both sides, of a target that is like its source; nil if there is none.
-func (j *judge) differs(target, source outcome.Codes, excess float64) *difference {
-	m := meaningOf(j.guard)
+func (e *evaluation) differs(target, source outcome.Codes, excess float64) *difference {
+	m := meaningOf(e.guard)
 	a, b := m.mixOf(target), m.mixOf(source)
 	var least *difference
 	// The source's failures might have had any status: if a side answers few requests well, nobody
@@ -54,7 +54,7 @@ func (j *judge) differs(target, source outcome.Codes, excess float64) *differenc
 	failed := source.Total() - min(b.n, source.Total())
 	try := func(d difference) {
 		d.k2, d.n2 = d.k2+failed, d.n2+failed
-		if d.p = j.compareBunched(d.k, d.n, d.k2, d.n2, excess); d.p < 1 && (least == nil || d.p <= least.p) {
+		if d.p = e.compareBunched(d.k, d.n, d.k2, d.n2, excess); d.p < 1 && (least == nil || d.p <= least.p) {
 			d.k2, d.n2 = d.k2-failed, d.n2-failed // as it is told
 			least = &d
 		}
@@ -78,71 +78,71 @@ func (j *judge) differs(target, source outcome.Codes, excess float64) *differenc
 		try(d)
 	}
 	if least == nil {
-		return j.letsIn(m, &a, &b, excess)
+		return e.letsIn(m, &a, &b, excess)
 	}
 	return least
 }
 
 // letsIn looks for answers of the source that tell callers to log in, or that they may not,
 // where the target has good ones.
-func (j *judge) letsIn(m meaning, a, b *mix, excess float64) *difference {
+func (e *evaluation) letsIn(m meaning, a, b *mix, excess float64) *difference {
 	denied := func(c outcome.Code) bool {
 		return c == 401 || c == 403 || c.String() == "UNAUTHENTICATED" || c.String() == "PERMISSION_DENIED"
 	}
 	k, k2 := a.count(m, denied), b.count(m, denied)
-	if a.n == 0 || b.n == 0 || j.o.Stable < j.o.Window || rate(k2, b.n) < notableRatio*rate(k, a.n)+excess {
+	if a.n == 0 || b.n == 0 || e.o.Stable < e.o.Window || rate(k2, b.n) < notableRatio*rate(k, a.n)+excess {
 		return nil
 	}
-	by := j.bunch()
+	by := e.bunch()
 	return &difference{what: "401 or 403", k: k, n: a.n, k2: k2, n2: b.n, p: fisherTail(k2/by, b.n/by, k/by, a.n/by), in: denied, letsIn: true}
 }
 
 // bunch is how many answers count as one.
-func (j *judge) bunch() uint64 {
-	if j.o.Cohort {
+func (e *evaluation) bunch() uint64 {
+	if e.o.Cohort {
 		return statusBunch
 	}
 	return 1
 }
 
 // compareBunched is compare for what users may have in common.
-func (j *judge) compareBunched(k, n, k2, n2 uint64, excess float64) float64 {
-	if j.compare(k, n, k2, n2, excess) == 1 {
+func (e *evaluation) compareBunched(k, n, k2, n2 uint64, excess float64) float64 {
+	if e.compare(k, n, k2, n2, excess) == 1 {
 		return 1
 	}
-	by := j.bunch()
-	return j.compare(k/by, n/by, k2/by, n2/by, 0)
+	by := e.bunch()
+	return e.compare(k/by, n/by, k2/by, n2/by, 0)
 }
 
 // statuses compares how often both sides answer with each status at the same time, among
 // answers that are no failures: pods that answer 404 where instances answer 200 have a
 // success rate of 100 %.
-func (j *judge) statuses() Verdict {
+func (e *evaluation) statuses() Verdict {
 	const figure = "statusCodes"
-	excess, ok := j.statusExcess(notableStatus)
-	if !ok || j.o.TCP {
+	excess, ok := e.statusExcess(notableStatus)
+	if !ok || e.o.TCP {
 		return content
 	}
-	d := j.differs(j.known(), j.peer.Codes, excess)
+	d := e.differs(e.known(), e.peer.Codes, excess)
 	if d == nil {
-		return j.unlikely()
+		return e.unlikely()
 	}
-	level := j.alpha / statusTests
-	reason := j.statusReason(d, "") + j.where(j.target.Paths, d.in)
+	level := e.alpha / statusTests
+	reason := e.statusReason(d, "") + e.where(e.target.Paths, d.in)
 	switch {
 	case d.letsIn:
 		if d.p < level {
 			return hold(figure, "%s. Look whether %s let in whom they should not; if all is well, state guard.statusCodes.fine: [\"401\", \"403\"]",
-				reason, j.targetName)
+				reason, e.targetName)
 		}
-	case d.p < level && j.enough(d.k, d.n):
-		all := &outcome.PathCounts{Requests: j.target.Codes.Total(), Codes: j.target.Codes}
-		for _, c := range j.target.Paths {
+	case d.p < level && e.enough(d.k, d.n):
+		all := &outcome.PathCounts{Requests: e.target.Codes.Total(), Codes: e.target.Codes}
+		for _, c := range e.target.Paths {
 			all.Callers, all.Endpoints = all.Callers.Sum(c.Callers), all.Endpoints.Sum(c.Endpoints)
 		}
-		if l := j.alone(all, level); l != nil {
-			if others := j.differs(l.rest.Codes, j.peer.Codes, excess); others == nil || others.letsIn || others.p >= level || !j.enough(others.k, others.n) {
-				return j.doubt(l, "")
+		if l := e.alone(all, level); l != nil {
+			if others := e.differs(l.rest.Codes, e.peer.Codes, excess); others == nil || others.letsIn || others.p >= level || !e.enough(others.k, others.n) {
+				return e.doubt(l, "")
 			}
 		}
 		return Verdict{Fail, figure, reason}
@@ -154,10 +154,10 @@ func (j *judge) statuses() Verdict {
 
 // unlikely holds where most answers of a target are no good ones although no failures, and the source has too few that they
 // could be compared with: nobody would call that well.
-func (j *judge) unlikely() Verdict {
-	m := meaningOf(j.guard)
-	a, b := m.mixOf(j.target.Codes), m.mixOf(j.peer.Codes)
-	if b.n >= j.comparable() {
+func (e *evaluation) unlikely() Verdict {
+	m := meaningOf(e.guard)
+	a, b := m.mixOf(e.target.Codes), m.mixOf(e.peer.Codes)
+	if b.n >= e.comparable() {
 		return content
 	}
 	odd := func(c outcome.Code) bool {
@@ -165,7 +165,7 @@ func (j *judge) unlikely() Verdict {
 		return !fine && (class(c) == 3 || class(c) == 4)
 	}
 	n := a.count(m, odd)
-	if n < earlyFailures || rate(n, a.n) <= .5 || binomialTail(n, a.n, .5) >= j.alpha {
+	if n < earlyFailures || rate(n, a.n) <= .5 || binomialTail(n, a.n, .5) >= e.alpha {
 		return content
 	}
 	var most outcome.CodeCount
@@ -175,15 +175,15 @@ func (j *judge) unlikely() Verdict {
 		}
 	}
 	why := "get too few requests for it to be compared with"
-	if j.peer.Requests > b.n && j.peer.Requests >= j.comparable() {
+	if e.peer.Requests > b.n && e.peer.Requests >= e.comparable() {
 		why = "answer nothing well that it could be compared with"
 	}
 	return hold("statusCodes", "%s is %s %% of the %s answers of %s, and %s %s%s. If it is as it should be, state guard.statusCodes.fine: [%q]",
-		most.Code, percent(rate(most.N, a.n)), thousands(a.n), j.targetName, j.sourceName, why, j.where(j.target.Paths, odd), most.Code)
+		most.Code, percent(rate(most.N, a.n)), thousands(a.n), e.targetName, e.sourceName, why, e.where(e.target.Paths, odd), most.Code)
 }
 
 // statusReason says a difference, the figure first.
-func (j *judge) statusReason(d *difference, path string) string {
+func (e *evaluation) statusReason(d *difference, path string) string {
 	if path != "" {
 		path = " to " + path
 	}
@@ -192,5 +192,5 @@ func (j *judge) statusReason(d *difference, path string) string {
 		answers = "good answers"
 	}
 	return fmt.Sprintf("%s is %s %% of the %s %s of %s%s, and %s %% of the %s of %s", d.what, percent(rate(d.k, d.n)), thousands(d.n), answers,
-		j.targetName, path, percent(rate(d.k2, d.n2)), thousands(d.n2), j.sourceName)
+		e.targetName, path, percent(rate(d.k2, d.n2)), thousands(d.n2), e.sourceName)
 }

@@ -176,7 +176,7 @@ func observation() *Observation {
 	return o
 }
 
-func TestJudge(t *testing.T) {
+func TestEvaluate(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name    string
@@ -500,7 +500,7 @@ func TestJudge(t *testing.T) {
 			if c.change != nil {
 				c.change(g, o)
 			}
-			v := Judge(g, o, c.budget)
+			v := Evaluate(g, o, c.budget)
 			require.Equal(t, c.want, v.Result, v.Reason)
 			require.Equal(t, c.figure, v.Figure, v.Reason)
 			require.NotEmpty(t, v.Reason)
@@ -511,22 +511,22 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestJudgeTheOtherDirection judges instances by the same figures as pods.
-func TestJudgeTheOtherDirection(t *testing.T) {
+// TestEvaluateTheOtherDirection evaluates instances by the same figures as pods.
+func TestEvaluateTheOtherDirection(t *testing.T) {
 	t.Parallel()
 	o := observation()
 	o.From, o.To = discovery.Pods, discovery.Instances
 	o.Target.Failures[outcome.Reset] = 50
 	o.Target.Endpoints = map[string]outcome.EndpointCounts{"i-1": {Requests: 100, Failures: 49}, "i-2": {Requests: 900, Failures: 1}}
-	v := Judge(fullGuard(), o, nil)
+	v := Evaluate(fullGuard(), o, nil)
 	require.Equal(t, Verdict{Fail, "successRate", "instances answered 95 % of 1,000 requests (bound 99.9 %): 50 resets; most on instance i-1"}, v)
 	o.Source, o.Target = o.Target, o.Source
 	o.From, o.To, o.Share = o.To, o.From, 900_000
-	require.Equal(t, Pass, Judge(fullGuard(), o, nil).Result, "the source is not judged")
+	require.Equal(t, Pass, Evaluate(fullGuard(), o, nil).Result, "the verdict is not about the source")
 }
 
-// TestJudgeIsPure gives the same verdict in the same words each time, and changes nothing.
-func TestJudgeIsPure(t *testing.T) {
+// TestEvaluateIsPure gives the same verdict in the same words each time, and changes nothing.
+func TestEvaluateIsPure(t *testing.T) {
 	t.Parallel()
 	o := observation()
 	o.Target.Failures = [outcome.Causes]uint64{5, 5, 5, 5, 5, 5, 5}
@@ -534,14 +534,14 @@ func TestJudgeIsPure(t *testing.T) {
 	for i := range 20 {
 		o.Target.Endpoints[fmt.Sprint("pod-", i)] = outcome.EndpointCounts{Requests: 50, Failures: 1}
 	}
-	first := Judge(fullGuard(), o, nil)
+	first := Evaluate(fullGuard(), o, nil)
 	for range 50 {
-		require.Equal(t, first, Judge(fullGuard(), o, nil))
+		require.Equal(t, first, Evaluate(fullGuard(), o, nil))
 	}
 }
 
-// TestJudgeNeverPassesWithout holds random observations against what a pass must never be without.
-func TestJudgeNeverPassesWithout(t *testing.T) {
+// TestEvaluateNeverPassesWithout holds random observations against what a pass must never be without.
+func TestEvaluateNeverPassesWithout(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(7, 8))
 	results := make(map[Result]int)
@@ -576,7 +576,7 @@ func TestJudgeNeverPassesWithout(t *testing.T) {
 			g.Metrics = []v1alpha1.ShiftMetric{{Name: "m", AtMost: "1"}}
 			o.Metrics = []Metric{{Name: "m", Value: 2 * r.Float64(), Error: []string{"", "timeout"}[r.IntN(2)]}}
 		}
-		v := Judge(g, o, nil)
+		v := Evaluate(g, o, nil)
 		results[v.Result]++
 		require.NotEmpty(t, v.Reason)
 		require.NotEmpty(t, v.Figure)

@@ -15,7 +15,7 @@ import (
 // maxHistory is how many changes a status remembers.
 const maxHistory = 32
 
-// Who changes a shift where it is not a person.
+// The names of those who change a shift, apart from people.
 const (
 	actorGuard = "guard"
 	actorSteps = "steps"
@@ -138,7 +138,7 @@ func (m *machine) goOn() {
 	m.followPin()
 	m.locate()
 	m.obey()
-	m.judge()
+	m.followVerdict()
 	m.block()
 	m.answerPromotion()
 	if len(m.blockers) > 0 {
@@ -151,7 +151,7 @@ func (m *machine) goOn() {
 	m.begin(m.s.Step + 1)
 }
 
-// followPin lets the share be what the pin says, and what it may be once there is no pin.
+// followPin sets the share to the pin's, or to the allowed one once there is no pin.
 func (m *machine) followPin() {
 	switch {
 	case m.pinned:
@@ -172,9 +172,9 @@ func (m *machine) followPin() {
 	}
 }
 
-// judge takes the shift back if the guard fails. The verdict is about what was stored: an edit that
+// followVerdict takes the shift back if the guard fails. The verdict is about the stored status: an edit that
 // ends the copies in the same instant must not hide that they failed.
-func (m *machine) judge() {
+func (m *machine) followVerdict() {
 	copied := m.s.ShadowPercent != "" || m.in.Object.Status.ShadowPercent != ""
 	if m.in.Verdict.Result != Fail || m.pinned || m.s.RolledBack || m.adopted || m.share == 0 && !copied {
 		return
@@ -202,9 +202,9 @@ func (m *machine) takeBack(actor, reason string) {
 	m.move(0, v1alpha1.EventRollBack, actor, reason, true)
 }
 
-// stepBack goes to the step with the next smaller share; before the first one it
-// is the way back. What the guard saw is of the larger share for as long as a window, so
-// it goes no further before that has passed.
+// stepBack goes to the step with the next smaller share; before the first step it rolls
+// back. The guard's window still covers the larger share, so the shift goes no further
+// back before a window has passed.
 func (m *machine) stepBack(reason string) {
 	to := -1
 	for i := range m.steps {

@@ -14,8 +14,9 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// readCommand returns what the annotation of a TrafficShift says, nil for
-// nothing. What cannot be read has an id too, so that it is answered once.
+// readCommand returns the command in the annotation of a TrafficShift, nil for
+// none. A command that cannot be read has an id too, so that it is answered
+// once.
 func readCommand(o *v1alpha1.TrafficShift) (*v1alpha1.ShiftCommand, error) {
 	text := o.Annotations[v1alpha1.CommandAnnotation]
 	if text == "" {
@@ -34,8 +35,8 @@ func readCommand(o *v1alpha1.TrafficShift) (*v1alpha1.ShiftCommand, error) {
 	return c, nil
 }
 
-// CommandLife is for how long after it was given a command may be carried out. What somebody
-// wanted minutes ago is of what they saw then.
+// CommandLife is how long a command may be carried out after it was given. An older command
+// answers a state that is gone.
 const CommandLife = 2 * time.Minute
 
 // obey carries out a command that was not carried out yet, or says why not: there is no

@@ -73,7 +73,7 @@ func methodsText(methods []v1alpha1.ShiftMethod) string {
 	return strings.Join(texts, " and ")
 }
 
-// defaultWindow is what the guard judges over where the spec states nothing.
+// defaultWindow is the guard's window where the spec states none.
 const defaultWindow = 2 * time.Minute
 
 // windowOf returns the guard's window.

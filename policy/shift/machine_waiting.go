@@ -77,7 +77,7 @@ func (m *machine) block() {
 	}
 }
 
-// stops notes by whom the shift was told to stand still.
+// stops lists the objects and people that make the shift wait.
 func (m *machine) stops() {
 	if m.pinned {
 		m.wait(reasonPinned, fmt.Sprintf("spec.pin holds the share at %s %%: remove it, and the shift goes on from what it had, at most %s %%",

@@ -53,7 +53,7 @@ func (o *Open) Preflight(service string) []string {
 		"a TrafficPolicy of Service %s ends them after a time with %s", o.unit(), o.examples(), o.Source, o.Source, service, o.field())}
 }
 
-// Advice says, once new requests no longer go to the source, what would still break with it.
+// Advice tells what would still break with the source, once new requests no longer go to it.
 func (o *Open) Advice() []string {
 	if o.Requests == 0 || o.Share > 0 {
 		return nil

@@ -1,11 +1,11 @@
-// Package shift decides how a TrafficShift goes on. It is pure: what was seen,
-// what was said, and the time come in, and the next status comes out.
+// Package shift decides how a TrafficShift goes on. It is pure: measurements,
+// commands and the time come in, and the next status comes out.
 //
-//   - Judge says whether what callers got is good enough (guard.go).
+//   - Evaluate tells whether the answers to callers are good enough (guard.go).
 //   - Spend keeps the error budget (budget.go).
-//   - Room says whether the target can carry a step (capacity.go).
+//   - Room tells whether the target can carry a step (capacity.go).
 //   - Next is the state machine (machine.go).
-//   - PlanOf says what the steps mean (plan.go).
+//   - PlanOf returns the meaning of the steps (plan.go).
 package shift
 
 import (
@@ -19,7 +19,7 @@ import (
 
 // Side is what callers got of one backing over the guard's window, all ports together.
 type Side struct {
-	// Counts of what may be judged: nothing of the time of StandIn. FailedOver, which is
+	// Counts of requests that count for the verdict: none of the time of StandIn. FailedOver, which is
 	// what the other side answered instead of this one, is of the whole window.
 	outcome.Counts
 	// Meant is how many requests were meant for this side in the whole window, whichever
@@ -49,8 +49,9 @@ type Observation struct {
 	// Covered is for how long this leader has seen outcomes without a gap, at
 	// most Window: shorter than Window right after a change of leader.
 	Covered time.Duration
-	// Recent is the end of the window that Side.Recent is about, a quarter of
-	// it: it tells what goes on from what is over. 0 if it was not looked at.
+	// Recent is the end of the window that Side.Recent covers, a quarter of the
+	// window: it tells failures that go on from those that are over. 0 if it
+	// was not measured.
 	Recent time.Duration
 	// From and To are the backings that traffic moves between, Source and Target what callers got of them.
 	From, To       discovery.BackingName

@@ -23,7 +23,7 @@ const statusTests = 3 + commonestCodes + 1
 
 // pathTests is into how many parts that of the paths is divided: for each group of
 // paths, and each rule, its failures and its statuses. There are never more, however
-// few there are: then each is judged more strictly than it had to be.
+// few there are: then each test is stricter than it had to be.
 const pathTests = 2 * (outcome.MaxPaths + 1) * (1 + statusTests)
 
 // looksPerWindow is the price of looking all the time. The guard looks at a sliding

@@ -142,7 +142,8 @@ func (m meaning) mixOf(codes outcome.Codes) mix {
 	return out
 }
 
-// class sorts statuses: 1 to 4 as HTTP does. Of gRPC's, OK is 2 and all that blame the caller are 4.
+// class returns the class of a status, 1 to 4 as in HTTP. For gRPC, OK is 2 and all codes that blame
+// the caller are 4.
 func class(c outcome.Code) int {
 	switch {
 	case c.Good():
@@ -183,7 +184,7 @@ func commonest(a, b *mix) []outcome.Code {
 // withoutMethod returns the path of a group of paths: "/cart" of "POST /cart".
 func withoutMethod(group string) string { return group[max(strings.IndexByte(group, '/'), 0):] }
 
-// ignores reports whether a path is not judged on its own.
+// ignores reports whether a path does not count on its own.
 func ignores(p *v1alpha1.ShiftPaths, group string) bool {
 	if p == nil {
 		return false

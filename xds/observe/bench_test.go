@@ -75,7 +75,7 @@ func BenchmarkUnchangedReport(b *testing.B) {
 	}
 }
 
-// BenchmarkJudge is one look of a leader of three replicas at everything.
+// BenchmarkProgrammed is one look of a leader of three replicas at everything.
 func BenchmarkProgrammed(b *testing.B) {
 	in := largeMesh()
 	s := Summarize(in)

@@ -108,5 +108,5 @@ func (f *forgery) verdict(t *testing.T) shift.Verdict {
 		Latency: &v1alpha1.ShiftLatency{AtMost: &metav1.Duration{Duration: 300 * time.Millisecond}},
 	}
 	o.Apply(guard)
-	return shift.Judge(guard, o, nil)
+	return shift.Evaluate(guard, o, nil)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// View is what is known of shifts, and what stops all of them.
+// View is the state of shifts, with the freeze that stops all of them.
 type View struct {
 	Shifts []v1alpha1.TrafficShift `json:"shifts"`
 	Freeze *discovery.Freeze       `json:"freeze,omitempty"`
@@ -90,8 +90,8 @@ func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) str
 // longest is how many bytes of what another line says already a line may say again.
 const longest = 60
 
-// shortWaiting is what a shift waits for, without what the lines of the guard and of the
-// history say whole.
+// shortWaiting returns what a shift waits for, without the parts that the lines of the
+// guard and of the history have in full.
 func shortWaiting(st *v1alpha1.TrafficShiftStatus) string {
 	text := st.Waiting
 	if a := st.Analysis; a != nil && len(a.Reason) > longest {
@@ -134,8 +134,8 @@ func Told(s *v1alpha1.TrafficShift, message, where string) *v1alpha1.TrafficShif
 	return replaced(s, strings.NewReplacer(texts...).Replace)
 }
 
-// InBrief returns a shift whose long reasons are cut by brief, for a screen that they would fill. What is to be
-// run and where the whole is stays.
+// InBrief returns a shift with its long reasons cut by brief, for a screen that they would fill. The commands
+// to run and the place of the whole text stay.
 func InBrief(s *v1alpha1.TrafficShift, brief func(string) string) *v1alpha1.TrafficShift {
 	whole := fmt.Sprintf(" (whole: causeway shift status %s/%s -o json)", s.Namespace, s.Name)
 	var texts []string

@@ -33,7 +33,7 @@ func events() []v1alpha1.ShiftEvent {
 // One goroutine calls the methods.
 type metrics struct {
 	share, step, phase, verdict, budget, burn *prometheus.GaugeVec
-	// What the guard saw over its last window, by platform.
+	// The guard's figures over its last window, by platform.
 	success, window, latency, open *prometheus.GaugeVec
 	events                         *prometheus.CounterVec
 	requests, failures             *prometheus.CounterVec

@@ -1,9 +1,9 @@
-// Package runner carries TrafficShifts out: it sees what callers get, has
-// policy/shift decide, and writes what was decided. It is the only part of a
-// shift that has effects, and it runs on the leader alone.
+// Package runner carries TrafficShifts out: it collects the outcomes of
+// callers' requests, lets policy/shift decide, and writes the decision. It is
+// the only part of a shift with effects, and it runs on the leader alone.
 //
-// All that it knows of a shift's past is the shift's status. What it keeps
-// besides, it can lose: then a step lasts longer.
+// A shift's past is in its status. The runner can lose everything else: then a
+// step lasts longer.
 package runner
 
 import (
@@ -86,7 +86,7 @@ type Options struct {
 	Now     func() time.Time
 }
 
-// How often shifts are looked at, and how often a status is written of which
+// How often shifts are looked at, and how often a status is written in which
 // only the figures are new: each write is a write to etcd.
 const (
 	every        = 500 * time.Millisecond
@@ -121,8 +121,8 @@ type memory struct {
 	percent v1alpha1.Percent
 	shadow  v1alpha1.Percent
 	since   time.Time
-	// shadowed is when requests were last seen to be copied, as far as is known.
-	shadowed time.Time
+	// copied is when requests were last copied, as far as is known.
+	copied time.Time
 	// first is when this term first saw the shift, and usable the sides that it has seen with a
 	// usable endpoint.
 	first  time.Time
@@ -190,7 +190,7 @@ func (r *Runner) Run(ctx context.Context, store Store) error {
 	defer ticker.Stop()
 	for {
 		r.look(ctx)
-		// What can happen: it is time to look, a shift or a freeze changed, the end.
+		// Events: it is time to look, a shift or a freeze changed, the end.
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
@@ -369,8 +369,8 @@ func (r *Runner) remember(o *discovery.Object, object *v1alpha1.TrafficShift, no
 	defer r.mu.Unlock()
 	m := r.known[o.Key]
 	if m == nil || m.uid != string(object.UID) {
-		m = &memory{uid: string(object.UID), since: now, shadowed: now, first: now, usable: make(map[discovery.BackingName]bool), percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
-		// What was counted before belongs to whoever led then.
+		m = &memory{uid: string(object.UID), since: now, copied: now, first: now, usable: make(map[discovery.BackingName]bool), percent: object.Status.Percent, shadow: object.Status.ShadowPercent}
+		// Counts from before belong to the former leader.
 		m.spent = r.spentOf(object)
 		r.known[o.Key] = m
 	}
@@ -378,7 +378,7 @@ func (r *Runner) remember(o *discovery.Object, object *v1alpha1.TrafficShift, no
 		m.percent, m.shadow, m.since = object.Status.Percent, object.Status.ShadowPercent, now
 	}
 	if object.Status.ShadowPercent != "" {
-		m.shadowed = now
+		m.copied = now
 	}
 	m.protected = slices.Contains(object.Finalizers, v1alpha1.ShiftFinalizer)
 	return m

@@ -55,8 +55,8 @@ func (s *standing) in(window time.Duration) *shift.StandIn {
 	return &shift.StandIn{By: s.by, For: s.of, Now: s.now}
 }
 
-// standing finds out who answers: by the endpoints that there are, and by what callers' proxies
-// say, who may find dead what EC2 or Kubernetes call alive.
+// standing finds out which backings can answer: from the endpoints, and from the callers'
+// proxies, which may find an endpoint dead that EC2 or Kubernetes calls alive.
 func (r *Runner) standing(reader catalog.Reader, object *v1alpha1.TrafficShift, model *policy.Service, m *memory, now time.Time) *standing {
 	s := &standing{gone: make(map[discovery.BackingName]string), since: math.MaxInt64}
 	gaps, mapped := make(map[discovery.BackingName]*gap), make(map[uint16]bool)

@@ -45,10 +45,10 @@ func TestStanding(t *testing.T) {
 		model := resolve.BuildService(reader, key)
 		s := r.standing(reader, object, model, m, began.Add(after))
 		whole, _ := seen.Window(key, time.Minute)
-		return s, r.observe(object, model, m, s, &whole, began.Add(after))
+		return s, r.measure(object, model, m, s, &whole, began.Add(after))
 	}
 	forgetful := func() *memory {
-		return &memory{first: began, since: began.Add(-time.Hour), shadowed: began.Add(-time.Hour), usable: make(map[discovery.BackingName]bool)}
+		return &memory{first: began, since: began.Add(-time.Hour), copied: began.Add(-time.Hour), usable: make(map[discovery.BackingName]bool)}
 	}
 	write := func(change func(tx *catalog.Tx)) {
 		t.Helper()
@@ -80,7 +80,7 @@ func TestStanding(t *testing.T) {
 	require.Empty(t, s.text)
 	require.Equal(t, &shift.StandIn{By: discovery.Pods, For: discovery.Instances}, o.StandIn)
 	require.Equal(t, 10*time.Second, o.Covered)
-	require.Contains(t, seen.lengths, 10*time.Second, "only what came since is judged")
+	require.Contains(t, seen.lengths, 10*time.Second, "only what came since counts")
 	_, o = at(m, 3*time.Minute)
 	require.Nil(t, o.StandIn)
 	require.Equal(t, time.Minute, o.Covered)
@@ -137,6 +137,6 @@ func TestCallersWhileASideStandsIn(t *testing.T) {
 	object.Spec.Guard.Window.Duration = time.Minute
 	whole, _ := seen.Window(key, time.Minute)
 	now := time.Unix(1_800_000_000, 0)
-	o := r.observe(object, resolve.BuildService(c.Read(), key), &memory{first: now, since: now}, &standing{now: true}, &whole, now)
+	o := r.measure(object, resolve.BuildService(c.Read(), key), &memory{first: now, since: now}, &standing{now: true}, &whole, now)
 	require.EqualValues(t, 20, o.Target.Callers["sidecar~web~cart~a"].FailedOver)
 }

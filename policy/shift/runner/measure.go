@@ -51,7 +51,7 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 	window := object.Spec.Guard.Window.Duration
 	w, _ := r.opts.Outcomes.Window(service, window) // what is not known is not covered
 	stands := r.standing(reader, object, model, m, now)
-	o := r.observe(object, model, m, stands, &w, now)
+	o := r.measure(object, model, m, stands, &w, now)
 	in.Seen = min(in.Seen, w.Covered)
 	in.InstancesInService = fleet.InstancesInService
 	in.FailedOver, in.FailedOverReason, in.SourceGone, in.Unread = stands.text != "", stands.text, stands.gone[in.From], stands.unread
@@ -60,7 +60,8 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		return shift.RoomFor(object.Spec.Capacity, object.Spec.Direction, int(object.Status.SourceInstances), fleet, demand, p)
 	}
 	var budget *shift.Budget
-	// What a shift without an error budget spends is counted too: metrics have it.
+	// Failures of a shift without an error budget are counted too: metrics show
+	// them.
 	m.spending = r.spentOf(object)
 	if e := object.Spec.Guard.ErrorBudget; e != nil {
 		if m.spending.requests < m.spent.requests {
@@ -73,7 +74,7 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		}
 		m.complained = err != nil
 	}
-	in.Verdict = shift.Judge(&object.Spec.Guard, o, budget)
+	in.Verdict = shift.Evaluate(&object.Spec.Guard, o, budget)
 	in.Analysis = shift.Analyze(o, in.Verdict, now, object.Status.Analysis)
 	m.open = openOf(o, model)
 	m.advice = append(m.open.Advice(), shift.Advise(object.Spec.Capacity, object.Spec.Direction, shift.Progress{
@@ -239,8 +240,9 @@ func (r *Runner) unsettled(service discovery.Key, target discovery.BackingName) 
 	return fmt.Sprintf("%s still answered %d requests in the last %s", target, counts.Requests, settling)
 }
 
-// observe returns what callers got of a Service over the guard's window, whole.
-func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m *memory, stands *standing, whole *outcome.Window, now time.Time) *shift.Observation {
+// measure returns the outcomes of a Service's requests over the guard's window,
+// and the whole window.
+func (r *Runner) measure(object *v1alpha1.TrafficShift, model *policy.Service, m *memory, stands *standing, whole *outcome.Window, now time.Time) *shift.Observation {
 	window := object.Spec.Guard.Window.Duration
 	w := r.comparable(model.Key, stands, whole, window)
 	from, to := policy.FromTo(shift.DirectionOf(object))
@@ -267,7 +269,7 @@ func (r *Runner) observe(object *v1alpha1.TrafficShift, model *policy.Service, m
 		}
 		o.LeftOut += all.Meant() - min(all.Meant(), side.Requests+side.Abandoned)
 	}
-	if now.Sub(m.shadowed) < window+loadLag || stands.since < window+loadLag {
+	if now.Sub(m.copied) < window+loadLag || stands.since < window+loadLag {
 		// Load reports do not tell copies from requests, nor when they were.
 		o.Source.Load, o.Target.Load = 0, 0
 	}
