@@ -23,9 +23,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/objects"
 )
 
-// How soon it is looked again whether a kind is served, also while the API
-// server does not say, and how long a CRD that is there may take until it is:
-// only then nothing is waited for any more.
+// How soon the source looks again whether a kind is served, also while the API
+// server does not say, and how long it waits until an existing CRD is served:
+// after that nothing waits for the kind any more.
 const (
 	lookFirst   = 200 * time.Millisecond
 	lookMost    = 30 * time.Second
@@ -105,9 +105,9 @@ func (k *kindSource) follow(ctx context.Context) error {
 		case version != "" && version == reading:
 			settled = true
 			if crd != nil && crd.generation != schemaRead {
-				// What a watch that began under the old schema has told may lack what
-				// only the new one has, and a watch does not tell it again. For a
-				// moment the API server goes on with the old one.
+				// A watch that began under the old schema may have left out fields of
+				// the new one, and does not send the objects again. For a moment the
+				// API server still uses the old schema.
 				if schemaRead != 0 {
 					stop()
 					stop = k.read(ctx, version)
@@ -145,8 +145,8 @@ func (k *kindSource) follow(ctx context.Context) error {
 			timer = time.After(pause)
 			pause *= 2
 		}
-		// What can happen: the CRD changed or the reading failed, it is time to
-		// look or to read again, the end.
+		// Events: the CRD changed or the reading failed, it is time to look or
+		// to read again, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -304,7 +304,7 @@ func (k *kindSource) read(ctx context.Context, version string) (stop func()) {
 	}
 }
 
-// attempted notes how a request went. One that is not found may mean that the CRD is gone.
+// attempted notes the result of a request. "Not found" may mean that the CRD is gone.
 func (k *kindSource) attempted(ctx context.Context, err error) {
 	k.status.attempted(ctx, err)
 	if apierrors.IsNotFound(err) {

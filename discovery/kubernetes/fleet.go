@@ -16,8 +16,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// autoscalerFresh is how long an autoscaler is taken for what it was. It
-// decides every 15 seconds itself, and is asked for by each shift every half.
+// autoscalerFresh is how long an autoscaler's data is used without a new look.
+// It decides only every 15 seconds, and each shift asks every half second.
 const autoscalerFresh = 5 * time.Second
 
 // autoscalers remembers what was read for autoscalerFresh.
@@ -50,7 +50,8 @@ func (s *Shifts) Autoscaler(ctx context.Context, namespace, name string) (discov
 	return known.autoscaler, known.there, known.err
 }
 
-// put remembers what was read, and forgets what nobody has asked for since long.
+// put remembers an autoscaler, and forgets those that nobody has asked for in a
+// long time.
 func (a *autoscalers) put(key discovery.Key, known knownAutoscaler) {
 	if a.byKey == nil {
 		a.byKey = make(map[discovery.Key]knownAutoscaler)
@@ -82,7 +83,7 @@ func (c *Client) readAutoscaler(ctx context.Context, key discovery.Key) knownAut
 }
 
 // limited reports whether an autoscaler wants more replicas than it may have.
-// The reason also tells the opposite, at its minimum.
+// The condition is also true at the minimum, with another reason.
 func limited(h *autoscalingv2.HorizontalPodAutoscaler) bool {
 	for _, c := range h.Status.Conditions {
 		if c.Type == autoscalingv2.ScalingLimited {

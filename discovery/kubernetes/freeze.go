@@ -77,8 +77,8 @@ func (c *Client) readFreeze(ctx context.Context, g *errgroup.Group, cat *catalog
 		func(m *corev1.ConfigMap) (string, *discovery.Freeze) { return catalog.FreezeID, freezeIn(m) })
 }
 
-// freezeIn returns the freeze that a ConfigMap holds, nil for none. What cannot
-// be read freezes everything: somebody wanted a freeze.
+// freezeIn returns the freeze in a ConfigMap, nil for none. A record that
+// cannot be read freezes everything, because somebody wanted a freeze.
 func freezeIn(m *corev1.ConfigMap) *discovery.Freeze {
 	text, ok := m.BinaryData[freezeKey]
 	if !ok {

@@ -89,7 +89,7 @@ spec:
 	})
 	edge := gatewayIn[gatewayv1.Gateway](t, kube, "Gateway", "web", "edge")
 	before := w.count(t, "causeway_status_writes_total", "")
-	harness.Throughout(t, 3*judgeEvery, "that no status is written", func() error {
+	harness.Throughout(t, 3*computeEvery, "that no status is written", func() error {
 		if n := w.count(t, "causeway_status_writes_total", ""); n != before {
 			return fmt.Errorf("there are %d", n)
 		}

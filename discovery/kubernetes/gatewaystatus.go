@@ -16,8 +16,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// The status of a Gateway and of a GatewayClass is one controller's: that of
-// the class. Unlike a route's, it has no entries of others, but others may add
+// The status of a Gateway and of a GatewayClass belongs to one controller: that
+// of the class. It has no entries of others, as a route's has. But others may add
 // conditions, which server-side apply keeps apart by their type, and listeners by
 // their name.
 
@@ -61,12 +61,12 @@ func ourClass(in *gatewayv1.GatewayClassStatus) *gatewayv1.GatewayClassStatus {
 	return &out
 }
 
-// mergeGateway returns what the status of a Gateway must be: what is wanted,
-// with Programmed, and the times at which conditions turned.
+// mergeGateway returns the new status of a Gateway: the wanted one, with
+// Programmed, and with the times at which conditions changed.
 //
-// A condition Programmed that is among those wanted stays: whoever judges the
-// Gateway knows then that it cannot be in force. So it is too with what is not
-// accepted. Of everything else the proxies decide.
+// A wanted condition Programmed stays: it is there only if the Gateway cannot
+// be in force whatever proxies do. For a Gateway that is not accepted it is
+// derived from that. In all other cases the proxies decide (programmed).
 func mergeGateway(have, want *gatewayv1.GatewayStatus, programmed *metav1.Condition, now metav1.Time) *gatewayv1.GatewayStatus {
 	if want == nil {
 		return nil
@@ -76,7 +76,7 @@ func mergeGateway(have, want *gatewayv1.GatewayStatus, programmed *metav1.Condit
 	}
 	programmed = asGatewayReason(programmed)
 	out := *want
-	out.Conditions = mergeConditions(have.Conditions, withVerdict(want.Conditions), unlessJudged(want.Conditions, programmed), now)
+	out.Conditions = mergeConditions(have.Conditions, withoutProgrammed(want.Conditions), programmedOf(want.Conditions, programmed), now)
 	out.Listeners = slices.Clone(want.Listeners)
 	for i := range out.Listeners {
 		l := &out.Listeners[i]
@@ -84,13 +84,13 @@ func mergeGateway(have, want *gatewayv1.GatewayStatus, programmed *metav1.Condit
 		if j := slices.IndexFunc(have.Listeners, func(h gatewayv1.ListenerStatus) bool { return h.Name == l.Name }); j >= 0 {
 			old = have.Listeners[j].Conditions
 		}
-		l.Conditions = mergeConditions(old, withVerdict(l.Conditions), unlessJudged(l.Conditions, programmed), now)
+		l.Conditions = mergeConditions(old, withoutProgrammed(l.Conditions), programmedOf(l.Conditions, programmed), now)
 	}
 	return &out
 }
 
-// heard returns what the status of a Gateway must say with those listeners
-// marked that no proxy listens for, which what it says of itself cannot tell.
+// heard returns the status of a Gateway with a mark on listeners that no proxy
+// listens for, which the Gateway itself does not tell.
 func (p *PolicyStatus) heard(row *discovery.Object, want *gatewayv1.GatewayStatus) *gatewayv1.GatewayStatus {
 	gateway, ok := row.Spec.(*gatewayv1.Gateway)
 	if want == nil || !ok || p.unheard == nil {
@@ -101,7 +101,7 @@ func (p *PolicyStatus) heard(row *discovery.Object, want *gatewayv1.GatewayStatu
 	for i := range out.Listeners {
 		l := &out.Listeners[i]
 		j := slices.IndexFunc(gateway.Spec.Listeners, func(in gatewayv1.Listener) bool { return in.Name == l.Name })
-		if j < 0 || verdict(l.Conditions) != nil {
+		if j < 0 || notInForce(l.Conditions) != nil {
 			continue
 		}
 		if why, ok := p.unheard(row.Key, uint16(gateway.Spec.Listeners[j].Port)); ok { //nolint:gosec // the API limits it to 65535
@@ -114,10 +114,10 @@ func (p *PolicyStatus) heard(row *discovery.Object, want *gatewayv1.GatewayStatu
 	return &out
 }
 
-// verdict returns the condition Programmed of what cannot be in force, because
-// it is not accepted or because another one has its place; nil if nothing
-// speaks against it.
-func verdict(conditions []metav1.Condition) *metav1.Condition {
+// notInForce returns the condition Programmed of a Gateway or listener that
+// cannot be in force, because it is not accepted or conflicts with another one.
+// It returns nil if the proxies decide.
+func notInForce(conditions []metav1.Condition) *metav1.Condition {
 	if c := apimeta.FindStatusCondition(conditions, v1alpha1.ConditionProgrammed); c != nil {
 		return c
 	}
@@ -134,14 +134,15 @@ func verdict(conditions []metav1.Condition) *metav1.Condition {
 	}
 }
 
-// withVerdict returns the conditions without Programmed, which mergeConditions adds.
-func withVerdict(conditions []metav1.Condition) []metav1.Condition {
+// withoutProgrammed returns the conditions without Programmed, which mergeConditions adds.
+func withoutProgrammed(conditions []metav1.Condition) []metav1.Condition {
 	return slices.DeleteFunc(slices.Clone(conditions), func(c metav1.Condition) bool { return c.Type == v1alpha1.ConditionProgrammed })
 }
 
-// unlessJudged returns what the proxies say, unless nothing of it can be in force.
-func unlessJudged(conditions []metav1.Condition, programmed *metav1.Condition) *metav1.Condition {
-	if c := verdict(conditions); c != nil {
+// programmedOf returns the proxies' condition, unless the object cannot be in
+// force.
+func programmedOf(conditions []metav1.Condition, programmed *metav1.Condition) *metav1.Condition {
+	if c := notInForce(conditions); c != nil {
 		return c
 	}
 	return programmed
@@ -152,7 +153,7 @@ func unlessJudged(conditions []metav1.Condition, programmed *metav1.Condition) *
 const reasonRejected = "Rejected"
 
 // asGatewayReason returns the condition Programmed with a reason that the
-// specification of Gateways has; the message tells the rest.
+// specification of Gateways has; the message has the details.
 func asGatewayReason(c *metav1.Condition) *metav1.Condition {
 	if c == nil {
 		return nil
@@ -177,7 +178,7 @@ func mergeClass(have, want *gatewayv1.GatewayClassStatus, now metav1.Time) *gate
 	var old []metav1.Condition
 	if have != nil {
 		// No proxy has a say in a class.
-		old = withVerdict(have.Conditions)
+		old = withoutProgrammed(have.Conditions)
 	}
 	out := *want
 	out.Conditions = mergeConditions(old, want.Conditions, nil, now)
@@ -224,7 +225,7 @@ func sortedConditions(in []metav1.Condition) []metav1.Condition {
 // plainConditions returns conditions as a digest takes them: sorted, without
 // times and without Programmed.
 func plainConditions(in []metav1.Condition) []metav1.Condition {
-	out := listOf(sortedConditions(withVerdict(in)))
+	out := listOf(sortedConditions(withoutProgrammed(in)))
 	for i := range out {
 		out[i].LastTransitionTime = metav1.Time{}
 		out[i].Message = clip(out[i].Message, maxMessage)
@@ -254,9 +255,9 @@ func digestTexts(s Status) []string {
 	return out
 }
 
-// digestProgrammed returns a digest of Programmed wherever it must stand in a
-// status: of all of them in a Gateway's. While nothing is known of it, it is
-// that of what the status says.
+// digestProgrammed returns a digest of the conditions Programmed of a status,
+// all of them for a Gateway. While nothing is known, it is the digest of the
+// present status.
 func digestProgrammed(want Status, programmed *metav1.Condition, says uint64) uint64 {
 	switch {
 	case want.Gateway != nil:

@@ -27,9 +27,9 @@ func gatewayCondition(kind string, status metav1.ConditionStatus, reason, messag
 	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: generation}
 }
 
-// judged is a verdict over a Gateway: its listener on an odd port is conflicted,
+// wantedStatus is a verdict over a Gateway: its listener on an odd port is conflicted,
 // any other one is right.
-func judged(o *discovery.Object) (Status, bool) {
+func wantedStatus(o *discovery.Object) (Status, bool) {
 	switch spec := o.Spec.(type) {
 	case *gatewayv1.GatewayClass:
 		if spec.Spec.ControllerName != "mesh.causeway.dev/controller" {
@@ -122,7 +122,7 @@ func TestGatewayStatus(t *testing.T) {
 	var deaf atomic.Int32 // the port that no proxy listens on
 	start := func() *writer {
 		registry := prometheus.NewRegistry()
-		p := NewPolicyStatus(r.Client, func(catalog.Reader) func(*discovery.Object) (Status, bool) { return judged }, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
+		p := NewPolicyStatus(r.Client, func(catalog.Reader) func(*discovery.Object) (Status, bool) { return wantedStatus }, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
 			c := programmed.Load()
 			if c == nil {
 				return metav1.Condition{}, false
@@ -198,7 +198,7 @@ func TestGatewayStatus(t *testing.T) {
 	w.stop()
 	programmed.Store(nil)
 	w = start()
-	harness.Eventually(t, 30*time.Second, "three rounds of judging", func() error {
+	harness.Eventually(t, 30*time.Second, "three rounds of computing", func() error {
 		families, err := w.registry.Gather()
 		require.NoError(t, err)
 		for _, f := range families {
@@ -208,7 +208,7 @@ func TestGatewayStatus(t *testing.T) {
 		}
 		return fmt.Errorf("not yet")
 	})
-	harness.Throughout(t, 3*judgeEvery, "that no status is written", func() error {
+	harness.Throughout(t, 3*computeEvery, "that no status is written", func() error {
 		if n := w.count(t, "causeway_status_writes_total", ""); n != 0 {
 			return fmt.Errorf("there are %d", n)
 		}
@@ -329,7 +329,7 @@ func TestMergeGatewayProperties(t *testing.T) {
 				require.Equal(t, turned, c.LastTransitionTime.Unix() == 2000, "seed %d: %+v after %+v", seed, c, old)
 			}
 			p := apimeta.FindStatusCondition(after, "Programmed")
-			switch c := verdict(wanted); {
+			switch c := notInForce(wanted); {
 			case c != nil:
 				require.Equal(t, c.Status, p.Status, "seed %d", seed)
 			case programmed != nil:

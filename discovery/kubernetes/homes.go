@@ -149,8 +149,9 @@ func (c *Client) RecordHomes(ctx context.Context, cat *catalog.Catalog, missing 
 	}
 }
 
-// concernsHomes reports whether a batch changes what homes are decided by; most
-// are of endpoints, and looking at every Service for each would cost too much.
+// concernsHomes reports whether a batch changes rows that decide homes. Most
+// batches are endpoints, and looking at every Service for each would cost too
+// much.
 func concernsHomes(b catalog.Batch) bool {
 	for _, ch := range b.Changes {
 		switch ch.Table {

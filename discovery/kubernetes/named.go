@@ -27,7 +27,7 @@ import (
 // a watch, and a mesh has few sets of CA certificates and certificates.
 const maxNamed = 500
 
-// namedKind is a kind of which only those objects are read that others name.
+// namedKind is a kind whose objects are read only if others name them.
 type namedKind struct {
 	name, scope string
 	// by says who names them, and share how fewer would do.
@@ -37,8 +37,8 @@ type namedKind struct {
 	zero  runtime.Object
 	// in returns how the objects of a namespace are read.
 	in func(namespace string) namedClient
-	// refused returns what is known of an object that was never read and that
-	// the service account may not read, nil for nothing.
+	// refused returns the row of an object that was never read and that the
+	// service account may not read, nil for none.
 	refused func(discovery.Key) *discovery.Object
 }
 
@@ -91,8 +91,8 @@ func (c *Client) secrets() namedKind {
 }
 
 // namedObjects reads the objects of a kind that others name, and no others: a
-// cluster may hold many megabytes of them, and they are none of our business.
-// Each has a watch of its own, which begins and ends with the references to it.
+// cluster may hold many megabytes of them that do not concern the mesh. Each
+// has a watch of its own, which begins and ends with the references to it.
 type namedObjects struct {
 	namedKind
 	client  *Client
@@ -139,7 +139,7 @@ func (n *namedObjects) run(ctx context.Context) error {
 	}()
 	synced := false
 	for {
-		// What can happen: references changed, an object was listed, the end.
+		// Events: references changed, an object was listed, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -165,8 +165,8 @@ func mayName(b catalog.Batch) bool {
 	})
 }
 
-// answer takes what the API server said of an object. One that was read before
-// it was refused stays as it was.
+// answer applies an answer of the API server about an object. If an object was
+// read before it is refused, its row stays.
 func (n *namedObjects) answer(a namedAnswer) {
 	w := n.watches[a.key]
 	if w == nil {
@@ -277,8 +277,8 @@ func (n *namedObjects) watch(ctx context.Context, key discovery.Key) (stop func(
 		case <-ctx.Done():
 		}
 	}
-	// What is forbidden in one namespace is no failure of the API server, and
-	// must not keep the mesh from starting.
+	// A refusal in one namespace is no failure of the API server, and must not
+	// keep the mesh from starting.
 	attempted := func(ctx context.Context, err error) {
 		if apierrors.IsForbidden(err) {
 			answer(true)

@@ -17,9 +17,10 @@ import (
 )
 
 // objectRows is the store of a policy kind's reflector: it writes rows of
-// catalog.Objects, and keeps what the objects' status says for who writes it.
-// The status of a TrafficShift is a row of catalog.ShiftStates besides, written
-// in the same transaction: nobody sees a spec with the status of another one.
+// catalog.Objects, and keeps observations of the objects' statuses for the
+// status writer. The status of a TrafficShift is also a row of
+// catalog.ShiftStates, written in the same transaction: nobody sees a spec with
+// the status of another one.
 type objectRows struct {
 	cat      *catalog.Catalog
 	kind     objects.Kind
@@ -71,7 +72,7 @@ func (s *objectRows) Delete(o any) error {
 	return err
 }
 
-// Replace implements cache.ReflectorStore: what a list returned is all there is.
+// Replace implements cache.ReflectorStore: a list has all objects.
 func (s *objectRows) Replace(list []any, _ string) error {
 	all := make([]*discovery.Object, 0, len(list))
 	var states []*discovery.ShiftState
@@ -128,9 +129,9 @@ func (s *objectRows) name(o *rawObject) discovery.ObjectName {
 	return discovery.ObjectName{Kind: s.kind.Name, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
 }
 
-// read returns the row of an object and, of a TrafficShift, the one of its
-// status. Of an object that cannot be decoded both are nil, and the rows of
-// what it said before stay.
+// read returns the row of an object and, for a TrafficShift, the row of its
+// status. If the object cannot be decoded, both are nil and its former rows
+// stay.
 func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftState) {
 	typed, err := raw.decode(s.kind)
 	name := s.name(raw)
@@ -138,7 +139,7 @@ func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftSt
 	if err != nil {
 		return nil, nil
 	}
-	s.observed.put(name, observe(typed))
+	s.observed.put(name, observationOf(typed))
 	var state *discovery.ShiftState
 	if shift, ok := typed.(*v1alpha1.TrafficShift); ok {
 		state = &discovery.ShiftState{
@@ -175,9 +176,9 @@ func byKey(a, b discovery.Key) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 }
 
-// putUnread writes into the source's status which objects are there without a
-// row, after the rows of the same transaction: nobody sees one as gone that is
-// not. A list has told of all there are.
+// putUnread writes into the source's status which existing objects have no row,
+// in the same transaction as the rows: nobody sees an existing object as gone.
+// A list has all existing objects.
 func (s *objectRows) putUnread(tx *catalog.Tx, list bool) {
 	s.mu.Lock()
 	var unread []discovery.Unread

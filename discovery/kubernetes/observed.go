@@ -11,23 +11,23 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// observation is what an object's status says of what is ours, as far as that
-// is needed to see whether it says what it must. Every replica keeps it, in
-// little memory, so that a new leader need not read every object, and does not
-// write what is there.
+// observation is our part of an object's status, as far as that is needed to
+// decide whether it must be written. Every replica keeps it, in little memory,
+// so that a new leader need not read every object, and writes only what
+// differs.
 type observation struct {
 	uid     types.UID
 	version string
-	// said is a digest of what it says without Programmed, and programmed one
-	// of that condition; 0 where there is none.
+	// said is a digest of our part without Programmed, and programmed one of
+	// that condition; 0 where there is none.
 	said, programmed uint64
-	// gateway is the whole status of a Gateway, nil of everything else: Programmed
-	// stands in it many times, and there are few Gateways.
+	// gateway is the whole status of a Gateway, nil for other kinds: Programmed
+	// occurs in it many times, and there are few Gateways.
 	gateway *gatewayv1.GatewayStatus
 }
 
-// observe returns the observation of an object.
-func observe(o metav1.Object) observation {
+// observationOf returns the observation of an object.
+func observationOf(o metav1.Object) observation {
 	status := statusIn(o)
 	said, programmed := digest(ours(status))
 	return observation{uid: o.GetUID(), version: o.GetResourceVersion(), said: said, programmed: programmed, gateway: status.Gateway}
@@ -44,8 +44,8 @@ func newObservations() *observations {
 	return &observations{byName: make(map[discovery.ObjectName]observation)}
 }
 
-// put notes an observation, unless a newer one of the same object is known:
-// the answer to a write may come before what a watch says of an earlier one.
+// put notes an observation, unless a newer one of the same object is known: the
+// answer to a write may come before the watch's event of an earlier one.
 func (o *observations) put(name discovery.ObjectName, next observation) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

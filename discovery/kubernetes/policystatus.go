@@ -27,21 +27,21 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// How much the status of routes and policies may cost: judging all of them
+// Limits of the cost of the status of routes and policies. Computing all of it
 // takes at most a tenth of a core, and the API server gets at most so many
 // writes a second, however many objects a change concerns. Up to editedMost
-// objects that were just edited are judged at once.
+// objects that were just edited are computed at once.
 const (
-	judgeEvery  = time.Second
-	judgeShare  = 10
-	editedMost  = 50
-	writeRate   = 50
-	writeBurst  = 50
-	writeWithin = 10 * time.Second
+	computeEvery = time.Second
+	computeShare = 10
+	editedMost   = 50
+	writeRate    = 50
+	writeBurst   = 50
+	writeWithin  = 10 * time.Second
 )
 
-// How a write is tried again, and how long something that another writer
-// changed is left alone: twice as long each time, until it has been quiet.
+// How a write is tried again, and how long a status is left alone that another
+// writer changed: twice as long each time, until it has been quiet.
 const (
 	conflictTries  = 3
 	retryFirst     = time.Second
@@ -63,7 +63,7 @@ const (
 )
 
 // PolicyStatus writes the status of routes, policies, Gateways and
-// GatewayClasses, and Events about what turned bad.
+// GatewayClasses, and Events about conditions that became False.
 type PolicyStatus struct {
 	client     *Client
 	of         func(catalog.Reader) func(*discovery.Object) (Status, bool)
@@ -71,22 +71,21 @@ type PolicyStatus struct {
 	unheard    func(gateway discovery.Key, port uint16) (string, bool)
 	rate       float32
 
-	writes   *prometheus.CounterVec
-	pending  prometheus.Gauge
-	rewrites *prometheus.CounterVec
-	judging  prometheus.Histogram
+	writes    *prometheus.CounterVec
+	pending   prometheus.Gauge
+	rewrites  *prometheus.CounterVec
+	computing prometheus.Histogram
 }
 
 // NewPolicyStatus returns a writer of status.
 //
-// of returns, for a snapshot, what a row's status must say, without times and
-// Programmed, and whether its kind has one. programmed returns the condition Programmed of an
-// object, or false while nothing is known of it: then what its status says
-// stays. It is called for every object once a second, and may be nil where
-// nobody knows.
+// of returns a function for a snapshot. It gives the status of a row without times and
+// Programmed, and reports whether its kind has one. programmed returns the condition
+// Programmed of an object, or false while nothing is known: then the present condition stays.
+// It is called for every object once a second, and may be nil.
 //
-// unheard says of a port of a Gateway why nothing can be in force there while no
-// proxy listens on it, or false if one does, or if that is not known. It may be nil.
+// unheard returns why nothing can be in force on a port of a Gateway while no proxy listens
+// there. It returns false if a proxy does, or if that is not known. It may be nil.
 func NewPolicyStatus(c *Client, of func(catalog.Reader) func(*discovery.Object) (Status, bool),
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool), unheard func(gateway discovery.Key, port uint16) (string, bool), reg prometheus.Registerer,
 ) *PolicyStatus {
@@ -106,12 +105,12 @@ func NewPolicyStatus(c *Client, of func(catalog.Reader) func(*discovery.Object) 
 		pending: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "causeway_status_pending", Help: "Routes and policies whose status waits to be written.",
 		}),
-		judging: prometheus.NewHistogram(prometheus.HistogramOpts{
+		computing: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "causeway_status_judge_seconds", Help: "Time to find out what the status of all routes and policies must be.",
 			Buckets: []float64{.001, .01, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
 	}
-	reg.MustRegister(p.writes, p.rewrites, p.pending, p.judging)
+	reg.MustRegister(p.writes, p.rewrites, p.pending, p.computing)
 	return p
 }
 
@@ -137,7 +136,7 @@ func (p *PolicyStatus) Run(ctx context.Context, cat *catalog.Catalog) error {
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return t.judge(ctx) })
+	g.Go(func() error { return t.compute(ctx) })
 	g.Go(func() error { return t.write(ctx) })
 	return g.Wait()
 }
@@ -152,7 +151,7 @@ func (c *Client) newRecorder(ctx context.Context) (events.EventRecorder, func(),
 	return broadcaster.NewRecorder(c.types, eventComponent), broadcaster.Shutdown, nil
 }
 
-// statusTerm is one term of leading. One goroutine judges what every status
+// statusTerm is one term of leading. One goroutine computes what every status
 // must say, another one writes those that say something else.
 type statusTerm struct {
 	*PolicyStatus
@@ -203,17 +202,18 @@ type settlement struct {
 	said, programmed uint64
 }
 
-// judge keeps what is to be said current, and finds what is not said yet.
-func (t *statusTerm) judge(ctx context.Context) error {
+// compute keeps the wanted statuses current, and finds those that differ from
+// the present ones.
+func (t *statusTerm) compute(ctx context.Context) error {
 	feed := t.cat.Subscribe()
 	defer feed.Close()
-	ticker := time.NewTicker(judgeEvery)
+	ticker := time.NewTicker(computeEvery)
 	defer ticker.Stop()
 	first, stale := true, false
-	edited := make(map[discovery.ObjectName]struct{}) // and not judged since
+	edited := make(map[discovery.ObjectName]struct{}) // and not computed since
 	var next time.Time
 	for {
-		// What can happen: rows changed, it is time to judge, the end.
+		// Events: rows changed, it is time to compute, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -231,12 +231,12 @@ func (t *statusTerm) judge(ctx context.Context) error {
 			start := time.Now()
 			t.renew(t.cat.Read())
 			took := time.Since(start)
-			t.judging.Observe(took.Seconds())
-			next = time.Now().Add(judgeShare * took)
+			t.computing.Observe(took.Seconds())
+			next = time.Now().Add(computeShare * took)
 			clear(edited)
 		case len(edited) <= editedMost:
-			// Who has edited these waits for the answer; what their edit means
-			// for others may come later.
+			// The person who edited these waits for the answer; the effects on
+			// others may come later.
 			r := t.cat.Read()
 			of := t.of(r)
 			for name := range edited {
@@ -251,7 +251,7 @@ func (t *statusTerm) judge(ctx context.Context) error {
 }
 
 // note notes which objects were edited, and reports whether a batch may change
-// what any status must say: endpoints do not.
+// any status: endpoints do not.
 func (t *statusTerm) note(b catalog.Batch, first bool, edited map[discovery.ObjectName]struct{}) (concerns bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -304,7 +304,7 @@ func (t *statusTerm) renew(r catalog.Reader) {
 	}
 }
 
-// renewOne finds out what the status of one object must say, and whether it has any.
+// renewOne computes the status of one object, if it has any.
 func (t *statusTerm) renewOne(of func(*discovery.Object) (Status, bool), o *discovery.Object) bool {
 	want, ok := of(o)
 	if _, known := t.kinds[o.Kind]; !ok || !known {
@@ -334,7 +334,7 @@ func (t *statusTerm) compare(now time.Time) {
 	pending := 0
 	for name, s := range t.objects {
 		if s.row == nil {
-			continue // judged the next time
+			continue // computed the next time
 		}
 		if s.due == 0 && !s.busy && !now.Before(s.notBefore) && t.differs(name, s) {
 			t.due++
@@ -353,7 +353,7 @@ func (t *statusTerm) compare(now time.Time) {
 	}
 }
 
-// differs reports whether the status of an object says something else than it must.
+// differs reports whether the status of an object differs from the wanted one.
 func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 	have, ok := t.client.observed.get(name)
 	if !ok || have.uid != uidOf(s.row) {
@@ -392,7 +392,8 @@ func uidOf(o *discovery.Object) types.UID {
 	return ""
 }
 
-// write writes what is due, one after the other, at no more than the rate.
+// write writes the statuses that are due, one after the other, at no more than
+// the rate.
 func (t *statusTerm) write(ctx context.Context) error {
 	failures := 0
 	for {
@@ -442,8 +443,8 @@ func (t *statusTerm) write(ctx context.Context) error {
 	}
 }
 
-// next takes what is to be written next: what was edited last, or else what
-// has been due for longest.
+// next takes the next status to write: of the object that was edited last, else
+// the one that is due for longest.
 func (t *statusTerm) next() (discovery.ObjectName, *statement, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -500,9 +501,9 @@ func (t *statusTerm) complain(name discovery.ObjectName, err error) {
 	}
 }
 
-// apply writes the status of an object if it does not say what it must. When
-// somebody else writes the object at the same time, what that one wrote is
-// read again, so that nothing of it is lost.
+// apply writes the status of an object if it differs from the wanted one. If
+// somebody else writes the object at the same time, it reads it again, so that
+// the other change is not lost.
 func (t *statusTerm) apply(ctx context.Context, name discovery.ObjectName, s *statement) (result string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
@@ -535,7 +536,7 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 	if current.GetUID() != uidOf(row) || saidOfGeneration(ours(have)) > row.Generation {
 		// A new object of the same name, or a status that knows a newer
 		// generation than we do: our row is old.
-		t.client.observed.put(name, observe(current))
+		t.client.observed.put(name, observationOf(current))
 		return resultUnchanged, nil
 	}
 	var programmed *metav1.Condition
@@ -567,7 +568,7 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 
 // settle notes that a version of an object says what it must.
 func (t *statusTerm) settle(name discovery.ObjectName, s *statement, o metav1.Object, said uint64, want Status, programmed *metav1.Condition) {
-	now := observe(o)
+	now := observationOf(o)
 	t.client.observed.put(name, now)
 	done := settlement{now.version, said, digestProgrammed(want, programmed, now.programmed)}
 	t.mu.Lock()
@@ -575,9 +576,9 @@ func (t *statusTerm) settle(name discovery.ObjectName, s *statement, o metav1.Ob
 	s.settled = done
 }
 
-// quarrel sees whether another writer has changed what we wrote. What we say
-// is put right, but less and less often: two who want the last word must not
-// keep the API server busy.
+// quarrel notes whether another writer has changed what we wrote. We write it
+// again, but less and less often: two writers that disagree must not keep the
+// API server busy.
 func (t *statusTerm) quarrel(name discovery.ObjectName, s *statement, current metav1.Object, said uint64) {
 	if is, _ := digest(ours(statusIn(current))); s.wrote != said || is == said || s.wroteTo != current.GetUID() {
 		return // it was deleted and made again, where the object is another one
@@ -595,7 +596,7 @@ func (t *statusTerm) quarrel(name discovery.ObjectName, s *statement, current me
 		"object", name.String(), "writer", lastStatusWriter(current), "not again before", wait)
 }
 
-// lastStatusWriter returns the name of who last wrote the status of an object.
+// lastStatusWriter returns the name of the last writer of an object's status.
 func lastStatusWriter(o metav1.Object) string {
 	writer, last := "", time.Time{}
 	for _, f := range o.GetManagedFields() {
@@ -625,8 +626,8 @@ func saidOfGeneration(s Status) int64 {
 	return newest
 }
 
-// sameStatus reports whether a status is what it must be: next has only our
-// part of conditions, and all of lists.
+// sameStatus reports whether a status is as wanted: next has only our part of
+// conditions, and all of lists.
 func sameStatus(have, next Status) bool {
 	byType := func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) }
 	mine, want := ours(have).Conditions, slices.Clone(next.Conditions)
@@ -678,7 +679,7 @@ func listOf[T any](list []T) []T {
 	return list
 }
 
-// announce tells by Events what has turned bad, and what to do.
+// announce writes Events about conditions that became False, with the remedy.
 func (t *statusTerm) announce(kind objects.Kind, o metav1.Object, have, next Status) {
 	about := &metav1.PartialObjectMetadata{}
 	about.APIVersion, about.Kind = kind.APIVersion, kind.Name

@@ -35,11 +35,11 @@ type publisher struct {
 	published map[discovery.Key]map[string]*discoveryv1.EndpointSlice
 }
 
-// Publish keeps EndpointSlices equal to what EC2 and the checks say about
-// instances, until the context ends. Only the leader runs it.
+// Publish keeps EndpointSlices equal to the instances of EC2 and their checks,
+// until the context ends. Only the leader runs it.
 //
-// It writes nothing about a group that this term has not read: no row in
-// table Instances means "not known", and the slices stay as they are.
+// It writes nothing about a group that this term has not read: no row in table
+// Instances means "not known", and the slices stay as they are.
 func (c *Client) Publish(ctx context.Context, cat *catalog.Catalog) error {
 	p := &publisher{client: c, cat: cat}
 	feed := cat.Subscribe()
@@ -47,7 +47,7 @@ func (c *Client) Publish(ctx context.Context, cat *catalog.Catalog) error {
 	dirty := make(map[discovery.Key]struct{})
 	var retry <-chan time.Time
 	for {
-		// What can happen: a group's rows changed, a failed write is due again, the end.
+		// Events: a group's rows changed, a failed write is due again, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -102,14 +102,14 @@ func (c *Client) Publish(ctx context.Context, cat *catalog.Catalog) error {
 	}
 }
 
-// tellsGone reports whether a group without a row is gone by what the source says
-// of itself, unless it is one of those that cannot be read.
+// tellsGone reports whether a group without a row is gone, according to the
+// source's status: that is so unless it is one of those that cannot be read.
 func tellsGone(st *discovery.SourceStatus, known bool) bool {
 	return known && st.Synced && st.Error == ""
 }
 
-// turnsGone reports whether a change may make groups count as gone that were not
-// known to be: whoever deletes one that cannot be read changes no row of it.
+// turnsGone reports whether a change may make groups count as gone that did not
+// before: deleting a group that cannot be read changes no row of it.
 func turnsGone(ch catalog.Change) bool {
 	old, was := ch.Before.(*discovery.SourceStatus)
 	now, is := ch.After.(*discovery.SourceStatus)
@@ -156,7 +156,7 @@ func (p *publisher) remember(group discovery.Key, s *discoveryv1.EndpointSlice) 
 	p.published[group][s.Name] = s
 }
 
-// publish makes a group's slices what they must be, with as few writes as that takes.
+// publish updates a group's slices with as few writes as possible.
 func (p *publisher) publish(ctx context.Context, key discovery.Key) error {
 	if p.published == nil {
 		if err := p.load(ctx); err != nil {

@@ -41,9 +41,9 @@ func (r *Records) Load(ctx context.Context) (map[string][]byte, error) {
 	return m.BinaryData, nil
 }
 
-// Change applies change to what is recorded and writes the result if it
-// differs. When another replica writes at the same time, change is called again
-// with what that one wrote.
+// Change applies change to the records and writes the result if it differs. If
+// another replica writes at the same time, it calls change again with the newer
+// records.
 func (r *Records) Change(ctx context.Context, change func(map[string][]byte)) error {
 	configMaps := r.client.core.CoreV1().ConfigMaps(r.client.Namespace)
 	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {

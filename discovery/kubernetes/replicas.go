@@ -17,8 +17,8 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Replica is a process of the control plane, as its Lease tells the others.
-// Who may write Leases in the control plane's namespace decides who is one.
+// Replica is a process of the control plane, as its Lease describes it. Who may
+// write Leases in the control plane's namespace decides who is one.
 type Replica struct {
 	// Identity is the replica's in the election of the leader.
 	Identity string
@@ -29,8 +29,8 @@ type Replica struct {
 	Certificate string
 }
 
-// The Lease of a replica: its name's beginning, the label by which it is found,
-// and the annotations with what others must know. Nothing of it is secret.
+// The Lease of a replica: the prefix of its name, the label that finds it, and
+// the annotations with data for other replicas. Nothing in it is secret.
 const (
 	replicaLeasePrefix           = "causeway-replica-"
 	replicaLabel                 = v1alpha1.Group + "/replica"
@@ -38,8 +38,8 @@ const (
 	replicaCertificateAnnotation = v1alpha1.Group + "/replica-certificate-sha256"
 )
 
-// How long a replica that died without a word is taken for alive, how often one
-// that lives says so, and when the Lease of a dead one is removed.
+// How long a replica that died counts as alive, how often a living one renews
+// its Lease, and when the Lease of a dead one is removed.
 const (
 	replicaDuration = 10 * time.Second
 	replicaRenew    = 3 * time.Second
@@ -73,8 +73,8 @@ func (c *Client) Announce(ctx context.Context, r Replica) error {
 	}
 }
 
-// replicaLease returns the name of a replica's Lease, of which the API server
-// takes only what could be a DNS name.
+// replicaLease returns the name of a replica's Lease, in characters that a DNS
+// name may have.
 func replicaLease(identity string) string {
 	name := strings.Trim(strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {

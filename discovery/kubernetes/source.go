@@ -70,7 +70,8 @@ type Client struct {
 	// wait until other requests are through.
 	shifts rest.Interface
 	types  *runtime.Scheme
-	// observed is what the status of routes and policies says, as of what was read.
+	// observed has observations of the statuses of routes and policies, as last
+	// read.
 	observed *observations
 	// Namespace is the control plane's own.
 	Namespace string
@@ -122,9 +123,9 @@ func NewClient(config *rest.Config, namespace string, log *slog.Logger) (*Client
 	return out, nil
 }
 
-// Run reads the cluster into the catalog until the context ends. Its only
-// error is the context's: what cannot be read changes nothing and is told in
-// the sources' status.
+// Run reads the cluster into the catalog until the context ends. Its only error
+// is the context's. A part that cannot be read changes nothing and is reported
+// in the sources' status.
 //
 // It uses client-go's reflectors, the core of informers, with a store that
 // writes to the catalog: a list replaces a whole scope in one transaction, an
@@ -239,7 +240,7 @@ func (s *rows[O, R]) Delete(o any) error {
 	return err
 }
 
-// Replace implements cache.ReflectorStore: what a list returned is all there is.
+// Replace implements cache.ReflectorStore: a list has all objects.
 func (s *rows[O, R]) Replace(list []any, _ string) error {
 	all := make([]*R, 0, len(list))
 	for i, o := range list {

@@ -74,7 +74,7 @@ func (c *Client) WriteStatus(ctx context.Context, cat *catalog.Catalog,
 	defer ticker.Stop()
 	due := false
 	for {
-		// What can happen: rows changed, something else did, it is time to write, the end.
+		// Events: rows changed, something else did, it is time to write, the end.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -134,7 +134,7 @@ func (w *statusWriter) write(ctx context.Context, r catalog.Reader, g *discovery
 			}
 		}
 	}
-	// Without a row, or in one that does not say so yet, nothing is known that is newer.
+	// Without a row, or with one that does not have it yet, nothing newer is known.
 	if set, ok := catalog.Instances.Get(r, g.Key.String()); ok && set.Account != "" {
 		want.Account = set.Account
 	}

@@ -82,11 +82,11 @@ func ourCondition(kind string) bool {
 	return false
 }
 
-// merge returns what the status of an object must be, given what it is: what
-// is wanted, with the times at which conditions turned, and everything that
-// others wrote where it stands. programmed is nil while nothing is known of
-// it, and then what was said stays. Of the conditions of our own kinds it
-// returns only ours, because server-side apply keeps the others.
+// merge returns the new status of an object from its present and its wanted
+// one. It keeps the times of conditions that did not change, and the entries of
+// others in their places. programmed is nil while nothing is known, and then
+// the present condition stays. Of the conditions of our own kinds it returns
+// only ours, because server-side apply keeps the others.
 func merge(have, want Status, programmed *metav1.Condition, now metav1.Time) Status {
 	out := Status{Gateway: mergeGateway(have.Gateway, want.Gateway, programmed, now), Class: mergeClass(have.Class, want.Class, now)}
 	if want.Conditions != nil {
@@ -133,8 +133,8 @@ func merge(have, want Status, programmed *metav1.Condition, now metav1.Time) Sta
 
 func sameParent(a, b gatewayv1.ParentReference) bool { return apiequality.Semantic.DeepEqual(a, b) }
 
-// fit leaves out the last of our own entries that a list has no room for:
-// those of others are not ours to remove.
+// fit removes our own last entries from a list that has no room for them; the
+// entries of others are not ours to remove.
 func fit[T any](list []T, most int, our func(T) bool) []T {
 	for i := len(list) - 1; i >= 0 && len(list) > most; i-- {
 		if our(list[i]) {
@@ -180,9 +180,9 @@ func clip(s string, most int) string {
 }
 
 // digest returns a digest of our part of a status, without times and the order
-// of entries, and one of its condition Programmed: 0 if there is none, and
-// another value than any if entries differ in it. Of a Gateway, whose listeners
-// each have one, Programmed is not digested but compared (observation).
+// of entries, and one of its condition Programmed. That one is 0 if there is no
+// such condition, and a special value if entries differ in it. A Gateway's
+// listeners each have one: they are compared, not digested (observation).
 func digest(s Status) (said, programmed uint64) {
 	type entry struct {
 		Ref        *gatewayv1.ParentReference

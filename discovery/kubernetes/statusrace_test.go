@@ -150,7 +150,7 @@ func TestStatusConflict(t *testing.T) {
 }
 
 // A replica whose rows are old does not take back what a newer leader has said,
-// and does not judge a new object by what its predecessor said.
+// and does not take the observation of its predecessor for that of a new object.
 func TestStaleRows(t *testing.T) {
 	t.Parallel()
 	kube := startKubeWithRoutes(t)

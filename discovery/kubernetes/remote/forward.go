@@ -25,9 +25,9 @@ import (
 // adminPort is where the replicas of the shipped Deployment serve the admin API.
 const adminPort = 15080
 
-// Forward reaches the admin API of the leader, or of another replica that is ready,
-// as `kubectl port-forward` does: the API server decides by the user's own rights. It
-// returns an address on loopback, and a function that ends it.
+// Forward reaches the admin API of the leader, or of another ready replica, as
+// `kubectl port-forward` does: the API server checks the user's own rights. It
+// returns an address on loopback, and a function that ends the forward.
 func (k *Cluster) Forward(ctx context.Context) (address string, end func(), err error) {
 	config, err := k.config()
 	if err != nil {
@@ -51,7 +51,7 @@ func (k *Cluster) replica(ctx context.Context, client clientkubernetes.Interface
 		return "", fmt.Errorf("pods of the control plane in the namespace %s: %w", k.Namespace, err)
 	}
 	leader := ""
-	// Who may not read Leases gets any replica.
+	// A user who may not read Leases gets any replica.
 	if lease, err := client.CoordinationV1().Leases(k.Namespace).Get(ctx, kubernetes.LeaderLease, metav1.GetOptions{}); err == nil && lease.Spec.HolderIdentity != nil {
 		leader = *lease.Spec.HolderIdentity
 	}

@@ -89,7 +89,7 @@ func (k *Cluster) Shifts(ctx context.Context, key discovery.Key) ([]v1alpha1.Tra
 	if err != nil {
 		return nil, nil, err
 	}
-	// Who may read shifts may not be allowed to read this.
+	// A user who may read shifts may not be allowed to read this.
 	freeze, err := store.Freeze(ctx)
 	if err != nil {
 		freeze = nil
@@ -160,8 +160,9 @@ func whoAmI(ctx context.Context, config *rest.Config) (string, metav1.Time, erro
 	return who.Status.UserInfo.Username, who.CreationTimestamp, nil
 }
 
-// Freeze changes what is frozen, on behalf of who asks, and returns what is then. Earlier
-// releases knew the owner by the name of the host's user: that is the same person's.
+// Freeze changes the freeze on behalf of a user, and returns the new one. Earlier
+// releases named the owner after the host's user: such an order belongs to the same
+// person.
 func (k *Cluster) Freeze(ctx context.Context, r *discovery.FreezeRequest) (*discovery.Freeze, error) {
 	config, err := k.config()
 	if err != nil {

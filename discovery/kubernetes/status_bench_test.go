@@ -17,18 +17,18 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// BenchmarkJudgeOneService finds out what the status of 500 routes at one Service must be.
-func BenchmarkJudgeOneService(b *testing.B) {
-	benchmarkJudge(b, 1, 500, 0)
+// BenchmarkStatusOfOneService computes the status of 500 routes at one Service.
+func BenchmarkStatusOfOneService(b *testing.B) {
+	benchmarkStatuses(b, 1, 500, 0)
 }
 
-// BenchmarkJudge finds out what the status of 5,000 objects must be, of which
-// each Service has three routes and two policies, and looks which are due.
-func BenchmarkJudge(b *testing.B) {
-	benchmarkJudge(b, 1000, 3, 2)
+// BenchmarkStatuses computes the status of 5,000 objects. Of these
+// each Service has three routes and two policies. It also finds the due ones.
+func BenchmarkStatuses(b *testing.B) {
+	benchmarkStatuses(b, 1000, 3, 2)
 }
 
-func benchmarkJudge(b *testing.B, services, routes, policies int) {
+func benchmarkStatuses(b *testing.B, services, routes, policies int) {
 	b.Helper()
 	cat := catalog.New()
 	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
