@@ -6,7 +6,7 @@ import (
 )
 
 var connectionPoolSection = SectionDef{
-	"connectionPool", "connectionPool", ClusterSide, false,
+	"connectionPool", "connectionPool", ClusterLayer, false,
 	func(s *settings) bool { return s.ConnectionPool != nil },
 	func(to, from *settings) { to.ConnectionPool = from.ConnectionPool },
 }

@@ -11,7 +11,7 @@ import (
 )
 
 var faultSection = SectionDef{
-	"fault", "fault", RequestSide, true,
+	"fault", "fault", RequestLayer, true,
 	func(s *settings) bool { return s.Fault != nil },
 	func(to, from *settings) { to.Fault = from.Fault },
 }

@@ -9,7 +9,7 @@ import (
 )
 
 var healthCheckSection = SectionDef{
-	"healthCheck", "healthCheck", ClusterSide, false,
+	"healthCheck", "healthCheck", ClusterLayer, false,
 	func(s *settings) bool { return s.HealthCheck != nil },
 	func(to, from *settings) { to.HealthCheck = from.HealthCheck },
 }

@@ -10,7 +10,7 @@ import (
 
 var (
 	loadBalancerSection = SectionDef{
-		"loadBalancer", "loadBalancer", ClusterSide, false,
+		"loadBalancer", "loadBalancer", ClusterLayer, false,
 		func(s *settings) bool { return s.LoadBalancer != nil },
 		func(to, from *settings) {
 			hash := edit(&to.LoadBalancer).Hash
@@ -19,12 +19,12 @@ var (
 		},
 	}
 	hashSection = SectionDef{
-		"loadBalancer.hash", "loadBalancer", RequestSide, true,
+		"loadBalancer.hash", "loadBalancer", RequestLayer, true,
 		func(s *settings) bool { return s.LoadBalancer != nil && s.LoadBalancer.Hash != nil },
 		func(to, from *settings) { edit(&to.LoadBalancer).Hash = from.LoadBalancer.Hash },
 	}
 	localitySection = SectionDef{
-		"locality", "locality", ClusterSide, false,
+		"locality", "locality", ClusterLayer, false,
 		func(s *settings) bool { return s.Locality != "" },
 		func(to, from *settings) { to.Locality = from.Locality },
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 var outlierDetectionSection = SectionDef{
-	"outlierDetection", "outlierDetection", ClusterSide, false,
+	"outlierDetection", "outlierDetection", ClusterLayer, false,
 	func(s *settings) bool { return s.OutlierDetection != nil },
 	func(to, from *settings) { to.OutlierDetection = from.OutlierDetection },
 }

@@ -13,12 +13,12 @@ import (
 
 var (
 	retryBudgetSection = SectionDef{
-		"retry.budgetPercent", "retry", ClusterSide, true,
+		"retry.budgetPercent", "retry", ClusterLayer, true,
 		func(s *settings) bool { return s.Retry != nil && s.Retry.BudgetPercent != nil },
 		func(to, from *settings) { edit(&to.Retry).BudgetPercent = from.Retry.BudgetPercent },
 	}
 	retrySection = SectionDef{
-		"retry", "retry", RequestSide, true,
+		"retry", "retry", RequestLayer, true,
 		func(s *settings) bool { return s.Retry != nil && !onlyBudget(s.Retry) },
 		func(to, from *settings) {
 			budget := edit(&to.Retry).BudgetPercent

@@ -40,7 +40,8 @@ type Rule struct {
 	// Backends in the order of the rule's backendRefs, those with weight 0 left out. With none, and no
 	// redirect, requests are answered 500 (spec of HTTPRouteRule.backendRefs).
 	Backends []Backend
-	// Own is what the rule states itself. Timeouts, Retry and Session say what is in force.
+	// Own has the settings of the rule itself. Timeouts, Retry and Session return those in
+	// force.
 	Own RuleSettings
 	// Settings of the TrafficPolicies that are effective for the rule.
 	Settings Settings
@@ -151,8 +152,8 @@ type Filters struct {
 // BackendKind is what a backendRef names.
 type BackendKind uint8
 
-// The kinds of backends. What refers to something that does not exist, is not
-// granted or cannot be a backend is an InvalidBackend: its part of the requests is answered 500.
+// The kinds of backends. A reference to a missing object, without a grant, or to an object that
+// cannot be a backend is an InvalidBackend: its part of the requests is answered with 500.
 const (
 	InvalidBackend BackendKind = iota
 	ServiceBackend

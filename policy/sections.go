@@ -12,25 +12,25 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Side is where a section acts.
-type Side uint8
+// Layer is where a section acts.
+type Layer uint8
 
 const (
-	// RequestSide is the route that a request takes.
-	RequestSide Side = 1 << iota
-	// ClusterSide is the target's clusters.
-	ClusterSide
+	// RequestLayer is the route of a request.
+	RequestLayer Layer = 1 << iota
+	// ClusterLayer is the target's clusters.
+	ClusterLayer
 )
 
-// SectionDef is a section of a TrafficPolicy, or that part of one which acts on
-// one side. The parts are effective independently: a rule's time limit does
-// not take away the connect timeout that is stated for its Service.
+// SectionDef is a section of a TrafficPolicy, or the part of one that acts on
+// one layer. The parts are in force independently: a rule's time limit does not
+// take away the connect timeout that is stated for its Service.
 type SectionDef struct {
 	// Name is the field's path below spec, and the key in Settings.From.
 	Name string
 	// In is the section of the API that it belongs to: an invalid one has no effect at all.
-	In   string
-	Side Side
+	In    string
+	Layer Layer
 	// HTTP is true for what means nothing on a port that is not HTTP.
 	HTTP bool
 	Has  func(*settings) bool
@@ -67,9 +67,9 @@ type Mistake struct {
 	v1alpha1.FieldError
 }
 
-// Mistakes returns what is wrong in sections of a policy, in the order of the
-// API. It is what the CRD's schema says and what Envoy would refuse, for
-// objects that no API server has seen and fields that a schema cannot judge.
+// Mistakes returns the mistakes in sections of a policy, in the order of the
+// API. It repeats the rules of the CRD's schema, for objects that no API server
+// has seen, and adds those of Envoy and those that a schema cannot express.
 func Mistakes(s *v1alpha1.TrafficSettings) []Mistake {
 	c := Checker{}
 	for _, section := range []struct {

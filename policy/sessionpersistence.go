@@ -10,7 +10,7 @@ import (
 )
 
 var sessionPersistenceSection = SectionDef{
-	"sessionPersistence", "sessionPersistence", RequestSide, true,
+	"sessionPersistence", "sessionPersistence", RequestLayer, true,
 	func(s *settings) bool { return s.SessionPersistence != nil },
 	func(to, from *settings) { to.SessionPersistence = from.SessionPersistence },
 }

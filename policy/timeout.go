@@ -8,17 +8,17 @@ import (
 
 var (
 	connectTimeoutSection = SectionDef{
-		"timeout.connect", "timeout", ClusterSide, false,
+		"timeout.connect", "timeout", ClusterLayer, false,
 		func(s *settings) bool { return s.Timeout != nil && s.Timeout.Connect != nil },
 		func(to, from *settings) { edit(&to.Timeout).Connect = from.Timeout.Connect },
 	}
 	streamAgeSection = SectionDef{
-		"timeout.streamAge", "timeout", ClusterSide, true,
+		"timeout.streamAge", "timeout", ClusterLayer, true,
 		func(s *settings) bool { return s.Timeout != nil && s.Timeout.StreamAge != nil },
 		func(to, from *settings) { edit(&to.Timeout).StreamAge = from.Timeout.StreamAge },
 	}
 	timeoutSection = SectionDef{
-		"timeout", "timeout", RequestSide, false,
+		"timeout", "timeout", RequestLayer, false,
 		func(s *settings) bool {
 			return s.Timeout != nil && (s.Timeout.Request != nil || s.Timeout.Idle != nil || s.Timeout.ConnectionAge != nil)
 		},

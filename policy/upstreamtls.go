@@ -8,12 +8,12 @@ import (
 
 var (
 	proxyProtocolSection = SectionDef{
-		"proxyProtocol", "proxyProtocol", ClusterSide, false,
+		"proxyProtocol", "proxyProtocol", ClusterLayer, false,
 		func(s *settings) bool { return s.ProxyProtocol != "" },
 		func(to, from *settings) { to.ProxyProtocol = from.ProxyProtocol },
 	}
 	tlsSection = SectionDef{
-		"tls", "tls", ClusterSide, false,
+		"tls", "tls", ClusterLayer, false,
 		func(s *settings) bool { return s.TLS != nil },
 		func(to, from *settings) { to.TLS = from.TLS },
 	}

@@ -38,10 +38,10 @@ func ParsePrune(s string) (Prune, error) {
 }
 
 // Desired returns the mesh's state after a directory's objects were applied to
-// it. What people do not write stays: the endpoints of instances, recorded
-// homes, cluster IPs, and when objects were created; a new object is the
-// youngest. InstanceGroups keep the instances that their selectors found, and
-// a new one has none: only the EC2 API knows what it will find.
+// it. Rows that people do not write stay: the endpoints of instances, recorded
+// homes, cluster IPs, and the creation times of objects; a new object is the
+// youngest. InstanceGroups keep the instances that their selectors found. A new
+// one has none: only the EC2 API knows them.
 func Desired(now, dir catalog.Reader, prune Prune) (*catalog.Catalog, error) {
 	d := desired{now: now, dir: dir, prune: prune, has: make(map[string]bool), namespaces: make(map[string]bool)}
 	d.survey()

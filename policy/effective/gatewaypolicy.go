@@ -28,17 +28,17 @@ func GatewayClass(r catalog.Reader, spec *gatewayv1.GatewaySpec) (*discovery.Obj
 // DefaultGatewayClass is the name of the class that is ours even where no object of it exists.
 const DefaultGatewayClass = "causeway"
 
-// GatewaySource is a GatewayPolicy with its sections that are in force.
-type GatewaySource struct {
+// GatewayStatement is a GatewayPolicy with its sections that are in force.
+type GatewayStatement struct {
 	Ref      discovery.ObjectRef
 	settings *v1alpha1.GatewaySettings
 	// invalid are the names of sections that have a mistake.
 	invalid []string
 }
 
-// NewGatewaySource returns a GatewayPolicy as a source, with what is wrong with it.
-func NewGatewaySource(o *discovery.Object) GatewaySource {
-	out := GatewaySource{Ref: o.Ref(), settings: &o.Spec.(*v1alpha1.GatewayPolicy).Spec.GatewaySettings}
+// NewGatewayStatement returns the statement of a GatewayPolicy, with its mistakes.
+func NewGatewayStatement(o *discovery.Object) GatewayStatement {
+	out := GatewayStatement{Ref: o.Ref(), settings: &o.Spec.(*v1alpha1.GatewayPolicy).Spec.GatewaySettings}
 	for _, m := range policy.GatewayMistakes(out.settings) {
 		out.invalid = append(out.invalid, m.In)
 	}
@@ -50,7 +50,7 @@ func NewGatewaySource(o *discovery.Object) GatewaySource {
 
 // States reports whether the policy has a section that is in force. A section with
 // a mistake is, as far as it lets in less: see narrowed.
-func (s *GatewaySource) States(sec *policy.GatewaySectionDef) bool {
+func (s *GatewayStatement) States(sec *policy.GatewaySectionDef) bool {
 	return sec.Has(s.settings) && (sec.Name != "healthCheck" || !slices.Contains(s.invalid, sec.Name))
 }
 
@@ -63,18 +63,18 @@ func GatewaySettings(r catalog.Reader, gateway discovery.Key, listeners []string
 	if len(policies) == 0 {
 		return out
 	}
-	sources := gatewaySources(policies, gateway.Name, listeners)
+	statements := gatewayStatements(policies, gateway.Name, listeners)
 	for i := range policy.GatewaySectionDefs {
 		sec := &policy.GatewaySectionDefs[i]
-		for j := range sources {
-			if !sources[j].States(sec) {
+		for j := range statements {
+			if !statements[j].States(sec) {
 				continue
 			}
 			if out.From == nil {
 				out.From = make(map[string]discovery.ObjectRef)
 			}
-			sec.Take(&out.GatewaySettings, sources[j].settings)
-			out.From[sec.Name] = sources[j].Ref
+			sec.Take(&out.GatewaySettings, statements[j].settings)
+			out.From[sec.Name] = statements[j].Ref
 			break
 		}
 	}
@@ -87,22 +87,22 @@ func GatewayPolicies(r catalog.Reader, gateway discovery.Key) []*discovery.Objec
 	return PoliciesOf(r, discovery.KindGatewayPolicy, discovery.ObjectName{Kind: discovery.KindGateway, Key: gateway})
 }
 
-// gatewaySources returns policies in the order of precedence: those about any
+// gatewayStatements returns policies in the order of precedence: those about any
 // of the listeners, then those about the whole Gateway.
-func gatewaySources(policies []*discovery.Object, gateway string, listeners []string) []GatewaySource {
+func gatewayStatements(policies []*discovery.Object, gateway string, listeners []string) []GatewayStatement {
 	return append(
 		GatewayLevel(policies, gateway, func(section string) bool { return section != "" && slices.Contains(listeners, section) }),
 		GatewayLevel(policies, gateway, func(section string) bool { return section == "" })...)
 }
 
 // GatewayLevel returns those of the policies that are about a part of a Gateway.
-func GatewayLevel(policies []*discovery.Object, gateway string, about func(section string) bool) []GatewaySource {
-	var out []GatewaySource
+func GatewayLevel(policies []*discovery.Object, gateway string, about func(section string) bool) []GatewayStatement {
+	var out []GatewayStatement
 	for _, o := range policies {
 		if slices.ContainsFunc(o.Spec.(*v1alpha1.GatewayPolicy).Spec.TargetRefs, func(t v1alpha1.GatewayTarget) bool {
 			return IsGatewayTarget(t) && t.Name == gateway && about(t.SectionName)
 		}) {
-			out = append(out, NewGatewaySource(o))
+			out = append(out, NewGatewayStatement(o))
 		}
 	}
 	return out

@@ -11,17 +11,19 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// Source is an object that states sections: a TrafficPolicy, or the Mesh with its defaults.
-type Source struct {
+// Statement has the sections that an object states: a TrafficPolicy, or the Mesh with its
+// defaults.
+type Statement struct {
 	Ref      discovery.ObjectRef
 	Settings *v1alpha1.TrafficSettings
 	// invalid are the names of sections that have a mistake and hence no effect.
 	Invalid []string
 }
 
-// NewSource returns what an object states, with the sections that have a mistake.
-func NewSource(ref discovery.ObjectRef, s *v1alpha1.TrafficSettings) Source {
-	out := Source{Ref: ref, Settings: s}
+// NewStatement returns the statement of an object, with the names of its sections
+// that have a mistake.
+func NewStatement(ref discovery.ObjectRef, s *v1alpha1.TrafficSettings) Statement {
+	out := Statement{Ref: ref, Settings: s}
 	for _, m := range policy.Mistakes(s) {
 		out.Invalid = append(out.Invalid, m.In)
 	}
@@ -30,31 +32,31 @@ func NewSource(ref discovery.ObjectRef, s *v1alpha1.TrafficSettings) Source {
 
 // States reports whether the object has a section that is in force. TLS is
 // even with a mistake: requests fail then, and never go in the clear.
-func (s *Source) States(sec *policy.SectionDef) bool {
+func (s *Statement) States(sec *policy.SectionDef) bool {
 	return sec.Has(s.Settings) && (sec.In == "tls" || !slices.Contains(s.Invalid, sec.In))
 }
 
-// Merge merges sections one by one: for each that acts on one of the
-// sides, the first source that states it has it.
-func Merge(sources []Source, on policy.Side) policy.Settings {
+// Merge merges sections one by one: each section that acts on one of the layers
+// comes from the first statement that has it.
+func Merge(statements []Statement, on policy.Layer) policy.Settings {
 	var out policy.Settings
-	if len(sources) == 0 {
+	if len(statements) == 0 {
 		return out
 	}
 	for i := range policy.SectionDefs {
 		sec := &policy.SectionDefs[i]
-		if sec.Side&on == 0 {
+		if sec.Layer&on == 0 {
 			continue
 		}
-		for j := range sources {
-			if !sources[j].States(sec) {
+		for j := range statements {
+			if !statements[j].States(sec) {
 				continue
 			}
 			if out.From == nil {
 				out.From = make(map[string]discovery.ObjectRef)
 			}
-			sec.Take(&out.Stated, sources[j].Settings)
-			out.From[sec.Name] = sources[j].Ref
+			sec.Take(&out.Stated, statements[j].Settings)
+			out.From[sec.Name] = statements[j].Ref
 			break
 		}
 	}
@@ -82,14 +84,14 @@ func PoliciesOf(r catalog.Reader, kind string, target discovery.ObjectName) []*d
 
 // About returns the policies among those attached to a target that are about
 // one section of it, or about the whole of it for "".
-func About(policies []*discovery.Object, target discovery.ObjectName, sectionName string) []Source {
-	var out []Source
+func About(policies []*discovery.Object, target discovery.ObjectName, sectionName string) []Statement {
+	var out []Statement
 	for _, o := range policies {
 		p := o.Spec.(*v1alpha1.TrafficPolicy)
 		if slices.ContainsFunc(p.Spec.TargetRefs, func(ref v1alpha1.TargetReference) bool {
 			return ref.Kind == target.Kind && ref.Name == target.Key.Name && ref.SectionName == sectionName && RightGroup(ref)
 		}) {
-			out = append(out, NewSource(o.Ref(), &p.Spec.TrafficSettings))
+			out = append(out, NewStatement(o.Ref(), &p.Spec.TrafficSettings))
 		}
 	}
 	return out
@@ -113,12 +115,12 @@ func RightGroup(ref v1alpha1.TargetReference) bool {
 
 // Levels returns what is attached to a target, the most specific first: the
 // policies about the section, then those about the whole.
-func Levels(r catalog.Reader, target discovery.ObjectName, sectionName string) []Source {
+func Levels(r catalog.Reader, target discovery.ObjectName, sectionName string) []Statement {
 	policies := Attached(r, target)
 	if len(policies) == 0 {
 		return nil
 	}
-	var out []Source
+	var out []Statement
 	if sectionName != "" {
 		out = About(policies, target, sectionName)
 	}
@@ -126,7 +128,7 @@ func Levels(r catalog.Reader, target discovery.ObjectName, sectionName string) [
 }
 
 // MeshDefaults returns the Mesh's defaults, as the last of all sources.
-func MeshDefaults(r catalog.Reader) []Source {
+func MeshDefaults(r catalog.Reader) []Statement {
 	o, ok := MeshObject(r)
 	if !ok {
 		return nil
@@ -139,22 +141,22 @@ func MeshDefaults(r catalog.Reader) []Source {
 	// has to prove is none that any of them has.
 	own := *defaults
 	own.TLS = nil
-	return []Source{NewSource(o.Ref(), &own)}
+	return []Statement{NewStatement(o.Ref(), &own)}
 }
 
 // RulePortSettings returns the sections that are effective for a rule of a
 // route ("" for one without a name) that is attached to a port of a Service.
 func RulePortSettings(r catalog.Reader, route *discovery.Object, rule string, parent discovery.Key, port string) policy.Settings {
-	sources := Levels(r, route.Name(), rule)
-	sources = append(sources, Levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: parent}, port)...)
-	return Merge(append(sources, MeshDefaults(r)...), policy.RequestSide)
+	statements := Levels(r, route.Name(), rule)
+	statements = append(statements, Levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: parent}, port)...)
+	return Merge(append(statements, MeshDefaults(r)...), policy.RequestLayer)
 }
 
 // ServiceSettings returns the sections that are effective for requests to a
 // port of a Service where no route is attached.
 func ServiceSettings(r catalog.Reader, service discovery.Key, port string) policy.Settings {
-	sources := Levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: service}, port)
-	return Merge(append(sources, MeshDefaults(r)...), policy.RequestSide)
+	statements := Levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: service}, port)
+	return Merge(append(statements, MeshDefaults(r)...), policy.RequestLayer)
 }
 
 // BackingSettings returns the sections that are effective for a backing's
@@ -163,30 +165,30 @@ func ServiceSettings(r catalog.Reader, service discovery.Key, port string) polic
 // The backing on instances is one cluster for all InstanceGroups of the
 // Service, so what is said of one of them holds for all.
 func BackingSettings(r catalog.Reader, service discovery.Key, port string, on discovery.BackingName, group string) policy.Settings {
-	var sources []Source
+	var statements []Statement
 	switch {
 	case group != "":
-		sources = Levels(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}, port)
+		statements = Levels(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}, port)
 	case on == discovery.Instances:
-		sources = GroupLevels(r, service, port)
+		statements = GroupLevels(r, service, port)
 	}
-	sources = append(sources, Levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: service}, port)...)
-	sources = append(sources, affinityOf(r, service)...)
-	return Merge(append(sources, MeshDefaults(r)...), policy.ClusterSide)
+	statements = append(statements, Levels(r, discovery.ObjectName{Kind: discovery.KindService, Key: service}, port)...)
+	statements = append(statements, affinityOf(r, service)...)
+	return Merge(append(statements, MeshDefaults(r)...), policy.ClusterLayer)
 }
 
 // affinityOf returns what a Service says itself of how its endpoints are chosen, nil for nothing.
-func affinityOf(r catalog.Reader, service discovery.Key) []Source {
+func affinityOf(r catalog.Reader, service discovery.Key) []Statement {
 	svc, ok := catalog.Services.Get(r, service.String())
 	if !ok || !svc.ClientIP {
 		return nil
 	}
 	ref := discovery.ObjectRef{Kind: discovery.KindService, Key: service, Generation: svc.Generation}
-	return []Source{{Ref: ref, Settings: &v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash}}}}
+	return []Statement{{Ref: ref, Settings: &v1alpha1.TrafficSettings{LoadBalancer: &v1alpha1.LoadBalancer{Algorithm: v1alpha1.RingHash}}}}
 }
 
 // GroupLevels returns what is attached to any InstanceGroup of a Service.
-func GroupLevels(r catalog.Reader, service discovery.Key, port string) []Source {
+func GroupLevels(r catalog.Reader, service discovery.Key, port string) []Statement {
 	type attachedTo struct {
 		object *discovery.Object
 		target discovery.ObjectName
@@ -199,7 +201,7 @@ func GroupLevels(r catalog.Reader, service discovery.Key, port string) []Source 
 		}
 	}
 	slices.SortStableFunc(all, func(a, b attachedTo) int { return policy.CompareAge(a.object, b.object) })
-	var out []Source
+	var out []Statement
 	for _, section := range []string{port, ""} {
 		for _, p := range all {
 			out = append(out, About([]*discovery.Object{p.object}, p.target, section)...)
@@ -214,8 +216,8 @@ func GroupLevels(r catalog.Reader, service discovery.Key, port string) []Source 
 // ExternalSettings returns the sections that are effective for a port of an
 // ExternalService, on both sides.
 func ExternalSettings(r catalog.Reader, external discovery.Key, port string) policy.Settings {
-	sources := Levels(r, discovery.ObjectName{Kind: discovery.KindExternalService, Key: external}, port)
-	return Merge(append(sources, MeshDefaults(r)...), policy.RequestSide|policy.ClusterSide)
+	statements := Levels(r, discovery.ObjectName{Kind: discovery.KindExternalService, Key: external}, port)
+	return Merge(append(statements, MeshDefaults(r)...), policy.RequestLayer|policy.ClusterLayer)
 }
 
 // HasPolicies reports whether anything is said of a Service, of its

@@ -17,13 +17,13 @@ const (
 	maxSilent = 5
 )
 
-// Report is what a reporter has counted, and what it sees of its proxies.
+// Report has the counts of a reporter, and the state of its proxies.
 type Report struct {
 	Totals
 	// Proxies is how many are connected to it.
 	Proxies int
-	// Silent names, by Service, some of those whose load reports count requests
-	// of which the outcomes do not arrive.
+	// Silent names, by Service, some of the proxies whose load reports count
+	// requests without outcomes.
 	Silent map[discovery.Key][]string
 	// Open is how many requests are under way now at a backing, by the proxies' last load reports
 	// (Envoy: LRS, total_requests_in_progress): websockets and streams as long as they last. Of TCP: connections.
@@ -32,8 +32,8 @@ type Report struct {
 
 // Message is how a reporter tells its report.
 type Message struct {
-	// Session is the life of the reporter, in which its counts only grow. Of two
-	// sessions the greater one is the newer one.
+	// Session is the life of the reporter, in which its counts only grow. A
+	// later session has a greater number.
 	Session uint64
 	// Sequence grows with every message of a session.
 	Sequence uint64
@@ -124,7 +124,7 @@ func (b *Book) Expect(name string, now time.Time) {
 	}
 }
 
-// Gone says that a reporter is no more. What it has told stays.
+// Gone notes that a reporter is gone. Its counts stay.
 func (b *Book) Gone(name string, now time.Time) {
 	b.tick(now)
 	if r := b.reporters[name]; r != nil && !r.gone {
@@ -152,13 +152,13 @@ func (b *Book) hear(r *reporter) {
 
 func (b *Book) missing(r *reporter) bool { return !r.gone && b.elapsed-r.heard > missingAfter }
 
-// Add notes what a reporter has counted since it was last heard of. Messages of
-// older sessions, and those that come twice or late, change nothing. The Book
-// keeps the message's report: it must not change afterwards.
+// Add adds the counts of a reporter since its last message. Messages of older
+// sessions, repeated and late ones change nothing. The Book keeps the message's
+// report: it must not change afterwards.
 //
-// What a session has counted before the Book began, or before another session of
-// the same reporter ended, was counted by somebody else or not at all: its first
-// message is then only what the next ones are compared with.
+// Counts of a session from before the Book began, or from before another session
+// of the same reporter ended, were counted by somebody else or not at all. So
+// the first message of a session only sets the base for the next ones.
 func (b *Book) Add(name string, m *Message, now time.Time) {
 	b.Expect(name, now)
 	r := b.reporters[name]

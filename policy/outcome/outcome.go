@@ -15,8 +15,8 @@ import (
 type Key struct {
 	Service discovery.Key
 	Port    uint16
-	// Platform that the share or the cohort chose. What the other one answered in its
-	// stead is in Counts.FailedOver.
+	// Platform is the backing that the share or the cohort chose. Answers of the
+	// other one in its place are in Counts.FailedOver.
 	Platform discovery.BackingName
 }
 

@@ -53,9 +53,9 @@ type pathPart struct {
 	Path
 }
 
-// admit returns the path by which one is counted: beyond the bound, that of all others. Which paths are kept apart
-// is a matter of their requests, of which a failure weighs as many, and not of who came first: somebody who tries
-// a thousand paths must not keep the one out that has the traffic afterwards.
+// admit returns the path under which a path is counted: beyond the bound it is the one for all others. Paths are
+// kept apart by their number of requests, where a failure counts as many, and not by who came first: somebody who
+// tries a thousand paths must not keep out the path that has the traffic afterwards.
 func (s *pathSeries) admit(p Path, second int64, weight uint64) Path {
 	if s.known == nil {
 		s.known, s.waiting = make(map[Path]*pathRank), make(map[Path]uint64)
@@ -94,8 +94,8 @@ func (s *pathSeries) pass(second int64) {
 	}
 }
 
-// swap gives a path the place of the one that matters least, nil if that matters no less. What was counted of that one is
-// counted with all others.
+// swap gives a path the place of the one that matters least, nil if that one matters more. The counts of the removed path
+// go to all others.
 func (s *pathSeries) swap(p Path, weight uint64) *pathRank {
 	n := plus(s.waiting[p], weight)
 	var least Path
@@ -158,7 +158,8 @@ func (s *pathSlot) add(part pathPart, c *PathCounts) {
 	to.Merge(c, slotNames)
 }
 
-// compact keeps what is older less precisely, and what is too old no more.
+// compact merges older counts into longer slots, and drops those that are too
+// old.
 func (s *pathSeries) compact(now int64) {
 	for tier := range tiers {
 		slots := s.slots[tier]

@@ -9,10 +9,10 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
-// seriesTiers say how precisely the past is kept, as tiers do for paths: by the second for as long as the guard's
-// default window and a little more, then by ten seconds, then by the minute for as long as the longest window.
-// A port of whose backings each has 30 endpoints and 30 callers takes less than 5 MiB in an hour, and however many
-// there are less than 20 (TestSeriesIsBounded).
+// seriesTiers are the precision of older counts, as tiers are for paths: by the second for the guard's default
+// window and a little more, then by ten seconds, then by the minute up to the longest window. A port whose
+// backings have 30 endpoints and 30 callers each takes less than 5 MiB in an hour, and with any number of them
+// less than 20 (TestSeriesIsBounded).
 var seriesTiers = [...]struct{ slot, age int64 }{{1, 150}, {10, 900}, {60, int64(kept / time.Second)}}
 
 const kept = time.Hour + 10*time.Second
@@ -75,7 +75,8 @@ func (s *slot) part(port uint16, platform discovery.BackingName) *part {
 	return p
 }
 
-// compact keeps what is older less precisely, and what is too old no more.
+// compact merges older counts into longer slots, and drops those that are too
+// old.
 func (s *series) compact(now int64) {
 	for tier, t := range seriesTiers {
 		n := 0

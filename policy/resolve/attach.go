@@ -33,7 +33,7 @@ func attachRoutes(r catalog.Reader, m *policy.Service) {
 	}
 	for i := range m.Ports {
 		p := &m.Ports[i]
-		for _, namespace := range sides(attached) {
+		for _, namespace := range namespacesOf(attached) {
 			routes := holding(attached, namespace, p.Number)
 			if len(routes) == 0 {
 				continue
@@ -209,8 +209,8 @@ func describePorts(ports []policy.Port) string {
 	return strings.Join(out, ", ")
 }
 
-// sides returns the namespaces that routes are of, each once, sorted.
-func sides(attached []*attachment) []string {
+// checkBackings returns the namespaces that routes are of, each once, sorted.
+func namespacesOf(attached []*attachment) []string {
 	var out []string
 	for _, a := range attached {
 		out = append(out, a.object.Namespace)

@@ -345,32 +345,33 @@ func affinityFindings(r catalog.Reader, obj discovery.ObjectRef, svc *discovery.
 	return out
 }
 
-// overAffinity says which policies hold instead of sessionAffinity: ClientIP of a
-// Service, and for whom. The first about each target is enough.
+// overAffinity returns findings about the policies that replace a Service's
+// sessionAffinity: ClientIP, and their targets. The first policy of each target
+// is enough.
 func overAffinity(r catalog.Reader, service discovery.Key) []string {
 	name := discovery.ObjectName{Kind: discovery.KindService, Key: service}
 	type target struct {
 		discovery.ObjectName
-		whom string
-		side policy.Side
+		whom  string
+		layer policy.Layer
 	}
-	targets := []target{{name, "callers of the mesh", policy.RequestSide | policy.ClusterSide}}
+	targets := []target{{name, "callers of the mesh", policy.RequestLayer | policy.ClusterLayer}}
 	for g := range catalog.InstanceGroups.Of(r, service) {
 		o := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}
-		targets = append(targets, target{o, "which instances of " + o.String() + " answer", policy.ClusterSide})
+		targets = append(targets, target{o, "which instances of " + o.String() + " answer", policy.ClusterLayer})
 	}
 	var routes []target
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
 		if o.Kind == discovery.KindHTTPRoute || o.Kind == discovery.KindGRPCRoute {
-			routes = append(routes, target{o.Name(), "requests of " + o.Name().String(), policy.RequestSide})
+			routes = append(routes, target{o.Name(), "requests of " + o.Name().String(), policy.RequestLayer})
 		}
 	}
 	slices.SortFunc(routes, func(a, b target) int { return cmp.Compare(a.whom, b.whom) })
 	var out []string
 	for _, t := range append(targets, routes...) {
 		for _, o := range effective.Attached(r, t.ObjectName) {
-			s := effective.NewSource(o.Ref(), &o.Spec.(*v1alpha1.TrafficPolicy).Spec.TrafficSettings)
-			if l := s.Settings.LoadBalancer; l == nil || slices.Contains(s.Invalid, "loadBalancer") || keepsAddress(l, t.side) {
+			s := effective.NewStatement(o.Ref(), &o.Spec.(*v1alpha1.TrafficPolicy).Spec.TrafficSettings)
+			if l := s.Settings.LoadBalancer; l == nil || slices.Contains(s.Invalid, "loadBalancer") || keepsAddress(l, t.layer) {
 				continue
 			}
 			out = append(out, fmt.Sprintf("ClientIP has no effect on %s: %s has loadBalancer, which holds instead", t.whom, s.Ref))
@@ -382,8 +383,8 @@ func overAffinity(r catalog.Reader, service discovery.Key) []string {
 
 // keepsAddress reports whether the caller's address chooses the endpoint although a
 // policy says how to balance: it hashes by that, or says on its side nothing of the key.
-func keepsAddress(l *v1alpha1.LoadBalancer, on policy.Side) bool {
-	return (on&policy.ClusterSide == 0 || policy.Hashes(l.Algorithm)) && (on&policy.RequestSide == 0 || l.Hash == nil || l.Hash.Source != nil)
+func keepsAddress(l *v1alpha1.LoadBalancer, on policy.Layer) bool {
+	return (on&policy.ClusterLayer == 0 || policy.Hashes(l.Algorithm)) && (on&policy.RequestLayer == 0 || l.Hash == nil || l.Hash.Source != nil)
 }
 
 // heldPorts says which ports of its Service a group does not map any more

@@ -13,9 +13,9 @@ import (
 	"github.com/causeway-mesh/causeway/policy/routing"
 )
 
-// BuildGateway returns what a Gateway means, nil for one that does not exist,
-// that is of another controller's class, or that has no right listener. It
-// reads what its routes read, and the rows of kinds Gateway, GatewayClass,
+// BuildGateway returns the model of a Gateway. It returns nil for one that does
+// not exist, belongs to another controller's class, or has no valid listener.
+// It reads the rows that its routes read, and the kinds Gateway, GatewayClass,
 // GatewayPolicy, TrafficPolicy, Mesh, Secret, Namespace and ReferenceGrant.
 func BuildGateway(r catalog.Reader, key discovery.Key) *policy.Gateway {
 	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String())
@@ -26,7 +26,7 @@ func BuildGateway(r catalog.Reader, key discovery.Key) *policy.Gateway {
 	if g == nil || !g.accepted() {
 		return nil
 	}
-	b := &gatewayBuilder{r: r, gateway: g, routes: gatewayRoutes(r, g), policies: make(map[string][]effective.Source), unread: unreadRoutes(r, o.Name())}
+	b := &gatewayBuilder{r: r, gateway: g, routes: gatewayRoutes(r, g), policies: make(map[string][]effective.Statement), unread: unreadRoutes(r, o.Name())}
 	m := &policy.Gateway{Key: key, Certificates: g.certificates, Provenance: []discovery.ObjectRef{o.Ref()}}
 	if g.class != nil {
 		m.Provenance = append(m.Provenance, g.class.Ref())
@@ -66,7 +66,7 @@ type gatewayBuilder struct {
 	gateway *gatewayMeaning
 	routes  []*gatewayRoute
 	// policies about the Gateway and the Mesh, by the names of listeners.
-	policies map[string][]effective.Source
+	policies map[string][]effective.Statement
 	// unread are routes that may be attached and cannot be read.
 	unread []unreadRoute
 }
@@ -138,12 +138,12 @@ type heldRoute struct {
 	used  []discovery.ObjectRef
 }
 
-// hosts returns what a listener does with requests: a host for every name that
-// routes have there, and for the listener's own.
+// hosts returns how a listener handles requests: a host for every name that routes
+// have there, and for the listener's own.
 //
-// A request goes by the rules of every route one of whose names takes it in,
-// those of the more specific name first (spec of HTTPRouteSpec.hostnames). A host
-// with a name therefore has the rules of the less specific names too, after its own.
+// A request is matched by the rules of every route with a name that covers it, those
+// of the more specific name first (spec of HTTPRouteSpec.hostnames). So a host with
+// a name also has the rules of the less specific names, after its own.
 func (b *gatewayBuilder) hosts(l *listenerMeaning, owned ownership) []policy.GatewayHost {
 	at := map[string][]*heldRoute{l.hostname: nil}
 	for _, a := range b.routes {
@@ -207,8 +207,8 @@ func mergeHost(name string, at map[string][]*heldRoute) policy.HTTPRoutes {
 		// Requests that it takes would fall to rules of others, and nobody knows which they are.
 		return policy.HTTPRoutes{Rules: []policy.Rule{routes[i].rules[0].Rule}}
 	}
-	// Of two names that a listener narrows to the same one, the one that the
-	// route gives counts. The sort is stable, and routes come by age.
+	// If a listener narrows two names of a route to the same one, the first
+	// name counts. The sort is stable, and routes come by age.
 	rank := func(a *heldRoute) int { return specificity(name, a.hostnames) }
 	slices.SortStableFunc(routes, func(a, b *heldRoute) int {
 		return cmp.Or(cmp.Compare(rank(b), rank(a)), policy.CompareAge(a.object, b.object))
@@ -332,5 +332,5 @@ func (b *gatewayBuilder) settings(route *discovery.Object, rule, listener string
 		above = append(effective.Levels(b.r, b.gateway.object.Name(), listener), effective.MeshDefaults(b.r)...)
 		b.policies[listener] = above
 	}
-	return effective.Merge(append(effective.Levels(b.r, route.Name(), rule), above...), policy.RequestSide)
+	return effective.Merge(append(effective.Levels(b.r, route.Name(), rule), above...), policy.RequestLayer)
 }

@@ -26,7 +26,7 @@ func gatewayPolicyConditions(r catalog.Reader, o *discovery.Object) []metav1.Con
 
 // validateGatewayPolicy returns the findings about a GatewayPolicy.
 func validateGatewayPolicy(r catalog.Reader, o *discovery.Object) []policy.Finding {
-	v := gatewayPolicyValidator{r: r, object: o, own: effective.NewGatewaySource(o), spec: &o.Spec.(*v1alpha1.GatewayPolicy).Spec, ports: make(map[policyPort]bool)}
+	v := gatewayPolicyValidator{r: r, object: o, own: effective.NewGatewayStatement(o), spec: &o.Spec.(*v1alpha1.GatewayPolicy).Spec, ports: make(map[policyPort]bool)}
 	var done func() []policy.Finding
 	v.add, done = policy.FindingsOf(o)
 	v.mistakes()
@@ -47,7 +47,7 @@ type gatewayPolicyValidator struct {
 	r      catalog.Reader
 	object *discovery.Object
 	spec   *v1alpha1.GatewayPolicySpec
-	own    effective.GatewaySource
+	own    effective.GatewayStatement
 	// ports whose settings were looked at already.
 	ports map[policyPort]bool
 	add   func(policy.Finding)
@@ -163,7 +163,7 @@ func (v *gatewayPolicyValidator) rivals(ref v1alpha1.GatewayTarget, g *gatewayMe
 		if !v.own.States(sec) {
 			continue
 		}
-		j := slices.IndexFunc(level, func(s effective.GatewaySource) bool { return s.States(sec) })
+		j := slices.IndexFunc(level, func(s effective.GatewayStatement) bool { return s.States(sec) })
 		if j < 0 || level[j].Ref == v.own.Ref {
 			fates.won++
 			continue

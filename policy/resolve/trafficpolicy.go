@@ -25,7 +25,7 @@ func validateTrafficPolicy(r catalog.Reader, o *discovery.Object) []policy.Findi
 		add(policy.InvalidSection(m))
 	}
 	checkUpstreamIdle(spec, add)
-	own := effective.NewSource(o.Ref(), &spec.TrafficSettings)
+	own := effective.NewStatement(o.Ref(), &spec.TrafficSettings)
 	var result sectionResult
 	for i, ref := range spec.TargetRefs {
 		t := policyTarget{
@@ -86,7 +86,7 @@ func (f *sectionResult) report(add func(policy.Finding)) {
 // policyTarget is a target of a policy that is being checked.
 type policyTarget struct {
 	r      catalog.Reader
-	own    *effective.Source
+	own    *effective.Statement
 	object *discovery.Object
 	ref    v1alpha1.TargetReference
 	name   discovery.ObjectName
@@ -189,15 +189,15 @@ func sectionNames(o *discovery.Object) []string {
 	return out
 }
 
-// sides returns where sections about the target act.
-func (t *policyTarget) sides() policy.Side {
+// checkBackings returns where sections about the target act.
+func (t *policyTarget) layers() policy.Layer {
 	switch t.ref.Kind {
 	case discovery.KindInstanceGroup:
-		return policy.ClusterSide
+		return policy.ClusterLayer
 	case discovery.KindHTTPRoute, discovery.KindGRPCRoute, discovery.KindGateway:
-		return policy.RequestSide
+		return policy.RequestLayer
 	}
-	return policy.RequestSide | policy.ClusterSide
+	return policy.RequestLayer | policy.ClusterLayer
 }
 
 // check reports the sections that cannot act on the target, and counts which of the
@@ -209,7 +209,7 @@ func (t *policyTarget) check(result *sectionResult) {
 		if !t.own.States(sec) {
 			continue
 		}
-		if sec.Side&t.sides() == 0 {
+		if sec.Layer&t.layers() == 0 {
 			t.misplaced(sec)
 			continue
 		}
@@ -238,7 +238,7 @@ func (t *policyTarget) text() string {
 
 // winner returns the object that has a section at the target, if it is not the
 // policy.
-func (t *policyTarget) winner(sec *policy.SectionDef, rivals []effective.Source) (string, bool) {
+func (t *policyTarget) winner(sec *policy.SectionDef, rivals []effective.Statement) (string, bool) {
 	if sec.Name == "tls" {
 		if winner, lost := t.tlsWinner(); lost {
 			return winner, true
@@ -283,7 +283,7 @@ func (t *policyTarget) misplaced(sec *policy.SectionDef) {
 	if sec.Name == "loadBalancer" && t.own.Settings.LoadBalancer.Hash != nil && t.own.Settings.LoadBalancer.SlowStart == nil {
 		return
 	}
-	if sec.Side == policy.ClusterSide {
+	if sec.Layer == policy.ClusterLayer {
 		t.refuse("spec."+sec.Name, policy.ReasonUnsupported,
 			fmt.Sprintf("it has no effect on %s, because it is about connections and endpoints, which routes share", t.name),
 			"state it in a TrafficPolicy about the Service")
@@ -304,7 +304,7 @@ func (t *policyTarget) checkPorts() {
 	if !slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.TCP }) {
 		t.checkTCP()
 	}
-	if h := t.own.Settings.HealthCheck; h != nil && h.GRPC != nil && t.sides()&policy.ClusterSide != 0 && slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.HTTP2 }) {
+	if h := t.own.Settings.HealthCheck; h != nil && h.GRPC != nil && t.layers()&policy.ClusterLayer != 0 && slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.HTTP2 }) {
 		t.refuse("spec.healthCheck.grpc", policy.ReasonUnsupported,
 			fmt.Sprintf("it has no effect on ports of %s that do not speak HTTP/2", t.text()),
 			"give sectionName the port that speaks gRPC, or correct its protocol")
@@ -319,14 +319,14 @@ func (t *policyTarget) checkTCP() {
 		if sec.Name == "loadBalancer.hash" && t.own.States(sec) && t.own.Settings.LoadBalancer.Hash.Source != nil {
 			continue // connections have a source too
 		}
-		if sec.HTTP && t.own.States(sec) && sec.Side&t.sides() != 0 {
+		if sec.HTTP && t.own.States(sec) && sec.Layer&t.layers() != 0 {
 			fields = append(fields, sec.Name)
 		}
 	}
 	if timeout := t.own.Settings.Timeout; timeout != nil && timeout.Request != nil {
 		fields = append(fields, "timeout.request")
 	}
-	if p := t.own.Settings.ConnectionPool; p != nil && t.sides()&policy.ClusterSide != 0 {
+	if p := t.own.Settings.ConnectionPool; p != nil && t.layers()&policy.ClusterLayer != 0 {
 		for _, f := range []struct {
 			name  string
 			given bool

@@ -47,7 +47,7 @@ func validateTrafficShift(r catalog.Reader, o *discovery.Object) []policy.Findin
 		v.refuse("spec.serviceRef.name", policy.ReasonInvalid, fmt.Sprintf("the mesh does not carry Service %s", v.service), notCarried(discovery.ObjectRef{}, svc).Remedy)
 		return done()
 	}
-	v.sides(m)
+	v.checkBackings(m)
 	v.protocols(m)
 	v.balancing(m)
 	v.settings(m)
@@ -145,8 +145,9 @@ func (v *shiftValidation) cookie() {
 	}
 }
 
-// sides says what is wrong with where the traffic comes from and goes to.
-func (v *shiftValidation) sides(m *policy.Service) {
+// checkBackings reports what is wrong with the backings that the traffic comes
+// from and goes to.
+func (v *shiftValidation) checkBackings(m *policy.Service) {
 	source, target := policy.FromTo(v.spec.Direction)
 	if m.Unknown != "" {
 		v.refuse("spec.serviceRef", policy.ReasonUnknownHome, fmt.Sprintf("who has the traffic of Service %s is not known, so none is moved: %s", v.service, m.Unknown),

@@ -63,7 +63,7 @@ func (b *routeBuilder) backends(refs []namedBackend) []policy.Backend {
 		allot(&out[i], share)
 	}
 	b.cohortConflicts(refs, out)
-	b.unshadowed(refs, out)
+	b.uncopied(refs, out)
 	return out
 }
 
@@ -134,8 +134,8 @@ func BackendName(route *discovery.Object, ref *gatewayv1.BackendObjectReference)
 
 // service returns a Service as a backend.
 func (b *routeBuilder) service(field string, to discovery.ObjectName, number *gatewayv1.PortNumber) policy.Backend {
-	// Without its generation: what is read of it is its shape alone, so that
-	// other changes of it do not concern the route.
+	// It has no generation here: the route reads only its shape, so other
+	// changes of it do not concern the route.
 	b.uses(discovery.ObjectRef{Kind: to.Kind, Key: to.Key})
 	svc, ok := catalog.Services.Get(b.r, to.Key.String())
 	if !ok {
@@ -203,9 +203,9 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 	}
 }
 
-// port returns the port of a backend by its number, which may be left out where there is but
-// one. Without such a port it returns nil and the backend that says why: it "has" or "maps"
-// several ports, of which one is to be given.
+// port returns the port of a backend by its number, which may be left out if there is only
+// one. Without such a port it returns nil and an invalid backend with the reason: it "has"
+// or "maps" several ports, and one must be given.
 func (b *routeBuilder) port(field string, to discovery.ObjectName, number *gatewayv1.PortNumber, ports []policy.Port, has, them string) (*policy.Port, policy.Backend) {
 	if number == nil && len(ports) > 1 {
 		return nil, b.unresolved(string(gatewayv1.RouteReasonBackendNotFound), field+".port",
@@ -404,8 +404,8 @@ func (b *routeBuilder) cohortConflicts(refs []namedBackend, backends []policy.Ba
 	}
 }
 
-// unshadowed notes that requests of a rule with several backends are not copied.
-func (b *routeBuilder) unshadowed(refs []namedBackend, backends []policy.Backend) {
+// uncopied warns that requests of a rule with several backends are not copied.
+func (b *routeBuilder) uncopied(refs []namedBackend, backends []policy.Backend) {
 	if len(backends) < 2 {
 		return
 	}

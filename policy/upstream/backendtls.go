@@ -21,20 +21,20 @@ import (
 // caKey is the key of a ConfigMap that holds CA certificates.
 const caKey = "ca.crt"
 
-// BackingTLS returns how callers speak TLS to a backing of a Service's port,
-// nil for in the clear, and what it comes from besides s. What is said of the
-// InstanceGroup comes first, then a BackendTLSPolicy, then what a TrafficPolicy
-// says of the Service: of the two kinds about one target the standard one has it.
-// s are the backing's settings, whose From is set to what the TLS is from.
+// BackingTLS returns how callers speak TLS to a backing of a Service's port, nil
+// for plaintext, and the objects besides s that it comes from. An InstanceGroup's
+// setting comes first, then a BackendTLSPolicy, then a TrafficPolicy about the
+// Service: for one target, the standard kind comes before ours. s are the
+// backing's settings; s.From is set to the origin of the TLS.
 func BackingTLS(r catalog.Reader, service discovery.Key, port string, on discovery.BackingName, group string, s *policy.Settings) (*policy.TLS, []discovery.ObjectRef) {
-	var own []effective.Source
+	var own []effective.Statement
 	switch {
 	case group != "":
 		own = effective.Levels(r, discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: discovery.Key{Namespace: service.Namespace, Name: group}}, port)
 	case on == discovery.Instances:
 		own = effective.GroupLevels(r, service, port)
 	}
-	if ofGroup := effective.Merge(own, policy.ClusterSide); ofGroup.Stated.TLS != nil {
+	if ofGroup := effective.Merge(own, policy.ClusterLayer); ofGroup.Stated.TLS != nil {
 		return upstreamTLS(r, service.Namespace, ofGroup.Stated.TLS, "")
 	}
 	if o, ok := BackendTLSPolicy(r, service, port); ok {
@@ -101,9 +101,10 @@ func sectionOf(ref gatewayv1.LocalPolicyTargetReferenceWithSectionName) string {
 	return string(*ref.SectionName)
 }
 
-// resolveBackendTLS returns what a BackendTLSPolicy's validation means, the
-// ConfigMaps that it comes from, and the findings about it. What cannot be
-// verified fails: requests must never go in the clear or to just anyone.
+// resolveBackendTLS returns the meaning of a BackendTLSPolicy's validation, the
+// ConfigMaps that it comes from, and the findings about it. If something cannot
+// be verified, requests fail: they must never go in plaintext or to just
+// anyone.
 func resolveBackendTLS(r catalog.Reader, o *discovery.Object) (*policy.TLS, []discovery.ObjectRef, []policy.Finding) {
 	add, done := policy.FindingsOf(o)
 	v := &o.Spec.(*gatewayv1.BackendTLSPolicy).Spec.Validation
@@ -277,8 +278,8 @@ type BackendTLSTarget struct {
 	Findings    []policy.Finding
 }
 
-// BackendTLSTargets returns the targets that are ours to judge, each once,
-// with the findings about the policy as far as that target goes.
+// BackendTLSTargets returns the targets of kinds that we know, each once, with
+// the findings about the policy as far as that target goes.
 func BackendTLSTargets(r catalog.Reader, o *discovery.Object) []BackendTLSTarget {
 	_, _, common := resolveBackendTLS(r, o)
 	var out []BackendTLSTarget

@@ -37,12 +37,12 @@ func HomeValue(backing discovery.BackingName) string {
 	return ""
 }
 
-// HomeOf returns a Service's home backing and, in a sentence, what made it so:
-// the annotation, the record of an earlier observation, or, the first time, the
-// rule "instances if an InstanceGroup is attached, else pods". An annotation
-// that still says what it said when a TrafficShift completed does not count:
-// the traffic has moved on since it was written. Where UnknownHome says that it was
-// recorded and cannot be read, it is a guess, and no traffic goes by it.
+// HomeOf returns a Service's home backing and, in a sentence, its origin: the
+// annotation, the record of an earlier observation, or, the first time, the rule
+// "instances if an InstanceGroup is attached, else pods". An annotation that has
+// not changed since a TrafficShift completed does not count: the traffic has moved
+// on since it was written. If UnknownHome says that the home was recorded and
+// cannot be read, the result is a guess, and no traffic follows it.
 func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.BackingName, string) {
 	rec, recorded := catalog.Homes.Get(r, svc.Key.String())
 	stale := recorded && Supersedes(rec, svc)

@@ -161,11 +161,10 @@ func SamePort(name string, sole bool, p discovery.ServicePort, only bool) bool {
 	return name == p.Name || sole && only || p.Was != "" && name == p.Was
 }
 
-// ShapeOf returns a Service's ports as routes of other Services read them:
-// with the platforms and shares of their backings, without endpoints, and the
-// shift that is under way. It returns none for a Service that does not exist
-// or that the mesh does not carry. What it says is what BuildService says, at a
-// fraction of the price.
+// ShapeOf returns a Service's ports as routes of other Services read them: with
+// the backings and their shares and the shift under way, without endpoints. It
+// returns none for a Service that does not exist or that the mesh does not
+// carry. It agrees with BuildService, at a fraction of the cost.
 func ShapeOf(r catalog.Reader, key discovery.Key) Shape {
 	svc, ok := catalog.Services.Get(r, key.String())
 	if !ok {

@@ -49,7 +49,7 @@ type Division struct {
 	stated string
 }
 
-// DivisionOf returns how the traffic of a Service is divided: all of it is at
+// DivisionOf returns how the traffic of a Service is divided: all of it goes
 // home, unless a TrafficShift says otherwise.
 func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
 	d := Division{stated: svc.Failover}
@@ -75,9 +75,9 @@ func DivisionOf(r catalog.Reader, svc *discovery.Service) Division {
 	case isPinned:
 		move(pinned)
 	case status.Phase == v1alpha1.ShiftCompleted:
-		// The home is recorded by now, but another replica may see the record
-		// later than the status: what has moved must not move back meanwhile.
-		// Where the status does not say what it is about, that is the spec that it observed.
+		// The home is recorded by now, but another replica may see the record later than the
+		// status: moved traffic must not move back meanwhile. If the status does not say
+		// what it is about, it is about the spec that it observed.
 		if status.Direction != "" || status.ObservedGeneration != 0 && status.ObservedGeneration == d.Object.Generation {
 			move(policy.ShareTotal)
 		}
