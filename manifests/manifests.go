@@ -1,5 +1,5 @@
 // Package manifests holds what users apply to a cluster. The program itself
-// reads the CRDs among it, to judge a file as an API server would.
+// reads the CRDs among it, to check a file as an API server would.
 package manifests
 
 import "embed"

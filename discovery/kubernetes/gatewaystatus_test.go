@@ -27,7 +27,7 @@ func gatewayCondition(kind string, status metav1.ConditionStatus, reason, messag
 	return metav1.Condition{Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: generation}
 }
 
-// wantedStatus is a verdict over a Gateway: its listener on an odd port is conflicted,
+// wantedStatus is the status of a Gateway: its listener on an odd port is conflicted,
 // any other one is right.
 func wantedStatus(o *discovery.Object) (Status, bool) {
 	switch spec := o.Spec.(type) {

@@ -78,7 +78,7 @@ type Counts struct {
 // EndpointCounts is what one endpoint answered.
 type EndpointCounts struct{ Requests, Failures uint64 }
 
-// CallerCounts is what one proxy reports. What decides a verdict is known of each proxy, because one that is
+// CallerCounts are the counts of one proxy. The counts that decide a verdict are kept by proxy, because one that is
 // sick, or lies, must not decide it alone.
 type CallerCounts struct {
 	// As in Counts.

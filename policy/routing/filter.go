@@ -252,7 +252,7 @@ func (b *routeBuilder) redirect(field string, in *gatewayv1.HTTPRequestRedirectF
 
 func (b *routeBuilder) hostname(field, name string) string {
 	_, err := netip.ParseAddr(name)
-	if !isHostname(name) || err == nil {
+	if !isDNSName(name) || err == nil {
 		b.invalid(policy.ReasonUnsupported, field, fmt.Sprintf("%q is not a host name", name), "write it in lower case, without a port")
 		return ""
 	}
@@ -379,7 +379,7 @@ func isOrigin(s string) bool {
 		}
 		host = name
 	}
-	return host == "*" || isHostname(strings.ToLower(strings.TrimPrefix(host, "*.")))
+	return host == "*" || isDNSName(strings.ToLower(strings.TrimPrefix(host, "*.")))
 }
 
 // lowerFirst returns a name of the API as it is written in YAML.

@@ -11,11 +11,11 @@ func IsRouteHostname(name string) bool {
 	last := rest[strings.LastIndexByte(rest, '.')+1:]
 	// A top-level domain is never a number (RFC 3696, section 2): this is an address.
 	numeric := last != "" && strings.Trim(last, "0123456789") == ""
-	return isHostname(rest) && (wildcard || !numeric)
+	return isDNSName(rest) && (wildcard || !numeric)
 }
 
-// isHostname reports whether a string is a name of RFC 1123, section 2.1, in lower case.
-func isHostname(s string) bool {
+// isDNSName reports whether a string is a name of RFC 1123, section 2.1, in lower case.
+func isDNSName(s string) bool {
 	if s == "" || len(s) > 253 {
 		return false
 	}

@@ -117,7 +117,7 @@ func Spend(e *v1alpha1.ShiftErrorBudget, last *v1alpha1.ShiftBudget, now time.Ti
 		// Traffic from before the record began is not known. It is assumed to be as much as
 		// since then, without failures, so that a shift's first failure does not overdraw a
 		// month's budget.
-		b.Remaining = 1 - float64(k)/(allowed*float64(n)*float64(b.Period)/float64(l.observed(b.Period)))
+		b.Remaining = 1 - float64(k)/(allowed*float64(n)*float64(b.Period)/float64(l.span(b.Period)))
 	}
 	return b, &v1alpha1.ShiftBudget{
 		Objective: e.Objective, Remaining: remainingText(b.Remaining), BurnRate: burnText(b.Burns[0].LongRate), Record: l.record(),
@@ -245,8 +245,8 @@ func (l *ledger) sum(window time.Duration) (requests, failed uint64) {
 	return requests, failed
 }
 
-// observed returns for how long the ledger has counted, at most period and at least a minute.
-func (l *ledger) observed(period time.Duration) time.Duration {
+// span returns how long the ledger has counted, at most period and at least a minute.
+func (l *ledger) span(period time.Duration) time.Duration {
 	minutes := max(1, l.tiers[0].newest-min(l.since, l.tiers[0].newest))
 	if minutes >= uint64(period/time.Minute) {
 		return period

@@ -240,7 +240,7 @@ func (b *bench) routeChange(ctx context.Context, clients, n int) (pushResult, er
 		func(i int) error { return b.source.editRoute(ctx, i+1) })
 }
 
-// routeEdit times edits of an HTTPRoute, which one client judges before the others get them.
+// routeEdit times edits of an HTTPRoute, which one client tries before the others get them.
 func (b *bench) routeEdit(ctx context.Context, clients, n int) (pushResult, error) {
 	return b.push(b.server.PID(), clients, n,
 		func(int) string { return editedHost },

@@ -91,7 +91,7 @@ func message(t *testing.T, rt resource.Type, name string, m proto.Message) resou
 }
 
 // Two real Envoys are given configurations that they refuse, one after the
-// other: the first to judge is one of them, the last good one stays in force
+// other: the first to answer is one of them, the last good one stays in force
 // for both, Envoy's own words name the object, everything else goes on, and
 // what is right is taken again.
 func TestRefusedByEnvoy(t *testing.T) {

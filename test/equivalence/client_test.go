@@ -195,7 +195,7 @@ type echo struct {
 	listener net.Listener
 }
 
-// serveHTTP1 answers requests without judging them: what net/http takes for a
+// serveHTTP1 answers requests without checking them: what net/http takes for a
 // bad path is for the mesh to pass on.
 func (e *echo) serveHTTP1(conn net.Conn) {
 	defer conn.Close()

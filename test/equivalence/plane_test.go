@@ -198,7 +198,7 @@ func (m *mesh) put(cases ...*routeCase) error {
 	}
 }
 
-// settled reports whether every object of the newest push has been judged, and
+// settled reports whether every object of the newest push has been answered, and
 // what Envoy says of those that it refuses. Clusters that nobody needs any more
 // are on their way out for a while after that.
 func (m *mesh) settled() (settled bool, rejected string) {

@@ -376,7 +376,7 @@ func outcomesMessage(epoch, sequence uint64, o *observev1.Outcomes) *observev1.R
 }
 
 // A missing message is asked for; a snapshot that is not whole is no snapshot.
-func TestBookAppliesOutcomes(t *testing.T) {
+func TestInboxAppliesOutcomes(t *testing.T) {
 	b := newInbox(42, at(0))
 	b.live([]Replica{{Name: "b", Certificate: "c"}}, at(1))
 	end := func() {}

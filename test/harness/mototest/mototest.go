@@ -479,7 +479,7 @@ func (m *Moto) Untag(t harness.TB, id, key string) {
 	m.must(t, "untagging "+id, err)
 }
 
-// SetInstanceHealth is Auto Scaling's verdict on an instance, "Healthy" or "Unhealthy".
+// SetInstanceHealth is Auto Scaling's health of an instance, "Healthy" or "Unhealthy".
 func (m *Moto) SetInstanceHealth(t harness.TB, id, health string) {
 	t.Helper()
 	ctx, cancel := m.context()
