@@ -192,7 +192,7 @@ func FailedOver(r catalog.Reader, service discovery.Key) int {
 // that only pods have is nothing that instances fail at.
 func MapsPort(r catalog.Reader, m *policy.Service, p *policy.Port) bool {
 	groups := slices.Collect(catalog.InstanceGroups.Of(r, m.Key))
-	return len(groups) == 0 || upstream.OnInstances(groups, nil, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1)
+	return len(groups) == 0 || upstream.Mapped(groups, discovery.ServicePort{Name: p.Name, Port: p.Number}, len(m.Ports) == 1)
 }
 
 func validateGroup(r catalog.Reader, g *discovery.InstanceGroup) []policy.Finding {

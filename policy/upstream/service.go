@@ -23,8 +23,18 @@ func ShapePort(p discovery.ServicePort, only bool, d *Division, groups []*discov
 	// under way: their shares must not change because an endpoint does. Where it
 	// is not known who has the traffic, no backing is taken away.
 	names := append(d.backings(), discovery.Pods)
-	if d.Unknown != "" || OnInstances(groups, sets, p, only) {
+	if d.Unknown != "" || Mapped(groups, p, only) {
 		names = append(names, discovery.Instances)
+	}
+	// Endpoints that are published for the port are enough, because an InstanceGroup
+	// may be read at another time.
+	for _, s := range sets {
+		if slices.Contains(names, s.Platform) {
+			continue
+		}
+		if _, ok := PortOf(s, p, only); ok {
+			names = append(names, s.Platform)
+		}
 	}
 	slices.SortFunc(names, discovery.CompareBackings)
 	for _, name := range slices.Compact(names) {
@@ -73,21 +83,12 @@ func ServicePorts(svc *discovery.Service) []discovery.ServicePort {
 	return slices.CompactFunc(ports, func(a, b discovery.ServicePort) bool { return a.Port == b.Port })
 }
 
-// OnInstances reports whether instances can answer for a port: an
-// InstanceGroup maps it, or endpoints of one are published for it. The latter
-// alone is enough, because the two may be read at different times.
-func OnInstances(groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet, p discovery.ServicePort, only bool) bool {
+// Mapped reports whether an InstanceGroup maps a port.
+func Mapped(groups []*discovery.InstanceGroup, p discovery.ServicePort, only bool) bool {
 	for _, g := range groups {
 		mapped := g.Object.Spec.Ports
 		for i := range mapped {
 			if SamePort(mapped[i].Name, len(mapped) == 1, p, only) {
-				return true
-			}
-		}
-	}
-	for _, s := range sets {
-		if s.Platform == discovery.Instances {
-			if _, ok := PortOf(s, p, only); ok {
 				return true
 			}
 		}
