@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +22,6 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
-	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
@@ -95,15 +93,9 @@ func typed(t *testing.T, u *unstructured.Unstructured) metav1.Object {
 // realServer is a real API server with our CRDs and a channel of the Gateway API.
 type realServer struct{ client dynamic.Interface }
 
-func startAPIServer(t *testing.T, channel string) *realServer {
+func apiServer(t *testing.T, channel *kubetest.Pool) *realServer {
 	t.Helper()
-	kube := kubetest.Start(t, kubetest.Options{})
-	root, err := harness.Root()
-	require.NoError(t, err)
-	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "crds"))
-	kube.ApplyCRDs(t, filepath.Join(root, "manifests", "gateway-api", channel))
-	kube.Namespace(t, "web")
-	client, err := dynamic.NewForConfig(kube.Config())
+	client, err := dynamic.NewForConfig(channel.Take(t).Config())
 	require.NoError(t, err)
 	return &realServer{client}
 }
@@ -136,7 +128,7 @@ func (s *realServer) compare(t *testing.T, v specCase) bool {
 // Whatever a real API server takes or refuses, files take or refuse, and mean
 // the same then.
 func TestFilesAndTheAPIServerAgree(t *testing.T) {
-	server := startAPIServer(t, "experimental")
+	server := apiServer(t, experimental)
 	accepted := 0
 	for _, v := range specCases() {
 		if server.compare(t, v) {
@@ -162,7 +154,7 @@ func spec(t *testing.T, o any) any {
 // An API server with the standard channel drops experimental fields of an
 // object that is applied without validation, and the row says which.
 func TestPrunedFields(t *testing.T) {
-	client := startAPIServer(t, "standard").client
+	client := apiServer(t, standard).client
 	const text = `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"HTTPRoute","metadata":{"name":"a","namespace":"web"},"spec":{
 		"parentRefs":[{"group":"","kind":"Service","name":"a"}],"hostnames":[],
 		"rules":[{"backendRefs":[{"name":"a","port":80}]},{"backendRefs":[{"name":"a","port":80}],"sessionPersistence":{"cookie":{"name":"s"}}}]}}`

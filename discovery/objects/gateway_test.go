@@ -16,7 +16,7 @@ import (
 
 // A Gateway says which of its fields the standard channel has dropped.
 func TestPrunedGatewayFields(t *testing.T) {
-	client := startAPIServer(t, "standard").client
+	client := apiServer(t, standard).client
 	const text = `{"apiVersion":"gateway.networking.k8s.io/v1","kind":"Gateway","metadata":{"name":"a","namespace":"web"},"spec":{
 		"gatewayClassName":"causeway","defaultScope":"All","listeners":[{"name":"http","port":80,"protocol":"HTTP"}]}}`
 	var u unstructured.Unstructured

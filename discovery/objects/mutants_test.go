@@ -117,7 +117,7 @@ func isNumber(v any) bool {
 // Right objects that were changed at random are accepted or refused alike in a file
 // and at the API server.
 func TestFilesAndTheAPIServerAgreeOnMutants(t *testing.T) {
-	server := startAPIServer(t, "experimental")
+	server := apiServer(t, experimental)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	accepted, refused := 0, 0

@@ -11,7 +11,6 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/resolve"
-	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // routing is the folder of the examples that share services.yaml.
@@ -53,12 +52,7 @@ func TestRoutingExamples(t *testing.T) {
 
 // A cluster with the CRDs takes every example.
 func TestExamplesApply(t *testing.T) {
-	kube := kubetest.Start(t, kubetest.Options{})
-	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "crds"))
-	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "gateway-api", "standard"))
-	for _, namespace := range []string{"web", "shop", "pay", "data", "batch"} {
-		kube.Namespace(t, namespace)
-	}
+	kube := withRoutes.Take(t)
 	kube.Apply(t, filepath.Join(root(t), "manifests", "install", "gatewayclass.yaml"))
 	kube.Apply(t, filepath.Join(root(t), "manifests", "install", "edge.yaml"))
 	examples, err := os.ReadDir(filepath.Join(root(t), "manifests", "examples"))

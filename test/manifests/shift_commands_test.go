@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -30,12 +29,7 @@ var trafficShifts = schema.GroupVersionResource{Group: v1alpha1.Group, Version: 
 // installs about TrafficShifts, and a shift in the namespace web.
 func shiftCluster(t *testing.T) *kubetest.Kube {
 	t.Helper()
-	kube := kubetest.Start(t, kubetest.Options{})
-	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "crds"))
-	kube.Namespace(t, "causeway-system")
-	kube.Namespace(t, "web")
-	kube.Apply(t, filepath.Join(root(t), "manifests", "install", "rbac.yaml"))
-	kube.Apply(t, filepath.Join(root(t), "manifests", "install", "shift-commands.yaml"))
+	kube := withShifts.Take(t)
 	kube.ApplyYAML(t, read(t, "manifests", "examples", "shift", "first.yaml"))
 	return kube
 }

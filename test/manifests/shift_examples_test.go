@@ -11,7 +11,6 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/resolve"
-	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
 // shifts is the folder of the examples of TrafficShifts, which share services.yaml.
@@ -60,11 +59,7 @@ func yamlIn(t *testing.T, document ...string) []string {
 // The TrafficShift that the README shows, and what the guide shows beside it, is
 // taken by a real API server as it stands, and needs nothing but its Service.
 func TestDocumentedShifts(t *testing.T) {
-	kube := kubetest.Start(t, kubetest.Options{})
-	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "crds"))
-	kube.ApplyCRDs(t, filepath.Join(root(t), "manifests", "gateway-api", "standard"))
-	kube.Namespace(t, "web")
-	kube.Namespace(t, "shop")
+	kube := withRoutes.Take(t)
 	applied := 0
 	for _, block := range append(yamlIn(t, "README.md"), yamlIn(t, "docs", "migration.md")...) {
 		if !strings.HasPrefix(block, "apiVersion: ") {

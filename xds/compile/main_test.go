@@ -6,4 +6,7 @@ import (
 	"github.com/causeway-mesh/causeway/test/harness"
 )
 
-func TestMain(m *testing.M) { harness.Main(m) }
+func TestMain(m *testing.M) {
+	harness.Parallel(4) // most of the time Envoy's clients wait
+	harness.Main(m)
+}
