@@ -24,10 +24,12 @@ MODULE  := github.com/causeway-mesh/causeway
 # the normal binary. All the rest runs under the detector.
 LIST_PURE = go list ./policy/... ./xds/compile | grep -vE '/policy/shift/(notify|outbound|query|runner)$$'
 # discovery/file is in both: its hostile files are whole on the normal build alone.
-PURE = $$($(LIST_PURE)) ./discovery/file ./test/equivalence
+PURE = $$($(LIST_PURE)) ./discovery/file ./test/equivalence ./test/bench
 RACE = $$(go list ./... | grep -vxFf <($(LIST_PURE)) | grep -vE '/test/(e2e|bench|conformance|equivalence)$$')
-LOAD := ./test/e2e ./test/bench
-SOAK := ./policy/shift $(LOAD) ./test/equivalence
+LOAD := ./test/e2e
+SOAK := ./policy/shift $(LOAD) ./test/bench ./test/equivalence
+# Half as many packages again as there are cores run at once: most wait for a part of their time.
+ATONCE := $(shell echo $$(( ($(shell nproc) * 3 + 1) / 2 )))
 GOTESTSUM = $(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 SHELL_SCRIPTS = $$(git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\b(bash|sh)$$' 2>/dev/null || true)
 
@@ -64,15 +66,15 @@ test: test-race test-pure e2e ## All tests: those under the race detector, those
 
 .PHONY: test-race
 test-race: tools-test ## Tests of all that has goroutines but load and faults, with -race
-	$(GOTESTSUM) -- -race -timeout 15m $(TESTFLAGS) $(RACE)
+	$(GOTESTSUM) -- -race -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(RACE)
 
 .PHONY: test-pure
 test-pure: tools-test ## Tests of what has no goroutines, and explain against Envoy, on the normal build
-	$(GOTESTSUM) -- -timeout 15m $(TESTFLAGS) $(PURE)
+	$(GOTESTSUM) -- -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(PURE)
 
 .PHONY: e2e
 e2e: tools-test ## Load and fault tests, on the normal build
-	$(GOTESTSUM) -- -timeout 25m -p 1 $(TESTFLAGS) $(LOAD)
+	$(GOTESTSUM) -- -timeout 25m $(TESTFLAGS) $(LOAD)
 
 .PHONY: fuzz-short
 fuzz-short: ## Each fuzz target for FUZZTIME (3s), as many at once as there are cores
