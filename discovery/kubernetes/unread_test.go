@@ -173,3 +173,35 @@ func TestUnreadObject(t *testing.T) {
 		require.Equal(t, want, raw.unread("why"), text)
 	}
 }
+
+// Of a kind that is served in another version alone, the objects that are there count as unread, and no others do.
+func TestUnreadInAnotherVersion(t *testing.T) {
+	t.Parallel()
+	kube := startKubeWithRoutes(t)
+	kube.ApplyYAML(t, service+`---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: strict, namespace: web}
+spec:
+  targetRefs: [{group: "", kind: Service, name: php-web}]
+  validation: {hostname: a.example, wellKnownCACertificates: System}
+`)
+	const crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/backendtlspolicies.gateway.networking.k8s.io"
+	require.NoError(t, api(t, kube).Patch(types.JSONPatchType).AbsPath(crd).Body([]byte(`[{"op":"replace","path":"/spec/versions/0/served","value":false}]`)).Do(t.Context()).Error())
+	harness.Eventually(t, 20*time.Second, "the version is not served", func() error {
+		if api(t, kube).Get().AbsPath("/apis/gateway.networking.k8s.io/v1/namespaces/web/backendtlspolicies/strict").Do(t.Context()).Error() == nil {
+			return fmt.Errorf("it is")
+		}
+		return nil
+	})
+	r := newReplica(t, kube, nil)
+	source := discovery.KubernetesSource(discovery.KindBackendTLSPolicy)
+	r.waitNote(t, source, "does not serve")
+	target := discovery.ObjectName{Kind: discovery.KindService, Key: discovery.Key{Namespace: "web", Name: "php-web"}}
+	st, _ := catalog.Sources.Get(r.catalog.Read(), source)
+	require.Empty(t, st.UnreadAll)
+	require.Len(t, st.Unread, 1)
+	require.Equal(t, []discovery.ObjectName{target}, st.Unread[0].Targets)
+	require.True(t, st.Synced)
+	require.Contains(t, upstream.UnreadBackingTLS(r.catalog.Read(), target.Key, discovery.Pods, ""), "BackendTLSPolicy cannot be read: web/strict")
+}
