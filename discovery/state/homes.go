@@ -48,7 +48,7 @@ func (k *Keeper) markUnknownHomes(cat *catalog.Catalog) {
 			}
 			cause = errors.Join(cause, err)
 		}
-		if rec, recorded := catalog.Homes.Get(r, svc.Key.String()); recorded && rec.Unknown == "" || !recorded && !onBoth(r, svc.Key) {
+		if rec, recorded := catalog.Homes.Get(r, svc.Key.String()); recorded && rec.Unknown == "" || !recorded && !hasSeveral(r, svc.Key) {
 			continue
 		}
 		unknown = append(unknown, svc.Key)
@@ -82,7 +82,7 @@ func (k *Keeper) guess(r catalog.Reader, h *discovery.Home) bool {
 		return false
 	}
 	svc, ok := catalog.Services.Get(r, h.Key.String())
-	return ok && svc.Home == "" && onBoth(r, h.Key)
+	return ok && svc.Home == "" && hasSeveral(r, h.Key)
 }
 
 // homesProblem says whose homes cannot be read, and what to do.
@@ -107,17 +107,16 @@ func listed(keys []discovery.Key, one, several string) string {
 	return several + " " + firstOf(names)
 }
 
-// onBoth reports whether a Service has backings on both platforms.
-func onBoth(r catalog.Reader, service discovery.Key) bool {
-	pods, instances := false, false
+// hasSeveral reports whether a Service has more than one backing.
+func hasSeveral(r catalog.Reader, service discovery.Key) bool {
+	names := make(map[discovery.BackingName]bool)
 	for range catalog.InstanceGroups.Of(r, service) {
-		instances = true
+		names[discovery.Instances] = true
 	}
 	for set := range catalog.Endpoints.By(r, catalog.ByService, service.String()) {
 		if len(set.Endpoints) > 0 {
-			pods = pods || set.Platform == discovery.Pods
-			instances = instances || set.Platform == discovery.Instances
+			names[set.Platform] = true
 		}
 	}
-	return pods && instances
+	return len(names) > 1
 }
