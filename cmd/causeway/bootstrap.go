@@ -2,15 +2,14 @@ package main
 
 import (
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 func bootstrapCommand() *cobra.Command {
-	o := bootstrap.Options{}
-	tls := bootstrap.TLS{}
-	role, out := "", ""
+	p, out := proxyFlags{}, ""
 	c := &cobra.Command{
 		Use:   "bootstrap",
 		Short: "Print the bootstrap of an Envoy that joins the mesh",
@@ -45,13 +44,7 @@ named:
     --health-listen 0.0.0.0:8081`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o.Role = resource.Role(role)
-			if o.Role == resource.Gateway && !cmd.Flags().Changed("http-listen") {
-				o.HTTPListen = ""
-			}
-			if tls != (bootstrap.TLS{}) {
-				o.TLS = &tls
-			}
+			o := p.options(cmd.Flags())
 			if out != "" {
 				return bootstrap.Write(o, out)
 			}
@@ -64,27 +57,51 @@ named:
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&role, "role", string(resource.Sidecar), "what the proxy does: sidecar or gateway")
-	f.StringVar(&o.Namespace, "namespace", "", "namespace of the workload (required)")
-	f.StringVar(&o.Workload, "workload", "", "name of the workload, for example of its auto scaling group or Deployment (required)")
-	f.StringVar(&o.Instance, "id", "", "instance id or pod uid (required)")
-	f.StringVar(&o.Service, "service", "", "Service that the workload belongs to (default: the workload's name)")
-	f.StringVar(&o.Region, "region", "", "AWS region")
-	f.StringVar(&o.Zone, "zone", "", "availability zone; callers prefer endpoints of their own")
-	f.StringVar(&o.NodeName, "node-name", "", "in a pod, the Kubernetes node that it runs on, from the field spec.nodeName: "+
-		"Services with internalTrafficPolicy: Local answer from that node alone, those with trafficDistribution: PreferSameNode from there first")
-	f.StringSliceVar(&o.Servers, "server", []string{defaultXDSListen}, "HOST:PORT of the control plane; repeat for several")
-	f.StringVar(&o.HTTPListen, "http-listen", bootstrap.DefaultHTTPListen, "where the host's processes reach the mesh over HTTP; empty for nowhere")
-	f.StringSliceVar(&o.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")
-	f.StringSliceVar(&o.GatewayListen, "gateway-listen", nil,
-		"with --role gateway: ADDRESS for every port of the Gateway, or ADDRESS:PORT=NUMBER for one; repeat for several")
-	f.StringVar(&o.HealthListen, "health-listen", "", "with --role gateway: ADDRESS:PORT where load balancers ask for "+bootstrap.HealthPath)
-	f.StringVar(&o.AdminListen, "admin-listen", "127.0.0.1:15000", "Envoy's admin interface, loopback only; empty for none")
-	f.StringVar(&o.SystemCAs, "system-cas", bootstrap.SystemCAs(), "file with the CA certificates that this host trusts, for TLS to targets outside the mesh; empty for none")
-	f.StringVar(&tls.CA, "tls-ca", "", "file with the CA of the control plane's certificate")
-	f.StringVar(&tls.ServerName, "tls-server-name", "", "DNS name in the control plane's certificate")
-	f.StringVar(&tls.Cert, "tls-cert", "", "file with the proxy's certificate")
+	p.add(f)
 	f.StringVar(&out, "out", "", "directory to write to instead of printing; with TLS, Envoy then takes renewed certificates without a restart")
-	f.StringVar(&tls.Key, "tls-key", "", "file with the proxy's key")
 	return c
+}
+
+// proxyFlags say which proxy it is.
+type proxyFlags struct {
+	bootstrap.Options
+	role string
+	tls  bootstrap.TLS
+}
+
+func (p *proxyFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&p.role, "role", string(resource.Sidecar), "what the proxy does: sidecar or gateway")
+	f.StringVar(&p.Namespace, "namespace", "", "namespace of the workload (required)")
+	f.StringVar(&p.Workload, "workload", "", "name of the workload, for example of its auto scaling group or Deployment (required)")
+	f.StringVar(&p.Instance, "id", "", "instance id or pod uid (required)")
+	f.StringVar(&p.Service, "service", "", "Service that the workload belongs to (default: the workload's name)")
+	f.StringVar(&p.Region, "region", "", "AWS region")
+	f.StringVar(&p.Zone, "zone", "", "availability zone; callers prefer endpoints of their own")
+	f.StringVar(&p.NodeName, "node-name", "", "in a pod, the Kubernetes node that it runs on, from the field spec.nodeName: "+
+		"Services with internalTrafficPolicy: Local answer from that node alone, those with trafficDistribution: PreferSameNode from there first")
+	f.StringSliceVar(&p.Servers, "server", []string{defaultXDSListen}, "HOST:PORT of the control plane; repeat for several")
+	f.StringVar(&p.HTTPListen, "http-listen", bootstrap.DefaultHTTPListen, "where the host's processes reach the mesh over HTTP; empty for nowhere")
+	f.StringSliceVar(&p.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")
+	f.StringSliceVar(&p.GatewayListen, "gateway-listen", nil,
+		"with --role gateway: ADDRESS for every port of the Gateway, or ADDRESS:PORT=NUMBER for one; repeat for several")
+	f.StringVar(&p.HealthListen, "health-listen", "", "with --role gateway: ADDRESS:PORT where load balancers ask for "+bootstrap.HealthPath)
+	f.StringVar(&p.AdminListen, "admin-listen", "127.0.0.1:15000", "Envoy's admin interface, loopback only; empty for none")
+	f.StringVar(&p.SystemCAs, "system-cas", bootstrap.SystemCAs(), "file with the CA certificates that this host trusts, for TLS to targets outside the mesh; empty for none")
+	f.StringVar(&p.tls.CA, "tls-ca", "", "file with the CA of the control plane's certificate")
+	f.StringVar(&p.tls.ServerName, "tls-server-name", "", "DNS name in the control plane's certificate")
+	f.StringVar(&p.tls.Cert, "tls-cert", "", "file with the proxy's certificate")
+	f.StringVar(&p.tls.Key, "tls-key", "", "file with the proxy's key")
+}
+
+// options returns the options that the flags of a command say.
+func (p *proxyFlags) options(f *pflag.FlagSet) bootstrap.Options {
+	o := p.Options
+	o.Role = resource.Role(p.role)
+	if o.Role == resource.Gateway && !f.Changed("http-listen") {
+		o.HTTPListen = ""
+	}
+	if p.tls != (bootstrap.TLS{}) {
+		o.TLS = &p.tls
+	}
+	return o
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
-const agent = `apiVersion: v1
+const agentConfig = `apiVersion: v1
 kind: Service
 metadata: {name: agent, namespace: web}
 spec:
@@ -37,7 +37,7 @@ endpoints:
 func agentDir(t *testing.T, policy string) string {
 	t.Helper()
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "agent.yaml"), []byte(strings.ReplaceAll(agent, "POLICY", policy)), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "agent.yaml"), []byte(strings.ReplaceAll(agentConfig, "POLICY", policy)), 0o600))
 	return dir
 }
 

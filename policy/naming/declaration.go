@@ -16,6 +16,9 @@ const InternalListeners = "internal"
 // HTTPListener is what the names of listeners of HTTP callers begin with.
 const HTTPListener = "http/"
 
+// TCPListener is what the names of listeners of TCP callers begin with.
+const TCPListener = "tcp/"
+
 // GatewayListener is what the names of listeners of Gateways begin with.
 const GatewayListener = "gateway/"
 
@@ -147,7 +150,7 @@ func (d Declaration) String() string {
 	case d.IsGateway():
 		return GatewayListener + d.Address.String() + "=" + Port(d.Gateway, d.Port)
 	case d.IsTCP():
-		return "tcp/" + d.Address.String() + "=" + Port(d.Service, d.Port)
+		return TCPListener + d.Address.String() + "=" + Port(d.Service, d.Port)
 	}
 	return HTTPListener + d.Address.String()
 }

@@ -46,6 +46,9 @@ type Options struct {
 	NodeName string
 	// Servers are the control plane's addresses, "host:port".
 	Servers []string
+	// Relay is the path of the Unix socket of the agent that speaks to them for the proxy, "" for none.
+	// Without an agent TLS says how the proxy itself does.
+	Relay string
 	// HTTPListen is where the host's processes reach the mesh over HTTP; "" for nowhere.
 	HTTPListen string
 	// TCPListen are TCP listeners, "address:port=namespace/service:port".
@@ -166,7 +169,7 @@ func (o *Options) declarations() ([]any, error) {
 		}
 	}
 	for _, l := range o.TCPListen {
-		if err := add("--tcp-listen", "tcp/"+l); err != nil {
+		if err := add("--tcp-listen", naming.TCPListener+l); err != nil {
 			return nil, err
 		}
 	}

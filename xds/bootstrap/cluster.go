@@ -76,6 +76,14 @@ func (o *Options) cluster(secrets string) (*clusterv3.Cluster, error) {
 		}},
 	}
 	locality := &endpointv3.LocalityLbEndpoints{}
+	if o.Relay != "" {
+		locality.LbEndpoints = []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+			Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: o.Relay}}},
+		}}}}
+		c.LoadAssignment.Endpoints = []*endpointv3.LocalityLbEndpoints{locality}
+		c.UpstreamConnectionOptions = nil
+		return c, nil
+	}
 	for _, s := range o.Servers {
 		host, port, _ := net.SplitHostPort(s) // checked
 		number, _ := strconv.ParseUint(port, 10, 16)

@@ -1,4 +1,4 @@
-// Package drain takes a Gateway's Envoy out of service without losing a request, by its admin interface.
+// Package drain takes an Envoy out of service without losing a request, by its admin interface.
 package drain
 
 import (
@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,37 @@ func Run(ctx context.Context, admin string, out io.Writer, wait, timeout time.Du
 	return d.run(ctx, wait, timeout)
 }
 
+// Quiet waits until nothing of the host's own passes the Envoy whose admin interface is at an address: no
+// request over HTTP, no connection over TCP. It waits for timeout at most; its error then says what was open.
+// A sidecar must not refuse its own host, whose processes may call until they end, so nothing is closed.
+func Quiet(ctx context.Context, admin string, timeout time.Duration) error {
+	d := drain{admin: admin, client: &http.Client{Timeout: Answers}, out: io.Discard}
+	gauges, err := d.gauges(ctx, naming.TCPListener)
+	if err != nil {
+		return err
+	}
+	deadline := time.Now().Add(timeout)
+	for quiet := 0; quiet < 2; { // a process may be between two requests
+		open, err := d.open(ctx, `^listener\..*downstream_cx_active$|^http\..*downstream_rq_active$`, func(name string) bool {
+			return slices.Contains(gauges, name) || strings.HasPrefix(name, "http.") && name != "http.admin.downstream_rq_active"
+		})
+		switch {
+		case err != nil:
+			return err
+		case open == 0:
+			quiet++
+		case !time.Now().Before(deadline):
+			return fmt.Errorf("%d requests and connections were still open after %s", open, timeout)
+		default:
+			quiet = 0
+		}
+		if err := sleep(ctx, look); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 type drain struct {
 	admin  string
 	client *http.Client
@@ -36,7 +68,7 @@ type drain struct {
 
 func (d *drain) run(ctx context.Context, wait, timeout time.Duration) error {
 	// Listeners that have drained are not told of any more.
-	gauges, err := d.gauges(ctx)
+	gauges, err := d.gauges(ctx, naming.GatewayListener)
 	if err != nil {
 		return err
 	}
@@ -52,7 +84,7 @@ func (d *drain) run(ctx context.Context, wait, timeout time.Duration) error {
 	}
 	deadline := time.Now().Add(timeout)
 	for said := -1; ; {
-		open, err := d.open(ctx, gauges)
+		open, err := d.open(ctx, `^listener\..*downstream_cx_active$`, func(name string) bool { return slices.Contains(gauges, name) })
 		switch {
 		case err != nil:
 			return err
@@ -72,8 +104,8 @@ func (d *drain) run(ctx context.Context, wait, timeout time.Duration) error {
 }
 
 // gauges returns the names of the statistics that count the open connections
-// of the Gateway's listeners.
-func (d *drain) gauges(ctx context.Context) ([]string, error) {
+// of the listeners whose names begin with a prefix.
+func (d *drain) gauges(ctx context.Context, prefix string) ([]string, error) {
 	body, err := d.ask(ctx, http.MethodGet, "/listeners?format=json")
 	if err != nil {
 		return nil, err
@@ -94,7 +126,7 @@ func (d *drain) gauges(ctx context.Context) ([]string, error) {
 	}
 	var out []string
 	for _, l := range list.Statuses {
-		if !strings.HasPrefix(l.Name, naming.GatewayListener) {
+		if !strings.HasPrefix(l.Name, prefix) {
 			continue
 		}
 		address := l.Address.Socket.Address
@@ -106,9 +138,9 @@ func (d *drain) gauges(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// open returns how many connections are open.
-func (d *drain) open(ctx context.Context, gauges []string) (int, error) {
-	body, err := d.ask(ctx, http.MethodGet, "/stats?format=json&type=Gauges&filter="+url.QueryEscape(`^listener\..*downstream_cx_active$`))
+// open returns the sum of the gauges that a regular expression of Envoy's finds and counts says yes to.
+func (d *drain) open(ctx context.Context, filter string, counts func(name string) bool) (int, error) {
+	body, err := d.ask(ctx, http.MethodGet, "/stats?format=json&type=Gauges&filter="+url.QueryEscape(filter))
 	if err != nil {
 		return 0, err
 	}
@@ -123,10 +155,8 @@ func (d *drain) open(ctx context.Context, gauges []string) (int, error) {
 	}
 	n := 0
 	for _, s := range stats.Stats {
-		for _, name := range gauges {
-			if s.Name == name {
-				n += s.Value
-			}
+		if counts(s.Name) {
+			n += s.Value
 		}
 	}
 	return n, nil

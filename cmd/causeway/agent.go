@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/xds/agent"
+	"github.com/causeway-mesh/causeway/xds/drain"
+)
+
+// defaultAgentListen is where an agent answers if nothing else is said.
+const defaultAgentListen = "127.0.0.1:15020"
+
+func agentCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "Run this host's Envoy, and look at it",
+	}
+	c.AddCommand(agentRunCommand(), agentStatusCommand())
+	return c
+}
+
+func agentRunCommand() *cobra.Command {
+	p, o := proxyFlags{}, agent.Options{}
+	c := &cobra.Command{
+		Use:   "run [-- ENVOY ARGUMENTS]",
+		Short: "Make the bootstrap, and keep Envoy running with it",
+		Long: `Make the bootstrap of an Envoy on this host or in this pod, start Envoy, and
+start it again if it ends. The agent speaks to the control plane for Envoy and
+keeps the last configuration that Envoy has acknowledged: after a reboot Envoy
+starts with it if no control plane answers for --wait, and goes on with what is
+new once one does. Envoy holds no key of the mesh.
+
+  causeway agent run --namespace web --workload php-web \
+    --id "$(ec2-metadata --instance-id)" --server causeway.internal:18000 \
+    --tls-ca /etc/causeway/ca.crt --tls-server-name causeway.internal \
+    --tls-cert /etc/causeway/tls.crt --tls-key /etc/causeway/tls.key
+
+On SIGTERM a sidecar goes on serving this host until no request and no TCP
+connection is under way, and a Gateway's Envoy drains as "causeway drain" has
+it; both for --drain-timeout at most. systemd: Type=notify, KillMode=mixed, and
+TimeoutStopSec above --health-wait plus --drain-timeout plus 10 s.
+
+The agent answers at --listen: /ready (200 once Envoy serves, 503 with the
+reason before and while it drains), /metrics (Envoy's, its own and the
+application's in one) and /status.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Bootstrap, o.Args = p.options(cmd.Flags()), args
+			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+			a, err := agent.New(o)
+			if err != nil {
+				return err
+			}
+			return a.Run(cmd.Context())
+		},
+	}
+	f := c.Flags()
+	p.add(f)
+	f.StringVar(&o.Envoy, "envoy", "envoy", "Envoy's program, version 1.40")
+	f.StringVar(&o.Dir, "state-dir", "/var/lib/causeway-agent", "directory for the bootstrap and the last known good configuration")
+	f.StringVar(&o.Listen, "listen", defaultAgentListen, "ADDRESS:PORT where the agent answers; beyond loopback everybody may read its metrics")
+	f.StringVar(&o.ApplicationMetrics, "application-metrics", "", "URL of the application's Prometheus metrics, to serve them with Envoy's")
+	f.DurationVar(&o.Wait, "wait", 10*time.Second, "how long an Envoy that starts waits for the control plane before it takes its last known good configuration")
+	f.DurationVar(&o.HealthWait, "health-wait", 20*time.Second, "with --role gateway: how long load balancers need to see that the health check fails")
+	f.DurationVar(&o.DrainTimeout, "drain-timeout", 60*time.Second, "how long requests and connections have to end after SIGTERM")
+	return c
+}
+
+// errNotReady says that Envoy does not serve, which is printed already.
+var errNotReady = fmt.Errorf("%w: Envoy is not ready", errFindings)
+
+func agentStatusCommand() *cobra.Command {
+	var listen string
+	var output outputFlag
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Say whether this host's Envoy serves, and with which configuration",
+		Args:  takes(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client := http.Client{Timeout: 2 * drain.Answers}
+			request, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, "http://"+listen+"/status", nil)
+			if err != nil {
+				return fmt.Errorf("--listen: %w", err)
+			}
+			answer, err := client.Do(request)
+			if err != nil {
+				return fmt.Errorf("--listen: no agent answers at %s: %w", listen, errors.Unwrap(err))
+			}
+			defer answer.Body.Close()
+			var s agent.Status
+			if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
+				return fmt.Errorf("--listen: what answers at %s is not an agent: %w", listen, err)
+			}
+			if err := output.print(cmd, s, func(t *phrase.Table) { printAgent(t, &s) }); err != nil {
+				return err
+			}
+			if !s.Ready {
+				return errNotReady
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&listen, "listen", defaultAgentListen, "the agent's address (--listen of causeway agent run)")
+	output.add(c)
+	return c
+}
+
+func printAgent(t *phrase.Table, s *agent.Status) {
+	ready, from := "yes", "the control plane"
+	if !s.Ready {
+		ready = "no: " + s.Why
+	}
+	switch {
+	case s.Configuration.LastGood:
+		from = "last known good, of " + s.Configuration.Saved.Local().Format(time.DateTime) + "; no control plane answers"
+	case !s.Configuration.Connected:
+		from = "what Envoy has; no control plane answers"
+	}
+	t.Row("ready", ready)
+	t.Row("configuration", from)
+	if s.Restarts > 0 {
+		t.Row("Envoy has ended", fmt.Sprintf("%d times, last: %s", s.Restarts, s.LastEnd))
+	}
+}

@@ -1,0 +1,201 @@
+// Package agent is the mesh's process on a host or in a pod: it makes Envoy's
+// bootstrap, keeps Envoy running, stands between it and the control plane
+// (package relay), says whether it is ready, and lets it go without a failed request.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/causeway-mesh/causeway/xds/agent/relay"
+	"github.com/causeway-mesh/causeway/xds/bootstrap"
+	"github.com/causeway-mesh/causeway/xds/drain"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// Options of an Agent.
+type Options struct {
+	// Bootstrap of Envoy; its AdminListen must be set, and its Relay is the agent's own.
+	Bootstrap bootstrap.Options
+	// Envoy is the path of the program, Args are further arguments of it.
+	Envoy string
+	Args  []string
+	// Dir is the agent's state directory; it is made if there is none.
+	Dir string
+	// Listen is where the agent answers for readiness, metrics and status, "address:port".
+	Listen string
+	// ApplicationMetrics is the URL of the Prometheus metrics of the application beside it, "" for none.
+	ApplicationMetrics string
+	// Wait is how long an Envoy that starts waits for the control plane before
+	// it is given its last known good configuration.
+	Wait time.Duration
+	// HealthWait is how long load balancers need to see that a Gateway's health check fails,
+	// DrainTimeout how long requests and connections have to end after that.
+	HealthWait, DrainTimeout time.Duration
+	Logger                   *slog.Logger
+}
+
+// Files in the state directory.
+const (
+	lastGoodFile = "last-good"
+	socketFile   = "xds.sock"
+)
+
+// maxSocketPath is how long the path of a Unix socket may be (sun_path in unix(7), with its last zero).
+const maxSocketPath = 107
+
+// Agent runs one Envoy.
+type Agent struct {
+	opts   Options
+	dir    string
+	relay  *relay.Relay
+	client *http.Client
+
+	mu       sync.Mutex
+	draining bool
+	restarts int
+	lastEnd  string
+}
+
+// New checks the options and returns an agent. Errors name the flag at fault.
+func New(o Options) (*Agent, error) {
+	if o.Bootstrap.AdminListen == "" {
+		return nil, errors.New("--admin-listen: the agent asks Envoy there whether it is ready: give a loopback ADDRESS:PORT")
+	}
+	if o.Wait <= 0 || o.HealthWait < 0 || o.DrainTimeout < 0 {
+		return nil, errors.New("--wait, --health-wait and --drain-timeout: give durations such as 5s")
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("--state-dir: %w", err)
+	}
+	socket := filepath.Join(dir, socketFile)
+	if len(socket) > maxSocketPath {
+		return nil, fmt.Errorf("--state-dir: the path %s is longer than the %d bytes that a Unix socket may have: give a shorter one", socket, maxSocketPath)
+	}
+	// Envoy keeps no secret: the agent speaks to the control plane for it.
+	tls := o.Bootstrap.TLS
+	if _, err := bootstrap.Generate(o.Bootstrap); err != nil {
+		return nil, err //nolint:wrapcheck // it names the flag
+	}
+	o.Bootstrap.Relay, o.Bootstrap.TLS = socket, nil
+	creds := insecure.NewCredentials()
+	if tls != nil {
+		creds = &files{TLS: *tls}
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("--state-dir: %w", err)
+	}
+	r, err := relay.New(relay.Options{
+		Servers: o.Bootstrap.Servers, Credentials: creds, File: filepath.Join(dir, lastGoodFile), Wait: o.Wait, Logger: o.Logger,
+	})
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what it is about
+	}
+	return &Agent{opts: o, dir: dir, relay: r, client: &http.Client{Timeout: drain.Answers}}, nil
+}
+
+// Run runs Envoy until the context ends, and then lets it go: a Gateway's
+// takes leave of its load balancers and drains, a sidecar goes on serving its
+// host until nothing is under way. Its error is what kept it from starting.
+func (a *Agent) Run(ctx context.Context) error {
+	socket := a.opts.Bootstrap.Relay
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("--state-dir: %w", err)
+	}
+	var config net.ListenConfig
+	xds, err := config.Listen(ctx, "unix", socket)
+	if err != nil {
+		return fmt.Errorf("--state-dir: %w", err)
+	}
+	own, err := config.Listen(ctx, "tcp", a.opts.Listen)
+	if err != nil {
+		_ = xds.Close()
+		return fmt.Errorf("--listen: %w", err)
+	}
+	if err := bootstrap.Write(a.opts.Bootstrap, a.dir); err != nil {
+		return errors.Join(err, xds.Close(), own.Close())
+	}
+	// What ends with ctx comes first, then Envoy, and last what Envoy needs.
+	stay, leave := context.WithCancelCause(context.WithoutCancel(ctx))
+	serve, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var envoys, servers sync.WaitGroup
+	servers.Go(func() {
+		if err := a.relay.Serve(serve, xds); err != nil {
+			leave(err)
+		}
+	})
+	servers.Go(func() {
+		if err := a.serve(serve, own); err != nil {
+			leave(fmt.Errorf("--listen: %w", err))
+		}
+	})
+	servers.Go(func() { a.tell(serve) })
+	envoys.Go(func() { leave(a.envoy().run(stay)) })
+	select {
+	case <-ctx.Done():
+		a.drain(stay)
+		leave(nil)
+	case <-stay.Done():
+	}
+	envoys.Wait()
+	stop()
+	servers.Wait()
+	if cause := context.Cause(stay); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// envoy returns the program that is kept running.
+func (a *Agent) envoy() *envoy {
+	args := append([]string{"-c", filepath.Join(a.dir, bootstrap.File), "--disable-hot-restart", "--log-format", logFormat}, a.opts.Args...)
+	return &envoy{path: a.opts.Envoy, args: args, log: a.opts.Logger, ended: func(err error) {
+		a.mu.Lock()
+		a.restarts++
+		a.lastEnd = err.Error()
+		a.mu.Unlock()
+		a.opts.Logger.Error("Envoy has ended; starting it again", "error", err)
+	}}
+}
+
+// drain lets Envoy go, until the context ends.
+func (a *Agent) drain(ctx context.Context) {
+	a.mu.Lock()
+	a.draining = true
+	a.mu.Unlock()
+	if err := notify("STOPPING=1", "STATUS=Draining"); err != nil {
+		a.opts.Logger.Warn("systemd does not hear", "error", err)
+	}
+	a.opts.Logger.Info("draining", "most", a.opts.HealthWait+a.opts.DrainTimeout)
+	admin := a.opts.Bootstrap.AdminListen
+	var err error
+	if a.opts.Bootstrap.Role == resource.Gateway {
+		err = drain.Run(ctx, admin, logWriter{a.opts.Logger}, a.opts.HealthWait, a.opts.DrainTimeout)
+	} else {
+		err = drain.Quiet(ctx, admin, a.opts.DrainTimeout)
+	}
+	if err != nil && ctx.Err() == nil {
+		a.opts.Logger.Warn("Envoy is ended before all was drained", "error", err)
+	}
+}
+
+// logWriter logs each line.
+type logWriter struct{ log *slog.Logger }
+
+func (w logWriter) Write(line []byte) (int, error) {
+	for text := range lines(line) {
+		w.log.Info("drain", "what", text)
+	}
+	return len(line), nil
+}

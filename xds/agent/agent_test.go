@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/xds/bootstrap"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+func TestParseLine(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		line            string
+		level           slog.Level
+		logger, message string
+	}{
+		{"info|upstream|cds: 1 cluster|s", slog.LevelInfo, "upstream", "cds: 1 cluster|s"},
+		{"warning|config|x", slog.LevelWarn, "config", "x"},
+		{"critical|main|x", slog.LevelError, "main", "x"},
+		{"debug|main|x", slog.LevelDebug, "main", "x"},
+		{"Caught Segmentation fault, suspect faulting address 0x0", slog.LevelInfo, "", "Caught Segmentation fault, suspect faulting address 0x0"},
+		{"a|b|c", slog.LevelInfo, "", "a|b|c"},
+	} {
+		level, logger, message := parseLine(c.line)
+		require.Equal(t, c.level, level, c.line)
+		require.Equal(t, c.logger, logger, c.line)
+		require.Equal(t, c.message, message, c.line)
+	}
+}
+
+func options(t *testing.T) Options {
+	t.Helper()
+	return Options{
+		Bootstrap: bootstrap.Options{
+			Role: resource.Sidecar, Namespace: "web", Workload: "cron", Instance: "i-1", Servers: []string{"127.0.0.1:18000"},
+			HTTPListen: "127.0.0.1:15001", AdminListen: "127.0.0.1:15000",
+		},
+		Dir: t.TempDir(), Listen: "127.0.0.1:0", Wait: time.Second, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+// A mistake names its flag.
+func TestOptions(t *testing.T) {
+	t.Parallel()
+	for want, change := range map[string]func(*Options){
+		"--admin-listen: the agent asks Envoy":    func(o *Options) { o.Bootstrap.AdminListen = "" },
+		"--admin-listen: \"0.0.0.0:1\" is not a":  func(o *Options) { o.Bootstrap.AdminListen = "0.0.0.0:1" },
+		"--wait, --health-wait":                   func(o *Options) { o.Wait = 0 },
+		"--server: give at least one":             func(o *Options) { o.Bootstrap.Servers = nil },
+		"--namespace: ":                           func(o *Options) { o.Bootstrap.Namespace = "" },
+		"--tls-ca, --tls-server-name, --tls-cert": func(o *Options) { o.Bootstrap.TLS = &bootstrap.TLS{CA: "ca.crt"} },
+		"longer than the 107 bytes":               func(o *Options) { o.Dir = filepath.Join(t.TempDir(), strings.Repeat("x", 108)) },
+	} {
+		o := options(t)
+		change(&o)
+		_, err := New(o)
+		require.ErrorContains(t, err, want)
+	}
+	_, err := New(options(t))
+	require.NoError(t, err)
+}
+
+// A program that is not there is an error at once, and not one that is tried again and again.
+func TestNoEnvoy(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	o.Envoy = filepath.Join(t.TempDir(), "envoy")
+	a, err := New(o)
+	require.NoError(t, err)
+	require.ErrorContains(t, a.Run(t.Context()), "start Envoy: fork/exec "+o.Envoy)
+}
+
+// systemd hears when Envoy is ready; without it nobody is told.
+func TestNotify(t *testing.T) {
+	require.NoError(t, notify("READY=1"))
+	path := filepath.Join(t.TempDir(), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	require.NoError(t, err)
+	defer socket.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	require.NoError(t, notify("READY=1", "STATUS=Envoy serves"))
+	text := make([]byte, 100)
+	require.NoError(t, socket.SetReadDeadline(time.Now().Add(time.Second)))
+	n, err := socket.Read(text)
+	require.NoError(t, err)
+	require.Equal(t, "READY=1\nSTATUS=Envoy serves", string(text[:n]))
+
+	t.Setenv("WATCHDOG_USEC", "20000000")
+	require.Equal(t, 10*time.Second, watchdog())
+	t.Setenv("WATCHDOG_PID", "1")
+	require.Zero(t, watchdog(), "it is meant for another process")
+}

@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/causeway-mesh/causeway/xds/agent/relay"
+)
+
+// maxMetrics is how many bytes of metrics are taken from one source.
+const maxMetrics = 64 << 20
+
+// lookEvery is how often the agent asks Envoy whether it is ready, to tell systemd.
+const lookEvery = 500 * time.Millisecond
+
+// Status is what the agent says of itself.
+type Status struct {
+	// Ready is true while Envoy serves with a configuration; Why says why it is not.
+	Ready bool   `json:"ready"`
+	Why   string `json:"why,omitempty"`
+	// Configuration says where Envoy's comes from.
+	Configuration relay.State `json:"configuration"`
+	Draining      bool        `json:"draining,omitempty"`
+	// Restarts is how often Envoy has ended by itself, LastEnd how it did last.
+	Restarts int    `json:"restarts"`
+	LastEnd  string `json:"lastEnd,omitempty"`
+}
+
+// Status asks Envoy and returns what is known.
+func (a *Agent) Status(ctx context.Context) Status {
+	a.mu.Lock()
+	s := Status{Draining: a.draining, Restarts: a.restarts, LastEnd: a.lastEnd}
+	a.mu.Unlock()
+	s.Configuration = a.relay.State()
+	if s.Draining {
+		s.Why = "it is draining"
+		return s
+	}
+	body, err := a.get(ctx, "http://"+a.opts.Bootstrap.AdminListen+"/ready")
+	switch {
+	case err == nil:
+		s.Ready = true
+	case strings.TrimSpace(string(body)) != "":
+		s.Why = "Envoy waits for its configuration: " + strings.TrimSpace(string(body))
+		if !s.Configuration.Connected && !s.Configuration.LastGood {
+			s.Why += "; no control plane answers at " + strings.Join(a.opts.Bootstrap.Servers, ", ")
+		}
+	default:
+		s.Why = "Envoy does not answer: " + err.Error()
+	}
+	return s
+}
+
+// errStatus is an answer other than 200.
+var errStatus = errors.New("another status than 200")
+
+// get returns the body of an answer; with errStatus it is that of the error.
+func (a *Agent) get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the URL
+	}
+	request.Header.Set("Accept", "text/plain;version=0.0.4")
+	answer, err := a.client.Do(request)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it names the URL
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxMetrics))
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %w: %s", url, errStatus, answer.Status)
+	}
+	return body, err
+}
+
+// serve answers at the agent's own address until the context ends.
+func (a *Agent) serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
+		s := a.Status(r.Context())
+		if !s.Ready {
+			http.Error(w, s.Why, http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(a.Status(r.Context()))
+	})
+	mux.HandleFunc("GET /metrics", a.metrics)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	var closing sync.WaitGroup
+	ended, end := context.WithCancel(ctx)
+	closing.Go(func() {
+		<-ended.Done()
+		_ = server.Close()
+	})
+	err := server.Serve(l)
+	end()
+	closing.Wait()
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err //nolint:wrapcheck // the caller names the flag
+}
+
+// metrics answers with what Envoy, the agent and the application measure, in
+// Prometheus' text format. A source that does not answer is left out; causeway_agent_up says so.
+func (a *Agent) metrics(w http.ResponseWriter, r *http.Request) {
+	s := a.Status(r.Context())
+	sources := []struct{ name, url string }{{"envoy", "http://" + a.opts.Bootstrap.AdminListen + "/stats/prometheus?usedonly"}}
+	if a.opts.ApplicationMetrics != "" {
+		sources = append(sources, struct{ name, url string }{"application", a.opts.ApplicationMetrics})
+	}
+	var own, rest bytes.Buffer
+	fmt.Fprintln(&own, "# HELP causeway_agent_up Whether a source of metrics answered.\n# TYPE causeway_agent_up gauge")
+	for _, source := range sources {
+		body, err := a.get(r.Context(), source.url)
+		fmt.Fprintf(&own, "causeway_agent_up{source=%q} %d\n", source.name, number(err == nil))
+		if err == nil {
+			rest.Write(body)
+			if len(body) > 0 && body[len(body)-1] != '\n' {
+				rest.WriteByte('\n')
+			}
+		}
+	}
+	for _, m := range []struct {
+		name, help, kind string
+		value            int
+	}{
+		{"causeway_agent_ready", "Whether Envoy serves with a configuration.", "gauge", number(s.Ready)},
+		{"causeway_agent_connected", "Whether a control plane configures Envoy.", "gauge", number(s.Configuration.Connected)},
+		{"causeway_agent_last_known_good", "Whether Envoy runs on the configuration of an earlier start.", "gauge", number(s.Configuration.LastGood)},
+		{"causeway_agent_envoy_restarts_total", "How often Envoy has ended by itself.", "counter", s.Restarts},
+	} {
+		fmt.Fprintf(&own, "# HELP %s %s\n# TYPE %s %s\n%s %d\n", m.name, m.help, m.name, m.kind, m.name, m.value)
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(append(own.Bytes(), rest.Bytes()...))
+}
+
+func number(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// tell tells systemd when Envoy is ready and that the agent lives, until the context ends.
+func (a *Agent) tell(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	alive := watchdog()
+	var ready bool
+	var last time.Time
+	for {
+		if s := a.Status(ctx); s.Ready && !ready {
+			ready = true
+			a.opts.Logger.Info("ready", "lastKnownGood", s.Configuration.LastGood)
+			a.notify("READY=1", "STATUS=Envoy serves")
+		}
+		if now := time.Now(); alive > 0 && now.Sub(last) >= alive {
+			last = now
+			a.notify("WATCHDOG=1")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (a *Agent) notify(what ...string) {
+	if err := notify(what...); err != nil {
+		a.opts.Logger.Warn("systemd does not hear", "error", err)
+	}
+}
+
+// lines returns the lines of a text.
+func lines(text []byte) iter.Seq[string] {
+	return strings.SplitSeq(strings.TrimSuffix(string(text), "\n"), "\n")
+}

@@ -1,0 +1,244 @@
+// Package relay stands between an Envoy and the control plane. It passes every
+// message on as it is, remembers what Envoy has acknowledged, and answers an
+// Envoy that has just started from that memory while no control plane can be reached.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
+)
+
+// What Envoy calls. Nothing else is passed on.
+const (
+	deltaADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+	loads    = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+	logs     = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
+)
+
+// maxMessage is how large a message may be, in bytes. The control plane is
+// believed; it sends a large mesh in one response.
+const maxMessage = 1 << 30
+
+// settled is how long an Envoy that is answered from memory must have asked
+// nothing before it is handed to a control plane that has come back.
+const settled = time.Second
+
+// Options of a Relay.
+type Options struct {
+	// Servers are the control plane's addresses, "host:port"; they are tried in random order.
+	Servers []string
+	// Credentials of the connection to them.
+	Credentials credentials.TransportCredentials
+	// File is where the last known good configuration is kept.
+	File string
+	// Wait is how long an Envoy that has just started waits for the control
+	// plane's first answer before it is given the last known good configuration.
+	Wait   time.Duration
+	Logger *slog.Logger
+}
+
+// Relay is a gRPC server for one Envoy at a time.
+type Relay struct {
+	opts Options
+	conn *grpc.ClientConn
+	kept *kept
+
+	mu    sync.Mutex
+	state State
+}
+
+// State says where Envoy's configuration comes from.
+type State struct {
+	// Connected is true while the control plane answers Envoy.
+	Connected bool `json:"connected"`
+	// LastGood is true while Envoy runs on the last known good configuration
+	// of an earlier start, which is of the time Saved.
+	LastGood bool      `json:"lastGood"`
+	Saved    time.Time `json:"saved,omitzero"`
+}
+
+// New returns a relay. A last known good configuration that cannot be read is
+// none, and logged: the control plane has it all.
+func New(o Options) (*Relay, error) {
+	if len(o.Servers) == 0 {
+		return nil, errors.New("relay: no address of a control plane")
+	}
+	servers := manual.NewBuilderWithScheme("servers")
+	addresses := make([]resolver.Address, len(o.Servers))
+	for i, s := range o.Servers {
+		addresses[i] = resolver.Address{Addr: s}
+	}
+	servers.InitialState(resolver.State{Addresses: addresses})
+	conn, err := grpc.NewClient("servers:///control-plane", grpc.WithResolvers(servers), grpc.WithTransportCredentials(o.Credentials),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`), grpc.WithDisableServiceConfig(),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
+			MinConnectTimeout: 2 * time.Second,
+		}),
+		// As in an Envoy's own bootstrap: a dead connection is noticed within 15 s.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
+	}
+	k, err := load(o.File)
+	if err != nil {
+		o.Logger.Warn("there is no last known good configuration; a start without the control plane would wait for it", "file", o.File, "error", err)
+	}
+	return &Relay{opts: o, conn: conn, kept: k}, nil
+}
+
+// Serve serves on a listener until the context ends, and then writes what is to
+// be remembered. Its error is the listener's, nil for the end of the context.
+func (r *Relay) Serve(ctx context.Context, l net.Listener) error {
+	server := grpc.NewServer(grpc.ForceServerCodecV2(codec{}), grpc.UnknownServiceHandler(r.handle), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
+	var parts sync.WaitGroup
+	ended, end := context.WithCancel(ctx)
+	parts.Go(func() {
+		<-ended.Done()
+		server.Stop()
+	})
+	parts.Go(func() { r.keep(ended) })
+	r.conn.Connect()
+	err := server.Serve(l)
+	end()
+	parts.Wait()
+	err = errors.Join(err, r.conn.Close())
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // the end was wanted
+	}
+	return fmt.Errorf("relay: %w", err)
+}
+
+// State returns where Envoy's configuration comes from now.
+func (r *Relay) State() State {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state
+}
+
+func (r *Relay) set(s State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state = s
+}
+
+// keep writes the memory to its file: at most once in saveEvery, and at the end.
+func (r *Relay) keep(ctx context.Context) {
+	save := func() {
+		if err := r.kept.save(r.opts.File, time.Now()); err != nil {
+			r.opts.Logger.Warn("cannot keep the last known good configuration", "error", err)
+		}
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			save()
+			return
+		case <-r.kept.changed:
+		}
+		save()
+		select {
+		case <-ctx.Done():
+		case <-time.After(saveEvery):
+		}
+	}
+}
+
+// handle serves one call of Envoy's.
+func (r *Relay) handle(_ any, down grpc.ServerStream) error {
+	method, _ := grpc.MethodFromServerStream(down)
+	switch method {
+	case deltaADS:
+		return r.configure(down)
+	case loads, logs:
+		return r.report(down, method)
+	}
+	return status.Errorf(codes.Unimplemented, "%s is nothing that an Envoy of the mesh calls", method)
+}
+
+// open opens a stream to the control plane, and waits until there is one.
+func (r *Relay) open(ctx context.Context, method string) (grpc.ClientStream, error) {
+	up, err := r.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method, grpc.WaitForReady(true))
+	if err != nil {
+		return nil, err //nolint:wrapcheck // gRPC's own status is what Envoy is told
+	}
+	return up, nil
+}
+
+// report passes a stream of reports on, in both directions.
+func (r *Relay) report(down grpc.ServerStream, method string) error {
+	ctx, cancel := context.WithCancel(down.Context())
+	defer cancel()
+	up, err := r.open(ctx, method)
+	if err != nil {
+		return err
+	}
+	requests, answers := receive(ctx, down), receive(ctx, up)
+	for {
+		select {
+		case m := <-requests:
+			if m.err != nil {
+				return m.err
+			}
+			err = up.SendMsg(m.message)
+		case m := <-answers:
+			if m.err != nil {
+				return ended(m.err)
+			}
+			err = down.SendMsg(m.message)
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // gRPC's own status
+		}
+	}
+}
+
+// received is a message, or why there are no more.
+type received struct {
+	message message
+	err     error
+}
+
+// receive reads a stream until it ends, which it does with the call that it belongs to.
+func receive(ctx context.Context, stream interface{ RecvMsg(m any) error }) <-chan received {
+	out := make(chan received)
+	go func() {
+		for {
+			var m message
+			err := stream.RecvMsg(&m)
+			select {
+			case out <- received{m, err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return out
+}
+
+// ended is what Envoy is told when the control plane has ended a stream.
+func ended(err error) error {
+	if errors.Is(err, io.EOF) {
+		return status.Error(codes.Unavailable, "the control plane has ended the stream")
+	}
+	return err
+}

@@ -1,0 +1,159 @@
+package relay
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/stretchr/testify/require"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+var now = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+func node(version string) *corev3.Node {
+	return &corev3.Node{Id: "sidecar~web~cron~i-1", UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: version}}
+}
+
+func response(t resource.Type, resources ...string) *discoveryv3.DeltaDiscoveryResponse {
+	out := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: t.URL()}
+	for _, name := range resources {
+		out.Resources = append(out.Resources, &discoveryv3.Resource{Name: name, Version: "v-" + name})
+	}
+	return out
+}
+
+// filled is what an Envoy with a small mesh has acknowledged.
+func filled() *kept {
+	k := newKept()
+	k.belongTo(node("1.40.0"))
+	k.apply(response(resource.Cluster, "a", "b"), true)
+	k.apply(response(resource.Listener, "http"), true)
+	k.apply(response(resource.VirtualHost, "rc/a", "rc/b"), true)
+	k.apply(response(resource.Secret, "certificate"), true)
+	return k
+}
+
+func names(resources []*discoveryv3.Resource) []string {
+	out := make([]string, 0, len(resources))
+	for _, r := range resources {
+		out = append(out, r.GetName())
+	}
+	return out
+}
+
+func TestKeptIsReadAgain(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "last-good")
+	k := filled()
+	require.NoError(t, k.save(file, now))
+	again, err := load(file)
+	require.NoError(t, err)
+	require.True(t, again.usable())
+	require.Equal(t, now, again.savedAt())
+	require.Equal(t, []string{"a", "b"}, names(again.get(resource.Cluster.URL(), all)))
+	require.Empty(t, again.get(resource.Secret.URL(), all), "keys are not written to the disk")
+
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, k.save(file, now))
+	require.NoFileExists(t, file, "what has not changed is not written again")
+}
+
+// A file that a crash, a disk or another version has left is none, and stops nothing.
+func TestKeptOfAnotherFormat(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "last-good")
+	require.NoError(t, filled().save(file, now))
+	good, err := os.ReadFile(file)
+	require.NoError(t, err)
+	damaged := append([]byte(nil), good...)
+	damaged[len(damaged)-3] ^= 1
+	for what, text := range map[string][]byte{"damaged": damaged, "cut": good[:len(good)/2], "empty": nil, "of another format": []byte("causeway-relay-9....")} {
+		require.NoError(t, os.WriteFile(file, text, 0o600))
+		k, err := load(file)
+		require.Error(t, err, what)
+		require.False(t, k.usable(), what)
+	}
+	k, err := load(filepath.Join(t.TempDir(), "none"))
+	require.NoError(t, err)
+	require.False(t, k.usable())
+}
+
+// A proxy with other listeners, and another version of Envoy, does not start with what was another's.
+func TestKeptBelongsToOneProxy(t *testing.T) {
+	t.Parallel()
+	k := filled()
+	k.belongTo(node("1.40.0"))
+	require.True(t, k.usable())
+	k.belongTo(node("1.41.0"))
+	require.False(t, k.usable())
+}
+
+// An Envoy that starts anew replaces what was kept, type by type: what has gone meanwhile is not kept for ever.
+func TestKeptFollowsEnvoy(t *testing.T) {
+	t.Parallel()
+	k := filled()
+	k.apply(response(resource.Cluster, "c"), true)
+	k.apply(&discoveryv3.DeltaDiscoveryResponse{TypeUrl: resource.VirtualHost.URL(), RemovedResources: []string{"rc/a"}}, false)
+	k.forget(resource.Listener.URL(), []string{"http"})
+	require.Equal(t, []string{"c"}, names(k.get(resource.Cluster.URL(), all)))
+	require.Equal(t, []string{"rc/b"}, names(k.get(resource.VirtualHost.URL(), all)))
+	require.Empty(t, k.get(resource.Listener.URL(), all))
+}
+
+// What Envoy has and the agent has not kept is asked for again, and what the agent has kept and Envoy has not is dropped.
+func TestKeptAndEnvoyAgree(t *testing.T) {
+	t.Parallel()
+	k := filled()
+	request := &discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: resource.Cluster.URL(), InitialResourceVersions: map[string]string{"a": "v-a", "x": "v-x"},
+	}
+	require.True(t, k.lacks(request))
+	require.Equal(t, map[string]string{"a": "v-a"}, request.GetInitialResourceVersions())
+	require.Equal(t, []string{"a"}, names(k.get(resource.Cluster.URL(), all)))
+	require.False(t, k.lacks(request))
+}
+
+func TestMemoryAnswers(t *testing.T) {
+	t.Parallel()
+	m := newMemory(filled())
+	ask := func(t resource.Type, subscribe ...string) *discoveryv3.DeltaDiscoveryResponse {
+		return m.answer(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: t.URL(), ResourceNamesSubscribe: subscribe})
+	}
+	clusters := ask(resource.Cluster)
+	require.Equal(t, []string{"a", "b"}, names(clusters.GetResources()))
+	require.Nil(t, ask(resource.Cluster), "an acknowledgement is no question")
+	require.Equal(t, []string{"rc/a", "rc/b"}, names(ask(resource.VirtualHost).GetResources()), "virtual hosts are followed by no name")
+	require.NotEqual(t, clusters.GetNonce(), ask(resource.Listener, all).GetNonce())
+	require.Nil(t, ask(resource.Route, "unknown"), "Envoy waits for what is not kept")
+	require.NotNil(t, ask(resource.Secret), "who asks for all of nothing is answered")
+
+	m = newMemory(filled())
+	require.Equal(t, []string{"rc/b"}, names(ask(resource.VirtualHost, "rc/b").GetResources()))
+	require.Nil(t, ask(resource.VirtualHost, "rc/b"))
+	m.answer(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.VirtualHost.URL(), ResourceNamesUnsubscribe: []string{"rc/b"}})
+	require.Equal(t, []string{"rc/b"}, names(ask(resource.VirtualHost, "rc/b").GetResources()))
+}
+
+func FuzzUnmarshal(f *testing.F) {
+	text, err := filled().marshal(now)
+	require.NoError(f, err)
+	f.Add(text)
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		k, err := unmarshal(text)
+		if err != nil {
+			require.Nil(t, k)
+			return
+		}
+		_, err = k.marshal(now)
+		require.NoError(t, err)
+	})
+}

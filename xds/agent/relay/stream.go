@@ -1,0 +1,233 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+)
+
+// errSilent says that the control plane has not answered within Options.Wait.
+var errSilent = errors.New("the control plane does not answer")
+
+// stream is an Envoy's stream of configuration.
+type stream struct {
+	*Relay
+	down     grpc.ServerStream
+	requests <-chan received
+	// sent are the control plane's responses that Envoy has neither acknowledged nor refused, by nonce.
+	sent map[string]*discoveryv3.DeltaDiscoveryResponse
+	// anew says of each type, once Envoy has asked for it, whether it is told all of it and not
+	// what has changed: the first that it acknowledges then replaces what is kept.
+	anew map[string]bool
+}
+
+// configure serves an Envoy's stream of configuration: by the control plane,
+// or from memory where that is away and Envoy has nothing yet.
+func (r *Relay) configure(down grpc.ServerStream) error {
+	s := &stream{Relay: r, down: down, requests: receive(down.Context(), down), sent: make(map[string]*discoveryv3.DeltaDiscoveryResponse), anew: make(map[string]bool)}
+	first := <-s.requests
+	if first.err != nil {
+		return first.err
+	}
+	request := &discoveryv3.DeltaDiscoveryRequest{}
+	if err := first.message.decode(request); err != nil {
+		return err
+	}
+	r.kept.belongTo(request.GetNode())
+	wait := time.Duration(0)
+	if len(request.GetInitialResourceVersions()) == 0 && r.kept.usable() {
+		wait = r.opts.Wait
+	}
+	defer r.set(State{})
+	unanswered, err := s.byControlPlane(first.message, wait)
+	if !errors.Is(err, errSilent) {
+		return err
+	}
+	return s.fromMemory(unanswered)
+}
+
+// byControlPlane passes the stream on. If the control plane has not answered
+// after wait, unless that is 0, it fails with errSilent and returns what Envoy has asked.
+func (s *stream) byControlPlane(first message, wait time.Duration) ([]message, error) {
+	ctx, cancel := context.WithCancel(s.down.Context())
+	defer cancel()
+	var silent <-chan time.Time
+	if wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		silent = timer.C
+	}
+	type opened struct {
+		up  grpc.ClientStream
+		err error
+	}
+	opening := make(chan opened, 1)
+	go func() {
+		up, err := s.open(ctx, deltaADS)
+		opening <- opened{up, err}
+	}()
+	asked := []message{first}
+	var up grpc.ClientStream
+	select {
+	case o := <-opening:
+		if o.err != nil {
+			return nil, o.err
+		}
+		up = o.up
+	case <-silent:
+		return asked, errSilent
+	}
+	if err := s.ask(up, first); err != nil {
+		return nil, err
+	}
+	s.set(State{Connected: true})
+	answers := receive(ctx, up)
+	for {
+		select {
+		case m := <-s.requests:
+			if m.err != nil {
+				return nil, m.err
+			}
+			if asked != nil {
+				asked = append(asked, m.message)
+			}
+			if err := s.ask(up, m.message); err != nil {
+				return nil, err
+			}
+		case m := <-answers:
+			if m.err != nil {
+				return nil, ended(m.err)
+			}
+			asked, silent = nil, nil
+			if err := s.answer(m.message); err != nil {
+				return nil, err
+			}
+		case <-silent:
+			return asked, errSilent
+		}
+	}
+}
+
+// ask passes a request on, and takes what it acknowledges into memory.
+func (s *stream) ask(up grpc.ClientStream, m message) error {
+	request := &discoveryv3.DeltaDiscoveryRequest{}
+	if err := m.decode(request); err != nil {
+		return err
+	}
+	if _, begun := s.anew[request.GetTypeUrl()]; !begun {
+		s.anew[request.GetTypeUrl()] = len(request.GetInitialResourceVersions()) == 0
+	}
+	if nonce := request.GetResponseNonce(); nonce != "" {
+		if response := s.sent[nonce]; response != nil && request.GetErrorDetail() == nil {
+			s.kept.apply(response, s.anew[request.GetTypeUrl()])
+			s.anew[request.GetTypeUrl()] = false
+		}
+		delete(s.sent, nonce)
+	}
+	s.kept.forget(request.GetTypeUrl(), request.GetResourceNamesUnsubscribe())
+	// What Envoy has and memory has not is asked for once more.
+	if s.kept.lacks(request) {
+		var err error
+		if m, err = encode(request); err != nil {
+			return err
+		}
+	}
+	return up.SendMsg(m) //nolint:wrapcheck // gRPC's own status
+}
+
+// answer passes a response on.
+func (s *stream) answer(m message) error {
+	response := &discoveryv3.DeltaDiscoveryResponse{}
+	if err := m.decode(response); err != nil {
+		return err
+	}
+	s.sent[response.GetNonce()] = response
+	return s.down.SendMsg(m) //nolint:wrapcheck // gRPC's own status
+}
+
+// fromMemory answers an Envoy that has just started from the last known good
+// configuration, until a control plane can be reached again. Envoy then comes
+// back with what it has, and is told what is new.
+func (s *stream) fromMemory(asked []message) error {
+	saved := s.kept.savedAt()
+	s.opts.Logger.Warn("no control plane answers: Envoy starts with its last known good configuration", "waited", s.opts.Wait, "saved", saved)
+	s.set(State{LastGood: true, Saved: saved})
+	ctx, cancel := context.WithCancel(s.down.Context())
+	defer cancel()
+	memory := newMemory(s.kept)
+	for _, m := range asked {
+		if err := s.recall(memory, m); err != nil {
+			return err
+		}
+	}
+	back := s.reachable(ctx)
+	quiet := time.NewTimer(settled)
+	defer quiet.Stop()
+	for isQuiet, isBack := false, false; !isQuiet || !isBack; {
+		select {
+		case m := <-s.requests:
+			if m.err != nil {
+				return m.err
+			}
+			if err := s.recall(memory, m.message); err != nil {
+				return err
+			}
+			isQuiet = false
+			quiet.Reset(settled)
+		case <-quiet.C:
+			isQuiet = true
+		case <-back:
+			isBack, back = true, nil
+		}
+	}
+	s.opts.Logger.Info("a control plane is back: Envoy is handed over to it")
+	return status.Error(codes.Unavailable, "a control plane is back")
+}
+
+// recall answers a request from memory.
+func (s *stream) recall(memory *memory, m message) error {
+	request := &discoveryv3.DeltaDiscoveryRequest{}
+	if err := m.decode(request); err != nil {
+		return err
+	}
+	if e := request.GetErrorDetail(); e != nil {
+		s.opts.Logger.Warn("Envoy refuses a part of its last known good configuration", "type", request.GetTypeUrl(), "error", e.GetMessage())
+	}
+	response := memory.answer(request)
+	if response == nil {
+		return nil
+	}
+	out, err := encode(response)
+	if err != nil {
+		return err
+	}
+	return s.down.SendMsg(out) //nolint:wrapcheck // gRPC's own status
+}
+
+// reachable returns a channel that is closed once a control plane is connected.
+func (s *stream) reachable(ctx context.Context) <-chan struct{} {
+	out := make(chan struct{})
+	go func() {
+		for {
+			state := s.conn.GetState()
+			switch state {
+			case connectivity.Ready:
+				close(out)
+				return
+			case connectivity.Idle:
+				s.conn.Connect()
+			case connectivity.Connecting, connectivity.TransientFailure, connectivity.Shutdown:
+			}
+			if !s.conn.WaitForStateChange(ctx, state) {
+				return
+			}
+		}
+	}()
+	return out
+}
