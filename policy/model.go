@@ -5,6 +5,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -244,13 +245,19 @@ func (p *Port) Backing(on discovery.BackingName) *Backing {
 // FailOver has the backings of a port stand in for each other: for each, all others in their order.
 func (p *Port) FailOver() {
 	p.Failover = true
+	n := len(p.Backings) - 1
+	if n < 1 {
+		return
+	}
+	all := make([]discovery.BackingName, 0, n*(n+1))
 	for i := range p.Backings {
-		p.Backings[i].Failover = nil
+		from := len(all)
 		for j := range p.Backings {
 			if i != j {
-				p.Backings[i].Failover = append(p.Backings[i].Failover, p.Backings[j].Platform)
+				all = append(all, p.Backings[j].Platform)
 			}
 		}
+		p.Backings[i].Failover = slices.Clip(all[from:])
 	}
 }
 

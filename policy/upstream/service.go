@@ -22,7 +22,7 @@ func ShapePort(p discovery.ServicePort, only bool, d *Division, groups []*discov
 	// and failover hands the share on. So do both backings while a shift is
 	// under way: their shares must not change because an endpoint does. Where it
 	// is not known who has the traffic, no backing is taken away.
-	names := append(d.backings(), discovery.Pods)
+	names := d.backings(append(make([]discovery.BackingName, 0, 8), discovery.Pods))
 	if d.Unknown != "" || Mapped(groups, p, only) {
 		names = append(names, discovery.Instances)
 	}
@@ -37,7 +37,9 @@ func ShapePort(p discovery.ServicePort, only bool, d *Division, groups []*discov
 		}
 	}
 	slices.SortFunc(names, discovery.CompareBackings)
-	for _, name := range slices.Compact(names) {
+	names = slices.Compact(names)
+	port.Backings, port.Shares = make([]policy.Backing, 0, len(names)), make([]uint32, 0, len(names))
+	for _, name := range names {
 		port.Backings = append(port.Backings, policy.Backing{Platform: name})
 		port.Shares = append(port.Shares, d.ShareOf(name))
 	}

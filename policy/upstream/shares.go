@@ -120,9 +120,9 @@ func (d *Division) ShareOf(backing discovery.BackingName) uint32 {
 	return 0
 }
 
-// backings returns the backings that the traffic is divided between, and those that a shift under way moves it between.
-func (d *Division) backings() []discovery.BackingName {
-	out := []discovery.BackingName{d.Home, d.to}
+// backings adds the backings that the traffic is divided between, and those that a shift under way moves it between.
+func (d *Division) backings(out []discovery.BackingName) []discovery.BackingName {
+	out = append(out, d.Home, d.to)
 	if d.share < policy.ShareTotal {
 		out = append(out, d.from)
 	}
