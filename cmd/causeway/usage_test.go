@@ -16,7 +16,7 @@ import (
 func TestWrongUsage(t *testing.T) {
 	for line, want := range map[string]string{
 		"proxys":                          "there is no command 'causeway proxys': did you mean 'causeway proxies'? ('causeway --help' says more)",
-		"zzz":                             "there is no command 'causeway zzz': write one of bootstrap, ",
+		"zzz":                             "there is no command 'causeway zzz': write one of agent, bootstrap, ",
 		"proxys --wide":                   "did you mean 'causeway proxies'?",
 		"shift statsu":                    "there is no command 'causeway shift statsu': did you mean 'causeway shift status'?",
 		"shift statsu web/php -o json":    "did you mean 'causeway shift status'?",
