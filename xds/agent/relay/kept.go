@@ -3,6 +3,7 @@ package relay
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -63,6 +64,11 @@ func (k *kept) belongTo(node *corev3.Node) {
 
 // ownerOf names a node with all that decides what it is sent.
 func ownerOf(node *corev3.Node) string {
+	// Envoy lists its extensions in another order each time (absl::flat_hash_map).
+	node = proto.CloneOf(node)
+	slices.SortFunc(node.GetExtensions(), func(a, b *corev3.Extension) int {
+		return cmp.Or(cmp.Compare(a.GetCategory(), b.GetCategory()), cmp.Compare(a.GetName(), b.GetName()))
+	})
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(node)
 	if err != nil {
 		return ""
@@ -129,8 +135,11 @@ func (k *kept) forget(url string, names []string) {
 	k.touch()
 }
 
-// lacks takes out of a request the versions that Envoy has and that are not
-// kept, and reports whether there were any: the control plane then sends them again.
+// notKept is a version that no control plane has.
+const notKept = "not kept"
+
+// lacks replaces in a request the versions that Envoy has and that are not kept, and
+// reports whether there were any: the control plane then sends them again, or says that they are gone.
 func (k *kept) lacks(request *discoveryv3.DeltaDiscoveryRequest) bool {
 	versions := request.GetInitialResourceVersions()
 	if len(versions) == 0 || request.GetTypeUrl() == resource.Secret.URL() {
@@ -138,11 +147,19 @@ func (k *kept) lacks(request *discoveryv3.DeltaDiscoveryRequest) bool {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	before, known := len(versions), k.types[request.GetTypeUrl()]
-	maps.DeleteFunc(versions, func(name, version string) bool { return known[name].GetVersion() != version })
+	known, lacks := k.types[request.GetTypeUrl()], false
+	for name, version := range versions {
+		if r := known[name]; r == nil || r.GetVersion() != version {
+			versions[name], lacks = notKept, true
+		}
+	}
+	before := len(known)
 	// What is kept and Envoy does not have is not its configuration.
 	maps.DeleteFunc(known, func(name string, _ *discoveryv3.Resource) bool { _, has := versions[name]; return !has })
-	return len(versions) != before
+	if len(known) != before {
+		k.touch()
+	}
+	return lacks
 }
 
 // magic begins a file; its last character is the format's version.

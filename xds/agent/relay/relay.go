@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
@@ -21,6 +22,8 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
+
+	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // What Envoy calls. Nothing else is passed on.
@@ -60,11 +63,22 @@ type Relay struct {
 
 	mu    sync.Mutex
 	state State
+	start start
+	// newest is the stream of configuration that the state is of.
+	newest *stream
+}
+
+// start is how far Envoy has come since it began with nothing.
+type start struct {
+	// began is when it first asked, listening whether it has answered for its
+	// listeners: before that, all that it has is of no use.
+	began     time.Time
+	listening bool
 }
 
 // State says where Envoy's configuration comes from.
 type State struct {
-	// Connected is true while the control plane answers Envoy.
+	// Connected is true while Envoy's stream goes on to a control plane.
 	Connected bool `json:"connected"`
 	// LastGood is true while Envoy runs on the last known good configuration
 	// of an earlier start, which is of the time Saved.
@@ -85,6 +99,7 @@ func New(o Options) (*Relay, error) {
 	}
 	servers.InitialState(resolver.State{Addresses: addresses})
 	conn, err := grpc.NewClient("servers:///control-plane", grpc.WithResolvers(servers), grpc.WithTransportCredentials(o.Credentials),
+		grpc.WithNoProxy(), // an Envoy without an agent takes none either
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`), grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
@@ -132,10 +147,44 @@ func (r *Relay) State() State {
 	return r.state
 }
 
-func (r *Relay) set(s State) {
+// patience returns how long a control plane has for its first answer to an
+// Envoy that serves nothing yet, over all of its streams; 0 is for ever. fresh
+// is an Envoy that has nothing.
+func (r *Relay) patience(fresh bool, now time.Time) time.Duration {
+	usable := r.kept.usable()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.state = s
+	if r.start.began.IsZero() || fresh && r.start.listening {
+		r.start = start{began: now}
+	}
+	if r.start.listening || !usable {
+		return 0
+	}
+	return max(settled, r.opts.Wait-now.Sub(r.start.began))
+}
+
+// waited reports whether Envoy has had all of its patience.
+func (r *Relay) waited(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return now.Sub(r.start.began) >= r.opts.Wait
+}
+
+// heard notes what Envoy says to its listeners.
+func (r *Relay) heard(request *discoveryv3.DeltaDiscoveryRequest) {
+	if request.GetTypeUrl() != resource.Listener.URL() || request.GetResponseNonce() == "" || request.GetErrorDetail() != nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.start.listening = true
+}
+
+// listening reports whether Envoy has its listeners.
+func (r *Relay) listening() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.start.listening
 }
 
 // keep writes the memory to its file: at most once in saveEvery, and at the end.
@@ -192,11 +241,13 @@ func (r *Relay) report(down grpc.ServerStream, method string) error {
 	requests, answers := receive(ctx, down), receive(ctx, up)
 	for {
 		select {
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
 		case m := <-requests:
 			if m.err != nil {
 				return m.err
 			}
-			err = up.SendMsg(m.message)
+			err = sent(up.SendMsg(m.message))
 		case m := <-answers:
 			if m.err != nil {
 				return ended(m.err)
@@ -233,6 +284,14 @@ func receive(ctx context.Context, stream interface{ RecvMsg(m any) error }) <-ch
 		}
 	}()
 	return out
+}
+
+// sent is the error of a message to the control plane. Why a stream has ended is not among them: that is received.
+func sent(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
 // ended is what Envoy is told when the control plane has ended a stream.

@@ -96,6 +96,16 @@ func TestKeptBelongsToOneProxy(t *testing.T) {
 	require.False(t, k.usable())
 }
 
+// Envoy lists its extensions in another order each time that it starts.
+func TestKeptBelongsToOneProxyOfAnyOrder(t *testing.T) {
+	t.Parallel()
+	a, b := node("1.40.0"), node("1.40.0")
+	one, two := &corev3.Extension{Category: "x", Name: "a"}, &corev3.Extension{Category: "y", Name: "a"}
+	a.Extensions, b.Extensions = []*corev3.Extension{one, two}, []*corev3.Extension{two, one}
+	require.Equal(t, ownerOf(a), ownerOf(b))
+	require.Equal(t, two, b.GetExtensions()[0], "the node stays as it is")
+}
+
 // An Envoy that starts anew replaces what was kept, type by type: what has gone meanwhile is not kept for ever.
 func TestKeptFollowsEnvoy(t *testing.T) {
 	t.Parallel()
@@ -116,8 +126,9 @@ func TestKeptAndEnvoyAgree(t *testing.T) {
 		TypeUrl: resource.Cluster.URL(), InitialResourceVersions: map[string]string{"a": "v-a", "x": "v-x"},
 	}
 	require.True(t, k.lacks(request))
-	require.Equal(t, map[string]string{"a": "v-a"}, request.GetInitialResourceVersions())
+	require.Equal(t, map[string]string{"a": "v-a", "x": notKept}, request.GetInitialResourceVersions(), "what has gone meanwhile must be said to be gone")
 	require.Equal(t, []string{"a"}, names(k.get(resource.Cluster.URL(), all)))
+	delete(request.GetInitialResourceVersions(), "x")
 	require.False(t, k.lacks(request))
 }
 

@@ -28,10 +28,15 @@ type stream struct {
 }
 
 // configure serves an Envoy's stream of configuration: by the control plane,
-// or from memory where that is away and Envoy has nothing yet.
+// or from memory where that is away and Envoy serves nothing yet.
 func (r *Relay) configure(down grpc.ServerStream) error {
 	s := &stream{Relay: r, down: down, requests: receive(down.Context(), down), sent: make(map[string]*discoveryv3.DeltaDiscoveryResponse), anew: make(map[string]bool)}
-	first := <-s.requests
+	var first received
+	select {
+	case <-down.Context().Done():
+		return over(down.Context())
+	case first = <-s.requests:
+	}
 	if first.err != nil {
 		return first.err
 	}
@@ -40,20 +45,34 @@ func (r *Relay) configure(down grpc.ServerStream) error {
 		return err
 	}
 	r.kept.belongTo(request.GetNode())
-	wait := time.Duration(0)
-	if len(request.GetInitialResourceVersions()) == 0 && r.kept.usable() {
-		wait = r.opts.Wait
-	}
-	defer r.set(State{})
+	wait := r.patience(len(request.GetInitialResourceVersions()) == 0, time.Now())
+	r.mu.Lock()
+	r.newest = s
+	r.mu.Unlock()
+	defer s.set(State{})
 	unanswered, err := s.byControlPlane(first.message, wait)
-	if !errors.Is(err, errSilent) {
+	// One that refuses each stream answers no more than one that is silent.
+	if wait == 0 || unanswered == nil || !errors.Is(err, errSilent) && !r.waited(time.Now()) {
 		return err
 	}
-	return s.fromMemory(unanswered)
+	return s.fromMemory(unanswered, err)
 }
 
-// byControlPlane passes the stream on. If the control plane has not answered
-// after wait, unless that is 0, it fails with errSilent and returns what Envoy has asked.
+// set says where Envoy's configuration comes from, unless Envoy has a newer stream.
+func (s *stream) set(state State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest == s {
+		s.state = state
+	}
+}
+
+// over is the end of a stream whose Envoy has gone.
+func over(ctx context.Context) error { return status.FromContextError(ctx.Err()).Err() }
+
+// byControlPlane passes the stream on, until it ends. If the control plane has not answered
+// after wait, unless that is 0, it fails with errSilent. If it fails before the
+// first answer, it returns what Envoy has asked.
 func (s *stream) byControlPlane(first message, wait time.Duration) ([]message, error) {
 	ctx, cancel := context.WithCancel(s.down.Context())
 	defer cancel()
@@ -75,21 +94,25 @@ func (s *stream) byControlPlane(first message, wait time.Duration) ([]message, e
 	asked := []message{first}
 	var up grpc.ClientStream
 	select {
+	case <-ctx.Done():
+		return nil, over(ctx)
 	case o := <-opening:
 		if o.err != nil {
-			return nil, o.err
+			return asked, o.err
 		}
 		up = o.up
 	case <-silent:
 		return asked, errSilent
 	}
 	if err := s.ask(up, first); err != nil {
-		return nil, err
+		return asked, err
 	}
 	s.set(State{Connected: true})
 	answers := receive(ctx, up)
 	for {
 		select {
+		case <-ctx.Done(): // neither requests nor answers need say so
+			return nil, over(ctx)
 		case m := <-s.requests:
 			if m.err != nil {
 				return nil, m.err
@@ -98,11 +121,11 @@ func (s *stream) byControlPlane(first message, wait time.Duration) ([]message, e
 				asked = append(asked, m.message)
 			}
 			if err := s.ask(up, m.message); err != nil {
-				return nil, err
+				return asked, err
 			}
 		case m := <-answers:
 			if m.err != nil {
-				return nil, ended(m.err)
+				return asked, ended(m.err)
 			}
 			asked, silent = nil, nil
 			if err := s.answer(m.message); err != nil {
@@ -120,6 +143,7 @@ func (s *stream) ask(up grpc.ClientStream, m message) error {
 	if err := m.decode(request); err != nil {
 		return err
 	}
+	s.heard(request)
 	if _, begun := s.anew[request.GetTypeUrl()]; !begun {
 		s.anew[request.GetTypeUrl()] = len(request.GetInitialResourceVersions()) == 0
 	}
@@ -138,7 +162,7 @@ func (s *stream) ask(up grpc.ClientStream, m message) error {
 			return err
 		}
 	}
-	return up.SendMsg(m) //nolint:wrapcheck // gRPC's own status
+	return sent(up.SendMsg(m))
 }
 
 // answer passes a response on.
@@ -154,9 +178,9 @@ func (s *stream) answer(m message) error {
 // fromMemory answers an Envoy that has just started from the last known good
 // configuration, until a control plane can be reached again. Envoy then comes
 // back with what it has, and is told what is new.
-func (s *stream) fromMemory(asked []message) error {
+func (s *stream) fromMemory(asked []message, why error) error {
 	saved := s.kept.savedAt()
-	s.opts.Logger.Warn("no control plane answers: Envoy starts with its last known good configuration", "waited", s.opts.Wait, "saved", saved)
+	s.opts.Logger.Warn("no control plane answers: Envoy starts with its last known good configuration", "waited", s.opts.Wait, "saved", saved, "error", why)
 	s.set(State{LastGood: true, Saved: saved})
 	ctx, cancel := context.WithCancel(s.down.Context())
 	defer cancel()
@@ -169,8 +193,15 @@ func (s *stream) fromMemory(asked []message) error {
 	back := s.reachable(ctx)
 	quiet := time.NewTimer(settled)
 	defer quiet.Stop()
-	for isQuiet, isBack := false, false; !isQuiet || !isBack; {
+	// An Envoy that warms its clusters is quiet and serves nothing: a control plane that says nothing
+	// after all must not get it, but one that has what memory lacks must.
+	var late <-chan time.Time
+	for isQuiet, isBack, isLate := false, false, false; !isQuiet || !isBack || !isLate && !s.listening(); {
 		select {
+		case <-ctx.Done():
+			return over(ctx)
+		case <-late:
+			isLate = true
 		case m := <-s.requests:
 			if m.err != nil {
 				return m.err
@@ -183,7 +214,7 @@ func (s *stream) fromMemory(asked []message) error {
 		case <-quiet.C:
 			isQuiet = true
 		case <-back:
-			isBack, back = true, nil
+			isBack, back, late = true, nil, time.After(s.opts.Wait)
 		}
 	}
 	s.opts.Logger.Info("a control plane is back: Envoy is handed over to it")
@@ -196,6 +227,7 @@ func (s *stream) recall(memory *memory, m message) error {
 	if err := m.decode(request); err != nil {
 		return err
 	}
+	s.heard(request)
 	if e := request.GetErrorDetail(); e != nil {
 		s.opts.Logger.Warn("Envoy refuses a part of its last known good configuration", "type", request.GetTypeUrl(), "error", e.GetMessage())
 	}
