@@ -53,6 +53,9 @@ The agent answers at --listen: /ready (200 once Envoy serves, 503 with the
 reason before and while it drains), /metrics (Envoy's, its own and the
 application's in one) and /status.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
+				return fmt.Errorf("%q: it takes no arguments but Envoy's own: write them after --", args[0])
+			}
 			o.Bootstrap, o.Args = p.options(cmd.Flags()), args
 			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 			a, err := agent.New(o)
@@ -85,7 +88,7 @@ func agentStatusCommand() *cobra.Command {
 		Short: "Say whether this host's Envoy serves, and with which configuration",
 		Args:  takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client := http.Client{Timeout: 2 * drain.Answers}
+			client := http.Client{Timeout: 2 * drain.Answers, Transport: &http.Transport{}} // by no proxy
 			request, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, "http://"+listen+"/status", nil)
 			if err != nil {
 				return fmt.Errorf("--listen: %w", err)
@@ -127,6 +130,7 @@ func printAgent(t *phrase.Table, s *agent.Status) {
 	t.Row("ready", ready)
 	t.Row("configuration", from)
 	if s.Restarts > 0 {
-		t.Row("Envoy has ended", fmt.Sprintf("%d times, last: %s", s.Restarts, s.LastEnd))
+		t.Row("Envoy has ended", fmt.Sprintf("%d times", s.Restarts))
+		t.Text("Last: " + s.LastEnd)
 	}
 }

@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc/credentials/insecure"
@@ -49,6 +51,7 @@ type Options struct {
 const (
 	lastGoodFile = "last-good"
 	socketFile   = "xds.sock"
+	lockFile     = "lock"
 )
 
 // maxSocketPath is how long the path of a Unix socket may be (sun_path in unix(7), with its last zero).
@@ -102,13 +105,54 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what it is about
 	}
-	return &Agent{opts: o, dir: dir, relay: r, client: &http.Client{Timeout: drain.Answers}}, nil
+	// Envoy is asked by no way of a proxy: http_proxy is often Envoy itself.
+	client := &http.Client{Timeout: drain.Answers, Transport: &http.Transport{IdleConnTimeout: time.Minute}}
+	return &Agent{opts: o, dir: dir, relay: r, client: client}, nil
+}
+
+// lock takes the state directory for this process: a second agent would take
+// the socket from the Envoy of the first. The kernel lets go of it when the process ends.
+func (a *Agent) lock() (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(a.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--state-dir: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		_ = f.Close()
+		return nil, fmt.Errorf("--state-dir: another agent uses %s: stop it, or give every agent a --state-dir of its own", a.dir)
+	case err != nil: // a file system without locks
+		a.opts.Logger.Warn("cannot lock the state directory: make sure that no other agent uses it", "dir", a.dir, "error", err)
+	}
+	return f, nil
+}
+
+// writeBootstrap writes Envoy's bootstrap, unless it stands there already: a host whose disk is full starts too.
+func (a *Agent) writeBootstrap() error {
+	text, err := bootstrap.Generate(a.opts.Bootstrap)
+	if err != nil {
+		return err //nolint:wrapcheck // it names the flag
+	}
+	file := filepath.Join(a.dir, bootstrap.File)
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, text) { //nolint:gosec // the agent's own
+		return nil
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return fmt.Errorf("--state-dir: %w", err)
+	}
+	return nil
 }
 
 // Run runs Envoy until the context ends, and then lets it go: a Gateway's
 // takes leave of its load balancers and drains, a sidecar goes on serving its
 // host until nothing is under way. Its error is what kept it from starting.
 func (a *Agent) Run(ctx context.Context) error {
+	locked, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer locked.Close() //nolint:errcheck // nothing was written
 	socket := a.opts.Bootstrap.Relay
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("--state-dir: %w", err)
@@ -123,7 +167,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		_ = xds.Close()
 		return fmt.Errorf("--listen: %w", err)
 	}
-	if err := bootstrap.Write(a.opts.Bootstrap, a.dir); err != nil {
+	if err := a.writeBootstrap(); err != nil {
 		return errors.Join(err, xds.Close(), own.Close())
 	}
 	// What ends with ctx comes first, then Envoy, and last what Envoy needs.

@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"context"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -75,6 +77,67 @@ func TestNoEnvoy(t *testing.T) {
 	a, err := New(o)
 	require.NoError(t, err)
 	require.ErrorContains(t, a.Run(t.Context()), "start Envoy: fork/exec "+o.Envoy)
+}
+
+// A program that ends by itself is started again, however it ends, the first time too.
+func TestEnvoyThatEndsIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "envoy")
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nprintf '%01000d\\n' 0\nexit 0\n"), 0o700)) //nolint:gosec // a program
+	ctx, cancel := context.WithCancel(t.Context())
+	var ends []string
+	e := &envoy{path: path, log: slog.New(slog.DiscardHandler), ended: func(err error) {
+		if ends = append(ends, err.Error()); len(ends) == 2 {
+			cancel()
+		}
+	}}
+	require.NoError(t, e.run(ctx))
+	require.Len(t, ends, 2)
+	require.Contains(t, ends[0], "it has ended by itself; its last lines: 000")
+	require.Less(t, len(ends[0]), 400)
+}
+
+// A second agent with the same directory leaves the first one's socket alone.
+func TestStateDirIsOneAgents(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	first, err := New(o)
+	require.NoError(t, err)
+	locked, err := first.lock()
+	require.NoError(t, err)
+	socket := filepath.Join(o.Dir, socketFile)
+	require.NoError(t, os.WriteFile(socket, nil, 0o600))
+	second, err := New(o)
+	require.NoError(t, err)
+	require.ErrorContains(t, second.Run(t.Context()), "--state-dir: another agent uses "+o.Dir)
+	require.FileExists(t, socket)
+
+	require.NoError(t, locked.Close())
+	again, err := first.lock()
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
+}
+
+// An error of the bootstrap names the agent's flag, and what stands there already is not written again.
+func TestBootstrapIsWritten(t *testing.T) {
+	t.Parallel()
+	o := options(t)
+	a, err := New(o)
+	require.NoError(t, err)
+	require.NoError(t, a.writeBootstrap())
+	file := filepath.Join(o.Dir, bootstrap.File)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(text), socketFile)
+	before, err := os.Stat(file)
+	require.NoError(t, err)
+	require.NoError(t, a.writeBootstrap())
+	after, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Equal(t, before.ModTime(), after.ModTime())
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, os.Mkdir(file, 0o700))
+	require.ErrorContains(t, a.writeBootstrap(), "--state-dir: ")
 }
 
 // systemd hears when Envoy is ready; without it nobody is told.

@@ -26,6 +26,9 @@ const (
 // lastLines is how many of Envoy's last lines are said when it has ended by itself.
 const lastLines = 5
 
+// lastLine is how many bytes are said of each.
+const lastLine = 300
+
 // killAfter is how long Envoy may take to end once it is told to.
 const killAfter = 10 * time.Second
 
@@ -50,11 +53,11 @@ func (e *envoy) run(ctx context.Context) error {
 	pause := firstPause
 	for first := true; ; first = false {
 		began := time.Now()
-		err := e.once(ctx)
+		started, err := e.once(ctx)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // its end was wanted
 		}
-		if _, exited := errors.AsType[*exec.ExitError](err); first && !exited {
+		if first && !started {
 			return fmt.Errorf("start Envoy: %w", err)
 		}
 		if time.Since(began) >= steady {
@@ -70,8 +73,8 @@ func (e *envoy) run(ctx context.Context) error {
 	}
 }
 
-// once runs Envoy until it ends, and says how it did; the end of the context ends it.
-func (e *envoy) once(ctx context.Context) error {
+// once runs Envoy until it ends, and says whether it could be started, and how it ended; the end of the context ends it.
+func (e *envoy) once(ctx context.Context) (started bool, err error) {
 	cmd := exec.CommandContext(ctx, e.path, e.args...) //nolint:gosec // the operator's own
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = killAfter
@@ -82,16 +85,19 @@ func (e *envoy) once(ctx context.Context) error {
 	words := &lastWords{}
 	var reading sync.WaitGroup
 	reading.Go(func() { e.repeat(said, words) })
-	err := cmd.Run()
+	if err = cmd.Start(); err == nil {
+		started = true
+		err = cmd.Wait()
+	}
 	_ = write.Close()
 	reading.Wait()
 	if err == nil {
 		err = errors.New("it has ended by itself")
 	}
 	if lines := words.String(); lines != "" && ctx.Err() == nil {
-		return fmt.Errorf("%w; its last lines: %s", err, lines)
+		return started, fmt.Errorf("%w; its last lines: %s", err, lines)
 	}
-	return err
+	return started, err
 }
 
 // repeat logs what Envoy says as the agent's own log.
@@ -132,6 +138,9 @@ func parseLine(line string) (level slog.Level, logger, message string) {
 type lastWords struct{ lines []string }
 
 func (w *lastWords) add(line string) {
+	if len(line) > lastLine {
+		line = strings.ToValidUTF8(line[:lastLine], "") + "..."
+	}
 	w.lines = append(w.lines, line)
 	if len(w.lines) > lastLines {
 		w.lines = w.lines[1:]

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
+	"github.com/causeway-mesh/causeway/xds/drain"
 )
 
 // maxMetrics is how many bytes of metrics are taken from one source.
@@ -162,10 +163,17 @@ func (a *Agent) tell(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	alive := watchdog()
+	patience := drain.Answers
+	if alive > 0 { // an Envoy that hangs must not make the agent look dead
+		patience = min(patience, alive/2)
+	}
 	var ready bool
 	var last time.Time
 	for {
-		if s := a.Status(ctx); s.Ready && !ready {
+		looking, looked := context.WithTimeout(ctx, patience)
+		s := a.Status(looking)
+		looked()
+		if s.Ready && !ready {
 			ready = true
 			a.opts.Logger.Info("ready", "lastKnownGood", s.Configuration.LastGood)
 			a.notify("READY=1", "STATUS=Envoy serves")
