@@ -31,6 +31,8 @@ SOAK := ./policy/shift $(LOAD) ./test/bench ./test/equivalence
 # Half as many packages again as there are cores run at once: most wait for a part of their time.
 ATONCE := $(shell echo $$(( ($(shell nproc) * 3 + 1) / 2 )))
 GOTESTSUM = $(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+# A third of a test binary's link is symbols that only a debugger wants.
+LEAN = -ldflags=-s
 SHELL_SCRIPTS = $$(git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\b(bash|sh)$$' 2>/dev/null || true)
 
 ##@ Try it
@@ -66,15 +68,15 @@ test: test-race test-pure e2e ## All tests: those under the race detector, those
 
 .PHONY: test-race
 test-race: tools-test ## Tests of all that has goroutines but load and faults, with -race
-	$(GOTESTSUM) -- -race -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(RACE)
+	$(GOTESTSUM) -- -race $(LEAN) -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(RACE)
 
 .PHONY: test-pure
 test-pure: tools-test ## Tests of what has no goroutines, and explain against Envoy, on the normal build
-	$(GOTESTSUM) -- -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(PURE)
+	$(GOTESTSUM) -- $(LEAN) -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(PURE)
 
 .PHONY: e2e
 e2e: tools-test ## Load and fault tests, on the normal build
-	$(GOTESTSUM) -- -timeout 25m $(TESTFLAGS) $(LOAD)
+	$(GOTESTSUM) -- $(LEAN) -timeout 25m $(TESTFLAGS) $(LOAD)
 
 .PHONY: fuzz-short
 fuzz-short: ## Each fuzz target for FUZZTIME (3s), as many at once as there are cores

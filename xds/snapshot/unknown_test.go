@@ -160,7 +160,7 @@ func TestClusterThatStandsIn(t *testing.T) {
 	apply(before, "u", hosts("one")...)
 	had := newTester(t, before, "had", View{})
 	settleAll(t, now, had)
-	real := had.has[resource.Cluster]["c"].Version
+	first := had.has[resource.Cluster]["c"].Version
 
 	s, _ := stagedStore(t)
 	cluster := res(resource.Cluster, "c", "none")
@@ -169,15 +169,15 @@ func TestClusterThatStandsIn(t *testing.T) {
 	had.join(t, s)
 	anew := newTester(t, s, "anew", View{})
 	settleAll(t, now, had, anew)
-	require.Equal(t, real, had.has[resource.Cluster]["c"].Version)
+	require.Equal(t, first, had.has[resource.Cluster]["c"].Version)
 	require.Equal(t, version("newer"), had.has[resource.Endpoint]["c"].Version)
-	require.NotEqual(t, real, anew.has[resource.Cluster]["c"].Version)
+	require.NotEqual(t, first, anew.has[resource.Cluster]["c"].Version)
 	require.Equal(t, version("one"), hostVersion(anew), "its requests are answered 503")
 
 	apply(s, "u", hosts("one")...)
 	settleAll(t, now.Add(3*ClusterGrace), had, anew)
-	require.Equal(t, real, had.has[resource.Cluster]["c"].Version)
-	require.Equal(t, real, anew.has[resource.Cluster]["c"].Version)
+	require.Equal(t, first, had.has[resource.Cluster]["c"].Version)
+	require.Equal(t, first, anew.has[resource.Cluster]["c"].Version)
 
 	world := s.Subscribe(View{}, Mode{StateOfTheWorld: true, Ordered: true})
 	defer world.Close()
