@@ -36,7 +36,7 @@ func validateService(r catalog.Reader, svc *discovery.Service) []policy.Finding 
 			Remedy:  "see the sources of causeway status for what to do",
 		})
 	}
-	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok && upstream.Supersedes(rec, svc) {
+	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok && rec.Unknown == "" && upstream.Supersedes(rec, svc) {
 		if want := upstream.HomeValue(rec.Platform); svc.Home != want {
 			out = append(out, policy.Finding{
 				Severity: policy.Warning, Object: obj,

@@ -42,6 +42,23 @@ func TestUnknownHome(t *testing.T) {
 	require.Equal(t, discovery.Pods, upstream.UnrecordedHomes(r)[0].Platform)
 }
 
+// The home that a completed shift recorded, and that this version does not know, is not where the annotation
+// from before the shift says: that does not count any more.
+func TestUnknownHomeSupersedesTheAnnotation(t *testing.T) {
+	t.Parallel()
+	svc := withHome(service(http80), upstream.HomeInstances)
+	in := rows{services: []*discovery.Service{svc}, homes: []*discovery.Home{{Key: svc.Key, Unknown: "no backing of this version", Supersedes: upstream.HomeInstances}}}
+	r := in.reader(t)
+	require.Equal(t, "no backing of this version", BuildService(r, svc.Key).Unknown)
+	require.Empty(t, upstream.UnrecordedHomes(r), "a guess must not replace the record")
+	for _, f := range Validate(r) {
+		require.NotEqual(t, policy.ReasonSuperseded, f.Reason, f.Message)
+	}
+
+	in.services = []*discovery.Service{withHome(service(http80), upstream.HomePods)}
+	require.Empty(t, BuildService(in.reader(t), svc.Key).Unknown, "one that was written since counts")
+}
+
 // Who has the traffic of a shifted Service is what the TrafficShift's state says,
 // whatever its home was; where the state cannot be read, nobody knows.
 func TestUnknownShift(t *testing.T) {

@@ -63,13 +63,14 @@ func HomeOf(r catalog.Reader, svc *discovery.Service) (discovery.BackingName, st
 }
 
 // UnknownHome says why the home of a Service is not known, "" if it is: it was recorded, or may have
-// been, and cannot be read, and no annotation states it; or it was not, and the InstanceGroup that
+// been, and cannot be read, and no annotation that counts states it; or it was not, and the InstanceGroup that
 // would decide cannot be read. A guess would move traffic.
 func UnknownHome(r catalog.Reader, svc *discovery.Service) string {
-	if _, stated := ParseHome(svc.Home); stated {
+	rec, recorded := catalog.Homes.Get(r, svc.Key.String())
+	if _, stated := ParseHome(svc.Home); stated && (!recorded || !Supersedes(rec, svc)) {
 		return ""
 	}
-	if rec, ok := catalog.Homes.Get(r, svc.Key.String()); ok {
+	if recorded {
 		return rec.Unknown
 	}
 	for range catalog.InstanceGroups.Of(r, svc.Key) {
