@@ -20,6 +20,7 @@
 package naming
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -178,14 +179,12 @@ func ParseCluster(name string) (b Backing, ok bool) {
 		b.Shared = true
 		return b, !b.Mirrored
 	}
-	for i, name := range strings.Split(last, failoverJoint) {
+	for name := range strings.SplitSeq(last, failoverJoint) {
 		backing := discovery.BackingName(name)
 		if !backing.Valid() || name == sharedLast {
 			return Backing{}, false
 		}
-		if i == 0 {
-			b.Platform = backing
-		}
+		b.Platform = cmp.Or(b.Platform, backing)
 	}
 	return b, true
 }

@@ -169,7 +169,7 @@ func (r *Recorder) LogHTTP(id, log string, entries []*accesslogv3.HTTPAccessLogE
 			t, ok = clusterless(e)
 		}
 		switch {
-		case !ok || t.mirrored || !b.shifted(t.Service):
+		case !ok || t.mirrored || !b.shifted(t.Service) || !b.has(t):
 		case log == outcomesLog:
 			if now, waits := b.weigh(t.Service); now {
 				b.request(t, e)
@@ -192,7 +192,7 @@ func (r *Recorder) LogTCP(id, log string, entries []*accesslogv3.TCPAccessLogEnt
 	b := r.begin(id)
 	defer b.end()
 	for _, e := range entries {
-		if t, ok := targetOf(e.GetCommonProperties()); ok && !t.mirrored && b.shifted(t.Service) {
+		if t, ok := targetOf(e.GetCommonProperties()); ok && !t.mirrored && b.shifted(t.Service) && b.has(t) {
 			if now, waits := b.weigh(t.Service); now {
 				b.connection(t, e)
 			} else if waits {
@@ -211,13 +211,14 @@ func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv
 	b.node.open = nil // each report names all clusters where anything is under way
 	for _, c := range clusters {
 		t, ok := parseCluster(c.GetClusterName())
-		if !ok || t.mirrored || naming.FailsOver(c.GetClusterName()) || !b.shifted(t.Service) {
+		if !ok || t.mirrored || naming.FailsOver(c.GetClusterName()) || !b.shifted(t.Service) || !b.has(t) {
 			continue
 		}
 		for _, zone := range c.GetUpstreamLocalityStats() {
 			key := t.Key
 			if !t.chosen { // each locality of the cluster is of one backing
-				if key.Platform = discovery.BackingName(zone.GetLocality().GetSubZone()); !slices.Contains(b.opts.Backings(t.Service, t.Port), key.Platform) {
+				key.Platform = discovery.BackingName(zone.GetLocality().GetSubZone())
+				if !b.has(target{Key: key, chosen: true}) {
 					continue
 				}
 			}
@@ -290,6 +291,15 @@ func (b *batch) shifted(service discovery.Key) bool {
 	p.last = b.now
 	b.shifts[service] = p
 	return true
+}
+
+// has reports whether a Service may have the backing that a proxy names. Proxies must not make up backings: each one
+// takes memory.
+func (b *batch) has(t target) bool {
+	if _, known := discovery.ParseBacking(t.Platform.String()); known || !t.chosen {
+		return true
+	}
+	return slices.Contains(b.opts.Backings(t.Service, t.Port), t.Platform)
 }
 
 // counts returns the counts of a key, nil if there are too many keys.

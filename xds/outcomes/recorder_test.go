@@ -396,6 +396,40 @@ func FuzzEntries(f *testing.F) {
 	})
 }
 
+// A proxy that makes up names of backings takes no memory by it; those that a port has count by their name.
+func TestBackingsThatNobodyHas(t *testing.T) {
+	t.Parallel()
+	const elsewhere = "pods.other-cluster"
+	for name, backings := range map[string][]discovery.BackingName{"nobody has it": nil, "the port has it": {discovery.Pods, elsewhere}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, _ := newRecorder()
+			r.opts.Backings = func(discovery.Key, uint16) []discovery.BackingName { return backings }
+			want := min(len(backings), 1)
+			const cluster = "web/php:80/" + elsewhere
+			r.LogHTTP("n", outcomesLog, list(entry(cluster, "1", 200), entry(cluster, "2", 503), entry("web/php:80/pods", "3", 200)))
+			r.LogHTTP("n", shadowLog, list(entry(cluster, "3", 200)))
+			r.LogTCP("n", outcomesLog, list(&accesslogv3.TCPAccessLogEntry{CommonProperties: &accesslogv3.AccessLogCommon{
+				UpstreamCluster: "web/php:81/" + elsewhere, AccessLogType: accesslogv3.AccessLogType_TcpUpstreamConnected,
+			}}))
+			r.Load("n", time.Second, list(
+				&endpointv3.ClusterStats{ClusterName: cluster, UpstreamLocalityStats: list(&endpointv3.UpstreamLocalityStats{TotalIssuedRequests: 1})},
+				&endpointv3.ClusterStats{ClusterName: "web/php:3306/shared", UpstreamLocalityStats: list(
+					&endpointv3.UpstreamLocalityStats{TotalIssuedRequests: 1, Locality: &corev3.Locality{SubZone: elsewhere}},
+					&endpointv3.UpstreamLocalityStats{TotalIssuedRequests: 1, Locality: &corev3.Locality{SubZone: discovery.Instances.String()}},
+				)},
+			))
+			totals := r.totals
+			require.Len(t, totals.Outcomes, 1+2*want)
+			require.Len(t, totals.Load, 1+2*want)
+			require.Len(t, totals.Pairs, want)
+			for key := range totals.Paths {
+				require.True(t, key.Platform == discovery.Pods || want > 0 && key.Platform == elsewhere, key.Platform)
+			}
+		})
+	}
+}
+
 func BenchmarkLogHTTP(b *testing.B) {
 	r, _ := newRecorder()
 	entries := make([]*accesslogv3.HTTPAccessLogEntry, 100)
