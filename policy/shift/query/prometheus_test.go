@@ -2,7 +2,9 @@ package query
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -12,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -27,12 +27,12 @@ func TestPrometheus(t *testing.T) {
 	if err != nil {
 		t.Skip("prometheus is not installed: apt-get install prometheus")
 	}
-	registry := prometheus.NewRegistry()
-	requests := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "shop_requests_total", Help: "Requests."}, []string{"code"})
-	registry.MustRegister(requests)
-	requests.WithLabelValues("200").Add(990)
-	requests.WithLabelValues("500").Add(10)
-	target := httptest.NewServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	// Samples with a time of their own outlive a scrape that fails, as one does on a busy machine.
+	samples := fmt.Sprintf("shop_requests_total{code=\"200\"} 990 %[1]d\nshop_requests_total{code=\"500\"} 10 %[1]d\n", time.Now().UnixMilli())
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+		_, _ = io.WriteString(w, samples)
+	}))
 	defer target.Close()
 	where, err := url.Parse(target.URL)
 	require.NoError(t, err)
