@@ -18,12 +18,19 @@ const (
 	ShiftsScope = "shifts"
 )
 
+// lostHome is one Service's recorded home that could not be read. The annotation that it supersedes does not
+// count any more, whatever the home is.
+type lostHome struct {
+	cause      error
+	supersedes string
+}
+
 // lose notes that one Service's recorded home could not be read.
 func (k *Keeper) lose(rec *homeRecord, cause error) {
 	if k.lostOf == nil {
-		k.lostOf = make(map[discovery.Key]error)
+		k.lostOf = make(map[discovery.Key]lostHome)
 	}
-	k.lostOf[discovery.Key{Namespace: rec.Namespace, Name: rec.Service}] = cause
+	k.lostOf[discovery.Key{Namespace: rec.Namespace, Name: rec.Service}] = lostHome{cause, rec.Supersedes}
 	k.dir.keep(homesFile, cause)
 }
 
@@ -42,11 +49,11 @@ func (k *Keeper) markUnknownHomes(cat *catalog.Catalog) {
 	var unknown []discovery.Key
 	for svc := range catalog.Services.All(r) {
 		if k.lost == nil {
-			err, lost := k.lostOf[svc.Key]
+			home, lost := k.lostOf[svc.Key]
 			if !lost {
 				continue
 			}
-			cause = errors.Join(cause, err)
+			cause = errors.Join(cause, home.cause)
 		}
 		if rec, recorded := catalog.Homes.Get(r, svc.Key.String()); recorded && rec.Unknown == "" || !recorded && !hasSeveral(r, svc.Key) {
 			continue
@@ -68,7 +75,7 @@ func (k *Keeper) markUnknownHomes(cat *catalog.Catalog) {
 		}
 		for _, key := range unknown {
 			if _, recorded := catalog.Homes.Get(tx.Reader, key.String()); !recorded {
-				catalog.Homes.Put(tx, &discovery.Home{Scope: Scope, Key: key, Unknown: cause.Error()})
+				catalog.Homes.Put(tx, &discovery.Home{Scope: Scope, Key: key, Unknown: cause.Error(), Supersedes: k.lostOf[key].supersedes})
 			}
 		}
 		catalog.Sources.Put(tx, status)
@@ -78,11 +85,12 @@ func (k *Keeper) markUnknownHomes(cat *catalog.Catalog) {
 // guess reports whether a home to be recorded may differ from the recorded one, which cannot be read. Services
 // that came since the last markUnknownHomes are marked first; their own change triggers that.
 func (k *Keeper) guess(r catalog.Reader, h *discovery.Home) bool {
-	if _, recorded := catalog.Homes.Get(r, h.Key.String()); recorded || k.lost == nil && k.lostOf[h.Key] == nil {
+	home, lost := k.lostOf[h.Key]
+	if _, recorded := catalog.Homes.Get(r, h.Key.String()); recorded || k.lost == nil && !lost {
 		return false
 	}
 	svc, ok := catalog.Services.Get(r, h.Key.String())
-	return ok && svc.Home == "" && hasSeveral(r, h.Key)
+	return ok && (svc.Home == "" || svc.Home == home.supersedes) && hasSeveral(r, h.Key)
 }
 
 // homesProblem says whose homes cannot be read, and what to do.

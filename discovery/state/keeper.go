@@ -49,7 +49,7 @@ type Keeper struct {
 	restored map[discovery.Key][]discovery.EndpointPort
 	// lost is why recorded homes could not be read, lostOf why single ones could not.
 	lost   error
-	lostOf map[discovery.Key]error
+	lostOf map[discovery.Key]lostHome
 }
 
 // NewKeeper returns a keeper that stores in dir; with nil, nothing survives a

@@ -526,6 +526,34 @@ func TestUnknownRecordsAreLeftOut(t *testing.T) {
 	require.True(t, ok)
 }
 
+// An annotation that a completed shift has superseded states no home, even if the home that the shift recorded is not known.
+func TestUnknownHomesSupersedeAnnotations(t *testing.T) {
+	t.Parallel()
+	d, err := Open(t.TempDir(), quiet)
+	require.NoError(t, err)
+	require.NoError(t, d.write(homesFile, []homeRecord{{"web", "a", "lambdas", "a shift", "Instances"}}))
+	cat, k := catalog.New(), NewKeeper(d, unrecorded, quiet)
+	require.ErrorContains(t, k.Restore(cat), "lambdas")
+	a := discovery.Key{Namespace: "web", Name: "a"}
+	_, err = cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+		catalog.Sources.Put(tx, &discovery.SourceStatus{Name: "test", Synced: true})
+		catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: a, Home: "Instances"})
+		for _, b := range discovery.Backings() {
+			catalog.Endpoints.Put(tx, &discovery.EndpointSet{
+				Scope: "test", Key: discovery.Key{Namespace: "web", Name: b.String()}, Service: a, Platform: b, Endpoints: []discovery.Endpoint{{ID: b.String()}},
+			})
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.True(t, k.guess(cat.Read(), &discovery.Home{Key: a, Platform: discovery.Instances}))
+	k.markUnknownHomes(cat)
+	home, ok := catalog.Homes.Get(cat.Read(), a.String())
+	require.True(t, ok)
+	require.NotEmpty(t, home.Unknown)
+	require.Equal(t, "Instances", home.Supersedes)
+}
+
 // alone reports whether the test has the process to itself; if not, it has been
 // run in one of its own. A limit on the size of files is the whole process's:
 // go test's own log of the files that tests open would hit it as well.
