@@ -368,7 +368,7 @@ func (m *migration) badRelease(what string, fault harness.Fault, says ...string)
 // mesh, callers get the share that the status says, and a bad release is taken
 // back within a window and a push, also where its failures are few or are none.
 func TestMigration(t *testing.T) {
-	beside(t, 1, 4*time.Minute)
+	beside(t, 2, 4*time.Minute) // alone: it holds the guard to seconds
 	kind := harness.FPM
 	for _, tool := range []string{"php-fpm", "nginx"} {
 		if _, err := harness.FindTool(tool); err != nil {
