@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/causeway-mesh/causeway/discovery/durable"
 )
 
 // version of the files' format. A file of another version is not read: a
@@ -68,7 +70,7 @@ func Open(path string, log *slog.Logger) (*Dir, error) {
 	}
 	d := &Dir{path: path, log: log, written: make(map[string][]byte), unreadable: make(map[string]error)}
 	// A temporary file that a crash in the middle of writing has left behind.
-	leftovers, err := filepath.Glob(filepath.Join(path, ".*"+extension+"-*"))
+	leftovers, err := filepath.Glob(filepath.Join(path, ".*"+extension+"*-*"))
 	if err != nil {
 		return nil, fmt.Errorf("state directory %q: %w", path, err)
 	}
@@ -228,37 +230,20 @@ func (d *Dir) write(kind string, data any) error {
 func (d *Dir) replace(kind string, text []byte) error {
 	if precious(kind) {
 		// The copy comes first: where the file itself is whole, it counts.
-		if err := d.put(d.file(kind)+copySuffix, kind, text, false); err != nil {
+		if err := put(d.file(kind)+copySuffix, text, false); err != nil {
 			return err
 		}
-		return d.put(d.file(kind), kind, text, false)
+		return put(d.file(kind), text, false)
 	}
-	return d.put(d.file(kind), kind, text, d.written[kind] != nil)
+	return put(d.file(kind), text, d.written[kind] != nil)
 }
 
 // put replaces one file, and keeps what it was as the previous generation if asked to.
-func (d *Dir) put(path, kind string, text []byte, previous bool) error {
-	tmp, err := os.CreateTemp(d.path, "."+kind+extension+"-*")
-	if err != nil {
-		return err
+func put(path string, text []byte, previous bool) error {
+	if !previous {
+		return durable.Replace(path, text, nil)
 	}
-	_, err = tmp.Write(text)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil && previous {
-		err = keepPrevious(path)
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	return syncDir(d.path)
+	return durable.Replace(path, text, func() error { return keepPrevious(path) })
 }
 
 // keepPrevious makes the current file the previous generation as well, without
@@ -278,13 +263,4 @@ func keepPrevious(path string) error {
 		return err
 	}
 	return os.Rename(tmp, path+".previous")
-}
-
-// syncDir makes a rename in a directory survive a power cut.
-func syncDir(path string) error {
-	dir, err := os.Open(path) //nolint:gosec // the operator's own directory
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -60,7 +60,7 @@ func readPrecious[T any](d *Dir, kind string) (data T, err error) {
 // renew makes one of the two files again from the other, so that there are two
 // from the start on and not only from the next change. mu must be held.
 func (d *Dir) renew(path, kind string, text []byte) {
-	if err := d.put(path, kind, text, false); err != nil {
+	if err := put(path, text, false); err != nil {
 		delete(d.written, kind) // the next write makes both
 		d.log.Error("there is only one copy of a file of the state directory", "missing", path, "error", err)
 	}

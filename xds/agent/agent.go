@@ -13,12 +13,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/causeway-mesh/causeway/discovery/durable"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/drain"
@@ -113,15 +114,13 @@ func New(o Options) (*Agent, error) {
 // lock takes the state directory for this process: a second agent would take
 // the socket from the Envoy of the first. The kernel lets go of it when the process ends.
 func (a *Agent) lock() (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(a.dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("--state-dir: %w", err)
-	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	f, err := durable.Lock(filepath.Join(a.dir, lockFile))
+	_, taken := errors.AsType[*durable.HeldError](err)
 	switch {
-	case errors.Is(err, syscall.EWOULDBLOCK):
-		_ = f.Close()
-		return nil, fmt.Errorf("--state-dir: another agent uses %s: stop it, or give every agent a --state-dir of its own", a.dir)
+	case taken:
+		return nil, fmt.Errorf("--state-dir: another agent uses %s (%w): stop it, or give every agent a --state-dir of its own", a.dir, err)
+	case f == nil:
+		return nil, fmt.Errorf("--state-dir: %w", err)
 	case err != nil: // a file system without locks
 		a.opts.Logger.Warn("cannot lock the state directory: make sure that no other agent uses it", "dir", a.dir, "error", err)
 	}
@@ -218,9 +217,7 @@ func (a *Agent) drain(ctx context.Context) {
 	a.mu.Lock()
 	a.draining = true
 	a.mu.Unlock()
-	if err := notify("STOPPING=1", "STATUS=Draining"); err != nil {
-		a.opts.Logger.Warn("systemd does not hear", "error", err)
-	}
+	a.notify("STOPPING=1", "STATUS=Draining")
 	a.opts.Logger.Info("draining", "most", a.opts.HealthWait+a.opts.DrainTimeout)
 	admin := a.opts.Bootstrap.AdminListen
 	var err error
@@ -234,12 +231,10 @@ func (a *Agent) drain(ctx context.Context) {
 	}
 }
 
-// logWriter logs each line.
+// logWriter logs what is written to it, which package drain does line by line.
 type logWriter struct{ log *slog.Logger }
 
 func (w logWriter) Write(line []byte) (int, error) {
-	for text := range lines(line) {
-		w.log.Info("drain", "what", text)
-	}
+	w.log.Info("drain", "what", strings.TrimSuffix(string(line), "\n"))
 	return len(line), nil
 }

@@ -3,19 +3,15 @@ package agent
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/causeway-mesh/causeway/xds/admin"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
-	"github.com/causeway-mesh/causeway/xds/drain"
 )
 
 // maxMetrics is how many bytes of metrics are taken from one source.
@@ -62,10 +58,7 @@ func (a *Agent) Status(ctx context.Context) Status {
 	return s
 }
 
-// errStatus is an answer other than 200.
-var errStatus = errors.New("another status than 200")
-
-// get returns the body of an answer; with errStatus it is that of the error.
+// get returns the body of an answer, with an error also that of one that is not 200.
 func (a *Agent) get(ctx context.Context, url string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -79,7 +72,7 @@ func (a *Agent) get(ctx context.Context, url string) ([]byte, error) {
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxMetrics))
 	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %w: %s", url, errStatus, answer.Status)
+		err = fmt.Errorf("%s: %s", url, answer.Status)
 	}
 	return body, err
 }
@@ -96,24 +89,13 @@ func (a *Agent) serve(ctx context.Context, l net.Listener) error {
 		fmt.Fprintln(w, "ready")
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(a.Status(r.Context()))
+		admin.WriteJSON(w, a.Status(r.Context()))
 	})
 	mux.HandleFunc("GET /metrics", a.metrics)
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	var closing sync.WaitGroup
-	ended, end := context.WithCancel(ctx)
-	closing.Go(func() {
-		<-ended.Done()
-		_ = server.Close()
-	})
-	err := server.Serve(l)
-	end()
-	closing.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	if err := admin.Serve(ctx, l, mux, a.opts.Logger); ctx.Err() == nil {
+		return err //nolint:wrapcheck // the caller names the flag
 	}
-	return err //nolint:wrapcheck // the caller names the flag
+	return nil // the end was wanted
 }
 
 // metrics answers with what Envoy, the agent and the application measure, in
@@ -158,30 +140,31 @@ func number(yes bool) int {
 	return 0
 }
 
-// tell tells systemd when Envoy is ready and that the agent lives, until the context ends.
+// tell tells systemd when Envoy is ready, and from then on that the agent lives, until the context ends.
 func (a *Agent) tell(ctx context.Context) {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	alive := watchdog()
-	patience := drain.Answers
-	if alive > 0 { // an Envoy that hangs must not make the agent look dead
-		patience = min(patience, alive/2)
-	}
-	var ready bool
-	var last time.Time
-	for {
-		looking, looked := context.WithTimeout(ctx, patience)
-		s := a.Status(looking)
-		looked()
-		if s.Ready && !ready {
-			ready = true
+	for ticker := time.NewTicker(lookEvery); ; {
+		s := a.Status(ctx)
+		if s.Ready {
+			ticker.Stop()
 			a.opts.Logger.Info("ready", "lastKnownGood", s.Configuration.LastGood)
-			a.notify("READY=1", "STATUS=Envoy serves")
+			break
 		}
-		if now := time.Now(); alive > 0 && now.Sub(last) >= alive {
-			last = now
-			a.notify("WATCHDOG=1")
+		select {
+		case <-ctx.Done():
+			ticker.Stop()
+			return
+		case <-ticker.C:
 		}
+	}
+	a.notify("READY=1", "STATUS=Envoy serves")
+	every := watchdog()
+	if every == 0 {
+		return
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		a.notify("WATCHDOG=1")
 		select {
 		case <-ctx.Done():
 			return
@@ -194,9 +177,4 @@ func (a *Agent) notify(what ...string) {
 	if err := notify(what...); err != nil {
 		a.opts.Logger.Warn("systemd does not hear", "error", err)
 	}
-}
-
-// lines returns the lines of a text.
-func lines(text []byte) iter.Seq[string] {
-	return strings.SplitSeq(strings.TrimSuffix(string(text), "\n"), "\n")
 }

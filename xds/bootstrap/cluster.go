@@ -19,17 +19,19 @@ import (
 // ClusterName is the name of the static cluster that leads to the control plane.
 const ClusterName = "causeway_xds"
 
-// A dead connection to the control plane is noticed after
-// keepaliveInterval + keepaliveTimeout; the proxy serves its last
+// How a proxy keeps its connection to the control plane, by itself or through an agent.
+// A connection that is not there after ConnectTimeout is tried elsewhere, and a dead one is noticed after
+// KeepaliveInterval + KeepaliveTimeout; the proxy serves its last
 // configuration meanwhile. It then tries again and again, with pauses that
-// grow from reconnectBase to reconnectMax (Envoy's own maximum is 30 s) and
+// grow from ReconnectBase to ReconnectMax (Envoy's own maximum is 30 s) and
 // are drawn at random, so that a control plane that comes back is neither
 // left alone nor run over.
 const (
-	keepaliveInterval = 10 * time.Second
-	keepaliveTimeout  = 5 * time.Second
-	reconnectBase     = 200 * time.Millisecond
-	reconnectMax      = 5 * time.Second
+	ConnectTimeout    = 2 * time.Second
+	KeepaliveInterval = 10 * time.Second
+	KeepaliveTimeout  = 5 * time.Second
+	ReconnectBase     = 200 * time.Millisecond
+	ReconnectMax      = 5 * time.Second
 )
 
 // api is the control plane as a source of configuration or sink of reports.
@@ -40,7 +42,7 @@ func api(t corev3.ApiConfigSource_ApiType) *corev3.ApiConfigSource {
 			EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{
 				ClusterName: ClusterName,
 				RetryPolicy: &corev3.RetryPolicy{RetryBackOff: &corev3.BackoffStrategy{
-					BaseInterval: durationpb.New(reconnectBase), MaxInterval: durationpb.New(reconnectMax),
+					BaseInterval: durationpb.New(ReconnectBase), MaxInterval: durationpb.New(ReconnectMax),
 				}},
 			},
 		}}},
@@ -54,7 +56,7 @@ func (o *Options) cluster(secrets string) (*clusterv3.Cluster, error) {
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
 					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
-						Interval: durationpb.New(keepaliveInterval), Timeout: durationpb.New(keepaliveTimeout),
+						Interval: durationpb.New(KeepaliveInterval), Timeout: durationpb.New(KeepaliveTimeout),
 					}},
 				},
 			},
@@ -66,7 +68,7 @@ func (o *Options) cluster(secrets string) (*clusterv3.Cluster, error) {
 	c := &clusterv3.Cluster{
 		Name:                 ClusterName,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		ConnectTimeout:       durationpb.New(2 * time.Second),
+		ConnectTimeout:       durationpb.New(ConnectTimeout),
 		LoadAssignment:       &endpointv3.ClusterLoadAssignment{ClusterName: ClusterName},
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options,

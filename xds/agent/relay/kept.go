@@ -13,7 +13,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/causeway-mesh/causeway/discovery/durable"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -173,17 +173,20 @@ func (k *kept) save(file string, now time.Time) error {
 		return nil
 	}
 	text, err := k.marshal(now)
-	k.dirty, k.saved = false, now
+	k.dirty = false
 	k.mu.Unlock()
+	if err == nil {
+		if err = durable.Replace(file, text, nil); err != nil {
+			err = fmt.Errorf("relay: %w", err)
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	if err != nil {
-		return err
-	}
-	if err := writeFile(file, text); err != nil {
-		k.mu.Lock()
 		k.touch()
-		k.mu.Unlock()
 		return err
 	}
+	k.saved = now
 	return nil
 }
 
@@ -261,26 +264,4 @@ func unmarshal(text []byte) (*kept, error) {
 		}
 		k.types[response.GetTypeUrl()] = known
 	}
-}
-
-// writeFile replaces a file in one step: a host that loses power has the old one or the new one.
-func writeFile(file string, text []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
-	if err != nil {
-		return fmt.Errorf("relay: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("relay: %w", err)
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
 }

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 
+	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -102,11 +103,10 @@ func New(o Options) (*Relay, error) {
 		grpc.WithNoProxy(), // an Envoy without an agent takes none either
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`), grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 5 * time.Second},
-			MinConnectTimeout: 2 * time.Second,
+			Backoff:           backoff.Config{BaseDelay: bootstrap.ReconnectBase, Multiplier: 1.6, Jitter: 0.5, MaxDelay: bootstrap.ReconnectMax},
+			MinConnectTimeout: bootstrap.ConnectTimeout,
 		}),
-		// As in an Envoy's own bootstrap: a dead connection is noticed within 15 s.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: bootstrap.KeepaliveInterval, Timeout: bootstrap.KeepaliveTimeout}),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
@@ -242,7 +242,7 @@ func (r *Relay) report(down grpc.ServerStream, method string) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return status.FromContextError(ctx.Err()).Err()
+			return over(ctx)
 		case m := <-requests:
 			if m.err != nil {
 				return m.err

@@ -1,0 +1,51 @@
+package durable
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	require.NoError(t, Replace(path, []byte("old"), nil))
+	require.NoError(t, Replace(path, []byte("new"), func() error {
+		text, err := os.ReadFile(path)
+		require.Equal(t, "old", string(text), "what was there stays until the new one is whole")
+		return err
+	}))
+	refused := errors.New("refused")
+	require.ErrorIs(t, Replace(path, []byte("newer"), func() error { return refused }), refused)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "new", string(text))
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 1, "nothing is left beside it")
+	require.ErrorIs(t, Replace(filepath.Join(dir, "none", "file"), nil, nil), os.ErrNotExist)
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	first, err := Lock(path)
+	require.NoError(t, err)
+	_, err = Lock(path)
+	held, ok := errors.AsType[*HeldError](err)
+	require.True(t, ok, "%v", err)
+	require.Equal(t, os.Getpid(), held.Process)
+	require.NoError(t, first.Close())
+	again, err := Lock(path)
+	require.NoError(t, err)
+	require.NoError(t, again.Close())
+	_, err = Lock(filepath.Join(path, "none"))
+	require.Error(t, err)
+}
