@@ -124,13 +124,19 @@ func printAgent(t *phrase.Table, s *agent.Status) {
 	switch {
 	case s.Configuration.LastGood:
 		from = "last known good, of " + s.Configuration.Saved.Local().Format(time.DateTime) + "; no control plane answers"
+	case !s.Configuration.Connected && !s.Ready:
+		from = "none; no control plane answers"
 	case !s.Configuration.Connected:
 		from = "what Envoy has; no control plane answers"
 	}
 	t.Row("ready", ready)
 	t.Row("configuration", from)
 	if s.Restarts > 0 {
-		t.Row("Envoy has ended", fmt.Sprintf("%d times", s.Restarts))
+		times := "once"
+		if s.Restarts > 1 {
+			times = fmt.Sprintf("%d times", s.Restarts)
+		}
+		t.Row("Envoy has ended", times)
 		t.Text("Last: " + s.LastEnd)
 	}
 }

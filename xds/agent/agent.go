@@ -11,10 +11,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc/credentials/insecure"
@@ -67,6 +69,7 @@ type Agent struct {
 
 	mu       sync.Mutex
 	draining bool
+	running  bool // Envoy
 	restarts int
 	lastEnd  string
 }
@@ -76,8 +79,17 @@ func New(o Options) (*Agent, error) {
 	if o.Bootstrap.AdminListen == "" {
 		return nil, errors.New("--admin-listen: the agent asks Envoy there whether it is ready: give a loopback ADDRESS:PORT")
 	}
-	if o.Wait <= 0 || o.HealthWait < 0 || o.DrainTimeout < 0 {
-		return nil, errors.New("--wait, --health-wait and --drain-timeout: give durations such as 5s")
+	switch u, err := url.Parse(o.ApplicationMetrics); {
+	case o.Dir == "":
+		return nil, errors.New("--state-dir: the agent needs a directory: write, for example, /var/lib/causeway-agent")
+	case o.Wait <= 0:
+		return nil, fmt.Errorf("--wait: %s is no time to wait: write 1s or more", o.Wait)
+	case o.HealthWait < 0:
+		return nil, fmt.Errorf("--health-wait: %s is negative: write, for example, 20s", o.HealthWait)
+	case o.DrainTimeout < 0:
+		return nil, fmt.Errorf("--drain-timeout: %s is negative: write, for example, 60s", o.DrainTimeout)
+	case o.ApplicationMetrics != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == ""):
+		return nil, fmt.Errorf("--application-metrics: %q is not a URL: write, for example, http://127.0.0.1:9253/metrics", o.ApplicationMetrics)
 	}
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -166,7 +178,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		_ = xds.Close()
 		return fmt.Errorf("--listen: %w", err)
 	}
-	if err := a.writeBootstrap(); err != nil {
+	err = a.addressesFree(ctx)
+	if err == nil {
+		err = a.writeBootstrap()
+	}
+	if err != nil {
 		return errors.Join(err, xds.Close(), own.Close())
 	}
 	// What ends with ctx comes first, then Envoy, and last what Envoy needs.
@@ -200,10 +216,54 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
+// leaves is how long an Envoy of before may take to go whose agent was killed.
+const leaves = 5 * time.Second
+
+// addressesFree fails if something listens where Envoy is to. Envoy would share a port with
+// another Envoy, each answering a part of the requests, and the agent would ask and drain the other
+// one at its admin address.
+func (a *Agent) addressesFree(ctx context.Context) error {
+	o := &a.opts.Bootstrap
+	addresses := []struct{ flag, address string }{{"--admin-listen", o.AdminListen}, {"--http-listen", o.HTTPListen}, {"--health-listen", o.HealthListen}}
+	for flag, declared := range map[string][]string{"--tcp-listen": o.TCPListen, "--gateway-listen": o.GatewayListen} {
+		for _, d := range declared {
+			address, _, one := strings.Cut(d, "=")
+			if one { // else every port of the Gateway, which nobody knows yet
+				addresses = append(addresses, struct{ flag, address string }{flag, address})
+			}
+		}
+	}
+	var config net.ListenConfig
+	deadline := time.Now().Add(leaves)
+	for _, at := range addresses {
+		for at.address != "" {
+			l, err := config.Listen(ctx, "tcp", at.address)
+			if err == nil {
+				err = l.Close()
+			}
+			if !errors.Is(err, syscall.EADDRINUSE) {
+				break // what else is wrong with it Envoy says
+			}
+			if ctx.Err() != nil || !time.Now().Before(deadline) {
+				return fmt.Errorf("%s: something listens at %s already, perhaps another Envoy: stop it, or give this one an address of its own", at.flag, at.address)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	return nil
+}
+
 // envoy returns the program that is kept running.
 func (a *Agent) envoy() *envoy {
 	args := append([]string{"-c", filepath.Join(a.dir, bootstrap.File), "--disable-hot-restart", "--log-format", logFormat}, a.opts.Args...)
-	return &envoy{path: a.opts.Envoy, args: args, log: a.opts.Logger, ended: func(err error) {
+	return &envoy{path: a.opts.Envoy, args: args, log: a.opts.Logger, running: func(yes bool) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.running = yes
+	}, ended: func(err error) {
 		a.mu.Lock()
 		a.restarts++
 		a.lastEnd = err.Error()
@@ -216,12 +276,19 @@ func (a *Agent) envoy() *envoy {
 func (a *Agent) drain(ctx context.Context) {
 	a.mu.Lock()
 	a.draining = true
+	running := a.running
 	a.mu.Unlock()
 	a.notify("STOPPING=1", "STATUS=Draining")
-	a.opts.Logger.Info("draining", "most", a.opts.HealthWait+a.opts.DrainTimeout)
-	admin := a.opts.Bootstrap.AdminListen
+	if !running {
+		return
+	}
+	admin, gateway, most := a.opts.Bootstrap.AdminListen, a.opts.Bootstrap.Role == resource.Gateway, a.opts.DrainTimeout
+	if gateway {
+		most += a.opts.HealthWait
+	}
+	a.opts.Logger.Info("draining", "most", most)
 	var err error
-	if a.opts.Bootstrap.Role == resource.Gateway {
+	if gateway {
 		err = drain.Run(ctx, admin, logWriter{a.opts.Logger}, a.opts.HealthWait, a.opts.DrainTimeout)
 	} else {
 		err = drain.Quiet(ctx, admin, a.opts.DrainTimeout)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,7 +57,11 @@ func TestOptions(t *testing.T) {
 	for want, change := range map[string]func(*Options){
 		"--admin-listen: the agent asks Envoy":    func(o *Options) { o.Bootstrap.AdminListen = "" },
 		"--admin-listen: \"0.0.0.0:1\" is not a":  func(o *Options) { o.Bootstrap.AdminListen = "0.0.0.0:1" },
-		"--wait, --health-wait":                   func(o *Options) { o.Wait = 0 },
+		"--wait: 0s is no time":                   func(o *Options) { o.Wait = 0 },
+		"--health-wait: -1s":                      func(o *Options) { o.HealthWait = -time.Second },
+		"--drain-timeout: -1s":                    func(o *Options) { o.DrainTimeout = -time.Second },
+		"--state-dir: the agent needs":            func(o *Options) { o.Dir = "" },
+		"--application-metrics: \"foo\" is not":   func(o *Options) { o.ApplicationMetrics = "foo" },
 		"--server: give at least one":             func(o *Options) { o.Bootstrap.Servers = nil },
 		"--namespace: ":                           func(o *Options) { o.Bootstrap.Namespace = "" },
 		"--tls-ca, --tls-server-name, --tls-cert": func(o *Options) { o.Bootstrap.TLS = &bootstrap.TLS{CA: "ca.crt"} },
@@ -86,7 +93,7 @@ func TestEnvoyThatEndsIsStartedAgain(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nprintf '%01000d\\n' 0\nexit 0\n"), 0o700)) //nolint:gosec // a program
 	ctx, cancel := context.WithCancel(t.Context())
 	var ends []string
-	e := &envoy{path: path, log: slog.New(slog.DiscardHandler), ended: func(err error) {
+	e := &envoy{path: path, log: slog.New(slog.DiscardHandler), running: func(bool) {}, ended: func(err error) {
 		if ends = append(ends, err.Error()); len(ends) == 2 {
 			cancel()
 		}
@@ -95,6 +102,45 @@ func TestEnvoyThatEndsIsStartedAgain(t *testing.T) {
 	require.Len(t, ends, 2)
 	require.Contains(t, ends[0], "it has ended by itself; its last lines: 000")
 	require.Less(t, len(ends[0]), 400)
+}
+
+// An agent whose Envoy does not run is not ready, whoever answers at Envoy's admin address.
+func TestAnothersEnvoy(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer other.Close()
+	o := options(t)
+	o.Bootstrap.AdminListen, o.Bootstrap.HTTPListen = strings.TrimPrefix(other.URL, "http://"), ""
+	a, err := New(o)
+	require.NoError(t, err)
+	require.Equal(t, "Envoy does not run", a.Status(t.Context()).Why)
+	a.drain(t.Context())
+	require.Zero(t, asked.Load(), "the other one is neither asked nor drained")
+}
+
+// An agent does not start where another Envoy listens, or the agent itself.
+func TestAddressesAreFree(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	taken := l.Addr().String()
+	for flag, change := range map[string]func(*bootstrap.Options){
+		"--admin-listen":   func(o *bootstrap.Options) { o.AdminListen = taken },
+		"--http-listen":    func(o *bootstrap.Options) { o.HTTPListen = taken },
+		"--tcp-listen":     func(o *bootstrap.Options) { o.TCPListen = []string{taken + "=data/mysql:3306"} },
+		"--gateway-listen": func(o *bootstrap.Options) { o.GatewayListen = []string{"127.0.0.1", taken + "=80"} },
+		"--health-listen":  func(o *bootstrap.Options) { o.HealthListen = taken },
+	} {
+		a := &Agent{opts: Options{}}
+		change(&a.opts.Bootstrap)
+		ended, end := context.WithCancel(t.Context())
+		end() // it does not wait for who listens to go
+		require.ErrorContains(t, a.addressesFree(ended), flag+": something listens at "+taken+" already")
+	}
+	a := &Agent{opts: Options{Bootstrap: bootstrap.Options{AdminListen: taken}}}
+	go func() { _ = l.Close() }()
+	require.NoError(t, a.addressesFree(t.Context()), "an Envoy of before may take a moment to go")
 }
 
 // A second agent with the same directory leaves the first one's socket alone.

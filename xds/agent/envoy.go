@@ -40,6 +40,8 @@ type envoy struct {
 	path string
 	args []string
 	log  *slog.Logger
+	// running is called when it has been started and when it has ended.
+	running func(bool)
 	// ended is called with how it has ended each time that nobody wanted it.
 	ended func(error)
 }
@@ -87,7 +89,9 @@ func (e *envoy) once(ctx context.Context) (started bool, err error) {
 	reading.Go(func() { e.repeat(said, words) })
 	if err = cmd.Start(); err == nil {
 		started = true
+		e.running(true)
 		err = cmd.Wait()
+		e.running(false)
 	}
 	_ = write.Close()
 	reading.Wait()

@@ -36,11 +36,15 @@ type Status struct {
 // Status asks Envoy and returns what is known.
 func (a *Agent) Status(ctx context.Context) Status {
 	a.mu.Lock()
-	s := Status{Draining: a.draining, Restarts: a.restarts, LastEnd: a.lastEnd}
+	s, running := Status{Draining: a.draining, Restarts: a.restarts, LastEnd: a.lastEnd}, a.running
 	a.mu.Unlock()
 	s.Configuration = a.relay.State()
 	if s.Draining {
 		s.Why = "it is draining"
+		return s
+	}
+	if !running { // who answers at its admin address is another one
+		s.Why = "Envoy does not run"
 		return s
 	}
 	body, err := a.get(ctx, "http://"+a.opts.Bootstrap.AdminListen+"/ready")

@@ -48,18 +48,20 @@ func newKept() *kept {
 	return &kept{changed: make(chan struct{}, 1), types: make(map[string]map[string]*discoveryv3.Resource)}
 }
 
-// belongTo says whose configuration it is from now on. That of another node,
-// or of another version of Envoy, is of no use to it.
-func (k *kept) belongTo(node *corev3.Node) {
+// belongTo says whose configuration it is from now on, and reports whether another's was dropped: that of
+// another node, or of another version of Envoy, is of no use. The file stays as it is until there is a whole one
+// of this node: a flag that was wrong for a moment must not cost it.
+func (k *kept) belongTo(node *corev3.Node) (dropped bool) {
 	owner := ownerOf(node)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.owner == owner {
-		return
+		return false
 	}
-	k.owner = owner
+	dropped = k.whole()
+	k.owner, k.saved = owner, time.Time{}
 	clear(k.types)
-	k.touch()
+	return dropped
 }
 
 // ownerOf names a node with all that decides what it is sent.
@@ -81,6 +83,11 @@ func ownerOf(node *corev3.Node) string {
 func (k *kept) usable() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.whole()
+}
+
+// whole is usable; mu must be held.
+func (k *kept) whole() bool {
 	return len(k.types[resource.Cluster.URL()]) > 0 && len(k.types[resource.Listener.URL()]) > 0
 }
 
@@ -165,10 +172,10 @@ func (k *kept) lacks(request *discoveryv3.DeltaDiscoveryRequest) bool {
 // magic begins a file; its last character is the format's version.
 const magic = "causeway-relay-1"
 
-// save writes what is kept, if anything has changed since.
+// save writes what is kept, if anything has changed since. The first of a node is written once it is whole.
 func (k *kept) save(file string, now time.Time) error {
 	k.mu.Lock()
-	if !k.dirty {
+	if !k.dirty || k.saved.IsZero() && !k.whole() {
 		k.mu.Unlock()
 		return nil
 	}

@@ -65,6 +65,8 @@ type Relay struct {
 	mu    sync.Mutex
 	state State
 	start start
+	// away is true after no control plane has answered, until one does.
+	away bool
 	// newest is the stream of configuration that the state is of.
 	newest *stream
 }
@@ -160,14 +162,24 @@ func (r *Relay) patience(fresh bool, now time.Time) time.Duration {
 	if r.start.listening || !usable {
 		return 0
 	}
+	if r.away { // another Envoy need not wait for what its predecessor has waited for
+		return settled
+	}
 	return max(settled, r.opts.Wait-now.Sub(r.start.began))
+}
+
+// setAway notes whether a control plane has answered.
+func (r *Relay) setAway(away bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = away
 }
 
 // waited reports whether Envoy has had all of its patience.
 func (r *Relay) waited(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return now.Sub(r.start.began) >= r.opts.Wait
+	return r.away || now.Sub(r.start.began) >= r.opts.Wait
 }
 
 // heard notes what Envoy says to its listeners.
@@ -187,7 +199,7 @@ func (r *Relay) listening() bool {
 	return r.start.listening
 }
 
-// keep writes the memory to its file: at most once in saveEvery, and at the end.
+// keep writes the memory to its file: a moment after a change, at most once in saveEvery, and at the end.
 func (r *Relay) keep(ctx context.Context) {
 	save := func() {
 		if err := r.kept.save(r.opts.File, time.Now()); err != nil {
@@ -200,6 +212,11 @@ func (r *Relay) keep(ctx context.Context) {
 			save()
 			return
 		case <-r.kept.changed:
+		}
+		select { // the first that Envoy acknowledges comes type by type
+		case <-ctx.Done():
+			continue
+		case <-time.After(settled):
 		}
 		save()
 		select {

@@ -106,6 +106,45 @@ func TestKeptBelongsToOneProxyOfAnyOrder(t *testing.T) {
 	require.Equal(t, two, b.GetExtensions()[0], "the node stays as it is")
 }
 
+// A flag that was wrong for a moment, and a file that is damaged, cost nothing: the file stays until there is a whole one of this proxy.
+func TestKeptStaysUntilThereIsAnother(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "last-good")
+	require.NoError(t, filled().save(file, now))
+	k, err := load(file)
+	require.NoError(t, err)
+	require.True(t, k.belongTo(node("1.41.0")), "what is dropped is told")
+	require.NoError(t, k.save(file, now))
+	k.apply(response(resource.Cluster, "c"), true)
+	require.NoError(t, k.save(file, now))
+	again, err := load(file)
+	require.NoError(t, err)
+	require.False(t, again.belongTo(node("1.40.0")), "it is its own")
+	require.True(t, again.usable())
+
+	k.apply(response(resource.Listener, "http"), true)
+	require.NoError(t, k.save(file, now))
+	again, err = load(file)
+	require.NoError(t, err)
+	require.Equal(t, []string{"c"}, names(again.get(resource.Cluster.URL(), all)))
+}
+
+// An Envoy that is started again while no control plane answers does not wait as long as the first one.
+func TestPatienceOfAnotherEnvoy(t *testing.T) {
+	t.Parallel()
+	r := &Relay{opts: Options{Wait: time.Minute}, kept: filled()}
+	require.Equal(t, time.Minute, r.patience(true, now))
+	require.False(t, r.waited(now))
+	r.setAway(true)
+	serves := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.Listener.URL(), ResponseNonce: "1"}
+	r.heard(serves)
+	require.Equal(t, settled, r.patience(true, now))
+	require.True(t, r.waited(now))
+	r.setAway(false)
+	r.heard(serves)
+	require.Equal(t, time.Minute, r.patience(true, now.Add(time.Second)), "one has answered since")
+}
+
 // An Envoy that starts anew replaces what was kept, type by type: what has gone meanwhile is not kept for ever.
 func TestKeptFollowsEnvoy(t *testing.T) {
 	t.Parallel()

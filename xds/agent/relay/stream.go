@@ -44,7 +44,9 @@ func (r *Relay) configure(down grpc.ServerStream) error {
 	if err := first.message.decode(request); err != nil {
 		return err
 	}
-	r.kept.belongTo(request.GetNode())
+	if r.kept.belongTo(request.GetNode()) {
+		r.opts.Logger.Warn("the last known good configuration is of a proxy with other flags, or of another version of Envoy: it is not used", "file", r.opts.File)
+	}
 	wait := r.patience(len(request.GetInitialResourceVersions()) == 0, time.Now())
 	r.mu.Lock()
 	r.newest = s
@@ -128,6 +130,7 @@ func (s *stream) byControlPlane(first message, wait time.Duration) ([]message, e
 				return asked, ended(m.err)
 			}
 			asked, silent = nil, nil
+			s.setAway(false)
 			if err := s.answer(m.message); err != nil {
 				return nil, err
 			}
@@ -182,6 +185,7 @@ func (s *stream) fromMemory(asked []message, why error) error {
 	saved := s.kept.savedAt()
 	s.opts.Logger.Warn("no control plane answers: Envoy starts with its last known good configuration", "waited", s.opts.Wait, "saved", saved, "error", why)
 	s.set(State{LastGood: true, Saved: saved})
+	s.setAway(true)
 	ctx, cancel := context.WithCancel(s.down.Context())
 	defer cancel()
 	memory := newMemory(s.kept)
