@@ -103,12 +103,8 @@ func (s *serve) kubernetes() ([]component, error) {
 
 // policyStatus returns a function that gives the status of the routes, policies and Gateways of
 // a snapshot.
-func policyStatus(r catalog.Reader) func(*discovery.Object) (kubernetes.Status, bool) {
-	statuses := resolve.NewStatuses(r)
-	return func(o *discovery.Object) (kubernetes.Status, bool) {
-		status, ok := statuses.StatusOf(o)
-		return kubernetes.Status(status), ok
-	}
+func policyStatus(r catalog.Reader) func(*discovery.Object) (discovery.Status, bool) {
+	return resolve.NewStatuses(r).StatusOf
 }
 
 func (s *serve) restConfig() (*rest.Config, error) {

@@ -3,7 +3,7 @@
 // importer of go-memdb.
 //
 // A commit yields exactly the rows that changed (Change), in the order of
-// commits. It does not use go-memdb's own watch sets: they start a goroutine
+// commits, except for those of tables that are quiet: nobody acts on them at once. It does not use go-memdb's own watch sets: they start a goroutine
 // for every 32 watched channels, and wake for changes that are none.
 package catalog
 
@@ -21,9 +21,12 @@ import (
 // Catalog holds the tables. Its methods may be called concurrently; writes are serialized.
 type Catalog struct {
 	db *memdb.MemDB
+	// quiet are the tables of which feeds are told nothing.
+	quiet map[string]bool
 
 	mu       sync.Mutex // held for a whole write, so that feeds see commits in order
 	revision uint64
+	commits  uint64
 	feeds    map[*Feed]struct{}
 }
 
@@ -33,23 +36,37 @@ func New() *Catalog {
 	if err != nil {
 		panic(fmt.Sprintf("catalog: the schema is wrong: %v", err))
 	}
-	return &Catalog{db: db, feeds: make(map[*Feed]struct{})}
+	c := &Catalog{db: db, quiet: make(map[string]bool), feeds: make(map[*Feed]struct{})}
+	for _, t := range tables() {
+		c.quiet[t.Name()] = t.isQuiet()
+	}
+	return c
 }
 
 // Reader is an immutable snapshot of all tables at one revision. It stays valid for ever.
 type Reader struct {
 	txn      *memdb.Txn
 	revision uint64
+	commits  uint64
 }
 
-// Revision counts the commits that changed something before this snapshot was taken.
+// Revision counts the commits that feeds were told of before this snapshot was taken.
 func (r Reader) Revision() uint64 { return r.revision }
+
+// Commits counts all commits that changed something before this snapshot was taken, also those of
+// quiet tables.
+func (r Reader) Commits() uint64 { return r.commits }
 
 // Read returns a snapshot of what is committed.
 func (c *Catalog) Read() Reader {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return Reader{txn: c.db.Txn(false), revision: c.revision}
+	return c.reader(c.db.Txn(false))
+}
+
+// reader returns what reads in a transaction. mu must be held.
+func (c *Catalog) reader(txn *memdb.Txn) Reader {
+	return Reader{txn: txn, revision: c.revision, commits: c.commits}
 }
 
 // Tx is a write transaction.
@@ -91,7 +108,7 @@ type Batch struct {
 
 // Write runs fn in a transaction and commits it if fn returns nil: all of it or
 // nothing. cause is when the change happened at the source, now if zero. It
-// returns the revision after the commit, which is unchanged if no row is.
+// returns the revision after the commit, which is unchanged if no row is that feeds are told of.
 func (c *Catalog) Write(cause time.Time, fn func(tx *Tx) error) (revision uint64, err error) {
 	if cause.IsZero() {
 		cause = time.Now()
@@ -101,7 +118,7 @@ func (c *Catalog) Write(cause time.Time, fn func(tx *Tx) error) (revision uint64
 	txn := c.db.Txn(true)
 	defer txn.Abort() // does nothing after a commit
 	txn.TrackChanges()
-	tx := &Tx{Reader: Reader{txn: txn, revision: c.revision}}
+	tx := &Tx{Reader: c.reader(txn)}
 	if err := fn(tx); err != nil {
 		return c.revision, err
 	}
@@ -113,18 +130,24 @@ func (c *Catalog) Write(cause time.Time, fn func(tx *Tx) error) (revision uint64
 		return c.revision, nil
 	}
 	txn.Commit()
-	c.revision++
-	out := make([]Change, len(changes))
-	for i, ch := range changes {
-		out[i] = Change{Table: ch.Table, Before: ch.Before, After: ch.After}
+	c.commits++
+	out := make([]Change, 0, len(changes))
+	for _, ch := range changes {
+		if !c.quiet[ch.Table] {
+			out = append(out, Change{Table: ch.Table, Before: ch.Before, After: ch.After})
+		}
 	}
+	if len(out) == 0 {
+		return c.revision, nil
+	}
+	c.revision++
 	for f := range c.feeds {
 		f.deliver(out, cause)
 	}
 	return c.revision, nil
 }
 
-// Feed hands a reader every change since it subscribed, exactly once. A slow
+// Feed hands a reader every change since it subscribed, exactly once, of all tables that are not quiet. A slow
 // reader gets the changes of many commits in one Batch and holds up nobody.
 type Feed struct {
 	catalog *Catalog
@@ -143,11 +166,14 @@ func (c *Catalog) Subscribe() *Feed {
 	defer c.mu.Unlock()
 	txn := c.db.Txn(false)
 	var existing []Change
-	for _, table := range tableNames() {
-		it, err := txn.Get(table, string(byID)+"_prefix", "")
+	for _, table := range tables() {
+		if table.isQuiet() {
+			continue
+		}
+		it, err := txn.Get(table.Name(), string(byID)+"_prefix", "")
 		mustRead(err)
 		for row := it.Next(); row != nil; row = it.Next() {
-			existing = append(existing, Change{Table: table, After: row})
+			existing = append(existing, Change{Table: table.Name(), After: row})
 		}
 	}
 	if len(existing) > 0 {
@@ -180,7 +206,7 @@ func (f *Feed) Take() (Batch, bool) {
 	b := Batch{
 		Changes: f.pending,
 		Cause:   f.cause,
-		Reader:  Reader{txn: f.catalog.db.Txn(false), revision: f.catalog.revision},
+		Reader:  f.catalog.reader(f.catalog.db.Txn(false)),
 	}
 	f.pending, f.cause = nil, time.Time{}
 	return b, true

@@ -413,3 +413,39 @@ func TestWhatATransactionTakesBackIsNoChange(t *testing.T) {
 	require.Nil(t, b.Changes[0].Before)
 	require.Equal(t, int64(2), b.Changes[0].After.(*discovery.Service).Generation)
 }
+
+// A quiet table is part of transactions as every other, but no feed is told of it.
+func TestQuietTables(t *testing.T) {
+	c := catalog.New()
+	row := func(version string) *discovery.ObservedStatus {
+		return &discovery.ObservedStatus{Scope: "s", Name: discovery.ObjectName{Kind: "Mesh", Key: discovery.Key{Name: "m"}}, UID: "u", Version: version}
+	}
+	require.Zero(t, write(t, c, func(tx *catalog.Tx) { catalog.ObservedStatuses.Put(tx, row("1")) }))
+	feed := c.Subscribe()
+	defer feed.Close()
+	_, ok := feed.Take()
+	require.False(t, ok, "a new feed is not told of them either")
+	old := c.Read()
+	require.Zero(t, write(t, c, func(tx *catalog.Tx) { catalog.ObservedStatuses.Put(tx, row("2")) }))
+	require.Empty(t, feed.Wake())
+	_, ok = feed.Take()
+	require.False(t, ok)
+	got, _ := catalog.ObservedStatuses.Get(old, row("").ID())
+	require.Equal(t, "1", got.Version, "a snapshot stays as it is")
+	require.EqualValues(t, 1, write(t, c, func(tx *catalog.Tx) {
+		catalog.ObservedStatuses.Put(tx, row("3"))
+		catalog.Services.Put(tx, service("s", "a", 1))
+	}))
+	b, ok := feed.Take()
+	require.True(t, ok)
+	require.Len(t, b.Changes, 1)
+	require.Equal(t, catalog.Services.Name(), b.Changes[0].Table)
+	got, _ = catalog.ObservedStatuses.Get(b.Reader, row("").ID())
+	require.Equal(t, "3", got.Version)
+	write(t, c, func(tx *catalog.Tx) { catalog.ObservedStatuses.Replace(tx, "s", []*discovery.ObservedStatus{row("2")}) })
+	got, _ = catalog.ObservedStatuses.Get(c.Read(), row("").ID())
+	require.Equal(t, "3", got.Version, "a list may be older than what a writer was answered")
+	write(t, c, func(tx *catalog.Tx) { catalog.ObservedStatuses.Replace(tx, "s", nil) })
+	_, ok = catalog.ObservedStatuses.Get(c.Read(), row("").ID())
+	require.False(t, ok)
+}

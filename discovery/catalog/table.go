@@ -23,14 +23,21 @@ type Table[T any] struct {
 	// names returns what a row is about, of which several sources may have one (Claim); nil for tables
 	// whose rows only one source writes.
 	names func(T) discovery.ObjectName
-	// after copies into a row what is remembered of the row that it replaces, nil for nothing.
+	// after returns what is written in place of a row: the new one, with what is remembered of the one
+	// before it, or that one again. nil: the new one.
 	after func(before, row T) T
+	// scoped tables have ids that begin with the row's scope and "|", and so no index of scopes: it would
+	// cost as much memory as a small row.
+	scoped bool
+	// quiet tables are those that feeds are told nothing of: a change of such a row wakes nobody. Who
+	// reads them looks when its time has come.
+	quiet bool
 }
 
 // Index names a secondary index of a table.
 type Index string
 
-// The indexes that readers use. Every table also has the index of its rows' scopes.
+// The indexes that readers use. Every table that is not scoped also has the index of its rows' scopes.
 const (
 	ByService Index = "service"
 	// ByKind finds Objects by their kind.
@@ -90,6 +97,8 @@ var (
 		name:  "endpoints",
 		id:    func(s *discovery.EndpointSet) string { return s.Scope + "|" + s.Key.String() },
 		scope: func(s *discovery.EndpointSet) string { return s.Scope },
+		// Its ids have the scope.
+		scoped: true,
 		indexes: map[Index]func(*discovery.EndpointSet) string{
 			ByService: func(s *discovery.EndpointSet) string { return s.Service.String() },
 		},
@@ -125,6 +134,17 @@ var (
 		id:    func(*discovery.Freeze) string { return FreezeID },
 		scope: func(f *discovery.Freeze) string { return f.Scope },
 	}
+	// ObservedStatuses are found by discovery.ObservedStatus.ID. An older one never replaces a newer one of
+	// the same object. Each write of a status comes back by the watch, and concerns none but who writes
+	// statuses, which compares all of them once in a while: so the table is quiet.
+	ObservedStatuses = Table[*discovery.ObservedStatus]{
+		name:   "observedstatuses",
+		id:     (*discovery.ObservedStatus).ID,
+		scope:  func(s *discovery.ObservedStatus) string { return s.Scope },
+		after:  discovery.NewerStatus,
+		scoped: true,
+		quiet:  true,
+	}
 	Sources = Table[*discovery.SourceStatus]{
 		name:  "sources",
 		id:    func(s *discovery.SourceStatus) string { return s.Name },
@@ -135,42 +155,44 @@ var (
 // FreezeID is the id of the only row of Freezes.
 const FreezeID = "freeze"
 
+// table is a Table of any row.
+type table interface {
+	Name() string
+	schema() *memdb.TableSchema
+	isQuiet() bool
+}
+
 // tables lists every table, in the order in which a new feed hands them out:
 // rows that refer to others come after them.
-func tables() []*memdb.TableSchema {
-	return []*memdb.TableSchema{
-		Sources.schema(),
-		Homes.schema(),
-		Freezes.schema(),
-		ShiftStates.schema(),
-		Services.schema(),
-		Objects.schema(),
-		Rivals.schema(),
-		Endpoints.schema(),
-		Instances.schema(),
-		Checks.schema(),
-		GroupStatuses.schema(),
+func tables() []table {
+	return []table{
+		Sources,
+		Homes,
+		Freezes,
+		ShiftStates,
+		Services,
+		Objects,
+		Rivals,
+		Endpoints,
+		Instances,
+		Checks,
+		GroupStatuses,
+		ObservedStatuses,
 	}
 }
 
 func schema() *memdb.DBSchema {
 	s := &memdb.DBSchema{Tables: make(map[string]*memdb.TableSchema)}
 	for _, t := range tables() {
-		s.Tables[t.Name] = t
+		s.Tables[t.Name()] = t.schema()
 	}
 	return s
 }
 
-func tableNames() []string {
-	var names []string
-	for _, t := range tables() {
-		names = append(names, t.Name)
-	}
-	return names
-}
-
 // Name returns the table's name, as Change.Table gives it.
 func (t Table[T]) Name() string { return t.name }
+
+func (t Table[T]) isQuiet() bool { return t.quiet }
 
 // Get returns the row with this id: a row's Key as "namespace/name", or a source's name.
 func (t Table[T]) Get(r Reader, id string) (T, bool) {
@@ -189,6 +211,14 @@ func (t Table[T]) All(r Reader) iter.Seq[T] { return t.iterate(r, byID+"_prefix"
 // By yields the rows whose index has this value, in the order of ids.
 func (t Table[T]) By(r Reader, index Index, value string) iter.Seq[T] {
 	return t.iterate(r, index, value)
+}
+
+// ofScope yields the rows of a scope.
+func (t Table[T]) ofScope(r Reader, scope string) iter.Seq[T] {
+	if t.scoped {
+		return t.iterate(r, byID+"_prefix", scope+"|")
+	}
+	return t.iterate(r, byScope, scope)
 }
 
 func (t Table[T]) iterate(r Reader, index Index, value string) iter.Seq[T] {
@@ -238,7 +268,7 @@ func (t Table[T]) Replace(tx *Tx, scope string, rows []T) {
 		keep[t.id(row)] = struct{}{}
 	}
 	var gone []string
-	for row := range t.By(tx.Reader, byScope, scope) {
+	for row := range t.ofScope(tx.Reader, scope) {
 		if _, ok := keep[t.id(row)]; !ok {
 			gone = append(gone, t.id(row))
 		}
@@ -258,9 +288,11 @@ func (t Table[T]) Replace(tx *Tx, scope string, rows []T) {
 
 func (t Table[T]) schema() *memdb.TableSchema {
 	s := &memdb.TableSchema{Name: t.name, Indexes: map[string]*memdb.IndexSchema{
-		string(byID):    {Name: string(byID), Unique: true, Indexer: indexer[T](t.id)},
-		string(byScope): {Name: string(byScope), Indexer: indexer[T](t.scope)},
+		string(byID): {Name: string(byID), Unique: true, Indexer: indexer[T](t.id)},
 	}}
+	if !t.scoped {
+		s.Indexes[string(byScope)] = &memdb.IndexSchema{Name: string(byScope), Indexer: indexer[T](t.scope)}
+	}
 	for name, of := range t.indexes {
 		s.Indexes[string(name)] = &memdb.IndexSchema{Name: string(name), Indexer: indexer[T](of)}
 	}

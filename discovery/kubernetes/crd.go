@@ -61,7 +61,7 @@ func (c *Client) newKindSource(cat *catalog.Catalog, kind objects.Kind) *kindSou
 	st := &status{cat: cat, name: scopeOf(kind), log: c.log}
 	k := &kindSource{client: c, cat: cat, kind: kind, status: st, look: make(chan struct{}, 1)}
 	k.rows = &objectRows{
-		cat: cat, kind: kind, status: st, observed: c.observed, log: c.log,
+		cat: cat, kind: kind, status: st, log: c.log,
 		unreadable: make(map[discovery.Key]discovery.Unread), noted: k.lookAgain,
 	}
 	return k

@@ -234,7 +234,7 @@ func plainConditions(in []metav1.Condition) []metav1.Condition {
 }
 
 // digestTexts returns the text of a Gateway's and a class' status for a digest.
-func digestTexts(s Status) []string {
+func digestTexts(s discovery.Status) []string {
 	var out []string
 	add := func(v any) {
 		text, _ := json.Marshal(v) // of plain fields; it cannot fail
@@ -258,11 +258,11 @@ func digestTexts(s Status) []string {
 // digestProgrammed returns a digest of the conditions Programmed of a status,
 // all of them for a Gateway. While nothing is known, it is the digest of the
 // present status.
-func digestProgrammed(want Status, programmed *metav1.Condition, says uint64) uint64 {
+func digestProgrammed(want discovery.Status, programmed *metav1.Condition, says uint64) uint64 {
 	switch {
 	case want.Gateway != nil:
 		h := fnv.New64a()
-		conditionSets(Status{Gateway: mergeGateway(nil, want.Gateway, programmed, metav1.Time{})}, func(where string, conditions []metav1.Condition) {
+		conditionSets(discovery.Status{Gateway: mergeGateway(nil, want.Gateway, programmed, metav1.Time{})}, func(where string, conditions []metav1.Condition) {
 			text, _ := json.Marshal(apimeta.FindStatusCondition(conditions, v1alpha1.ConditionProgrammed)) // of plain fields; it cannot fail
 			_, _ = h.Write(append([]byte(where), text...))                                                 // never fails
 		})
@@ -275,7 +275,7 @@ func digestProgrammed(want Status, programmed *metav1.Condition, says uint64) ui
 
 // conditionSets calls see with the conditions of a Gateway, of its listeners
 // and of a class, and with where they stand.
-func conditionSets(s Status, see func(where string, conditions []metav1.Condition)) {
+func conditionSets(s discovery.Status, see func(where string, conditions []metav1.Condition)) {
 	if s.Gateway != nil {
 		see("", s.Gateway.Conditions)
 		for i := range s.Gateway.Listeners {

@@ -29,19 +29,19 @@ func gatewayCondition(kind string, status metav1.ConditionStatus, reason, messag
 
 // wantedStatus is the status of a Gateway: its listener on an odd port is conflicted,
 // any other one is right.
-func wantedStatus(o *discovery.Object) (Status, bool) {
+func wantedStatus(o *discovery.Object) (discovery.Status, bool) {
 	switch spec := o.Spec.(type) {
 	case *gatewayv1.GatewayClass:
 		if spec.Spec.ControllerName != "mesh.causeway.dev/controller" {
-			return Status{}, true
+			return discovery.Status{}, true
 		}
-		return Status{Class: &gatewayv1.GatewayClassStatus{
+		return discovery.Status{Class: &gatewayv1.GatewayClassStatus{
 			Conditions:        []metav1.Condition{gatewayCondition("Accepted", metav1.ConditionTrue, "Accepted", "", o.Generation)},
 			SupportedFeatures: []gatewayv1.SupportedFeature{{Name: "Gateway"}, {Name: "HTTPRoute"}},
 		}}, true
 	case *gatewayv1.Gateway:
 		if spec.Spec.GatewayClassName != "causeway" {
-			return Status{}, true
+			return discovery.Status{}, true
 		}
 		kind := gatewayv1.HostnameAddressType
 		out := &gatewayv1.GatewayStatus{
@@ -66,9 +66,9 @@ func wantedStatus(o *discovery.Object) (Status, bool) {
 			}
 			out.Listeners = append(out.Listeners, status)
 		}
-		return Status{Gateway: out}, true
+		return discovery.Status{Gateway: out}, true
 	}
-	return Status{}, false
+	return discovery.Status{}, false
 }
 
 const statusGateway = `
@@ -122,7 +122,7 @@ func TestGatewayStatus(t *testing.T) {
 	var deaf atomic.Int32 // the port that no proxy listens on
 	start := func() *writer {
 		registry := prometheus.NewRegistry()
-		p := NewPolicyStatus(r.Client, func(catalog.Reader) func(*discovery.Object) (Status, bool) { return wantedStatus }, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
+		p := NewPolicyStatus(r.Client, func(catalog.Reader) func(*discovery.Object) (discovery.Status, bool) { return wantedStatus }, func(ref discovery.ObjectRef) (metav1.Condition, bool) {
 			c := programmed.Load()
 			if c == nil {
 				return metav1.Condition{}, false
@@ -318,8 +318,8 @@ func TestMergeGatewayProperties(t *testing.T) {
 		}
 		next := mergeGateway(have, want, programmed, metav1.Unix(2000, 0))
 		require.True(t, sameGateway(next, mergeGateway(next, want, programmed, metav1.Unix(3000, 0))), "seed %d", seed)
-		wantSaid, _ := digest(Status{Gateway: want})
-		said, _ := digest(Status{Gateway: next})
+		wantSaid, _ := digest(discovery.Status{Gateway: want})
+		said, _ := digest(discovery.Status{Gateway: next})
 		require.Equal(t, wantSaid, said, "seed %d", seed)
 
 		check := func(before, wanted, after []metav1.Condition) {
@@ -357,7 +357,7 @@ func TestMergeGatewayProperties(t *testing.T) {
 			foreign.Listeners[i], foreign.Listeners[j] = foreign.Listeners[j], foreign.Listeners[i]
 		})
 		require.True(t, sameGateway(&foreign, next), "seed %d", seed)
-		said, _ = digest(ours(Status{Gateway: &foreign}))
+		said, _ = digest(ours(discovery.Status{Gateway: &foreign}))
 		require.Equal(t, wantSaid, said, "seed %d", seed)
 	}
 }

@@ -17,16 +17,14 @@ import (
 )
 
 // objectRows is the store of a policy kind's reflector: it writes rows of
-// catalog.Objects, and keeps observations of the objects' statuses for the
-// status writer. The status of a TrafficShift is also a row of
-// catalog.ShiftStates, written in the same transaction: nobody sees a spec with
-// the status of another one.
+// catalog.Objects and, for who writes statuses, of catalog.ObservedStatuses. The
+// status of a TrafficShift is also a row of catalog.ShiftStates. All are written
+// in one transaction: nobody sees a spec with the status of another one.
 type objectRows struct {
-	cat      *catalog.Catalog
-	kind     objects.Kind
-	status   *status
-	observed *observations
-	log      *slog.Logger
+	cat    *catalog.Catalog
+	kind   objects.Kind
+	status *status
+	log    *slog.Logger
 	// noted is called when note has something else to say.
 	noted func()
 
@@ -41,13 +39,14 @@ func (s *objectRows) Add(o any) error { return s.Update(o) }
 // Update implements cache.ReflectorStore.
 func (s *objectRows) Update(o any) error {
 	raw := o.(*rawObject)
-	row, state := s.read(raw)
+	read := s.read(raw)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
-		if row != nil {
-			catalog.Objects.Claim(tx, row)
+		if read.object != nil {
+			catalog.Objects.Claim(tx, read.object)
+			catalog.ObservedStatuses.Put(tx, read.observed)
 		}
-		if state != nil {
-			catalog.ShiftStates.Put(tx, state)
+		if read.state != nil {
+			catalog.ShiftStates.Put(tx, read.state)
 		}
 		s.putUnread(tx, false)
 		return nil
@@ -60,9 +59,9 @@ func (s *objectRows) Delete(o any) error {
 	raw := o.(*rawObject)
 	name := s.name(raw)
 	s.readable(raw, nil)
-	s.observed.forget(name)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		catalog.Objects.Withdraw(tx, s.status.name, name.String())
+		catalog.ObservedStatuses.Delete(tx, s.observedID(name))
 		if s.kind.Name == discovery.KindTrafficShift {
 			catalog.ShiftStates.Delete(tx, name.Key.String())
 		}
@@ -75,6 +74,7 @@ func (s *objectRows) Delete(o any) error {
 // Replace implements cache.ReflectorStore: a list has all objects.
 func (s *objectRows) Replace(list []any, _ string) error {
 	all := make([]*discovery.Object, 0, len(list))
+	observed := make([]*discovery.ObservedStatus, 0, len(list))
 	var states []*discovery.ShiftState
 	var kept []discovery.ObjectName
 	there := make(map[discovery.Key]struct{}, len(list))
@@ -82,17 +82,16 @@ func (s *objectRows) Replace(list []any, _ string) error {
 		raw := o.(*rawObject)
 		name := s.name(raw)
 		there[name.Key] = struct{}{}
-		if row, state := s.read(raw); row != nil {
-			all = append(all, row)
-			if state != nil {
-				states = append(states, state)
+		if read := s.read(raw); read.object != nil {
+			all, observed = append(all, read.object), append(observed, read.observed)
+			if read.state != nil {
+				states = append(states, read.state)
 			}
 		} else {
 			kept = append(kept, name)
 		}
 		list[i] = nil // the object's memory may go while the others are decoded
 	}
-	s.observed.retain(s.kind.Name, there)
 	s.mu.Lock()
 	maps.DeleteFunc(s.unreadable, func(k discovery.Key, _ discovery.Unread) bool {
 		_, ok := there[k]
@@ -104,6 +103,9 @@ func (s *objectRows) Replace(list []any, _ string) error {
 			if row, ok := catalog.Objects.Own(tx.Reader, s.status.name, name.String()); ok {
 				all = append(all, row)
 			}
+			if row, ok := catalog.ObservedStatuses.Get(tx.Reader, s.observedID(name)); ok {
+				observed = append(observed, row)
+			}
 			if s.kind.Name != discovery.KindTrafficShift {
 				continue
 			}
@@ -112,6 +114,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 			}
 		}
 		catalog.Objects.Replace(tx, s.status.name, all)
+		catalog.ObservedStatuses.Replace(tx, s.status.name, observed)
 		if s.kind.Name == discovery.KindTrafficShift {
 			catalog.ShiftStates.Replace(tx, s.status.name, states)
 		}
@@ -129,25 +132,35 @@ func (s *objectRows) name(o *rawObject) discovery.ObjectName {
 	return discovery.ObjectName{Kind: s.kind.Name, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
 }
 
-// read returns the row of an object and, for a TrafficShift, the row of its
-// status. If the object cannot be decoded, both are nil and its former rows
+// observedID returns the id of the row of catalog.ObservedStatuses of an object.
+func (s *objectRows) observedID(name discovery.ObjectName) string {
+	return (&discovery.ObservedStatus{Scope: s.status.name, Name: name}).ID()
+}
+
+// rowsOfObject are the rows of one object, all nil if it cannot be decoded.
+type rowsOfObject struct {
+	object   *discovery.Object
+	observed *discovery.ObservedStatus
+	state    *discovery.ShiftState // of a TrafficShift
+}
+
+// read returns the rows of an object. If it cannot be decoded, its former rows
 // stay.
-func (s *objectRows) read(raw *rawObject) (*discovery.Object, *discovery.ShiftState) {
+func (s *objectRows) read(raw *rawObject) rowsOfObject {
 	typed, err := raw.decode(s.kind)
 	name := s.name(raw)
 	s.readable(raw, err)
 	if err != nil {
-		return nil, nil
+		return rowsOfObject{}
 	}
-	s.observed.put(name, observationOf(typed))
-	var state *discovery.ShiftState
+	out := rowsOfObject{object: convert.Object(typed, s.status.name), observed: observedStatus(s.kind, typed)}
 	if shift, ok := typed.(*v1alpha1.TrafficShift); ok {
-		state = &discovery.ShiftState{
+		out.state = &discovery.ShiftState{
 			Scope: s.status.name, Key: name.Key,
 			UID: string(shift.UID), Version: shift.ResourceVersion, Status: &shift.Status,
 		}
 	}
-	return convert.Object(typed, s.status.name), state
+	return out
 }
 
 // readable notes whether an object could be decoded.

@@ -66,7 +66,7 @@ const (
 // GatewayClasses, and Events about conditions that became False.
 type PolicyStatus struct {
 	client     *Client
-	of         func(catalog.Reader) func(*discovery.Object) (Status, bool)
+	of         func(catalog.Reader) func(*discovery.Object) (discovery.Status, bool)
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool)
 	unheard    func(gateway discovery.Key, port uint16) (string, bool)
 	rate       float32
@@ -86,7 +86,7 @@ type PolicyStatus struct {
 //
 // unheard returns why nothing can be in force on a port of a Gateway while no proxy listens
 // there. It returns false if a proxy does, or if that is not known. It may be nil.
-func NewPolicyStatus(c *Client, of func(catalog.Reader) func(*discovery.Object) (Status, bool),
+func NewPolicyStatus(c *Client, of func(catalog.Reader) func(*discovery.Object) (discovery.Status, bool),
 	programmed func(discovery.ObjectRef) (metav1.Condition, bool), unheard func(gateway discovery.Key, port uint16) (string, bool), reg prometheus.Registerer,
 ) *PolicyStatus {
 	if programmed == nil {
@@ -166,6 +166,9 @@ type statusTerm struct {
 	objects map[discovery.ObjectName]*statement
 	// edits counts edits of objects, due those that became due.
 	edits, due uint64
+	// looked is at how many commits of the catalog statements were given what
+	// their objects say, 0 if some were not.
+	looked uint64
 
 	complained map[string]time.Time // of write alone
 }
@@ -174,8 +177,10 @@ type statusTerm struct {
 // under the term's lock, its last ones belong to who writes.
 type statement struct {
 	row    *discovery.Object
-	status Status
+	status discovery.Status
 	said   uint64
+	// have is what the object's status says as of the last look, nil if there is none.
+	have *discovery.ObservedStatus
 	// edit is when the object was last edited in this term, 0 if it was not:
 	// who has just edited one waits for the answer, and goes first.
 	edit uint64
@@ -282,6 +287,7 @@ func (t *statusTerm) statement(o *discovery.Object) *statement {
 	if s == nil {
 		s = &statement{}
 		t.objects[o.Name()] = s
+		t.looked = 0
 	}
 	return s
 }
@@ -305,7 +311,7 @@ func (t *statusTerm) renew(r catalog.Reader) {
 }
 
 // renewOne computes the status of one object, if it has any.
-func (t *statusTerm) renewOne(of func(*discovery.Object) (Status, bool), o *discovery.Object) bool {
+func (t *statusTerm) renewOne(of func(*discovery.Object) (discovery.Status, bool), o *discovery.Object) bool {
 	want, ok := of(o)
 	if _, known := t.kinds[o.Kind]; !ok || !known {
 		return false
@@ -331,12 +337,13 @@ func (t *statusTerm) renewOne(of func(*discovery.Object) (Status, bool), o *disc
 func (t *statusTerm) compare(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.look(t.cat.Read())
 	pending := 0
-	for name, s := range t.objects {
+	for _, s := range t.objects {
 		if s.row == nil {
 			continue // computed the next time
 		}
-		if s.due == 0 && !s.busy && !now.Before(s.notBefore) && t.differs(name, s) {
+		if s.due == 0 && !s.busy && !now.Before(s.notBefore) && t.differs(s) {
 			t.due++
 			s.due = t.due
 		}
@@ -353,10 +360,27 @@ func (t *statusTerm) compare(now time.Time) {
 	}
 }
 
+// look gives each statement the present status of its object, unless nothing has
+// changed since the last look. mu must be held.
+func (t *statusTerm) look(r catalog.Reader) {
+	if t.looked == r.Commits() {
+		return
+	}
+	t.looked = r.Commits()
+	for _, s := range t.objects {
+		s.have = nil
+	}
+	for have := range catalog.ObservedStatuses.All(r) {
+		if s := t.objects[have.Name]; s != nil {
+			s.have = have
+		}
+	}
+}
+
 // differs reports whether the status of an object differs from the wanted one.
-func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
-	have, ok := t.client.observed.get(name)
-	if !ok || have.uid != uidOf(s.row) {
+func (t *statusTerm) differs(s *statement) bool {
+	have := s.have
+	if have == nil || have.UID != string(uidOf(s.row)) {
 		return false // gone, or another one by now, of which a row will come
 	}
 	want := s.status
@@ -365,20 +389,20 @@ func (t *statusTerm) differs(name discovery.ObjectName, s *statement) bool {
 	if known, ok := t.condition(s.row, want); ok {
 		c = &known
 	}
-	programmed := digestProgrammed(want, c, have.programmed)
-	if have.gateway != nil && want.Gateway != nil {
-		if sameGateway(have.gateway, mergeGateway(have.gateway, want.Gateway, c, metav1.Time{})) {
+	programmed := digestProgrammed(want, c, have.Programmed)
+	if have.Gateway != nil && want.Gateway != nil {
+		if sameGateway(have.Gateway, mergeGateway(have.Gateway, want.Gateway, c, metav1.Time{})) {
 			return false
 		}
-	} else if have.said == s.said && have.programmed == programmed {
+	} else if have.Said == s.said && have.Programmed == programmed {
 		return false
 	}
-	return s.settled != settlement{have.version, s.said, programmed}
+	return s.settled != settlement{have.Version, s.said, programmed}
 }
 
 // condition returns the condition Programmed of an object, if it is known and
 // there is an entry that it belongs to.
-func (t *statusTerm) condition(row *discovery.Object, want Status) (metav1.Condition, bool) {
+func (t *statusTerm) condition(row *discovery.Object, want discovery.Status) (metav1.Condition, bool) {
 	if len(want.Conditions)+len(want.Parents)+len(want.Ancestors) == 0 && want.Gateway == nil {
 		return metav1.Condition{}, false
 	}
@@ -522,7 +546,7 @@ func (t *statusTerm) apply(ctx context.Context, name discovery.ObjectName, s *st
 	}
 }
 
-func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s *statement, row *discovery.Object, want Status, said uint64) (string, error) {
+func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s *statement, row *discovery.Object, want discovery.Status, said uint64) (string, error) {
 	kind := t.kinds[name.Kind]
 	text, err := t.client.statuses.Get().AbsPath(pathOf(kind, name.Key)...).Do(ctx).Raw()
 	if err != nil {
@@ -536,7 +560,7 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 	if current.GetUID() != uidOf(row) || saidOfGeneration(ours(have)) > row.Generation {
 		// A new object of the same name, or a status that knows a newer
 		// generation than we do: our row is old.
-		t.client.observed.put(name, observationOf(current))
+		t.observe(kind, current)
 		return resultUnchanged, nil
 	}
 	var programmed *metav1.Condition
@@ -545,7 +569,7 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 	}
 	next := merge(have, want, programmed, metav1.Now().Rfc3339Copy())
 	if sameStatus(have, next) {
-		t.settle(name, s, current, said, want, programmed)
+		t.settle(kind, s, current, said, want, programmed)
 		return resultUnchanged, nil
 	}
 	t.quarrel(name, s, current, said)
@@ -561,19 +585,35 @@ func (t *statusTerm) tryApply(ctx context.Context, name discovery.ObjectName, s 
 		return resultError, err
 	}
 	s.wrote, s.wroteTo = said, current.GetUID()
-	t.settle(name, s, written, said, want, programmed)
+	t.settle(kind, s, written, said, want, programmed)
 	t.announce(kind, current, have, next)
 	return resultWritten, nil
 }
 
 // settle notes that a version of an object says what it must.
-func (t *statusTerm) settle(name discovery.ObjectName, s *statement, o metav1.Object, said uint64, want Status, programmed *metav1.Condition) {
-	now := observationOf(o)
-	t.client.observed.put(name, now)
-	done := settlement{now.version, said, digestProgrammed(want, programmed, now.programmed)}
+func (t *statusTerm) settle(kind objects.Kind, s *statement, o metav1.Object, said uint64, want discovery.Status, programmed *metav1.Condition) {
+	now := t.observe(kind, o)
+	done := settlement{now.Version, said, digestProgrammed(want, programmed, now.Programmed)}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.settled = done
+}
+
+// observe writes what was read or answered just now of an object's status into
+// the catalog, where the watch's event comes later. Of an object that the
+// catalog does not have it writes nothing: it is gone, or its event comes.
+func (t *statusTerm) observe(kind objects.Kind, o metav1.Object) *discovery.ObservedStatus {
+	now := observedStatus(kind, o)
+	_, err := t.cat.Write(time.Now(), func(tx *catalog.Tx) error {
+		if _, ok := catalog.ObservedStatuses.Get(tx.Reader, now.ID()); ok {
+			catalog.ObservedStatuses.Put(tx, now)
+		}
+		return nil
+	})
+	if err != nil {
+		t.client.log.Error("cannot take a status that was read", "object", now.Name.String(), "error", err)
+	}
+	return now
 }
 
 // quarrel notes whether another writer has changed what we wrote. We write it
@@ -608,7 +648,7 @@ func lastStatusWriter(o metav1.Object) string {
 }
 
 // saidOfGeneration returns the newest generation that a status speaks of.
-func saidOfGeneration(s Status) int64 {
+func saidOfGeneration(s discovery.Status) int64 {
 	newest := int64(0)
 	see := func(conditions []metav1.Condition) {
 		for i := range conditions {
@@ -628,7 +668,7 @@ func saidOfGeneration(s Status) int64 {
 
 // sameStatus reports whether a status is as wanted: next has only our part of
 // conditions, and all of lists.
-func sameStatus(have, next Status) bool {
+func sameStatus(have, next discovery.Status) bool {
 	byType := func(a, b metav1.Condition) int { return strings.Compare(a.Type, b.Type) }
 	mine, want := ours(have).Conditions, slices.Clone(next.Conditions)
 	slices.SortFunc(mine, byType)
@@ -640,7 +680,7 @@ func sameStatus(have, next Status) bool {
 // applyStatus writes a status by server-side apply. The lists of the Gateway
 // API are one field that all controllers share, so it holds only for the
 // version of the object that was read.
-func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current metav1.Object, next Status) ([]byte, error) {
+func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current metav1.Object, next discovery.Status) ([]byte, error) {
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": kind.APIVersion, "kind": kind.Name,
 		"metadata": map[string]string{
@@ -657,7 +697,7 @@ func (c *Client) applyStatus(ctx context.Context, kind objects.Kind, current met
 }
 
 // statusBody returns the fields of a status that we write.
-func statusBody(o metav1.Object, s Status) any {
+func statusBody(o metav1.Object, s discovery.Status) any {
 	switch o.(type) {
 	case *gatewayv1.BackendTLSPolicy:
 		return map[string]any{"ancestors": listOf(s.Ancestors)}
@@ -680,7 +720,7 @@ func listOf[T any](list []T) []T {
 }
 
 // announce writes Events about conditions that became False, with the remedy.
-func (t *statusTerm) announce(kind objects.Kind, o metav1.Object, have, next Status) {
+func (t *statusTerm) announce(kind objects.Kind, o metav1.Object, have, next discovery.Status) {
 	about := &metav1.PartialObjectMetadata{}
 	about.APIVersion, about.Kind = kind.APIVersion, kind.Name
 	about.Namespace, about.Name, about.UID = o.GetNamespace(), o.GetName(), o.GetUID()

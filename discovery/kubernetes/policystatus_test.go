@@ -31,12 +31,8 @@ type writer struct {
 	stop     func()
 }
 
-func policyStatus(r catalog.Reader) func(*discovery.Object) (Status, bool) {
-	statuses := resolve.NewStatuses(r)
-	return func(o *discovery.Object) (Status, bool) {
-		s, ok := statuses.StatusOf(o)
-		return Status(s), ok
-	}
+func policyStatus(r catalog.Reader) func(*discovery.Object) (discovery.Status, bool) {
+	return resolve.NewStatuses(r).StatusOf
 }
 
 func startPolicyStatus(t *testing.T, r *replica, programmed func(discovery.ObjectRef) (metav1.Condition, bool)) *writer {

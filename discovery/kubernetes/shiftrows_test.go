@@ -112,7 +112,7 @@ func TestShiftRowsAreReplaced(t *testing.T) {
 	t.Parallel()
 	cat := catalog.New()
 	rows := &objectRows{
-		cat: cat, observed: newObservations(), unreadable: make(map[discovery.Key]discovery.Unread), noted: func() {},
+		cat: cat, unreadable: make(map[discovery.Key]discovery.Unread), noted: func() {},
 		status: &status{cat: cat, name: "kubernetes/trafficshifts"}, log: slog.New(slog.DiscardHandler),
 	}
 	for _, k := range policyKinds() {

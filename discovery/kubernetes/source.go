@@ -70,9 +70,6 @@ type Client struct {
 	// wait until other requests are through.
 	shifts rest.Interface
 	types  *runtime.Scheme
-	// observed has observations of the statuses of routes and policies, as last
-	// read.
-	observed *observations
 	// Namespace is the control plane's own.
 	Namespace string
 	log       *slog.Logger
@@ -93,7 +90,7 @@ func NewClient(config *rest.Config, namespace string, log *slog.Logger) (*Client
 	}
 	out := &Client{
 		core: core, served: clientdiscovery.ToDiscoveryInterfaceWithContext(core.Discovery()),
-		observed: newObservations(), Namespace: namespace, log: log,
+		Namespace: namespace, log: log,
 	}
 	if out.types, err = typesOf(); err != nil {
 		return nil, err

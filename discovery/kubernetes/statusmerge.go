@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -23,43 +24,32 @@ const (
 	maxMessage   = 32 << 10
 )
 
-// Status is what an object's status says: conditions of our own kinds, parents
-// of a route, ancestors of a policy of the Gateway API, or all of a Gateway's or a
-// GatewayClass'.
-type Status struct {
-	Conditions []metav1.Condition
-	Parents    []gatewayv1.RouteParentStatus
-	Ancestors  []gatewayv1.PolicyAncestorStatus
-	Gateway    *gatewayv1.GatewayStatus
-	Class      *gatewayv1.GatewayClassStatus
-}
-
 // statusIn returns what the status of an object says, of everyone.
-func statusIn(o metav1.Object) Status {
+func statusIn(o metav1.Object) discovery.Status {
 	switch o := o.(type) {
 	case *gatewayv1.HTTPRoute:
-		return Status{Parents: o.Status.Parents}
+		return discovery.Status{Parents: o.Status.Parents}
 	case *gatewayv1.GRPCRoute:
-		return Status{Parents: o.Status.Parents}
+		return discovery.Status{Parents: o.Status.Parents}
 	case *gatewayv1.TCPRoute:
-		return Status{Parents: o.Status.Parents}
+		return discovery.Status{Parents: o.Status.Parents}
 	case *gatewayv1.TLSRoute:
-		return Status{Parents: o.Status.Parents}
+		return discovery.Status{Parents: o.Status.Parents}
 	case *gatewayv1.BackendTLSPolicy:
-		return Status{Ancestors: o.Status.Ancestors}
+		return discovery.Status{Ancestors: o.Status.Ancestors}
 	case *gatewayv1.Gateway:
-		return Status{Gateway: &o.Status}
+		return discovery.Status{Gateway: &o.Status}
 	case *gatewayv1.GatewayClass:
-		return Status{Class: &o.Status}
+		return discovery.Status{Class: &o.Status}
 	case v1alpha1.Conditioned:
-		return Status{Conditions: o.StatusConditions()}
+		return discovery.Status{Conditions: o.StatusConditions()}
 	}
-	return Status{}
+	return discovery.Status{}
 }
 
 // ours returns the part of a status that is ours to write.
-func ours(s Status) Status {
-	return Status{
+func ours(s discovery.Status) discovery.Status {
+	return discovery.Status{
 		Conditions: slices.DeleteFunc(slices.Clone(s.Conditions), func(c metav1.Condition) bool { return !ourCondition(c.Type) }),
 		Parents: slices.DeleteFunc(slices.Clone(s.Parents), func(p gatewayv1.RouteParentStatus) bool {
 			return p.ControllerName != v1alpha1.ControllerName
@@ -87,8 +77,8 @@ func ourCondition(kind string) bool {
 // others in their places. programmed is nil while nothing is known, and then
 // the present condition stays. Of the conditions of our own kinds it returns
 // only ours, because server-side apply keeps the others.
-func merge(have, want Status, programmed *metav1.Condition, now metav1.Time) Status {
-	out := Status{Gateway: mergeGateway(have.Gateway, want.Gateway, programmed, now), Class: mergeClass(have.Class, want.Class, now)}
+func merge(have, want discovery.Status, programmed *metav1.Condition, now metav1.Time) discovery.Status {
+	out := discovery.Status{Gateway: mergeGateway(have.Gateway, want.Gateway, programmed, now), Class: mergeClass(have.Class, want.Class, now)}
 	if want.Conditions != nil {
 		out.Conditions = mergeConditions(have.Conditions, want.Conditions, programmed, now)
 	}
@@ -182,8 +172,8 @@ func clip(s string, most int) string {
 // digest returns a digest of our part of a status, without times and the order
 // of entries, and one of its condition Programmed. That one is 0 if there is no
 // such condition, and a special value if entries differ in it. A Gateway's
-// listeners each have one: they are compared, not digested (observation).
-func digest(s Status) (said, programmed uint64) {
+// listeners each have one: they are compared, not digested (discovery.ObservedStatus).
+func digest(s discovery.Status) (said, programmed uint64) {
 	type entry struct {
 		Ref        *gatewayv1.ParentReference
 		Conditions []metav1.Condition
@@ -244,7 +234,7 @@ func digestCondition(c *metav1.Condition) uint64 {
 
 // turned returns the conditions that have become False, or False for another
 // reason, from one status to the next, each reason once.
-func turned(have, want Status) []metav1.Condition {
+func turned(have, want discovery.Status) []metav1.Condition {
 	var out []metav1.Condition
 	compare := func(before, after []metav1.Condition) {
 		for _, c := range after {

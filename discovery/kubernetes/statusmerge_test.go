@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -56,15 +57,15 @@ func TestMergeProperties(t *testing.T) {
 	before, now := metav1.Unix(1000, 0), metav1.Unix(2000, 0)
 	for seed := range uint64(2000) {
 		rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // reproducible
-		have := Status{Parents: someParents(rnd, before, v1alpha1.ControllerName, "other.example/a", "other.example/b")}
-		want := Status{Parents: someParents(rnd, metav1.Time{}, v1alpha1.ControllerName)}
+		have := discovery.Status{Parents: someParents(rnd, before, v1alpha1.ControllerName, "other.example/a", "other.example/b")}
+		want := discovery.Status{Parents: someParents(rnd, metav1.Time{}, v1alpha1.ControllerName)}
 		var programmed *metav1.Condition
 		if rnd.IntN(2) == 0 {
 			programmed = &metav1.Condition{Type: "Programmed", Status: metav1.ConditionUnknown, Reason: "NoProxies"}
 		}
 		next := merge(have, want, programmed, now)
 
-		foreign := func(s Status) []gatewayv1.RouteParentStatus {
+		foreign := func(s discovery.Status) []gatewayv1.RouteParentStatus {
 			return slices.DeleteFunc(slices.Clone(s.Parents), func(p gatewayv1.RouteParentStatus) bool { return p.ControllerName == v1alpha1.ControllerName })
 		}
 		require.True(t, apiequality.Semantic.DeepEqual(foreign(have), foreign(next)), "seed %d", seed)
@@ -106,26 +107,26 @@ func TestMerge(t *testing.T) {
 	now := metav1.Unix(2000, 0)
 
 	// A list that others fill has no room for us, and theirs stays.
-	full := Status{}
+	full := discovery.Status{}
 	for i := range maxParents - 1 {
 		full.Parents = append(full.Parents, entry("other.example/a", fmt.Sprint(i)))
 	}
-	next := merge(full, Status{Parents: []gatewayv1.RouteParentStatus{entry(v1alpha1.ControllerName, "x"), entry(v1alpha1.ControllerName, "y")}}, nil, now)
+	next := merge(full, discovery.Status{Parents: []gatewayv1.RouteParentStatus{entry(v1alpha1.ControllerName, "x"), entry(v1alpha1.ControllerName, "y")}}, nil, now)
 	require.Len(t, next.Parents, maxParents)
 	require.EqualValues(t, "x", next.Parents[maxParents-1].ParentRef.Name)
 
 	// What was said of Programmed stays while nothing is known.
 	programmed := metav1.Condition{Type: "Programmed", Status: metav1.ConditionTrue, Reason: "Programmed", LastTransitionTime: metav1.Unix(1, 0)}
-	have := Status{Conditions: []metav1.Condition{programmed, {Type: "Foreign", Status: metav1.ConditionTrue}}}
-	want := Status{Conditions: []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted"}}}
+	have := discovery.Status{Conditions: []metav1.Condition{programmed, {Type: "Foreign", Status: metav1.ConditionTrue}}}
+	want := discovery.Status{Conditions: []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted"}}}
 	next = merge(have, want, nil, now)
 	require.Equal(t, []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: now}, programmed}, next.Conditions)
 	require.False(t, sameStatus(have, next))
-	require.True(t, sameStatus(Status{Conditions: append(slices.Clone(next.Conditions), have.Conditions[1])}, next), "another's condition is not ours")
+	require.True(t, sameStatus(discovery.Status{Conditions: append(slices.Clone(next.Conditions), have.Conditions[1])}, next), "another's condition is not ours")
 
 	// Messages fit, at the end of a character.
 	want.Conditions[0].Message = strings.Repeat("ü", maxMessage)
-	next = merge(Status{}, want, nil, now)
+	next = merge(discovery.Status{}, want, nil, now)
 	require.LessOrEqual(t, len(next.Conditions[0].Message), maxMessage)
 	require.True(t, strings.HasSuffix(next.Conditions[0].Message, "ü…"))
 	wantSaid, _ := digest(want)
@@ -143,7 +144,7 @@ func TestDigest(t *testing.T) {
 		return p
 	}
 	of := func(p ...gatewayv1.RouteParentStatus) [2]uint64 {
-		a, b := digest(Status{Parents: p})
+		a, b := digest(discovery.Status{Parents: p})
 		return [2]uint64{a, b}
 	}
 	require.Equal(t, of(parent("a", ""), parent("b", "")), of(parent("b", ""), parent("a", "")), "neither order nor times")
@@ -178,10 +179,10 @@ func TestTurned(t *testing.T) {
 		{"healed", with(metav1.ConditionFalse, "Invalid"), with(metav1.ConditionTrue, "Accepted"), 0},
 		{"unknown", with(metav1.ConditionTrue, "Programmed"), with(metav1.ConditionUnknown, "NoProxies"), 0},
 	} {
-		require.Len(t, turned(Status{Conditions: c.before}, Status{Conditions: c.next}), c.want, c.name)
+		require.Len(t, turned(discovery.Status{Conditions: c.before}, discovery.Status{Conditions: c.next}), c.want, c.name)
 		// The same at two parents is one Event.
-		two := func(conditions []metav1.Condition) Status {
-			return Status{Parents: []gatewayv1.RouteParentStatus{
+		two := func(conditions []metav1.Condition) discovery.Status {
+			return discovery.Status{Parents: []gatewayv1.RouteParentStatus{
 				{ParentRef: gatewayv1.ParentReference{Name: "a"}, Conditions: conditions},
 				{ParentRef: gatewayv1.ParentReference{Name: "b"}, Conditions: conditions},
 			}}

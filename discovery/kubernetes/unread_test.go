@@ -93,7 +93,7 @@ func TestUnreadRows(t *testing.T) {
 	cat := catalog.New()
 	kind, _ := objects.Named(discovery.KindInstanceGroup)
 	rows := &objectRows{
-		cat: cat, kind: kind, observed: newObservations(), unreadable: make(map[discovery.Key]discovery.Unread), noted: func() {},
+		cat: cat, kind: kind, unreadable: make(map[discovery.Key]discovery.Unread), noted: func() {},
 		status: &status{cat: cat, name: ScopeInstanceGroups}, log: slog.New(slog.DiscardHandler),
 	}
 	raw := func(name, spec string) *rawObject {

@@ -15,7 +15,7 @@ type kind struct {
 	// findings are those of the units that it is attached to.
 	findings func(r catalog.Reader, o *discovery.Object) []policy.Finding
 	// status is what an object's status must say, nil for a kind without one.
-	status func(j *Statuses, o *discovery.Object) Status
+	status func(j *Statuses, o *discovery.Object) discovery.Status
 	// touches yields the units whose meaning an object may change.
 	touches func(r catalog.Reader, o *discovery.Object, yield func(policy.Unit))
 }
@@ -63,24 +63,26 @@ func kindOf(name string) (kind, bool) {
 }
 
 // conditionsBy is the status of one of our own kinds: conditions, and nothing else.
-func conditionsBy(of func(catalog.Reader, *discovery.Object) []metav1.Condition) func(*Statuses, *discovery.Object) Status {
-	return func(j *Statuses, o *discovery.Object) Status { return Status{Conditions: of(j.r, o)} }
+func conditionsBy(of func(catalog.Reader, *discovery.Object) []metav1.Condition) func(*Statuses, *discovery.Object) discovery.Status {
+	return func(j *Statuses, o *discovery.Object) discovery.Status {
+		return discovery.Status{Conditions: of(j.r, o)}
+	}
 }
 
-func parentsStatus(j *Statuses, o *discovery.Object) Status {
-	return Status{Parents: j.routeParents(o)}
+func parentsStatus(j *Statuses, o *discovery.Object) discovery.Status {
+	return discovery.Status{Parents: j.routeParents(o)}
 }
 
-func backendTLSStatus(j *Statuses, o *discovery.Object) Status {
-	return Status{Ancestors: j.backendTLSAncestors(o)}
+func backendTLSStatus(j *Statuses, o *discovery.Object) discovery.Status {
+	return discovery.Status{Ancestors: j.backendTLSAncestors(o)}
 }
 
-func gatewayStatusOf(j *Statuses, o *discovery.Object) Status {
-	return Status{Gateway: j.gatewayStatus(o)}
+func gatewayStatusOf(j *Statuses, o *discovery.Object) discovery.Status {
+	return discovery.Status{Gateway: j.gatewayStatus(o)}
 }
 
-func classStatusOf(_ *Statuses, o *discovery.Object) Status {
-	return Status{Class: gatewayClassStatus(o)}
+func classStatusOf(_ *Statuses, o *discovery.Object) discovery.Status {
+	return discovery.Status{Class: gatewayClassStatus(o)}
 }
 
 func groupFindings(r catalog.Reader, o *discovery.Object) []policy.Finding {

@@ -1,36 +1,15 @@
 package resolve
 
 import (
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
-
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/effective"
 )
 
-// Status is the status of an object, without transition times and without
-// Programmed, which proxies decide. Only a Gateway and its listeners have it
-// here nevertheless, where it is False whatever proxies answer.
-type Status struct {
-	// Conditions of our own kinds.
-	Conditions []metav1.Condition
-	// Parents of a route: Services, and Gateways of ours.
-	Parents []gatewayv1.RouteParentStatus
-	// Ancestors of a BackendTLSPolicy.
-	Ancestors []gatewayv1.PolicyAncestorStatus
-	// Gateway is the status of a Gateway: addresses, conditions and listeners,
-	// nil for what is no Gateway of ours.
-	Gateway *gatewayv1.GatewayStatus
-	// Class is the status of a GatewayClass: conditions and supported features,
-	// nil for what is no class of ours.
-	Class *gatewayv1.GatewayClassStatus
-}
-
 // StatusOf returns the status of a row, and reports whether it has one. For
 // many rows of one snapshot use Statuses.
-func StatusOf(r catalog.Reader, o *discovery.Object) (Status, bool) {
+func StatusOf(r catalog.Reader, o *discovery.Object) (discovery.Status, bool) {
 	return NewStatuses(r).StatusOf(o)
 }
 
@@ -47,10 +26,10 @@ func NewStatuses(r catalog.Reader) *Statuses {
 }
 
 // StatusOf returns the status of a row, and reports whether it has one.
-func (s *Statuses) StatusOf(o *discovery.Object) (Status, bool) {
+func (s *Statuses) StatusOf(o *discovery.Object) (discovery.Status, bool) {
 	k, ok := kindOf(o.Kind)
 	if !ok || k.status == nil {
-		return Status{}, false
+		return discovery.Status{}, false
 	}
 	return k.status(s, o), true
 }
