@@ -29,6 +29,8 @@ const (
 type Service struct {
 	discovery.Key
 	ClusterIPs []string
+	// Virtual are the addresses that mean the Service to every member of the mesh, on hosts too (discovery.VirtualAddress).
+	Virtual []string
 	// Ports sorted by number.
 	Ports []Port
 	// Home is the backing that has all traffic while no TrafficShift says
@@ -58,6 +60,8 @@ type Port struct {
 	Number   uint16
 	Name     string
 	Protocol Protocol
+	// Assumed is true where nobody has declared the protocol, and HTTP/1.1 is the guess.
+	Assumed bool
 	// DefaultHTTP is true for the port that a Host header without a port means.
 	DefaultHTTP bool
 	// Backings that the Service has, in their order (discovery.CompareBackings); at least one.

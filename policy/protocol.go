@@ -26,6 +26,13 @@ func ProtocolOf(p discovery.ServicePort) Protocol {
 	return HTTP1
 }
 
+// Assumed reports whether nobody has declared the protocol of a port.
+func Assumed(p discovery.ServicePort) bool {
+	prefix, _, _ := strings.Cut(p.Name, "-")
+	_, known := protocolNamed(prefix)
+	return !known && p.AppProtocol == ""
+}
+
 // protocols are the names of protocols that have a meaning.
 var protocols = map[string]Protocol{
 	"http": HTTP1, "http1": HTTP1, "kubernetes.io/ws": HTTP1, "ws": HTTP1,
@@ -56,8 +63,7 @@ func protocolNamed(name string) (proto Protocol, known bool) {
 // OtherThanHTTP returns the protocol of a well-known port without a declared
 // protocol, "" for a port that may well be HTTP.
 func OtherThanHTTP(p discovery.ServicePort) string {
-	prefix, _, _ := strings.Cut(p.Name, "-")
-	if _, known := protocolNamed(prefix); known || p.AppProtocol != "" {
+	if !Assumed(p) {
 		return ""
 	}
 	switch p.Port {

@@ -82,6 +82,8 @@ func (p *proxyFlags) add(f *pflag.FlagSet) {
 	f.StringSliceVar(&p.Servers, "server", []string{defaultXDSListen}, "HOST:PORT of the control plane; repeat for several")
 	f.StringVar(&p.HTTPListen, "http-listen", bootstrap.DefaultHTTPListen, "where the host's processes reach the mesh over HTTP; empty for nowhere")
 	f.StringSliceVar(&p.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")
+	f.StringArrayVar(&p.CapturedListen, "captured-listen", nil, "ADDRESS:PORT=CIDR,CIDR, where the host redirects connections to; "+
+		"those to these ranges are for Services; repeat for IPv6")
 	f.StringSliceVar(&p.GatewayListen, "gateway-listen", nil,
 		"with --role gateway: ADDRESS for every port of the Gateway, or ADDRESS:PORT=NUMBER for one; repeat for several")
 	f.StringVar(&p.HealthListen, "health-listen", "", "with --role gateway: ADDRESS:PORT where load balancers ask for "+bootstrap.HealthPath)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"slices"
 
 	memdb "github.com/hashicorp/go-memdb"
 
@@ -47,7 +48,7 @@ const (
 	ByRef Index = "ref"
 	// ByHost finds Objects that claim a host.
 	ByHost Index = "host"
-	// ByAddress finds Services by a cluster IP.
+	// ByAddress finds Services by a cluster IP, or by a virtual IPv4 address that they can have.
 	ByAddress Index = "address"
 	byScope   Index = "scope"
 	byID      Index = "id"
@@ -60,7 +61,7 @@ var (
 		id:    func(s *discovery.Service) string { return s.Key.String() },
 		scope: func(s *discovery.Service) string { return s.Scope },
 		many: map[Index]func(*discovery.Service) []string{
-			ByAddress: func(s *discovery.Service) []string { return s.ClusterIPs },
+			ByAddress: addressesOf,
 		},
 		names: func(s *discovery.Service) discovery.ObjectName {
 			return discovery.ObjectName{Kind: discovery.KindService, Key: s.Key}
@@ -160,6 +161,14 @@ type table interface {
 	Name() string
 	schema() *memdb.TableSchema
 	isQuiet() bool
+}
+
+func addressesOf(s *discovery.Service) []string {
+	out := slices.Clone(s.ClusterIPs)
+	for choice := range discovery.VirtualChoices {
+		out = append(out, discovery.VirtualAddress(s.Key, choice).String())
+	}
+	return out
 }
 
 // tables lists every table, in the order in which a new feed hands them out:

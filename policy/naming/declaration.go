@@ -1,8 +1,10 @@
 package naming
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,6 +14,16 @@ import (
 // InternalListeners is the declaration of proxies that may be sent listeners
 // without an address (Envoy: bootstrap extension envoy.bootstrap.internal_listener).
 const InternalListeners = "internal"
+
+// CapturedTraffic is the declaration of proxies that a host's or pod's redirected connections reach. A
+// proxy that declares a captured listener has it too.
+const CapturedTraffic = "captured"
+
+// CapturedListener is what the names of listeners of redirected connections begin with.
+const CapturedListener = CapturedTraffic + "/"
+
+// maxRanges bounds how many ranges of addresses a captured listener has.
+const maxRanges = 16
 
 // HTTPListener is what the names of listeners of HTTP callers begin with.
 const HTTPListener = "http/"
@@ -28,6 +40,8 @@ const GatewayListener = "gateway/"
 //
 //	http/<address>:<port>                                  HTTP of explicit egress
 //	tcp/<address>:<port>=<namespace>/<service>:<port>      a TCP Service's port
+//	captured/<address>:<port>=<range>[,<range>...]         connections that the host redirects to the address; those to
+//	                                                       the ranges (CIDR) are for Services
 //	gateway/<address>=<namespace>/<gateway>                every port of a Gateway, by its own number
 //	gateway/<address>:<port>=<namespace>/<gateway>:<port>  one port of a Gateway
 //
@@ -40,6 +54,8 @@ type Declaration struct {
 	Address netip.AddrPort
 	// Service is set for a TCP listener, Gateway for a Gateway's.
 	Service, Gateway discovery.Key
+	// Ranges are those of a captured listener, masked and sorted; at least one.
+	Ranges []netip.Prefix
 	// Port of the Service or the Gateway, 0 for every port of a Gateway.
 	Port uint16
 }
@@ -62,6 +78,10 @@ func ParseDeclaration(s string) (Declaration, error) {
 		if err = d.listenOn(address, false); err == nil {
 			d.Service, d.Port, err = parseTarget(target, "SERVICE", isLabel)
 		}
+	case kind == CapturedTraffic && hasTarget:
+		if err = d.listenOn(address, false); err == nil {
+			d.Ranges, err = parseRanges(target)
+		}
 	case kind == "gateway" && hasTarget:
 		if err = d.listenOn(address, true); err != nil {
 			break
@@ -72,7 +92,7 @@ func ParseDeclaration(s string) (Declaration, error) {
 			err = fmt.Errorf("%q is not NAMESPACE/GATEWAY", target)
 		}
 	default:
-		err = fmt.Errorf("write http/ADDRESS:PORT, tcp/ADDRESS:PORT=NAMESPACE/SERVICE:PORT, gateway/ADDRESS=NAMESPACE/GATEWAY or gateway/ADDRESS:PORT=NAMESPACE/GATEWAY:PORT")
+		err = fmt.Errorf("write http/ADDRESS:PORT, tcp/ADDRESS:PORT=NAMESPACE/SERVICE:PORT, captured/ADDRESS:PORT=CIDR,CIDR, gateway/ADDRESS=NAMESPACE/GATEWAY or gateway/ADDRESS:PORT=NAMESPACE/GATEWAY:PORT")
 	}
 	if err != nil {
 		return Declaration{}, fmt.Errorf("listener %q: %w", s, err)
@@ -103,6 +123,28 @@ func (d *Declaration) listenOn(text string, gateway bool) error {
 	}
 	d.Address = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	return nil
+}
+
+// parseRanges reads ranges of addresses, separated by commas.
+func parseRanges(text string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for part := range strings.SplitSeq(text, ",") {
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a range of addresses such as 10.96.0.0/12: %w", part, err)
+		}
+		if p.Addr().Is4In6() {
+			return nil, fmt.Errorf("%s is an IPv4 range in IPv6's notation: write it as IPv4", part)
+		}
+		out = append(out, p.Masked())
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	if out = slices.Compact(out); len(out) > maxRanges {
+		return nil, fmt.Errorf("more than %d ranges of addresses", maxRanges)
+	}
+	return out, nil
 }
 
 // parseTarget reads "namespace/name:port".
@@ -145,6 +187,12 @@ func (d Declaration) String() string {
 	switch {
 	case d.Internal:
 		return InternalListeners
+	case d.IsCaptured():
+		ranges := make([]string, len(d.Ranges))
+		for i, r := range d.Ranges {
+			ranges[i] = r.String()
+		}
+		return CapturedListener + d.Address.String() + "=" + strings.Join(ranges, ",")
 	case d.IsGateway() && d.Port == 0:
 		return GatewayListener + d.Address.Addr().String() + "=" + d.Gateway.String()
 	case d.IsGateway():
@@ -154,6 +202,9 @@ func (d Declaration) String() string {
 	}
 	return HTTPListener + d.Address.String()
 }
+
+// IsCaptured reports whether the declaration is of a listener of redirected connections.
+func (d Declaration) IsCaptured() bool { return len(d.Ranges) > 0 }
 
 // IsTCP reports whether the declaration is of a TCP listener.
 func (d Declaration) IsTCP() bool { return d.Service.Name != "" }

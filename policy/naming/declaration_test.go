@@ -16,6 +16,13 @@ func TestParseDeclaration(t *testing.T) {
 		{in: "http/[::ffff:127.0.0.1]:80", want: "http/127.0.0.1:80"},
 		{in: "tcp/127.8.0.1:3306=data/mysql:3306", want: "tcp/127.8.0.1:3306=data/mysql:3306"},
 		{in: "tcp/127.0.0.1:03306=data/mysql:003306", want: "tcp/127.0.0.1:3306=data/mysql:3306"},
+		{in: "captured/127.0.0.1:15001=240.0.0.0/4,10.96.1.0/12,10.96.0.0/12", want: "captured/127.0.0.1:15001=10.96.0.0/12,240.0.0.0/4"},
+		{in: "captured/[::1]:15001=fd00::a/108", want: "captured/[::1]:15001=fd00::/108"},
+		{in: "captured/127.0.0.1:15001", err: "write http/ADDRESS:PORT"},
+		{in: "captured/127.0.0.1:15001=", err: "not a range of addresses"},
+		{in: "captured/127.0.0.1:15001=10.96.0.1", err: "not a range of addresses such as 10.96.0.0/12"},
+		{in: "captured/127.0.0.1:15001=::ffff:10.0.0.0/100", err: "write it as IPv4"},
+		{in: "captured/0.0.0.0:15001=10.96.0.0/12", err: "not a loopback address"},
 		{in: "", err: "write http/ADDRESS:PORT"},
 		{in: "udp/127.0.0.1:53", err: "write http/ADDRESS:PORT"},
 		{in: "http/127.0.0.1:80=web/x:80", err: "write http/ADDRESS:PORT"},
@@ -48,6 +55,7 @@ func TestParseDeclaration(t *testing.T) {
 func FuzzParseDeclaration(f *testing.F) {
 	f.Add("http/127.0.0.1:15001")
 	f.Add("tcp/[::1]:3306=data/mysql:3306")
+	f.Add("captured/[::1]:15001=fd00::/108,10.96.0.0/12")
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := naming.ParseDeclaration(text)
 		if err != nil {

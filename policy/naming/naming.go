@@ -14,6 +14,11 @@
 //	http/<svc>.<ns>:<port>+short            the same by the name that only its namespace may use
 //	http/external~<name>.<ns>:<port>        a virtual host of an ExternalService
 //	http/any                                the virtual host of all that nobody has declared
+//	captured                                the route configuration of redirected HTTP connections
+//	captured/<svc>.<ns>:<port>              a virtual host of it
+//	captured/any                            the virtual host of addresses that no Service has
+//	captured/<address>:<port>               the listener of redirected connections to a port that is not HTTP alone
+//	original-destination                    the cluster of where a redirected connection was going
 //	gateway.<ns>.<name>.<port>              the route configuration of a port of a Gateway
 //	gateway.<ns>.<name>.<port>~<listener>   the same of a listener with TLS
 //	certificate/<ns>/<gateway>/<name>       a certificate of a Gateway
@@ -21,6 +26,7 @@ package naming
 
 import (
 	"cmp"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -36,6 +42,11 @@ const (
 	AnyRoute   = "any"
 	AnyTunnel  = AnyRoute + "-tunnel"
 	AnyCluster = "egress"
+	// CapturedRoutes is the route configuration of redirected HTTP connections.
+	CapturedRoutes = CapturedTraffic
+	// CapturedAny leads on to addresses that no Service has, by way of OriginalDestination.
+	CapturedAny         = CapturedRoutes + "/any"
+	OriginalDestination = "original-destination"
 	// DefaultRoute is the route of a Service without routes.
 	DefaultRoute = "default"
 	// InvalidCluster is never there: the part of the requests that falls to a
@@ -111,6 +122,14 @@ func External(external discovery.Key, port uint16) string { return "external/" +
 func Host(svc discovery.Key, port uint16) string {
 	return RouteConfig + "/" + svc.Name + "." + svc.Namespace + ":" + strconv.Itoa(int(port))
 }
+
+// CapturedHost returns the name of the virtual host of a port for redirected connections.
+func CapturedHost(svc discovery.Key, port uint16) string {
+	return CapturedRoutes + strings.TrimPrefix(Host(svc, port), RouteConfig)
+}
+
+// CapturedAt returns the name of the listener of redirected connections to an address.
+func CapturedAt(a netip.AddrPort) string { return CapturedListener + a.String() }
 
 // ShortHost returns the name of the virtual host of the name that only callers of the Service's namespace may use.
 func ShortHost(svc discovery.Key, port uint16) string { return Host(svc, port) + "+short" }

@@ -22,6 +22,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *policy.Service {
 	m := &policy.Service{
 		Key:        key,
 		ClusterIPs: upstream.OwnAddresses(r, svc),
+		Virtual:    upstream.VirtualAddresses(r, svc),
 		ClientIP:   svc.ClientIP,
 		Provenance: []discovery.ObjectRef{{Kind: discovery.KindService, Key: key, Generation: svc.Generation}},
 	}

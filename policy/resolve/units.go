@@ -39,7 +39,11 @@ func Touched(r catalog.Reader, before, after any, yield func(policy.Unit)) {
 // touchedByService yields who shares an address or a host with a Service:
 // who came first has it.
 func touchedByService(r catalog.Reader, s *discovery.Service, yield func(policy.Unit)) {
-	for _, ip := range s.ClusterIPs {
+	addresses := slices.Clone(s.ClusterIPs)
+	for choice := range discovery.VirtualChoices {
+		addresses = append(addresses, discovery.VirtualAddress(s.Key, choice).String())
+	}
+	for _, ip := range addresses {
 		for other := range catalog.Services.By(r, catalog.ByAddress, ip) {
 			yield(policy.ServiceUnit(other.Key))
 		}

@@ -16,7 +16,7 @@ import (
 // ShapePort returns a port with the backings that it has and their shares,
 // without endpoints.
 func ShapePort(p discovery.ServicePort, only bool, d *Division, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) policy.Port {
-	port := policy.Port{Number: p.Port, Name: p.Name, Protocol: policy.ProtocolOf(p)}
+	port := policy.Port{Number: p.Port, Name: p.Name, Protocol: policy.ProtocolOf(p), Assumed: policy.Assumed(p)}
 	// The home keeps its backing and its share even when its InstanceGroup
 	// is deleted or maps another port: the home does not change by that,
 	// and failover hands the share on. So do both backings while a shift is
@@ -64,7 +64,20 @@ func OwnAddresses(r catalog.Reader, svc *discovery.Service) []string {
 	return out
 }
 
-// AddressOwner returns who has a cluster IP that a Service states.
+// VirtualAddresses returns the addresses that connections to a Service can be captured by, wherever its callers run:
+// an IPv4 address, unless older Services have all that it can have, and an IPv6 address.
+func VirtualAddresses(r catalog.Reader, svc *discovery.Service) []string {
+	out := make([]string, 0, 2)
+	for choice := range discovery.VirtualChoices {
+		if ip := discovery.VirtualAddress(svc.Key, choice).String(); AddressOwner(r, svc, ip) == svc {
+			out = append(out, ip)
+			break
+		}
+	}
+	return append(out, discovery.VirtualAddress6(svc.Key).String())
+}
+
+// AddressOwner returns who has a cluster IP, or a virtual address, that a Service states or can have.
 func AddressOwner(r catalog.Reader, svc *discovery.Service, ip string) *discovery.Service {
 	owner := svc
 	for other := range catalog.Services.By(r, catalog.ByAddress, ip) {

@@ -225,7 +225,7 @@ const leaves = 5 * time.Second
 func (a *Agent) addressesFree(ctx context.Context) error {
 	o := &a.opts.Bootstrap
 	addresses := []struct{ flag, address string }{{"--admin-listen", o.AdminListen}, {"--http-listen", o.HTTPListen}, {"--health-listen", o.HealthListen}}
-	for flag, declared := range map[string][]string{"--tcp-listen": o.TCPListen, "--gateway-listen": o.GatewayListen} {
+	for flag, declared := range map[string][]string{"--tcp-listen": o.TCPListen, "--captured-listen": o.CapturedListen, "--gateway-listen": o.GatewayListen} {
 		for _, d := range declared {
 			address, _, one := strings.Cut(d, "=")
 			if one { // else every port of the Gateway, which nobody knows yet

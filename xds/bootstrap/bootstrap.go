@@ -53,6 +53,9 @@ type Options struct {
 	HTTPListen string
 	// TCPListen are TCP listeners, "address:port=namespace/service:port".
 	TCPListen []string
+	// CapturedListen is where the host redirects connections to, "address:port=cidr,cidr": those to the ranges are
+	// for Services of the mesh, and others go on to where they were going.
+	CapturedListen []string
 	// GatewayListen is where a proxy of the role gateway, whose workload is its Gateway's name,
 	// serves it: "address" for every port by its own number, or "address:port=number" for one.
 	GatewayListen []string
@@ -170,6 +173,11 @@ func (o *Options) declarations() ([]any, error) {
 	}
 	for _, l := range o.TCPListen {
 		if err := add("--tcp-listen", naming.TCPListener+l); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range o.CapturedListen {
+		if err := add("--captured-listen", naming.CapturedListener+l); err != nil {
 			return nil, err
 		}
 	}

@@ -98,6 +98,9 @@ func ParseNode(n *corev3.Node) (Node, error) {
 			return Node{}, fmt.Errorf("%s: %w", listenersField, err)
 		}
 		out.Declared = append(out.Declared, d.String())
+		if d.IsCaptured() {
+			out.Declared = append(out.Declared, naming.CapturedTraffic)
+		}
 	}
 	if n.GetMetadata().GetFields()[internalField].GetBoolValue() {
 		out.Declared = append(out.Declared, naming.InternalListeners)

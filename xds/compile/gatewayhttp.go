@@ -152,7 +152,7 @@ func removeEnvoys() *mutationv3.HeaderMutation {
 // tell of addresses and clusters; the request's id leads who may know to the log.
 func edgeReplies() *hcmv3.LocalReplyConfig {
 	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{
-		noRoute("no route of the Gateway"),
+		noRoute("no route of the Gateway answers to the host \"%REQ(:AUTHORITY)%\""),
 		{
 			Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_StatusCodeFilter{
 				StatusCodeFilter: &accesslogv3.StatusCodeFilter{Comparison: &accesslogv3.ComparisonFilter{

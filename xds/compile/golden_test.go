@@ -253,20 +253,27 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 	})
 	require.NoError(t, err)
 	c := compile.New()
+	service, mesh := c.Service, c.Mesh
+	// Other cases are not about captured traffic, and would all say the same of it.
+	if strings.Contains(sections[listenersFile], naming.CapturedListener) {
+		service = func(m *policy.Service) []resource.Resource { return c.Compile(m) }
+		mesh = func(m *policy.Mesh) []resource.Resource { return c.Compile(m) }
+	}
 	models := make(map[discovery.Key]*policy.Service)
 	var out []resource.Resource
 	for s := range catalog.Services.All(cat.Read()) {
 		m := resolve.BuildService(cat.Read(), s.Key)
 		require.NotNil(t, m)
 		models[s.Key] = m
-		out = append(out, c.Service(m)...)
+		out = append(out, service(m)...)
 	}
 	for o := range catalog.Objects.By(cat.Read(), catalog.ByKind, "ExternalService") {
 		m := upstream.BuildExternal(cat.Read(), o.Key)
 		require.NotNil(t, m)
 		out = append(out, c.External(m)...)
 	}
-	out = append(out, c.Mesh(resolve.BuildMesh(cat.Read()))...)
+	wide := resolve.BuildMesh(cat.Read())
+	out = append(out, mesh(wide)...)
 	gateways := make(map[discovery.Key]*policy.Gateway)
 	for o := range catalog.Objects.By(cat.Read(), catalog.ByKind, "Gateway") {
 		m := resolve.BuildGateway(cat.Read(), o.Key)
@@ -280,6 +287,10 @@ func compileAll(t *testing.T, in objectSet, sections map[string]string) []resour
 		require.NoError(t, err)
 		if d.IsGateway() {
 			out = append(out, c.GatewayListeners(d, gateways[d.Gateway])...)
+			continue
+		}
+		if d.IsCaptured() {
+			out = append(out, c.Declared(d, wide)...)
 			continue
 		}
 		out = append(out, c.Listener(d, models[d.Service])...)

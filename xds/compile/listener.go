@@ -2,6 +2,7 @@ package compile
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -54,11 +55,23 @@ func (c *Compiler) Listener(d naming.Declaration, m *policy.Service) []resource.
 const streamIdle = time.Hour
 
 func httpListener(d naming.Declaration) resource.Resource {
-	hcm := &hcmv3.HttpConnectionManager{
+	hcm := callersHTTP("egress_http", naming.RouteConfig)
+	// Tunnels lead nowhere but where the mesh lets callers go to any host.
+	hcm.UpgradeConfigs = append(hcm.UpgradeConfigs, &hcmv3.HttpConnectionManager_UpgradeConfig{UpgradeType: connectUpgrade})
+	hcm.LocalReplyConfig = &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{noRoute("no Service of the mesh answers to the host \"%REQ(:AUTHORITY)%\"")}}
+	r := declared(d)
+	r.Body = resource.Parts{listenerBody(d, nil, []*listenerv3.FilterChain{callersHTTPChain(hcm)})}
+	r.Provenance = []discovery.ObjectRef{{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}}
+	return r
+}
+
+// callersHTTP is how requests of the host's own processes are read.
+func callersHTTP(statPrefix, routes string) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
 		CodecType:  hcmv3.HttpConnectionManager_AUTO,
-		StatPrefix: "egress_http",
+		StatPrefix: statPrefix,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
-			RouteConfigName: naming.RouteConfig, ConfigSource: adsSource(),
+			RouteConfigName: routes, ConfigSource: adsSource(),
 		}},
 		HttpFilters:          httpFilters(&routerv3.Router{}),
 		HttpProtocolOptions:  serverHTTP1(true, asWritten()),
@@ -70,19 +83,15 @@ func httpListener(d naming.Declaration) resource.Resource {
 		PreserveExternalRequestId:  true,
 		StripTrailingHostDot:       true,
 		StreamIdleTimeout:          durationpb.New(streamIdle),
-		// Tunnels lead nowhere but where the mesh lets callers go to any host.
-		UpgradeConfigs:   []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: websocket}, {UpgradeType: connectUpgrade}},
-		LocalReplyConfig: &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{noRoute("no Service of the mesh")}},
-		AccessLog:        []*accesslogv3.AccessLog{outcomesLog()},
+		UpgradeConfigs:             []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: websocket}},
+		AccessLog:                  []*accesslogv3.AccessLog{outcomesLog()},
 	}
-	r := declared(d)
-	r.Body = resource.Parts{listenerBody(d, nil, []*listenerv3.FilterChain{{
-		Filters: []*listenerv3.Filter{
-			callerFilter(), {Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)},
-		},
-	}})}
-	r.Provenance = []discovery.ObjectRef{{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}}
-	return r
+}
+
+func callersHTTPChain(hcm *hcmv3.HttpConnectionManager) *listenerv3.FilterChain {
+	return &listenerv3.FilterChain{Filters: []*listenerv3.Filter{
+		callerFilter(), {Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)},
+	}}
 }
 
 // serverHTTP1 is a listener's HTTP/1. A request with an unknown upgrade, which
@@ -128,7 +137,7 @@ func noRoute(nothing string) *hcmv3.ResponseMapper {
 		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
 			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"NR"}},
 		}},
-		BodyFormatOverride: bodyFormat("causeway: " + nothing + " answers to the host \"%REQ(:AUTHORITY)%\", or no rule of its routes matches the request\n"),
+		BodyFormatOverride: bodyFormat("causeway: " + nothing + ", or no rule of its routes matches the request\n"),
 	}
 }
 
@@ -176,16 +185,21 @@ func declared(d naming.Declaration) resource.Resource {
 }
 
 func listenerBody(d naming.Declaration, inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) []byte {
-	return marshal(&listenerv3.Listener{
-		Name: d.String(),
+	return marshal(outbound(d.String(), d.Address, inspectors, chains))
+}
+
+// outbound returns a listener of connections that the host's own processes make.
+func outbound(name string, at netip.AddrPort, inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) *listenerv3.Listener {
+	return &listenerv3.Listener{
+		Name: name,
 		Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
-			Address:       d.Address.Addr().String(),
-			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(d.Address.Port())},
+			Address:       at.Addr().String(),
+			PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(at.Port())},
 		}}},
 		ListenerFilters:  inspectors,
 		FilterChains:     chains,
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
-	})
+	}
 }
 
 func listenerFilter(m proto.Message) *listenerv3.Filter_TypedConfig {

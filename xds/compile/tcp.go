@@ -29,9 +29,15 @@ const ageJitter = 10
 // tcpListener returns the listener of a declared port of a Service, with a
 // variant for each namespace that has routes of its own for it.
 func tcpListener(d naming.Declaration, m *policy.Service, p *policy.Port) resource.Resource {
-	r := declared(d)
+	return connections(declared(d), m, p, func(inspectors []*listenerv3.ListenerFilter, chains []*listenerv3.FilterChain) []byte {
+		return listenerBody(d, inspectors, chains)
+	})
+}
+
+// connections completes a listener of a Service's port. body makes its message.
+func connections(r resource.Resource, m *policy.Service, p *policy.Port, body func([]*listenerv3.ListenerFilter, []*listenerv3.FilterChain) []byte) resource.Resource {
 	needs := make(map[string]struct{})
-	body := func(routes *policy.TCPRoutes) resource.Parts {
+	of := func(routes *policy.TCPRoutes) resource.Parts {
 		rules := []policy.TCPRule{m.DefaultTCPRule(p)}
 		var from []discovery.ObjectRef
 		if routes != nil {
@@ -39,15 +45,14 @@ func tcpListener(d naming.Declaration, m *policy.Service, p *policy.Port) resour
 		}
 		r.Provenance = union(r.Provenance, from, m.Provenance)
 		r.StandIn = r.StandIn || connectionsStandIn(rules)
-		inspectors, chains := filterChains(rules, callersTCP(), needs)
-		return resource.Parts{listenerBody(d, inspectors, chains)}
+		return resource.Parts{body(filterChains(rules, callersTCP(), needs))}
 	}
-	r.Body = body(p.TCP)
+	r.Body = of(p.TCP)
 	for _, namespace := range slices.Sorted(maps.Keys(p.ConsumerTCP)) {
 		if r.ByNamespace == nil {
 			r.ByNamespace = make(map[string]resource.Parts)
 		}
-		r.ByNamespace[namespace] = body(p.ConsumerTCP[namespace])
+		r.ByNamespace[namespace] = of(p.ConsumerTCP[namespace])
 	}
 	r.Needs = slices.Sorted(maps.Keys(needs))
 	return r

@@ -11,13 +11,13 @@ import (
 func (c *Compiler) Compile(m policy.Model) []resource.Resource {
 	switch m := m.(type) {
 	case *policy.Service:
-		return c.Service(m)
+		return c.withCaptured(m, c.Service(m))
 	case *policy.External:
 		return c.External(m)
 	case *policy.Gateway:
 		return c.Gateway(m)
 	case *policy.Mesh:
-		return c.Mesh(m)
+		return append(c.Mesh(m), c.capturedMesh(m)...)
 	}
 	return nil
 }
@@ -25,6 +25,10 @@ func (c *Compiler) Compile(m policy.Model) []resource.Resource {
 // Declared returns the resources of a declared listener, with the model of the unit that it leads to. The
 // model is nil if the listener leads to all units or to a missing one.
 func (c *Compiler) Declared(d naming.Declaration, m policy.Model) []resource.Resource {
+	if d.IsCaptured() {
+		mesh, _ := m.(*policy.Mesh)
+		return capturedListener(d, mesh)
+	}
 	if !d.IsGateway() {
 		service, _ := m.(*policy.Service)
 		return c.Listener(d, service)

@@ -445,6 +445,8 @@ func leadsTo(d naming.Declaration) (policy.Unit, bool) {
 		return policy.Unit{Kind: discovery.KindService, Key: d.Service}, true
 	case d.IsGateway():
 		return policy.GatewayUnit(d.Gateway), true
+	case d.IsCaptured():
+		return policy.MeshUnit(), true
 	}
 	return policy.Unit{}, false
 }
