@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -45,43 +44,43 @@ func TestEffectiveRetry(t *testing.T) {
 		RetryOn: []v1alpha1.RetryCondition{"GatewayError"}, AvoidPreviousHosts: new(false),
 	}}
 	none := (&Rule{}).Retry()
-	require.Equal(t, uint32(DefaultAttempts), none.Attempts.Value)
-	require.Equal(t, []uint32{503}, none.StatusCodes.Value)
-	require.Equal(t, []string{"GET", "HEAD", "OPTIONS"}, none.Methods.Value)
-	require.Equal(t, "default", none.From.String())
-	require.Equal(t, "default", none.Backoff.From.String())
+	equal(t, uint32(DefaultAttempts), none.Attempts.Value)
+	equal(t, []uint32{503}, none.StatusCodes.Value)
+	equal(t, []string{"GET", "HEAD", "OPTIONS"}, none.Methods.Value)
+	equal(t, "default", none.From.String())
+	equal(t, "default", none.Backoff.From.String())
 
 	r := ruleUnder(stated, RuleSettings{}).Retry()
-	require.Equal(t, uint32(9), r.Attempts.Value)
-	require.Equal(t, []uint32{502}, r.StatusCodes.Value)
-	require.Equal(t, []string{"GET", "PUT"}, r.Methods.Value)
-	require.Equal(t, 10*time.Millisecond, r.Backoff.Value)
-	require.False(t, r.AvoidPreviousHosts.Value)
-	require.Equal(t, fromPolicy, r.Attempts.From.String())
+	equal(t, uint32(9), r.Attempts.Value)
+	equal(t, []uint32{502}, r.StatusCodes.Value)
+	equal(t, []string{"GET", "PUT"}, r.Methods.Value)
+	equal(t, 10*time.Millisecond, r.Backoff.Value)
+	equal(t, false, r.AvoidPreviousHosts.Value)
+	equal(t, fromPolicy, r.Attempts.From.String())
 
 	r = ruleUnder(stated, RuleSettings{Retry: &RouteRetry{Attempts: 1, Codes: []uint32{500}}}).Retry()
-	require.Equal(t, uint32(1), r.Attempts.Value)
-	require.Equal(t, []uint32{500}, r.StatusCodes.Value)
-	require.Equal(t, fromRule+"retry", r.Attempts.From.String())
-	require.Equal(t, fromRule+"retry", r.From.String())
-	require.Equal(t, fromPolicy, r.Backoff.From.String(), "the rule states none")
-	require.Equal(t, []v1alpha1.RetryCondition{"GatewayError"}, r.On.Value)
+	equal(t, uint32(1), r.Attempts.Value)
+	equal(t, []uint32{500}, r.StatusCodes.Value)
+	equal(t, fromRule+"retry", r.Attempts.From.String())
+	equal(t, fromRule+"retry", r.From.String())
+	equal(t, fromPolicy, r.Backoff.From.String(), "the rule states none")
+	equal(t, []v1alpha1.RetryCondition{"GatewayError"}, r.On.Value)
 }
 
 // Times of a rule beat those of a policy, each on its own.
 func TestEffectiveTimeouts(t *testing.T) {
 	stated := v1alpha1.TrafficSettings{Timeout: &v1alpha1.Timeout{Request: ms(2), Idle: ms(3)}, Retry: &v1alpha1.Retry{PerTry: ms(1)}}
 	got := (&Rule{}).Timeouts()
-	require.Equal(t, Timeouts{Idle: Setting[time.Duration]{Value: DefaultIdle}}, got)
+	equal(t, Timeouts{Idle: Setting[time.Duration]{Value: DefaultIdle}}, got)
 	got = ruleUnder(stated, RuleSettings{Request: new(9 * time.Millisecond)}).Timeouts()
-	require.Equal(t, 9*time.Millisecond, got.Request.Value)
-	require.Equal(t, fromRule+"timeouts.request", got.Request.From.String())
-	require.Equal(t, time.Millisecond, got.Attempt.Value)
-	require.Equal(t, fromPolicy, got.Attempt.From.String())
-	require.Equal(t, 3*time.Millisecond, got.Idle.Value)
+	equal(t, 9*time.Millisecond, got.Request.Value)
+	equal(t, fromRule+"timeouts.request", got.Request.From.String())
+	equal(t, time.Millisecond, got.Attempt.Value)
+	equal(t, fromPolicy, got.Attempt.From.String())
+	equal(t, 3*time.Millisecond, got.Idle.Value)
 	got = ruleUnder(stated, RuleSettings{BackendRequest: new(time.Duration(0))}).Timeouts()
-	require.Zero(t, got.Attempt.Value, "none, as the rule says")
-	require.Equal(t, fromRule+"timeouts.backendRequest", got.Attempt.From.String())
+	equal(t, 0, got.Attempt.Value, "none, as the rule says")
+	equal(t, fromRule+"timeouts.backendRequest", got.Attempt.From.String())
 }
 
 // Fields are what is stated and in force, each with the object that states it.
@@ -94,7 +93,7 @@ func TestEffectiveFields(t *testing.T) {
 	for _, f := range ruleUnder(stated, RuleSettings{Retry: &RouteRetry{Attempts: 1}, BackendRequest: new(time.Second)}).Fields() {
 		got[f.Path] = f.Value + " of " + f.From.String()
 	}
-	require.Equal(t, map[string]string{
+	equal(t, map[string]string{
 		"timeout.request":         "2s of " + fromPolicy,
 		"retry.attempts":          "1 of " + fromRule + "retry",
 		"retry.perTry":            "1s of " + fromRule + "timeouts.backendRequest",
@@ -107,18 +106,18 @@ func TestTiesByName(t *testing.T) {
 	object := func(namespace, name string) *discovery.Object {
 		return &discovery.Object{Kind: discovery.KindTrafficPolicy, Key: discovery.Key{Namespace: namespace, Name: name}, Created: day(1)}
 	}
-	require.Negative(t, CompareAge(object("a-b", "x"), object("a", "x")), `"a-b/x" is before "a/x"`)
-	require.Negative(t, CompareAge(object("a", "x"), object("a", "y")))
+	equal(t, true, CompareAge(object("a-b", "x"), object("a", "x")) < 0, `"a-b/x" is before "a/x"`)
+	equal(t, true, CompareAge(object("a", "x"), object("a", "y")) < 0)
 	younger := object("a", "a")
 	younger.Created = day(2)
-	require.Negative(t, CompareAge(object("b", "b"), younger))
+	equal(t, true, CompareAge(object("b", "b"), younger) < 0)
 }
 
 // Load reports count each attempt, so the guard has to know how many there may be.
 func TestAttempts(t *testing.T) {
 	m := &Service{Ports: []Port{{}, {Protocol: TCP}}}
-	require.Equal(t, uint32(DefaultAttempts+1), m.Attempts())
+	equal(t, uint32(DefaultAttempts+1), m.Attempts())
 	m.Ports[0].HTTP = &HTTPRoutes{Rules: []Rule{{}, *ruleUnder(v1alpha1.TrafficSettings{}, RuleSettings{Retry: &RouteRetry{Attempts: 40}})}}
-	require.Equal(t, uint32(41), m.Attempts())
-	require.Equal(t, uint32(1), (&Service{Ports: []Port{{Protocol: TCP}}}).Attempts())
+	equal(t, uint32(41), m.Attempts())
+	equal(t, uint32(1), (&Service{Ports: []Port{{Protocol: TCP}}}).Attempts())
 }

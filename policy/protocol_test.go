@@ -3,8 +3,6 @@ package policy
 import (
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/causeway-mesh/causeway/discovery"
 )
 
@@ -31,6 +29,6 @@ func TestProtocolOf(t *testing.T) {
 		{"http", "HTTPS", TCP},
 		{"http", "example.com/own", TCP},
 	} {
-		require.Equal(t, c.want, ProtocolOf(discovery.ServicePort{Name: c.name, AppProtocol: c.app}), "name %q appProtocol %q", c.name, c.app)
+		equal(t, c.want, ProtocolOf(discovery.ServicePort{Name: c.name, AppProtocol: c.app}), c.name, " ", c.app)
 	}
 }

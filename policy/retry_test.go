@@ -4,8 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -32,11 +30,11 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			retry := ruleUnder(v1alpha1.TrafficSettings{Retry: &c.retry}, RuleSettings{}).Retry()
-			require.Equal(t, c.want, retry.After(c.x))
+			equal(t, c.want, retry.After(c.x))
 		})
 	}
 	none := ruleUnder(v1alpha1.TrafficSettings{Retry: &v1alpha1.Retry{RetryOn: on{"RetriableStatusCodes"}}}, RuleSettings{Retry: &RouteRetry{Attempts: 1}}).Retry()
-	require.Empty(t, none.After(get), "a rule that states no codes means none")
+	empty(t, none.After(get), "a rule that states no codes means none")
 }
 
 func TestReplaced(t *testing.T) {
@@ -48,10 +46,10 @@ func TestReplaced(t *testing.T) {
 	for _, f := range ruleUnder(stated, RuleSettings{Retry: &RouteRetry{Attempts: 1}, Request: new(time.Second)}).Replaced() {
 		got = append(got, f.Path+" "+f.Value+": "+f.From.String())
 	}
-	require.Len(t, got, 3)
-	require.Contains(t, got[0], "retry.attempts 9: ")
-	require.Contains(t, got[1], "retry.statusCodes [502]: ")
-	require.Contains(t, got[2], "timeout.request 2s: ")
-	require.Contains(t, got[2], "timeouts.request")
-	require.Empty(t, ruleUnder(stated, RuleSettings{}).Replaced())
+	equal(t, 3, len(got))
+	contains(t, got[0], "retry.attempts 9: ")
+	contains(t, got[1], "retry.statusCodes [502]: ")
+	contains(t, got[2], "timeout.request 2s: ")
+	contains(t, got[2], "timeouts.request")
+	empty(t, ruleUnder(stated, RuleSettings{}).Replaced())
 }
