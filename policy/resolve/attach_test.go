@@ -91,6 +91,8 @@ func shuffleSlice[T any](rnd *rand.Rand, s []T) {
 	rnd.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
 }
 
+// parseRouteObjects reads objects as they are. An API server may have let in with older CRDs what it would refuse now,
+// and routes must not harm others by that. Objects that it takes are read by package test/rows.
 func parseRouteObjects(tb testing.TB, text string) *routeRows {
 	tb.Helper()
 	in := &routeRows{}

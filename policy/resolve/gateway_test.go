@@ -1,23 +1,18 @@
 package resolve
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/test/golden"
+	testrows "github.com/causeway-mesh/causeway/test/rows"
 )
 
 // The sections of a case of testdata/gateways, besides its objects.yaml: what
@@ -34,48 +29,19 @@ func TestGatewaysGolden(t *testing.T) {
 	}
 	cases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
 		t.Helper()
-		return inAnyOrder(t, decodeRows(t, given[routeObjects]), renderGateways)
+		return inAnyOrder(t, testrows.Parse(t, given[routeObjects]), renderGateways)
 	})
 }
 
 // inAnyOrder renders rows, and checks that the order of the objects changes nothing.
-func inAnyOrder(t *testing.T, rows *objects.Rows, render func(catalog.Reader) map[string]string) map[string]string {
+func inAnyOrder(t *testing.T, in *testrows.Set, render func(catalog.Reader) map[string]string) map[string]string {
 	t.Helper()
-	got := render(readRows(t, rows))
+	got := render(in.Catalog(t).Read())
 	for seed := range uint64(4) {
-		shuffleSlice(rand.New(rand.NewPCG(seed, 0)), rows.Objects)
-		require.Equal(t, got, render(readRows(t, rows)), "the order of the input changes the output")
+		in.Shuffle(rand.New(rand.NewPCG(seed, 0)))
+		require.Equal(t, got, render(in.Catalog(t).Read()), "the order of the input changes the output")
 	}
 	return got
-}
-
-// decodeRows returns the rows of documents as sources make them.
-func decodeRows(tb testing.TB, text string) *objects.Rows {
-	tb.Helper()
-	var out objects.Rows
-	for doc := range strings.SplitSeq(text, "\n---\n") {
-		data, err := yaml.YAMLToJSON([]byte(doc))
-		require.NoError(tb, err, doc)
-		var meta metav1.TypeMeta
-		require.NoError(tb, json.Unmarshal(data, &meta))
-		i := slices.IndexFunc(objects.Kinds(), func(k objects.Kind) bool { return k.Has(meta.APIVersion, meta.Kind) })
-		require.GreaterOrEqual(tb, i, 0, doc)
-		require.Empty(tb, objects.Kinds()[i].Decode(data, "test", &out), doc)
-	}
-	return &out
-}
-
-func readRows(tb testing.TB, in *objects.Rows) catalog.Reader {
-	tb.Helper()
-	cat := catalog.New()
-	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-		put(tx, catalog.Services, in.Services)
-		put(tx, catalog.Endpoints, in.Endpoints)
-		put(tx, catalog.Objects, in.Objects)
-		return nil
-	})
-	require.NoError(tb, err)
-	return cat.Read()
 }
 
 // renderGateways returns the wanted sections of a case.

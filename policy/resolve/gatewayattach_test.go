@@ -8,6 +8,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/routing"
+	testrows "github.com/causeway-mesh/causeway/test/rows"
 )
 
 // A route of namespace web at a Gateway and at a Service of namespace infra,
@@ -65,13 +66,13 @@ func TestGrantsAtGateways(t *testing.T) {
 		return out
 	}
 	gateway, service := discovery.Key{Namespace: "infra", Name: "edge"}, discovery.Key{Namespace: "infra", Name: "s"}
-	r := readRows(t, decodeRows(t, routeOfTwoParents))
+	r := testrows.Parse(t, routeOfTwoParents).Catalog(t).Read()
 	host := BuildGateway(r, gateway).Ports[0].Listeners[0].Hosts[1]
 	require.Equal(t, "www.example.com", host.Domain)
 	require.Equal(t, []policy.BackendKind{policy.ServiceBackend, policy.InvalidBackend, policy.InvalidBackend}, kinds(host.Rules[0].Backends))
 	require.Equal(t, []policy.BackendKind{policy.ServiceBackend, policy.ServiceBackend, policy.InvalidBackend}, kinds(BuildService(r, service).Ports[0].ConsumerHTTP["web"].Rules[0].Backends))
 
-	r = readRows(t, decodeRows(t, routeOfTwoParents+grantOfInfra))
+	r = testrows.Parse(t, routeOfTwoParents+grantOfInfra).Catalog(t).Read()
 	host = BuildGateway(r, gateway).Ports[0].Listeners[0].Hosts[1]
 	require.Equal(t, []policy.BackendKind{policy.ServiceBackend, policy.ServiceBackend, policy.InvalidBackend}, kinds(host.Rules[0].Backends))
 	require.Contains(t, host.Provenance, discovery.ObjectRef{Kind: "ReferenceGrant", Key: discovery.Key{Namespace: "infra", Name: "g"}})
@@ -79,9 +80,9 @@ func TestGrantsAtGateways(t *testing.T) {
 
 // Host names mean something at a Gateway, and nothing at a Service.
 func TestHostnamesOfARouteWithTwoParents(t *testing.T) {
-	rows := decodeRows(t, routeOfTwoParents)
+	rows := testrows.Parse(t, routeOfTwoParents)
 	route := rows.Objects[len(rows.Objects)-1]
-	r := readRows(t, rows)
+	r := rows.Catalog(t).Read()
 	about := func(parent discovery.ObjectName) int {
 		n := 0
 		for _, f := range routing.ReadAt(r, route, parent).Findings {

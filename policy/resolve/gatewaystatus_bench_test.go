@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	testrows "github.com/causeway-mesh/causeway/test/rows"
 )
 
 // All statuses are computed anew after every change of an object, so that of a
@@ -28,7 +29,7 @@ spec:
   hostnames: [h%d.example.com]
   rules: [{backendRefs: [{name: shop, port: 80}]}]`, i, i))
 	}
-	r := readRows(b, decodeRows(b, strings.Join(docs, "\n---\n")))
+	r := testrows.Parse(b, strings.Join(docs, "\n---\n")).Catalog(b).Read()
 	for b.Loop() {
 		statuses := NewStatuses(r)
 		for _, kind := range []string{discovery.KindGateway, "HTTPRoute"} {

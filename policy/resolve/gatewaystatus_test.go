@@ -18,6 +18,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/golden"
+	testrows "github.com/causeway-mesh/causeway/test/rows"
 )
 
 // The cases of testdata/gatewaystatus say what becomes of the status of
@@ -26,7 +27,7 @@ func TestGatewayStatusGolden(t *testing.T) {
 	cases := golden.Cases{Files: "testdata/gatewaystatus/*.txtar", Given: []string{routeObjects}, Made: []string{routeStatus, routeFindings}}
 	cases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
 		t.Helper()
-		return inAnyOrder(t, decodeRows(t, given[routeObjects]), func(r catalog.Reader) map[string]string { return renderGatewayStatus(t, r) })
+		return inAnyOrder(t, testrows.Parse(t, given[routeObjects]), func(r catalog.Reader) map[string]string { return renderGatewayStatus(t, r) })
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
+	testrows "github.com/causeway-mesh/causeway/test/rows"
 )
 
 // routeKinds are the kinds of routes in the order in which tests print them.
@@ -39,14 +40,14 @@ func TestRouteKinds(t *testing.T) {
 func TestUnitKinds(t *testing.T) {
 	t.Parallel()
 	require.True(t, slices.IsSorted(policy.UnitKinds()))
-	r := readRows(t, decodeRows(t, `{apiVersion: v1, kind: Service, metadata: {name: a, namespace: web}, spec: {ports: [{port: 80}]}}
+	r := testrows.Parse(t, `{apiVersion: v1, kind: Service, metadata: {name: a, namespace: web}, spec: {ports: [{port: 80}]}}
 ---
 {apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: causeway}, spec: {controllerName: mesh.causeway.dev/controller}}
 ---
 {apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: a, namespace: web}, spec: {gatewayClassName: causeway, listeners: [{name: http, port: 80, protocol: HTTP}]}}
 ---
 {apiVersion: mesh.causeway.dev/v1alpha1, kind: ExternalService, metadata: {name: a, namespace: web}, spec: {hosts: [a.example], ports: [{number: 80}]}}
-`))
+`).Catalog(t).Read()
 	units := Units(r)
 	require.Len(t, units, len(policy.UnitKinds()))
 	for _, k := range objects.Kinds() {

@@ -12,6 +12,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	testrows "github.com/causeway-mesh/causeway/test/rows"
 )
 
 // statusOf is the status of the source of a kind, with what it could not read.
@@ -99,7 +100,7 @@ func TestUnreadTLSOfAnExternalService(t *testing.T) {
 // Requests must not fall to the rules of others because nobody could read the route that takes them.
 func TestUnreadRoutes(t *testing.T) {
 	this, gate := policy.ServiceUnit(web), policy.GatewayUnit(discovery.Key{Namespace: "web", Name: "edge"})
-	decoded := decodeRows(t, `{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: edge, namespace: web}, spec: {gatewayClassName: causeway, listeners: [{name: http, port: 80, protocol: HTTP}]}}
+	decoded := testrows.Parse(t, `{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: edge, namespace: web}, spec: {gatewayClassName: causeway, listeners: [{name: http, port: 80, protocol: HTTP}]}}
 ---
 {apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: causeway}, spec: {controllerName: mesh.causeway.dev/controller}}
 ---

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -22,21 +21,17 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/convert"
-	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/upstream"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/golden"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/rows"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -50,23 +45,14 @@ const (
 // wanted are the sections that the compiler makes.
 var wanted = []string{"clusters.yaml", "endpoints.yaml", "zones.yaml", "nodes.yaml", "virtualhosts.yaml", "routes.yaml", "secrets.yaml", "listeners.yaml"}
 
-// objectSet is the input of a case.
-type objectSet struct {
-	services []*corev1.Service
-	slices   []*discoveryv1.EndpointSlice
-	groups   []*v1alpha1.InstanceGroup
-	others   []*discovery.Object // routes, policies, and what they name
-	shifts   []*v1alpha1.TrafficShift
-}
-
 func TestGolden(t *testing.T) {
 	cases := golden.Cases{Files: "testdata/*.txtar", Given: []string{objectsFile, listenersFile}, Made: wanted}
 	usual := usualFields(t, cases.Section(t, objectsFile)["usual"])
 	cases.Run(t, func(t *testing.T, given map[string]string) map[string]string {
 		t.Helper()
-		in := parse(t, given[objectsFile])
+		in := rows.Parse(t, given[objectsFile])
 		ca := harness.NewAuthority(t, "ca")
-		in.certify(t, ca)
+		certify(t, in, ca)
 		resources := compileAll(t, in, given)
 		for _, zone := range zonesOf(resources) {
 			harness.ValidateEnvoy(t, withSystemCAs(t, static(t, resources, "web", zone, ""), ca.CertPEM))
@@ -79,7 +65,7 @@ func TestGolden(t *testing.T) {
 		}
 		requireNeedsMet(t, resources)
 		for seed := range uint64(5) {
-			in.shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
+			in.Shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
 			require.Equal(t, resources, compileAll(t, in, given), "the order of the input changes the output")
 		}
 		return render(t, resources, usual)
@@ -108,7 +94,7 @@ func fieldsOf(t *testing.T, m proto.Message) clusterFields {
 // usualFields compiles the case of usualCluster and returns the cluster's fields.
 func usualFields(t *testing.T, objects string) clusterFields {
 	t.Helper()
-	for _, r := range compileAll(t, parse(t, objects), nil) {
+	for _, r := range compileAll(t, rows.Parse(t, objects), nil) {
 		if r.Type == resource.Cluster && r.Name == usualCluster {
 			var m clusterv3.Cluster
 			unmarshal(t, r.Body, &m)
@@ -135,37 +121,11 @@ func (c clusterFields) unlike(usual clusterFields) clusterFields {
 	return out
 }
 
-// parse reads the objects of a case.
-func parse(t *testing.T, text string) objectSet {
-	t.Helper()
-	var out objectSet
-	for doc := range strings.SplitSeq(text, "\n---\n") {
-		var kind metav1.TypeMeta
-		require.NoError(t, yaml.Unmarshal([]byte(doc), &kind))
-		switch kind.Kind {
-		case "Service":
-			out.services = append(out.services, decode[corev1.Service](t, doc))
-		case "EndpointSlice":
-			out.slices = append(out.slices, decode[discoveryv1.EndpointSlice](t, doc))
-		case "InstanceGroup":
-			g := decode[v1alpha1.InstanceGroup](t, doc)
-			v1alpha1.DefaultInstanceGroup(g)
-			out.groups = append(out.groups, g)
-		case "TrafficShift":
-			// With its status, which is what is routed by.
-			out.shifts = append(out.shifts, decode[v1alpha1.TrafficShift](t, doc))
-		default:
-			out.others = append(out.others, object(t, kind, doc))
-		}
-	}
-	return out
-}
-
 // certify gives the Secrets of a case certificates for the names of which its
 // annotation tells: a key has no place in a file of a repository.
-func (in *objectSet) certify(t *testing.T, ca *harness.Authority) {
+func certify(t *testing.T, in *rows.Set, ca *harness.Authority) {
 	t.Helper()
-	for _, o := range in.others {
+	for _, o := range in.Objects {
 		if secret, ok := o.Spec.(*corev1.Secret); ok && len(secret.Data) > 0 {
 			host := string(secret.Data[corev1.TLSCertKey])
 			c := ca.Issue(t, harness.CertificateOptions{Name: host, Hosts: []string{host}})
@@ -174,84 +134,10 @@ func (in *objectSet) certify(t *testing.T, ca *harness.Authority) {
 	}
 }
 
-// object reads an object as the file source does: what an API server would
-// refuse has no place in a case.
-func object(t *testing.T, kind metav1.TypeMeta, doc string) *discovery.Object {
-	t.Helper()
-	for _, k := range objects.Kinds() {
-		if !k.Has(kind.APIVersion, kind.Kind) {
-			continue
-		}
-		text, err := yaml.YAMLToJSON([]byte(doc))
-		require.NoError(t, err)
-		var rows objects.Rows
-		require.Empty(t, k.Decode(text, "test", &rows), doc)
-		require.Len(t, rows.Objects, 1, "it says nothing to the mesh:\n%s", doc)
-		return rows.Objects[0]
-	}
-	t.Fatalf("no kind %q in a case:\n%s", kind.Kind, doc)
-	return nil
-}
-
-func decode[T any](t *testing.T, doc string) *T {
-	t.Helper()
-	out := new(T)
-	require.NoError(t, yaml.UnmarshalStrict([]byte(doc), out))
-	return out
-}
-
-// shuffle changes every order that means nothing.
-func (in *objectSet) shuffle(r *rand.Rand) {
-	shuffle(r, in.services)
-	shuffle(r, in.slices)
-	shuffle(r, in.groups)
-	shuffle(r, in.others)
-	shuffle(r, in.shifts)
-	for _, s := range in.services {
-		shuffle(r, s.Spec.Ports)
-	}
-	for _, s := range in.slices {
-		shuffle(r, s.Endpoints)
-		shuffle(r, s.Ports)
-	}
-}
-
-func shuffle[T any](r *rand.Rand, s []T) {
-	r.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
-}
-
 // compileAll returns the resources of a case, in the order of their Services.
-func compileAll(t *testing.T, in objectSet, sections map[string]string) []resource.Resource {
+func compileAll(t *testing.T, in *rows.Set, sections map[string]string) []resource.Resource {
 	t.Helper()
-	cat := catalog.New()
-	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-		for _, s := range in.services {
-			catalog.Services.Put(tx, convert.Service(s, "test"))
-		}
-		for _, s := range in.slices {
-			row := convert.EndpointSlice(s, "test")
-			require.NotNil(t, row, "slice %s says nothing to the mesh", s.Name)
-			catalog.Endpoints.Put(tx, row)
-		}
-		for _, g := range in.groups {
-			catalog.Objects.Put(tx, (&discovery.InstanceGroup{
-				Scope: "test", Key: discovery.Key{Namespace: g.Namespace, Name: g.Name}, Object: g,
-			}).Row())
-		}
-		for _, o := range in.others {
-			catalog.Objects.Put(tx, o)
-		}
-		for _, s := range in.shifts {
-			key := discovery.Key{Namespace: s.Namespace, Name: s.Name}
-			catalog.Objects.Put(tx, &discovery.Object{
-				Scope: "test", Kind: "TrafficShift", Key: key, Spec: s, Created: s.CreationTimestamp.Time,
-				Refs: []discovery.ObjectName{{Kind: "Service", Key: discovery.Key{Namespace: s.Namespace, Name: s.Spec.ServiceRef.Name}}},
-			})
-			catalog.ShiftStates.Put(tx, &discovery.ShiftState{Scope: "test", Key: key, Status: &s.Status})
-		}
-		return nil
-	})
-	require.NoError(t, err)
+	cat := in.Catalog(t)
 	c := compile.New()
 	service, mesh := c.Service, c.Mesh
 	// Other cases are not about captured traffic, and would all say the same of it.

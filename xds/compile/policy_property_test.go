@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -16,15 +15,14 @@ import (
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/test/rows"
 	"github.com/causeway-mesh/causeway/xds/compile"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -132,11 +130,11 @@ func admit(text []byte) *discovery.Object {
 		if k.Name != "TrafficPolicy" {
 			continue
 		}
-		var rows objects.Rows
-		if errs := k.Decode(text, "test", &rows); len(errs) > 0 || len(rows.Objects) != 1 {
+		var out objects.Rows
+		if errs := k.Decode(text, rows.Scope, &out); len(errs) > 0 || len(out.Objects) != 1 {
 			return nil
 		}
-		return rows.Objects[0]
+		return out.Objects[0]
 	}
 	return nil
 }
@@ -199,37 +197,14 @@ spec:
 // compileUnder compiles the fixtures under a policy.
 func compileUnder(tb testing.TB, name string, p *discovery.Object, cas map[string]string) []resource.Resource {
 	tb.Helper()
-	var rows objects.Rows
-	for doc := range strings.SplitSeq(strings.ReplaceAll(fixtures, "NAME", name), "\n---\n") {
-		var kind metav1.TypeMeta
-		require.NoError(tb, yaml.Unmarshal([]byte(doc), &kind))
-		text, err := yaml.YAMLToJSON([]byte(doc))
-		require.NoError(tb, err)
-		for _, k := range objects.Kinds() {
-			if k.Has(kind.APIVersion, kind.Kind) {
-				require.Empty(tb, k.Decode(text, "test", &rows))
-			}
-		}
+	in := rows.Parse(tb, strings.ReplaceAll(fixtures, "NAME", name))
+	in.Objects = append(in.Objects, p)
+	for name, ca := range cas {
+		in.Objects = append(in.Objects, convert.Object(&corev1.ConfigMap{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}, Data: map[string]string{"ca.crt": ca},
+		}, rows.Scope))
 	}
-	cat := catalog.New()
-	_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
-		for _, s := range rows.Services {
-			catalog.Services.Put(tx, s)
-		}
-		for _, s := range rows.Endpoints {
-			catalog.Endpoints.Put(tx, s)
-		}
-		for _, o := range append(rows.Objects, p) {
-			catalog.Objects.Put(tx, o)
-		}
-		for name, ca := range cas {
-			catalog.Objects.Put(tx, convert.Object(&corev1.ConfigMap{
-				ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name}, Data: map[string]string{"ca.crt": ca},
-			}, "test"))
-		}
-		return nil
-	})
-	require.NoError(tb, err)
+	cat := in.Catalog(tb)
 	key := discovery.Key{Namespace: "web", Name: name}
 	c := compile.New()
 	out := c.Service(resolve.BuildService(cat.Read(), key))
