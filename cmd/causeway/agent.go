@@ -13,6 +13,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/agent"
+	"github.com/causeway-mesh/causeway/xds/agent/capture"
 	"github.com/causeway-mesh/causeway/xds/drain"
 )
 
@@ -22,9 +23,9 @@ const defaultAgentListen = "127.0.0.1:15020"
 func agentCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "agent",
-		Short: "Run this host's Envoy, and look at it",
+		Short: "Run this host's Envoy, look at it, and bring traffic to it",
 	}
-	c.AddCommand(agentRunCommand(), agentStatusCommand())
+	c.AddCommand(agentRunCommand(), agentStatusCommand(), agentCaptureCommand(), agentReleaseCommand())
 	return c
 }
 
@@ -102,6 +103,7 @@ func agentStatusCommand() *cobra.Command {
 			if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
 				return fmt.Errorf("--listen: what answers at %s is not an agent: %w", listen, err)
 			}
+			s.Capture = capture.Now()
 			if err := output.print(cmd, s, func(t *phrase.Table) { printAgent(t, &s) }); err != nil {
 				return err
 			}
@@ -131,6 +133,7 @@ func printAgent(t *phrase.Table, s *agent.Status) {
 	}
 	t.Row("ready", ready)
 	t.Row("configuration", from)
+	t.Row("capture", s.Capture)
 	if s.Restarts > 0 {
 		times := "once"
 		if s.Restarts > 1 {

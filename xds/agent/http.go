@@ -31,6 +31,8 @@ type Status struct {
 	// Restarts is how often Envoy has ended by itself, LastEnd how it did last.
 	Restarts int    `json:"restarts"`
 	LastEnd  string `json:"lastEnd,omitempty"`
+	// Capture says whether traffic is captured. The agent may not see that: the command fills it in.
+	Capture string `json:"capture,omitempty"`
 }
 
 // Status asks Envoy and returns what is known.

@@ -1,0 +1,274 @@
+// Package capture brings traffic to the Envoy beside it with rules of nftables: the traffic of a
+// pod, or on a host what the mesh owns. [Rules] makes the rules as values, [Ruleset.Text] prints them,
+// and a [Table] puts them into the kernel, in one transaction and over netlink.
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/causeway-mesh/causeway/discovery"
+)
+
+// Mode says whose traffic is captured.
+type Mode string
+
+const (
+	// Pod captures all TCP of a network namespace, in and out, but what is excluded.
+	Pod Mode = "pod"
+	// Host captures what the host's processes send to addresses of the mesh, and nothing else.
+	Host Mode = "host"
+)
+
+// Config says what is captured.
+type Config struct {
+	Mode Mode
+	// ProxyUsers and ProxyGroups are those that Envoy and the agent run as. What they send is not captured.
+	ProxyUsers, ProxyGroups []uint32
+	// InboundPorts are captured in a pod; [AllPorts] for all.
+	InboundPorts []PortRange
+	// ExcludeInboundPorts and ExcludeInboundCIDRs (of the peers) are left alone.
+	ExcludeInboundPorts []PortRange
+	ExcludeInboundCIDRs []netip.Prefix
+	// ExcludeOutboundPorts and ExcludeOutboundCIDRs (of the destinations) are left alone.
+	ExcludeOutboundPorts []PortRange
+	ExcludeOutboundCIDRs []netip.Prefix
+	// ExcludeInterfaces are left alone in both directions.
+	ExcludeInterfaces []string
+	// DNSServers whose queries go to the agent; none if names are not captured.
+	DNSServers []netip.Addr
+	// Destinations that are captured on a host.
+	Destinations []Destination
+}
+
+// Destination is a range of addresses, with one port or all.
+type Destination struct {
+	CIDR netip.Prefix
+	Port uint16 // 0 for all
+}
+
+// Option is a setting, by its flag's name, which is also its name in a file.
+type Option struct{ Name, Usage string }
+
+// Options returns all settings, in the order of help.
+func Options() []Option {
+	return []Option{
+		{"mode", "pod: all TCP of a pod; host: what a host sends to the mesh's virtual addresses"},
+		{"proxy-users", "users of Envoy and the agent, whose traffic is left alone, by name or number (in a pod 1337)"},
+		{"proxy-groups", "groups of Envoy and the agent, by name or number"},
+		{"inbound-ports", "pod: ports whose connections go to Envoy: all, none, or, for example, 80,8000-8010 (all)"},
+		{"exclude-inbound-ports", "pod: ports whose connections go to the application (15020, the agent's, is always one)"},
+		{"exclude-inbound-cidrs", "pod: peers whose connections go to the application, for example the node's addresses"},
+		{"exclude-outbound-ports", "ports to which connections go as if there were no mesh"},
+		{"exclude-outbound-cidrs", "addresses to which connections go as if there were no mesh"},
+		{"exclude-interfaces", "network interfaces that are left alone"},
+		{"dns", "redirect: queries to the host's DNS servers go to the agent; off (off)"},
+		{"dns-servers", "with --dns redirect: the DNS servers meant (those of /etc/resolv.conf)"},
+		{"virtual-cidrs", "host: the mesh's virtual addresses (" + joined(virtualCIDRs(), ",") + ")"},
+		{"destinations", "host: more destinations of the mesh, for example 192.0.2.7:3306,198.51.100.0/24"},
+	}
+}
+
+// agentPort is where the agent answers for kubelet and Prometheus.
+const agentPort = 15020
+
+// defaultProxyUser is who Envoy and the agent run as in a pod.
+const defaultProxyUser = 1337
+
+// resolvConf has a host's DNS servers.
+const resolvConf = "/etc/resolv.conf"
+
+// virtualCIDRs are the ranges of Services' virtual addresses.
+func virtualCIDRs() []netip.Prefix {
+	return []netip.Prefix{discovery.VirtualIPv4, discovery.VirtualIPv6}
+}
+
+// Read makes a configuration of a file ("" for none) and of flags, by name, which win. Errors name
+// the setting at fault and the remedy.
+func Read(file string, flags map[string]string) (Config, error) {
+	given := make(map[string]string)
+	if file != "" {
+		text, err := os.ReadFile(file) //nolint:gosec // it is what the flag is for
+		if err != nil {
+			return Config{}, fmt.Errorf("--config: %w", err)
+		}
+		if given, err = parseFile(text); err != nil {
+			return Config{}, fmt.Errorf("--config: %s: %w", file, err)
+		}
+	}
+	maps.Copy(given, flags)
+	servers := func() ([]netip.Addr, error) {
+		text, err := os.ReadFile(resolvConf)
+		if err != nil {
+			return nil, fmt.Errorf("--dns-servers: the DNS servers are unknown (%w): name them", err)
+		}
+		return nameservers(string(text)), nil
+	}
+	return configure(given, servers)
+}
+
+// parseFile returns the settings of a YAML file: names of flags, with text, a number, or a list of these.
+func parseFile(text []byte) (map[string]string, error) {
+	var values map[string]any
+	if err := yaml.UnmarshalStrict(text, &values); err != nil {
+		return nil, err //nolint:wrapcheck // it names the line
+	}
+	known := make([]string, 0, len(Options()))
+	for _, o := range Options() {
+		known = append(known, o.Name)
+	}
+	out := make(map[string]string)
+	for name, value := range values {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("%s: there is no such setting: write one of %s", name, strings.Join(known, ", "))
+		}
+		list, ok := value.([]any)
+		if !ok {
+			list = []any{value}
+		}
+		var items []string
+		for _, item := range list {
+			switch v := item.(type) {
+			case string:
+				items = append(items, v)
+			case float64:
+				items = append(items, strconv.FormatFloat(v, 'f', -1, 64))
+			case bool: // YAML 1.1 reads a bare off as one
+				items = append(items, map[bool]string{true: "on", false: "off"}[v])
+			default:
+				return nil, fmt.Errorf("%s: write text, a number, or a list of these", name)
+			}
+		}
+		out[name] = strings.Join(items, ",")
+	}
+	return out, nil
+}
+
+// configure makes a configuration of settings. It asks for the host's DNS servers if it needs them.
+func configure(given map[string]string, servers func() ([]netip.Addr, error)) (Config, error) {
+	c := Config{Mode: Mode(given["mode"])}
+	var errs []error
+	read := func(name string, parse func(text string) error) {
+		if err := parse(given[name]); err != nil {
+			errs = append(errs, fmt.Errorf("--%s: %w", name, err))
+		}
+	}
+	pod := c.Mode == Pod
+	if c.Mode != Pod && c.Mode != Host {
+		return Config{}, fmt.Errorf("--mode: %q is neither pod nor host", given["mode"])
+	}
+	only := map[string]bool{"inbound-ports": pod, "exclude-inbound-ports": pod, "exclude-inbound-cidrs": pod, "virtual-cidrs": !pod, "destinations": !pod}
+	for _, o := range Options() {
+		if of, ok := only[o.Name]; ok && !of && given[o.Name] != "" {
+			errs = append(errs, fmt.Errorf("--%s: it has no meaning with --mode %s: leave it out", o.Name, c.Mode))
+		}
+	}
+	lookUser := func(name string) (string, error) {
+		u, err := user.Lookup(name)
+		if err != nil {
+			return "", err //nolint:wrapcheck // it says it all
+		}
+		return u.Uid, nil
+	}
+	lookGroup := func(name string) (string, error) {
+		g, err := user.LookupGroup(name)
+		if err != nil {
+			return "", err //nolint:wrapcheck // it says it all
+		}
+		return g.Gid, nil
+	}
+	read("proxy-users", func(s string) (err error) { c.ProxyUsers, err = parseOwners(s, lookUser); return })
+	read("proxy-groups", func(s string) (err error) { c.ProxyGroups, err = parseOwners(s, lookGroup); return })
+	read("inbound-ports", func(s string) (err error) { c.InboundPorts, err = parseInbound(s); return })
+	read("exclude-inbound-ports", func(s string) (err error) { c.ExcludeInboundPorts, err = ParsePorts(s); return })
+	read("exclude-inbound-cidrs", func(s string) (err error) { c.ExcludeInboundCIDRs, err = ParseCIDRs(s); return })
+	read("exclude-outbound-ports", func(s string) (err error) { c.ExcludeOutboundPorts, err = ParsePorts(s); return })
+	read("exclude-outbound-cidrs", func(s string) (err error) { c.ExcludeOutboundCIDRs, err = ParseCIDRs(s); return })
+	read("exclude-interfaces", func(s string) (err error) { c.ExcludeInterfaces, err = parseInterfaces(s); return })
+	if pod {
+		c.ExcludeInboundPorts = mergePorts(append(c.ExcludeInboundPorts, PortRange{agentPort, agentPort}))
+	} else {
+		c.InboundPorts = nil
+		read("virtual-cidrs", func(s string) error {
+			virtual, err := ParseCIDRs(s)
+			if s == "" {
+				virtual = virtualCIDRs()
+			}
+			for _, cidr := range virtual {
+				c.Destinations = append(c.Destinations, Destination{CIDR: cidr})
+			}
+			return err
+		})
+		read("destinations", func(s string) error {
+			more, err := ParseDestinations(s)
+			c.Destinations = append(c.Destinations, more...)
+			return err
+		})
+	}
+	errs = append(errs, c.proxies(), c.dns(given["dns"], given["dns-servers"], servers))
+	if err := errors.Join(errs...); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// proxies gives a pod's proxy its user if none was named, and refuses a proxy that cannot be told from others.
+func (c *Config) proxies() error {
+	switch {
+	case slices.Contains(c.ProxyUsers, 0):
+		return errors.New("--proxy-users: root is the user of much else on a host, which would not be captured: run the agent and Envoy as a user of their own")
+	case slices.Contains(c.ProxyGroups, 0):
+		return errors.New("--proxy-groups: root is the group of much else on a host, which would not be captured: run the agent and Envoy as a group of their own")
+	case len(c.ProxyUsers)+len(c.ProxyGroups) > 0:
+	case c.Mode == Host:
+		return errors.New("--proxy-users: without the user of Envoy and the agent, Envoy's own connections would come back to it: write, for example, envoy")
+	default:
+		c.ProxyUsers = []uint32{defaultProxyUser}
+	}
+	return nil
+}
+
+func (c *Config) dns(how, named string, servers func() ([]netip.Addr, error)) error {
+	switch how {
+	case "redirect":
+	case "", "off":
+		if named != "" {
+			return errors.New("--dns-servers: it has no meaning without --dns redirect")
+		}
+		return nil
+	default:
+		return fmt.Errorf("--dns: %q is neither redirect nor off", how)
+	}
+	for _, r := range c.ExcludeOutboundPorts {
+		if r.First <= 53 && 53 <= r.Last {
+			return errors.New("--dns: port 53 is in --exclude-outbound-ports: leave out one of the two")
+		}
+	}
+	var err error
+	if named == "" {
+		c.DNSServers, err = servers()
+	} else if c.DNSServers, err = parseAddresses(named); err != nil {
+		err = fmt.Errorf("--dns-servers: %w", err)
+	}
+	if err == nil && len(c.DNSServers) == 0 {
+		err = fmt.Errorf("--dns-servers: %s names none: name them", resolvConf)
+	}
+	return err
+}
+
+func joined[T fmt.Stringer](of []T, by string) string {
+	texts := make([]string, len(of))
+	for i, v := range of {
+		texts[i] = v.String()
+	}
+	return strings.Join(texts, by)
+}
