@@ -19,10 +19,12 @@ SOAKTIME ?= 30m
 MODULE  := github.com/causeway-mesh/causeway
 
 # The race detector finds nothing where there is one goroutine: what has none runs on the
-# normal build, in a fraction of the time. Lint keeps sync out of it, and the tests of
-# xds/engine, which has goroutines, call it under the detector. Load and fault tests measure
-# the normal binary. All the rest runs under the detector.
-LIST_PURE = go list ./policy/... ./xds/compile | grep -vE '/policy/shift/(notify|outbound|query|runner)$$'
+# normal build, in a fraction of the time. Lint keeps sync out of policy and xds/compile; the
+# tests of xds/engine, discovery/file and discovery/kubernetes, which have goroutines, call all
+# of it under the detector. test/manifests asks an API server one thing after the other. Load
+# and fault tests measure the normal binary. All the rest runs under the detector.
+LIST_PURE = go list ./policy/... ./xds/compile ./discovery/convert ./discovery/objects ./test/manifests | \
+	grep -vE '/policy/shift/(notify|outbound|query|runner)$$'
 # discovery/file is in both: its hostile files are whole on the normal build alone.
 PURE = $$($(LIST_PURE)) ./discovery/file ./test/equivalence ./test/bench
 RACE = $$(go list ./... | grep -vxFf <($(LIST_PURE)) | grep -vE '/test/(e2e|bench|conformance|equivalence)$$')
@@ -31,6 +33,9 @@ SOAK := ./policy/shift $(LOAD) ./test/bench ./test/equivalence
 # Half as many packages again as there are cores run at once: most wait for a part of their time.
 ATONCE := $(shell echo $$(( ($(shell nproc) * 3 + 1) / 2 )))
 GOTESTSUM = $(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
+# Linkers and tests that live for seconds or minutes collect garbage seldom. Load and fault tests
+# do not have it: they measure the binary as it is shipped.
+SELDOM = GOGC=400
 # A third of a test binary's link is symbols that only a debugger wants.
 LEAN = -ldflags=-s
 SHELL_SCRIPTS = $$(git ls-files -co --exclude-standard | xargs grep -lE '^\#!.*\b(bash|sh)$$' 2>/dev/null || true)
@@ -68,11 +73,11 @@ test: test-race test-pure e2e ## All tests: those under the race detector, those
 
 .PHONY: test-race
 test-race: tools-test ## Tests of all that has goroutines but load and faults, with -race
-	$(GOTESTSUM) -- -race $(LEAN) -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(RACE)
+	$(SELDOM) $(GOTESTSUM) -- -race $(LEAN) -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(RACE)
 
 .PHONY: test-pure
 test-pure: tools-test ## Tests of what has no goroutines, and explain against Envoy, on the normal build
-	$(GOTESTSUM) -- $(LEAN) -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(PURE)
+	$(SELDOM) $(GOTESTSUM) -- $(LEAN) -timeout 15m -p $(ATONCE) $(TESTFLAGS) $(PURE)
 
 .PHONY: e2e
 e2e: tools-test ## Load and fault tests, on the normal build
@@ -80,7 +85,7 @@ e2e: tools-test ## Load and fault tests, on the normal build
 
 .PHONY: fuzz-short
 fuzz-short: ## Each fuzz target for FUZZTIME (3s), as many at once as there are cores
-	test/tools/fuzz $(FUZZTIME)
+	$(SELDOM) test/tools/fuzz $(FUZZTIME)
 
 .PHONY: soak
 soak: tools-test build ## Load and fault tests for SOAKTIME (30m) each, and many more cases of test/equivalence and policy/shift
