@@ -8,9 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -182,7 +184,7 @@ func (e *Envoy) Stats(t TB, prefix string) map[string]uint64 {
 }
 
 func (e *Envoy) stats(prefix string) (map[string]uint64, error) {
-	body, err := e.get("/stats")
+	body, err := e.get("/stats?filter=" + url.QueryEscape("^"+regexp.QuoteMeta(prefix)))
 	if err != nil {
 		return nil, err
 	}
