@@ -42,7 +42,9 @@ spec:
     window: 5s
   capacity: {minReadyPods: 2, keepSourcePercent: 0}
 `
-	migrationRate = 320 // requests per second and caller
+	// migrationRate is how many requests per second each caller sends: a whole
+	// migration has its hundred thousand, and few more.
+	migrationRate = 250
 	// pushTime is how long a change of the share may take to every proxy, on a
 	// machine that does much else, and takeover how long a leader's lease may
 	// live on after it was killed.
