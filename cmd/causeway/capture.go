@@ -14,7 +14,7 @@ func agentCaptureCommand() *cobra.Command {
 	o := capture.RunOptions{Flags: map[string]string{}}
 	c := &cobra.Command{
 		Use:   "capture",
-		Short: "Bring this pod's or host's traffic to its Envoy, so that applications change nothing",
+		Short: "Bring the traffic of this pod or host to its Envoy",
 		Long: `Bring TCP connections to the Envoy beside you with nftables rules, in one table
 (inet causeway) and one transaction; rules of others stay as they are. It needs
 CAP_NET_ADMIN and no program beside it. Again with other settings it replaces
