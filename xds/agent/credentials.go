@@ -19,12 +19,15 @@ import (
 type files struct{ bootstrap.TLS }
 
 // ClientHandshake implements credentials.TransportCredentials.
-func (f *files) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+//
+// The server's name is the one of the flag: gRPC would ask for that of the channel's target,
+// which is no host.
+func (f *files) ClientHandshake(ctx context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	config, err := f.config()
 	if err != nil {
 		return nil, nil, err
 	}
-	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn) //nolint:wrapcheck // gRPC's own
+	return credentials.NewTLS(config).ClientHandshake(ctx, f.ServerName, conn) //nolint:wrapcheck // gRPC's own
 }
 
 func (f *files) config() (*tls.Config, error) {
