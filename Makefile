@@ -31,7 +31,8 @@ RACE = $$(go list ./... | grep -vxFf <($(LIST_PURE)) | grep -vE '/test/(e2e|benc
 LOAD := ./test/e2e
 SOAK := ./policy/shift $(LOAD) ./test/bench ./test/equivalence
 # Half as many packages again as there are cores run at once: most wait for a part of their time.
-ATONCE := $(shell echo $$(( ($(shell nproc) * 3 + 1) / 2 )))
+CORES  := $(shell nproc)
+ATONCE := $(shell echo $$(( ($(CORES) * 3 + 1) / 2 )))
 GOTESTSUM = $(BIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg
 # Linkers and tests that live for seconds or minutes collect garbage seldom. Load and fault tests
 # do not have it: they measure the binary as it is shipped.
@@ -69,7 +70,9 @@ image: ## A container image (needs docker, podman or buildah as DOCKER=)
 check: test fuzz-short lint generate-check ## What CI runs
 
 .PHONY: test
-test: test-race test-pure e2e ## All tests: those under the race detector, those without goroutines, load and fault tests
+test: tools-test ## All tests: those under the race detector beside those without goroutines, then load and fault tests
+	@test/tools/together '$(MAKE) test-race ATONCE=$(CORES)' "$(MAKE) test-pure ATONCE=$$(( $(ATONCE) - $(CORES) ))"
+	@$(MAKE) e2e
 
 .PHONY: test-race
 test-race: tools-test ## Tests of all that has goroutines but load and faults, with -race

@@ -31,8 +31,8 @@ func TestSmoke(t *testing.T) {
 	root, err := harness.Root()
 	require.NoError(t, err)
 	server := filepath.Join(t.TempDir(), "causeway")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", server, "./cmd/causeway")
-	build.Dir = root
+	build := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-s -w", "-o", server, "./cmd/causeway")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0") // as in test/e2e, which needs not compile it again
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
 	t.Run("delta", func(t *testing.T) {

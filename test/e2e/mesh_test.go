@@ -28,7 +28,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	out := filepath.Join(root, "bin", "causeway-e2e")
-	build := exec.Command("go", "build", "-o", out, "./cmd/causeway")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, "./cmd/causeway")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, text)
