@@ -190,3 +190,27 @@ func TestGuardIsMonotone(t *testing.T) {
 }
 
 func sortedKeys(m map[string]struct{}) []string { return slices.Sorted(maps.Keys(m)) }
+
+func TestParseRelease(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 500, time.UTC)
+	for value, want := range map[string]string{
+		"2026-11-23T12:00:00Z":           "2026-11-23T12:00:00.999999999Z",
+		"2026-11-23T12:00:00.25Z":        "2026-11-23T12:00:00.25Z",
+		"2026-11-23T21:00:00+09:00":      "2026-11-23T21:00:00.999999999+09:00",
+		"2026-11-23T12:00:59Z":           "2026-11-23T12:00:59.999999999Z",
+		"2026-11-23T12:01:01Z":           "",
+		"2099-01-01T00:00:00Z":           "",
+		"true":                           "",
+		"":                               "",
+		"2026-11-23 12:00:00 +0000 UTC":  "",
+		"9999999999-01-01T00:00:00.000Z": "",
+	} {
+		got, err := parseRelease(value, now)
+		if want == "" {
+			require.Error(t, err, value)
+			continue
+		}
+		require.NoError(t, err, value)
+		require.Equal(t, want, got.Format(time.RFC3339Nano))
+	}
+}
