@@ -1,0 +1,182 @@
+package inject
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/naming"
+)
+
+// Names of what is added.
+const (
+	ProxyName   = "causeway-proxy"
+	CaptureName = "causeway-capture"
+	stateVolume = "causeway-state"
+	tlsVolume   = "causeway-tls"
+)
+
+// proxyUser is who the agent and Envoy run as. What it sends is not captured: no other container may be it.
+const proxyUser = 1337
+
+// Ports of the sidecar. All but the agent's are on loopback, which a pod's containers share.
+const (
+	adminPort = 15000
+	httpPort  = 15001
+	agentPort = 15020
+)
+
+const (
+	stateDir  = "/var/lib/causeway-agent"
+	tlsDir    = "/etc/causeway/tls"
+	zoneLabel = "topology.kubernetes.io/zone"
+)
+
+// Kubernetes' default, and what is left of a grace period for Envoy's and the agent's end.
+const (
+	defaultGrace = 30 * time.Second
+	endsIn       = 5 * time.Second
+)
+
+// The startup probe asks every second. A control plane that is away holds a pod for that long at most before the
+// kubelet starts the sidecar again; the agent itself goes on with its last known good after --wait.
+const startupSeconds = 120
+
+func (p *proxied) proxy() corev1.Container {
+	always := corev1.ContainerRestartPolicyAlways
+	ready := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(agentPort)}}
+	return corev1.Container{
+		Name: ProxyName, Image: p.config.Image, ImagePullPolicy: p.config.ImagePullPolicy,
+		RestartPolicy: &always,
+		Args:          p.proxyArgs(),
+		Env: []corev1.EnvVar{
+			field("NAMESPACE", "metadata.namespace"),
+			field("POD_NAME", "metadata.name"),
+			field("POD_UID", "metadata.uid"),
+			field("NODE_NAME", "spec.nodeName"),
+			// Kubernetes 1.35 and newer labels pods with their node's zone; without the label it is empty.
+			field("ZONE", "metadata.labels['"+zoneLabel+"']"),
+		},
+		Ports: []corev1.ContainerPort{{Name: "mesh-metrics", ContainerPort: agentPort, Protocol: corev1.ProtocolTCP}},
+		// The containers that follow start once Envoy serves.
+		StartupProbe:   &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 1, FailureThreshold: startupSeconds, TimeoutSeconds: 2},
+		ReadinessProbe: &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 2, FailureThreshold: 3, TimeoutSeconds: 2},
+		Resources:      *p.config.Resources.DeepCopy(),
+		SecurityContext: restrictedTo(&corev1.SecurityContext{
+			RunAsUser: new(int64(proxyUser)), RunAsGroup: new(int64(proxyUser)), RunAsNonRoot: new(true),
+		}),
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: stateVolume, MountPath: stateDir},
+			{Name: tlsVolume, MountPath: tlsDir, ReadOnly: true},
+		},
+	}
+}
+
+// restrictedTo adds what PodSecurity "restricted" wants.
+func restrictedTo(s *corev1.SecurityContext) *corev1.SecurityContext {
+	s.AllowPrivilegeEscalation = new(false)
+	s.Privileged = new(false)
+	s.ReadOnlyRootFilesystem = new(true)
+	s.SeccompProfile = &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
+	if s.Capabilities == nil {
+		s.Capabilities = &corev1.Capabilities{}
+	}
+	s.Capabilities.Drop = []corev1.Capability{"ALL"}
+	return s
+}
+
+func field(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+}
+
+func (p *proxied) proxyArgs() []string {
+	args := []string{"agent", "run", "--namespace=$(NAMESPACE)", "--workload=" + p.workload, "--id=$(POD_UID)", "--zone=$(ZONE)", "--node-name=$(NODE_NAME)"}
+	for _, s := range p.config.Servers {
+		args = append(args, "--server="+s)
+	}
+	args = append(args,
+		"--tls-ca="+tlsDir+"/ca.crt", "--tls-server-name="+p.config.TLSServerName,
+		"--tls-cert="+tlsDir+"/tls.crt", "--tls-key="+tlsDir+"/tls.key",
+		"--state-dir="+stateDir,
+		// Beyond loopback, for the kubelet's probes and for Prometheus.
+		"--listen=:"+strconv.Itoa(agentPort),
+		"--drain-timeout="+p.drainTimeout().String())
+	if p.mode != CapturePod {
+		return args
+	}
+	var v4, v6 []string
+	for _, s := range p.config.ServiceCIDRs {
+		if netip.MustParsePrefix(s).Addr().Is4() {
+			v4 = append(v4, s)
+		} else {
+			v6 = append(v6, s)
+		}
+	}
+	port := ":" + strconv.Itoa(naming.OutboundPort) + "="
+	args = append(args, "--captured-listen=127.0.0.1"+port+strings.Join(append(v4, discovery.VirtualIPv4.String()), ","))
+	if len(v6) > 0 { // else the pod has no IPv6 that leads anywhere, and perhaps no loopback address of it
+		args = append(args, "--captured-listen=[::1]"+port+strings.Join(append(v6, discovery.VirtualIPv6.String()), ","))
+	}
+	return args
+}
+
+// drainTimeout fits into the pod's grace period. The kubelet tells the sidecar to end once the pod's containers
+// have ended, so that most of the time nothing is left to wait for.
+func (p *proxied) drainTimeout() time.Duration {
+	grace := defaultGrace
+	if s := p.pod.Spec.TerminationGracePeriodSeconds; s != nil {
+		grace = time.Duration(max(*s, 1)) * time.Second
+	}
+	most := grace - endsIn
+	if grace <= 2*endsIn {
+		most = grace / 2
+	}
+	return min(p.config.DrainTimeout.Duration, most)
+}
+
+// capture is the only container with a privilege. It ends before any other starts.
+func (p *proxied) capture() corev1.Container {
+	args := []string{
+		"agent", "capture", "--mode=pod", "--proxy-users=" + strconv.Itoa(proxyUser),
+		// What comes in goes to the application, as if there were no mesh: Envoy is not sent listeners for it yet.
+		"--inbound-ports=none",
+	}
+	if len(p.excludePorts) > 0 {
+		args = append(args, "--exclude-outbound-ports="+strings.Join(p.excludePorts, ","))
+	}
+	if len(p.excludeCIDRs) > 0 {
+		args = append(args, "--exclude-outbound-cidrs="+strings.Join(p.excludeCIDRs, ","))
+	}
+	return corev1.Container{
+		Name: CaptureName, Image: p.config.Image, ImagePullPolicy: p.config.ImagePullPolicy, Args: args,
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},
+		},
+		// A capability takes effect for root alone.
+		SecurityContext: restrictedTo(&corev1.SecurityContext{
+			RunAsUser: new(int64(0)), RunAsGroup: new(int64(0)), RunAsNonRoot: new(false),
+			Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}},
+		}),
+	}
+}
+
+func (p *proxied) volumes() []corev1.Volume {
+	return []corev1.Volume{
+		{Name: stateVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("256Mi"))}}},
+		{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: p.secret, Items: slices.Clone(tlsItems), DefaultMode: new(int32(0o444)),
+		}}},
+	}
+}
+
+// tlsItems are the files that the sidecar reads. A Secret that lacks one keeps the pod from starting, and the
+// kubelet's Event names it.
+var tlsItems = []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}, {Key: "tls.crt", Path: "tls.crt"}, {Key: "tls.key", Path: "tls.key"}}

@@ -1,0 +1,140 @@
+package inject
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func TestWorkloadOf(t *testing.T) {
+	t.Parallel()
+	hash := map[string]string{"pod-template-hash": "7d4b9c6f5"}
+	for _, c := range []struct {
+		kind, owner string
+		labels      map[string]string
+		want        string
+	}{
+		{"ReplicaSet", "php-web-7d4b9c6f5", hash, "php-web"},
+		{"ReplicaSet", "php-web", hash, "php-web"},
+		{"ReplicaSet", "-7d4b9c6f5", hash, "-7d4b9c6f5"},
+		{"ReplicaSet", "shop-5c9d", map[string]string{"rollouts-pod-template-hash": "5c9d"}, "shop"},
+		{"ReplicaSet", "php-web-1", nil, "php-web-1"},
+		{"StatefulSet", "db", nil, "db"},
+		{"DaemonSet", "logs", nil, "logs"},
+		{"Job", "report-29812345", nil, "report"},
+		{"Job", "migrate", nil, "migrate"},
+		{"Job", "import-2026", nil, "import-2026"},
+		{"Widget", "w", nil, "w"},
+		{"", "", nil, "php"},
+	} {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "php-", Name: "php-x", Labels: c.labels}}
+		if c.kind != "" {
+			pod.OwnerReferences = []metav1.OwnerReference{{Kind: "Node", Name: "n"}, {Kind: c.kind, Name: c.owner, Controller: new(true)}}
+		}
+		require.Equal(t, c.want, workloadOf(pod), "%s %s", c.kind, c.owner)
+	}
+	require.Equal(t, "php-x", workloadOf(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "php-x"}}))
+}
+
+// A mistake in the configuration names its field and what to write.
+func TestConfigMistakes(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"{}":                       "image: it is empty",
+		"image: a\n":               "serviceCIDRs: it is empty",
+		"image: a\ncapture: all\n": `capture: "all" is neither pod nor none`,
+		"image: a\ncapture: none\nservers: [a]\n":                               `servers[0]: "a" is not HOST:PORT`,
+		"image: a\ncapture: none\ntlsSecret: A_B\n":                             `tlsSecret: "A_B" is no name of a Secret`,
+		"image: a\nserviceCIDRs: [10.96.0.0]\n":                                 `serviceCIDRs[0]: "10.96.0.0" is no range`,
+		"image: a\ncapture: none\nexcludeOutboundPorts: [9-1]\n":                `excludeOutboundPorts[0]: "9-1" is neither`,
+		"image: a\ncapture: none\nexcludeOutboundCIDRs: [x]\n":                  `excludeOutboundCIDRs[0]: "x" is no range`,
+		"image: a\ncapture: none\ndrainTimeout: -1s\n":                          "drainTimeout: -1s is negative",
+		"image: a\ncapture: none\nimagePullPolicy: Sometimes\n":                 `imagePullPolicy: "Sometimes" is not`,
+		"image: a\ncapture: none\nimagge: b\n":                                  `unknown field "imagge"`,
+		"image: a\nserviceCIDRs: [" + strings.Repeat("10.0.0.0/8,", 16) + "]\n": "serviceCIDRs: it has 16 ranges: write 15 at most",
+	} {
+		_, err := ParseConfig([]byte(text), "causeway-system", "v1")
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// A pod that wants capture where nobody has said which addresses are Services' is refused.
+func TestCaptureNeedsRanges(t *testing.T) {
+	t.Parallel()
+	_, _, _, _, err := injectPod(t, strings.Replace(usualPod, "namespace: web", "namespace: web, annotations: {mesh.causeway.dev/capture: pod}", 1),
+		usualNamespace, configOf(t, "image: a\ncapture: none\n"))
+	require.ErrorContains(t, err, "write serviceCIDRs in the configuration of injection")
+}
+
+// What has no pods, or none to inject, stays to the byte; what is injected keeps its text where it stands in lines.
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	c := configOf(t, usual)
+	const (
+		other  = "# a header\r\napiVersion: v1\nkind: ConfigMap   # of ours\nmetadata: {name: a}\ndata: {x: \"yes\"}\n\n"
+		helm   = "---\n# Source: chart/templates/a.yaml\n\n---   # empty\n--- {apiVersion: v1, kind: Service, metadata: {name: s}}\n"
+		opted  = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: out, labels: {mesh.causeway.dev/inject: \"false\"}}\nspec: {containers: []}\n"
+		inLine = "---\n# gone\napiVersion: v1\nkind: Pod\nmetadata: {name: in-line}\nspec: {containers: [{name: a, image: a}]}\n"
+		lines  = "---\napiVersion: v1\nkind: Pod\n# stays\nmetadata:\n  name: lines\nspec:\n  containers:\n  - name: a\n    image: a # stays\n"
+		list   = "---\napiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Pod\n  metadata:\n    name: one\n  spec:\n    containers: [] # stays\n" +
+			"- apiVersion: v1\n  kind: Service\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata:\n    name: two\n  spec:\n    template:\n      metadata:\n        labels: {a: b}\n      spec:\n        containers: []\n"
+		shared = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: shared}\nspec:\n  selector: {matchLabels: &l {a: b}}\n  template:\n    metadata:\n      labels: *l\n    spec:\n      containers: []\n"
+		broken = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: no-pods}\n"
+		same   = other + helm + opted
+		whole  = same + inLine + lines + list + shared + broken
+	)
+	out, notes, err := Files([]byte(same), "web", c)
+	require.NoError(t, err)
+	require.Equal(t, strings.ReplaceAll(same, "--- {", "---\n    {"), string(out))
+	require.Len(t, notes, 1)
+
+	out, notes, err = Files([]byte(whole), "web", c)
+	require.NoError(t, err)
+	var told []string
+	for _, n := range notes {
+		told = append(told, n.String())
+	}
+	require.Equal(t, []string{
+		`Pod web/out: as it was: its label mesh.causeway.dev/inject is "false"`,
+		"Pod web/in-line: injected", "Pod web/lines: injected", "Pod web/one: injected", "Deployment web/two: injected", "Deployment web/shared: injected",
+	}, told)
+	kept(t, lines+list+shared+broken, string(out))
+	require.NotContains(t, string(out), "# gone")
+	require.Equal(t, 6-1, strings.Count(string(out), "name: "+ProxyName+"\n"))
+
+	// Windows' line ends stay.
+	out, _, err = Files([]byte(strings.ReplaceAll(lines, "\n", "\r\n")), "web", c)
+	require.NoError(t, err)
+	require.Equal(t, strings.Count(string(out), "\n"), strings.Count(string(out), "\r\n"))
+
+	_, _, err = Files([]byte(same+"---\na: [\n"), "web", c)
+	require.ErrorContains(t, err, "the document at line 17 is not YAML: line")
+	_, _, err = Files([]byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 7}\n"), "web", c)
+	require.ErrorContains(t, err, "the document at line 1: Pod web/a: its pod cannot be read")
+}
+
+// Whatever is in a file, what comes out is as good as what went in, and a second time changes nothing.
+func FuzzFiles(f *testing.F) {
+	f.Add([]byte(usualPod))
+	f.Add([]byte(usualNamespace + "---" + usualPod))
+	f.Add([]byte("apiVersion: v1\nkind: List\nitems:\n- &p\n  apiVersion: v1\n  kind: Pod\n  spec: {}\n- *p\n"))
+	f.Add([]byte("kind: Deployment\napiVersion: apps/v1\nspec:\n  template:\n    spec:\n      volumes: null\n      initContainers:\n      - name: a\n"))
+	c, err := ParseConfig([]byte(usual), "causeway-system", "v0.2.0")
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		out, notes, err := Files(text, "web", c)
+		if err != nil {
+			return
+		}
+		again, more, err := Files(out, "web", c)
+		require.NoError(t, err)
+		require.Equal(t, string(out), string(again))
+		require.Len(t, more, len(notes))
+		for _, n := range more {
+			require.False(t, n.Injected)
+		}
+	})
+}
