@@ -201,6 +201,9 @@ func FuzzParseDestinations(f *testing.F) {
 		for _, d := range destinations {
 			require.True(t, d.CIDR.IsValid())
 			require.Equal(t, d.CIDR.Masked(), d.CIDR)
+			again, err := capture.ParseDestinations(d.String())
+			require.NoError(t, err)
+			require.Equal(t, []capture.Destination{d}, again)
 		}
 	})
 }

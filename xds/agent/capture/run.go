@@ -15,7 +15,7 @@ type RunOptions struct {
 	Flags map[string]string
 	// DryRun prints the rules instead.
 	DryRun bool
-	// UntilConfirmed is how long the rules act without Confirm; 0 for ever. It is of whole seconds.
+	// UntilConfirmed is how long the rules act without Confirm; 0 for ever.
 	UntilConfirmed time.Duration
 	// Confirm makes rules stay that are there already.
 	Confirm bool

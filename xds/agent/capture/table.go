@@ -60,7 +60,7 @@ type State struct {
 func (s State) String() string {
 	switch {
 	case s.Left > 0:
-		return fmt.Sprintf("on for %s, unless it is confirmed", s.Left.Round(time.Second))
+		return fmt.Sprintf("on for %.0fs, unless it is confirmed", s.Left.Seconds())
 	case s.Captured:
 		return "on"
 	case s.Expired:

@@ -109,8 +109,15 @@ func (c Config) Summary() string {
 }
 
 func (d Destination) String() string {
-	if d.Port == 0 {
-		return d.CIDR.String()
+	text := d.CIDR.String()
+	if d.CIDR.IsSingleIP() {
+		text = d.CIDR.Addr().String()
 	}
-	return fmt.Sprintf("%s:%d", d.CIDR, d.Port)
+	switch {
+	case d.Port == 0:
+		return text
+	case d.CIDR.Addr().Is6():
+		text = "[" + text + "]"
+	}
+	return fmt.Sprintf("%s:%d", text, d.Port)
 }
