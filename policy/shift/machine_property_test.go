@@ -268,7 +268,7 @@ func seeds(t *testing.T) []uint64 {
 		require.NoError(t, err)
 		return []uint64{seed}
 	}
-	n := 500
+	n := 250
 	if os.Getenv("CAUSEWAY_SOAK") != "" {
 		n = 10_000
 	}

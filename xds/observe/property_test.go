@@ -281,7 +281,7 @@ func (m *model) heal() {
 // said to be in force while a proxy that was subscribed lacks it; and once
 // nothing more happens every generation is.
 func TestNeverTrueWhileAProxyLacksIt(t *testing.T) {
-	seeds := uint64(300)
+	seeds := uint64(150)
 	if os.Getenv("CAUSEWAY_SOAK") != "" {
 		seeds = 20_000
 	}
