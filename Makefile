@@ -23,7 +23,7 @@ MODULE  := github.com/causeway-mesh/causeway
 # tests of xds/engine, discovery/file and discovery/kubernetes, which have goroutines, call all
 # of it under the detector. test/manifests asks an API server one thing after the other. Load
 # and fault tests measure the normal binary. All the rest runs under the detector.
-LIST_PURE = go list ./policy/... ./xds/compile ./discovery/convert ./discovery/objects ./test/manifests | \
+LIST_PURE = go list ./policy/... ./xds/compile ./discovery/convert ./discovery/objects ./discovery/kubernetes/conditions ./test/manifests | \
 	grep -vE '/policy/shift/(notify|outbound|query|runner)$$'
 # discovery/file is in both: its hostile files are whole on the normal build alone.
 PURE = $$($(LIST_PURE)) ./discovery/file ./test/equivalence ./test/bench

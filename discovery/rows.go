@@ -13,6 +13,9 @@
 //     whose scope is first by name is in force ("file" before "kubernetes/..."), the other is a Rival, and a
 //     finding names both until one of them goes.
 //
+// What acts on what a source reads from has the rows from the catalog, not from the source. What it was answered it may
+// write as a row of a quiet table (ObservedStatus), where a newer one stays.
+//
 // Rows are immutable once written: copy before you change one.
 package discovery
 

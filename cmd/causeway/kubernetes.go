@@ -16,6 +16,9 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/ec2"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/lead"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/status"
 	"github.com/causeway-mesh/causeway/discovery/probe"
 	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/upstream"
@@ -30,7 +33,7 @@ func (s *serve) kubernetes() ([]component, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := kubernetes.NewClient(config, s.opts.namespace, s.log)
+	client, err := cluster.NewClient(config, s.opts.namespace, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +42,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		return nil, fmt.Errorf("leader election: %w", err)
 	}
 	identity = fmt.Sprintf("%s-%d", identity, os.Getpid())
-	election := kubernetes.NewElection(client, identity, s.registry)
+	election := lead.NewElection(client, identity, s.registry)
 	if err := s.newObserver(identity, election.Leader); err != nil {
 		return nil, err
 	}
@@ -52,16 +55,16 @@ func (s *serve) kubernetes() ([]component, error) {
 		return nil, err
 	}
 	s.newShifts(nil)
-	policies := kubernetes.NewPolicyStatus(client, policyStatus, s.programmed, s.unheard, s.registry)
+	statuses := status.NewWriter(client, policyStatus, s.programmed, s.unheard, s.registry)
 	list := sources{
-		{name: "kubernetes", Source: client},
+		{name: "kubernetes", Source: kubernetes.NewSource(client)},
 		{name: "ec2", Source: instances, leader: true},
 		{name: "checks", Source: prober, leader: true},
 	}
 	s.required = list.required()
-	pins := client.Records("causeway-pins")
+	pins := lead.RecordsIn(client, "causeway-pins")
 	s.pins.Store = pins
-	lead := func(ctx context.Context) error {
+	term := func(ctx context.Context) error {
 		// The first answer of EC2 is compared with the published endpoints.
 		if err := s.await(ctx, s.required...); err != nil {
 			return err
@@ -75,7 +78,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		}); err != nil {
 			return err
 		}
-		shifts, shutdown, err := client.NewShifts(ctx)
+		shifts, shutdown, err := lead.NewShifts(ctx, client)
 		if err != nil {
 			return err
 		}
@@ -85,11 +88,11 @@ func (s *serve) kubernetes() ([]component, error) {
 		for _, c := range list.components(s, true) {
 			g.Go(func() error { return c.run(ctx) })
 		}
-		g.Go(func() error { return client.Publish(ctx, s.catalog) })
-		g.Go(func() error { return client.WriteStatus(ctx, s.catalog, s.groupConditions, s.observer.Wake()) })
-		g.Go(func() error { return policies.Run(ctx, s.catalog) })
-		g.Go(func() error { return client.RecordHomes(ctx, s.catalog, upstream.UnrecordedHomes) })
-		g.Go(func() error { return client.RemoveReplicas(ctx) })
+		g.Go(func() error { return lead.Publish(ctx, client, s.catalog) })
+		g.Go(func() error { return status.WriteGroups(ctx, client, s.catalog, s.groupConditions, s.observer.Wake()) })
+		g.Go(func() error { return statuses.Run(ctx, s.catalog) })
+		g.Go(func() error { return lead.RecordHomes(ctx, client, s.catalog, upstream.UnrecordedHomes) })
+		g.Go(func() error { return lead.RemoveReplicas(ctx, client) })
 		g.Go(func() error { return s.observer.Lead(ctx) })
 		return g.Wait()
 	}
@@ -97,7 +100,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		{"pins of other replicas", func(ctx context.Context) error {
 			return pins.Watch(ctx, func(records map[string][]byte) { s.takePins(ctx, records) })
 		}},
-		{"leader election", func(ctx context.Context) error { return election.Run(ctx, lead) }},
+		{"leader election", func(ctx context.Context) error { return election.Run(ctx, term) }},
 	}), nil
 }
 

@@ -10,7 +10,8 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
-	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/lead"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/resolve"
@@ -31,7 +32,7 @@ func (s *serve) newObserver(replica string, leader func() string) error {
 
 // observeReplicas returns the parts that send this replica's reports to the
 // leader, and take the others' reports on the leader.
-func (s *serve) observeReplicas(client *kubernetes.Client, identity string) ([]component, error) {
+func (s *serve) observeReplicas(client *cluster.Client, identity string) ([]component, error) {
 	l, err := net.Listen("tcp", s.opts.observeListen) //nolint:noctx // it does not wait
 	if err != nil {
 		return nil, fmt.Errorf("--observe-listen: %w", err)
@@ -41,11 +42,11 @@ func (s *serve) observeReplicas(client *kubernetes.Client, identity string) ([]c
 		_ = l.Close()
 		return nil, err
 	}
-	self := kubernetes.Replica{Identity: identity, Address: address, Certificate: s.observer.Fingerprint()}
+	self := lead.Replica{Identity: identity, Address: address, Certificate: s.observer.Fingerprint()}
 	return []component{
 		{"--observe-listen", func(ctx context.Context) error { return s.observer.Serve(ctx, l) }},
 		{"replicas", func(ctx context.Context) error {
-			return client.WatchReplicas(ctx, func(replicas []kubernetes.Replica) {
+			return lead.WatchReplicas(ctx, client, func(replicas []lead.Replica) {
 				live := make([]observe.Replica, len(replicas))
 				for i, r := range replicas {
 					live[i] = observe.Replica{Name: r.Identity, Address: r.Address, Certificate: r.Certificate}
@@ -55,7 +56,7 @@ func (s *serve) observeReplicas(client *kubernetes.Client, identity string) ([]c
 		}},
 		// A replica that is not ready has no proxies and knows too little to
 		// report.
-		{"replica lease", s.whenServing(func(ctx context.Context) error { return client.Announce(ctx, self) })},
+		{"replica lease", s.whenServing(func(ctx context.Context) error { return lead.Announce(ctx, client, self) })},
 		{"reports", s.whenServing(s.observer.Report)},
 	}, nil
 }

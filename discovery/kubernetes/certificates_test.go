@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,79 +16,47 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/harness"
-	"github.com/causeway-mesh/causeway/test/harness/kubetest"
+	"github.com/causeway-mesh/causeway/test/harness/meshtest"
 )
-
-const gateway = `
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge, namespace: web}
-spec:
-  gatewayClassName: causeway
-  listeners:
-  - name: https
-    port: 443
-    protocol: HTTPS
-    tls: {certificateRefs: [{name: tls}]}
-`
-
-// certificate returns a Secret of type kubernetes.io/tls. An API server only
-// looks whether its keys are there.
-func certificate(namespace, name, chain, key string) string {
-	return `
-apiVersion: v1
-kind: Secret
-metadata: {name: ` + name + `, namespace: ` + namespace + `}
-type: kubernetes.io/tls
-stringData: {tls.crt: "` + chain + `", tls.key: "` + key + `", ca.crt: "another"}
-`
-}
-
-// chainOf returns the certificate chain in a row of a Secret, "" for none.
-func chainOf(o *discovery.Object) string {
-	if o == nil {
-		return ""
-	}
-	return string(o.Spec.(*corev1.Secret).Data[corev1.TLSCertKey])
-}
 
 // Secrets are read while a Gateway of ours names them and may do so, and no
 // others; a rotation is one change of one row.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
-	kube := startKubeWithRoutes(t)
+	kube := servers.Take(t)
 	kube.Namespace(t, "certs")
-	bindSecrets(t, kube, "web")
-	bindSecrets(t, kube, "certs")
-	kube.ApplyYAML(t, certificate("web", "tls", "one", "key one"))
-	kube.ApplyYAML(t, certificate("web", "other", "one", "key one"))
-	kube.ApplyYAML(t, certificate("certs", "wildcard", "one", "key one"))
-	kube.ApplyYAML(t, gateway)
+	meshtest.BindSecrets(t, kube, "web")
+	meshtest.BindSecrets(t, kube, "certs")
+	kube.ApplyYAML(t, meshtest.Certificate("web", "tls", "one", "key one"))
+	kube.ApplyYAML(t, meshtest.Certificate("web", "other", "one", "key one"))
+	kube.ApplyYAML(t, meshtest.Certificate("certs", "wildcard", "one", "key one"))
+	kube.ApplyYAML(t, meshtest.Gateway)
 	r := newReplica(t, kube, nil)
-	row := r.waitRow(t, "Secret web/tls", "is named", there)
+	row := r.WaitRow(t, "Secret web/tls", "is named", meshtest.There)
 	require.Equal(t, &corev1.Secret{
 		ObjectMeta: row.Spec.(*corev1.Secret).ObjectMeta, Type: corev1.SecretTypeTLS,
 		Data: map[string][]byte{"tls.crt": []byte("one"), "tls.key": []byte("key one")},
 	}, row.Spec, "of what it holds no more than chain and key is kept")
 	require.Empty(t, row.Spec.(*corev1.Secret).Annotations)
-	_, ok := catalog.Objects.Get(r.catalog.Read(), "Secret web/other")
+	_, ok := catalog.Objects.Get(r.Catalog.Read(), "Secret web/other")
 	require.False(t, ok)
-	r.waitRow(t, "Namespace web", "has a label", func(o *discovery.Object) bool {
+	r.WaitRow(t, "Namespace web", "has a label", func(o *discovery.Object) bool {
 		return o != nil && o.Spec.(*corev1.Namespace).Labels["kubernetes.io/metadata.name"] == "web"
 	})
 
 	// Rotation is one change of one row, and what is no certificate is none.
-	feed := r.catalog.Subscribe()
+	feed := r.Catalog.Subscribe()
 	defer feed.Close()
 	_, err := feed.Next(t.Context())
 	require.NoError(t, err)
-	kube.ApplyYAML(t, strings.Replace(certificate("web", "tls", "two", "key two"), "metadata: {", "metadata: {annotations: {rotated: now}, ", 1))
-	r.waitRow(t, "Secret web/tls", "is rotated", func(o *discovery.Object) bool { return chainOf(o) == "two" })
-	kube.ApplyYAML(t, strings.Replace(certificate("web", "tls", "two", "key two"), "metadata: {", "metadata: {annotations: {rotated: again}, ", 1))
-	kube.ApplyYAML(t, strings.Replace(gateway, "443", "444", 1))
-	r.waitRow(t, "Gateway web/edge", "changes after", func(o *discovery.Object) bool { return o.Generation == 2 })
+	kube.ApplyYAML(t, strings.Replace(meshtest.Certificate("web", "tls", "two", "key two"), "metadata: {", "metadata: {annotations: {rotated: now}, ", 1))
+	r.WaitRow(t, "Secret web/tls", "is rotated", func(o *discovery.Object) bool { return meshtest.ChainOf(o) == "two" })
+	kube.ApplyYAML(t, strings.Replace(meshtest.Certificate("web", "tls", "two", "key two"), "metadata: {", "metadata: {annotations: {rotated: again}, ", 1))
+	kube.ApplyYAML(t, strings.Replace(meshtest.Gateway, "443", "444", 1))
+	r.WaitRow(t, "Gateway web/edge", "changes after", func(o *discovery.Object) bool { return o.Generation == 2 })
 	changes := 0
 	for generation := int64(1); generation < 2; {
 		b, err := feed.Next(t.Context())
@@ -108,9 +75,9 @@ func TestCertificates(t *testing.T) {
 	require.Equal(t, 1, changes)
 
 	// Another namespace has to agree.
-	kube.ApplyYAML(t, strings.Replace(gateway, "{name: tls}", "{name: tls}, {name: wildcard, namespace: certs}", 1))
-	r.waitRow(t, "Gateway web/edge", "names it", func(o *discovery.Object) bool { return len(o.Refs) == 3 })
-	_, ok = catalog.Objects.Get(r.catalog.Read(), "Secret certs/wildcard")
+	kube.ApplyYAML(t, strings.Replace(meshtest.Gateway, "{name: tls}", "{name: tls}, {name: wildcard, namespace: certs}", 1))
+	r.WaitRow(t, "Gateway web/edge", "names it", func(o *discovery.Object) bool { return len(o.Refs) == 3 })
+	_, ok = catalog.Objects.Get(r.Catalog.Read(), "Secret certs/wildcard")
 	require.False(t, ok)
 	kube.ApplyYAML(t, `
 apiVersion: gateway.networking.k8s.io/v1
@@ -120,9 +87,9 @@ spec:
   from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: web}]
   to: [{group: "", kind: Secret, name: wildcard}]
 `)
-	r.waitRow(t, "Secret certs/wildcard", "is granted", there)
-	deleteObject(t, kube, "ReferenceGrant", "certs", "edge")
-	r.waitRow(t, "Secret certs/wildcard", "is granted no more", gone)
+	r.WaitRow(t, "Secret certs/wildcard", "is granted", meshtest.There)
+	meshtest.DeleteObject(t, kube, "ReferenceGrant", "certs", "edge")
+	r.WaitRow(t, "Secret certs/wildcard", "is granted no more", meshtest.Gone)
 
 	// A class of another controller's makes the Gateway another one's.
 	kube.ApplyYAML(t, `
@@ -131,15 +98,15 @@ kind: GatewayClass
 metadata: {name: causeway}
 spec: {controllerName: example.com/another}
 `)
-	r.waitRow(t, "Secret web/tls", "is not ours to read", gone)
-	deleteObject(t, kube, "GatewayClass", "", "causeway")
-	r.waitRow(t, "Secret web/tls", "is ours again", there)
-	deleteObject(t, kube, "Secret", "web", "tls")
-	r.waitRow(t, "Secret web/tls", "goes", gone)
-	kube.ApplyYAML(t, certificate("web", "tls", "three", "key three"))
-	r.waitRow(t, "Secret web/tls", "comes back", there)
-	deleteObject(t, kube, "Gateway", "web", "edge")
-	r.waitRow(t, "Secret web/tls", "is named no more", gone)
+	r.WaitRow(t, "Secret web/tls", "is not ours to read", meshtest.Gone)
+	meshtest.DeleteObject(t, kube, "GatewayClass", "", "causeway")
+	r.WaitRow(t, "Secret web/tls", "is ours again", meshtest.There)
+	meshtest.DeleteObject(t, kube, "Secret", "web", "tls")
+	r.WaitRow(t, "Secret web/tls", "goes", meshtest.Gone)
+	kube.ApplyYAML(t, meshtest.Certificate("web", "tls", "three", "key three"))
+	r.WaitRow(t, "Secret web/tls", "comes back", meshtest.There)
+	meshtest.DeleteObject(t, kube, "Gateway", "web", "edge")
+	r.WaitRow(t, "Secret web/tls", "is named no more", meshtest.Gone)
 }
 
 // logged is what was logged, for a test to look into.
@@ -161,35 +128,20 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// bindSecrets lets the control plane read the Secrets of a namespace, as the
-// documentation says.
-func bindSecrets(t *testing.T, kube *kubetest.Kube, namespace string) {
-	t.Helper()
-	root, err := harness.Root()
-	require.NoError(t, err)
-	kube.Apply(t, filepath.Join(root, "manifests", "install", "gateway-secrets.yaml"))
-	kube.ApplyYAML(t, `
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: causeway-gateway-secrets, namespace: `+namespace+`}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: causeway-gateway-secrets}
-subjects: [{kind: ServiceAccount, name: causeway, namespace: causeway-system}]
-`)
-}
-
 // With the rights that come with the program no Secret can be read; each binding
 // of the role opens one namespace, or a Role one Secret. What was read stays when a
 // right is taken away, and nothing of it is ever logged.
 func TestCertificateRefused(t *testing.T) {
 	t.Parallel()
-	kube := startKubeWithRoutes(t)
-	kube.ApplyYAML(t, certificate("web", "tls", "chain one", "key one"))
-	kube.ApplyYAML(t, gateway)
+	kube := servers.Take(t)
+	kube.ApplyYAML(t, meshtest.Certificate("web", "tls", "chain one", "key one"))
+	kube.ApplyYAML(t, meshtest.Gateway)
 	log := &logged{}
-	r := newLoggingReplica(t, kube, nil, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))) // is ready all the same
-	row := r.waitRow(t, "Secret web/tls", "is refused", there)
+	r := meshtest.NewReplica(t, kube, nil, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		func(c *cluster.Client) catalog.Source { return NewSource(c) }) // is ready all the same
+	row := r.WaitRow(t, "Secret web/tls", "is refused", meshtest.There)
 	require.Equal(t, "the control plane may not read it: bind the ClusterRole causeway-gateway-secrets to its service account in namespace web", row.Unreadable)
-	r.waitNote(t, ScopeSecrets, "may not list and watch these Secrets, which Gateways name: web/tls")
+	r.WaitNote(t, cluster.ScopeSecrets, "may not list and watch these Secrets, which Gateways name: web/tls")
 
 	// A Role may be as narrow as the name of the Secret.
 	kube.ApplyYAML(t, `
@@ -205,22 +157,22 @@ metadata: {name: causeway-certificate, namespace: web}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: causeway-certificate}
 subjects: [{kind: ServiceAccount, name: causeway, namespace: causeway-system}]
 `)
-	row = r.waitRow(t, "Secret web/tls", "may be read", func(o *discovery.Object) bool { return chainOf(o) == "chain one" })
+	row = r.WaitRow(t, "Secret web/tls", "may be read", func(o *discovery.Object) bool { return meshtest.ChainOf(o) == "chain one" })
 	require.Empty(t, row.Unreadable)
-	r.waitNote(t, ScopeSecrets, "")
+	r.WaitNote(t, cluster.ScopeSecrets, "")
 	bindings := kube.Client(t).RbacV1().RoleBindings("web")
 	require.NoError(t, bindings.Delete(t.Context(), "causeway-certificate", metav1.DeleteOptions{}))
 
 	// The role that comes with the program, in one namespace.
-	bindSecrets(t, kube, "web")
-	kube.ApplyYAML(t, certificate("web", "more", "chain more", "key more"))
-	kube.ApplyYAML(t, strings.Replace(gateway, "{name: tls}", "{name: tls}, {name: more}", 1))
-	r.waitRow(t, "Secret web/more", "may be read", func(o *discovery.Object) bool { return chainOf(o) == "chain more" })
+	meshtest.BindSecrets(t, kube, "web")
+	kube.ApplyYAML(t, meshtest.Certificate("web", "more", "chain more", "key more"))
+	kube.ApplyYAML(t, strings.Replace(meshtest.Gateway, "{name: tls}", "{name: tls}, {name: more}", 1))
+	r.WaitRow(t, "Secret web/more", "may be read", func(o *discovery.Object) bool { return meshtest.ChainOf(o) == "chain more" })
 	require.NoError(t, bindings.Delete(t.Context(), "causeway-gateway-secrets", metav1.DeleteOptions{}))
-	kube.ApplyYAML(t, certificate("web", "third", "chain third", "key third"))
-	kube.ApplyYAML(t, strings.Replace(gateway, "{name: tls}", "{name: tls}, {name: more}, {name: third}", 1))
-	r.waitRow(t, "Secret web/third", "is refused", func(o *discovery.Object) bool { return o != nil && o.Unreadable != "" })
-	require.Equal(t, "chain more", chainOf(r.waitRow(t, "Secret web/more", "stays", there)))
+	kube.ApplyYAML(t, meshtest.Certificate("web", "third", "chain third", "key third"))
+	kube.ApplyYAML(t, strings.Replace(meshtest.Gateway, "{name: tls}", "{name: tls}, {name: more}, {name: third}", 1))
+	r.WaitRow(t, "Secret web/third", "is refused", func(o *discovery.Object) bool { return o != nil && o.Unreadable != "" })
+	require.Equal(t, "chain more", meshtest.ChainOf(r.WaitRow(t, "Secret web/more", "stays", meshtest.There)))
 	for _, secret := range []string{"chain one", "key one", "chain more", "key more", "key third"} {
 		require.NotContains(t, log.String(), secret)
 	}
@@ -229,25 +181,25 @@ subjects: [{kind: ServiceAccount, name: causeway, namespace: causeway-system}]
 // What was read of a certificate serves on while the API server is away.
 func TestCertificatesOutliveTheAPIServer(t *testing.T) {
 	t.Parallel()
-	kube := startKubeWithRoutes(t)
-	bindSecrets(t, kube, "web")
-	kube.ApplyYAML(t, certificate("web", "tls", "one", "key one"))
-	kube.ApplyYAML(t, gateway)
+	kube := servers.Take(t)
+	meshtest.BindSecrets(t, kube, "web")
+	kube.ApplyYAML(t, meshtest.Certificate("web", "tls", "one", "key one"))
+	kube.ApplyYAML(t, meshtest.Gateway)
 	r := newReplica(t, kube, nil)
-	r.waitRow(t, "Secret web/tls", "is read", there)
+	r.WaitRow(t, "Secret web/tls", "is read", meshtest.There)
 	kube.Kill9()
 	harness.Eventually(t, time.Minute, "the source says that it cannot read", func() error {
-		if st, ok := catalog.Sources.Get(r.catalog.Read(), "kubernetes/gateways"); !ok || st.Error == "" {
+		if st, ok := catalog.Sources.Get(r.Catalog.Read(), "kubernetes/gateways"); !ok || st.Error == "" {
 			return fmt.Errorf("%+v", st)
 		}
 		return nil
 	})
-	row, ok := catalog.Objects.Get(r.catalog.Read(), "Secret web/tls")
+	row, ok := catalog.Objects.Get(r.Catalog.Read(), "Secret web/tls")
 	require.True(t, ok)
-	require.Equal(t, "one", chainOf(row))
+	require.Equal(t, "one", meshtest.ChainOf(row))
 	kube.Restart(t)
-	kube.ApplyYAML(t, certificate("web", "tls", "two", "key two"))
-	r.waitRow(t, "Secret web/tls", "is read again", func(o *discovery.Object) bool { return chainOf(o) == "two" })
+	kube.ApplyYAML(t, meshtest.Certificate("web", "tls", "two", "key two"))
+	r.WaitRow(t, "Secret web/tls", "is read again", func(o *discovery.Object) bool { return meshtest.ChainOf(o) == "two" })
 }
 
 // Only what a Gateway may name is read, whatever the order in which its class,

@@ -20,6 +20,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 )
 
@@ -37,10 +38,10 @@ const (
 // as the kind's CRD is installed. Without it there are no objects, and that is
 // known: nothing waits for them.
 type kindSource struct {
-	client *Client
+	client *cluster.Client
 	cat    *catalog.Catalog
 	kind   objects.Kind
-	status *status
+	status *sourceStatus
 	rows   *objectRows
 	// crd is nil until the CRD, or that there is none, was read.
 	crd atomic.Pointer[crdState]
@@ -57,11 +58,11 @@ type crdState struct {
 	channel, bundle string
 }
 
-func (c *Client) newKindSource(cat *catalog.Catalog, kind objects.Kind) *kindSource {
-	st := &status{cat: cat, name: scopeOf(kind), log: c.log}
-	k := &kindSource{client: c, cat: cat, kind: kind, status: st, look: make(chan struct{}, 1)}
+func (s *Source) newKindSource(cat *catalog.Catalog, kind objects.Kind) *kindSource {
+	st := &sourceStatus{cat: cat, name: kind.Source(), log: s.client.Log}
+	k := &kindSource{client: s.client, cat: cat, kind: kind, status: st, look: make(chan struct{}, 1)}
 	k.rows = &objectRows{
-		cat: cat, kind: kind, status: st, log: c.log,
+		cat: cat, kind: kind, status: st, log: s.client.Log,
 		unreadable: make(map[discovery.Key]discovery.Unread), noted: k.lookAgain,
 	}
 	return k
@@ -124,7 +125,7 @@ func (k *kindSource) follow(ctx context.Context) error {
 			stop()
 			stop, reading = func() {}, ""
 			if err := k.rows.clear(); err != nil {
-				k.client.log.Error("cannot forget the objects of a kind", "kind", k.kind.Name, "error", err)
+				k.client.Log.Error("cannot forget the objects of a kind", "kind", k.kind.Name, "error", err)
 			}
 		case reading == "" && time.Since(began) >= lookGrace:
 			// There may be objects, but nobody can read them: a mesh that lacks the
@@ -165,7 +166,7 @@ func (k *kindSource) follow(ctx context.Context) error {
 
 // served returns the best version of the kind that the API server serves, "" for none.
 func (k *kindSource) served(ctx context.Context) (string, error) {
-	for _, version := range versionsOf(k.kind) {
+	for _, version := range k.kind.Versions() {
 		if has, err := k.has(ctx, version); has || err != nil {
 			return version, err
 		}
@@ -175,7 +176,7 @@ func (k *kindSource) served(ctx context.Context) (string, error) {
 
 // has reports whether the API server serves the kind in a version.
 func (k *kindSource) has(ctx context.Context, version string) (bool, error) {
-	list, err := k.client.served.ServerResourcesForGroupVersionWithContext(ctx, version)
+	list, err := k.client.Served.ServerResourcesForGroupVersionWithContext(ctx, version)
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
@@ -202,8 +203,8 @@ func (k *kindSource) unserved(ctx context.Context) (unread []discovery.Unread, a
 		}
 		return nil, why
 	}
-	text, err := k.client.raw.Get().AbsPath("/apis", other, k.kind.Resource).Do(ctx).Raw()
-	var list rawList
+	text, err := k.client.Objects.Get().AbsPath("/apis", other, k.kind.Resource).Do(ctx).Raw()
+	var list cluster.List
 	if err == nil {
 		err = json.UnmarshalCaseSensitivePreserveInts(text, &list)
 	}
@@ -211,7 +212,7 @@ func (k *kindSource) unserved(ctx context.Context) (unread []discovery.Unread, a
 		return nil, fmt.Sprintf("%s; its objects cannot be listed: %v", why, err)
 	}
 	for i := range list.Items {
-		unread = append(unread, list.Items[i].unread(why))
+		unread = append(unread, unreadOf(&list.Items[i], why))
 	}
 	return someUnread(k.kind, unread)
 }
@@ -219,7 +220,7 @@ func (k *kindSource) unserved(ctx context.Context) (unread []discovery.Unread, a
 // otherVersion returns a version of the kind's group that serves it, "" for none.
 func (k *kindSource) otherVersion(ctx context.Context) (string, error) {
 	gv, _ := schema.ParseGroupVersion(k.kind.APIVersion) // from the list of kinds
-	groups, err := k.client.served.ServerGroupsWithContext(ctx)
+	groups, err := k.client.Served.ServerGroupsWithContext(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -268,7 +269,7 @@ func (k *kindSource) tell(version string) {
 	}
 	k.status.write(func(st *discovery.SourceStatus) { st.Note = note })
 	if note != "" {
-		k.client.log.Info("a kind's CRD", "kind", k.kind.Name, "is", note)
+		k.client.Log.Info("a kind's CRD", "kind", k.kind.Name, "is", note)
 	}
 }
 
@@ -279,20 +280,20 @@ func (k *kindSource) read(ctx context.Context, version string) (stop func()) {
 	path := []string{"/apis", gv.Group, gv.Version, k.kind.Resource}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			var out rawList
-			err := k.client.raw.Get().AbsPath(path...).VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(&out)
+			var out cluster.List
+			err := k.client.Objects.Get().AbsPath(path...).VersionedParams(&o, metav1.ParameterCodec).Do(ctx).Into(&out)
 			k.attempted(ctx, err)
 			return &out, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			o.Watch = true
-			w, err := k.client.raw.Get().AbsPath(path...).VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
+			w, err := k.client.Objects.Get().AbsPath(path...).VersionedParams(&o, metav1.ParameterCodec).Watch(ctx)
 			k.attempted(ctx, err)
 			return w, err
 		},
 	}
-	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, k.client.core), &rawObject{}, k.rows,
-		cache.ReflectorOptions{Name: k.status.name, Backoff: backoff()})
+	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, k.client.Core), &cluster.Object{}, k.rows,
+		cache.ReflectorOptions{Name: k.status.name, Backoff: cluster.Backoff()})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -323,7 +324,7 @@ const (
 // watchCRD follows the metadata of the kind's CRD.
 func (k *kindSource) watchCRD(ctx context.Context) error {
 	gv, _ := schema.ParseGroupVersion(k.kind.APIVersion) // from the list of kinds
-	crds := k.client.metadata.Resource(schema.GroupVersionResource{
+	crds := k.client.Metadata.Resource(schema.GroupVersionResource{
 		Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions",
 	})
 	only := fields.OneTermEqualSelector("metadata.name", k.kind.Resource+"."+gv.Group).String()
@@ -337,9 +338,9 @@ func (k *kindSource) watchCRD(ctx context.Context) error {
 			return crds.Watch(ctx, o)
 		},
 	}
-	slow := backoff()
+	slow := cluster.Backoff()
 	slow.Cap = lookMost
-	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, k.client.core), &metav1.PartialObjectMetadata{},
+	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, k.client.Core), &metav1.PartialObjectMetadata{},
 		(*crdStore)(k), cache.ReflectorOptions{Name: "CRD of " + k.status.name, Backoff: slow}).RunWithContext(ctx)
 	return ctx.Err()
 }

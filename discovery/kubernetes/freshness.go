@@ -15,8 +15,8 @@ import (
 // watch that is open and silent is up to date.
 const freshEvery = 15 * time.Second
 
-// status keeps a source's SourceStatus row.
-type status struct {
+// sourceStatus keeps a source's SourceStatus row.
+type sourceStatus struct {
 	cat  *catalog.Catalog
 	name string
 	log  *slog.Logger
@@ -26,7 +26,7 @@ type status struct {
 }
 
 // attempted notes how a list or the opening of a watch went.
-func (s *status) attempted(ctx context.Context, err error) {
+func (s *sourceStatus) attempted(ctx context.Context, err error) {
 	if err != nil && (ctx.Err() != nil || errors.Is(err, context.Canceled)) {
 		return
 	}
@@ -56,7 +56,7 @@ func (s *status) attempted(ctx context.Context, err error) {
 }
 
 // freshen renews LastSync while there is no error.
-func (s *status) freshen(ctx context.Context) error {
+func (s *sourceStatus) freshen(ctx context.Context) error {
 	ticker := time.NewTicker(freshEvery)
 	defer ticker.Stop()
 	for {
@@ -74,14 +74,14 @@ func (s *status) freshen(ctx context.Context) error {
 	}
 }
 
-func (s *status) write(change func(*discovery.SourceStatus)) {
+func (s *sourceStatus) write(change func(*discovery.SourceStatus)) {
 	_, _ = s.cat.Write(time.Time{}, func(tx *catalog.Tx) error { // fails only if the schema were wrong
 		s.put(tx, change)
 		return nil
 	})
 }
 
-func (s *status) put(tx *catalog.Tx, change func(*discovery.SourceStatus)) {
+func (s *sourceStatus) put(tx *catalog.Tx, change func(*discovery.SourceStatus)) {
 	next := discovery.SourceStatus{Name: s.name}
 	if old, ok := catalog.Sources.Get(tx.Reader, s.name); ok {
 		next = *old

@@ -1,35 +1,41 @@
 package kubernetes
 
 import (
-	"path/filepath"
+	"context"
 	"testing"
 
-	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/client-go/rest"
+
+	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/status"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
+	"github.com/causeway-mesh/causeway/test/harness/meshtest"
 )
 
-// The API servers that the tests share, without and with the Gateway API.
+// The API servers that the tests share, with and without the Gateway API.
 var (
-	plain      = &kubetest.Pool{Prepare: func(t harness.TB, k *kubetest.Kube) { install(t, k) }}
-	withRoutes = &kubetest.Pool{Prepare: func(t harness.TB, k *kubetest.Kube) {
-		install(t, k, filepath.Join("gateway-api", "experimental"))
-	}}
+	servers = meshtest.Servers(2)
+	plain   = meshtest.ServersWithoutGatewayAPI(1)
 )
 
-func TestMain(m *testing.M) { kubetest.Main(m, plain, withRoutes) }
+func TestMain(m *testing.M) { kubetest.Main(m, servers, plain) }
 
-// install applies what the manifests install, and more folders of CRDs.
-func install(t harness.TB, k *kubetest.Kube, more ...string) {
+// newReplica returns a replica with exactly the manifests' rights.
+func newReplica(t *testing.T, kube *kubetest.Kube, config *rest.Config) *meshtest.Replica {
 	t.Helper()
-	root, err := harness.Root()
-	if err != nil {
-		t.Fatalf("%v", err)
+	return meshtest.NewReplica(t, kube, config, nil, func(c *cluster.Client) catalog.Source { return NewSource(c) })
+}
+
+// writeStatus writes the statuses of objects, as the leader does.
+func writeStatus(t *testing.T, r *meshtest.Replica) {
+	t.Helper()
+	of := func(r catalog.Reader) func(*discovery.Object) (discovery.Status, bool) {
+		return resolve.NewStatuses(r).StatusOf
 	}
-	for _, crds := range append([]string{"crds"}, more...) {
-		k.ApplyCRDs(t, filepath.Join(root, "manifests", crds))
-	}
-	k.Namespace(t, "web")
-	for _, file := range []string{"namespace.yaml", "rbac.yaml", "guard-deletion.yaml"} {
-		k.Apply(t, filepath.Join(root, "manifests", "install", file))
-	}
+	w := status.NewWriter(r.Client, of, nil, nil, prometheus.NewRegistry())
+	meshtest.Run(t, func(ctx context.Context) error { return w.Run(ctx, r.Catalog) })
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/convert"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
 )
 
 // maxNamed bounds how many ConfigMaps are read, and how many Secrets: each costs
@@ -48,9 +49,9 @@ type namedClient struct {
 }
 
 // configMaps are those that policies name for their CA certificates.
-func (c *Client) configMaps() namedKind {
+func (s *Source) configMaps() namedKind {
 	return namedKind{
-		name: discovery.KindConfigMap, scope: ScopeConfigMaps, by: "policies", share: "share CA certificates between policies",
+		name: discovery.KindConfigMap, scope: cluster.ScopeConfigMaps, by: "policies", share: "share CA certificates between policies",
 		named: func(r catalog.Reader) map[discovery.Key]struct{} {
 			out := make(map[discovery.Key]struct{})
 			for o := range catalog.Objects.All(r) {
@@ -64,7 +65,7 @@ func (c *Client) configMaps() namedKind {
 		},
 		zero: &corev1.ConfigMap{},
 		in: func(namespace string) namedClient {
-			of := c.core.CoreV1().ConfigMaps(namespace)
+			of := s.client.Core.CoreV1().ConfigMaps(namespace)
 			return namedClient{func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return of.List(ctx, o) }, of.Watch}
 		},
 		refused: func(discovery.Key) *discovery.Object { return nil },
@@ -72,18 +73,18 @@ func (c *Client) configMaps() namedKind {
 }
 
 // secrets are those that our Gateways name for their listeners' certificates.
-func (c *Client) secrets() namedKind {
+func (s *Source) secrets() namedKind {
 	return namedKind{
-		name: discovery.KindSecret, scope: ScopeSecrets, by: "Gateways", share: "share certificates between listeners",
+		name: discovery.KindSecret, scope: cluster.ScopeSecrets, by: "Gateways", share: "share certificates between listeners",
 		named: certificateSecrets,
 		zero:  &corev1.Secret{},
 		in: func(namespace string) namedClient {
-			of := c.core.CoreV1().Secrets(namespace)
+			of := s.client.Core.CoreV1().Secrets(namespace)
 			return namedClient{func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return of.List(ctx, o) }, of.Watch}
 		},
 		refused: func(key discovery.Key) *discovery.Object {
 			return &discovery.Object{
-				Scope: ScopeSecrets, Kind: discovery.KindSecret, Key: key, Spec: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}},
+				Scope: cluster.ScopeSecrets, Kind: discovery.KindSecret, Key: key, Spec: &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}},
 				Unreadable: "the control plane may not read it: bind the ClusterRole causeway-gateway-secrets to its service account in namespace " + key.Namespace,
 			}
 		},
@@ -95,9 +96,9 @@ func (c *Client) secrets() namedKind {
 // has a watch of its own, which begins and ends with the references to it.
 type namedObjects struct {
 	namedKind
-	client  *Client
+	client  *cluster.Client
 	cat     *catalog.Catalog
-	status  *status
+	status  *sourceStatus
 	watches map[discovery.Key]*namedWatch
 	// excess are those that are named and not read.
 	excess []discovery.Key
@@ -118,10 +119,10 @@ type namedAnswer struct {
 
 // readNamed keeps the rows of a kind's objects that are named equal to the
 // cluster until the context ends.
-func (c *Client) readNamed(ctx context.Context, cat *catalog.Catalog, kind namedKind) error {
+func (s *Source) readNamed(ctx context.Context, cat *catalog.Catalog, kind namedKind) error {
 	g, ctx := errgroup.WithContext(ctx)
 	n := &namedObjects{
-		namedKind: kind, client: c, cat: cat, status: &status{cat: cat, name: kind.scope, log: c.log},
+		namedKind: kind, client: s.client, cat: cat, status: &sourceStatus{cat: cat, name: kind.scope, log: s.client.Log},
 		watches: make(map[discovery.Key]*namedWatch), answers: make(chan namedAnswer),
 	}
 	g.Go(func() error { return n.status.freshen(ctx) })
@@ -191,8 +192,8 @@ func (n *namedObjects) answer(a namedAnswer) {
 // read, and all that they name.
 func (n *namedObjects) known() bool {
 	r := n.cat.Read()
-	for _, k := range policyKinds() {
-		if st, ok := catalog.Sources.Get(r, scopeOf(k)); !ok || !st.Synced {
+	for _, k := range cluster.Kinds() {
+		if st, ok := catalog.Sources.Get(r, k.Source()); !ok || !st.Synced {
 			return false
 		}
 	}
@@ -257,7 +258,7 @@ func (n *namedObjects) tell() {
 	}
 	n.status.write(func(st *discovery.SourceStatus) { st.Note = note })
 	if note != "" {
-		n.client.log.Warn("some objects that others name are not read", "kind", n.name, "why", note)
+		n.client.Log.Warn("some objects that others name are not read", "kind", n.name, "why", note)
 	}
 }
 
@@ -301,8 +302,8 @@ func (n *namedObjects) watch(ctx context.Context, key discovery.Key) (stop func(
 		},
 	}
 	store := &namedStore{n: n, key: key, listed: func() { answer(false) }}
-	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, n.client.core), n.zero, store,
-		cache.ReflectorOptions{Name: n.scope + "/" + key.String(), Backoff: backoff()})
+	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, n.client.Core), n.zero, store,
+		cache.ReflectorOptions{Name: n.scope + "/" + key.String(), Backoff: cluster.Backoff()})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -320,7 +321,7 @@ func (n *namedObjects) write(change func(*catalog.Tx)) {
 		return nil
 	})
 	if err != nil {
-		n.client.log.Error("cannot take an object that others name", "kind", n.name, "error", err)
+		n.client.Log.Error("cannot take an object that others name", "kind", n.name, "error", err)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/convert"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/conditions"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -23,7 +25,7 @@ import (
 type objectRows struct {
 	cat    *catalog.Catalog
 	kind   objects.Kind
-	status *status
+	status *sourceStatus
 	log    *slog.Logger
 	// noted is called when note has something else to say.
 	noted func()
@@ -38,7 +40,7 @@ func (s *objectRows) Add(o any) error { return s.Update(o) }
 
 // Update implements cache.ReflectorStore.
 func (s *objectRows) Update(o any) error {
-	raw := o.(*rawObject)
+	raw := o.(*cluster.Object)
 	read := s.read(raw)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		if read.object != nil {
@@ -56,7 +58,7 @@ func (s *objectRows) Update(o any) error {
 
 // Delete implements cache.ReflectorStore.
 func (s *objectRows) Delete(o any) error {
-	raw := o.(*rawObject)
+	raw := o.(*cluster.Object)
 	name := s.name(raw)
 	s.readable(raw, nil)
 	_, err := s.cat.Write(time.Now(), func(tx *catalog.Tx) error {
@@ -79,7 +81,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 	var kept []discovery.ObjectName
 	there := make(map[discovery.Key]struct{}, len(list))
 	for i, o := range list {
-		raw := o.(*rawObject)
+		raw := o.(*cluster.Object)
 		name := s.name(raw)
 		there[name.Key] = struct{}{}
 		if read := s.read(raw); read.object != nil {
@@ -128,7 +130,7 @@ func (s *objectRows) Replace(list []any, _ string) error {
 func (s *objectRows) Resync() error { return nil }
 
 // name returns the name of an object, whatever its content is.
-func (s *objectRows) name(o *rawObject) discovery.ObjectName {
+func (s *objectRows) name(o *cluster.Object) discovery.ObjectName {
 	return discovery.ObjectName{Kind: s.kind.Name, Key: discovery.Key{Namespace: o.Namespace, Name: o.Name}}
 }
 
@@ -146,14 +148,14 @@ type rowsOfObject struct {
 
 // read returns the rows of an object. If it cannot be decoded, its former rows
 // stay.
-func (s *objectRows) read(raw *rawObject) rowsOfObject {
-	typed, err := raw.decode(s.kind)
+func (s *objectRows) read(raw *cluster.Object) rowsOfObject {
+	typed, err := raw.Decode(s.kind)
 	name := s.name(raw)
 	s.readable(raw, err)
 	if err != nil {
 		return rowsOfObject{}
 	}
-	out := rowsOfObject{object: convert.Object(typed, s.status.name), observed: observedStatus(s.kind, typed)}
+	out := rowsOfObject{object: convert.Object(typed, s.status.name), observed: conditions.Observed(s.kind, typed)}
 	if shift, ok := typed.(*v1alpha1.TrafficShift); ok {
 		out.state = &discovery.ShiftState{
 			Scope: s.status.name, Key: name.Key,
@@ -164,7 +166,7 @@ func (s *objectRows) read(raw *rawObject) rowsOfObject {
 }
 
 // readable notes whether an object could be decoded.
-func (s *objectRows) readable(raw *rawObject, err error) {
+func (s *objectRows) readable(raw *cluster.Object, err error) {
 	key := s.name(raw).Key
 	s.mu.Lock()
 	_, was := s.unreadable[key]
@@ -176,7 +178,7 @@ func (s *objectRows) readable(raw *rawObject, err error) {
 		}
 		return
 	}
-	s.unreadable[key] = raw.unread(err.Error())
+	s.unreadable[key] = unreadOf(raw, err.Error())
 	s.mu.Unlock()
 	if !was {
 		s.noted()

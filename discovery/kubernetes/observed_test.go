@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 )
 
@@ -21,12 +22,12 @@ func TestAChangeOfAStatusAloneWakesNobody(t *testing.T) {
 	kind, _ := objects.Named(discovery.KindTrafficPolicy)
 	rows := &objectRows{
 		cat: cat, kind: kind, unreadable: make(map[discovery.Key]discovery.Unread), noted: func() {},
-		status: &status{cat: cat, name: scopeOf(kind)}, log: slog.New(slog.DiscardHandler),
+		status: &sourceStatus{cat: cat, name: kind.Source()}, log: slog.New(slog.DiscardHandler),
 	}
-	raw := func(uid, version, spec, message string) *rawObject {
-		return &rawObject{
+	raw := func(uid, version, spec, message string) *cluster.Object {
+		return &cluster.Object{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "a"},
-			text: fmt.Appendf(nil, `{"metadata":{"namespace":"web","name":"a","uid":%q,"resourceVersion":%q},"spec":%s,
+			Text: fmt.Appendf(nil, `{"metadata":{"namespace":"web","name":"a","uid":%q,"resourceVersion":%q},"spec":%s,
 				"status":{"conditions":[{"type":"Accepted","status":"True","reason":"Accepted","message":%q}]}}`, uid, version, spec, message),
 		}
 	}
@@ -75,38 +76,4 @@ func TestAChangeOfAStatusAloneWakesNobody(t *testing.T) {
 	require.NoError(t, rows.clear())
 	_, ok = catalog.ObservedStatuses.Get(cat.Read(), id)
 	require.False(t, ok)
-}
-
-// What a writer was answered is noted of objects that are there alone.
-func TestObserve(t *testing.T) {
-	t.Parallel()
-	cat := catalog.New()
-	kind, _ := objects.Named(discovery.KindTrafficPolicy)
-	term := &statusTerm{PolicyStatus: &PolicyStatus{}, cat: cat}
-	decoded := func(version string) metav1.Object {
-		o := kind.New()
-		o.SetNamespace("web")
-		o.SetName("a")
-		o.SetUID("u")
-		o.SetResourceVersion(version)
-		return o
-	}
-	version := func() string {
-		row, ok := catalog.ObservedStatuses.Get(cat.Read(), "kubernetes/trafficpolicies|web/a")
-		if !ok {
-			return ""
-		}
-		return row.Version
-	}
-	require.Equal(t, "9", term.observe(kind, decoded("9")).Version)
-	require.Empty(t, version(), "it is gone, or the watch tells of it")
-	_, err := cat.Write(metav1.Now().Time, func(tx *catalog.Tx) error {
-		catalog.ObservedStatuses.Put(tx, observedStatus(kind, decoded("9")))
-		return nil
-	})
-	require.NoError(t, err)
-	term.observe(kind, decoded("10"))
-	require.Equal(t, "10", version())
-	term.observe(kind, decoded("9"))
-	require.Equal(t, "10", version())
 }

@@ -11,6 +11,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
 	"github.com/causeway-mesh/causeway/discovery/objects"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
@@ -48,7 +49,7 @@ func clusterRole(t *testing.T, file string) map[string]bool {
 func TestRBACOfKinds(t *testing.T) {
 	t.Parallel()
 	rights := clusterRole(t, "rbac.yaml")
-	policies := policyKinds()
+	policies := cluster.Kinds()
 	for _, k := range objects.Kinds() {
 		if k.Name == "Secret" { // by a role of their own, which nothing binds in the whole cluster
 			for right := range rights {

@@ -13,26 +13,28 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness/meshtest"
 )
 
 // A TrafficShift is two rows, which come, change and go together; its status is
 // a change of one of them alone.
 func TestShiftRows(t *testing.T) {
 	t.Parallel()
-	kube := startKube(t)
+	kube := servers.Take(t)
 	r := newReplica(t, kube, nil)
 	const name = "TrafficShift web/moved"
 	key := discovery.Key{Namespace: "web", Name: "moved"}
 	state := func() *discovery.ShiftState {
-		row, _ := catalog.ShiftStates.Get(r.catalog.Read(), key.String())
+		row, _ := catalog.ShiftStates.Get(r.Catalog.Read(), key.String())
 		return row
 	}
 	// At no moment is there one row without the other.
 	halves := make(chan string, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	feed := r.catalog.Subscribe()
+	feed := r.Catalog.Subscribe()
 	go func() {
 		defer close(halves)
 		defer feed.Close()
@@ -50,11 +52,11 @@ func TestShiftRows(t *testing.T) {
 		}
 	}()
 
-	applyShift(t, kube, "moved")
-	row := r.waitRow(t, name, "came", there)
+	meshtest.ApplyShift(t, kube, "moved")
+	row := r.WaitRow(t, name, "came", meshtest.There)
 	// The state is there whenever the object is.
 	require.NotNil(t, state())
-	stored := readShift(t, kube, "moved")
+	stored := meshtest.ReadShift(t, kube, "moved")
 	require.Equal(t, []discovery.ObjectName{{Kind: "Service", Key: discovery.Key{Namespace: "web", Name: "php-web"}}}, row.Refs)
 	require.Equal(t, string(stored.UID), state().UID)
 	require.Equal(t, stored.ResourceVersion, state().Version)
@@ -68,23 +70,23 @@ func TestShiftRows(t *testing.T) {
 	// What a status says changes the state, and not the object.
 	patch := func(sub string, body string) {
 		t.Helper()
-		require.NoError(t, api(t, kube).Patch(types.MergePatchType).AbsPath(shiftPath+"moved"+sub).Body([]byte(body)).Do(t.Context()).Error())
+		require.NoError(t, meshtest.API(t, kube).Patch(types.MergePatchType).AbsPath(meshtest.ShiftPath+"moved"+sub).Body([]byte(body)).Do(t.Context()).Error())
 	}
 	patch("/status", `{"status":{"phase":"Shifting","percent":"1","step":0,"shadowMethods":["GET"]}}`)
 	waitState(t, r, key, "the status", func(s *discovery.ShiftState) bool { return s != nil && s.Status.Percent == "1" })
-	require.Equal(t, readShift(t, kube, "moved").ResourceVersion, state().Version)
-	same, _ := catalog.Objects.Get(r.catalog.Read(), name)
+	require.Equal(t, meshtest.ReadShift(t, kube, "moved").ResourceVersion, state().Version)
+	same, _ := catalog.Objects.Get(r.Catalog.Read(), name)
 	require.Same(t, row, same, "a status is no change of the object")
 
 	// Nor are labels and annotations that the mesh does not read; a command is.
 	patch("", `{"metadata":{"labels":{"team":"web"},"annotations":{"example.com/note":"x"}}}`)
 	waitState(t, r, key, "the version", func(s *discovery.ShiftState) bool {
-		return s.Version == readShift(t, kube, "moved").ResourceVersion
+		return s.Version == meshtest.ReadShift(t, kube, "moved").ResourceVersion
 	})
-	same, _ = catalog.Objects.Get(r.catalog.Read(), name)
+	same, _ = catalog.Objects.Get(r.Catalog.Read(), name)
 	require.Same(t, row, same)
 	patch("", `{"metadata":{"annotations":{"`+v1alpha1.CommandAnnotation+`":"{}"},"finalizers":["`+v1alpha1.ShiftFinalizer+`"]}}`)
-	row = r.waitRow(t, name, "has the command", func(o *discovery.Object) bool {
+	row = r.WaitRow(t, name, "has the command", func(o *discovery.Object) bool {
 		return o != nil && o.Spec.(*v1alpha1.TrafficShift).Annotations[v1alpha1.CommandAnnotation] == "{}"
 	})
 	shift = row.Spec.(*v1alpha1.TrafficShift)
@@ -93,13 +95,13 @@ func TestShiftRows(t *testing.T) {
 	require.Equal(t, v1alpha1.TrafficShiftStatus{}, shift.Status)
 
 	// Its deletion begins, and both rows stay until the finalizer goes.
-	deleteObject(t, kube, "TrafficShift", "web", "moved")
-	r.waitRow(t, name, "is going", func(o *discovery.Object) bool {
+	meshtest.DeleteObject(t, kube, "TrafficShift", "web", "moved")
+	r.WaitRow(t, name, "is going", func(o *discovery.Object) bool {
 		return o != nil && o.Spec.(*v1alpha1.TrafficShift).DeletionTimestamp != nil
 	})
 	require.EqualValues(t, "1", state().Status.Percent)
 	patch("", `{"metadata":{"finalizers":null}}`)
-	r.waitRow(t, name, "went", gone)
+	r.WaitRow(t, name, "went", meshtest.Gone)
 	require.Nil(t, state())
 
 	cancel()
@@ -113,17 +115,17 @@ func TestShiftRowsAreReplaced(t *testing.T) {
 	cat := catalog.New()
 	rows := &objectRows{
 		cat: cat, unreadable: make(map[discovery.Key]discovery.Unread), noted: func() {},
-		status: &status{cat: cat, name: "kubernetes/trafficshifts"}, log: slog.New(slog.DiscardHandler),
+		status: &sourceStatus{cat: cat, name: "kubernetes/trafficshifts"}, log: slog.New(slog.DiscardHandler),
 	}
-	for _, k := range policyKinds() {
+	for _, k := range cluster.Kinds() {
 		if k.Name == discovery.KindTrafficShift {
 			rows.kind = k
 		}
 	}
-	raw := func(name, version, spec string) *rawObject {
-		return &rawObject{
+	raw := func(name, version, spec string) *cluster.Object {
+		return &cluster.Object{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: name, ResourceVersion: version},
-			text:       fmt.Appendf(nil, `{"metadata":{"namespace":"web","name":%q,"uid":"u","resourceVersion":%q},"spec":%s,"status":{"percent":"5"}}`, name, version, spec),
+			Text:       fmt.Appendf(nil, `{"metadata":{"namespace":"web","name":%q,"uid":"u","resourceVersion":%q},"spec":%s,"status":{"percent":"5"}}`, name, version, spec),
 		}
 	}
 	const spec = `{"serviceRef":{"name":"a"},"steps":[{"percent":"5"}]}`
@@ -154,10 +156,10 @@ func TestShiftRowsAreReplaced(t *testing.T) {
 	require.False(t, ok)
 }
 
-func waitState(t *testing.T, r *replica, key discovery.Key, what string, check func(*discovery.ShiftState) bool) {
+func waitState(t *testing.T, r *meshtest.Replica, key discovery.Key, what string, check func(*discovery.ShiftState) bool) {
 	t.Helper()
 	require.Eventually(t, func() bool {
-		row, _ := catalog.ShiftStates.Get(r.catalog.Read(), key.String())
+		row, _ := catalog.ShiftStates.Get(r.Catalog.Read(), key.String())
 		return check(row)
 	}, 30*time.Second, 20*time.Millisecond, "%s", what)
 }

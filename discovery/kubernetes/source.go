@@ -1,12 +1,9 @@
-// Package kubernetes is the source that reads a cluster, and the effects that
-// Causeway has on one: published instances, status, records of homes and the
-// election of who does all that.
+// Package kubernetes is the source that reads a cluster. It writes nothing there: who
+// acts on a cluster (packages lead and status) learns of it from the catalog alone.
 package kubernetes
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,111 +11,35 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
-	clientdiscovery "k8s.io/client-go/discovery"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/metadata"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/convert"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
-)
-
-// The scopes of the rows that come from Kubernetes, which are also the names
-// of their SourceStatus rows.
-const (
-	ScopeServices       = "kubernetes/services"
-	ScopeEndpointSlices = "kubernetes/endpointslices"
-	ScopeInstanceGroups = discovery.GroupsSource
-	ScopeHomes          = "kubernetes/homes"
-	ScopeConfigMaps     = "kubernetes/configmaps"
-	ScopeSecrets        = "kubernetes/secrets"
-	ScopeNamespaces     = "kubernetes/namespaces"
-	ScopeFreeze         = "kubernetes/freeze"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
 )
 
 // Scopes lists the sources that must have synced before anything is served:
-// those above and one for each kind of route and policy, by its plural name.
+// those of package cluster and one for each kind of route and policy, by its plural name.
 func Scopes() []string {
-	out := []string{ScopeServices, ScopeEndpointSlices, ScopeHomes, ScopeConfigMaps, ScopeSecrets, ScopeNamespaces, ScopeFreeze}
-	for _, k := range policyKinds() {
-		out = append(out, scopeOf(k))
+	out := []string{cluster.ScopeServices, cluster.ScopeEndpointSlices, cluster.ScopeHomes, cluster.ScopeConfigMaps, cluster.ScopeSecrets, cluster.ScopeNamespaces, cluster.ScopeFreeze}
+	for _, k := range cluster.Kinds() {
+		out = append(out, k.Source())
 	}
 	return out
 }
 
 // Required implements catalog.Source.
-func (c *Client) Required() []string { return Scopes() }
+func (s *Source) Required() []string { return Scopes() }
 
-var _ catalog.Source = (*Client)(nil)
+var _ catalog.Source = (*Source)(nil)
 
-// Client reaches one cluster.
-type Client struct {
-	core     kubernetes.Interface
-	served   clientdiscovery.DiscoveryInterfaceWithContext
-	metadata metadata.Interface
-	groups   rest.Interface
-	// raw reads policy kinds, statuses writes their status. The latter has no
-	// limit of its own: who writes status keeps one.
-	raw, statuses rest.Interface
-	// shifts reads and writes TrafficShifts, without a limit: a way back must not
-	// wait until other requests are through.
-	shifts rest.Interface
-	types  *runtime.Scheme
-	// Namespace is the control plane's own.
-	Namespace string
-	log       *slog.Logger
-}
+// Source reads one cluster.
+type Source struct{ client *cluster.Client }
 
-// NewClient returns a client of the cluster that config leads to.
-func NewClient(config *rest.Config, namespace string, log *slog.Logger) (*Client, error) {
-	c := rest.CopyConfig(config)
-	c.UserAgent = "causeway"
-	if c.QPS == 0 {
-		c.QPS, c.Burst = 50, 100
-	}
-	typed := rest.CopyConfig(c)
-	typed.ContentType, typed.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
-	core, err := kubernetes.NewForConfig(typed)
-	if err != nil {
-		return nil, fmt.Errorf("kubernetes: %w", err)
-	}
-	out := &Client{
-		core: core, served: clientdiscovery.ToDiscoveryInterfaceWithContext(core.Discovery()),
-		Namespace: namespace, log: log,
-	}
-	if out.types, err = typesOf(); err != nil {
-		return nil, err
-	}
-	if out.metadata, err = metadata.NewForConfig(c); err != nil {
-		return nil, fmt.Errorf("kubernetes: %w", err)
-	}
-	if out.raw, err = newRawClient(c); err != nil {
-		return nil, err
-	}
-	unlimited := rest.CopyConfig(c)
-	unlimited.QPS = -1
-	if out.statuses, err = newRawClient(unlimited); err != nil {
-		return nil, err
-	}
-	gv := v1alpha1.GroupVersion()
-	for _, typed := range []*rest.Config{c, unlimited} {
-		typed.GroupVersion, typed.APIPath = &gv, "/apis"
-		typed.NegotiatedSerializer = serializer.NewCodecFactory(out.types).WithoutConversion()
-	}
-	if out.groups, err = rest.RESTClientFor(c); err != nil {
-		return nil, fmt.Errorf("kubernetes: %w", err)
-	}
-	if out.shifts, err = rest.RESTClientFor(unlimited); err != nil {
-		return nil, fmt.Errorf("kubernetes: %w", err)
-	}
-	return out, nil
-}
+// NewSource returns the source of the cluster that a client reaches.
+func NewSource(c *cluster.Client) *Source { return &Source{c} }
 
 // Run reads the cluster into the catalog until the context ends. Its only error
 // is the context's. A part that cannot be read changes nothing and is reported
@@ -127,50 +48,50 @@ func NewClient(config *rest.Config, namespace string, log *slog.Logger) (*Client
 // It uses client-go's reflectors, the core of informers, with a store that
 // writes to the catalog: a list replaces a whole scope in one transaction, an
 // event changes one row, and there is no second copy of every object.
-func (c *Client) Run(ctx context.Context, cat *catalog.Catalog) error {
+func (s *Source) Run(ctx context.Context, cat *catalog.Catalog) error {
 	g, ctx := errgroup.WithContext(ctx)
-	services := c.core.CoreV1().Services(metav1.NamespaceAll)
-	reflect(ctx, g, c, cat, ScopeServices, catalog.Services, &corev1.Service{},
+	services := s.client.Core.CoreV1().Services(metav1.NamespaceAll)
+	reflect(ctx, g, s.client, cat, cluster.ScopeServices, catalog.Services, &corev1.Service{},
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return services.List(ctx, o) },
 		services.Watch, func(o *corev1.Service) (string, *discovery.Service) {
-			return o.Namespace + "/" + o.Name, convert.Service(o, ScopeServices)
+			return o.Namespace + "/" + o.Name, convert.Service(o, cluster.ScopeServices)
 		})
-	endpointSlices := c.core.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
-	reflect(ctx, g, c, cat, ScopeEndpointSlices, catalog.Endpoints, &discoveryv1.EndpointSlice{},
+	endpointSlices := s.client.Core.DiscoveryV1().EndpointSlices(metav1.NamespaceAll)
+	reflect(ctx, g, s.client, cat, cluster.ScopeEndpointSlices, catalog.Endpoints, &discoveryv1.EndpointSlice{},
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			return endpointSlices.List(ctx, o)
 		},
 		endpointSlices.Watch, func(o *discoveryv1.EndpointSlice) (string, *discovery.EndpointSet) {
-			return ScopeEndpointSlices + "|" + o.Namespace + "/" + o.Name, convert.EndpointSlice(o, ScopeEndpointSlices)
+			return cluster.ScopeEndpointSlices + "|" + o.Namespace + "/" + o.Name, convert.EndpointSlice(o, cluster.ScopeEndpointSlices)
 		})
-	namespaces := c.core.CoreV1().Namespaces()
-	reflect(ctx, g, c, cat, ScopeNamespaces, catalog.Objects, &corev1.Namespace{},
+	namespaces := s.client.Core.CoreV1().Namespaces()
+	reflect(ctx, g, s.client, cat, cluster.ScopeNamespaces, catalog.Objects, &corev1.Namespace{},
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			return namespaces.List(ctx, o)
 		},
 		namespaces.Watch, func(o *corev1.Namespace) (string, *discovery.Object) {
-			return discovery.ObjectName{Kind: discovery.KindNamespace, Key: discovery.Key{Name: o.Name}}.String(), convert.Object(o, ScopeNamespaces)
+			return discovery.ObjectName{Kind: discovery.KindNamespace, Key: discovery.Key{Name: o.Name}}.String(), convert.Object(o, cluster.ScopeNamespaces)
 		})
-	for _, kind := range policyKinds() {
-		source := c.newKindSource(cat, kind)
+	for _, kind := range cluster.Kinds() {
+		source := s.newKindSource(cat, kind)
 		g.Go(func() error { return source.run(ctx) })
 	}
-	for _, kind := range []namedKind{c.configMaps(), c.secrets()} {
-		g.Go(func() error { return c.readNamed(ctx, cat, kind) })
+	for _, kind := range []namedKind{s.configMaps(), s.secrets()} {
+		g.Go(func() error { return s.readNamed(ctx, cat, kind) })
 	}
-	g.Go(func() error { return c.readHomes(ctx, cat) })
-	c.readFreeze(ctx, g, cat)
+	g.Go(func() error { return s.readHomes(ctx, cat) })
+	s.readFreeze(ctx, g, cat)
 	return g.Wait()
 }
 
 // reflect keeps a scope equal to a resource of the cluster.
-func reflect[O runtime.Object, R any](ctx context.Context, g *errgroup.Group, c *Client, cat *catalog.Catalog,
+func reflect[O runtime.Object, R any](ctx context.Context, g *errgroup.Group, c *cluster.Client, cat *catalog.Catalog,
 	scope string, table catalog.Table[*R], expected O,
 	list func(context.Context, metav1.ListOptions) (runtime.Object, error),
 	watcher func(context.Context, metav1.ListOptions) (watch.Interface, error),
 	convert func(O) (id string, row *R),
 ) {
-	status := &status{cat: cat, name: scope, log: c.log}
+	status := &sourceStatus{cat: cat, name: scope, log: c.Log}
 	store := &rows[O, R]{cat: cat, scope: scope, table: table, convert: convert, status: status}
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
@@ -184,19 +105,13 @@ func reflect[O runtime.Object, R any](ctx context.Context, g *errgroup.Group, c 
 			return out, err
 		},
 	}
-	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, c.core), expected, store,
-		cache.ReflectorOptions{Name: scope, Backoff: backoff()})
+	r := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, c.Core), expected, store,
+		cache.ReflectorOptions{Name: scope, Backoff: cluster.Backoff()})
 	g.Go(func() error {
 		r.RunWithContext(ctx)
 		return ctx.Err()
 	})
 	g.Go(func() error { return status.freshen(ctx) })
-}
-
-// backoff is how a failed list or watch is tried again. The upper bound is
-// what a control plane may lag behind an API server that is back.
-func backoff() *wait.Backoff {
-	return &wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 1000, Cap: 5 * time.Second}
 }
 
 // rows is the store of a reflector: it writes to the catalog.
@@ -205,7 +120,7 @@ type rows[O runtime.Object, R any] struct {
 	scope   string
 	table   catalog.Table[*R]
 	convert func(O) (id string, row *R)
-	status  *status
+	status  *sourceStatus
 }
 
 // Add implements cache.ReflectorStore.

@@ -57,6 +57,12 @@ func (k Kind) Has(apiVersion, name string) bool {
 	return k.Name == name && (k.APIVersion == apiVersion || slices.Contains(k.Also, apiVersion))
 }
 
+// Versions returns the versions in which the kind may be served, the best first.
+func (k Kind) Versions() []string { return append([]string{k.APIVersion}, k.Also...) }
+
+// Source returns the name of the source that reads the kind from a cluster, which is also the scope of its rows.
+func (k Kind) Source() string { return "kubernetes/" + k.Resource }
+
 // Standard reports whether the kind is the Gateway API's, whose CRDs others install too.
 func (k Kind) Standard() bool { return k.Group() == gatewayv1.GroupName }
 

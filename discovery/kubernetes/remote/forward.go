@@ -19,7 +19,7 @@ import (
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 
-	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/lead"
 )
 
 // adminPort is where the replicas of the shipped Deployment serve the admin API.
@@ -52,7 +52,7 @@ func (k *Cluster) replica(ctx context.Context, client clientkubernetes.Interface
 	}
 	leader := ""
 	// A user who may not read Leases gets any replica.
-	if lease, err := client.CoordinationV1().Leases(k.Namespace).Get(ctx, kubernetes.LeaderLease, metav1.GetOptions{}); err == nil && lease.Spec.HolderIdentity != nil {
+	if lease, err := client.CoordinationV1().Leases(k.Namespace).Get(ctx, lead.LeaderLease, metav1.GetOptions{}); err == nil && lease.Spec.HolderIdentity != nil {
 		leader = *lease.Spec.HolderIdentity
 	}
 	ready := slices.DeleteFunc(pods.Items, func(p corev1.Pod) bool {

@@ -20,7 +20,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/causeway-mesh/causeway/discovery"
-	"github.com/causeway-mesh/causeway/discovery/kubernetes"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/lead"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -85,12 +86,12 @@ func (k *Cluster) Shifts(ctx context.Context, key discovery.Key) ([]v1alpha1.Tra
 	slices.SortFunc(out, func(a, b v1alpha1.TrafficShift) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	store, err := kubernetes.NewClient(config, k.Namespace, slog.New(slog.DiscardHandler))
+	store, err := cluster.NewClient(config, k.Namespace, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, err
 	}
 	// A user who may read shifts may not be allowed to read this.
-	freeze, err := store.Freeze(ctx)
+	freeze, err := lead.Freeze(ctx, store)
 	if err != nil {
 		freeze = nil
 	}
@@ -168,7 +169,7 @@ func (k *Cluster) Freeze(ctx context.Context, r *discovery.FreezeRequest) (*disc
 	if err != nil {
 		return nil, err
 	}
-	store, err := kubernetes.NewClient(config, k.Namespace, slog.New(slog.DiscardHandler))
+	store, err := cluster.NewClient(config, k.Namespace, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -176,5 +177,5 @@ func (k *Cluster) Freeze(ctx context.Context, r *discovery.FreezeRequest) (*disc
 	if r.By, _, err = whoAmI(ctx, config); err != nil {
 		return nil, err
 	}
-	return store.ChangeFreeze(ctx, func(f *discovery.Freeze) (*discovery.Freeze, error) { return r.Change(f, time.Now()) })
+	return lead.ChangeFreeze(ctx, store, func(f *discovery.Freeze) (*discovery.Freeze, error) { return r.Change(f, time.Now()) })
 }

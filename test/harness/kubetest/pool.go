@@ -18,10 +18,15 @@ import (
 type Pool struct {
 	// Prepare installs what every test finds.
 	Prepare func(t harness.TB, k *Kube)
+	// Most is how many servers there are at once at most, 0 for as many as tests ask for. A test
+	// that finds none waits: tests wait most of the time, and each further server costs more than that.
+	Most int
 
 	mu   sync.Mutex
 	t    harness.TB
 	free []*pooled
+	// taken has a value for each server that a test has.
+	taken chan struct{}
 }
 
 // pooled is an API server and what etcd held after Prepare.
@@ -65,6 +70,10 @@ func (m *main) Run() int {
 // Take returns a server that is the test's until it ends.
 func (p *Pool) Take(t harness.TB) *Kube {
 	t.Helper()
+	if taken := p.atOnce(); taken != nil {
+		taken <- struct{}{}
+		t.Cleanup(func() { <-taken })
+	}
 	k := p.take()
 	if k == nil {
 		k = &pooled{Kube: Start(p.t, Options{})}
@@ -93,6 +102,16 @@ func (p *Pool) Take(t harness.TB) *Kube {
 		p.free = append(p.free, k)
 	})
 	return k.Kube
+}
+
+// atOnce returns what has a value for each server that a test has, nil if there may be any number.
+func (p *Pool) atOnce() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.taken == nil && p.Most > 0 {
+		p.taken = make(chan struct{}, p.Most)
+	}
+	return p.taken
 }
 
 func (p *Pool) take() *pooled {
