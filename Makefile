@@ -124,7 +124,7 @@ bench-full: tools-test build ## The benchmark with its growth curves
 ##@ Change it
 
 .PHONY: generate
-generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Gateway API's CRDs; Go code of the observe protocol
+generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Gateway API's CRDs; Go code of our protocols
 	@$(GET) controller-gen buf protoc-gen-go
 	$(BIN)/controller-gen object paths=./policy/v1alpha1
 	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
@@ -134,7 +134,7 @@ generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Ga
 	for channel in experimental standard; do for kind in $$(go run ./test/tools/kinds gateway); do \
 		install -m 644 $$from/$$channel/gateway.networking.k8s.io_$$kind.yaml manifests/gateway-api/$$channel/; \
 	done; done
-	cd xds/observe && PATH=$(BIN):$$PATH buf lint && PATH=$(BIN):$$PATH buf generate
+	for of in observe members; do (cd xds/$$of && PATH=$(BIN):$$PATH buf lint && PATH=$(BIN):$$PATH buf generate) || exit 1; done
 
 .PHONY: generate-check
 generate-check: ## Fail if `make generate` would change anything
@@ -144,7 +144,7 @@ generate-check: ## Fail if `make generate` would change anything
 	if [[ "$$before" != "$$after" ]]; then \
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
-GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md manifests/kustomization.yaml manifests/install/rbac.yaml xds/observe/observev1
+GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md manifests/kustomization.yaml manifests/install/rbac.yaml xds/observe/observev1 xds/members/membersv1
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now

@@ -41,6 +41,7 @@ func (s *serve) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, s.status()) })
 	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, s.xds.Proxies()) })
+	mux.HandleFunc("GET /v1/members", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, s.members.List()) })
 	mux.HandleFunc("GET /v1/programmed", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, s.observer.View()) })
 	mux.HandleFunc("GET /v1/endpoints", s.inForce(http.StatusBadRequest, func(now engine.InForce, r *http.Request) (any, error) {
 		services := status.Services(s.catalog.Read(), now.Catalog, s.xds.Proxies(), r.URL.Query().Get("service"))

@@ -79,7 +79,7 @@ error (explain request).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), drainCommand(), agentCommand(), injectCommand(), endpointsCommand(), explainCommand(),
+	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), membersCommand(), drainCommand(), agentCommand(), injectCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), versionCommand())
 	refuseWell(c)
 	wrapHelp(c)

@@ -30,6 +30,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/credentials"
 	"github.com/causeway-mesh/causeway/xds/engine"
+	"github.com/causeway-mesh/causeway/xds/members"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/outcomes"
 	"github.com/causeway-mesh/causeway/xds/replica"
@@ -128,6 +129,7 @@ type serve struct {
 	store    *snapshot.Store
 	engine   *engine.Engine
 	xds      *server.Server
+	members  *members.Members
 	certs    *credentials.Certificates
 	rules    *credentials.Rules
 	// required are the sources without which nothing may be served.
@@ -190,6 +192,7 @@ func newServe(o *serveOptions) (*serve, error) {
 		return nil, err
 	}
 	s.xds = server.New(s.store, xds)
+	s.members = members.New(s.catalog, s.xds, s.log)
 	s.registry.MustRegister(status.NewCollector(s.catalog, s.store, s.xds))
 	return s, nil
 }
@@ -306,7 +309,7 @@ func (s *serve) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"pins", s.pins.Keep}})
+	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"members", s.members.Run}, {"pins", s.pins.Keep}})
 	if s.certs != nil {
 		components = append(components, component{"certificates", s.runCertificates})
 	}

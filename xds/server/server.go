@@ -130,6 +130,8 @@ type Server struct {
 	limits Limits
 	names  *snapshot.Budget
 	firsts firsts
+	// guests are the streams of other services.
+	guests map[*Guest]struct{}
 	// rules counts the changes of what Authorize says.
 	rules atomic.Uint64
 	// identities counts the streams of configuration per identity, reporters the streams of
@@ -145,7 +147,7 @@ func New(store *snapshot.Store, opts Options) *Server {
 	s := &Server{
 		store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream), byNode: make(map[string]map[uint64]*stream), limits: limits,
 		names: snapshot.NewBudget(limits.NameBytes, nil), identities: make(map[string]int), reporters: make(map[string]int), connections: make(map[string]*connection),
-		firsts: newFirsts(),
+		firsts: newFirsts(), guests: make(map[*Guest]struct{}),
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
@@ -287,17 +289,20 @@ func (s *Server) Progress() []Progress {
 }
 
 // Reauthorize asks Authorize anew for every open stream and ends those that it refuses now:
-// streams of resources at once, streams of reports with their next message.
+// streams of resources and of other services at once, streams of reports with their next message.
 func (s *Server) Reauthorize() {
 	if s.opts.Authorize == nil {
 		return
 	}
 	s.rules.Add(1)
 	s.mu.Lock()
-	streams := slices.Collect(maps.Values(s.streams))
+	streams, guests := slices.Collect(maps.Values(s.streams)), slices.Collect(maps.Keys(s.guests))
 	s.mu.Unlock()
 	for _, st := range streams {
 		st.reauthorize()
+	}
+	for _, g := range guests {
+		g.reauthorize()
 	}
 }
 

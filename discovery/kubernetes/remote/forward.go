@@ -37,18 +37,40 @@ func (k *Cluster) Forward(ctx context.Context) (address string, end func(), err 
 	if err != nil {
 		return "", nil, fmt.Errorf("--kubeconfig: %w", err)
 	}
-	pod, err := k.replica(ctx, client)
+	pods, err := k.replicas(ctx, client)
 	if err != nil {
 		return "", nil, err
 	}
-	return forwardTo(ctx, config, client, k.Namespace, pod)
+	return forwardTo(ctx, config, client, k.Namespace, pods[0])
 }
 
-// replica returns the pod to ask: the leader's where one leads.
-func (k *Cluster) replica(ctx context.Context, client clientkubernetes.Interface) (string, error) {
+// ForwardEach reaches the admin API of every ready replica, one after the other: ask is called with the pod's name
+// and an address that is good until it returns, or why it cannot be reached.
+func (k *Cluster) ForwardEach(ctx context.Context, ask func(pod, address string, err error)) error {
+	config, err := k.config()
+	if err != nil {
+		return err
+	}
+	client, err := clientkubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("--kubeconfig: %w", err)
+	}
+	pods, err := k.replicas(ctx, client)
+	for _, pod := range pods {
+		address, end, err := forwardTo(ctx, config, client, k.Namespace, pod)
+		ask(pod, address, err)
+		if err == nil {
+			end()
+		}
+	}
+	return err
+}
+
+// replicas returns the names of the pods that can be asked, at least one: the leader's first, where one leads.
+func (k *Cluster) replicas(ctx context.Context, client clientkubernetes.Interface) ([]string, error) {
 	pods, err := client.CoreV1().Pods(k.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=causeway"})
 	if err != nil {
-		return "", fmt.Errorf("pods of the control plane in the namespace %s: %w", k.Namespace, err)
+		return nil, fmt.Errorf("pods of the control plane in the namespace %s: %w", k.Namespace, err)
 	}
 	leader := ""
 	// A user who may not read Leases gets any replica.
@@ -61,7 +83,7 @@ func (k *Cluster) replica(ctx context.Context, client clientkubernetes.Interface
 		})
 	})
 	if len(ready) == 0 {
-		return "", fmt.Errorf("no pod with app.kubernetes.io/name=causeway in the namespace %s is ready (of %d): name another namespace with --causeway-namespace, or see kubectl -n %s get pods",
+		return nil, fmt.Errorf("no pod with app.kubernetes.io/name=causeway in the namespace %s is ready (of %d): name another namespace with --causeway-namespace, or see kubectl -n %s get pods",
 			k.Namespace, len(pods.Items), k.Namespace)
 	}
 	slices.SortFunc(ready, func(a, b corev1.Pod) int {
@@ -73,7 +95,11 @@ func (k *Cluster) replica(ctx context.Context, client clientkubernetes.Interface
 		}
 		return cmp.Or(cmp.Compare(first(&a), first(&b)), cmp.Compare(a.Name, b.Name))
 	})
-	return ready[0].Name, nil
+	names := make([]string, len(ready))
+	for i := range ready {
+		names[i] = ready[i].Name
+	}
+	return names, nil
 }
 
 func forwardTo(ctx context.Context, config *rest.Config, client clientkubernetes.Interface, namespace, pod string) (string, func(), error) {

@@ -50,6 +50,40 @@ func (c *Client) Post(ctx context.Context, path string, query url.Values, in any
 	return c.Send(ctx, http.MethodPost, path, query, body, &struct{}{})
 }
 
+// Answer is what one replica has answered.
+type Answer[T any] struct {
+	// Replica is its pod's name, "" where a control plane was asked at an address.
+	Replica string
+	Value   T
+	// Err is why there is no answer, nil if there is one.
+	Err error
+}
+
+// All asks every ready replica of the cluster, or the control plane at the address. Its error is that nobody has answered.
+func All[T any](ctx context.Context, c *Client, path string) ([]Answer[T], error) {
+	var out []Answer[T]
+	ask := func(replica string, c *Client, err error) {
+		a := Answer[T]{Replica: replica, Err: err}
+		if err == nil {
+			a.Err = c.Do(ctx, http.MethodGet, path, nil, &a.Value)
+		}
+		out = append(out, a)
+	}
+	if c.Cluster.Given() {
+		if err := c.Cluster.ForwardEach(ctx, func(pod, address string, err error) { ask(pod, &Client{Address: address}, err) }); err != nil {
+			return nil, err
+		}
+	} else {
+		ask("", c, nil)
+	}
+	for _, a := range out {
+		if a.Err == nil {
+			return out, nil
+		}
+	}
+	return nil, out[0].Err
+}
+
 // Send sends a request with a body to the admin API and decodes its answer into out.
 func (c *Client) Send(ctx context.Context, method, path string, query url.Values, body []byte, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)

@@ -3,6 +3,7 @@ package client
 import (
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"testing"
 
@@ -24,4 +25,22 @@ func TestNobodyAnswers(t *testing.T) {
 
 	err = (&Client{Address: "nowhere"}).Do(t.Context(), http.MethodGet, "/v1/shifts", nil, &struct{}{})
 	require.EqualError(t, err, `--admin: "nowhere" is not HOST:PORT`)
+}
+
+// A control plane at an address is asked alone, and who does not answer is an error.
+func TestAll(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/members" {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = w.Write([]byte("[1, 2]"))
+	}))
+	defer server.Close()
+	c := &Client{Address: server.Listener.Addr().String()}
+	got, err := All[[]int](t.Context(), c, "/v1/members")
+	require.NoError(t, err)
+	require.Equal(t, []Answer[[]int]{{Value: []int{1, 2}}}, got)
+	_, err = All[[]int](t.Context(), c, "/v1/nothing")
+	require.ErrorContains(t, err, "404 Not Found")
 }

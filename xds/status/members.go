@@ -1,0 +1,58 @@
+package status
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/xds/members"
+)
+
+// MembersOf joins the members that several replicas know. An agent that has gone from one replica to another is
+// known to both for a moment: the newer connection counts.
+func MembersOf(replicas ...[]members.Member) []members.Member {
+	newest := make(map[string]int)
+	out := []members.Member{}
+	for _, m := range slices.Concat(replicas...) {
+		i, ok := newest[m.Node]
+		switch {
+		case !ok:
+			newest[m.Node] = len(out)
+			out = append(out, m)
+		case m.Since.After(out[i].Since):
+			out[i] = m
+		}
+	}
+	slices.SortFunc(out, func(a, b members.Member) int { return cmp.Compare(a.Node, b.Node) })
+	return out
+}
+
+// PrintMembers prints members as a table, and what is wrong with some of them below it.
+func PrintMembers(t *phrase.Table, list []members.Member, now time.Time) {
+	if len(list) == 0 {
+		t.Text("No agent is connected. On a host, start `causeway agent run`.")
+		return
+	}
+	t.Row("MEMBER", "WORKLOAD", "ZONE", "AGENT", "ENVOY", "CAPTURE", "STATE", "SINCE")
+	for i := range list {
+		m := &list[i]
+		t.Row(m.Node, m.Namespace+"/"+m.Workload, cmp.Or(m.Zone, "-"), cmp.Or(m.Agent, "-"), cmp.Or(m.Envoy, "-"), cmp.Or(m.Capture, "-"), m.State(now),
+			now.Sub(m.Since).Round(time.Second).String())
+	}
+	for i := range list {
+		m := &list[i]
+		switch m.State(now) {
+		case "silent":
+			t.Text(fmt.Sprintf("\n%s has reported nothing for %s", m.Node, phrase.Roughly(now.Sub(m.Heard))))
+		case "not ready":
+			t.Text(fmt.Sprintf("\n%s is not ready: %s", m.Node, cmp.Or(m.Why, "it does not say why")))
+		case "unhealthy":
+			t.Text(fmt.Sprintf("\n%s: its application is unhealthy: %s", m.Node, m.ApplicationReason))
+		}
+		if m.Restarts > 0 {
+			t.Text(fmt.Sprintf("\n%s: Envoy has ended by itself, %d times; last: %s", m.Node, m.Restarts, phrase.Brief(m.LastError)))
+		}
+	}
+}
