@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ application's in one) and /status.`,
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 				return fmt.Errorf("%q: it takes no arguments but Envoy's own: write them after --", args[0])
 			}
-			o.Bootstrap, o.Args = p.options(cmd.Flags()), args
+			o.Bootstrap, o.Args, o.Version = p.options(cmd.Flags()), args, version
 			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 			a, err := agent.New(o)
 			if err != nil {
@@ -72,6 +73,9 @@ application's in one) and /status.`,
 	f.StringVar(&o.Dir, "state-dir", "/var/lib/causeway-agent", "directory for the bootstrap and the last known good configuration")
 	f.StringVar(&o.Listen, "listen", defaultAgentListen, "ADDRESS:PORT where the agent answers; beyond loopback everybody may read its metrics")
 	f.StringVar(&o.ApplicationMetrics, "application-metrics", "", "URL of the application's Prometheus metrics, to serve them with Envoy's")
+	f.StringVar(&o.ApplicationHealth, "application-health", "", "URL of what to check of the application every 5 s: http://, tcp:// or fastcgi:// (php-fpm's ping)")
+	f.StringSliceVar(&o.DNS.Listen, "dns-listen", nil, "ADDRESS:PORT where the agent answers for names of the mesh, for example 127.0.0.1:15053; repeat for IPv6; empty for nowhere")
+	f.StringSliceVar(&o.DNS.Upstreams, "dns-upstream", nil, "ADDRESS or ADDRESS:PORT of a resolver for all other names; repeat for several (default: those of /etc/resolv.conf)")
 	f.DurationVar(&o.Wait, "wait", 10*time.Second, "how long an Envoy that starts waits for the control plane before it takes its last known good configuration")
 	f.DurationVar(&o.HealthWait, "health-wait", 20*time.Second, "with --role gateway: how long load balancers need to see that the health check fails")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 60*time.Second, "how long requests and connections have to end after SIGTERM")
@@ -134,6 +138,15 @@ func printAgent(t *phrase.Table, s *agent.Status) {
 	t.Row("ready", ready)
 	t.Row("configuration", from)
 	t.Row("capture", s.Capture)
+	switch m := s.Membership; {
+	case !m.Saved.IsZero():
+		t.Row("names", fmt.Sprintf("%d Services, as of %s", m.Services, m.Saved.Local().Format(time.DateTime)))
+	case m.Services > 0:
+		t.Row("names", fmt.Sprintf("%d Services", m.Services))
+	}
+	if h := s.Application; h != nil && h.Known {
+		t.Row("application", cmp.Or(h.Reason, "healthy"))
+	}
 	if s.Restarts > 0 {
 		times := "once"
 		if s.Restarts > 1 {

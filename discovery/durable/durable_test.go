@@ -49,3 +49,18 @@ func TestLock(t *testing.T) {
 	_, err = Lock(filepath.Join(path, "none"))
 	require.Error(t, err)
 }
+
+func TestSeal(t *testing.T) {
+	for _, body := range []string{"", "text"} {
+		file := Seal("magic-1", []byte(body))
+		got, err := Unseal("magic-1", file)
+		require.NoError(t, err)
+		require.Equal(t, body, string(got))
+		_, err = Unseal("magic-2", file)
+		require.ErrorContains(t, err, "of another format")
+		_, err = Unseal("magic-1", append(file, 'x'))
+		require.ErrorContains(t, err, "damaged")
+		_, err = Unseal("magic-1", file[:8])
+		require.Error(t, err)
+	}
+}

@@ -24,18 +24,18 @@ type host struct {
 	t                *testing.T
 	args             []string
 	http, listen, at string
+	dir              string // its state directory
 }
 
 // startHost starts `causeway agent run` on addresses that stay its own over restarts.
 func startHost(t *testing.T, server string, flags ...string) *host {
 	t.Helper()
-	h := &host{t: t, http: harness.FreeAddress(t), listen: harness.FreeAddress(t), at: harness.FreeAddress(t)}
+	h := &host{t: t, dir: filepath.Join(t.TempDir(), "agent"), http: harness.FreeAddress(t), listen: harness.FreeAddress(t), at: harness.FreeAddress(t)}
 	h.args = append([]string{
 		"agent", "run", "--namespace", "web", "--workload", "cron", "--id", "i-1", "--server", server, "--wait", "1s", "--drain-timeout", "10s",
-		"--envoy", harness.Tool(t, "envoy"), "--state-dir", filepath.Join(t.TempDir(), "agent"),
+		"--envoy", harness.Tool(t, "envoy"), "--state-dir", h.dir,
 		"--http-listen", h.http, "--listen", h.listen, "--admin-listen", h.at,
-	}, flags...)
-	h.args = append(h.args, "--", "--concurrency", "1")
+	}, append(flags, "--", "--concurrency", "1")...)
 	h.start()
 	return h
 }

@@ -22,6 +22,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/causeway-mesh/causeway/discovery/durable"
+	"github.com/causeway-mesh/causeway/xds/agent/dns"
+	"github.com/causeway-mesh/causeway/xds/agent/health"
+	"github.com/causeway-mesh/causeway/xds/agent/membership"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/drain"
@@ -41,6 +44,12 @@ type Options struct {
 	Listen string
 	// ApplicationMetrics is the URL of the Prometheus metrics of the application beside it, "" for none.
 	ApplicationMetrics string
+	// ApplicationHealth is the URL of what is checked of the application beside it (health.New), "" for nothing.
+	ApplicationHealth string
+	// DNS says where the agent answers for the mesh's names, if it does, and where other names are asked for. The agent fills in the rest.
+	DNS dns.Options
+	// Version is the agent's own.
+	Version string
 	// Wait is how long an Envoy that starts waits for the control plane before
 	// it is given its last known good configuration.
 	Wait time.Duration
@@ -55,6 +64,7 @@ const (
 	lastGoodFile = "last-good"
 	socketFile   = "xds.sock"
 	lockFile     = "lock"
+	namesFile    = "names"
 )
 
 // maxSocketPath is how long the path of a Unix socket may be (sun_path in unix(7), with its last zero).
@@ -66,8 +76,12 @@ type Agent struct {
 	dir    string
 	relay  *relay.Relay
 	client *http.Client
+	member *membership.Membership
+	health *health.Checker // nil for none
 
 	mu       sync.Mutex
+	table    *dns.Table  // nil before names are known
+	dns      *dns.Server // nil for none
 	draining bool
 	running  bool // Envoy
 	restarts int
@@ -120,7 +134,11 @@ func New(o Options) (*Agent, error) {
 	}
 	// Envoy is asked by no way of a proxy: http_proxy is often Envoy itself.
 	client := &http.Client{Timeout: drain.Answers, Transport: &http.Transport{IdleConnTimeout: time.Minute}}
-	return &Agent{opts: o, dir: dir, relay: r, client: client}, nil
+	a := &Agent{opts: o, dir: dir, relay: r, client: client}
+	if err := a.newMember(); err != nil {
+		return nil, err
+	}
+	return a, nil
 }
 
 // lock takes the state directory for this process: a second agent would take
@@ -182,6 +200,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err == nil {
 		err = a.writeBootstrap()
 	}
+	if err == nil {
+		err = a.listenDNS(ctx)
+	}
 	if err != nil {
 		return errors.Join(err, xds.Close(), own.Close())
 	}
@@ -200,6 +221,13 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	servers.Go(func() { a.tell(serve) })
+	servers.Go(func() { a.member.Run(serve) })
+	if a.health != nil {
+		servers.Go(func() { a.health.Run(serve) })
+	}
+	if a.dns != nil {
+		servers.Go(func() { leave(a.dns.Serve(serve)) })
+	}
 	envoys.Go(func() { leave(a.envoy().run(stay)) })
 	select {
 	case <-ctx.Done():
@@ -278,6 +306,7 @@ func (a *Agent) drain(ctx context.Context) {
 	a.draining = true
 	running := a.running
 	a.mu.Unlock()
+	a.member.Wake()
 	a.notify("STOPPING=1", "STATUS=Draining")
 	if !running {
 		return

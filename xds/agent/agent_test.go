@@ -62,6 +62,8 @@ func TestOptions(t *testing.T) {
 		"--drain-timeout: -1s":                    func(o *Options) { o.DrainTimeout = -time.Second },
 		"--state-dir: the agent needs":            func(o *Options) { o.Dir = "" },
 		"--application-metrics: \"foo\" is not":   func(o *Options) { o.ApplicationMetrics = "foo" },
+		"--application-health: \"foo\" is":        func(o *Options) { o.ApplicationHealth = "foo" },
+		"--dns-listen: without --captured":        func(o *Options) { o.DNS.Listen = []string{"127.0.0.1:15053"} },
 		"--server: give at least one":             func(o *Options) { o.Bootstrap.Servers = nil },
 		"--namespace: ":                           func(o *Options) { o.Bootstrap.Namespace = "" },
 		"--tls-ca, --tls-server-name, --tls-cert": func(o *Options) { o.Bootstrap.TLS = &bootstrap.TLS{CA: "ca.crt"} },

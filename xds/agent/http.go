@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/xds/admin"
+	"github.com/causeway-mesh/causeway/xds/agent/health"
+	"github.com/causeway-mesh/causeway/xds/agent/membership"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
 )
 
@@ -28,6 +30,10 @@ type Status struct {
 	// Configuration says where Envoy's comes from.
 	Configuration relay.State `json:"configuration"`
 	Draining      bool        `json:"draining,omitempty"`
+	// Membership says what the control plane's service for agents has told.
+	Membership membership.State `json:"membership"`
+	// Application is what checks of it have found, nil where there are none.
+	Application *health.State `json:"application,omitempty"`
 	// Restarts is how often Envoy has ended by itself, LastEnd how it did last.
 	Restarts int    `json:"restarts"`
 	LastEnd  string `json:"lastEnd,omitempty"`
@@ -40,7 +46,11 @@ func (a *Agent) Status(ctx context.Context) Status {
 	a.mu.Lock()
 	s, running := Status{Draining: a.draining, Restarts: a.restarts, LastEnd: a.lastEnd}, a.running
 	a.mu.Unlock()
-	s.Configuration = a.relay.State()
+	s.Configuration, s.Membership = a.relay.State(), a.member.State()
+	if a.health != nil {
+		h := a.health.State()
+		s.Application = &h
+	}
 	if s.Draining {
 		s.Why = "it is draining"
 		return s
@@ -124,22 +134,45 @@ func (a *Agent) metrics(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	for _, m := range []struct {
-		name, help, kind string
-		value            int
-	}{
-		{"causeway_agent_ready", "Whether Envoy serves with a configuration.", "gauge", number(s.Ready)},
-		{"causeway_agent_connected", "Whether a control plane configures Envoy.", "gauge", number(s.Configuration.Connected)},
-		{"causeway_agent_last_known_good", "Whether Envoy runs on the configuration of an earlier start.", "gauge", number(s.Configuration.LastGood)},
-		{"causeway_agent_envoy_restarts_total", "How often Envoy has ended by itself.", "counter", s.Restarts},
-	} {
+	for _, m := range a.measures(&s) {
 		fmt.Fprintf(&own, "# HELP %s %s\n# TYPE %s %s\n%s %d\n", m.name, m.help, m.name, m.kind, m.name, m.value)
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(append(own.Bytes(), rest.Bytes()...))
 }
 
-func number(yes bool) int {
+// measure is a metric of the agent's own.
+type measure struct {
+	name, help, kind string
+	value            uint64
+}
+
+func (a *Agent) measures(s *Status) []measure {
+	out := []measure{
+		{"causeway_agent_ready", "Whether Envoy serves with a configuration.", "gauge", number(s.Ready)},
+		{"causeway_agent_connected", "Whether a control plane configures Envoy.", "gauge", number(s.Configuration.Connected)},
+		{"causeway_agent_last_known_good", "Whether Envoy runs on the configuration of an earlier start.", "gauge", number(s.Configuration.LastGood)},
+		{"causeway_agent_envoy_restarts_total", "How often Envoy has ended by itself.", "counter", uint64(s.Restarts)}, //nolint:gosec // a count
+		{"causeway_agent_joined", "Whether a control plane takes the agent's reports.", "gauge", number(s.Membership.Joined)},
+		{"causeway_agent_services", "Names of Services that are known.", "gauge", uint64(s.Membership.Services)}, //nolint:gosec // a count
+	}
+	if s.Application != nil {
+		out = append(out, measure{"causeway_agent_application_healthy", "Whether the application passes its checks.", "gauge", number(s.Application.Healthy)})
+	}
+	a.mu.Lock()
+	server := a.dns
+	a.mu.Unlock()
+	if server != nil {
+		n := server.Counts()
+		out = append(out,
+			measure{"causeway_agent_dns_mesh_questions_total", "Questions about names of the mesh.", "counter", n.Mesh},
+			measure{"causeway_agent_dns_other_questions_total", "Questions that were passed on.", "counter", n.Foreign},
+			measure{"causeway_agent_dns_failures_total", "Questions passed on that no resolver answered.", "counter", n.Failed})
+	}
+	return out
+}
+
+func number(yes bool) uint64 {
 	if yes {
 		return 1
 	}

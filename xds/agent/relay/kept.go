@@ -5,11 +5,9 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"maps"
 	"os"
@@ -211,10 +209,7 @@ func (k *kept) marshal(now time.Time) ([]byte, error) {
 			return nil, fmt.Errorf("relay: %w", err)
 		}
 	}
-	out := make([]byte, 0, len(magic)+4+body.Len())
-	out = append(out, magic...)
-	out = binary.BigEndian.AppendUint32(out, crc32.ChecksumIEEE(body.Bytes()))
-	return append(out, body.Bytes()...), nil
+	return durable.Seal(magic, body.Bytes()), nil
 }
 
 // load reads what was kept. It always returns something that can be used: with
@@ -236,14 +231,11 @@ func load(file string) (*kept, error) {
 
 func unmarshal(text []byte) (*kept, error) {
 	k := newKept()
-	body, ok := bytes.CutPrefix(text, []byte(magic))
-	if !ok || len(body) < 4 {
-		return nil, errors.New("relay: the file is of another format")
+	body, err := durable.Unseal(magic, text)
+	if err != nil {
+		return nil, fmt.Errorf("relay: %w", err)
 	}
-	if sum := binary.BigEndian.Uint32(body); sum != crc32.ChecksumIEEE(body[4:]) {
-		return nil, errors.New("relay: the file is damaged")
-	}
-	in := bufio.NewReader(bytes.NewReader(body[4:]))
+	in := bufio.NewReader(bytes.NewReader(body))
 	owner, err := in.ReadString('\n')
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)

@@ -67,6 +67,8 @@ type Relay struct {
 	start start
 	// away is true after no control plane has answered, until one does.
 	away bool
+	// version is Envoy's own.
+	version string
 	// newest is the stream of configuration that the state is of.
 	newest *stream
 }
@@ -140,6 +142,16 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener) error {
 		return nil //nolint:nilerr // the end was wanted
 	}
 	return fmt.Errorf("relay: %w", err)
+}
+
+// Conn returns the connection to the control plane. It is closed when Serve returns.
+func (r *Relay) Conn() grpc.ClientConnInterface { return r.conn }
+
+// EnvoyVersion returns the version of the Envoy that asked last, "" before the first.
+func (r *Relay) EnvoyVersion() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.version
 }
 
 // State returns where Envoy's configuration comes from now.

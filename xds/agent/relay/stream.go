@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -48,8 +49,9 @@ func (r *Relay) configure(down grpc.ServerStream) error {
 		r.opts.Logger.Warn("the last known good configuration is of a proxy with other flags, or of another version of Envoy: it is not used", "file", r.opts.File)
 	}
 	wait := r.patience(len(request.GetInitialResourceVersions()) == 0, time.Now())
+	v := request.GetNode().GetUserAgentBuildVersion().GetVersion()
 	r.mu.Lock()
-	r.newest = s
+	r.newest, r.version = s, fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
 	r.mu.Unlock()
 	defer s.set(State{})
 	unanswered, err := s.byControlPlane(first.message, wait)
