@@ -182,7 +182,9 @@ func TestLastKnownGood(t *testing.T) {
 	old.eventually("it says so", func() bool { return strings.Contains(old.log.String(), "of a release without a service for agents") })
 	require.Equal(t, "web/a", old.last())
 
-	refused := start(t, file, func(membersv1.Members_JoinServer) error { return status.Error(codes.PermissionDenied, "no rule allows it") })
+	refused := start(t, file, func(membersv1.Members_JoinServer) error {
+		return status.Error(codes.PermissionDenied, "no rule allows it")
+	})
 	refused.eventually("it says so", func() bool { return strings.Contains(refused.log.String(), "no rule allows it") })
 	require.Equal(t, "web/a", refused.last())
 
