@@ -24,6 +24,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/inject"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/xds/admin"
@@ -61,6 +62,7 @@ type serveOptions struct {
 	logLevel                           string
 	ec2Interval                        time.Duration
 	ec2Queues                          []string
+	injectListen, injectConfig         string
 }
 
 func serveCommand() *cobra.Command {
@@ -101,6 +103,8 @@ needs TLS with client certificates:
 	f.StringVar(&o.adminListen, "admin-listen", defaultAdminListen, "loopback address for the other causeway commands; empty for none")
 	f.StringSliceVar(&o.adminHosts, "admin-host", nil, "another name than localhost by which the admin API may be asked, for example that of a tunnel; repeat for several")
 	f.StringVar(&o.observeListen, "observe-listen", "127.0.0.1:0", "in Kubernetes: address where the leader takes what other replicas observe; it authenticates them")
+	f.StringVar(&o.injectListen, "inject-listen", "", "in Kubernetes: address of the webhook that injects pods (docs/members.md); it makes and renews its certificate; empty for none")
+	f.StringVar(&o.injectConfig, "inject-config", "/etc/causeway/inject/inject.yaml", "with --inject-listen: file with the configuration of injection; read again when it changes")
 	f.StringVar(&o.tlsCert, "xds-tls-cert", "", "file with the xDS listener's certificate; read again when it changes")
 	f.StringVar(&o.tlsKey, "xds-tls-key", "", "file with its key")
 	f.StringVar(&o.clientCA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
@@ -357,6 +361,21 @@ func (s *serve) listen() ([]component, error) {
 		if err := add("--admin-listen", s.opts.adminListen, func(ctx context.Context, l net.Listener) error {
 			return admin.Serve(ctx, l, s.adminHandler(), s.log)
 		}); err != nil {
+			return nil, err
+		}
+	}
+	if s.opts.injectListen != "" {
+		config, err := s.restConfig()
+		if err != nil {
+			return nil, fmt.Errorf("--inject-listen: %w", err)
+		}
+		webhook, err := inject.NewWebhook(inject.Options{
+			Rest: config, File: s.opts.injectConfig, Namespace: s.opts.namespace, Version: version, Log: s.log, Registry: s.registry,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if err := add("--inject-listen", s.opts.injectListen, webhook.Serve); err != nil {
 			return nil, err
 		}
 	}

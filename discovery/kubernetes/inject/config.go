@@ -114,7 +114,6 @@ func (c *Config) check() error {
 		wrong("serviceCIDRs: it is empty, and then no Service is known by its address: write the cluster's ranges of ClusterIPs " +
 			"(the API server's --service-cluster-ip-range), or capture: none")
 	}
-	// One range more is added for each family, and an Envoy takes 16.
 	if len(c.ServiceCIDRs) > maxServiceCIDRs {
 		wrong("serviceCIDRs: it has %d ranges: write %d at most", len(c.ServiceCIDRs), maxServiceCIDRs)
 	}
@@ -137,7 +136,8 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-const maxServiceCIDRs = 15
+// maxServiceCIDRs is how many ranges a captured listener takes.
+const maxServiceCIDRs = 16
 
 func secretName(name string) error {
 	if wrong := validation.IsDNS1123Subdomain(name); len(wrong) > 0 {

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
-	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
@@ -32,6 +31,9 @@ const (
 	httpPort  = 15001
 	agentPort = 15020
 )
+
+// noAddress is a range that no Service has an address of.
+const noAddress = "0.0.0.0/32"
 
 const (
 	stateDir  = "/var/lib/causeway-agent"
@@ -120,9 +122,12 @@ func (p *proxied) proxyArgs() []string {
 		}
 	}
 	port := ":" + strconv.Itoa(naming.OutboundPort) + "="
-	args = append(args, "--captured-listen=127.0.0.1"+port+strings.Join(append(v4, discovery.VirtualIPv4.String()), ","))
+	if len(v4) == 0 {
+		v4 = []string{noAddress} // IPv4 is redirected too, and goes on to where it was going
+	}
+	args = append(args, "--captured-listen=127.0.0.1"+port+strings.Join(v4, ","))
 	if len(v6) > 0 { // else the pod has no IPv6 that leads anywhere, and perhaps no loopback address of it
-		args = append(args, "--captured-listen=[::1]"+port+strings.Join(append(v6, discovery.VirtualIPv6.String()), ","))
+		args = append(args, "--captured-listen=[::1]"+port+strings.Join(v6, ","))
 	}
 	return args
 }

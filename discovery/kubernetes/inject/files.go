@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 
@@ -56,7 +57,7 @@ type Offline struct{ File, ConfigFile, Namespace, SystemNamespace, Version strin
 func (o *Offline) Run(in io.Reader) ([]byte, []Note, error) {
 	text, err := os.ReadFile(o.ConfigFile)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--config: %w: docs/members.md has what stands in it", err)
+		return nil, nil, fmt.Errorf("--config: %w: give the file that the control plane has as --inject-config", err)
 	}
 	c, err := ParseConfig(text, o.SystemNamespace, o.Version)
 	if err != nil {
@@ -181,9 +182,7 @@ func (s *stream) namespaceOf(name string) Namespace {
 	}
 	ns := s.namespaces[name]
 	labels := map[string]string{}
-	for key, value := range ns.Labels {
-		labels[key] = value
-	}
+	maps.Copy(labels, ns.Labels)
 	labels[Label] = Enabled
 	return Namespace{name, labels, ns.Annotations}
 }

@@ -141,6 +141,7 @@ func TestInjectGolden(t *testing.T) {
 		Given: []string{"kubernetes", "config", "namespace", "object"},
 		Made:  []string{"outcome", "containers", "differs"},
 	}.Run(t, func(t *testing.T, given map[string]string) map[string]string {
+		t.Helper()
 		config, namespace := usual, usualNamespace
 		if given["config"] != "" {
 			config = given["config"]
@@ -186,7 +187,7 @@ func TestInjectGolden(t *testing.T) {
 				outcome = "As it was: " + why
 			default:
 				injection, outcome = i, "Injected"
-				fromFile, err := yaml.YAMLToJSON([]byte(out[len(namespace)+4:]))
+				fromFile, err := yaml.YAMLToJSON(out[len(namespace)+4:])
 				require.NoError(t, err)
 				require.JSONEq(t, string(fromFile), string(patched))
 				ownUnchanged(t, text, patched)

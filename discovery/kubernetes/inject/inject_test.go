@@ -54,7 +54,7 @@ func TestConfigMistakes(t *testing.T) {
 		"image: a\ncapture: none\ndrainTimeout: -1s\n":                          "drainTimeout: -1s is negative",
 		"image: a\ncapture: none\nimagePullPolicy: Sometimes\n":                 `imagePullPolicy: "Sometimes" is not`,
 		"image: a\ncapture: none\nimagge: b\n":                                  `unknown field "imagge"`,
-		"image: a\nserviceCIDRs: [" + strings.Repeat("10.0.0.0/8,", 16) + "]\n": "serviceCIDRs: it has 16 ranges: write 15 at most",
+		"image: a\nserviceCIDRs: [" + strings.Repeat("10.0.0.0/8,", 17) + "]\n": "serviceCIDRs: it has 17 ranges: write 16 at most",
 	} {
 		_, err := ParseConfig([]byte(text), "causeway-system", "v1")
 		require.ErrorContains(t, err, want)

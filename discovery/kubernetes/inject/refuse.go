@@ -72,7 +72,7 @@ func (p *proxied) oldKubernetes() *Refusal {
 	if m == nil {
 		return nil
 	}
-	if minor, err := strconv.Atoi(m[1]); err != nil || minor >= nativeSidecars {
+	if minor, _ := strconv.Atoi(m[1]); minor >= nativeSidecars { // they are digits
 		return nil
 	}
 	return &Refusal{
