@@ -147,6 +147,13 @@ func TestStatusConflict(t *testing.T) {
 	require.Len(t, parents, 2)
 	require.Equal(t, "round 2", parents[0].Conditions[0].Message)
 	require.EqualValues(t, 3, conflicts.Load())
+	// The status is there before the writer has its answer and counts.
+	harness.Eventually(t, 20*time.Second, "the write is counted", func() error {
+		if w.count(t, "causeway_status_writes_total", resultWritten) == 0 {
+			return fmt.Errorf("not yet")
+		}
+		return nil
+	})
 	require.Equal(t, 1, w.count(t, "causeway_status_writes_total", ""), "conflicts are settled at once")
 }
 
