@@ -14,47 +14,6 @@ import (
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
-// describeService prints a Service and its endpoints.
-func describeService(t *phrase.Table, s *status.Service) {
-	t.Row(fmt.Sprintf("%s   home: %s (%s)", s.Service, s.Home, s.HomeCause))
-	if s.Shift != "" {
-		cohort := "every request on its own"
-		if s.Cohort != "" {
-			cohort = "cohorts by " + s.Cohort
-		}
-		t.Row(fmt.Sprintf("  shifted by TrafficShift %s, %s", s.Shift, cohort))
-	}
-	for _, f := range s.Failover {
-		mode := "to the other backing"
-		if !f.Failover {
-			mode = "none"
-		}
-		t.Row(fmt.Sprintf("  port %d failover: %s (%s)", f.Port, mode, f.Because))
-	}
-	where := "ZONE"
-	if s.Nodes != nil {
-		where = "ZONE/NODE"
-		for _, line := range s.Nodes.Lines() {
-			t.Row("  " + line)
-		}
-	}
-	for _, f := range slices.Concat(s.Findings, s.Groups) {
-		t.Row("  " + f)
-	}
-	t.Row("PORT", "PLATFORM", "SHARE", "ID", "ADDRESS", where, "SPOT", "HEALTH", "REASON")
-	for i := range s.Endpoints {
-		e := &s.Endpoints[i]
-		spot, at := "", e.Zone
-		if e.Spot {
-			spot = "spot"
-		}
-		if s.Nodes != nil && e.Node != "" {
-			at += "/" + e.Node
-		}
-		t.Row(fmt.Sprint(e.Port), e.Platform, fmt.Sprintf("%g%%", e.Share), e.ID, e.Address, at, spot, e.Health, e.Reason)
-	}
-}
-
 func endpointsCommand() *cobra.Command {
 	var output outputFlag
 	var admin adminFlag
@@ -92,7 +51,7 @@ func endpointsCommand() *cobra.Command {
 					if i > 0 {
 						t.Row(" ")
 					}
-					describeService(t, &services[i])
+					status.PrintService(t, &services[i])
 				}
 			})
 		},

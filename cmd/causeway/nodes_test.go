@@ -82,7 +82,7 @@ func TestEndpointsByNode(t *testing.T) {
 		require.NoError(t, json.Unmarshal(text, &views))
 		out := &strings.Builder{}
 		tab := phrase.NewTable(out)
-		describeService(tab, &views[0])
+		status.PrintService(tab, &views[0])
 		require.NoError(t, tab.Flush())
 		return out.String()
 	}

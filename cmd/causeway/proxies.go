@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -36,35 +35,7 @@ func proxiesCommand() *cobra.Command {
 				text = func(s string) string { return s }
 			}
 			return output.print(cmd, proxies, func(t *phrase.Table) {
-				t.Row("PROXY", "SERVICE", "ZONE/NODE", "ENVOY", "AGE", "STATE", "CDS", "EDS", "SDS", "LDS", "RDS", "VHDS")
-				for _, p := range proxies {
-					at := p.Zone
-					if p.NodeName != "" {
-						at += "/" + p.NodeName
-					}
-					cells := []string{p.ID, p.Service, at, p.Version, time.Since(p.Connected).Round(time.Second).String(), status.ProxyState(&p)}
-					byType := make(map[string]server.TypeStatus)
-					for _, s := range p.Types {
-						byType[s.Type] = s
-					}
-					for _, name := range []string{"CDS", "EDS", "SDS", "LDS", "RDS", "VHDS"} {
-						cells = append(cells, status.TypeState(byType[name]))
-					}
-					t.Row(cells...)
-				}
-				for _, p := range proxies {
-					for _, s := range p.Types {
-						if len(s.Rejected) > 0 {
-							t.Row(fmt.Sprintf("\n%s rejected %s %v: %s", p.ID, s.Type, s.Rejected, text(s.Error)))
-						}
-					}
-				}
-				for _, p := range proxies {
-					if len(p.HeldBack) > 0 {
-						t.Row(fmt.Sprintf("\n%s has the last good configuration of %s: a proxy like it refused what is new",
-							p.ID, joinOr(p.HeldBack, "")))
-					}
-				}
+				status.PrintProxies(t, proxies, text, time.Now())
 				printProgrammed(t, &programmed, text)
 			})
 		},
