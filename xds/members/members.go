@@ -175,16 +175,19 @@ func (m *Members) Join(stream membersv1.Members_JoinServer) error {
 	received, told := make(chan error, 1), make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() { received <- m.receive(stream, id) }()
-	go func() { told <- m.tell(ctx, stream.Send) }()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		told <- m.tell(ctx, stream.Send)
+	}()
 	select {
 	case err = <-guest.Ended():
 	case err = <-received:
 	case err = <-told:
-		told <- nil
 	}
 	cancel()
 	select {
-	case <-told:
+	case <-over:
 	case <-time.After(endGrace): // a send to who does not read is given up once this call has returned
 	}
 	if status.Code(err) == codes.PermissionDenied || status.Code(err) == codes.ResourceExhausted {

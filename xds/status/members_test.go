@@ -24,14 +24,14 @@ func TestMembersOf(t *testing.T) {
 
 func TestPrintMembers(t *testing.T) {
 	now := time.Unix(1000, 0)
-	print := func(list ...members.Member) string {
+	printed := func(list ...members.Member) string {
 		var out bytes.Buffer
 		table := phrase.NewTable(&out)
 		PrintMembers(table, list, now)
 		require.NoError(t, table.Flush())
 		return out.String()
 	}
-	require.Equal(t, "No agent is connected. On a host, start `causeway agent run`.\n", print())
+	require.Equal(t, "No agent is connected. On a host, start `causeway agent run`.\n", printed())
 	require.Equal(t, `MEMBER                 WORKLOAD   ZONE   AGENT   ENVOY    CAPTURE   STATE       SINCE
 sidecar~web~cron~i-1   web/cron   az1    1.2     1.40.0   host      ready       1m0s
 sidecar~web~cron~i-2   web/cron   -      1.2     -        pod       silent      10m0s
@@ -42,7 +42,7 @@ sidecar~web~cron~i-2 has reported nothing for 9m
 sidecar~web~cron~i-3 is not ready: Envoy does not run
 
 sidecar~web~cron~i-3: Envoy has ended by itself, 2 times; last: killed
-`, print(
+`, printed(
 		members.Member{Node: "sidecar~web~cron~i-1", Namespace: "web", Workload: "cron", Zone: "az1", Agent: "1.2", Envoy: "1.40.0", Capture: "host", Ready: true, Since: now.Add(-time.Minute), Heard: now},
 		members.Member{Node: "sidecar~web~cron~i-2", Namespace: "web", Workload: "cron", Agent: "1.2", Capture: "pod", Ready: true, Since: now.Add(-10 * time.Minute), Heard: now.Add(-9 * time.Minute)},
 		members.Member{Node: "sidecar~web~cron~i-3", Namespace: "web", Workload: "cron", Why: "Envoy does not run", Restarts: 2, LastError: "killed", Since: now.Add(-time.Second), Heard: now},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -115,7 +116,7 @@ func (t *Table) answer(q *dnsmessage.Question, namespace string) (reply, bool) {
 		out.code = dnsmessage.RCodeNameError
 	case m.service == nil:
 		if name == Zone && q.Type == dnsmessage.TypeSOA {
-			out.answers = []dnsmessage.Resource{soa(q.Name, Zone)}
+			out.answers = []dnsmessage.Resource{soa(q.Name)}
 		}
 	case m.protocol == "" && m.service.ExternalName != "":
 		target, err := dnsmessage.NewName(strings.TrimSuffix(m.service.ExternalName, ".") + ".")
@@ -186,7 +187,7 @@ func services(s *Service, name dnsmessage.Name, port string) (answers, extra []d
 }
 
 // soa is the record that lets resolvers keep an absence for as long as an answer (RFC 2308).
-func soa(owner dnsmessage.Name, zone string) dnsmessage.Resource {
+func soa(owner dnsmessage.Name) dnsmessage.Resource {
 	return dnsmessage.Resource{Header: header(owner), Body: &dnsmessage.SOAResource{
 		NS: dnsmessage.MustNewName("ns.dns." + Zone), MBox: dnsmessage.MustNewName("hostmaster." + Zone),
 		Serial: 1, Refresh: 7200, Retry: 1800, Expire: 86400, MinTTL: ttl,
@@ -226,7 +227,7 @@ func (q *query) write(r *reply, truncated bool) ([]byte, error) {
 		if r.zone != Zone {
 			owner = q.question.Name
 		}
-		m.Authorities = []dnsmessage.Resource{soa(owner, r.zone)}
+		m.Authorities = []dnsmessage.Resource{soa(owner)}
 	}
 	if q.edns {
 		opt := dnsmessage.ResourceHeader{}
@@ -234,7 +235,7 @@ func (q *query) write(r *reply, truncated bool) ([]byte, error) {
 			return nil, err //nolint:wrapcheck // the caller does
 		}
 		opt.Name = dnsmessage.MustNewName(".")
-		m.Additionals = append(m.Additionals[:len(m.Additionals):len(m.Additionals)], dnsmessage.Resource{Header: opt, Body: &dnsmessage.OPTResource{}})
+		m.Additionals = append(slices.Clip(m.Additionals), dnsmessage.Resource{Header: opt, Body: &dnsmessage.OPTResource{}})
 	}
 	return m.Pack() //nolint:wrapcheck // the caller does
 }

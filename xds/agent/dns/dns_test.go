@@ -61,7 +61,7 @@ func say(r *reply) string {
 func TestAnswer(t *testing.T) {
 	t.Parallel()
 	const (
-		a, aaaa, srv, mx, any = dnsmessage.TypeA, dnsmessage.TypeAAAA, dnsmessage.TypeSRV, dnsmessage.TypeMX, dnsmessage.TypeALL
+		a, aaaa, srv, mx, all = dnsmessage.TypeA, dnsmessage.TypeAAAA, dnsmessage.TypeSRV, dnsmessage.TypeMX, dnsmessage.TypeALL
 		https                 = dnsmessage.Type(65)
 		passed                = ""
 	)
@@ -73,7 +73,7 @@ func TestAnswer(t *testing.T) {
 		{"users.web.svc.cluster.local.", a, "Success: A 241.219.8.83"},
 		{"uSERS.Web.svc.CLUSTER.local.", a, "Success: A 241.219.8.83"},
 		{"users.web.svc.cluster.local.", aaaa, "Success: AAAA fdca:5e0a::1"},
-		{"users.web.svc.cluster.local.", any, "Success: A 241.219.8.83, AAAA fdca:5e0a::1"},
+		{"users.web.svc.cluster.local.", all, "Success: A 241.219.8.83, AAAA fdca:5e0a::1"},
 		{"four.web.svc.cluster.local.", aaaa, "Success: nothing"},
 		{"users.web.svc.cluster.local.", mx, "Success: nothing"},
 		{"users.web.svc.cluster.local.", https, "Success: nothing"},
@@ -128,19 +128,19 @@ func TestAnswer(t *testing.T) {
 	require.False(t, ours)
 }
 
-func question(t testing.TB, name string, kind dnsmessage.Type, edns uint16) []byte {
-	t.Helper()
+func question(tb testing.TB, name string, kind dnsmessage.Type, edns uint16) []byte {
+	tb.Helper()
 	m := dnsmessage.Message{
 		Header:    dnsmessage.Header{ID: 0x1234, RecursionDesired: true},
 		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: kind, Class: dnsmessage.ClassINET}},
 	}
 	if edns > 0 {
 		h := dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(".")}
-		require.NoError(t, h.SetEDNS0(int(edns), 0, true))
+		require.NoError(tb, h.SetEDNS0(int(edns), 0, true))
 		m.Additionals = []dnsmessage.Resource{{Header: h, Body: &dnsmessage.OPTResource{}}}
 	}
 	out, err := m.Pack()
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return out
 }
 
@@ -258,6 +258,7 @@ func startResolver(t *testing.T, answer func(q []byte, udp bool) []byte) (addres
 
 // resolves answers with an address, and over UDP with a record of an unknown type besides.
 func resolves(t *testing.T, ip string) func([]byte, bool) []byte {
+	t.Helper()
 	return func(q []byte, udp bool) []byte {
 		var m dnsmessage.Message
 		if err := m.Unpack(q); err != nil {
@@ -467,10 +468,10 @@ func TestLoops(t *testing.T) {
 	require.NoError(t, closed.Close())
 	_, err = Listen(t.Context(), Options{Listen: []string{"127.0.0.1:0", free}, Upstreams: []string{free}})
 	require.ErrorContains(t, err, "--dns-upstream: "+free+" is the agent itself")
-	any := &upstream{own: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:53")}}
-	require.True(t, any.isOwn(netip.MustParseAddrPort("127.0.0.1:53")))
-	require.False(t, any.isOwn(netip.MustParseAddrPort("192.0.2.1:53")))
-	require.False(t, any.isOwn(netip.MustParseAddrPort("127.0.0.1:54")))
+	everywhere := &upstream{own: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:53")}}
+	require.True(t, everywhere.isOwn(netip.MustParseAddrPort("127.0.0.1:53")))
+	require.False(t, everywhere.isOwn(netip.MustParseAddrPort("192.0.2.1:53")))
+	require.False(t, everywhere.isOwn(netip.MustParseAddrPort("127.0.0.1:54")))
 }
 
 // resolv.conf is read as it changes, and the agent itself is none of its resolvers.
