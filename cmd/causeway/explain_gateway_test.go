@@ -300,7 +300,7 @@ func TestAdminTellsNoKey(t *testing.T) {
 	view := url.Values{"role": {"gateway"}, "namespace": {"edge"}, "workload": {"public"}, "authenticated": {"true"}}.Encode()
 	paths := []string{
 		"/v1/status", "/v1/proxies", "/v1/programmed", "/v1/endpoints", "/v1/state", "/v1/sources", "/v1/groups", "/v1/resources", "/v1/resources?" + view,
-		"/v1/shifts", "/v1/rejections", request, object("Gateway", "edge", "public"), object("Secret", "edge", "shop"), object("HTTPRoute", "web", "shop"),
+		"/v1/shifts", "/v1/rejections", "/v1/members", request, object("Gateway", "edge", "public"), object("Secret", "edge", "shop"), object("HTTPRoute", "web", "shop"),
 	}
 	// A new address must be looked at here too.
 	source, err := os.ReadFile("admin.go")
