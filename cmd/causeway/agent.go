@@ -1,21 +1,15 @@
 package main
 
 import (
-	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/agent"
 	"github.com/causeway-mesh/causeway/xds/agent/capture"
-	"github.com/causeway-mesh/causeway/xds/drain"
 )
 
 // defaultAgentListen is where an agent answers if nothing else is said.
@@ -93,22 +87,12 @@ func agentStatusCommand() *cobra.Command {
 		Short: "Say whether this host's Envoy serves, and with which configuration",
 		Args:  takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			client := http.Client{Timeout: 2 * drain.Answers, Transport: &http.Transport{}} // by no proxy
-			request, err := http.NewRequestWithContext(cmd.Context(), http.MethodGet, "http://"+listen+"/status", nil)
+			s, err := agent.Ask(cmd.Context(), listen)
 			if err != nil {
-				return fmt.Errorf("--listen: %w", err)
-			}
-			answer, err := client.Do(request)
-			if err != nil {
-				return fmt.Errorf("--listen: no agent answers at %s: %w", listen, errors.Unwrap(err))
-			}
-			defer answer.Body.Close()
-			var s agent.Status
-			if err := json.NewDecoder(answer.Body).Decode(&s); err != nil {
-				return fmt.Errorf("--listen: what answers at %s is not an agent: %w", listen, err)
+				return err
 			}
 			s.Capture = capture.Now()
-			if err := output.print(cmd, s, func(t *phrase.Table) { printAgent(t, &s) }); err != nil {
+			if err := output.print(cmd, s, s.Print); err != nil {
 				return err
 			}
 			if !s.Ready {
@@ -120,39 +104,4 @@ func agentStatusCommand() *cobra.Command {
 	c.Flags().StringVar(&listen, "listen", defaultAgentListen, "the agent's address (--listen of causeway agent run)")
 	output.add(c)
 	return c
-}
-
-func printAgent(t *phrase.Table, s *agent.Status) {
-	ready, from := "yes", "the control plane"
-	if !s.Ready {
-		ready = "no: " + s.Why
-	}
-	switch {
-	case s.Configuration.LastGood:
-		from = "last known good, of " + s.Configuration.Saved.Local().Format(time.DateTime) + "; no control plane answers"
-	case !s.Configuration.Connected && !s.Ready:
-		from = "none; no control plane answers"
-	case !s.Configuration.Connected:
-		from = "what Envoy has; no control plane answers"
-	}
-	t.Row("ready", ready)
-	t.Row("configuration", from)
-	t.Row("capture", s.Capture)
-	switch m := s.Membership; {
-	case !m.Saved.IsZero():
-		t.Row("names", fmt.Sprintf("%d Services, as of %s", m.Services, m.Saved.Local().Format(time.DateTime)))
-	case m.Services > 0:
-		t.Row("names", fmt.Sprintf("%d Services", m.Services))
-	}
-	if h := s.Application; h != nil && h.Known {
-		t.Row("application", cmp.Or(h.Reason, "healthy"))
-	}
-	if s.Restarts > 0 {
-		times := "once"
-		if s.Restarts > 1 {
-			times = fmt.Sprintf("%d times", s.Restarts)
-		}
-		t.Row("Envoy has ended", times)
-		t.Text("Last: " + s.LastEnd)
-	}
 }

@@ -17,10 +17,15 @@ import (
 var version = "dev"
 
 func main() {
+	os.Exit(exitCode(root().ExecuteContext(untilSignal())))
+}
+
+// untilSignal returns a context that ends with the first SIGTERM or Ctrl-C. The second ends the process: who asks
+// twice does not want to wait for what drains.
+func untilSignal() context.Context {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := root().ExecuteContext(ctx)
-	stop()
-	os.Exit(exitCode(err))
+	context.AfterFunc(ctx, stop)
+	return ctx
 }
 
 // Exit codes of every subcommand.

@@ -291,12 +291,12 @@ func (a *Agent) envoy() *envoy {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.running = yes
-	}, ended: func(err error) {
+	}, ended: func(err error, pause time.Duration) {
 		a.mu.Lock()
 		a.restarts++
 		a.lastEnd = err.Error()
 		a.mu.Unlock()
-		a.opts.Logger.Error("Envoy has ended; starting it again", "error", err)
+		a.opts.Logger.Error("Envoy has ended; starting it again", "after", pause, "error", err)
 	}}
 }
 

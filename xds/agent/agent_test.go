@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -95,15 +96,32 @@ func TestEnvoyThatEndsIsStartedAgain(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\nprintf '%01000d\\n' 0\nexit 0\n"), 0o700)) //nolint:gosec // a program
 	ctx, cancel := context.WithCancel(t.Context())
 	var ends []string
-	e := &envoy{path: path, log: slog.New(slog.DiscardHandler), running: func(bool) {}, ended: func(err error) {
+	e := &envoy{path: path, log: slog.New(slog.DiscardHandler), running: func(bool) {}, ended: func(err error, _ time.Duration) {
 		if ends = append(ends, err.Error()); len(ends) == 2 {
 			cancel()
 		}
 	}}
 	require.NoError(t, e.run(ctx))
 	require.Len(t, ends, 2)
-	require.Contains(t, ends[0], "it has ended by itself; its last lines: 000")
-	require.Less(t, len(ends[0]), 400)
+	require.Regexp(t, `/envoy ends at once: exit status 0 after \d+ms; its last lines: 000`, ends[0])
+	require.Less(t, len(ends[0]), 400+len(path))
+}
+
+// A program that is no Envoy says nothing that would help: the agent does.
+func TestHowEnvoyHasEnded(t *testing.T) {
+	t.Parallel()
+	e := &envoy{path: "/bin/true"}
+	for want, end := range map[string]error{
+		"/bin/true ends at once: exit status 0 after 3ms, and says nothing: is it Envoy? --envoy names its program": e.end(nil, 3*time.Millisecond, ""),
+		"/bin/true ends at once: exit status 1 after 20ms; its last lines: no such option":                          e.end(errors.New("exit status 1"), 20*time.Millisecond, "no such option"),
+		"signal: killed after 1h0m0s": e.end(errors.New("signal: killed"), time.Hour, ""),
+	} {
+		require.EqualError(t, end, want)
+	}
+	a, err := New(options(t))
+	require.NoError(t, err)
+	a.envoy().ended(e.end(nil, 0, ""), time.Second)
+	require.Contains(t, a.Status(t.Context()).Why, "Envoy does not run: /bin/true ends at once")
 }
 
 // An agent whose Envoy does not run is not ready, whoever answers at Envoy's admin address.

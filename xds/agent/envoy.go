@@ -42,9 +42,12 @@ type envoy struct {
 	log  *slog.Logger
 	// running is called when it has been started and when it has ended.
 	running func(bool)
-	// ended is called with how it has ended each time that nobody wanted it.
-	ended func(error)
+	// ended is called with how it has ended each time that nobody wanted it, and with the pause before it is started again.
+	ended func(err error, pause time.Duration)
 }
+
+// atOnce is how long a program must have run to be more than one that cannot run at all.
+const atOnce = 5 * time.Second
 
 // run keeps Envoy running until the context ends, and returns when it has
 // ended. Its only error is that of a program that cannot be started at all.
@@ -65,7 +68,7 @@ func (e *envoy) run(ctx context.Context) error {
 		if time.Since(began) >= steady {
 			pause = firstPause
 		}
-		e.ended(err)
+		e.ended(err, pause)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -87,21 +90,37 @@ func (e *envoy) once(ctx context.Context) (started bool, err error) {
 	words := &lastWords{}
 	var reading sync.WaitGroup
 	reading.Go(func() { e.repeat(said, words) })
+	began := time.Now()
 	if err = cmd.Start(); err == nil {
-		started = true
+		began, started = time.Now(), true
 		e.running(true)
 		err = cmd.Wait()
 		e.running(false)
 	}
 	_ = write.Close()
 	reading.Wait()
-	if err == nil {
-		err = errors.New("it has ended by itself")
-	}
-	if lines := words.String(); lines != "" && ctx.Err() == nil {
-		return started, fmt.Errorf("%w; its last lines: %s", err, lines)
+	if started && ctx.Err() == nil {
+		err = e.end(err, time.Since(began), words.String())
 	}
 	return started, err
+}
+
+// end says how the program has ended that ran for so long, and what to do if it has hardly run.
+func (e *envoy) end(err error, ran time.Duration, words string) error {
+	if err == nil {
+		err = errors.New("exit status 0")
+	}
+	how := fmt.Errorf("%w after %s", err, ran.Round(time.Millisecond))
+	if ran < atOnce {
+		how = fmt.Errorf("%s ends at once: %w", e.path, how)
+	}
+	switch {
+	case words != "":
+		return fmt.Errorf("%w; its last lines: %s", how, words)
+	case ran < atOnce:
+		return fmt.Errorf("%w, and says nothing: is it Envoy? --envoy names its program", how)
+	}
+	return how
 }
 
 // repeat logs what Envoy says as the agent's own log.

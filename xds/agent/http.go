@@ -56,7 +56,9 @@ func (a *Agent) Status(ctx context.Context) Status {
 		return s
 	}
 	if !running { // who answers at its admin address is another one
-		s.Why = "Envoy does not run"
+		if s.Why = "Envoy does not run"; s.LastEnd != "" {
+			s.Why += ": " + s.LastEnd
+		}
 		return s
 	}
 	body, err := a.get(ctx, "http://"+a.opts.Bootstrap.AdminListen+"/ready")
@@ -67,6 +69,9 @@ func (a *Agent) Status(ctx context.Context) Status {
 		s.Why = "Envoy waits for its configuration: " + strings.TrimSpace(string(body))
 		if !s.Configuration.Connected && !s.Configuration.LastGood {
 			s.Why += "; no control plane answers at " + strings.Join(a.opts.Bootstrap.Servers, ", ")
+			if e := s.Configuration.Error; e != "" {
+				s.Why += " (" + e + ")"
+			}
 		}
 	default:
 		s.Why = "Envoy does not answer: " + err.Error()

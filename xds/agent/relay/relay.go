@@ -71,6 +71,7 @@ type Relay struct {
 	version string
 	// newest is the stream of configuration that the state is of.
 	newest *stream
+	fault  fault
 }
 
 // start is how far Envoy has come since it began with nothing.
@@ -89,6 +90,8 @@ type State struct {
 	// of an earlier start, which is of the time Saved.
 	LastGood bool      `json:"lastGood"`
 	Saved    time.Time `json:"saved,omitzero"`
+	// Error is why no control plane has answered last, "" once one does.
+	Error string `json:"error,omitempty"`
 }
 
 // New returns a relay. A last known good configuration that cannot be read is
@@ -133,6 +136,7 @@ func (r *Relay) Serve(ctx context.Context, l net.Listener) error {
 		server.Stop()
 	})
 	parts.Go(func() { r.keep(ended) })
+	parts.Go(func() { r.watch(ended) })
 	r.conn.Connect()
 	err := server.Serve(l)
 	end()
@@ -158,7 +162,9 @@ func (r *Relay) EnvoyVersion() string {
 func (r *Relay) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.state
+	s := r.state
+	s.Error = r.fault.text
+	return s
 }
 
 // patience returns how long a control plane has for its first answer to an

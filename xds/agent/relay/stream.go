@@ -55,6 +55,9 @@ func (r *Relay) configure(down grpc.ServerStream) error {
 	r.mu.Unlock()
 	defer s.set(State{})
 	unanswered, err := s.byControlPlane(first.message, wait)
+	if down.Context().Err() == nil && !errors.Is(err, errSilent) {
+		r.failed(err, false)
+	}
 	// One that refuses each stream answers no more than one that is silent.
 	if wait == 0 || unanswered == nil || !errors.Is(err, errSilent) && !r.waited(time.Now()) {
 		return err
@@ -133,6 +136,7 @@ func (s *stream) byControlPlane(first message, wait time.Duration) ([]message, e
 			}
 			asked, silent = nil, nil
 			s.setAway(false)
+			s.answered(false)
 			if err := s.answer(m.message); err != nil {
 				return nil, err
 			}

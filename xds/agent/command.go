@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/xds/drain"
+)
+
+// Ask asks the agent that answers at an address for its status.
+func Ask(ctx context.Context, listen string) (*Status, error) {
+	client := http.Client{Timeout: 2 * drain.Answers, Transport: &http.Transport{}} // by no proxy
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/status", nil)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: no agent answers at %s: %w", listen, errors.Unwrap(err))
+	}
+	defer answer.Body.Close()
+	s := &Status{}
+	if err := json.NewDecoder(answer.Body).Decode(s); err != nil {
+		return nil, fmt.Errorf("--listen: what answers at %s is not an agent: %w", listen, err)
+	}
+	return s, nil
+}
+
+// Print prints the status for people.
+func (s *Status) Print(t *phrase.Table) {
+	ready, from := "yes", "the control plane"
+	if !s.Ready {
+		ready = "no: " + s.Why
+	}
+	switch {
+	case s.Configuration.LastGood:
+		from = "last known good, of " + s.Configuration.Saved.Local().Format(time.DateTime) + "; no control plane answers"
+	case !s.Configuration.Connected && !s.Ready:
+		from = "none; no control plane answers"
+	case !s.Configuration.Connected:
+		from = "what Envoy has; no control plane answers"
+	}
+	t.Row("ready", ready)
+	t.Row("configuration", from)
+	if e := s.Configuration.Error; e != "" {
+		t.Row("because", e)
+	}
+	t.Row("capture", s.Capture)
+	switch m := s.Membership; {
+	case !m.Saved.IsZero():
+		t.Row("names", fmt.Sprintf("%d Services, as of %s", m.Services, m.Saved.Local().Format(time.DateTime)))
+	case m.Services > 0:
+		t.Row("names", fmt.Sprintf("%d Services", m.Services))
+	}
+	if h := s.Application; h != nil && h.Known {
+		t.Row("application", cmp.Or(h.Reason, "healthy"))
+	}
+	if s.Restarts > 0 {
+		times := "once"
+		if s.Restarts > 1 {
+			times = fmt.Sprintf("%d times", s.Restarts)
+		}
+		t.Row("Envoy has ended", times)
+		t.Text("Last: " + s.LastEnd)
+	}
+}

@@ -1,0 +1,97 @@
+package relay
+
+import (
+	"context"
+	"regexp"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// lookEvery is how often the relay looks whether another reason keeps it from connecting.
+	lookEvery = 2 * time.Second
+	// maxSaid bounds how many reasons are logged before a control plane answers.
+	maxSaid = 20
+)
+
+// ownPort is the port of this end of a connection, which is another one each time.
+var ownPort = regexp.MustCompile(`:\d+->`)
+
+// fault is why no control plane answers.
+type fault struct {
+	text string
+	// connecting is true for one of connecting, and false for one of a stream.
+	connecting bool
+	said       map[string]bool
+}
+
+// watch notes why no connection comes about, until the context ends.
+func (r *Relay) watch(ctx context.Context) {
+	for {
+		state := r.conn.GetState()
+		switch state {
+		case connectivity.TransientFailure:
+			r.inquire(ctx)
+		case connectivity.Ready:
+			r.answered(true)
+		case connectivity.Idle, connectivity.Connecting, connectivity.Shutdown:
+		}
+		turn, cancel := context.WithTimeout(ctx, lookEvery)
+		r.conn.WaitForStateChange(turn, state)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// inquire asks gRPC why there is no connection: it says so only to a call that does not wait for one.
+func (r *Relay) inquire(ctx context.Context) {
+	call, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	if _, err := r.conn.NewStream(call, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, deltaADS); err != nil {
+		r.failed(err, true)
+	}
+}
+
+// failed notes why no control plane answers, and logs a reason that is new.
+func (r *Relay) failed(err error, connecting bool) {
+	s := status.Convert(err)
+	if err == nil || s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded {
+		return
+	}
+	text := ownPort.ReplaceAllString(s.Message(), "->")
+	r.mu.Lock()
+	r.fault.text, r.fault.connecting = text, connecting
+	news := !r.fault.said[text] && len(r.fault.said) < maxSaid
+	if news {
+		if r.fault.said == nil {
+			r.fault.said = make(map[string]bool)
+		}
+		r.fault.said[text] = true
+	}
+	r.mu.Unlock()
+	if news {
+		r.opts.Logger.Warn("no control plane answers; trying again", "servers", r.opts.Servers, "error", text)
+	}
+}
+
+// answered notes that a control plane has connected, or has answered a stream.
+func (r *Relay) answered(connected bool) {
+	r.mu.Lock()
+	was := r.fault.text
+	if connected && !r.fault.connecting {
+		was = ""
+	}
+	if was != "" {
+		r.fault = fault{}
+	}
+	r.mu.Unlock()
+	if was != "" && !connected {
+		r.opts.Logger.Info("a control plane answers again")
+	}
+}

@@ -1,0 +1,115 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/causeway-mesh/causeway/test/harness"
+	"github.com/causeway-mesh/causeway/xds/resource"
+)
+
+// journal is a log that a test reads while others write.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// While no connection comes about, the reason is in the state, and once in the log.
+func TestWhyNoConnection(t *testing.T) {
+	t.Parallel()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := l.Addr().String()
+	require.NoError(t, l.Close())
+	log := &journal{}
+	r, err := New(Options{
+		Servers: []string{address}, Credentials: insecure.NewCredentials(), Wait: time.Minute,
+		File: filepath.Join(t.TempDir(), "last-good"), Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	require.NoError(t, err)
+	defer r.conn.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watch(ctx) })
+	defer watching.Wait()
+	defer cancel()
+	r.conn.Connect()
+	harness.Eventually(t, 10*time.Second, "the reason", func() error {
+		if e := r.State().Error; !strings.Contains(e, "connection refused") || !strings.Contains(e, address) {
+			return fmt.Errorf("it says %q", e)
+		}
+		return nil
+	})
+	r.failed(status.Error(codes.Unavailable, r.State().Error), true)
+	require.Equal(t, 1, strings.Count(log.String(), "no control plane answers"), log.String())
+
+	again, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", address)
+	require.NoError(t, err)
+	server := grpc.NewServer()
+	defer server.Stop()
+	go func() { _ = server.Serve(again) }()
+	r.conn.ResetConnectBackoff()
+	harness.Eventually(t, 10*time.Second, "the end of the reason", func() error {
+		if e := r.State().Error; e != "" {
+			return errors.New(e)
+		}
+		return nil
+	})
+}
+
+// A control plane that refuses the proxy says why, and the reason stays until it answers.
+func TestWhyNoConfiguration(t *testing.T) {
+	t.Parallel()
+	w := between(t, time.Minute, func(grpc.ServerStream) error { return status.Error(codes.PermissionDenied, "no client rule admits it") })
+	s := w.ask(t.Context(), resource.Cluster, nil)
+	_, err := s.Recv()
+	require.Equal(t, codes.PermissionDenied, status.Code(err))
+	harness.Eventually(t, 10*time.Second, "the reason", func() error {
+		if e := w.State().Error; e != "no client rule admits it" {
+			return fmt.Errorf("it says %q", e)
+		}
+		return nil
+	})
+	w.answered(true)
+	require.NotEmpty(t, w.State().Error, "a connection is no answer")
+	w.answered(false)
+	require.Empty(t, w.State().Error)
+}
+
+// Reasons that differ in a port of this host's are one.
+func TestOwnPort(t *testing.T) {
+	t.Parallel()
+	log := &journal{}
+	r := &Relay{opts: Options{Logger: slog.New(slog.NewTextHandler(log, nil))}}
+	for _, port := range []int{40001, 40002} {
+		r.failed(status.Errorf(codes.Unavailable, "read tcp 127.0.0.1:%d->127.0.0.1:18000: connection reset by peer", port), true)
+	}
+	require.Equal(t, 1, strings.Count(log.String(), "no control plane answers"), log.String())
+}
