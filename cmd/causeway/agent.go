@@ -10,6 +10,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/xds/agent"
 	"github.com/causeway-mesh/causeway/xds/agent/capture"
+	"github.com/causeway-mesh/causeway/xds/agent/settings"
 )
 
 // defaultAgentListen is where an agent answers if nothing else is said.
@@ -25,7 +26,7 @@ func agentCommand() *cobra.Command {
 }
 
 func agentRunCommand() *cobra.Command {
-	p, o := proxyFlags{}, agent.Options{}
+	p, o, config := proxyFlags{}, agent.Options{}, ""
 	c := &cobra.Command{
 		Use:   "run [-- ENVOY ARGUMENTS]",
 		Short: "Make the bootstrap, and keep Envoy running with it",
@@ -52,6 +53,9 @@ application's in one) and /status.`,
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 				return fmt.Errorf("%q: it takes no arguments but Envoy's own: write them after --", args[0])
 			}
+			if err := settings.Apply(config, cmd.Flags()); err != nil {
+				return err
+			}
 			o.Bootstrap, o.Args, o.Version = p.options(cmd.Flags()), args, version
 			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 			a, err := agent.New(o)
@@ -63,6 +67,7 @@ application's in one) and /status.`,
 	}
 	f := c.Flags()
 	p.add(f)
+	f.StringVar(&config, "config", "", "YAML file with these flags, for example /etc/causeway/agent.yaml; those of the command line win")
 	f.StringVar(&o.Envoy, "envoy", "envoy", "Envoy's program, version 1.40")
 	f.StringVar(&o.Dir, "state-dir", "/var/lib/causeway-agent", "directory for the bootstrap and the last known good configuration")
 	f.StringVar(&o.Listen, "listen", defaultAgentListen, "ADDRESS:PORT where the agent answers; beyond loopback everybody may read its metrics")

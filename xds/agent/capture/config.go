@@ -11,12 +11,10 @@ import (
 	"os"
 	"os/user"
 	"slices"
-	"strconv"
 	"strings"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/xds/agent/settings"
 )
 
 // Mode says whose traffic is captured.
@@ -97,13 +95,11 @@ func virtualCIDRs() []netip.Prefix {
 func Read(file string, flags map[string]string) (Config, error) {
 	given := make(map[string]string)
 	if file != "" {
-		text, err := os.ReadFile(file) //nolint:gosec // it is what the flag is for
+		read, err := settings.Read(file, names())
 		if err != nil {
-			return Config{}, fmt.Errorf("--config: %w", err)
+			return Config{}, err //nolint:wrapcheck // it names the file
 		}
-		if given, err = parseFile(text); err != nil {
-			return Config{}, fmt.Errorf("--config: %s: %w", file, err)
-		}
+		maps.Copy(given, joinedValues(read))
 	}
 	maps.Copy(given, flags)
 	servers := func() ([]netip.Addr, error) {
@@ -116,41 +112,25 @@ func Read(file string, flags map[string]string) (Config, error) {
 	return configure(given, servers)
 }
 
-// parseFile returns the settings of a YAML file: names of flags, with text, a number, or a list of these.
-func parseFile(text []byte) (map[string]string, error) {
-	var values map[string]any
-	if err := yaml.UnmarshalStrict(text, &values); err != nil {
-		return nil, err //nolint:wrapcheck // it names the line
-	}
-	known := make([]string, 0, len(Options()))
+// names returns the names of all settings.
+func names() []string {
+	out := make([]string, 0, len(Options()))
 	for _, o := range Options() {
-		known = append(known, o.Name)
+		out = append(out, o.Name)
 	}
-	out := make(map[string]string)
-	for name, value := range values {
-		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("%s: there is no such setting: write one of %s", name, strings.Join(known, ", "))
+	return out
+}
+
+// joinedValues returns settings by name, as flags have them.
+func joinedValues(read []settings.Setting) map[string]string {
+	out := make(map[string]string, len(read))
+	for _, s := range read {
+		out[s.Name] = strings.Join(s.Values, ",")
+		if s.Name == "dns" && out[s.Name] == "false" { // YAML 1.1 calls off so, and so do programs that write YAML
+			out[s.Name] = "off"
 		}
-		list, ok := value.([]any)
-		if !ok {
-			list = []any{value}
-		}
-		var items []string
-		for _, item := range list {
-			switch v := item.(type) {
-			case string:
-				items = append(items, v)
-			case float64:
-				items = append(items, strconv.FormatFloat(v, 'f', -1, 64))
-			case bool: // YAML 1.1 reads a bare off as one
-				items = append(items, map[bool]string{true: "on", false: "off"}[v])
-			default:
-				return nil, fmt.Errorf("%s: write text, a number, or a list of these", name)
-			}
-		}
-		out[name] = strings.Join(items, ",")
 	}
-	return out, nil
+	return out
 }
 
 // configure makes a configuration of settings. It asks for the host's DNS servers if it needs them.

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 
 	"github.com/google/nftables"
+
+	"github.com/causeway-mesh/causeway/xds/agent/settings"
 )
 
 // What tests of other packages' kind need.
@@ -17,11 +19,11 @@ var (
 
 // Configure makes a configuration of the text of a file.
 func Configure(file string, servers ...netip.Addr) (Config, error) {
-	given, err := parseFile([]byte(file))
+	read, err := settings.Parse([]byte(file), names())
 	if err != nil {
 		return Config{}, err
 	}
-	return configure(given, func() ([]netip.Addr, error) { return servers, nil })
+	return configure(joinedValues(read), func() ([]netip.Addr, error) { return servers, nil })
 }
 
 // TableIn returns the table of a network namespace, of which a file descriptor is given.

@@ -64,7 +64,7 @@ func TestErrors(t *testing.T) {
 		"{mode: pod, exclude-inbound-cidrs: '::ffff:10.0.0.0/104'}": "is an IPv4 address in IPv6's notation: write it as IPv4",
 		"{mode: pod, exclude-interfaces: a-name-that-is-too-long}":  `--exclude-interfaces: "a-name-that-is-too-long" is not the name of a network interface, such as eth0`,
 		"{mode: pod, dns: yes-please}":                              `--dns: "yes-please" is neither redirect nor off`,
-		"{mode: pod, dns: true}":                                    `--dns: "on" is neither redirect nor off`,
+		"{mode: pod, dns: true}":                                    `--dns: "true" is neither redirect nor off`,
 		"{mode: pod, dns-servers: 10.0.0.2}":                        "--dns-servers: it has no meaning without --dns redirect",
 		"{mode: pod, dns: redirect}":                                "--dns-servers: /etc/resolv.conf names none: name them",
 		"{mode: pod, dns: redirect, dns-servers: ns1}":              `--dns-servers: "ns1" is not an address: write, for example, 10.0.0.2`,
@@ -75,7 +75,7 @@ func TestErrors(t *testing.T) {
 		"{mode: host, proxy-users: 7, destinations: 'db:3306'}":     `--destinations: "db:3306" is no destination: write, for example, 192.0.2.7:3306`,
 		"{mode: pod, inbound-port: 80}":                             "inbound-port: there is no such setting: write one of mode, proxy-users",
 		"{mode: pod, inbound-ports: {from: 80}}":                    "inbound-ports: write text, a number, or a list of these",
-		"{mode: pod, mode: host}":                                   "already set",
+		"{mode: pod, mode: host}":                                   "mode: it stands in line 1 too",
 	} {
 		_, err := capture.Configure(settings)
 		require.ErrorContains(t, err, want, settings)
