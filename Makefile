@@ -124,11 +124,14 @@ bench-full: tools-test build ## The benchmark with its growth curves
 ##@ Change it
 
 .PHONY: generate
-generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Gateway API's CRDs; Go code of our protocols
-	@$(GET) controller-gen buf protoc-gen-go
+generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Gateway API's CRDs; plain YAML of the chart; Go code of our protocols
+	@$(GET) controller-gen buf protoc-gen-go helm
 	$(BIN)/controller-gen object paths=./policy/v1alpha1
 	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
 	go run ./test/tools/kinds manifests manifests
+	install -m 644 manifests/crds/*.yaml manifests/chart/charts/crds/files/
+	for chart in manifests/chart manifests/chart/charts/crds; do go run ./test/tools/values $$chart || exit 1; done
+	test/tools/plain
 	go run ./test/tools/reference $$(for kind in $$(go run ./test/tools/kinds ours); do echo manifests/crds/mesh.causeway.dev_$$kind.yaml; done) > docs/reference.md
 	@from=$$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)/config/crd; \
 	for channel in experimental standard; do for kind in $$(go run ./test/tools/kinds gateway); do \
@@ -144,7 +147,7 @@ generate-check: ## Fail if `make generate` would change anything
 	if [[ "$$before" != "$$after" ]]; then \
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
-GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md manifests/kustomization.yaml manifests/install/rbac.yaml xds/observe/observev1 xds/members/membersv1
+GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md manifests/kustomization.yaml manifests/chart manifests/install manifests/inject xds/observe/observev1 xds/members/membersv1
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now
@@ -158,7 +161,7 @@ tools: tools-test ## Everything that tests, lint and generate need, into .tools/
 
 .PHONY: tools-test
 tools-test:
-	@$(GET) gotestsum venv etcd kube-apiserver debian
+	@$(GET) gotestsum venv etcd kube-apiserver helm debian
 
 .PHONY: clean
 clean: ## Remove what was built, but not the tools (for those: rm -rf .tools)

@@ -132,6 +132,7 @@ func (r *run) cleanUp() {
 var tools = []struct{ name, path, get string }{
 	{"etcd", "bin/etcd", "etcd"},
 	{"kube-apiserver", "bin/kube-apiserver", "kube-apiserver"},
+	{"helm", "bin/helm", "helm"},
 	{"ec2-metadata-mock", "bin/ec2-metadata-mock", "ec2-metadata-mock"},
 	{"envoy", "venv/lib/python*/site-packages/envoy/_bin/envoy", "venv"},
 	{"moto_server", "venv/bin/moto_server", "venv"},

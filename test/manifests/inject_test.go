@@ -1,7 +1,6 @@
 package manifests_test
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,7 +9,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/inject"
@@ -19,17 +17,7 @@ import (
 // Injection is a component of a user's kustomization, and its objects have the names that the program looks for.
 func TestInjectionComponent(t *testing.T) {
 	t.Parallel()
-	disk, files := filesys.MakeFsOnDisk(), filesys.MakeFsInMemory()
-	manifests := filepath.Join(root(t), "manifests")
-	for _, dir := range []string{"crds", "install", "inject", "."} {
-		names, err := filepath.Glob(filepath.Join(manifests, dir, "*.yaml"))
-		require.NoError(t, err)
-		for _, name := range names {
-			data, err := disk.ReadFile(name)
-			require.NoError(t, err)
-			require.NoError(t, files.WriteFile(filepath.Join("/release", dir, filepath.Base(name)), data))
-		}
-	}
+	files := release(t, "crds", "install", "inject", ".")
 	require.NoError(t, files.WriteFile("/mesh/inject.yaml", []byte("image: agent:v1\nserviceCIDRs: [10.96.0.0/12]\n")))
 	require.NoError(t, files.WriteFile("/mesh/kustomization.yaml", []byte(`
 resources: [../release]

@@ -63,17 +63,7 @@ func TestManifestsHaveNothingOfTheUsers(t *testing.T) {
 func TestUpgradeKeepsWhatIsTheUsers(t *testing.T) {
 	t.Parallel()
 	// The user's copy of the example, beside the manifests of a release.
-	disk, files := filesys.MakeFsOnDisk(), filesys.MakeFsInMemory()
-	manifests := filepath.Join(root(t), "manifests")
-	for _, dir := range []string{"crds", "install", "."} {
-		names, err := filepath.Glob(filepath.Join(manifests, dir, "*.yaml"))
-		require.NoError(t, err)
-		for _, name := range names {
-			data, err := disk.ReadFile(name)
-			require.NoError(t, err)
-			require.NoError(t, files.WriteFile(filepath.Join("/release", dir, filepath.Base(name)), data))
-		}
-	}
+	files := release(t, "crds", "install", ".")
 	edit := func(name string, pairs ...string) {
 		text := read(t, "manifests", "examples", "install", name)
 		for i := 0; i < len(pairs); i += 2 {

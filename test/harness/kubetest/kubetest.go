@@ -309,6 +309,19 @@ func (k *Kube) Proxy(t harness.TB, kind harness.ProxyKind) *harness.Proxy {
 	return harness.StartProxy(t, o)
 }
 
+// OfVersion is the administrator's configuration for an API server that says that it is of a version, such as
+// v1.37.2. The one here is built without a version, and Helm refuses a chart for that.
+func (k *Kube) OfVersion(t harness.TB, version string) *rest.Config {
+	t.Helper()
+	p := k.Proxy(t, harness.ProxyHTTP)
+	minor := strings.Split(version+"..", ".")[1]
+	p.Fail(-1, harness.Answer{
+		Status: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: fmt.Sprintf(`{"major": "1", "minor": %q, "gitVersion": %q, "platform": "linux/amd64"}`, minor, version),
+	}, func(r *http.Request, _ []byte) bool { return r.URL.Path == "/version" })
+	return Via(k.Config(), p)
+}
+
 // Compact makes etcd forget all revisions but the present one, so that a watch
 // that starts from an older one is told 410 Gone (once the API server's own
 // cache does not hold it either: restart it for that).

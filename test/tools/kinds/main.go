@@ -3,7 +3,7 @@
 //	kinds ours                the plural names of our own kinds
 //	kinds gateway             those of the Gateway API's kinds
 //	kinds manifests DIRECTORY writes them into the manifests that name kinds: the CRDs of
-//	                          the kustomization, and the rules of our own in the ClusterRole
+//	                          the kustomization, and the rules of our own in the chart's ClusterRole
 package main
 
 import (
@@ -38,7 +38,7 @@ func run(args []string) error {
 		if err := rewrite(filepath.Join(args[1], "kustomization.yaml"), kustomization); err != nil {
 			return err
 		}
-		return rewrite(filepath.Join(args[1], "install", "rbac.yaml"), rules)
+		return rewrite(filepath.Join(args[1], "chart", "templates", "rbac.yaml"), rules)
 	default:
 		return errors.New("usage: kinds ours, kinds gateway, or kinds manifests DIRECTORY")
 	}
