@@ -73,7 +73,7 @@ func TestErrors(t *testing.T) {
 		"{mode: host, proxy-users: 7, inbound-ports: 80}":           "--inbound-ports: it has no meaning with --mode host: leave it out",
 		"{mode: host, proxy-users: 7, destinations: '10.0.0.1:x'}":  `--destinations: "10.0.0.1:x": "x" is not a port`,
 		"{mode: host, proxy-users: 7, destinations: 'db:3306'}":     `--destinations: "db:3306" is no destination: write, for example, 192.0.2.7:3306`,
-		"{mode: pod, inbound-port: 80}":                             "inbound-port: there is no such setting: write one of mode, proxy-users",
+		"{mode: pod, inbound-port: 80}":                             "inbound-port: there is no such setting: did you mean inbound-ports?",
 		"{mode: pod, inbound-ports: {from: 80}}":                    "inbound-ports: write text, a number, or a list of these",
 		"{mode: pod, mode: host}":                                   "mode: it stands in line 1 too",
 	} {
