@@ -27,7 +27,7 @@ LIST_PURE = go list ./policy/... ./xds/compile ./discovery/convert ./discovery/o
 	grep -vE '/policy/shift/(notify|outbound|query|runner)$$'
 # discovery/file is in both: its hostile files are whole on the normal build alone.
 PURE = $$($(LIST_PURE)) ./discovery/file ./test/equivalence ./test/bench
-RACE = $$(go list ./... | grep -vxFf <($(LIST_PURE)) | grep -vE '/test/(e2e|bench|conformance|equivalence)$$')
+RACE = $$(go list ./... | grep -vxFf <($(LIST_PURE)) | grep -vE '/test/(e2e|bench|conformance|equivalence|cluster/e2e)$$')
 LOAD := ./test/e2e
 SOAK := ./policy/shift $(LOAD) ./test/bench ./test/equivalence
 # Half as many packages again as there are cores run at once: most wait for a part of their time.
@@ -64,6 +64,10 @@ build: ## bin/causeway, static
 image: ## A container image (needs docker, podman or buildah as DOCKER=)
 	$(or $(DOCKER),docker) build --build-arg VERSION=$(VERSION) -t $(or $(IMAGE),causeway:$(VERSION)) .
 
+.PHONY: image-agent
+image-agent: ## An image with the agent and Envoy, for pods (needs docker, podman or buildah as DOCKER=)
+	$(or $(DOCKER),docker) build --target agent --build-arg VERSION=$(VERSION) -t $(or $(IMAGE),causeway-agent:$(VERSION)) .
+
 ##@ Check it
 
 .PHONY: check
@@ -85,6 +89,19 @@ test-pure: tools-test ## Tests of what has no goroutines, and explain against En
 .PHONY: e2e
 e2e: tools-test ## Load and fault tests, on the normal build
 	$(GOTESTSUM) -- $(LEAN) -timeout 25m $(TESTFLAGS) $(LOAD)
+
+.PHONY: cluster-up
+cluster-up: tools-cluster build ## A Kubernetes cluster of one node with images of this tree (root; in CAUSEWAY_CLUSTER, or .cluster)
+	@go run ./test/cluster/run up
+
+.PHONY: cluster-down
+cluster-down: ## End that cluster: nothing of it stays but its images' files
+	@go run ./test/cluster/run down
+
+.PHONY: e2e-cluster
+e2e-cluster: cluster-up ## Tests on that cluster: installation, pods of the mesh, uninstallation
+	@$(GET) gotestsum
+	CAUSEWAY_E2E_CLUSTER=1 $(GOTESTSUM) -- -count=1 $(LEAN) -timeout 15m $(TESTFLAGS) ./test/cluster/e2e
 
 .PHONY: fuzz-short
 fuzz-short: ## Each fuzz target for FUZZTIME (3s), as many at once as there are cores
@@ -163,10 +180,14 @@ tools: tools-test ## Everything that tests, lint and generate need, into .tools/
 tools-test:
 	@$(GET) gotestsum venv etcd kube-apiserver helm debian
 
+.PHONY: tools-cluster
+tools-cluster:
+	@$(GET) venv etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns debian containerd
+
 .PHONY: clean
 clean: ## Remove what was built, but not the tools (for those: rm -rf .tools)
 	rm -rf bin bench.json
 
 .PHONY: help
 help:
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -92,6 +92,21 @@ type BackendKey struct {
 	Platform, Zone, ID string
 }
 
+// MarshalText and UnmarshalText let a [Report] be JSON.
+func (k BackendKey) MarshalText() ([]byte, error) {
+	return []byte(k.Platform + "/" + k.Zone + "/" + k.ID), nil
+}
+
+// UnmarshalText reads what MarshalText has written.
+func (k *BackendKey) UnmarshalText(text []byte) error {
+	parts := strings.SplitN(string(text), "/", 3)
+	if len(parts) != 3 {
+		return fmt.Errorf("%q is no backend", text)
+	}
+	*k = BackendKey{Platform: parts[0], Zone: parts[1], ID: parts[2]}
+	return nil
+}
+
 // Failure is what failed for one cause.
 type Failure struct {
 	Cause       string

@@ -1,6 +1,7 @@
 package harness_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -116,4 +117,16 @@ func TestLoadReplacesAnIdleConnectionThatWasClosed(t *testing.T) {
 	r := l.Stop()
 	r.RequireNoFailures(t)
 	require.EqualValues(t, 1, r.Reconnects)
+}
+
+// A report passes through JSON, from a load in a pod to its test.
+func TestReportIsJSON(t *testing.T) {
+	t.Parallel()
+	r := harness.Report{Sent: 2, Backends: map[harness.BackendKey]int64{{Platform: "pods", Zone: "a", ID: "users-1/2"}: 2}, Statuses: map[int]int64{200: 2}}
+	text, err := json.Marshal(r)
+	require.NoError(t, err)
+	var back harness.Report
+	require.NoError(t, json.Unmarshal(text, &back))
+	require.Equal(t, r, back)
+	require.ErrorContains(t, json.Unmarshal([]byte(`{"Backends": {"pods": 1}}`), &back), "is no backend")
 }

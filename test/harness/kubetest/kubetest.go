@@ -466,7 +466,7 @@ func (k *Kube) Apply(t harness.TB, path string) []*unstructured.Unstructured {
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
-		objects, err := k.apply(data)
+		objects, err := ApplyTo(k.Config(), data)
 		if err != nil {
 			t.Fatalf("applying %s: %v", file, err)
 		}
@@ -478,15 +478,15 @@ func (k *Kube) Apply(t harness.TB, path string) []*unstructured.Unstructured {
 // ApplyYAML applies the objects of a YAML text.
 func (k *Kube) ApplyYAML(t harness.TB, text string) []*unstructured.Unstructured {
 	t.Helper()
-	objects, err := k.apply([]byte(text))
+	objects, err := ApplyTo(k.Config(), []byte(text))
 	if err != nil {
 		t.Fatalf("applying: %v\n%s", err, text)
 	}
 	return objects
 }
 
-func (k *Kube) apply(data []byte) ([]*unstructured.Unstructured, error) {
-	config := k.Config()
+// ApplyTo applies the objects of a YAML text to any API server, as [Kube.Apply] does.
+func ApplyTo(config *rest.Config, data []byte) ([]*unstructured.Unstructured, error) {
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err
