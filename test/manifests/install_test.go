@@ -39,7 +39,7 @@ func TestKustomization(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, []string{"install/edge.yaml", "install/gatewayclass.yaml"}, apart, "an example, and what needs the Gateway API's CRDs")
+	require.Equal(t, []string{"install/edge.yaml", "install/gatewayclass.yaml", "install/sidecar.yaml"}, apart, "examples, and what needs the Gateway API's CRDs")
 	for _, name := range k.Resources {
 		require.FileExists(t, filepath.Join(root(t), "manifests", name))
 	}
