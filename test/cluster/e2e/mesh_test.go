@@ -117,7 +117,7 @@ func (c *onCluster) mesh(t *testing.T, dir string) {
 	require.Len(t, pods.Items, 1)
 	pod := pods.Items[0]
 	require.True(t, slices.ContainsFunc(pod.Status.InitContainerStatuses, func(s corev1.ContainerStatus) bool {
-		return s.Name == "causeway-agent" && s.Ready && s.RestartCount == 0
+		return s.Name == "agent" && s.Ready && s.RestartCount == 0
 	}), "the agent is a sidecar that has not been started again: %+v", pod.Status.InitContainerStatuses)
 
 	// An answer by the mesh comes from PHP in a pod, by Envoy.
