@@ -84,6 +84,8 @@ func (p *proxyFlags) add(f *pflag.FlagSet) {
 	f.StringSliceVar(&p.TCPListen, "tcp-listen", nil, "ADDRESS:PORT=NAMESPACE/SERVICE:PORT, a loopback listener for a TCP Service; repeat for several")
 	f.StringArrayVar(&p.CapturedListen, "captured-listen", nil, "ADDRESS:PORT=CIDR,CIDR, where the host redirects connections to; "+
 		"those to these ranges are for Services; repeat for IPv6")
+	f.StringArrayVar(&p.InboundListen, "inbound-listen", nil, "ADDRESS:PORT=PORT/PROTOCOL,PORT, where the pod redirects connections to its applications' ports to; "+
+		"http, grpc, tcp, or found out; repeat for IPv6")
 	f.StringSliceVar(&p.GatewayListen, "gateway-listen", nil,
 		"with --role gateway: ADDRESS for every port of the Gateway, or ADDRESS:PORT=NUMBER for one; repeat for several")
 	f.StringVar(&p.HealthListen, "health-listen", "", "with --role gateway: ADDRESS:PORT where load balancers ask for "+bootstrap.HealthPath)

@@ -25,6 +25,16 @@ const CapturedListener = CapturedTraffic + "/"
 // maxRanges bounds how many ranges of addresses a captured listener has.
 const maxRanges = 16
 
+// InboundTraffic is the declaration of proxies that the connections to a pod's applications are redirected to. A
+// proxy that declares an inbound listener has it too.
+const InboundTraffic = "inbound"
+
+// InboundListener is what the names of listeners of redirected connections to applications begin with.
+const InboundListener = InboundTraffic + "/"
+
+// maxInboundPorts bounds how many ports an inbound listener tells apart.
+const maxInboundPorts = 128
+
 // HTTPListener is what the names of listeners of HTTP callers begin with.
 const HTTPListener = "http/"
 
@@ -42,6 +52,8 @@ const GatewayListener = "gateway/"
 //	tcp/<address>:<port>=<namespace>/<service>:<port>      a TCP Service's port
 //	captured/<address>:<port>=<range>[,<range>...]         connections that the host redirects to the address; those to
 //	                                                       the ranges (CIDR) are for Services
+//	inbound/<address>:<port>=<port>[/<protocol>][,...]     connections from outside that the pod redirects to the address,
+//	                                                       by the application's ports
 //	gateway/<address>=<namespace>/<gateway>                every port of a Gateway, by its own number
 //	gateway/<address>:<port>=<namespace>/<gateway>:<port>  one port of a Gateway
 //
@@ -56,12 +68,33 @@ type Declaration struct {
 	Service, Gateway discovery.Key
 	// Ranges are those of a captured listener, masked and sorted; at least one.
 	Ranges []netip.Prefix
+	// Ports are those of an inbound listener, sorted; at least one.
+	Ports []ApplicationPort
 	// Port of the Service or the Gateway, 0 for every port of a Gateway.
 	Port uint16
 }
 
-// ParseDeclaration reads a declaration. Only a Gateway may be reached from
-// elsewhere: all others take loopback addresses alone, where the host's own
+// ApplicationPort is a port that an application beside the proxy listens on.
+type ApplicationPort struct {
+	Number uint16
+	// Protocol is InboundHTTP, InboundTCP or "" for a port of which nobody has said what it speaks.
+	Protocol string
+}
+
+// Protocols of an inbound port. Envoy tells HTTP/1.1 and HTTP/2 apart by what a client begins with, so that a
+// port may speak both.
+const (
+	InboundHTTP = "http"
+	InboundTCP  = "tcp"
+)
+
+// inboundProtocols are the words for them.
+var inboundProtocols = map[string]string{
+	"http": InboundHTTP, "http2": InboundHTTP, "h2c": InboundHTTP, "grpc": InboundHTTP, "tcp": InboundTCP,
+}
+
+// ParseDeclaration reads a declaration. Only a Gateway, and the application behind an inbound listener, may
+// be reached from elsewhere: all others take loopback addresses alone, where the host's own
 // processes are the only callers, and nothing else was configured to be trusted.
 func ParseDeclaration(s string) (Declaration, error) {
 	if s == InternalListeners {
@@ -82,6 +115,10 @@ func ParseDeclaration(s string) (Declaration, error) {
 		if err = d.listenOn(address, false); err == nil {
 			d.Ranges, err = parseRanges(target)
 		}
+	case kind == InboundTraffic && hasTarget:
+		if err = d.listenBeyond(address); err == nil {
+			d.Ports, err = parsePorts(target, d.Address.Port())
+		}
 	case kind == "gateway" && hasTarget:
 		if err = d.listenOn(address, true); err != nil {
 			break
@@ -92,7 +129,7 @@ func ParseDeclaration(s string) (Declaration, error) {
 			err = fmt.Errorf("%q is not NAMESPACE/GATEWAY", target)
 		}
 	default:
-		err = fmt.Errorf("write http/ADDRESS:PORT, tcp/ADDRESS:PORT=NAMESPACE/SERVICE:PORT, captured/ADDRESS:PORT=CIDR,CIDR, gateway/ADDRESS=NAMESPACE/GATEWAY or gateway/ADDRESS:PORT=NAMESPACE/GATEWAY:PORT")
+		err = fmt.Errorf("write http/ADDRESS:PORT, tcp/ADDRESS:PORT=NAMESPACE/SERVICE:PORT, captured/ADDRESS:PORT=CIDR,CIDR, inbound/ADDRESS:PORT=PORT/PROTOCOL,PORT, gateway/ADDRESS=NAMESPACE/GATEWAY or gateway/ADDRESS:PORT=NAMESPACE/GATEWAY:PORT")
 	}
 	if err != nil {
 		return Declaration{}, fmt.Errorf("listener %q: %w", s, err)
@@ -123,6 +160,47 @@ func (d *Declaration) listenOn(text string, gateway bool) error {
 	}
 	d.Address = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	return nil
+}
+
+// listenBeyond takes any address, with a port.
+func (d *Declaration) listenBeyond(text string) error {
+	if err := d.listenOn(text, true); err != nil {
+		return err
+	}
+	if d.Address.Port() == 0 {
+		return fmt.Errorf("%s is not an address with a port", text)
+	}
+	return nil
+}
+
+// parsePorts reads the ports of an inbound listener at a port of its own, separated by commas.
+func parsePorts(text string, own uint16) ([]ApplicationPort, error) {
+	var out []ApplicationPort
+	for part := range strings.SplitSeq(text, ",") {
+		port, word, named := strings.Cut(part, "/")
+		number, err := strconv.ParseUint(port, 10, 16)
+		protocol, known := inboundProtocols[word]
+		switch {
+		case err != nil || number == 0 || named && !known:
+			return nil, fmt.Errorf("%q is not PORT or PORT/PROTOCOL with http, http2, h2c, grpc or tcp", part)
+		case uint16(number) == own:
+			return nil, fmt.Errorf("port %d is where Envoy itself listens, and not the application's", own)
+		}
+		out = append(out, ApplicationPort{Number: uint16(number), Protocol: protocol})
+	}
+	slices.SortFunc(out, func(a, b ApplicationPort) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Protocol, b.Protocol))
+	})
+	out = slices.Compact(out)
+	for i := 1; i < len(out); i++ {
+		if out[i].Number == out[i-1].Number {
+			return nil, fmt.Errorf("port %d has two protocols", out[i].Number)
+		}
+	}
+	if len(out) > maxInboundPorts {
+		return nil, fmt.Errorf("more than %d ports", maxInboundPorts)
+	}
+	return out, nil
 }
 
 // parseRanges reads ranges of addresses, separated by commas.
@@ -193,6 +271,8 @@ func (d Declaration) String() string {
 			ranges[i] = r.String()
 		}
 		return CapturedListener + d.Address.String() + "=" + strings.Join(ranges, ",")
+	case d.IsInbound():
+		return InboundListener + d.Address.String() + "=" + inboundText(d.Ports)
 	case d.IsGateway() && d.Port == 0:
 		return GatewayListener + d.Address.Addr().String() + "=" + d.Gateway.String()
 	case d.IsGateway():
@@ -205,6 +285,20 @@ func (d Declaration) String() string {
 
 // IsCaptured reports whether the declaration is of a listener of redirected connections.
 func (d Declaration) IsCaptured() bool { return len(d.Ranges) > 0 }
+
+// IsInbound reports whether the declaration is of a listener of redirected connections to an application.
+func (d Declaration) IsInbound() bool { return len(d.Ports) > 0 }
+
+// inboundText is how a declaration has ports.
+func inboundText(ports []ApplicationPort) string {
+	texts := make([]string, len(ports))
+	for i, p := range ports {
+		if texts[i] = strconv.Itoa(int(p.Number)); p.Protocol != "" {
+			texts[i] += "/" + p.Protocol
+		}
+	}
+	return strings.Join(texts, ",")
+}
 
 // IsTCP reports whether the declaration is of a TCP listener.
 func (d Declaration) IsTCP() bool { return d.Service.Name != "" }

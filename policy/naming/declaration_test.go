@@ -1,6 +1,7 @@
 package naming_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -23,6 +24,18 @@ func TestParseDeclaration(t *testing.T) {
 		{in: "captured/127.0.0.1:15001=10.96.0.1", err: "not a range of addresses such as 10.96.0.0/12"},
 		{in: "captured/127.0.0.1:15001=::ffff:10.0.0.0/100", err: "write it as IPv4"},
 		{in: "captured/0.0.0.0:15001=10.96.0.0/12", err: "not a loopback address"},
+		{in: "inbound/0.0.0.0:15006=8080/http,3306/tcp,9090/grpc,7000", want: "inbound/0.0.0.0:15006=3306/tcp,7000,8080/http,9090/http"},
+		{in: "inbound/[::]:15006=8080/h2c,8080/http2", want: "inbound/[::]:15006=8080/http"},
+		{in: "inbound/0.0.0.0:15006", err: "write http/ADDRESS:PORT"},
+		{in: "inbound/0.0.0.0:15006=", err: "not PORT or PORT/PROTOCOL"},
+		{in: "inbound/0.0.0.0:15006=0", err: "not PORT or PORT/PROTOCOL"},
+		{in: "inbound/0.0.0.0:15006=80/", err: "not PORT or PORT/PROTOCOL"},
+		{in: "inbound/0.0.0.0:15006=80/udp", err: "not PORT or PORT/PROTOCOL"},
+		{in: "inbound/0.0.0.0:15006=8080/http,8080/tcp", err: "port 8080 has two protocols"},
+		{in: "inbound/0.0.0.0:15006=8080,8080/tcp", err: "port 8080 has two protocols"},
+		{in: "inbound/0.0.0.0:15006=15006/http", err: "port 15006 is where Envoy itself listens"},
+		{in: "inbound/0.0.0.0=8080", err: "not an address with a port"},
+		{in: "inbound/0.0.0.0:15006=" + many(129), err: "more than 128 ports"},
 		{in: "", err: "write http/ADDRESS:PORT"},
 		{in: "udp/127.0.0.1:53", err: "write http/ADDRESS:PORT"},
 		{in: "http/127.0.0.1:80=web/x:80", err: "write http/ADDRESS:PORT"},
@@ -52,16 +65,26 @@ func TestParseDeclaration(t *testing.T) {
 	}
 }
 
+// many returns so many ports.
+func many(n int) string {
+	ports := make([]string, n)
+	for i := range ports {
+		ports[i] = strconv.Itoa(1000 + i)
+	}
+	return strings.Join(ports, ",")
+}
+
 func FuzzParseDeclaration(f *testing.F) {
 	f.Add("http/127.0.0.1:15001")
 	f.Add("tcp/[::1]:3306=data/mysql:3306")
 	f.Add("captured/[::1]:15001=fd00::/108,10.96.0.0/12")
+	f.Add("inbound/[::]:15006=8080/http,3306/tcp,7000")
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := naming.ParseDeclaration(text)
 		if err != nil {
 			return
 		}
-		require.True(t, d.Address.Addr().IsLoopback())
+		require.True(t, d.Address.Addr().IsLoopback() || d.IsInbound() || d.IsGateway() || d.Internal)
 		again, err := naming.ParseDeclaration(d.String())
 		require.NoError(t, err)
 		require.Equal(t, d, again)

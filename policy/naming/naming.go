@@ -19,6 +19,7 @@
 //	captured/any                            the virtual host of addresses that no Service has
 //	captured/<address>:<port>               the listener of redirected connections to a port that is not HTTP alone
 //	original-destination                    the cluster of where a redirected connection was going
+//	inbound                                 the cluster of the application beside the proxy
 //	gateway.<ns>.<name>.<port>              the route configuration of a port of a Gateway
 //	gateway.<ns>.<name>.<port>~<listener>   the same of a listener with TLS
 //	certificate/<ns>/<gateway>/<name>       a certificate of a Gateway
@@ -47,6 +48,8 @@ const (
 	// CapturedAny leads on to addresses that no Service has, by way of OriginalDestination.
 	CapturedAny         = CapturedRoutes + "/any"
 	OriginalDestination = "original-destination"
+	// InboundCluster is the application beside the proxy, at the port that a redirected connection was going to.
+	InboundCluster = InboundTraffic
 	// DefaultRoute is the route of a Service without routes.
 	DefaultRoute = "default"
 	// InvalidCluster is never there: the part of the requests that falls to a

@@ -103,26 +103,28 @@ func greet(t *testing.T, address string) {
 	l, err := net.Listen("tcp", address) //nolint:noctx // closed below
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte("hello\n"))
-			go func() {
-				defer c.Close()
-				buffer := make([]byte, 64)
-				for {
-					n, err := c.Read(buffer)
-					if err != nil {
-						return
-					}
-					_, _ = c.Write(buffer[:n])
-				}
-			}()
+	go greetOn(l)
+}
+
+func greetOn(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
 		}
-	}()
+		_, _ = c.Write([]byte("hello\n"))
+		go func() {
+			defer c.Close()
+			buffer := make([]byte, 64)
+			for {
+				n, err := c.Read(buffer)
+				if err != nil {
+					return
+				}
+				_, _ = c.Write(buffer[:n])
+			}
+		}()
+	}
 }
 
 // fetch asks an address for /, with a Host header of another name.

@@ -253,7 +253,7 @@ const leaves = 5 * time.Second
 func (a *Agent) addressesFree(ctx context.Context) error {
 	o := &a.opts.Bootstrap
 	addresses := []struct{ flag, address string }{{"--admin-listen", o.AdminListen}, {"--http-listen", o.HTTPListen}, {"--health-listen", o.HealthListen}}
-	for flag, declared := range map[string][]string{"--tcp-listen": o.TCPListen, "--captured-listen": o.CapturedListen, "--gateway-listen": o.GatewayListen} {
+	for flag, declared := range map[string][]string{"--tcp-listen": o.TCPListen, "--captured-listen": o.CapturedListen, "--inbound-listen": o.InboundListen, "--gateway-listen": o.GatewayListen} {
 		for _, d := range declared {
 			address, _, one := strings.Cut(d, "=")
 			if one { // else every port of the Gateway, which nobody knows yet
@@ -287,6 +287,9 @@ func (a *Agent) addressesFree(ctx context.Context) error {
 // envoy returns the program that is kept running.
 func (a *Agent) envoy() *envoy {
 	args := append([]string{"-c", filepath.Join(a.dir, bootstrap.File), "--disable-hot-restart", "--log-format", logFormat}, a.opts.Args...)
+	if len(a.opts.Bootstrap.InboundListen) > 0 {
+		args = append(drain.Strategy(), args...) // the operator's own come after it and win
+	}
 	return &envoy{path: a.opts.Envoy, args: args, log: a.opts.Logger, running: func(yes bool) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -320,6 +323,11 @@ func (a *Agent) drain(ctx context.Context) {
 	if gateway {
 		err = drain.Run(ctx, admin, logWriter{a.opts.Logger}, a.opts.HealthWait, a.opts.DrainTimeout)
 	} else {
+		if len(a.opts.Bootstrap.InboundListen) > 0 {
+			if err := drain.Inbound(ctx, admin); err != nil && ctx.Err() == nil {
+				a.opts.Logger.Warn("those who call the application are not told to go elsewhere", "error", err)
+			}
+		}
 		err = drain.Quiet(ctx, admin, a.opts.DrainTimeout)
 	}
 	if err != nil && ctx.Err() == nil {

@@ -56,6 +56,8 @@ type Options struct {
 	// CapturedListen is where the host redirects connections to, "address:port=cidr,cidr": those to the ranges are
 	// for Services of the mesh, and others go on to where they were going.
 	CapturedListen []string
+	// InboundListen is where the pod redirects connections to its applications to, "address:port=port/protocol,port".
+	InboundListen []string
 	// GatewayListen is where a proxy of the role gateway, whose workload is its Gateway's name,
 	// serves it: "address" for every port by its own number, or "address:port=number" for one.
 	GatewayListen []string
@@ -178,6 +180,11 @@ func (o *Options) declarations() ([]any, error) {
 	}
 	for _, l := range o.CapturedListen {
 		if err := add("--captured-listen", naming.CapturedListener+l); err != nil {
+			return nil, err
+		}
+	}
+	for _, l := range o.InboundListen {
+		if err := add("--inbound-listen", naming.InboundListener+l); err != nil {
 			return nil, err
 		}
 	}

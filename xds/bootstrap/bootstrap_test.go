@@ -138,6 +138,8 @@ func TestErrors(t *testing.T) {
 		{func(o *bootstrap.Options) { o.HTTPListen = "10.0.0.1:80" }, "--http-listen: "},
 		{func(o *bootstrap.Options) { o.TCPListen = []string{"127.0.0.1:3306"} }, "--tcp-listen: "},
 		{func(o *bootstrap.Options) { o.TCPListen = []string{"127.0.0.1:15001=data/mysql:3306"} }, "127.0.0.1:15001 is used twice"},
+		{func(o *bootstrap.Options) { o.InboundListen = []string{"0.0.0.0:15006"} }, "--inbound-listen: "},
+		{func(o *bootstrap.Options) { o.InboundListen = []string{"0.0.0.0:15006=8080/udp"} }, "--inbound-listen: "},
 		{func(o *bootstrap.Options) { o.AdminListen = o.HTTPListen }, "127.0.0.1:15001 is used twice"},
 		{func(o *bootstrap.Options) {
 			for port := range 65 {
@@ -189,6 +191,16 @@ func TestNodeRoundTrip(t *testing.T) {
 			"http/127.0.0.1:15001", naming.InternalListeners, "tcp/127.0.0.1:3306=data/mysql:3306", "tcp/[::1]:6379=data/redis:6379",
 		},
 	}, got)
+}
+
+func TestInboundNodeRoundTrip(t *testing.T) {
+	o := full()
+	o.HTTPListen, o.TCPListen, o.InboundListen = "", nil, []string{"0.0.0.0:15006=9090/grpc,8080", "[::]:15006=8080"}
+	text, err := bootstrap.Generate(o)
+	require.NoError(t, err)
+	got, err := bootstrap.ParseNode(node(t, text))
+	require.NoError(t, err)
+	require.Equal(t, []string{naming.InboundTraffic, "inbound/0.0.0.0:15006=8080,9090/http", "inbound/[::]:15006=8080", naming.InternalListeners}, got.Declared)
 }
 
 func TestGatewayNodeRoundTrip(t *testing.T) {

@@ -101,6 +101,9 @@ func ParseNode(n *corev3.Node) (Node, error) {
 		if d.IsCaptured() {
 			out.Declared = append(out.Declared, naming.CapturedTraffic)
 		}
+		if d.IsInbound() {
+			out.Declared = append(out.Declared, naming.InboundTraffic)
+		}
 	}
 	if n.GetMetadata().GetFields()[internalField].GetBoolValue() {
 		out.Declared = append(out.Declared, naming.InternalListeners)

@@ -141,7 +141,7 @@ func compileAll(t *testing.T, in *rows.Set, sections map[string]string) []resour
 	c := compile.New()
 	service, mesh := c.Service, c.Mesh
 	// Other cases are not about captured traffic, and would all say the same of it.
-	if strings.Contains(sections[listenersFile], naming.CapturedListener) {
+	if l := sections[listenersFile]; strings.Contains(l, naming.CapturedListener) || strings.Contains(l, naming.InboundListener) {
 		service = func(m *policy.Service) []resource.Resource { return c.Compile(m) }
 		mesh = func(m *policy.Mesh) []resource.Resource { return c.Compile(m) }
 	}
@@ -175,7 +175,7 @@ func compileAll(t *testing.T, in *rows.Set, sections map[string]string) []resour
 			out = append(out, c.GatewayListeners(d, gateways[d.Gateway])...)
 			continue
 		}
-		if d.IsCaptured() {
+		if d.IsCaptured() || d.IsInbound() {
 			out = append(out, c.Declared(d, wide)...)
 			continue
 		}

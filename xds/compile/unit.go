@@ -17,7 +17,7 @@ func (c *Compiler) Compile(m policy.Model) []resource.Resource {
 	case *policy.Gateway:
 		return c.Gateway(m)
 	case *policy.Mesh:
-		return append(c.Mesh(m), c.capturedMesh(m)...)
+		return append(append(c.Mesh(m), c.capturedMesh(m)...), inboundCluster(m))
 	}
 	return nil
 }
@@ -28,6 +28,9 @@ func (c *Compiler) Declared(d naming.Declaration, m policy.Model) []resource.Res
 	if d.IsCaptured() {
 		mesh, _ := m.(*policy.Mesh)
 		return capturedListener(d, mesh)
+	}
+	if d.IsInbound() {
+		return inboundListener(d)
 	}
 	if !d.IsGateway() {
 		service, _ := m.(*policy.Service)

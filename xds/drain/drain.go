@@ -29,8 +29,22 @@ func Run(ctx context.Context, admin string, out io.Writer, wait, timeout time.Du
 	return d.run(ctx, wait, timeout)
 }
 
-// Quiet waits until nothing of the host's own passes the Envoy whose admin interface is at an address: no
-// request over HTTP, no connection over TCP. It waits for timeout at most; its error then says what was open.
+// Inbound has the Envoy whose admin interface is at an address tell those who call the applications beside it to go
+// elsewhere: by Connection: close over HTTP/1.1, by GOAWAY over HTTP/2. Nothing is closed or refused, and
+// what the applications themselves send is left alone. It returns at once. Envoy says so with every answer from now on
+// if it was started with [Strategy].
+func Inbound(ctx context.Context, admin string) error {
+	d := drain{admin: admin, client: &http.Client{Timeout: Answers}, out: io.Discard}
+	_, err := d.ask(ctx, http.MethodPost, "/drain_listeners?inboundonly&graceful&skip_exit")
+	return err
+}
+
+// Strategy are arguments of an Envoy for which [Inbound] is to hold at once. By default it begins with few
+// answers and has come to all after --drain-time-s, which is longer than a pod has.
+func Strategy() []string { return []string{"--drain-strategy", "immediate"} }
+
+// Quiet waits until nothing of the host's own, and nothing for the applications beside it, passes the Envoy whose admin interface is at an address: no
+// request over HTTP, no connection over TCP, none to an application. It waits for timeout at most; its error then says what was open.
 // A sidecar must not refuse its own host, whose processes may call until they end, so nothing is closed.
 func Quiet(ctx context.Context, admin string, timeout time.Duration) error {
 	d := drain{admin: admin, client: &http.Client{Timeout: Answers}, out: io.Discard}
@@ -40,8 +54,8 @@ func Quiet(ctx context.Context, admin string, timeout time.Duration) error {
 	}
 	deadline := time.Now().Add(timeout)
 	for quiet := 0; quiet < 2; { // a process may be between two requests
-		open, err := d.open(ctx, `^listener\..*downstream_cx_active$|^http\..*downstream_rq_active$`, func(name string) bool {
-			return slices.Contains(gauges, name) || strings.HasPrefix(name, "http.") && name != "http.admin.downstream_rq_active"
+		open, err := d.open(ctx, `^listener\..*downstream_cx_active$|^http\..*downstream_rq_active$|^`+toApplications+`$`, func(name string) bool {
+			return name == toApplications || slices.Contains(gauges, name) || strings.HasPrefix(name, "http.") && name != "http.admin.downstream_rq_active"
 		})
 		switch {
 		case err != nil:
@@ -59,6 +73,9 @@ func Quiet(ctx context.Context, admin string, timeout time.Duration) error {
 	}
 	return nil
 }
+
+// toApplications counts connections to the applications beside a proxy.
+const toApplications = "cluster." + naming.InboundCluster + ".upstream_cx_active"
 
 type drain struct {
 	admin  string

@@ -68,3 +68,12 @@ func TestDrainWithoutAnEnvoy(t *testing.T) {
 	err := Run(t.Context(), "127.0.0.1:1", &strings.Builder{}, 0, time.Second)
 	require.ErrorContains(t, err, "--admin: no Envoy answers at 127.0.0.1:1")
 }
+
+// Those who call the applications are told to go, and nobody else.
+func TestInbound(t *testing.T) {
+	a := &envoyAdmin{}
+	s := httptest.NewServer(a)
+	defer s.Close()
+	require.NoError(t, Inbound(t.Context(), strings.TrimPrefix(s.URL, "http://")))
+	require.Equal(t, []string{"POST /drain_listeners?inboundonly&graceful&skip_exit"}, a.asked)
+}

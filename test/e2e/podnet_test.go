@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/causeway-mesh/causeway/test/harness"
+)
+
+// podnet is a network namespace as a pod has it, with an agent, an Envoy and rules of capture. The test itself is what is
+// outside of it: the node, and other pods.
+type podnet struct {
+	file *os.File
+	// address is the pod's, node that of the other end.
+	address, node string
+	// flags of the agent; admin and http are where its Envoy answers inside.
+	agent *harness.Process
+}
+
+// proxyUser is who Envoy and the agent run as.
+const proxyUser = "1337"
+
+// newPodnet makes the namespace; n tells it from others.
+func newPodnet(t *testing.T, n int) *podnet {
+	t.Helper()
+	for _, program := range []string{"nsenter", "setpriv"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%s is not there to start Envoy in a namespace: apt-get install util-linux", program)
+		}
+	}
+	if users, err := os.ReadFile("/proc/self/uid_map"); err != nil || strings.Join(strings.Fields(string(users)), " ") != "0 0 4294967295" {
+		t.Skip("Envoy runs as a user of its own here, for which this test needs root")
+	}
+	p := &podnet{address: fmt.Sprintf("192.0.2.%d", 4*n+2), node: fmt.Sprintf("192.0.2.%d", 4*n+1)}
+	require.NoError(t, onThread(func() error {
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			p.file, err = os.Open("/proc/thread-self/ns/net")
+		}
+		return err
+	}))
+	t.Cleanup(func() { _ = p.file.Close() })
+	ip(t, nil, fmt.Sprintf(`link add pod%[1]d type veth peer name eth0 netns /proc/%[2]d/fd/%[3]d
+address add %[4]s/30 dev pod%[1]d
+link set pod%[1]d up
+`, n, os.Getpid(), p.file.Fd(), p.node))
+	t.Cleanup(func() { ip(t, nil, fmt.Sprintf("link delete pod%d\n", n)) })
+	ip(t, p, fmt.Sprintf(`link set lo up
+address add %s/30 dev eth0
+link set eth0 up
+route add default via %s
+`, p.address, p.node))
+	return p
+}
+
+// onThread runs f on a thread that ends with it: nobody else gets what f makes of it.
+func onThread(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		result <- f()
+	}()
+	return <-result
+}
+
+// do runs f inside; sockets that it makes stay there.
+func (p *podnet) do(f func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(p.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// ip runs commands of ip(8), inside of a pod if it is not nil.
+func ip(t *testing.T, p *podnet, commands string) {
+	t.Helper()
+	run := func() error {
+		c := exec.Command("ip", "-batch", "-") //nolint:noctx // it ends by itself
+		c.Stdin = strings.NewReader(commands)
+		out, err := c.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	}
+	if p != nil {
+		require.NoError(t, p.do(run))
+	} else {
+		require.NoError(t, run())
+	}
+}
+
+// listen listens on a port inside.
+func (p *podnet) listen(t *testing.T, port int) net.Listener {
+	t.Helper()
+	var l net.Listener
+	require.NoError(t, p.do(func() (err error) {
+		l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)) //nolint:noctx // closed below
+		return err
+	}))
+	t.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// dial connects from inside. The name is not resolved there: addresses have no names.
+func (p *podnet) dial(_ context.Context, network, address string) (c net.Conn, err error) {
+	err = p.do(func() (err error) {
+		c, err = net.DialTimeout(network, address, 10*time.Second) //nolint:noctx // a limit of its own
+		return err
+	})
+	return c, err
+}
+
+// enter returns the command that runs the binary inside as a user.
+func (p *podnet) enter(t *testing.T, user string, args ...string) harness.Command {
+	t.Helper()
+	path, err := binary()
+	require.NoError(t, err)
+	as := []string{fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), p.file.Fd())}
+	if user != "" {
+		as = append(as, "setpriv", "--reuid", user, "--regid", user, "--clear-groups")
+	}
+	return harness.Command{Name: "agent", Path: "nsenter", Args: append(append(as, path), args...), DeathSignal: syscall.SIGTERM}
+}
+
+// join starts the agent with its Envoy inside, waits for it, and captures the pod's traffic.
+func (p *podnet) join(t *testing.T, server string, agent, capture []string) {
+	t.Helper()
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("causeway-podnet-%d-%s", os.Getpid(), strings.ReplaceAll(p.address, ".", "-")))
+	require.NoError(t, os.MkdirAll(dir, 0o700))
+	require.NoError(t, os.Chown(dir, 1337, 1337)) //nolint:gosec // the test's own
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	args := append([]string{
+		"agent", "run", "--namespace", "web", "--workload", "app", "--id", "pod-1", "--server", server, "--wait", "1s", "--drain-timeout", "10s",
+		"--envoy", harness.Tool(t, "envoy"), "--state-dir", dir, "--listen", ":15020",
+	}, agent...)
+	p.agent = harness.Start(t, p.enter(t, proxyUser, append(args, "--", "--concurrency", "2")...))
+	p.agent.Await(t, 30*time.Second, "Envoy to serve", func() error {
+		_, err := p.get("127.0.0.1:15020", "/ready")
+		return err
+	})
+	c := p.enter(t, "", append([]string{"agent", "capture", "--mode", "pod", "--proxy-users", proxyUser}, capture...)...)
+	text, err := exec.Command(c.Path, c.Args...).CombinedOutput() //nolint:noctx,gosec // it ends by itself; the test's own binary
+	require.NoError(t, err, "%s", text)
+}
