@@ -174,7 +174,7 @@ GOLDEN = $$(grep -rlF '"$(MODULE)/test/golden"' --include='*_test.go' . | xargs 
 
 .PHONY: tools
 tools: tools-test ## Everything that tests, lint and generate need, into .tools/
-	@$(GET) golangci-lint controller-gen buf protoc-gen-go benchstat ec2-metadata-mock
+	@$(GET) golangci-lint controller-gen buf protoc-gen-go benchstat
 
 .PHONY: tools-test
 tools-test:

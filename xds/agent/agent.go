@@ -23,6 +23,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery/durable"
 	"github.com/causeway-mesh/causeway/xds/agent/dns"
+	"github.com/causeway-mesh/causeway/xds/agent/ec2"
 	"github.com/causeway-mesh/causeway/xds/agent/health"
 	"github.com/causeway-mesh/causeway/xds/agent/membership"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
@@ -48,6 +49,8 @@ type Options struct {
 	ApplicationHealth string
 	// DNS says where the agent answers for the mesh's names, if it does, and where other names are asked for. The agent fills in the rest.
 	DNS dns.Options
+	// EC2 says what is asked of the cloud; Identify completes it.
+	EC2 EC2
 	// Version is the agent's own.
 	Version string
 	// Wait is how long an Envoy that starts waits for the control plane before
@@ -65,6 +68,7 @@ const (
 	socketFile   = "xds.sock"
 	lockFile     = "lock"
 	namesFile    = "names"
+	controlFile  = "agent.sock"
 )
 
 // maxSocketPath is how long the path of a Unix socket may be (sun_path in unix(7), with its last zero).
@@ -78,12 +82,18 @@ type Agent struct {
 	client *http.Client
 	member *membership.Membership
 	health *health.Checker // nil for none
+	// cloud is what EC2 says, lifecycle what is told to Auto Scaling, each nil for nothing.
+	cloud     *ec2.Watcher
+	lifecycle *ec2.Lifecycle
+	leaves    chan struct{} // there may be another reason to leave
 
 	mu       sync.Mutex
 	table    *dns.Table  // nil before names are known
 	dns      *dns.Server // nil for none
 	draining bool
-	running  bool // Envoy
+	leave    *Leave // nil while the host takes part
+	asked    *Leave // what somebody asks for, nil for nothing
+	running  bool   // Envoy
 	restarts int
 	lastEnd  string
 }
@@ -134,7 +144,8 @@ func New(o Options) (*Agent, error) {
 	}
 	// Envoy is asked by no way of a proxy: http_proxy is often Envoy itself.
 	client := &http.Client{Timeout: drain.Answers, Transport: &http.Transport{IdleConnTimeout: time.Minute}}
-	a := &Agent{opts: o, dir: dir, relay: r, client: client}
+	a := &Agent{opts: o, dir: dir, relay: r, client: client, leaves: make(chan struct{}, 1)}
+	a.newCloud()
 	if err := a.newMember(); err != nil {
 		return nil, err
 	}
@@ -203,6 +214,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err == nil {
 		err = a.listenDNS(ctx)
 	}
+	var control net.Listener
+	if err == nil {
+		control, err = a.listenControl(ctx)
+	}
 	if err != nil {
 		return errors.Join(err, xds.Close(), own.Close())
 	}
@@ -220,7 +235,16 @@ func (a *Agent) Run(ctx context.Context) error {
 			leave(fmt.Errorf("--listen: %w", err))
 		}
 	})
+	servers.Go(func() {
+		if err := a.serveControl(serve, control); err != nil {
+			leave(fmt.Errorf("--state-dir: %w", err))
+		}
+	})
 	servers.Go(func() { a.tell(serve) })
+	servers.Go(func() { a.leaving(serve) })
+	if a.cloud != nil {
+		servers.Go(func() { a.cloud.Run(serve) })
+	}
 	servers.Go(func() { a.member.Run(serve) })
 	if a.health != nil {
 		servers.Go(func() { a.health.Run(serve) })

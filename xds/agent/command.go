@@ -61,6 +61,17 @@ func (s *Status) Print(t *phrase.Table) {
 	if h := s.Application; h != nil && h.Known {
 		t.Row("application", cmp.Or(h.Reason, "healthy"))
 	}
+	if e := s.EC2; e != nil {
+		if !e.Reachable {
+			t.Row("EC2", e.Error)
+		}
+		for _, n := range e.Notices {
+			t.Row("EC2", n.Reason+": "+n.Text)
+		}
+	}
+	if l := s.Leave; l != nil && l.Over {
+		t.Row("drained", cmp.Or(l.Open, "nothing passes Envoy"))
+	}
 	if s.Restarts > 0 {
 		times := "once"
 		if s.Restarts > 1 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/xds/admin"
+	"github.com/causeway-mesh/causeway/xds/agent/ec2"
 	"github.com/causeway-mesh/causeway/xds/agent/health"
 	"github.com/causeway-mesh/causeway/xds/agent/membership"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
@@ -29,7 +30,11 @@ type Status struct {
 	Why   string `json:"why,omitempty"`
 	// Configuration says where Envoy's comes from.
 	Configuration relay.State `json:"configuration"`
-	Draining      bool        `json:"draining,omitempty"`
+	// Draining is true while the host is to get nothing new, Leave says why, nil where the agent ends.
+	Draining bool   `json:"draining,omitempty"`
+	Leave    *Leave `json:"leave,omitempty"`
+	// EC2 is what the cloud has said, nil where it is not asked.
+	EC2 *ec2.State `json:"ec2,omitempty"`
 	// Membership says what the control plane's service for agents has told.
 	Membership membership.State `json:"membership"`
 	// Application is what checks of it have found, nil where there are none.
@@ -44,14 +49,22 @@ type Status struct {
 // Status asks Envoy and returns what is known.
 func (a *Agent) Status(ctx context.Context) Status {
 	a.mu.Lock()
-	s, running := Status{Draining: a.draining, Restarts: a.restarts, LastEnd: a.lastEnd}, a.running
+	s, running := Status{Draining: a.draining, Leave: a.leave, Restarts: a.restarts, LastEnd: a.lastEnd}, a.running
 	a.mu.Unlock()
 	s.Configuration, s.Membership = a.relay.State(), a.member.State()
 	if a.health != nil {
 		h := a.health.State()
 		s.Application = &h
 	}
-	if s.Draining {
+	if a.cloud != nil {
+		state := a.cloud.State()
+		s.EC2 = &state
+	}
+	switch {
+	case s.Leave != nil:
+		s.Draining, s.Why = true, "it is draining: "+s.Leave.Text
+		return s
+	case s.Draining:
 		s.Why = "it is draining"
 		return s
 	}
@@ -158,11 +171,15 @@ func (a *Agent) measures(s *Status) []measure {
 		{"causeway_agent_connected", "Whether a control plane configures Envoy.", "gauge", number(s.Configuration.Connected)},
 		{"causeway_agent_last_known_good", "Whether Envoy runs on the configuration of an earlier start.", "gauge", number(s.Configuration.LastGood)},
 		{"causeway_agent_envoy_restarts_total", "How often Envoy has ended by itself.", "counter", uint64(s.Restarts)}, //nolint:gosec // a count
+		{"causeway_agent_draining", "Whether the host is to get nothing new.", "gauge", number(s.Draining)},
 		{"causeway_agent_joined", "Whether a control plane takes the agent's reports.", "gauge", number(s.Membership.Joined)},
 		{"causeway_agent_services", "Names of Services that are known.", "gauge", uint64(s.Membership.Services)}, //nolint:gosec // a count
 	}
 	if s.Application != nil {
 		out = append(out, measure{"causeway_agent_application_healthy", "Whether the application passes its checks.", "gauge", number(s.Application.Healthy)})
+	}
+	if s.EC2 != nil {
+		out = append(out, measure{"causeway_agent_ec2_metadata_up", "Whether EC2's instance metadata service answers.", "gauge", number(s.EC2.Reachable)})
 	}
 	a.mu.Lock()
 	server := a.dns

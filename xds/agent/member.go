@@ -112,6 +112,19 @@ func (a *Agent) report(ctx context.Context) *membersv1.Report {
 		Ready: s.Ready, Why: brief(s.Why), Draining: s.Draining, LastError: brief(s.LastEnd), Restarts: uint32(max(s.Restarts, 0)), //nolint:gosec // a count
 		EnvoyVersion: a.relay.EnvoyVersion(), LastKnownGood: s.Configuration.LastGood,
 	}
+	switch {
+	case s.Leave != nil:
+		r.DrainReason, r.DrainUntil = brief(s.Leave.Reason+": "+s.Leave.Text), s.Leave.Until.Unix()
+	case s.Draining:
+		r.DrainReason = ending + ": the agent ends"
+	}
+	if s.EC2 != nil {
+		for _, n := range s.EC2.Notices[:min(len(s.EC2.Notices), maxNotices)] {
+			if !n.Drains {
+				r.Notices = append(r.Notices, brief(n.Reason+": "+n.Text))
+			}
+		}
+	}
 	if h := s.Application; h != nil {
 		r.Application, r.ApplicationReason = membersv1.Health_HEALTH_UNKNOWN, brief(h.Reason)
 		switch {
@@ -123,6 +136,9 @@ func (a *Agent) report(ctx context.Context) *membersv1.Report {
 	}
 	return r
 }
+
+// maxNotices is how many notices the control plane is told.
+const maxNotices = 10
 
 // maxSaid is how many bytes of a text the control plane is told.
 const maxSaid = 1000

@@ -34,8 +34,8 @@ const (
 	endGrace = time.Second
 	// maxMessage bounds what an agent says at once.
 	maxMessage = 64 << 10
-	// maxText bounds each text of it, and maxFeatures how many features it names.
-	maxText, maxFeatures = 256, 32
+	// maxText bounds each text of it, maxFeatures how many features it names, and maxNotices how many notices.
+	maxText, maxFeatures, maxNotices = 256, 32, 10
 )
 
 // Member is an agent that is connected.
@@ -56,6 +56,11 @@ type Member struct {
 	Ready    bool   `json:"ready"`
 	Why      string `json:"why,omitempty"`
 	Draining bool   `json:"draining,omitempty"`
+	// DrainReason says why it drains, a word and details; DrainUntil how long it waits for what is under way, zero if that is not known.
+	DrainReason string    `json:"drainReason,omitempty"`
+	DrainUntil  time.Time `json:"drainUntil,omitzero"`
+	// Notices are what its cloud has announced without making it drain.
+	Notices []string `json:"notices,omitempty"`
 	// LastKnownGood is true while Envoy runs on the configuration of an earlier start.
 	LastKnownGood bool `json:"lastKnownGood,omitempty"`
 	// Application is healthy, unhealthy, unknown, or "" where nobody checks it.
@@ -291,6 +296,13 @@ func (m *Member) take(r *membersv1.Report, now time.Time) {
 	}
 	m.Ready, m.Why, m.Draining, m.LastKnownGood, m.Heard = r.GetReady(), text(r.GetWhy()), r.GetDraining(), r.GetLastKnownGood(), now
 	m.Envoy, m.Restarts, m.LastError = text(r.GetEnvoyVersion()), int(r.GetRestarts()), text(r.GetLastError())
+	m.DrainReason, m.DrainUntil, m.Notices = text(r.GetDrainReason()), time.Time{}, nil
+	if until := r.GetDrainUntil(); until > 0 {
+		m.DrainUntil = time.Unix(until, 0).UTC()
+	}
+	for _, n := range r.GetNotices()[:min(len(r.GetNotices()), maxNotices)] {
+		m.Notices = append(m.Notices, text(n))
+	}
 	m.Application, m.ApplicationReason = "", text(r.GetApplicationReason())
 	switch r.GetApplication() {
 	case membersv1.Health_HEALTH_HEALTHY:

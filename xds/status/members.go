@@ -48,8 +48,15 @@ func PrintMembers(t *phrase.Table, list []members.Member, now time.Time) {
 			t.Text(fmt.Sprintf("\n%s has reported nothing for %s", m.Node, phrase.Roughly(now.Sub(m.Heard))))
 		case "not ready":
 			t.Text(fmt.Sprintf("\n%s is not ready: %s", m.Node, cmp.Or(m.Why, "it does not say why")))
+		case "draining":
+			if m.DrainReason != "" {
+				t.Text(fmt.Sprintf("\n%s is draining: %s", m.Node, m.DrainReason))
+			}
 		case "unhealthy":
 			t.Text(fmt.Sprintf("\n%s: its application is unhealthy: %s", m.Node, m.ApplicationReason))
+		}
+		for _, n := range m.Notices {
+			t.Text(fmt.Sprintf("\n%s: %s", m.Node, n))
 		}
 		if m.Restarts > 0 {
 			t.Text(fmt.Sprintf("\n%s: Envoy has ended by itself, %d times; last: %s", m.Node, m.Restarts, phrase.Brief(m.LastError)))

@@ -327,6 +327,12 @@ type Report struct {
 	EnvoyVersion string `protobuf:"bytes,8,opt,name=envoy_version,json=envoyVersion,proto3" json:"envoy_version,omitempty"`
 	// Envoy runs on the configuration of an earlier start.
 	LastKnownGood bool `protobuf:"varint,9,opt,name=last_known_good,json=lastKnownGood,proto3" json:"last_known_good,omitempty"`
+	// Why it drains: a word such as SpotInterruption, a colon, and details.
+	DrainReason string `protobuf:"bytes,10,opt,name=drain_reason,json=drainReason,proto3" json:"drain_reason,omitempty"`
+	// Until when it waits for what is under way, in seconds since 1970; 0 if that is not known.
+	DrainUntil int64 `protobuf:"varint,11,opt,name=drain_until,json=drainUntil,proto3" json:"drain_until,omitempty"`
+	// What its cloud has announced without making it drain, in the same form.
+	Notices       []string `protobuf:"bytes,12,rep,name=notices,proto3" json:"notices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -422,6 +428,27 @@ func (x *Report) GetLastKnownGood() bool {
 		return x.LastKnownGood
 	}
 	return false
+}
+
+func (x *Report) GetDrainReason() string {
+	if x != nil {
+		return x.DrainReason
+	}
+	return ""
+}
+
+func (x *Report) GetDrainUntil() int64 {
+	if x != nil {
+		return x.DrainUntil
+	}
+	return 0
+}
+
+func (x *Report) GetNotices() []string {
+	if x != nil {
+		return x.Notices
+	}
+	return nil
 }
 
 type JoinResponse struct {
@@ -777,7 +804,7 @@ const file_membersv1_members_proto_rawDesc = "" +
 	"\tnode_name\x18\x04 \x01(\tR\bnodeName\x12#\n" +
 	"\ragent_version\x18\x05 \x01(\tR\fagentVersion\x126\n" +
 	"\acapture\x18\x06 \x01(\x0e2\x1c.causeway.members.v1.CaptureR\acapture\x12\x1a\n" +
-	"\bfeatures\x18\a \x03(\tR\bfeatures\"\xc2\x02\n" +
+	"\bfeatures\x18\a \x03(\tR\bfeatures\"\xa0\x03\n" +
 	"\x06Report\x12\x14\n" +
 	"\x05ready\x18\x01 \x01(\bR\x05ready\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x1a\n" +
@@ -788,7 +815,12 @@ const file_membersv1_members_proto_rawDesc = "" +
 	"last_error\x18\x06 \x01(\tR\tlastError\x12\x1a\n" +
 	"\brestarts\x18\a \x01(\rR\brestarts\x12#\n" +
 	"\renvoy_version\x18\b \x01(\tR\fenvoyVersion\x12&\n" +
-	"\x0flast_known_good\x18\t \x01(\bR\rlastKnownGood\"M\n" +
+	"\x0flast_known_good\x18\t \x01(\bR\rlastKnownGood\x12!\n" +
+	"\fdrain_reason\x18\n" +
+	" \x01(\tR\vdrainReason\x12\x1f\n" +
+	"\vdrain_until\x18\v \x01(\x03R\n" +
+	"drainUntil\x12\x18\n" +
+	"\anotices\x18\f \x03(\tR\anotices\"M\n" +
 	"\fJoinResponse\x122\n" +
 	"\x05names\x18\x01 \x01(\v2\x1a.causeway.members.v1.NamesH\x00R\x05namesB\t\n" +
 	"\acontent\"\xa5\x01\n" +
