@@ -32,8 +32,8 @@ const InboundTraffic = "inbound"
 // InboundListener is what the names of listeners of redirected connections to applications begin with.
 const InboundListener = InboundTraffic + "/"
 
-// maxInboundPorts bounds how many ports an inbound listener tells apart.
-const maxInboundPorts = 128
+// MaxInboundPorts bounds how many ports an inbound listener tells apart.
+const MaxInboundPorts = 128
 
 // HTTPListener is what the names of listeners of HTTP callers begin with.
 const HTTPListener = "http/"
@@ -197,8 +197,8 @@ func parsePorts(text string, own uint16) ([]ApplicationPort, error) {
 			return nil, fmt.Errorf("port %d has two protocols", out[i].Number)
 		}
 	}
-	if len(out) > maxInboundPorts {
-		return nil, fmt.Errorf("more than %d ports", maxInboundPorts)
+	if len(out) > MaxInboundPorts {
+		return nil, fmt.Errorf("more than %d ports", MaxInboundPorts)
 	}
 	return out, nil
 }

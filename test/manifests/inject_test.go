@@ -67,7 +67,7 @@ func TestInjectionDocument(t *testing.T) {
 	require.True(t, found)
 	text, _, _ = strings.Cut("image:"+text, "```")
 	require.NoError(t, yaml.UnmarshalStrict([]byte(text), &whole))
-	defaults, err := inject.ParseConfig([]byte("image: "+whole.Image+"\nserviceCIDRs: [10.96.0.0/12]\nimagePullPolicy: IfNotPresent\nexcludeOutboundPorts: []\nexcludeOutboundCIDRs: []\n"), "", "")
+	defaults, err := inject.ParseConfig([]byte("image: "+whole.Image+"\nserviceCIDRs: [10.96.0.0/12]\nimagePullPolicy: IfNotPresent\nexcludeOutboundPorts: []\nexcludeOutboundCIDRs: []\nexcludeInboundPorts: []\n"), "", "")
 	require.NoError(t, err)
 	defaults.Servers, defaults.TLSServerName = whole.Servers, whole.TLSServerName
 	require.Equal(t, *defaults, whole, "the document shows the defaults")

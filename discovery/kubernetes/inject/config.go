@@ -50,6 +50,10 @@ type Config struct {
 	// of causeway agent capture has them: 3306 or 8000-8010.
 	ExcludeOutboundPorts []string `json:"excludeOutboundPorts,omitempty"`
 	ExcludeOutboundCIDRs []string `json:"excludeOutboundCIDRs,omitempty"`
+	// CaptureInbound is false if what comes into pods is not captured, unless they say so themselves; true by default.
+	CaptureInbound *bool `json:"captureInbound,omitempty"`
+	// ExcludeInboundPorts are captured in no pod.
+	ExcludeInboundPorts []string `json:"excludeInboundPorts,omitempty"`
 	// Resources of the sidecar; by default requests of 100m and 128Mi, and a limit of 512Mi.
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 	// DrainTimeout is how long requests of the pod have to end once its containers have, by default 60s. A pod whose
@@ -80,6 +84,9 @@ func ParseConfig(text []byte, namespace, version string) (*Config, error) {
 	c.Capture = cmp.Or(c.Capture, CapturePod)
 	if c.DrainTimeout == nil {
 		c.DrainTimeout = &metav1.Duration{Duration: time.Minute}
+	}
+	if c.CaptureInbound == nil {
+		c.CaptureInbound = new(true)
 	}
 	if c.Resources == nil {
 		c.Resources = &corev1.ResourceRequirements{
@@ -124,9 +131,11 @@ func (c *Config) check() error {
 			}
 		}
 	}
-	for i, s := range c.ExcludeOutboundPorts {
-		if err := isPortRange(s); err != nil {
-			wrong("excludeOutboundPorts[%d]: %w", i, err)
+	for field, list := range map[string][]string{"excludeOutboundPorts": c.ExcludeOutboundPorts, "excludeInboundPorts": c.ExcludeInboundPorts} {
+		for i, s := range list {
+			if err := isPortRange(s); err != nil {
+				wrong("%s[%d]: %w", field, i, err)
+			}
 		}
 	}
 	if c.DrainTimeout.Duration < 0 {

@@ -129,6 +129,13 @@ func (p *proxied) proxyArgs() []string {
 	if len(v6) > 0 { // else the pod has no IPv6 that leads anywhere, and perhaps no loopback address of it
 		args = append(args, "--captured-listen=[::1]"+port+strings.Join(v6, ","))
 	}
+	if _, inbound := p.inboundTexts(); inbound != "" {
+		port = ":" + strconv.Itoa(naming.InboundPort) + "=" + inbound
+		args = append(args, "--inbound-listen=0.0.0.0"+port)
+		if len(v6) > 0 {
+			args = append(args, "--inbound-listen=[::]"+port)
+		}
+	}
 	return args
 }
 
@@ -148,10 +155,13 @@ func (p *proxied) drainTimeout() time.Duration {
 
 // capture is the only container with a privilege. It ends before any other starts.
 func (p *proxied) capture() corev1.Container {
-	args := []string{
-		"agent", "capture", "--mode=pod", "--proxy-users=" + strconv.Itoa(proxyUser),
-		// What comes in goes to the application, as if there were no mesh: Envoy is not sent listeners for it yet.
-		"--inbound-ports=none",
+	ports, _ := p.inboundTexts()
+	args := []string{"agent", "capture", "--mode=pod", "--proxy-users=" + strconv.Itoa(proxyUser), "--inbound-ports=" + ports}
+	var env []corev1.EnvVar
+	if len(p.inbound) > 0 {
+		// The kubelet's probes ask the application itself: Envoy would answer to tcpSocket for it.
+		args = append(args, "--exclude-inbound-cidrs=gateways,$(HOST_IPS)")
+		env = append(env, field("HOST_IPS", "status.hostIPs"))
 	}
 	if len(p.excludePorts) > 0 {
 		args = append(args, "--exclude-outbound-ports="+strings.Join(p.excludePorts, ","))
@@ -160,7 +170,7 @@ func (p *proxied) capture() corev1.Container {
 		args = append(args, "--exclude-outbound-cidrs="+strings.Join(p.excludeCIDRs, ","))
 	}
 	return corev1.Container{
-		Name: CaptureName, Image: p.config.Image, ImagePullPolicy: p.config.ImagePullPolicy, Args: args,
+		Name: CaptureName, Image: p.config.Image, ImagePullPolicy: p.config.ImagePullPolicy, Args: args, Env: env,
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")},

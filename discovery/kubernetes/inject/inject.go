@@ -24,6 +24,10 @@ const (
 	// there were no mesh, separated by commas.
 	AnnotationExcludePorts = "mesh.causeway.dev/exclude-outbound-ports"
 	AnnotationExcludeCIDRs = "mesh.causeway.dev/exclude-outbound-cidrs"
+	// AnnotationExcludeInboundPorts of a pod or its namespace are ports of its containers that go to them as if there
+	// were no mesh. AnnotationCaptureInbound says "false" for all of them.
+	AnnotationExcludeInboundPorts = "mesh.causeway.dev/exclude-inbound-ports"
+	AnnotationCaptureInbound      = "mesh.causeway.dev/capture-inbound"
 	// AnnotationTLSSecret of a pod or its namespace is the Secret with the sidecar's certificate.
 	AnnotationTLSSecret = "mesh.causeway.dev/tls-secret"
 	// AnnotationWorkload of a pod is its workload's name, where its owner's is not it.
@@ -111,6 +115,9 @@ type proxied struct {
 	mode             Mode
 	excludePorts     []string
 	excludeCIDRs     []string
+	excludeInbound   []string
+	// inbound are the ports whose connections are captured, as --inbound-listen has them.
+	inbound []inboundPort
 }
 
 // said returns an annotation of the pod, or else of its namespace, and how messages name it.
@@ -161,6 +168,7 @@ func (p *proxied) read(workload string) error {
 	}{
 		{AnnotationExcludePorts, isPortRange, p.config.ExcludeOutboundPorts, &p.excludePorts},
 		{AnnotationExcludeCIDRs, isRange, p.config.ExcludeOutboundCIDRs, &p.excludeCIDRs},
+		{AnnotationExcludeInboundPorts, isPortRange, p.config.ExcludeInboundPorts, &p.excludeInbound},
 	} {
 		value, where := p.said(e.annotation)
 		if *e.into, err = list(value, e.check); err != nil {
@@ -169,7 +177,7 @@ func (p *proxied) read(workload string) error {
 		}
 		*e.into = append(slices.Clone(e.of), *e.into...)
 	}
-	return nil
+	return p.readInbound()
 }
 
 // container returns a container of any kind by its name, nil if there is none.

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -50,6 +51,7 @@ func TestConfigMistakes(t *testing.T) {
 		"image: a\ncapture: none\ntlsSecret: A_B\n":                             `tlsSecret: "A_B" is no name of a Secret`,
 		"image: a\nserviceCIDRs: [10.96.0.0]\n":                                 `serviceCIDRs[0]: "10.96.0.0" is no range`,
 		"image: a\ncapture: none\nexcludeOutboundPorts: [9-1]\n":                `excludeOutboundPorts[0]: "9-1" is neither`,
+		"image: a\ncapture: none\nexcludeInboundPorts: [http]\n":                `excludeInboundPorts[0]: "http" is neither`,
 		"image: a\ncapture: none\nexcludeOutboundCIDRs: [x]\n":                  `excludeOutboundCIDRs[0]: "x" is no range`,
 		"image: a\ncapture: none\ndrainTimeout: -1s\n":                          "drainTimeout: -1s is negative",
 		"image: a\ncapture: none\nimagePullPolicy: Sometimes\n":                 `imagePullPolicy: "Sometimes" is not`,
@@ -67,6 +69,20 @@ func TestCaptureNeedsRanges(t *testing.T) {
 	_, _, _, _, err := injectPod(t, strings.Replace(usualPod, "namespace: web", "namespace: web, annotations: {mesh.causeway.dev/capture: pod}", 1),
 		usualNamespace, configOf(t, "image: a\ncapture: none\n"))
 	require.ErrorContains(t, err, "write serviceCIDRs in the configuration of injection")
+}
+
+// A pod with more ports than a listener tells apart is refused, unless it leaves some out.
+func TestManyPorts(t *testing.T) {
+	t.Parallel()
+	var ports []string
+	for i := range 130 {
+		ports = append(ports, fmt.Sprintf("{containerPort: %d}", 30000+i))
+	}
+	pod := strings.Replace(usualPod, "image: php}", "image: php, ports: ["+strings.Join(ports, ", ")+"]}", 1)
+	_, _, _, _, err := injectPod(t, pod, usualNamespace, configOf(t, usual))
+	require.ErrorContains(t, err, "its containers have 130 ports, and 128 are captured at most")
+	_, _, _, _, err = injectPod(t, pod, usualNamespace, configOf(t, usual+"excludeInboundPorts: [30100-40000]\n"))
+	require.NoError(t, err)
 }
 
 // What has no pods, or none to inject, stays to the byte; what is injected keeps its text where it stands in lines.

@@ -169,6 +169,9 @@ func (p *proxied) ports() *Refusal {
 	if p.mode == CapturePod {
 		taken = append(taken, naming.OutboundPort)
 	}
+	if len(p.inbound) > 0 {
+		taken = append(taken, naming.InboundPort)
+	}
 	for _, list := range [][]corev1.Container{p.pod.Spec.InitContainers, p.pod.Spec.Containers} {
 		for i := range list {
 			for _, port := range list[i].Ports {

@@ -65,7 +65,7 @@ func Options() []Option {
 		{"proxy-groups", "groups of Envoy and the agent, by name or number"},
 		{"inbound-ports", "pod: ports whose connections go to Envoy: all, none, or, for example, 80,8000-8010 (all)"},
 		{"exclude-inbound-ports", "pod: ports whose connections go to the application (15020, the agent's, is always one)"},
-		{"exclude-inbound-cidrs", "pod: peers whose connections go to the application, for example the node's addresses"},
+		{"exclude-inbound-cidrs", "pod: peers whose connections go to the application, for example the node's addresses; gateways: those of the default routes"},
 		{"exclude-outbound-ports", "ports to which connections go as if there were no mesh"},
 		{"exclude-outbound-cidrs", "addresses to which connections go as if there were no mesh"},
 		{"exclude-interfaces", "network interfaces that are left alone"},
@@ -82,8 +82,12 @@ const agentPort = 15020
 // defaultProxyUser is who Envoy and the agent run as in a pod.
 const defaultProxyUser = 1337
 
-// resolvConf has a host's DNS servers.
-const resolvConf = "/etc/resolv.conf"
+// Files of a host: its DNS servers, and its routes (proc(5)).
+const (
+	resolvConf = "/etc/resolv.conf"
+	routes4    = "/proc/net/route"
+	routes6    = "/proc/net/ipv6_route"
+)
 
 // virtualCIDRs are the ranges of Services' virtual addresses.
 func virtualCIDRs() []netip.Prefix {
@@ -102,14 +106,23 @@ func Read(file string, flags map[string]string) (Config, error) {
 		maps.Copy(given, joinedValues(read))
 	}
 	maps.Copy(given, flags)
-	servers := func() ([]netip.Addr, error) {
-		text, err := os.ReadFile(resolvConf)
-		if err != nil {
-			return nil, fmt.Errorf("--dns-servers: the DNS servers are unknown (%w): name them", err)
-		}
-		return nameservers(string(text)), nil
-	}
-	return configure(given, servers)
+	return configure(given, surroundings{
+		servers: func() ([]netip.Addr, error) {
+			text, err := os.ReadFile(resolvConf)
+			if err != nil {
+				return nil, fmt.Errorf("--dns-servers: the DNS servers are unknown (%w): name them", err)
+			}
+			return nameservers(string(text)), nil
+		},
+		gateways: func() ([]netip.Addr, error) {
+			four, err := os.ReadFile(routes4)
+			if err != nil {
+				return nil, fmt.Errorf("the gateways are unknown (%w): write their addresses", err)
+			}
+			six, _ := os.ReadFile(routes6) // a kernel without IPv6 has no such file
+			return defaultGateways(string(four), string(six)), nil
+		},
+	})
 }
 
 // names returns the names of all settings.
@@ -133,8 +146,11 @@ func joinedValues(read []settings.Setting) map[string]string {
 	return out
 }
 
-// configure makes a configuration of settings. It asks for the host's DNS servers if it needs them.
-func configure(given map[string]string, servers func() ([]netip.Addr, error)) (Config, error) {
+// surroundings are what a configuration may ask of its host.
+type surroundings struct{ servers, gateways func() ([]netip.Addr, error) }
+
+// configure makes a configuration of settings. It asks for the host's DNS servers and gateways if it needs them.
+func configure(given map[string]string, of surroundings) (Config, error) {
 	c := Config{Mode: Mode(given["mode"])}
 	var errs []error
 	read := func(name string, parse func(text string) error) {
@@ -170,7 +186,7 @@ func configure(given map[string]string, servers func() ([]netip.Addr, error)) (C
 	read("proxy-groups", func(s string) (err error) { c.ProxyGroups, err = parseOwners(s, lookGroup); return })
 	read("inbound-ports", func(s string) (err error) { c.InboundPorts, err = parseInbound(s); return })
 	read("exclude-inbound-ports", func(s string) (err error) { c.ExcludeInboundPorts, err = ParsePorts(s); return })
-	read("exclude-inbound-cidrs", func(s string) (err error) { c.ExcludeInboundCIDRs, err = ParseCIDRs(s); return })
+	read("exclude-inbound-cidrs", func(s string) (err error) { c.ExcludeInboundCIDRs, err = parsePeers(s, of.gateways); return })
 	read("exclude-outbound-ports", func(s string) (err error) { c.ExcludeOutboundPorts, err = ParsePorts(s); return })
 	read("exclude-outbound-cidrs", func(s string) (err error) { c.ExcludeOutboundCIDRs, err = ParseCIDRs(s); return })
 	read("exclude-interfaces", func(s string) (err error) { c.ExcludeInterfaces, err = parseInterfaces(s); return })
@@ -194,7 +210,7 @@ func configure(given map[string]string, servers func() ([]netip.Addr, error)) (C
 			return err
 		})
 	}
-	errs = append(errs, c.proxies(), c.dns(given["dns"], given["dns-servers"], servers))
+	errs = append(errs, c.proxies(), c.dns(given["dns"], given["dns-servers"], of.servers))
 	if err := errors.Join(errs...); err != nil {
 		return Config{}, err
 	}

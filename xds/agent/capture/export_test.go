@@ -10,9 +10,10 @@ import (
 
 // What tests of other packages' kind need.
 var (
-	Nameservers = nameservers
-	Established = established
-	Diagnose    = diagnose
+	Nameservers     = nameservers
+	DefaultGateways = defaultGateways
+	Established     = established
+	Diagnose        = diagnose
 	// OpenConnections is of the calling thread's namespace.
 	OpenConnections = captured
 )
@@ -23,7 +24,12 @@ func Configure(file string, servers ...netip.Addr) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	return configure(joinedValues(read), func() ([]netip.Addr, error) { return servers, nil })
+	return configure(joinedValues(read), surroundings{
+		servers: func() ([]netip.Addr, error) { return servers, nil },
+		gateways: func() ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("fd00:18::1")}, nil
+		},
+	})
 }
 
 // TableIn returns the table of a network namespace, of which a file descriptor is given.

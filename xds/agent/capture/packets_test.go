@@ -73,6 +73,10 @@ var cases = []struct{ name, config, packets string }{
 		outside tcp 198.18.0.2:8080 = app
 		outside tcp [fd00:18::2]:8080 = app
 		outside tcp 198.18.0.2:7 = refused`},
+	{"pod, kubelet's probes from the gateway", "{mode: pod, exclude-inbound-cidrs: 'gateways, 198.18.0.9'}", `
+		outside tcp 198.18.0.2:8080 = app
+		outside tcp [fd00:18::2]:8080 = app
+		outside tcp 198.18.0.2:7 = refused`},
 	{"pod, other peers than kubelet", "{mode: pod, exclude-inbound-cidrs: 198.18.0.9}", `
 		outside tcp 198.18.0.2:8080 = inbound 198.18.0.2:8080`},
 	{"pod, excluded outbound ports", "{mode: pod, exclude-outbound-ports: '3306, 400-443'}", `

@@ -2,6 +2,8 @@ package capture
 
 import (
 	"cmp"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -127,6 +129,60 @@ func parseCIDR(text string) (netip.Prefix, error) {
 		return netip.Prefix{}, fmt.Errorf("%q has bits beyond its length: write %s", text, p.Masked())
 	}
 	return p, nil
+}
+
+// gatewaysWord stands for the gateways of the default routes. With most network plugins the kubelet's probes come from there.
+const gatewaysWord = "gateways"
+
+// parsePeers reads addresses and ranges of them, and gatewaysWord.
+func parsePeers(text string, gateways func() ([]netip.Addr, error)) ([]netip.Prefix, error) {
+	list, err := items(text)
+	if err != nil {
+		return nil, err
+	}
+	rest := slices.DeleteFunc(slices.Clone(list), func(item string) bool { return item == gatewaysWord })
+	out, err := ParseCIDRs(strings.Join(rest, ","))
+	if err != nil || len(rest) == len(list) {
+		return out, err
+	}
+	found, err := gateways()
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range found {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return mergeCIDRs(out), nil
+}
+
+// defaultGateways returns the gateways of default routes, of the texts of /proc/net/route and /proc/net/ipv6_route.
+func defaultGateways(four, six string) []netip.Addr {
+	var out []netip.Addr
+	add := func(text string, network bool) {
+		bytes, err := hex.DecodeString(text)
+		if err != nil {
+			return
+		}
+		if !network && binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+			slices.Reverse(bytes)
+		}
+		if a, ok := netip.AddrFromSlice(bytes); ok && !a.IsUnspecified() {
+			out = append(out, a)
+		}
+	}
+	for line := range strings.Lines(four) {
+		// Interface, destination, gateway, flags, reference count, use, metric, mask.
+		if f := strings.Fields(line); len(f) > 7 && f[1] == "00000000" && f[7] == "00000000" {
+			add(f[2], false)
+		}
+	}
+	for line := range strings.Lines(six) {
+		// Destination and its length, source and its length, next hop.
+		if f := strings.Fields(line); len(f) > 4 && strings.Trim(f[0], "0") == "" && f[1] == "00" {
+			add(f[4], true)
+		}
+	}
+	return distinct(out)
 }
 
 // mergeCIDRs sorts ranges, IPv4 first, and drops those within another.

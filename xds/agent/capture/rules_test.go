@@ -96,6 +96,14 @@ func TestNameservers(t *testing.T) {
 	require.Equal(t, []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("127.0.0.53"), netip.MustParseAddr("fe80::1")}, got)
 }
 
+func TestDefaultGateways(t *testing.T) {
+	got := capture.DefaultGateways("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"+
+		"eth0\t00000000\t0100F40A\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t0000F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\neth1\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n",
+		"00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd000018000000000000000000000001 00000400 00000001 00000000 00000003     eth0\n"+
+			"fd000018000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n")
+	require.Equal(t, []netip.Addr{netip.MustParseAddr("10.244.0.1"), netip.MustParseAddr("fd00:18::1")}, got)
+}
+
 func TestEstablished(t *testing.T) {
 	n, err := capture.Established(strings.NewReader(`  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:3A9A 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1
