@@ -59,7 +59,9 @@ func (sub *Subscriber) ask(t resource.Type, name string) (id uint32, ok bool) {
 	if charged && !sub.charge(name) {
 		return 0, false
 	}
-	id = s.internLocked(t, name)
+	if !interned {
+		id = s.internLocked(t, name)
+	}
 	if charged {
 		sub.charged[t].set(id)
 	}

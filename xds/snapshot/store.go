@@ -131,8 +131,10 @@ func (e *entry) newest() *content {
 
 // at returns the content that a subscriber gets.
 func (e *entry) at(sub *Subscriber) *content {
-	if h := e.held[sub.class]; h != nil && !h.hold.frees(sub) {
-		return h.content
+	if e.held != nil { // a thousand clients ask for thousands of entries, and few are held
+		if h := e.held[sub.class]; h != nil && !h.hold.frees(sub) {
+			return h.content
+		}
 	}
 	if e.next != nil && e.stage.canaries.has(sub.slot) {
 		return e.next

@@ -242,7 +242,7 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		s.wildcard[t].set(sub.slot)
 		sub.first[t] = sub.first[t] || len(known) == 0
 		for id, e := range s.tables[t].entries {
-			if e != nil && e.at(sub).frame != nil && sub.follows(t, uint32(id), e) { //nolint:gosec // an id
+			if e != nil && sub.follows(t, uint32(id), e) && e.at(sub).frame != nil { //nolint:gosec // an id
 				sub.dirty[t].set(uint32(id)) //nolint:gosec // an id
 			}
 		}
@@ -279,7 +279,7 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 func (sub *Subscriber) resendHosts(routes []string, known []Known) {
 	s := sub.store
 	for id, e := range s.tables[resource.VirtualHost].entries {
-		if e == nil || e.at(sub).frame == nil || !sub.follows(resource.VirtualHost, uint32(id), e) { //nolint:gosec // an id
+		if e == nil || !sub.follows(resource.VirtualHost, uint32(id), e) || e.at(sub).frame == nil { //nolint:gosec // an id
 			continue
 		}
 		config, _, _ := strings.Cut(e.name, "/")
@@ -537,7 +537,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 		}
 		b.Frames = append(b.Frames, c.frameFor(&sub.view))
 		b.IDs = append(b.IDs, id)
-		sub.markSent(t, id, e)
+		sub.markSent(t, id, e.name, c)
 	}
 	// What was rejected or merely delivered out of turn may be asked for again at any time.
 	if len(todo) > 0 && sub.dirty[t] == nil {
@@ -584,22 +584,23 @@ func clearAll(b bitset) {
 	}
 }
 
-func (sub *Subscriber) markSent(t resource.Type, id uint32, e *entry) {
+// markSent notes that the client is sent a resource, with a content.
+func (sub *Subscriber) markSent(t resource.Type, id uint32, name string, c *content) {
 	sub.sent[t].set(id)
 	sub.due[t].clear(id)
 	switch t {
 	case resource.Cluster:
 		sub.removing[0].clear(id)
 		sub.removing[1].clear(id)
-		if !e.at(sub).eds {
+		if !c.eds {
 			return
 		}
 		sub.warming.set(id)
-		if eds, ok := sub.store.tables[resource.Endpoint].ids[e.name]; ok && sub.asked[resource.Endpoint].has(eds) {
+		if eds, ok := sub.store.tables[resource.Endpoint].ids[name]; ok && sub.asked[resource.Endpoint].has(eds) {
 			sub.dirty[resource.Endpoint].set(eds)
 		}
 	case resource.Endpoint:
-		if cluster, ok := sub.store.tables[resource.Cluster].ids[e.name]; ok {
+		if cluster, ok := sub.store.tables[resource.Cluster].ids[name]; ok {
 			sub.warming.clear(cluster)
 		}
 	}
@@ -713,21 +714,21 @@ func (sub *Subscriber) ready(needs []string, depth int) bool {
 	s := sub.store
 	for _, name := range needs {
 		id, ok := s.tables[resource.Cluster].ids[name]
-		if !ok || s.tables[resource.Cluster].entries[id].at(sub).frame == nil {
+		if !ok {
 			continue // there is nothing to wait for
 		}
-		e := s.tables[resource.Cluster].entries[id].at(sub)
-		if !sub.view.Sees(e.visible) {
+		c := s.tables[resource.Cluster].entries[id].at(sub)
+		if c.frame == nil || !sub.view.Sees(c.visible) {
 			continue
 		}
 		if !sub.sent[resource.Cluster].has(id) {
 			return false
 		}
-		if e.eds && !sub.hasEndpoints(name) {
+		if c.eds && !sub.hasEndpoints(name) {
 			return false
 		}
 		// An aggregate cluster needs its members; nothing is deeper than that.
-		if depth == 0 && !sub.ready(e.needs, 1) {
+		if depth == 0 && !sub.ready(c.needs, 1) {
 			return false
 		}
 	}
