@@ -180,7 +180,7 @@ func TestRotationUnderLoad(t *testing.T) {
 			if err != nil {
 				return
 			}
-			open.Go(func() { forward(conn, []string{first.address, second.address}[turn.Add(1)%2]) })
+			open.Go(func() { forward(t.Context(), conn, []string{first.address, second.address}[turn.Add(1)%2]) })
 		}
 	})
 	register(t, k, front.Addr().String())
@@ -216,9 +216,10 @@ func TestRotationUnderLoad(t *testing.T) {
 	t.Logf("%d pods by %d certificates", made, len(seen))
 }
 
-// forward joins two connections until one ends.
-func forward(conn net.Conn, to string) {
+// forward joins two connections until one or the context ends: the API server keeps one that it does not use.
+func forward(ctx context.Context, conn net.Conn, to string) {
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	up, err := net.Dial("tcp", to)
 	if err != nil {
 		return
