@@ -37,14 +37,15 @@ const (
 	Node   = "node-1"
 	NodeIP = "10.250.0.1"
 	Zone   = "ap-northeast-1a"
+	// ServiceRange is where the ClusterIPs of Services are.
+	ServiceRange = "10.96.0.0/16"
 
-	podRange     = "10.244.0.0/16"
-	nodeRange    = "10.244.0.0/24"
-	serviceRange = "10.96.0.0/16"
-	dnsIP        = "10.96.0.10"
-	apiIP        = "10.96.0.1" // the Service kubernetes
-	domain       = "cluster.local"
-	apiAddress   = NodeIP + ":6443"
+	podRange   = "10.244.0.0/16"
+	nodeRange  = "10.244.0.0/24"
+	dnsIP      = "10.96.0.10"
+	apiIP      = "10.96.0.1" // the Service kubernetes
+	domain     = "cluster.local"
+	apiAddress = NodeIP + ":6443"
 
 	// inside is where the state directory is for the cluster's own processes. Paths of
 	// sockets have to be short, and the state directory's own path may be long.

@@ -84,12 +84,12 @@ func (c *Cluster) daemons() []daemon {
 			"--kubelet-client-certificate=" + pki + "apiserver-kubelet.crt", "--kubelet-client-key=" + pki + "apiserver-kubelet.key",
 			"--kubelet-certificate-authority=" + pki + "ca.crt", "--kubelet-preferred-address-types=InternalIP",
 			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
-			"--service-cluster-ip-range=" + serviceRange, "--profiling=false",
+			"--service-cluster-ip-range=" + ServiceRange, "--profiling=false",
 		}},
 		{name: "kube-controller-manager", after: []string{apiAddress}, args: []string{
 			bin("kube-controller-manager"), kubeconfig("controller-manager"), "--bind-address=127.0.0.1", "--leader-elect=false",
 			"--use-service-account-credentials=true", "--root-ca-file=" + pki + "ca.crt", "--service-account-private-key-file=" + pki + "accounts.key",
-			"--allocate-node-cidrs=true", "--cluster-cidr=" + podRange, "--service-cluster-ip-range=" + serviceRange, "--profiling=false",
+			"--allocate-node-cidrs=true", "--cluster-cidr=" + podRange, "--service-cluster-ip-range=" + ServiceRange, "--profiling=false",
 		}},
 		{name: "kube-scheduler", after: []string{apiAddress}, args: []string{
 			bin("kube-scheduler"), kubeconfig("scheduler"), "--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false",

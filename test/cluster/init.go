@@ -103,7 +103,7 @@ func (c *Cluster) mounts() error {
 // other, until the first pod's bridge, and no route that leads out. What the node itself sends to a
 // Service needs a route until kube-proxy's rules have replaced the address.
 func network() error {
-	for _, args := range []string{"link set lo up", "address add " + NodeIP + "/32 dev lo", "route add " + serviceRange + " dev lo src " + NodeIP} {
+	for _, args := range []string{"link set lo up", "address add " + NodeIP + "/32 dev lo", "route add " + ServiceRange + " dev lo src " + NodeIP} {
 		if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %s: %w: %s", args, err, out)
 		}

@@ -105,9 +105,7 @@ func (c *onCluster) mesh(t *testing.T, dir string) {
 			t.Logf("%s", c.kubectl(t, "-n", system, "logs", "-l", "app.kubernetes.io/name=causeway", "--tail=30"))
 		}
 	})
-	// The pods' identity, by the documented commands.
-	c.shell(t, dir, strings.Replace(c.commands(t, "kubernetes.md", "## Certificates", "proxy.csr"), "causeway bootstrap", "true", 1))
-	c.shell(t, dir, "kubectl -n web create secret generic php-web-mesh-tls --from-file=tls.crt=proxy.crt --from-file=tls.key=proxy.key --from-file=ca.crt")
+	c.identity(t, dir)
 	c.apply(t, c.caller(t))
 	for _, name := range []string{"users", "php-web"} {
 		require.NoError(t, c.WaitDeployment(t.Context(), "web", name, 2*time.Minute))
@@ -180,7 +178,8 @@ func (c *onCluster) uninstall(t *testing.T, dir string) {
 // run runs a program in the cluster's network and returns what it printed.
 func (c *onCluster) run(t *testing.T, dir, program string, args ...string) (string, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	// Also when the test has ended: what it says of a failure is asked for then.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
 	defer cancel()
 	cmd := c.Command(ctx, program, args...)
 	tools := os.Getenv("CAUSEWAY_TOOLS")

@@ -1,6 +1,6 @@
 // Workload is what pods of tests run that are not PHP: "pause" holds a pod's namespaces, "serve"
 // is an HTTP server that says who it is, "load" counts every answer that it gets, and "get"
-// asks once, by http_proxy if that is set.
+// asks once; both go by http_proxy if that is set.
 package main
 
 import (
@@ -58,8 +58,8 @@ func serve(ctx context.Context, t harness.TB) {
 	w.Stop()
 }
 
-// load asks a URL through the proxy that http_proxy names, until it is told to end. What it
-// has counted is at port 8090, as JSON.
+// load asks a URL, through the proxy that http_proxy names if it is set, until it is told to
+// end. What it has counted is at port 8090, as JSON.
 func load(ctx context.Context, t harness.TB) {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
 	target := flags.String("url", "", "what to ask for")
@@ -71,11 +71,15 @@ func load(ctx context.Context, t harness.TB) {
 	if err != nil {
 		t.Fatalf("-url: %v", err)
 	}
-	proxy, err := url.Parse(os.Getenv("http_proxy"))
-	if err != nil || proxy.Host == "" {
-		t.Fatalf("http_proxy: %q is no URL", os.Getenv("http_proxy"))
+	o := harness.LoadOptions{URL: *target, Rate: *rate}
+	if text := os.Getenv("http_proxy"); text != "" {
+		proxy, err := url.Parse(text)
+		if err != nil || proxy.Host == "" {
+			t.Fatalf("http_proxy: %q is no URL", text)
+		}
+		o.URL, o.Host = proxy.Scheme+"://"+proxy.Host+asked.RequestURI(), asked.Host
 	}
-	l := harness.StartLoad(t, harness.LoadOptions{URL: proxy.Scheme + "://" + proxy.Host + asked.RequestURI(), Host: asked.Host, Rate: *rate})
+	l := harness.StartLoad(t, o)
 	server := &http.Server{Addr: ":8090", ReadHeaderTimeout: time.Minute}
 	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(l.Report())
