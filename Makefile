@@ -14,7 +14,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # Without this tag gRPC brings templates, and with them the linker drops no method of any type.
 TAGS    := grpcnotrace
 MOST    := 70000000
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 SOAKTIME ?= 30m
 MODULE  := github.com/causeway-mesh/causeway
 
@@ -104,7 +104,7 @@ e2e-cluster: cluster-up ## Tests on that cluster: installation, pods of the mesh
 	CAUSEWAY_E2E_CLUSTER=1 $(GOTESTSUM) -- -count=1 $(LEAN) -timeout 15m $(TESTFLAGS) ./test/cluster/e2e
 
 .PHONY: fuzz-short
-fuzz-short: ## Each fuzz target for FUZZTIME (3s), as many at once as there are cores
+fuzz-short: ## Each fuzz target for FUZZTIME (2s), as many at once as there are cores
 	$(SELDOM) test/tools/fuzz $(FUZZTIME)
 
 .PHONY: soak
