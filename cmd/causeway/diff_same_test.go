@@ -26,6 +26,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/file"
 	"github.com/causeway-mesh/causeway/policy/diff"
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 // same requires that a directory differs in nothing from the control plane that
@@ -47,7 +48,7 @@ func same(t *testing.T, dir string) bool {
 	live, err := v.Catalog()
 	require.NoError(t, err)
 	for _, prune := range []diff.Prune{diff.PruneNamespaces, diff.PruneEverything, diff.PruneNone} {
-		got, err := compareStates(live.Read(), cat.Read(), prune, nil, nil)
+		got, err := status.PlanOf(live.Read(), cat.Read(), prune, nil, nil)
 		require.NoError(t, err)
 		told, err := yaml.Marshal(got)
 		require.NoError(t, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
+	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 const examples = "../../manifests/examples/"
@@ -110,7 +111,7 @@ func TestDiff(t *testing.T) {
 	require.Contains(t, out, "2 sidecar of namespace web in a")
 	out, err = execute(t, "diff", dir, "--admin", live, "-o", "json")
 	require.ErrorIs(t, err, errChanges)
-	var v diffView
+	var v status.Plan
 	require.NoError(t, json.Unmarshal([]byte(out), &v))
 	require.NotEmpty(t, v.Changes)
 	require.NotEmpty(t, v.Risks)
