@@ -9,3 +9,8 @@ import "embed"
 //
 //go:embed crds/*.yaml gateway-api/experimental/*.yaml
 var CRDs embed.FS
+
+// Roles are what the control plane may do, as it is installed: without injection, and with it.
+//
+//go:embed install/rbac.yaml inject/rbac.yaml
+var Roles embed.FS

@@ -119,7 +119,7 @@ func TestCommandsThroughACluster(t *testing.T) {
 		Items:    []corev1.Pod{replicaPod("causeway-a", true), replicaPod("causeway-b", true), replicaPod("causeway-c", false)},
 	}
 	var asked []string
-	config := portForwarder(t, pods, "causeway-b", strings.TrimPrefix(plane.URL, "http://"), &asked)
+	config := portForwarder(t, pods, "causeway-b-1", strings.TrimPrefix(plane.URL, "http://"), &asked)
 	out, err := execute(t, "endpoints", "php-web", "-n", "web", "--kubeconfig", config, "--context", "prod")
 	require.NoError(t, err)
 	require.Contains(t, out, "web/php-web   home: pods")

@@ -78,15 +78,16 @@ Commands that end with NAMESPACE/NAME also take -n NAMESPACE and NAME. With
 
 Exit status of every command: 0 it worked; 1 it could not be done, wrong
 arguments and flags too; 2 it worked and found something: mistakes (validate),
-changes (diff), what needs you (status); 3 the mesh itself answers with an
-error (explain request).`,
+changes (diff), what needs you (status, check); 3 the mesh itself answers with
+an error (explain request).`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), membersCommand(), drainCommand(), agentCommand(), injectCommand(), endpointsCommand(), explainCommand(),
+	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), membersCommand(), checkCommand(), drainCommand(), agentCommand(), injectCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), versionCommand())
 	refuseWell(c)
 	wrapHelp(c)
+	asPlugin(c, os.Args[0])
 	return c
 }

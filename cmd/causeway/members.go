@@ -7,8 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/phrase"
-	"github.com/causeway-mesh/causeway/xds/admin/client"
-	"github.com/causeway-mesh/causeway/xds/members"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -17,20 +15,16 @@ func membersCommand() *cobra.Command {
 	var admin adminFlag
 	c := &cobra.Command{
 		Use:   "members",
-		Short: "Hosts and pods whose agent is connected, and how they are",
+		Short: "Who is a member of the mesh, and who should be and is not",
 		Args:  takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			answers, err := client.All[[]members.Member](cmd.Context(), admin.client(), "/v1/members")
+			list, err := status.Members(cmd.Context(), admin.client())
 			if err != nil {
 				return err
 			}
-			var lists [][]members.Member
-			for _, a := range answers {
-				if lists = append(lists, a.Value); a.Err != nil {
-					fmt.Fprintf(cmd.ErrOrStderr(), "replica %s does not answer; members that are connected to it are missing: %v\n", a.Replica, a.Err)
-				}
+			for _, text := range list.Unknown {
+				fmt.Fprintln(cmd.ErrOrStderr(), text)
 			}
-			list := status.MembersOf(lists...)
 			return output.print(cmd, list, func(t *phrase.Table) { status.PrintMembers(t, list, time.Now()) })
 		},
 	}

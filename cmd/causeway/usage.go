@@ -38,7 +38,7 @@ func synopsis(c *cobra.Command) string { return strings.TrimSuffix(c.UseLine(), 
 
 // called returns a command's name without the program's; errors begin with it.
 func called(c *cobra.Command) string {
-	return strings.TrimPrefix(c.CommandPath(), c.Root().Name()+" ")
+	return strings.TrimPrefix(c.CommandPath(), c.Root().DisplayName()+" ")
 }
 
 func help(c *cobra.Command) string { return "'" + c.CommandPath() + " --help' says more" }

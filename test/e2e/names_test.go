@@ -60,10 +60,11 @@ func TestNamesOnAHost(t *testing.T) {
 		path, err := binary()
 		require.NoError(t, err)
 		out, err := exec.CommandContext(t.Context(), path, "members", "--admin", plane.admin, "-o", "json").Output()
-		var list []members.Member
+		var said struct{ Members []members.Member }
 		if err == nil {
-			err = json.Unmarshal(out, &list)
+			err = json.Unmarshal(out, &said)
 		}
+		list := said.Members
 		if err != nil || len(list) != 1 || list[0].State(time.Now()) != "ready" || list[0].Application != "healthy" || list[0].Capture != "host" || list[0].Envoy == "" {
 			return fmt.Errorf("it says %s, %w", out, err)
 		}

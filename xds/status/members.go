@@ -2,13 +2,52 @@ package status
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/survey"
+	"github.com/causeway-mesh/causeway/policy/installation"
 	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/xds/admin/client"
 	"github.com/causeway-mesh/causeway/xds/members"
 )
+
+// Membership is who is a member of the mesh, and who should be one and is not.
+type Membership struct {
+	Members []members.Member `json:"members"`
+	// Absent is known of a cluster alone.
+	Absent []installation.Pod `json:"absent,omitempty"`
+	// Unknown says of what this is incomplete, and why.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+// Members asks all replicas for their members, and a cluster for the pods that should be members.
+func Members(ctx context.Context, c *client.Client) (*Membership, error) {
+	answers, err := client.All[[]members.Member](ctx, c, "/v1/members")
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says who does not answer
+	}
+	out := &Membership{}
+	var lists [][]members.Member
+	for _, a := range answers {
+		if lists = append(lists, a.Value); a.Err != nil {
+			out.Unknown = append(out.Unknown, fmt.Sprintf("replica %s does not answer; members that are connected to it are missing: %v", a.Replica, a.Err))
+		}
+	}
+	out.Members = MembersOf(lists...)
+	if c.Cluster.Given() {
+		config, err := c.Cluster.Config()
+		if err == nil {
+			out.Absent, err = survey.Absent(ctx, config, c.Cluster.Namespace)
+		}
+		if err != nil {
+			out.Unknown = append(out.Unknown, fmt.Sprintf("who should be a member and is not: %v", err))
+		}
+	}
+	return out, nil
+}
 
 // MembersOf joins the members that several replicas know. An agent that has gone from one replica to another is
 // known to both for a moment: the newer connection counts.
@@ -29,8 +68,15 @@ func MembersOf(replicas ...[]members.Member) []members.Member {
 	return out
 }
 
-// PrintMembers prints members as a table, and what is wrong with some of them below it.
-func PrintMembers(t *phrase.Table, list []members.Member, now time.Time) {
+// PrintMembers prints members as a table, and below it what is wrong with some of them and who is missing.
+func PrintMembers(t *phrase.Table, m *Membership, now time.Time) {
+	printMembers(t, m.Members, now)
+	for _, g := range installation.Grouped(m.Absent) {
+		t.Text("\n" + g.Text() + "\n  " + g.Remedy)
+	}
+}
+
+func printMembers(t *phrase.Table, list []members.Member, now time.Time) {
 	if len(list) == 0 {
 		t.Text("No agent is connected. On a host, start `causeway agent run`.")
 		return

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/causeway-mesh/causeway/policy/installation"
 	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/members"
 )
@@ -27,7 +28,7 @@ func TestPrintMembers(t *testing.T) {
 	printed := func(list ...members.Member) string {
 		var out bytes.Buffer
 		table := phrase.NewTable(&out)
-		PrintMembers(table, list, now)
+		PrintMembers(table, &Membership{Members: list}, now)
 		require.NoError(t, table.Flush())
 		return out.String()
 	}
@@ -47,4 +48,25 @@ sidecar~web~cron~i-3: Envoy has ended by itself, 2 times; last: killed
 		members.Member{Node: "sidecar~web~cron~i-2", Namespace: "web", Workload: "cron", Agent: "1.2", Capture: "pod", Ready: true, Since: now.Add(-10 * time.Minute), Heard: now.Add(-9 * time.Minute)},
 		members.Member{Node: "sidecar~web~cron~i-3", Namespace: "web", Workload: "cron", Why: "Envoy does not run", Restarts: 2, LastError: "killed", Since: now.Add(-time.Second), Heard: now},
 	))
+}
+
+// Who is missing stands below the members, by workload.
+func TestPrintAbsentMembers(t *testing.T) {
+	var out bytes.Buffer
+	table := phrase.NewTable(&out)
+	old := "it was made without its sidecar: before its label, or while the webhook was away"
+	PrintMembers(table, &Membership{Absent: []installation.Pod{
+		{Namespace: "web", Name: "php-1", Workload: "php", Reason: old, Remedy: "kubectl -n web rollout restart deployment/php"},
+		{Namespace: "web", Name: "php-2", Workload: "php", Reason: old, Remedy: "kubectl -n web rollout restart deployment/php"},
+		{Namespace: "shop", Name: "cart", Workload: "cart", Reason: "it has hostNetwork: true", Remedy: "leave it out"},
+	}}, time.Unix(1000, 0))
+	require.NoError(t, table.Flush())
+	require.Equal(t, `No agent is connected. On a host, start `+"`causeway agent run`"+`.
+
+1 pod of shop/cart is no member: it has hostNetwork: true
+  leave it out
+
+2 pods of web/php are not members: it was made without its sidecar: before its label, or while the webhook was away
+  kubectl -n web rollout restart deployment/php
+`, out.String())
 }

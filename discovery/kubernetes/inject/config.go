@@ -30,6 +30,9 @@ const (
 
 func (m Mode) known() bool { return m == CapturePod || m == CaptureNone }
 
+// DefaultTLSSecret is the Secret with a sidecar's certificate, where nothing says another.
+const DefaultTLSSecret = "causeway-proxy-tls"
+
 // Config is what is the same for all pods of a mesh, in YAML.
 type Config struct {
 	// Image has the agent and Envoy (make image-agent). Required.
@@ -80,7 +83,7 @@ func ParseConfig(text []byte, namespace, version string) (*Config, error) {
 	if c.TLSServerName == "" {
 		c.TLSServerName, _, _ = net.SplitHostPort(c.Servers[0])
 	}
-	c.TLSSecret = cmp.Or(c.TLSSecret, "causeway-proxy-tls")
+	c.TLSSecret = cmp.Or(c.TLSSecret, DefaultTLSSecret)
 	c.Capture = cmp.Or(c.Capture, CapturePod)
 	if c.DrainTimeout == nil {
 		c.DrainTimeout = &metav1.Duration{Duration: time.Minute}

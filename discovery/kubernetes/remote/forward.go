@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -29,7 +30,7 @@ const adminPort = 15080
 // `kubectl port-forward` does: the API server checks the user's own rights. It
 // returns an address on loopback, and a function that ends the forward.
 func (k *Cluster) Forward(ctx context.Context) (address string, end func(), err error) {
-	config, err := k.config()
+	config, err := k.Config()
 	if err != nil {
 		return "", nil, err
 	}
@@ -47,7 +48,7 @@ func (k *Cluster) Forward(ctx context.Context) (address string, end func(), err 
 // ForwardEach reaches the admin API of every ready replica, one after the other: ask is called with the pod's name
 // and an address that is good until it returns, or why it cannot be reached.
 func (k *Cluster) ForwardEach(ctx context.Context, ask func(pod, address string, err error)) error {
-	config, err := k.config()
+	config, err := k.Config()
 	if err != nil {
 		return err
 	}
@@ -88,7 +89,7 @@ func (k *Cluster) replicas(ctx context.Context, client clientkubernetes.Interfac
 	}
 	slices.SortFunc(ready, func(a, b corev1.Pod) int {
 		first := func(p *corev1.Pod) int {
-			if p.Name == leader {
+			if leads(leader, p.Name) {
 				return 0
 			}
 			return 1
@@ -100,6 +101,12 @@ func (k *Cluster) replicas(ctx context.Context, client clientkubernetes.Interfac
 		names[i] = ready[i].Name
 	}
 	return names, nil
+}
+
+// leads reports whether a holder of the leader's Lease is a pod: the holder is the pod's name with a number behind it.
+func leads(holder, pod string) bool {
+	i := strings.LastIndexByte(holder, '-')
+	return i >= 0 && holder[:i] == pod
 }
 
 func forwardTo(ctx context.Context, config *rest.Config, client clientkubernetes.Interface, namespace, pod string) (string, func(), error) {

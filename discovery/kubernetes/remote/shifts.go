@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -36,7 +37,20 @@ type Cluster struct {
 // Given reports whether a cluster is named.
 func (k *Cluster) Given() bool { return k.Kubeconfig != "" || k.Context != "" }
 
-func (k *Cluster) config() (*rest.Config, error) {
+// CurrentContext is the one that kubectl would use.
+func CurrentContext() (string, error) {
+	config, err := clientcmd.NewDefaultClientConfigLoadingRules().Load()
+	if err != nil {
+		return "", fmt.Errorf("kubeconfig: %w", err)
+	}
+	if config.CurrentContext == "" {
+		return "", errors.New("the kubeconfig file has no current context: name one with --context, or a file with --kubeconfig")
+	}
+	return config.CurrentContext, nil
+}
+
+// Config is how the cluster's API is reached.
+func (k *Cluster) Config() (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if k.Kubeconfig != "" {
 		rules.ExplicitPath = k.Kubeconfig
@@ -50,7 +64,7 @@ func (k *Cluster) config() (*rest.Config, error) {
 
 // shiftsOf returns the API of the TrafficShifts of a namespace, of all of them for "".
 func (k *Cluster) shiftsOf(namespace string) (dynamic.ResourceInterface, *rest.Config, error) {
-	config, err := k.config()
+	config, err := k.Config()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -165,7 +179,7 @@ func whoAmI(ctx context.Context, config *rest.Config) (string, metav1.Time, erro
 // releases named the owner after the host's user: such an order belongs to the same
 // person.
 func (k *Cluster) Freeze(ctx context.Context, r *discovery.FreezeRequest) (*discovery.Freeze, error) {
-	config, err := k.config()
+	config, err := k.Config()
 	if err != nil {
 		return nil, err
 	}
