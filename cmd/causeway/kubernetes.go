@@ -96,7 +96,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return s.observer.Lead(ctx) })
 		return g.Wait()
 	}
-	return slices.Concat(observers, list.components(s, false), []component{
+	return slices.Concat(observers, list.components(s, false), s.leaves(instances, identity, lead.RecordsIn(client, "causeway-draining")), []component{
 		{"pins of other replicas", func(ctx context.Context) error {
 			return pins.Watch(ctx, func(records map[string][]byte) { s.takePins(ctx, records) })
 		}},

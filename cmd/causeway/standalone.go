@@ -50,6 +50,7 @@ func (s *serve) standalone() ([]component, error) {
 	}
 	s.required = list.required()
 	out := append(list.components(s, false), component{"observations", s.whenServing(s.observer.Lead)})
+	out = append(out, s.leaves(instances, "", nil)...)
 	if s.opts.shiftsFrom != "" {
 		shifts.ExpectOther()
 		s.log.Info("another control plane carries TrafficShifts out; this one follows it", "state-dir", s.opts.shiftsFrom)

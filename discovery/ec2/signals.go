@@ -14,6 +14,7 @@ const (
 	reasonReservation = "CapacityReservationInterruption"
 	reasonRebalance   = "RebalanceRecommendation"
 	reasonLeaving     = "Leaving"
+	reasonAgent       = "AgentDraining"
 )
 
 // signalKind is what an event says about an instance's end.
@@ -26,6 +27,8 @@ const (
 	rebalance
 	// leaving: the instance stops, or its auto scaling group lets it go.
 	leaving
+	// told: the agent on the instance says that it is to get nothing new.
+	told
 	signalKinds
 )
 
@@ -39,6 +42,8 @@ func (k signalKind) lifetime() time.Duration {
 		return 10 * time.Minute
 	case rebalance:
 		return time.Hour
+	case told:
+		return discovery.LeavingFor
 	}
 	return 2 * time.Minute
 }
@@ -99,7 +104,7 @@ func (s *signals) drain(id string, launched, now time.Time) (reason string, ok b
 	if known == nil {
 		return "", false
 	}
-	for _, k := range []signalKind{spotInterruption, leaving} {
+	for _, k := range []signalKind{spotInterruption, leaving, told} {
 		if known[k].valid(k, launched, now) {
 			return known[k].reason, true
 		}
@@ -124,7 +129,7 @@ func (s *signals) restore(endpoints []discovery.Endpoint, now time.Time) {
 			continue
 		}
 		for prefix, k := range map[string]signalKind{
-			reasonSpot: spotInterruption, reasonReservation: spotInterruption, reasonRebalance: rebalance, reasonLeaving: leaving,
+			reasonSpot: spotInterruption, reasonReservation: spotInterruption, reasonRebalance: rebalance, reasonLeaving: leaving, reasonAgent: told,
 		} {
 			if strings.HasPrefix(e.Reason, prefix) {
 				s.add(e.ID, k, now, e.Reason, now)

@@ -104,11 +104,14 @@ type Members struct {
 	mu   sync.Mutex
 	next uint64
 	byID map[uint64]*Member // of each stream
+	// left are those that were leaving when their streams ended, by node.
+	left    map[string]discovery.Leaving
+	changed chan struct{}
 }
 
 // New returns the service and registers it with a server that is not served yet.
 func New(c *catalog.Catalog, s *server.Server, log *slog.Logger) *Members {
-	m := &Members{catalog: c, admit: s.Admit, book: newBook(), log: log, byID: make(map[uint64]*Member)}
+	m := &Members{catalog: c, admit: s.Admit, book: newBook(), log: log, byID: make(map[uint64]*Member), left: make(map[string]discovery.Leaving), changed: make(chan struct{}, 1)}
 	membersv1.RegisterMembersServer(s.Registrar(), m)
 	return m
 }
@@ -213,8 +216,17 @@ func (m *Members) receive(stream membersv1.Members_JoinServer, id uint64) error 
 		}
 		if r := message.GetReport(); r != nil {
 			m.mu.Lock()
-			m.byID[id].take(r, time.Now())
+			member := m.byID[id]
+			before := member.reason()
+			member.take(r, time.Now())
+			news := member.reason() != before
+			if member != nil {
+				delete(m.left, member.Node)
+			}
 			m.mu.Unlock()
+			if news {
+				m.tellLeaving()
+			}
 		}
 	}
 }
@@ -255,6 +267,9 @@ func (m *Members) enter(member *Member) (id uint64) {
 func (m *Members) leave(id uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if leaving, ok := m.byID[id].leaving(); ok {
+		m.left[m.byID[id].Node] = leaving
+	}
 	delete(m.byID, id)
 }
 
