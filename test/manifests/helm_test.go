@@ -1,6 +1,7 @@
 package manifests_test
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,10 +12,13 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/inject"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
 
@@ -109,9 +113,23 @@ func TestHelmRelease(t *testing.T) {
 	require.Contains(t, u.deployment(t).Spec.Template.Spec.Containers[0].Args, "--log-level=debug")
 	u.must(t, helmRollback)
 	require.Equal(t, installed.Spec, u.deployment(t).Spec)
-	u.must(t, helmUpgrade, append(usualValues, "autoscaling: {enabled: true}")...)
+	u.must(t, helmUpgrade, append(usualValues, "autoscaling: {enabled: true}", "inject: {enabled: true}")...)
 	_, err := u.client.AutoscalingV2().HorizontalPodAutoscalers(systemNamespace).Get(t.Context(), "causeway", metav1.GetOptions{})
 	require.NoError(t, err)
+
+	// The CAs that Causeway has written into the webhook's configuration stay, over an upgrade that changes it.
+	webhooks := u.client.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	_, err = webhooks.Patch(t.Context(), inject.ObjectName, types.JSONPatchType,
+		[]byte(`[{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": "`+base64.StdEncoding.EncodeToString(harness.NewAuthority(t, "webhook").CertPEM)+`"}]`),
+		metav1.PatchOptions{FieldManager: "causeway"})
+	require.NoError(t, err)
+	u.must(t, helmUpgrade, append(usualValues, "inject: {enabled: true, timeoutSeconds: 3}")...)
+	webhook, err := webhooks.Get(t.Context(), inject.ObjectName, metav1.GetOptions{})
+	require.NoError(t, err)
+	require.EqualValues(t, 3, *webhook.Webhooks[0].TimeoutSeconds)
+	require.NotEmpty(t, webhook.Webhooks[0].ClientConfig.CABundle)
+	// Who leaves the CRDs out from now on keeps them.
+	u.must(t, helmUpgrade, append(usualValues, "inject: {enabled: true}", "crds: {enabled: false}")...)
 
 	u.kube.Namespace(t, "web")
 	u.kube.ApplyYAML(t, "apiVersion: mesh.causeway.dev/v1alpha1\nkind: ExternalService\nmetadata: {name: pay, namespace: web}\n"+
@@ -121,6 +139,8 @@ func TestHelmRelease(t *testing.T) {
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
 	_, err = u.client.RbacV1().ClusterRoles().Get(t.Context(), "causeway", metav1.GetOptions{})
 	require.True(t, apierrors.IsNotFound(err), "%v", err)
+	_, err = webhooks.Get(t.Context(), inject.ObjectName, metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "pods are made without asking anybody: %v", err)
 	objects, err := dynamic.NewForConfig(u.kube.Config())
 	require.NoError(t, err)
 	_, err = objects.Resource(v1alpha1.GroupVersion().WithResource("externalservices")).Namespace("web").Get(t.Context(), "pay", metav1.GetOptions{})
