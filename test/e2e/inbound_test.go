@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -379,11 +380,13 @@ func TestInboundDrains(t *testing.T) {
 	require.NoError(t, p.agent.Err())
 }
 
-// An application that is started again loses no request of callers in the mesh, and websockets work through both proxies.
+// An application that ends and is started again loses no request of callers in the mesh, POST neither; and it has websockets.
 func TestInboundRestart(t *testing.T) {
 	beside(t, 0.6, 15*time.Second)
 	p := newPodnet(t, 4)
-	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address))
+	harness.StartWorkload(t, harness.WorkloadOptions{Kind: harness.Go, Address: netip.MustParseAddr(p.node), Port: 8080, ID: "other", Platform: "pods"})
+	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address+`], conditions: {ready: true}, targetRef: {kind: Pod, name: other, namespace: web}}
+- {addresses: [`+p.node))
 	p.join(t, server, []string{"--inbound-listen", "0.0.0.0:15006=8080/http"}, []string{"--inbound-ports", "8080"})
 	caller := startHost(t, server)
 	serve := func() *http.Server {
@@ -406,7 +409,7 @@ func TestInboundRestart(t *testing.T) {
 	})
 	config, err := websocket.NewConfig("ws://app.web/websocket", "http://app.web/")
 	require.NoError(t, err)
-	c, err := net.Dial("tcp", caller.http) //nolint:noctx // closed below
+	c, err := net.Dial("tcp", net.JoinHostPort(p.address, "8080")) //nolint:noctx // closed below
 	require.NoError(t, err)
 	defer c.Close()
 	require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
@@ -418,15 +421,22 @@ func TestInboundRestart(t *testing.T) {
 	require.Equal(t, "hello", heard)
 	require.NoError(t, c.Close())
 
-	load := harness.StartLoad(t, harness.LoadOptions{URL: "http://" + caller.http + "/", Host: "app.web", Rate: 200, Workers: 16})
+	// One that is ending takes nothing any more, before callers know of it: they ask the other one, POST too.
+	load := func(method string) *harness.Load {
+		return harness.StartLoad(t, harness.LoadOptions{URL: "http://" + caller.http + "/", Host: "app.web", Method: method, Rate: 100, Workers: 16})
+	}
+	get := load(http.MethodGet)
 	for range 5 {
-		load.WaitAnswers(t, 100, 30*time.Second)
+		get.WaitAnswers(t, 50, 30*time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		_ = app.Shutdown(ctx)
 		cancel()
+		post := load(http.MethodPost)
+		post.WaitAnswers(t, 50, 30*time.Second)
+		post.Stop().RequireNoFailures(t)
 		app = serve()
 	}
-	load.WaitAnswers(t, 100, 30*time.Second)
-	load.Stop().RequireNoFailures(t)
+	get.WaitAnswers(t, 50, 30*time.Second)
+	get.Stop().RequireNoFailures(t)
 	require.Positive(t, p.stat(t, "http.inbound_http.downstream_rq_total"))
 }

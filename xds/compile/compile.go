@@ -19,12 +19,13 @@ type Compiler struct {
 	clusters     map[policy.Protocol][]byte
 	otherHost    []*routev3.RetryPolicy_RetryHostPredicate
 	otherBacking *routev3.RetryPolicy_RetryPriority
+	unreached    []*routev3.HeaderMatcher
 }
 
 // New returns a compiler.
 func New() *Compiler {
 	c := &Compiler{
-		clusters: make(map[policy.Protocol][]byte), otherHost: otherHost(), otherBacking: otherBacking(),
+		clusters: make(map[policy.Protocol][]byte), otherHost: otherHost(), otherBacking: otherBacking(), unreached: unreached(),
 	}
 	for _, p := range []policy.Protocol{policy.HTTP1, policy.HTTP2, policy.TCP} {
 		c.clusters[p] = marshal(clusterBase(p, &policy.Settings{}))

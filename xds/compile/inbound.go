@@ -3,6 +3,7 @@ package compile
 import (
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -50,6 +51,30 @@ const (
 	forwardedProto = "x-forwarded-proto"
 	markHeader     = "x-causeway-forwarded-proto"
 )
+
+// unreachedHeader is in the answers of a proxy whose application did not take a connection: of the request it has seen
+// nothing. To callers in the mesh that is a failure to connect, as it would be without that proxy, and they
+// ask somebody else, whatever the method.
+const unreachedHeader = "x-causeway-unreached"
+
+// unreachedAnswers has the answers of which that is true say so.
+func unreachedAnswers() *hcmv3.LocalReplyConfig {
+	return &hcmv3.LocalReplyConfig{Mappers: []*hcmv3.ResponseMapper{{
+		Filter: &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_ResponseFlagFilter{
+			ResponseFlagFilter: &accesslogv3.ResponseFlagFilter{Flags: []string{"UF", "UO"}},
+		}},
+		HeadersToAdd: []*corev3.HeaderValueOption{{
+			Header:       &corev3.HeaderValue{Key: unreachedHeader, Value: "%RESPONSE_FLAGS%"},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}},
+		BodyFormatOverride: bodyFormat("causeway: the application does not take connections to port %DOWNSTREAM_LOCAL_PORT%\n"),
+	}}}
+}
+
+// unreached matches these answers.
+func unreached() []*routev3.HeaderMatcher {
+	return []*routev3.HeaderMatcher{{Name: unreachedHeader, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}}
+}
 
 // seenInbound is who sees what is for inbound traffic.
 func seenInbound() resource.Visibility {
@@ -161,6 +186,7 @@ func inboundHTTP() *listenerv3.Filter {
 		// The application itself says whether it wants a body (Expect: 100-continue).
 		Proxy_100Continue: true,
 		UpgradeConfigs:    []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: websocket}},
+		LocalReplyConfig:  unreachedAnswers(),
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{{
 			Name: "envoy.http.early_header_mutation.header_mutation",
 			TypedConfig: toAny(&earlyv3.HeaderMutation{Mutations: []*mutationv3.HeaderMutation{

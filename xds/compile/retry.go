@@ -78,6 +78,11 @@ func (c *Compiler) retryPolicy(r *policy.Rule, again bool) *routev3.RetryPolicy 
 	if slices.Contains(terms, "retriable-status-codes") {
 		out.RetriableStatusCodes = retry.StatusCodes.Value
 	}
+	if slices.Contains(terms, "connect-failure") {
+		// The proxy beside the application has taken the connection, and the application has not.
+		out.RetryOn += ",retriable-headers"
+		out.RetriableHeaders = c.unreached
+	}
 	if backoff := retry.Backoff; !backoff.From.Default() && backoff.Value > 0 {
 		out.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{
 			BaseInterval: durationpb.New(backoff.Value), MaxInterval: durationpb.New(backoffGrowth * backoff.Value),
