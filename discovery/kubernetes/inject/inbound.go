@@ -17,11 +17,12 @@ import (
 // inboundPort is a port that a container of the pod declares.
 type inboundPort struct {
 	number int32
-	// protocol is http or tcp, or "" where the port's name does not say.
+	// protocol is http, or "" where the port's name does not say.
 	protocol string
 }
 
-// readInbound finds the ports whose connections are captured.
+// readInbound finds the ports whose connections are captured: those that speak HTTP, or may. Of others Envoy would only
+// pass on bytes, for which a client would pay: it would not see that nobody takes its connection, and the server not who calls.
 func (p *proxied) readInbound() error {
 	wanted := *p.config.CaptureInbound
 	if value, where := p.said(AnnotationCaptureInbound); value != "" {
@@ -42,6 +43,7 @@ func (p *proxied) readInbound() error {
 	for i := range p.pod.Spec.Containers {
 		p.addInbound(&p.pod.Spec.Containers[i])
 	}
+	p.inbound = slices.DeleteFunc(p.inbound, func(port inboundPort) bool { return slices.Contains(p.raw, port.number) })
 	slices.SortFunc(p.inbound, func(a, b inboundPort) int { return cmp.Compare(a.number, b.number) })
 	if len(p.inbound) > naming.MaxInboundPorts {
 		return &Refusal{
@@ -52,14 +54,19 @@ func (p *proxied) readInbound() error {
 	return nil
 }
 
-// addInbound adds the TCP ports of a container. Of a number that is declared twice the first is taken, as long as
-// their names do not say different things.
+// addInbound adds the ports of a container. One that two containers declare is looked into where their names
+// say different things, and is left alone if one of them says that it is not HTTP.
 func (p *proxied) addInbound(c *corev1.Container) {
 	for _, port := range c.Ports {
 		if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP || excludes(p.excludeInbound, port.ContainerPort) {
 			continue
 		}
-		add := inboundPort{port.ContainerPort, protocolOf(port)}
+		protocol := protocolOf(port)
+		if protocol == naming.InboundTCP {
+			p.raw = append(p.raw, port.ContainerPort)
+			continue
+		}
+		add := inboundPort{port.ContainerPort, protocol}
 		i := slices.IndexFunc(p.inbound, func(has inboundPort) bool { return has.number == add.number })
 		switch {
 		case i < 0:
@@ -70,14 +77,14 @@ func (p *proxied) addInbound(c *corev1.Container) {
 	}
 }
 
-// protocolOf returns what a port speaks, by its name: "<protocol>[-<suffix>]", as the ports of Services.
+// protocolOf returns what a port speaks, by its name: "<protocol>[-<suffix>]", or by a well-known number, as the ports of Services.
 func protocolOf(port corev1.ContainerPort) string {
-	named := discovery.ServicePort{Name: port.Name}
+	named := discovery.ServicePort{Name: port.Name, Port: uint16(port.ContainerPort)} //nolint:gosec // the API server takes no other
 	switch {
+	case policy.OtherThanHTTP(named) != "", !policy.Assumed(named) && policy.ProtocolOf(named) == policy.TCP:
+		return naming.InboundTCP
 	case policy.Assumed(named):
 		return ""
-	case policy.ProtocolOf(named) == policy.TCP:
-		return naming.InboundTCP
 	}
 	return naming.InboundHTTP
 }

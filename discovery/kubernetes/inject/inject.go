@@ -118,6 +118,8 @@ type proxied struct {
 	excludeInbound   []string
 	// inbound are the ports whose connections are captured, as --inbound-listen has them.
 	inbound []inboundPort
+	// raw are the ports that are known to speak something else than HTTP.
+	raw []int32
 }
 
 // said returns an annotation of the pod, or else of its namespace, and how messages name it.
