@@ -58,7 +58,7 @@ func (c *onCluster) userDirectory(t *testing.T) string {
 // removeRest removes what a run has left that was ended before its end.
 func (c *onCluster) removeRest(t *testing.T, dir string) {
 	t.Helper()
-	namespaces, err := c.client.CoreV1().Namespaces().List(t.Context(), metav1.ListOptions{})
+	namespaces, err := c.client.CoreV1().Namespaces().List(context.WithoutCancel(t.Context()), metav1.ListOptions{})
 	require.NoError(t, err)
 	for _, n := range namespaces.Items {
 		if n.Name == system || n.Name == "web" {
