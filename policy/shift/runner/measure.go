@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -252,8 +254,13 @@ func (r *Runner) measure(object *v1alpha1.TrafficShift, model *policy.Service, m
 		Metrics: r.answers.of(object), StandIn: stands.in(window), Cohort: object.Spec.Cohort != nil,
 		Attempts: model.Attempts(),
 	}
+	attempt, again := attemptOf(&object.Status, now)
 	for p, side := range map[discovery.BackingName]*shift.Side{from: &o.Source, to: &o.Target} {
-		all := whole.Counts(p)
+		all, w := whole.Counts(p), w
+		if p == to && again && attempt < min(window, stands.since) && !stands.now {
+			own, _ := r.opts.Outcomes.Window(model.Key, attempt)
+			w = &own
+		}
 		*side = shift.Side{
 			Counts: w.Counts(p), Load: w.Issued(p), Issuers: w.IssuersOf(p), Paths: w.PathsOf(p), Open: whole.Open[p],
 			Meant: all.Meant(),
@@ -269,11 +276,11 @@ func (r *Runner) measure(object *v1alpha1.TrafficShift, model *policy.Service, m
 		}
 		o.LeftOut += all.Meant() - min(all.Meant(), side.Requests+side.Abandoned)
 	}
-	if now.Sub(m.copied) < window+loadLag || stands.since < window+loadLag {
+	if now.Sub(m.copied) < window+loadLag || stands.since < window+loadLag || again && attempt < window+loadLag {
 		// Load reports do not tell copies from requests, nor when they were.
 		o.Source.Load, o.Target.Load = 0, 0
 	}
-	if recent, ok := r.opts.Outcomes.Window(model.Key, min(window/4, stands.since)); ok {
+	if recent, ok := r.opts.Outcomes.Window(model.Key, min(window/4, stands.since, attempt)); ok {
 		o.Recent = window / 4
 		o.Source.Recent, o.Target.Recent = recent.Counts(from), recent.Counts(to)
 	}
@@ -314,6 +321,18 @@ func (r *Runner) measure(object *v1alpha1.TrafficShift, model *policy.Service, m
 		}
 	}
 	return o
+}
+
+// attemptOf returns for how long the target has had a share in an attempt that is not a shift's first; again is false,
+// and the time without end, if it is the first. What the target answered in the attempt before is no evidence in this one: who
+// promotes a shift that was taken back says that it is mended.
+func attemptOf(s *v1alpha1.TrafficShiftStatus, now time.Time) (began time.Duration, again bool) {
+	starts := func(h v1alpha1.ShiftHistory) bool { return h.From == "0" && h.To != "0" }
+	last := slices.IndexFunc(s.History, starts) // newest first
+	if last < 0 || !slices.ContainsFunc(s.History[last+1:], func(h v1alpha1.ShiftHistory) bool { return h.From != "0" && h.To == "0" }) {
+		return math.MaxInt64, false
+	}
+	return max(0, now.Sub(s.History[last].Time.Time)), true
 }
 
 // fleet returns what stands behind a Service.
