@@ -24,6 +24,15 @@ func (c *Cluster) Dial(ctx context.Context, network, address string) (net.Conn, 
 	return conn, err
 }
 
+// Listen listens in the cluster's network, for example at [NodeIP].
+func (c *Cluster) Listen(ctx context.Context, network, address string) (l net.Listener, err error) {
+	err = c.within(func() (err error) {
+		l, err = (&net.ListenConfig{}).Listen(ctx, network, address)
+		return err
+	})
+	return l, err
+}
+
 // Command is a program that runs in the cluster's network, with its kubeconfig. It is
 // started by [Cluster.Start].
 func (c *Cluster) Command(ctx context.Context, name string, args ...string) *exec.Cmd {

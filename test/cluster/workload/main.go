@@ -64,6 +64,7 @@ func load(ctx context.Context, t harness.TB) {
 	flags := flag.NewFlagSet("load", flag.ExitOnError)
 	target := flags.String("url", "", "what to ask for")
 	rate := flags.Float64("rate", 100, "requests per second")
+	accept := flags.Int("accept", http.StatusOK, "a status, beside those below 400, that is the application's own answer and no failure")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -71,7 +72,7 @@ func load(ctx context.Context, t harness.TB) {
 	if err != nil {
 		t.Fatalf("-url: %v", err)
 	}
-	o := harness.LoadOptions{URL: *target, Rate: *rate}
+	o := harness.LoadOptions{URL: *target, Rate: *rate, Accept: func(status int) bool { return status < 400 || status == *accept }}
 	if text := os.Getenv("http_proxy"); text != "" {
 		proxy, err := url.Parse(text)
 		if err != nil || proxy.Host == "" {
