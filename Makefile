@@ -182,7 +182,7 @@ tools-test:
 
 .PHONY: tools-cluster
 tools-cluster:
-	@$(GET) venv etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl coredns debian containerd
+	@$(GET) venv etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl helm coredns debian containerd
 
 .PHONY: clean
 clean: ## Remove what was built, but not the tools (for those: rm -rf .tools)

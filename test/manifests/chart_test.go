@@ -226,3 +226,15 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		})
 	}
 }
+
+// A Kubernetes that lacks what the chart installs is refused, one of a vendor's version is not.
+func TestChartRefusesOldKubernetes(t *testing.T) {
+	t.Parallel()
+	for version, refused := range map[string]bool{"v1.29.9": true, "v1.30.0": false, "v1.31.2-eks-7f9249a": false, "v1.37.2+k3s1": false} {
+		out, err := helm(t, "template", "causeway", chart, "--set", "image.repository=a", "--kube-version", version)
+		require.Equal(t, refused, err != nil, "%s: %s", version, out)
+		if refused {
+			require.Contains(t, out, "Kubernetes is v1.29.9, and lacks admission policies: upgrade it to 1.30 or newer")
+		}
+	}
+}

@@ -34,7 +34,7 @@ type helmUser struct {
 func newHelmUser(t *testing.T) *helmUser {
 	t.Helper()
 	kube := kubetest.Start(t, kubetest.Options{})
-	return &helmUser{kube, kube.Client(t), kube.KubeconfigFor(t, kube.OfVersion(t, "v1.37.2"))}
+	return &helmUser{kube, kube.Client(t), kube.Kubeconfig(t)}
 }
 
 // run runs a command of the documentation, with values of the user's.

@@ -310,7 +310,7 @@ func (k *Kube) Proxy(t harness.TB, kind harness.ProxyKind) *harness.Proxy {
 }
 
 // OfVersion is the administrator's configuration for an API server that says that it is of a version, such as
-// v1.37.2. The one here is built without a version, and Helm refuses a chart for that.
+// v1.37.2. The one here is built without a version.
 func (k *Kube) OfVersion(t harness.TB, version string) *rest.Config {
 	t.Helper()
 	p := k.Proxy(t, harness.ProxyHTTP)
