@@ -68,6 +68,17 @@ image: ## A container image (needs docker, podman or buildah as DOCKER=)
 image-agent: ## An image with the agent and Envoy, for pods (needs docker, podman or buildah as DOCKER=)
 	$(or $(DOCKER),docker) build --target agent --build-arg VERSION=$(VERSION) -t $(or $(IMAGE),causeway-agent:$(VERSION)) .
 
+.PHONY: package
+package: ## bin/package: tarball, .deb, .rpm and SSM Distributor package of a host's agent, for amd64 and arm64
+	@$(GET) nfpm
+	@rm -rf bin/package
+	@for arch in amd64 arm64; do \
+		GOOS=linux GOARCH=$$arch CGO_ENABLED=0 go build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o bin/package/.$$arch ./cmd/causeway; \
+		manifests/package/build '$(VERSION)' bin/package/.$$arch $$arch bin/package; \
+		rm bin/package/.$$arch; \
+	done
+	@manifests/package/distributor '$(VERSION)' bin/package
+
 ##@ Check it
 
 .PHONY: check

@@ -27,7 +27,7 @@ func agentCommand() *cobra.Command {
 }
 
 func agentRunCommand() *cobra.Command {
-	p, o, config := proxyFlags{}, agent.Options{}, ""
+	p, o, config := proxyFlags{}, agent.Options{}, []string(nil)
 	c := &cobra.Command{
 		Use:   "run [-- ENVOY ARGUMENTS]",
 		Short: "Make the bootstrap, and keep Envoy running with it",
@@ -74,7 +74,7 @@ application's in one) and /status.`,
 	}
 	f := c.Flags()
 	p.add(f)
-	f.StringVar(&config, "config", "", "YAML file with these flags, for example /etc/causeway/agent.yaml; those of the command line win")
+	f.StringArrayVar(&config, "config", nil, "YAML file with these flags, for example /etc/causeway/agent.yaml; the command line wins. Repeat it: what a later file says wins")
 	f.StringVar(&o.Envoy, "envoy", "envoy", "Envoy's program, version 1.40")
 	f.StringVar(&o.Dir, "state-dir", agent.DefaultDir, "directory for the bootstrap and the last known good configuration")
 	f.StringVar(&o.Listen, "listen", defaultAgentListen, "ADDRESS:PORT where the agent answers; beyond loopback everybody may read its metrics")

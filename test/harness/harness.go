@@ -134,6 +134,7 @@ var tools = []struct{ name, path, get string }{
 	{"kube-apiserver", "bin/kube-apiserver", "kube-apiserver"},
 	{"helm", "bin/helm", "helm"},
 	{"ec2-metadata-mock", "bin/ec2-metadata-mock", "ec2-metadata-mock"},
+	{"nfpm", "bin/nfpm", "nfpm"},
 	{"envoy", "venv/lib/python*/site-packages/envoy/_bin/envoy", "venv"},
 	{"moto_server", "venv/bin/moto_server", "venv"},
 	{"php", "/usr/bin/php8.2", "debian"},

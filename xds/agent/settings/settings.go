@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -144,11 +145,18 @@ func valuesOf(name string, value *yaml.Node) ([]string, error) {
 	return out, nil
 }
 
-// Apply reads a file ("" for none) into those flags of a command that its command line does not set. These win.
-func Apply(file string, f *pflag.FlagSet) error {
-	if file == "" {
-		return nil
+// Apply reads files into those flags of a command that its command line does not set. Of two files the later one wins.
+func Apply(files []string, f *pflag.FlagSet) error {
+	for _, file := range slices.Backward(files) {
+		if err := apply(file, f); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// apply reads a file into those flags that are not set.
+func apply(file string, f *pflag.FlagSet) error {
 	var known []string
 	f.VisitAll(func(flag *pflag.Flag) {
 		if !flag.Hidden && flag.Name != "config" && flag.Name != "help" {

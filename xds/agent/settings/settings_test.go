@@ -42,14 +42,14 @@ func TestApply(t *testing.T) {
 	t.Parallel()
 	f := newFlags()
 	require.NoError(t, f.Parse([]string{"--namespace", "web"}))
-	require.NoError(t, Apply(write(t, `# five lines
+	require.NoError(t, Apply([]string{write(t, `# five lines
 namespace: other
 server: [a:18000, b:18000]
 ec2: true
 drain-timeout: 90s
 captured-listen:
 - 127.0.0.1:15002=240.0.0.0/4,198.51.100.0/24
-`), f.FlagSet))
+`)}, f.FlagSet))
 	require.Equal(t, "web", f.namespace)
 	require.Equal(t, []string{"a:18000", "b:18000"}, f.servers)
 	require.True(t, f.ec2)
@@ -58,12 +58,18 @@ captured-listen:
 	require.True(t, f.Changed("server"), "it is said, as on the command line")
 
 	f = newFlags()
-	require.NoError(t, Apply(write(t, "server: a:18000,b:18000\ncaptured-listen: [127.0.0.1:15002=240.0.0.0/4, '[::1]:15002=fdca:5e0a:7a1e::/48']\n"), f.FlagSet))
+	require.NoError(t, Apply([]string{write(t, "server: a:18000,b:18000\ncaptured-listen: [127.0.0.1:15002=240.0.0.0/4, '[::1]:15002=fdca:5e0a:7a1e::/48']\n")}, f.FlagSet))
 	require.Equal(t, []string{"a:18000", "b:18000"}, f.servers)
 	require.Len(t, f.captured, 2)
-	require.NoError(t, Apply("", f.FlagSet))
-	require.NoError(t, Apply(write(t, ""), f.FlagSet))
-	require.NoError(t, Apply(write(t, "# nothing yet\n"), f.FlagSet))
+	require.NoError(t, Apply(nil, f.FlagSet))
+
+	f = newFlags()
+	require.NoError(t, Apply([]string{write(t, "namespace: default\ndrain-timeout: 90s\nserver: [a:1, b:1]\n"), write(t, "namespace: web\nserver: c:1\n")}, f.FlagSet))
+	require.Equal(t, "web", f.namespace, "a later file wins")
+	require.Equal(t, []string{"c:1"}, f.servers)
+	require.Equal(t, 90*time.Second, f.drain)
+	require.NoError(t, Apply([]string{write(t, "")}, f.FlagSet))
+	require.NoError(t, Apply([]string{write(t, "# nothing yet\n")}, f.FlagSet))
 }
 
 // A mistake is told with its file, line, setting and remedy.
@@ -88,7 +94,7 @@ func TestMistakes(t *testing.T) {
 		"namespace: web\n\tserver: x\n":         "line 2: found a tab character that violates indentation: it is not YAML",
 	} {
 		file := write(t, text)
-		err := Apply(file, newFlags().FlagSet)
+		err := Apply([]string{file}, newFlags().FlagSet)
 		if want == "" {
 			require.NoError(t, err, text)
 			continue
@@ -96,8 +102,8 @@ func TestMistakes(t *testing.T) {
 		require.ErrorContains(t, err, want, text)
 		require.ErrorContains(t, err, "--config: "+file+": ", text)
 	}
-	require.ErrorContains(t, Apply(filepath.Join(t.TempDir(), "none"), newFlags().FlagSet), "no such file")
-	require.ErrorContains(t, Apply(write(t, string(make([]byte, maxFile+1))), newFlags().FlagSet), "it is no file of settings")
+	require.ErrorContains(t, Apply([]string{filepath.Join(t.TempDir(), "none")}, newFlags().FlagSet), "no such file")
+	require.ErrorContains(t, Apply([]string{write(t, string(make([]byte, maxFile+1)))}, newFlags().FlagSet), "it is no file of settings")
 }
 
 // Whatever stands in a file, it is settings or an error, and what was taken is of a known name.
