@@ -228,3 +228,81 @@ func TestCaptured(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "still there", string(buffer[:n]))
 }
+
+// stickyMesh has a Service of HTTP and TCP whose callers stay with one endpoint.
+const stickyMesh = `apiVersion: v1
+kind: Service
+metadata: {name: sticky, namespace: web}
+spec:
+  sessionAffinity: ClientIP
+  ports: [{name: http, port: 80}, {name: tcp, port: 81}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: sticky-1, namespace: web, labels: {kubernetes.io/service-name: sticky}}
+addressType: IPv4
+ports: [{name: http, port: 8080}, {name: tcp, port: 8081}]
+endpoints:
+`
+
+// A captured caller stays with the endpoint that sessionAffinity: ClientIP has given it, over HTTP and over TCP; other
+// callers come to others.
+func TestCapturedAffinity(t *testing.T) {
+	beside(t, 0.4, 10*time.Second)
+	mesh := stickyMesh
+	for i, address := range harness.Addresses(t, 5) {
+		mesh += fmt.Sprintf("- {addresses: [%[1]s], conditions: {ready: true}, targetRef: {kind: Pod, name: sticky-%[2]d, namespace: web}}\n", address, i)
+		for _, port := range []string{"8080", "8081"} {
+			l, err := net.Listen("tcp", net.JoinHostPort(address.String(), port)) //nolint:noctx // closed below
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = l.Close() })
+			if port == "8080" {
+				s := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, address) })}
+				go func() { _ = s.Serve(l) }()
+				continue
+			}
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = c.Read(make([]byte, 4096)) // else what is unread resets the connection
+					_, _ = fmt.Fprint(c, address)
+					_ = c.Close()
+				}
+			}()
+		}
+	}
+	dir := t.TempDir()
+	require.NoError(t, harness.WriteFile(filepath.Join(dir, "mesh.yaml"), []byte(mesh)))
+	seen := make(map[string]bool)
+	for n := range 3 {
+		p := newPodnet(t, 10+n)
+		server := net.JoinHostPort(p.node, strconv.Itoa(harness.FreePort(t)))
+		plane := startReplica(t, "causeway", nil, "--config", dir, "--xds-listen", server, "--xds-insecure")
+		plane.waitReady()
+		p.join(t, server, []string{"--captured-listen", "127.0.0.1:15002=" + discovery.VirtualIPv4.String()}, []string{"--inbound-ports", "none"})
+		for port := range uint16(2) {
+			first := ""
+			for i := range 20 {
+				c, err := p.dial(t.Context(), "tcp", at("sticky", 80+port))
+				require.NoError(t, err)
+				require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+				_, _ = fmt.Fprint(c, "GET / HTTP/1.0\r\nHost: sticky.web\r\nConnection: close\r\n\r\n")
+				text, err := io.ReadAll(c)
+				require.NoError(t, err)
+				_ = c.Close()
+				who := string(text[strings.LastIndex(string(text), "\n")+1:])
+				if i == 0 {
+					first = who
+				}
+				require.Equal(t, first, who, "call %d of port %d", i, 80+port)
+			}
+			_, err := netip.ParseAddr(first)
+			require.NoError(t, err, first)
+			seen[first] = true
+		}
+	}
+	require.Greater(t, len(seen), 1, "callers are told apart")
+}

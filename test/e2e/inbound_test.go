@@ -440,3 +440,27 @@ func TestInboundRestart(t *testing.T) {
 	get.Stop().RequireNoFailures(t)
 	require.Positive(t, p.stat(t, "http.inbound_http.downstream_rq_total"))
 }
+
+// The node's probes ask the application and not Envoy: one that checks for a connection fails while the application does
+// not listen. Everybody else comes by Envoy.
+func TestProbesAskTheApplication(t *testing.T) {
+	beside(t, 0.2, 6*time.Second)
+	p := newPodnet(t, 5)
+	const peer = "203.0.113.9"
+	ip(t, nil, "address add "+peer+"/32 dev lo\n")
+	t.Cleanup(func() { ip(t, nil, "address delete "+peer+"/32 dev lo\n") })
+	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address))
+	p.join(t, server, []string{"--inbound-listen", "0.0.0.0:15006=8080/http"}, []string{"--inbound-ports", "8080", "--exclude-inbound-cidrs", "gateways,198.51.100.7"})
+	from := func(address string) error {
+		dialer := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+		c, err := dialer.DialContext(t.Context(), "tcp", net.JoinHostPort(p.address, "8080"))
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	}
+	require.ErrorIs(t, from(p.node), syscall.ECONNREFUSED)
+	require.NoError(t, from(peer), "Envoy takes it")
+	_ = p.listen(t, 8080)
+	require.NoError(t, from(p.node))
+}
