@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/causeway-mesh/causeway/policy/phrase"
 )
@@ -40,6 +41,23 @@ func Grouped(pods []Pod) []*Group {
 	slices.SortStableFunc(out, func(a, b *Group) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Workload, b.Workload))
 	})
+	return out
+}
+
+// Unconnected returns those of the injected pods whose Envoy is none of the connected ones, with the reason.
+func Unconnected(injected []Pod, connected []string) []Pod {
+	known := make(map[string]bool, len(connected))
+	for _, id := range connected {
+		known[id[strings.LastIndexByte(id, '~')+1:]] = true
+	}
+	var out []Pod
+	for _, p := range injected {
+		if !known[p.ID] {
+			p.Reason = "it is injected and not connected to the control plane"
+			p.Remedy = fmt.Sprintf("kubectl -n %s logs %s -c causeway-proxy says why", p.Namespace, p.Name)
+			out = append(out, p)
+		}
+	}
 	return out
 }
 

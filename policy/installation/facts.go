@@ -25,8 +25,8 @@ type Facts struct {
 	Webhook *Webhook
 	// Namespaces are those that have opted in to injection.
 	Namespaces []Namespace
-	// Absent are pods that should be members and are not.
-	Absent []Pod
+	// Absent are pods that should be members and are not, Injected those that are and that run.
+	Absent, Injected []Pod
 	// Replicas are what the replicas say of themselves.
 	Replicas []Replica
 }
@@ -126,8 +126,10 @@ type Namespace struct {
 	Members int
 }
 
-// Pod should be a member and is not.
+// Pod should be a member and is not, or is injected: then it has no reason.
 type Pod struct {
+	// ID is the last part of its Envoy's node id.
+	ID        string `json:"-"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Workload  string `json:"workload"`

@@ -336,9 +336,31 @@ func (j *judge) members() {
 	for _, g := range Grouped(j.Absent) {
 		j.say(Failed, g.Text(), g.Remedy)
 	}
-	if len(j.Namespaces) > 0 && without == 0 && len(j.Absent) == 0 && j.known() {
+	unconnected := Grouped(Unconnected(j.Injected, j.connected()))
+	if !j.allAnswer() {
+		unconnected = nil // they may be at the one that does not answer
+	}
+	for _, g := range unconnected {
+		j.say(Warning, g.Text(), g.Remedy)
+	}
+	if len(j.Namespaces) > 0 && without == 0 && len(j.Absent) == 0 && len(unconnected) == 0 && j.known() {
 		j.say(OK, fmt.Sprintf("%s of %s injected, and none is missing", phrase.Plural(pods, "pods"), phrase.Plural(len(j.Namespaces), "namespaces")), "")
 	}
+}
+
+// connected lists the node ids of all connected Envoys.
+func (j *judge) connected() []string {
+	var out []string
+	for _, r := range j.Replicas {
+		for _, e := range r.Envoys {
+			out = append(out, e.ID)
+		}
+	}
+	return out
+}
+
+func (j *judge) allAnswer() bool {
+	return len(j.Replicas) > 0 && !slices.ContainsFunc(j.Replicas, func(r Replica) bool { return r.Problem != "" })
 }
 
 func (j *judge) proxies() {

@@ -26,6 +26,7 @@ func well() *Facts {
 		Lease:      Lease{Holder: "causeway-a-1", Renewed: now.Add(-2 * time.Second), Seconds: 15},
 		XDS:        certificate, Service: Service{Found: true, Ready: 2},
 		Webhook:    &Webhook{FailurePolicies: []string{"Fail"}, Trusted: true, Certificate: Certificate{Secret: "causeway-inject-tls", NotAfter: now.AddDate(0, 2, 0)}, Service: Service{Found: true, Ready: 2}},
+		Injected:   []Pod{{ID: "1", Namespace: "web", Name: "php-1", Workload: "php"}},
 		Namespaces: []Namespace{{Name: "web", Secret: "causeway-proxy-tls", SecretFound: true, Members: 3}},
 		Replicas: []Replica{
 			{Name: "causeway-a", Version: "v0.2.0", Serving: true, Sources: []Source{{Name: "kubernetes/services"}}, Envoys: []Envoy{{ID: "sidecar~web~php~1", Version: "1.40.0"}}},
@@ -103,7 +104,8 @@ func TestWhatDoesNotWork(t *testing.T) {
 		"a webhook of nobody":   {func(f *Facts) { f.Webhook.Service.Ready = 0 }, Failed, "causeway-inject reaches no replica", "--inject-listen"},
 		"a webhook that lets":   {func(f *Facts) { f.Webhook.FailurePolicies = []string{"Ignore"} }, Warning, "failurePolicy is Ignore", "write Fail"},
 		"no proxy's Secret":     {func(f *Facts) { f.Namespaces[0].SecretFound = false }, Failed, "namespace web has no Secret causeway-proxy-tls", "kubectl -n web create secret"},
-		"who is missing":        {func(f *Facts) { f.Absent = []Pod{{"web", "php-1", "php", "it is old", "roll out"}} }, Failed, "1 pod of web/php is no member: it is old", "roll out"},
+		"who is missing":        {func(f *Facts) { f.Absent = []Pod{{"1", "web", "php-1", "php", "it is old", "roll out"}} }, Failed, "1 pod of web/php is no member: it is old", "roll out"},
+		"who is not connected":  {func(f *Facts) { f.Injected[0].ID = "2" }, Warning, "1 pod of web/php is no member: it is injected and not connected", "kubectl -n web logs php-1 -c causeway-proxy"},
 		"a proxy that refuses":  {func(f *Facts) { f.Replicas[0].Envoys[0].Refused = "Cluster a: bad" }, Failed, "sidecar~web~php~1 refuses its configuration: Cluster a: bad", "causeway proxies"},
 		"an old Envoy":          {func(f *Facts) { f.Replicas[0].Envoys[0].Version = "1.38.0" }, Warning, "1 proxies are Envoy 1.38.0", "upgrade them to 1.40"},
 		"a source":              {func(f *Facts) { f.Replicas[1].Sources[0].Error = "403" }, Failed, "replica causeway-b cannot read kubernetes/services: 403", "causeway status"},

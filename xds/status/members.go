@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/survey"
 	"github.com/causeway-mesh/causeway/policy/installation"
 	"github.com/causeway-mesh/causeway/policy/phrase"
@@ -40,13 +42,31 @@ func Members(ctx context.Context, c *client.Client) (*Membership, error) {
 	if c.Cluster.Given() {
 		config, err := c.Cluster.Config()
 		if err == nil {
-			out.Absent, err = survey.Absent(ctx, config, c.Cluster.Namespace)
+			err = out.compare(ctx, config, c.Cluster.Namespace)
 		}
 		if err != nil {
 			out.Unknown = append(out.Unknown, fmt.Sprintf("who should be a member and is not: %v", err))
 		}
 	}
 	return out, nil
+}
+
+// compare adds the pods of a cluster that should be members and are not, or whose agent no replica knows.
+func (m *Membership) compare(ctx context.Context, config *rest.Config, namespace string) error {
+	absent, injected, err := survey.Members(ctx, config, namespace)
+	if err != nil {
+		return err //nolint:wrapcheck // it names the objects
+	}
+	m.Absent = absent
+	if len(m.Unknown) > 0 {
+		return nil // they may be known to a replica that does not answer
+	}
+	var connected []string
+	for i := range m.Members {
+		connected = append(connected, m.Members[i].Node)
+	}
+	m.Absent = append(m.Absent, installation.Unconnected(injected, connected)...)
+	return nil
 }
 
 // MembersOf joins the members that several replicas know. An agent that has gone from one replica to another is

@@ -98,6 +98,13 @@ func (s *survey) config(ctx context.Context) *inject.Config {
 	return &inject.Config{Namespace: s.own, TLSSecret: inject.DefaultTLSSecret, Capture: inject.CapturePod}
 }
 
+// ready reports whether a pod serves. One that starts or ends has a state of its own, which kubectl shows.
+func ready(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
 // members reads the namespaces that have opted in, and of all pods that should be members those that are not.
 func (s *survey) members(ctx context.Context) error {
 	config := s.config(ctx)
@@ -110,13 +117,16 @@ func (s *survey) members(ctx context.Context) error {
 	look := func(into *installation.Namespace) func(*corev1.Pod) {
 		return func(pod *corev1.Pod) {
 			member, why := inject.Standing(pod, known[pod.Namespace], config)
+			fact := installation.Pod{ID: string(pod.UID), Namespace: pod.Namespace, Name: pod.Name, Workload: inject.Workload(pod)}
 			if member && into != nil {
 				into.Members++
 			}
+			if member && ready(pod) {
+				s.facts.Injected = append(s.facts.Injected, fact)
+			}
 			if why != nil {
-				s.facts.Absent = append(s.facts.Absent, installation.Pod{
-					Namespace: pod.Namespace, Name: pod.Name, Workload: inject.Workload(pod), Reason: why.Reason, Remedy: why.Remedy,
-				})
+				fact.Reason, fact.Remedy = why.Reason, why.Remedy
+				s.facts.Absent = append(s.facts.Absent, fact)
 			}
 		}
 	}

@@ -82,16 +82,16 @@ func Read(ctx context.Context, config *rest.Config, namespace string) (*installa
 	return s.facts, g.Wait() //nolint:wrapcheck // none fails
 }
 
-// Absent reads the pods that should be members and are not.
-func Absent(ctx context.Context, config *rest.Config, namespace string) ([]installation.Pod, error) {
+// Members reads the pods that should be members and are not, and those that are injected and ready.
+func Members(ctx context.Context, config *rest.Config, namespace string) (absent, injected []installation.Pod, err error) {
 	s, err := newSurvey(config, namespace)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := s.members(ctx); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s.facts.Absent, nil
+	return s.facts.Absent, s.facts.Injected, nil
 }
 
 // note keeps why a part could not be read.

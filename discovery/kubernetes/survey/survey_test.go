@@ -184,9 +184,18 @@ func TestSurveyMembers(t *testing.T) {
 		return out
 	}
 	require.Equal(t, []string{"other/single", "web/php-1"}, names(facts.Absent))
-	absent, err := Absent(t.Context(), k.Config(), own)
+	absent, ready, err := Members(t.Context(), k.Config(), own)
 	require.NoError(t, err)
 	require.Equal(t, facts.Absent, absent)
+	require.Empty(t, ready, "none has started")
+	member, err := client.CoreV1().Pods("web").Get(t.Context(), "member", metav1.GetOptions{})
+	require.NoError(t, err)
+	member.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+	_, err = client.CoreV1().Pods("web").UpdateStatus(t.Context(), member, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	_, ready, err = Members(t.Context(), k.Config(), own)
+	require.NoError(t, err)
+	require.Equal(t, []installation.Pod{{ID: string(member.UID), Namespace: "web", Name: "member", Workload: "member"}}, ready)
 
 	// Somebody with few rights hears what is not known, and why.
 	few := k.UserConfig(t, "jane")
