@@ -39,7 +39,7 @@ inject: {enabled: true, config: {image: "`+cluster.AgentImage+`", imagePullPolic
 		out := ""
 		harness.Eventually(t, 30*time.Second, "check to find nothing that failed", func() error {
 			var err error
-			out, err = c.run(t, dir, filepath.Join(c.root(t), "bin", "causeway"), "check")
+			out, err = c.causeway(t, dir, "check")
 			return err
 		})
 		t.Logf("%s", out)
@@ -64,6 +64,12 @@ inject: {enabled: true, config: {image: "`+cluster.AgentImage+`", imagePullPolic
 	c.shell(t, dir, c.commands(t, "kubernetes.md", "## Uninstall", "helm uninstall"))
 	require.NoError(t, c.WaitGone(context.WithoutCancel(t.Context()), "namespaces", "", system, &corev1.Namespace{}, time.Minute))
 	require.NotContains(t, c.kubectl(t, "get", "crd,clusterrole,mutatingwebhookconfiguration,validatingadmissionpolicy", "-o", "name"), "causeway")
+}
+
+// causeway runs the program as somebody beside the cluster does.
+func (c *onCluster) causeway(t *testing.T, dir string, args ...string) (string, error) {
+	t.Helper()
+	return c.run(t, dir, filepath.Join(c.root(t), "bin", "causeway"), args...)
 }
 
 // replicas are the control plane's pods.

@@ -55,7 +55,11 @@ func TestMembership(t *testing.T) {
 		want bool // whether the application is a member after it
 	}{
 		{"joined", func() {
-			c.shell(t, dir, "kubectl label namespace web mesh.causeway.dev/inject=enabled; kubectl -n web rollout restart deployment/front")
+			c.kubectl(t, "label", "namespace", "web", "mesh.causeway.dev/inject=enabled")
+			out, err := c.causeway(t, dir, "check")
+			require.Error(t, err, out)
+			require.Contains(t, strings.Join(strings.Fields(out), " "), "2 pods of web/front are not members: it was made without its sidecar: before its label, or while the webhook was away kubectl -n web rollout restart deployment/front")
+			c.kubectl(t, "-n", "web", "rollout", "restart", "deployment/front")
 		}, true},
 		{"its callee rolled out", func() { c.kubectl(t, "-n", "web", "set", "env", "deployment/users", "VERSION=2") }, true},
 		{"evicted", func() { c.evict(t, "app=front"); c.evict(t, "app=users") }, true},
@@ -83,6 +87,20 @@ func TestMembership(t *testing.T) {
 		require.Zerof(t, r.Failed, "%s: %+v", step.name, r)
 		t.Logf("%s: %d requests, none failed", step.name, r.Sent)
 	}
+	// The callees are members by the rollout of before, and nobody is missing.
+	harness.Eventually(t, 30*time.Second, "all to be members", func() error {
+		out, err := c.causeway(t, dir, "check")
+		if err != nil || !strings.Contains(out, "and none is missing") {
+			return fmt.Errorf("%s: %w", out, err)
+		}
+		return nil
+	})
+	out, err := c.causeway(t, dir, "members", "--kubeconfig", c.Kubeconfig())
+	require.NoError(t, err, out)
+	require.Regexp(t, `sidecar~web~front~\S+ +web/front .* pod +ready`, out)
+	require.NotContains(t, out, "no member")
+	t.Logf("%s", out)
+
 	until := int64(10_000)
 	if os.Getenv("CAUSEWAY_SOAK") != "" {
 		until = 100_000
