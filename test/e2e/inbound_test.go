@@ -180,6 +180,7 @@ func TestInbound(t *testing.T) {
 	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address))
 	p.join(t, server, []string{
 		"--captured-listen", "127.0.0.1:15002=10.96.0.0/16", "--inbound-listen", "0.0.0.0:15006=8080/http,9090/grpc,2525/tcp,3306,7000,7001,8443",
+		"--inbound-listen", "[::]:15006=8080/http",
 	}, []string{"--inbound-ports", "8080,9090,2525,3306,7000,7001,8443,7999"})
 	var both http.Protocols
 	both.SetHTTP1(true)
@@ -243,6 +244,7 @@ func TestInbound(t *testing.T) {
 		require.NoError(t, c.Close())
 		greeted(t, from.dial, from.greet, time.Second)
 	}
+	require.Equal(t, "HTTP/1.1 3 from ["+p.address6+"]", ask(outside, "["+p.address6+"]:8080", false, strings.NewReader("abc")), "over IPv6")
 	require.Equal(t, "HTTP/2.0 3"+own, ask(outside, at(8080), true, strings.NewReader("abc")), "by prior knowledge")
 	require.Equal(t, "HTTP/2.0 3"+own, ask(outside, at(7000), true, strings.NewReader("abc")), "by prior knowledge, found out")
 	require.Equal(t, "HTTP/1.1 3"+own, ask(outside, at(7000), false, strings.NewReader("abc")))

@@ -23,10 +23,9 @@ import (
 // outside of it: the node, and other pods.
 type podnet struct {
 	file *os.File
-	// address is the pod's, node that of the other end.
-	address, node string
-	// flags of the agent; admin and http are where its Envoy answers inside.
-	agent *harness.Process
+	// address and address6 are the pod's, node that of the other end.
+	address, address6, node string
+	agent                   *harness.Process
 }
 
 // proxyUser is who Envoy and the agent run as.
@@ -43,7 +42,7 @@ func newPodnet(t *testing.T, n int) *podnet {
 	if users, err := os.ReadFile("/proc/self/uid_map"); err != nil || strings.Join(strings.Fields(string(users)), " ") != "0 0 4294967295" {
 		t.Skip("Envoy runs as a user of its own here, for which this test needs root")
 	}
-	p := &podnet{address: fmt.Sprintf("192.0.2.%d", 4*n+2), node: fmt.Sprintf("192.0.2.%d", 4*n+1)}
+	p := &podnet{address: fmt.Sprintf("192.0.2.%d", 4*n+2), address6: fmt.Sprintf("2001:db8:%d::2", n), node: fmt.Sprintf("192.0.2.%d", 4*n+1)}
 	require.NoError(t, onThread(func() error {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
@@ -54,14 +53,16 @@ func newPodnet(t *testing.T, n int) *podnet {
 	t.Cleanup(func() { _ = p.file.Close() })
 	ip(t, nil, fmt.Sprintf(`link add pod%[1]d type veth peer name eth0 netns /proc/%[2]d/fd/%[3]d
 address add %[4]s/30 dev pod%[1]d
+address add 2001:db8:%[1]d::1/64 dev pod%[1]d nodad
 link set pod%[1]d up
 `, n, os.Getpid(), p.file.Fd(), p.node))
 	t.Cleanup(func() { ip(t, nil, fmt.Sprintf("link delete pod%d\n", n)) })
 	ip(t, p, fmt.Sprintf(`link set lo up
 address add %s/30 dev eth0
+address add %s/64 dev eth0 nodad
 link set eth0 up
 route add default via %s
-`, p.address, p.node))
+`, p.address, p.address6, p.node))
 	return p
 }
 
