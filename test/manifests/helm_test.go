@@ -148,6 +148,12 @@ func TestHelmRelease(t *testing.T) {
 
 	u.must(t, helmInstall, append(usualValues, "crds: {enabled: false}")...)
 	t.Logf("the release's Secret has %d bytes without the CRDs", u.releaseSize(t))
+	u.must(t, helmUninstall)
+
+	// An API server takes what the chart makes with every value set, but for kinds of others.
+	u.kube.Namespace(t, "shop")
+	u.kube.ApplyYAML(t, rendered(t, "--values", "test/manifests/testdata/chart/values.yaml",
+		"--set", "crds.enabled=false,tls.certManager.enabled=false,gatewayClass.create=false"))
 }
 
 // An installation by the plain YAML becomes a release of Helm's without a restart, and goes back.
