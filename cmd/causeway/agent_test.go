@@ -26,7 +26,7 @@ func TestPackagedSettings(t *testing.T) {
 	require.NoError(t, err)
 	_, rest, _ := strings.Cut(string(text), "content: |\n")
 	block, _, _ := strings.Cut(rest, "- path:")
-	for _, line := range strings.Split(strings.TrimSpace(block), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(block), "\n") {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), ":")
 		require.NotNil(t, c.Flags().Lookup(name), line)
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -71,7 +70,7 @@ func TestPackages(t *testing.T) {
 			`./usr/lib/systemd/system/causeway-capture.service\n`, `./usr/lib/sysusers.d/causeway.conf\n`, `./usr/lib/causeway/agent.yaml\n`,
 			`drwxr-xr-x root/root .* ./etc/causeway/\n`, `./etc/causeway/capture.yaml\n`, `./usr/share/doc/causeway/agent-example.yaml\n`,
 		} {
-			require.Regexp(t, regexp.MustCompile(want), list)
+			require.Regexp(t, want, list)
 		}
 		require.Equal(t, "/etc/causeway/capture.yaml", strings.TrimSpace(output(t, "dpkg-deb", "--info", deb, "conffiles")))
 		tarball := output(t, "tar", "-tzf", filepath.Join(first, "causeway_1.2.3+4.gabc_"+arch+".tar.gz"))

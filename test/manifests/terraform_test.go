@@ -94,7 +94,7 @@ func (m *module) use(traversal hcl.Traversal, file string) {
 // that the AWS provider has.
 func TestTerraform(t *testing.T) {
 	known := map[string]bool{}
-	for _, name := range strings.Fields(`aws_security_group aws_vpc_security_group_ingress_rule aws_vpc_security_group_egress_rule aws_lb
+	for name := range strings.FieldsSeq(`aws_security_group aws_vpc_security_group_ingress_rule aws_vpc_security_group_egress_rule aws_lb
 		aws_lb_target_group aws_lb_listener aws_route53_record aws_sqs_queue aws_sqs_queue_policy aws_cloudwatch_event_rule aws_cloudwatch_event_target
 		aws_iam_policy aws_iam_policy_document aws_iam_role aws_iam_role_policy aws_iam_role_policy_attachment aws_iam_instance_profile
 		aws_launch_template aws_autoscaling_lifecycle_hook aws_region aws_caller_identity aws_partition`) {
@@ -107,7 +107,7 @@ func TestTerraform(t *testing.T) {
 			require.Truef(t, m.declared[reference], "%s: %s is declared nowhere", file, reference)
 		}
 		for declared := range m.declared {
-			kind := strings.Split(strings.TrimPrefix(declared, "data."), ".")[0]
+			kind, _, _ := strings.Cut(strings.TrimPrefix(declared, "data."), ".")
 			if kind == "var" || kind == "local" {
 				require.Containsf(t, m.used, declared, "%s: it is used nowhere", name)
 				continue

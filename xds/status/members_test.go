@@ -50,6 +50,21 @@ sidecar~web~cron~i-3: Envoy has ended by itself, 2 times; last: killed
 	))
 }
 
+// Why a member drains, and what its cloud has announced, stand below the table.
+func TestPrintDrainingMembers(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var out bytes.Buffer
+	table := phrase.NewTable(&out)
+	PrintMembers(table, &Membership{Members: []members.Member{
+		{Node: "a", Draining: true, DrainReason: "SpotInterruption: EC2 will terminate it at 20:02", Since: now, Heard: now},
+		{Node: "b", Ready: true, Notices: []string{"RebalanceRecommendation: EC2 may interrupt it sooner than others"}, Since: now, Heard: now},
+	}}, now)
+	require.NoError(t, table.Flush())
+	require.Contains(t, out.String(), "draining")
+	require.Contains(t, out.String(), "\na is draining: SpotInterruption: EC2 will terminate it at 20:02\n")
+	require.Contains(t, out.String(), "\nb: RebalanceRecommendation: EC2 may interrupt it sooner than others\n")
+}
+
 // Who is missing stands below the members, by workload.
 func TestPrintAbsentMembers(t *testing.T) {
 	var out bytes.Buffer

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"regexp"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -64,7 +65,7 @@ func (r *Relay) failed(err error, connecting bool) {
 	if err == nil || s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded {
 		return
 	}
-	text := ownPort.ReplaceAllString(s.Message(), "->")
+	text := plain(s.Message())
 	r.mu.Lock()
 	r.fault.text, r.fault.connecting = text, connecting
 	news := !r.fault.said[text] && len(r.fault.said) < maxSaid
@@ -78,6 +79,15 @@ func (r *Relay) failed(err error, connecting bool) {
 	if news {
 		r.opts.Logger.Warn("no control plane answers; trying again", "servers", r.opts.Servers, "error", text)
 	}
+}
+
+// plain takes out of gRPC's words for a connection what says nothing, and what differs each time.
+func plain(text string) string {
+	if inner, ok := strings.CutPrefix(text, `connection error: desc = "`); ok {
+		text = strings.TrimSuffix(inner, `"`)
+	}
+	text = strings.TrimPrefix(strings.TrimPrefix(text, "transport: "), "Error while dialing: ")
+	return ownPort.ReplaceAllString(text, "->")
 }
 
 // answered notes that a control plane has connected, or has answered a stream.

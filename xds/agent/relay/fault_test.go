@@ -103,6 +103,18 @@ func TestWhyNoConfiguration(t *testing.T) {
 	require.Empty(t, w.State().Error)
 }
 
+// What people read is the reason itself.
+func TestPlain(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:1: connect: connection refused"`: "dial tcp 127.0.0.1:1: connect: connection refused",
+		`connection error: desc = "transport: authentication handshake failed: tls: no certificates"`:                  "authentication handshake failed: tls: no certificates",
+		"no client rule admits it": "no client rule admits it",
+	} {
+		require.Equal(t, want, plain(text))
+	}
+}
+
 // Reasons that differ in a port of this host's are one.
 func TestOwnPort(t *testing.T) {
 	t.Parallel()
