@@ -11,10 +11,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/xds/admin"
 	"github.com/causeway-mesh/causeway/xds/drain"
+	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // listenControl opens the socket for commands. It is in the state directory, which is the agent's user's alone: who can
@@ -43,6 +45,10 @@ func (a *Agent) serveControl(ctx context.Context, l net.Listener) error {
 		most, err := time.ParseDuration(r.FormValue("for"))
 		if err != nil || most <= 0 {
 			http.Error(w, "for: write a duration such as 60s", http.StatusBadRequest)
+			return
+		}
+		if a.opts.Bootstrap.Role == resource.Gateway {
+			http.Error(w, "its Envoy serves a Gateway: 'causeway drain' takes it out", http.StatusConflict)
 			return
 		}
 		admin.WriteJSON(w, a.ask(most, time.Now()))
@@ -152,7 +158,8 @@ func (c *control) do(ctx context.Context, method, path string, out any) error {
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("the agent answers %s to %s %s", answer.Status, method, path)
+		why, _ := io.ReadAll(io.LimitReader(answer.Body, maxSaid))
+		return fmt.Errorf("the agent answers %s: %s", answer.Status, strings.TrimSpace(string(why)))
 	}
 	if out == nil {
 		return nil

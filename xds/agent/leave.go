@@ -8,6 +8,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/xds/agent/ec2"
 	"github.com/causeway-mesh/causeway/xds/drain"
+	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 const (
@@ -45,7 +46,7 @@ func (l *Leave) same(other *Leave) bool {
 func (a *Agent) cause(now time.Time) *Leave {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.cloud != nil {
+	if a.cloud != nil && a.opts.Bootstrap.Role != resource.Gateway {
 		notices := a.cloud.State().Notices
 		if i := slices.IndexFunc(notices, func(n ec2.Notice) bool { return n.Drains }); i >= 0 {
 			n := notices[i]

@@ -15,6 +15,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/agent/ec2"
+	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
 // serving runs what follows the reasons to leave, and the socket for commands, with an Envoy of which so much is open.
@@ -89,6 +90,17 @@ func TestDrainOfNobody(t *testing.T) {
 	err := Drain(t.Context(), DrainOptions{Dir: t.TempDir(), For: time.Minute}, &strings.Builder{})
 	require.ErrorContains(t, err, "--state-dir: no agent answers at ")
 	require.ErrorContains(t, Drain(t.Context(), DrainOptions{}, nil), "--for: 0s is no time to drain")
+}
+
+// A Gateway's Envoy has load balancers to take leave of, which another command does.
+func TestDrainOfAGateway(t *testing.T) {
+	t.Parallel()
+	a := serving(t, &atomic.Int64{}, func(o *Options) {
+		o.Bootstrap.Role, o.Bootstrap.HTTPListen, o.Bootstrap.GatewayListen = resource.Gateway, "", []string{"127.0.0.1:28080=80"}
+	})
+	err := Drain(t.Context(), DrainOptions{Dir: a.dir, For: time.Minute}, &strings.Builder{})
+	require.EqualError(t, err, "the agent answers 409 Conflict: its Envoy serves a Gateway: 'causeway drain' takes it out")
+	require.True(t, a.Status(t.Context()).Ready)
 }
 
 // What EC2 announces makes the host drain, for as long as it holds; a recommendation is shown.

@@ -120,7 +120,7 @@ func (a *Agent) report(ctx context.Context) *membersv1.Report {
 	}
 	if s.EC2 != nil {
 		for _, n := range s.EC2.Notices[:min(len(s.EC2.Notices), maxNotices)] {
-			if !n.Drains {
+			if !n.Drains || s.Leave == nil { // a Gateway does not drain for it
 				r.Notices = append(r.Notices, brief(n.Reason+": "+n.Text))
 			}
 		}
