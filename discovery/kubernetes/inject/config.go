@@ -163,6 +163,9 @@ func isRange(s string) error {
 	if err != nil || p.Addr().Is4In6() {
 		return fmt.Errorf("%q is no range of addresses: write, for example, 10.96.0.0/12", s)
 	}
+	if p != p.Masked() { // causeway agent capture refuses it, and the pod would never start
+		return fmt.Errorf("%q has bits beyond its length: write %s", s, p.Masked())
+	}
 	return nil
 }
 
