@@ -2,6 +2,7 @@ package inject
 
 import (
 	"bytes"
+	"cmp"
 	stdjson "encoding/json"
 	"errors"
 	"fmt"
@@ -93,7 +94,9 @@ func Files(text []byte, namespace string, c *Config) ([]byte, []Note, error) {
 			continue
 		}
 		for _, o := range documents[i].objects() {
-			stream.know(o.value)
+			if err := stream.know(o.value); err != nil {
+				errs = append(errs, fmt.Errorf("the document at line %d: %w", documents[i].line, err))
+			}
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -168,11 +171,48 @@ func into(value, typed any) error {
 	return json.UnmarshalCaseSensitivePreserveInts(text, typed)
 }
 
+// kindOf is "apps/v1/Deployment" for an object.
+func kindOf(o map[string]any) string { return fmt.Sprint(o["apiVersion"], "/", o["kind"]) }
+
+// metaOfOurs returns what an object has whose labels and annotations count. One that cannot be read is an error: it would
+// pass the mesh by in silence.
+func metaOfOurs(o map[string]any) (meta, error) {
+	m, err := metaOf(o)
+	if err == nil {
+		return m, nil
+	}
+	metadata, _ := o["metadata"].(map[string]any)
+	name := fmt.Sprint(o["kind"], " ", cmp.Or(metadata["name"], metadata["generateName"]))
+	if err := texts(metadata); err != nil {
+		return m, fmt.Errorf("%s: %w", name, err)
+	}
+	return m, fmt.Errorf("%s: its metadata cannot be read: %w", name, err)
+}
+
+// texts says which label or annotation YAML does not read as text, such as false and 3306, which the API server refuses.
+func texts(metadata any) error {
+	m, _ := metadata.(map[string]any)
+	for _, what := range []string{"label", "annotation"} {
+		values, _ := m[what+"s"].(map[string]any)
+		for _, key := range sorted(values) {
+			if _, ok := values[key].(string); !ok && values[key] != nil {
+				return fmt.Errorf("its %s %s is no text, but %v: put it in quotes", what, key, values[key])
+			}
+		}
+	}
+	return nil
+}
+
 // know takes in a Namespace.
-func (s *stream) know(o map[string]any) {
-	if m, err := metaOf(o); err == nil && m.Kind == "Namespace" && m.APIVersion == "v1" {
+func (s *stream) know(o map[string]any) error {
+	if kindOf(o) != "v1/Namespace" {
+		return nil
+	}
+	m, err := metaOfOurs(o)
+	if err == nil {
 		s.namespaces[m.Name] = Namespace{m.Name, m.Labels, m.Annotations}
 	}
+	return err
 }
 
 // namespaceOf returns an object's namespace, which has opted in.
@@ -191,10 +231,13 @@ func (s *stream) namespaceOf(name string) Namespace {
 func (s *stream) inject(d *document) ([]byte, error) {
 	text := d.text
 	for _, o := range d.objects() {
-		m, err := metaOf(o.value)
-		path, known := templates[m.APIVersion+"/"+m.Kind]
-		if err != nil || !known {
+		path, known := templates[kindOf(o.value)]
+		if !known {
 			continue // it is none with pods, and whether it is right is not asked here
+		}
+		m, err := metaOfOurs(o.value)
+		if err != nil {
+			return nil, err
 		}
 		template, at := o.value, o.path
 		for _, name := range path {
@@ -207,6 +250,9 @@ func (s *stream) inject(d *document) ([]byte, error) {
 		ns := s.namespaceOf(m.Namespace)
 		note := Note{Object: m.Kind + " " + ns.Name + "/" + m.Name + m.GenerateName}
 		pod, workload := &corev1.Pod{}, m.Name
+		if err := texts(template["metadata"]); err != nil {
+			return nil, fmt.Errorf("%s: its pod: %w", note.Object, err)
+		}
 		if err := into(template, pod); err != nil {
 			return nil, fmt.Errorf("%s: its pod cannot be read: %w", note.Object, err)
 		}

@@ -53,6 +53,7 @@ func TestConfigMistakes(t *testing.T) {
 		"image: a\ncapture: none\nexcludeOutboundPorts: [9-1]\n":                `excludeOutboundPorts[0]: "9-1" is neither`,
 		"image: a\ncapture: none\nexcludeInboundPorts: [http]\n":                `excludeInboundPorts[0]: "http" is neither`,
 		"image: a\ncapture: none\nexcludeOutboundCIDRs: [x]\n":                  `excludeOutboundCIDRs[0]: "x" is no range`,
+		"image: a\ncapture: none\nexcludeOutboundCIDRs: [10.2.0.1/16]\n":        `excludeOutboundCIDRs[0]: "10.2.0.1/16" has bits beyond its length: write 10.2.0.0/16`,
 		"image: a\ncapture: none\ndrainTimeout: -1s\n":                          "drainTimeout: -1s is negative",
 		"image: a\ncapture: none\nimagePullPolicy: Sometimes\n":                 `imagePullPolicy: "Sometimes" is not`,
 		"image: a\ncapture: none\nimagge: b\n":                                  `unknown field "imagge"`,
@@ -130,6 +131,27 @@ func TestFiles(t *testing.T) {
 	require.ErrorContains(t, err, "the document at line 17 is not YAML: line")
 	_, _, err = Files([]byte("apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: 7}\n"), "web", c)
 	require.ErrorContains(t, err, "the document at line 1: Pod web/a: its pod cannot be read")
+}
+
+// A label or annotation without quotes, such as false, is told; the pod is not passed over without a word.
+func TestFilesUnquoted(t *testing.T) {
+	t.Parallel()
+	const (
+		pod        = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, %s}\nspec: {containers: []}\n"
+		deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {template: {metadata: {%s}, spec: {containers: []}}}\n"
+		namespace  = "apiVersion: v1\nkind: Namespace\nmetadata: {name: web, %s}\n"
+	)
+	for _, c := range []struct{ text, metadata, want string }{
+		{pod, "labels: {mesh.causeway.dev/inject: false}", "Pod a: its label mesh.causeway.dev/inject is no text, but false: put it in quotes"},
+		{pod, "annotations: {mesh.causeway.dev/exclude-outbound-ports: 3306}", "Pod a: its annotation mesh.causeway.dev/exclude-outbound-ports is no text, but 3306: put it in quotes"},
+		{deployment, "annotations: {mesh.causeway.dev/capture-inbound: false}", "Deployment web/d: its pod: its annotation mesh.causeway.dev/capture-inbound is no text, but false: put it in quotes"},
+		{namespace, "annotations: {mesh.causeway.dev/capture-inbound: false}", "Namespace web: its annotation mesh.causeway.dev/capture-inbound is no text, but false: put it in quotes"},
+		{pod, "namespace: 7", "Pod a: its metadata cannot be read: "},
+	} {
+		out, _, err := Files(fmt.Appendf(nil, c.text, c.metadata), "web", configOf(t, usual))
+		require.ErrorContains(t, err, "the document at line 1: "+c.want)
+		require.Empty(t, out)
+	}
 }
 
 // Whatever is in a file, what comes out is as good as what went in, and a second time changes nothing.
