@@ -105,15 +105,11 @@ func TestMembership(t *testing.T) {
 	if os.Getenv("CAUSEWAY_SOAK") != "" {
 		until = 100_000
 	}
-	var r harness.Report
-	harness.Eventually(t, 15*time.Minute, "the load's requests", func() error {
-		if r = c.load(t, load.Status.PodIP); r.Sent < until {
-			return fmt.Errorf("%d are sent", r.Sent)
-		}
-		return nil
-	})
+	c.await(t, load.Status.PodIP, until)
+	r := c.load(t, load.Status.PodIP)
 	t.Logf("%d requests, %d failed; p50 %s, p99 %s", r.Sent, r.Failed, r.P50, r.P99)
 	require.Zero(t, r.Failed, "%+v", r.Failures)
+	c.kills(t, load.Status.PodIP)
 }
 
 // addInjection makes the kustomization one with the webhook, as docs/members.md tells.
