@@ -277,8 +277,11 @@ func (p *Port) StandIn(of *Backing) *Backing {
 
 // Mesh is what holds for the whole mesh.
 type Mesh struct {
-	// AllowAny lets requests go to hosts that nobody has declared.
-	AllowAny   bool
+	// AllowAny lets requests go to hosts that nobody has declared, CapturedAny captured connections to
+	// their addresses: a program that was captured has not asked for a proxy, and loses nothing by it
+	// unless somebody says RegistryOnly.
+	AllowAny, CapturedAny bool
+
 	Provenance []discovery.ObjectRef
 }
 

@@ -207,8 +207,11 @@ func lost(before, after []string) []string {
 
 func (c *comparison) mesh() {
 	mode := func(m *policy.Mesh) []fact {
-		if m.AllowAny {
+		switch {
+		case m.AllowAny:
 			return []fact{{field: "egress.mode", value: "AllowAny"}}
+		case m.CapturedAny:
+			return []fact{{field: "egress.mode", value: "RegistryOnly, but for captured connections"}}
 		}
 		return []fact{{field: "egress.mode", value: "RegistryOnly"}}
 	}
@@ -217,6 +220,9 @@ func (c *comparison) mesh() {
 	c.facts(Change{Target: target}, mode(before), mode(after))
 	if before.AllowAny && !after.AllowAny {
 		c.risk(Risk{Target: target, Code: Answers404, Message: "requests to hosts that no object declares are answered 404"})
+	}
+	if before.CapturedAny && !after.CapturedAny {
+		c.risk(Risk{Target: target, Code: Answers404, Message: "captured connections to addresses of no Service are closed"})
 	}
 }
 

@@ -13,10 +13,12 @@ import (
 // BuildMesh returns what the Mesh object says, or the defaults without one.
 func BuildMesh(r catalog.Reader) *policy.Mesh {
 	ref := discovery.ObjectRef{Kind: discovery.KindMesh, Key: discovery.Key{Name: v1alpha1.MeshName}}
-	out := &policy.Mesh{}
+	out := &policy.Mesh{CapturedAny: true}
 	if o, ok := effective.MeshObject(r); ok {
 		ref.Generation = o.Generation
-		out.AllowAny = o.Spec.(*v1alpha1.Mesh).Spec.Egress.Mode == v1alpha1.AllowAny
+		mode := o.Spec.(*v1alpha1.Mesh).Spec.Egress.Mode
+		out.AllowAny = mode == v1alpha1.AllowAny
+		out.CapturedAny = mode == v1alpha1.AllowAny || mode == ""
 	}
 	out.Provenance = []discovery.ObjectRef{ref}
 	return out

@@ -52,10 +52,11 @@ type MeshSpec struct {
 
 // Egress is about hosts that are neither Services nor ExternalServices.
 type Egress struct {
-	// Mode RegistryOnly answers 404 for them; AllowAny sends requests there as
-	// the workload's own DNS resolver finds them.
+	// Mode RegistryOnly answers 404 for them, and closes captured connections to their
+	// addresses; AllowAny sends requests there as the workload's own DNS resolver finds
+	// them. Without a mode requests that programs send to the HTTP listener get 404, and
+	// captured connections go where they were going, as if there were no mesh.
 	// +optional
-	// +kubebuilder:default=RegistryOnly
 	Mode EgressMode `json:"mode,omitempty"`
 }
 

@@ -65,13 +65,13 @@ func capturedListener(d naming.Declaration, m *policy.Mesh) []resource.Resource 
 	}, []*listenerv3.FilterChain{http})
 	l.UseOriginalDst = wrapperspb.Bool(true)
 	l.DefaultFilterChain = nowhere(callersTCP())
-	if m.AllowAny {
+	if m.CapturedAny {
 		l.DefaultFilterChain = onward()
 	}
 	r := declared(d)
 	r.Provenance = m.Provenance
 	r.Body = resource.Parts{marshal(l)}
-	if m.AllowAny {
+	if m.CapturedAny {
 		r.Needs = []string{naming.OriginalDestination}
 	}
 	return []resource.Resource{r}
@@ -117,7 +117,7 @@ func (c *Compiler) capturedMesh(m *policy.Mesh) []resource.Resource {
 			ValidateClusters: wrapperspb.Bool(false),
 		})},
 	}}
-	if !m.AllowAny {
+	if !m.CapturedAny {
 		return out
 	}
 	cluster := clusterBase(policy.HTTP1, &policy.Settings{})

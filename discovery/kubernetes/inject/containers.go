@@ -126,7 +126,7 @@ func (p *proxied) proxyArgs() []string {
 		v4 = []string{noAddress} // IPv4 is redirected too, and goes on to where it was going
 	}
 	args = append(args, "--captured-listen=127.0.0.1"+port+strings.Join(v4, ","))
-	if len(v6) > 0 { // else the pod has no IPv6 that leads anywhere, and perhaps no loopback address of it
+	if len(v6) > 0 { // else IPv6 is not captured
 		args = append(args, "--captured-listen=[::1]"+port+strings.Join(v6, ","))
 	}
 	if _, inbound := p.inboundTexts(); inbound != "" {
@@ -160,14 +160,14 @@ func (p *proxied) capture() corev1.Container {
 	var env []corev1.EnvVar
 	if len(p.inbound) > 0 {
 		// The kubelet's probes ask the application itself: Envoy would answer to tcpSocket for it.
-		args = append(args, "--exclude-inbound-cidrs=gateways,$(HOST_IPS)")
+		args = append(args, "--exclude-inbound-cidrs="+strings.Join(append([]string{"gateways", "$(HOST_IPS)"}, p.unheard()...), ","))
 		env = append(env, field("HOST_IPS", "status.hostIPs"))
 	}
 	if len(p.excludePorts) > 0 {
 		args = append(args, "--exclude-outbound-ports="+strings.Join(p.excludePorts, ","))
 	}
-	if len(p.excludeCIDRs) > 0 {
-		args = append(args, "--exclude-outbound-cidrs="+strings.Join(p.excludeCIDRs, ","))
+	if out := append(p.unheard(), p.excludeCIDRs...); len(out) > 0 {
+		args = append(args, "--exclude-outbound-cidrs="+strings.Join(out, ","))
 	}
 	return corev1.Container{
 		Name: CaptureName, Image: p.config.Image, ImagePullPolicy: p.config.ImagePullPolicy, Args: args, Env: env,
@@ -181,6 +181,17 @@ func (p *proxied) capture() corev1.Container {
 			Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"NET_ADMIN"}},
 		}),
 	}
+}
+
+// unheard are the addresses for whose connections Envoy has no listener. Without IPv6 among the cluster's Services it has none
+// for IPv6, as the pod may have no such address, and what the pod sends to such addresses is no Service's.
+func (p *proxied) unheard() []string {
+	for _, s := range p.config.ServiceCIDRs {
+		if netip.MustParsePrefix(s).Addr().Is6() {
+			return nil
+		}
+	}
+	return []string{"::/0"}
 }
 
 func (p *proxied) volumes() []corev1.Volume {
