@@ -115,7 +115,7 @@ func (c *onCluster) processes(t *testing.T, pod string) map[string]usage {
 			ticks, _ := strconv.Atoi(f[i])
 			u.cpu += time.Duration(ticks) * 10 * time.Millisecond
 		}
-		for _, line := range strings.Split(string(status), "\n") {
+		for line := range strings.SplitSeq(string(status), "\n") {
 			if f := strings.Fields(line); len(f) == 3 && f[2] == "kB" {
 				n, _ := strconv.ParseInt(f[1], 10, 64)
 				switch f[0] {
