@@ -86,7 +86,8 @@ func TestNoEnvoy(t *testing.T) {
 	o.Envoy = filepath.Join(t.TempDir(), "envoy")
 	a, err := New(o)
 	require.NoError(t, err)
-	require.ErrorContains(t, a.Run(t.Context()), "start Envoy: fork/exec "+o.Envoy)
+	require.EqualError(t, a.Run(t.Context()), "start Envoy: fork/exec "+o.Envoy+
+		": no such file or directory: install Envoy there, or name its program with --envoy")
 }
 
 // A program that ends by itself is started again, however it ends, the first time too.

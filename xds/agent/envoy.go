@@ -63,7 +63,7 @@ func (e *envoy) run(ctx context.Context) error {
 			return nil //nolint:nilerr // its end was wanted
 		}
 		if first && !started {
-			return fmt.Errorf("start Envoy: %w", err)
+			return fmt.Errorf("start Envoy: %w: install Envoy there, or name its program with --envoy", err)
 		}
 		if time.Since(began) >= steady {
 			pause = firstPause
