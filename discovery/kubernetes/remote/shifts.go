@@ -55,6 +55,10 @@ func (k *Cluster) Config() (*rest.Config, error) {
 	if k.Kubeconfig != "" {
 		rules.ExplicitPath = k.Kubeconfig
 	}
+	if known, err := rules.Load(); err == nil && k.Context != "" && known.Contexts[k.Context] == nil {
+		return nil, fmt.Errorf("--context: %s has no context %q: 'kubectl config get-contexts' lists them",
+			strings.Join(rules.GetLoadingPrecedence(), ", "), k.Context)
+	}
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: k.Context}).ClientConfig()
 	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)
