@@ -75,7 +75,7 @@ type Config struct {
 func ParseConfig(text []byte, namespace, version string) (*Config, error) {
 	c := &Config{Namespace: namespace, Version: version}
 	if err := yaml.UnmarshalStrict(text, c); err != nil {
-		return nil, err //nolint:wrapcheck // it names the field
+		return nil, atFault(text, err)
 	}
 	if len(c.Servers) == 0 {
 		c.Servers = []string{"causeway." + namespace + ".svc:18000"}
@@ -98,6 +98,38 @@ func ParseConfig(text []byte, namespace, version string) (*Config, error) {
 		}
 	}
 	return c, c.check()
+}
+
+// examples are values of fields, for who wrote one of another type.
+var examples = map[string]string{
+	"image": "registry.example.com/platform/causeway-agent:v0.2.0", "imagePullPolicy": "IfNotPresent", "capture": "pod",
+	"servers": "[causeway.causeway-system.svc:18000]", "tlsServerName": "causeway.causeway-system.svc", "tlsSecret": DefaultTLSSecret,
+	"serviceCIDRs": "[10.96.0.0/12]", "excludeOutboundCIDRs": "[10.20.0.0/16]", "excludeOutboundPorts": `["3306", 8000-8010]`,
+	"captureInbound": "true", "excludeInboundPorts": `["3306"]`, "drainTimeout": "60s", "resources": "{limits: {memory: 512Mi}}",
+}
+
+// atFault says of a configuration that cannot be read which fields are wrong, and what to write.
+func atFault(text []byte, err error) error {
+	var fields map[string]any
+	if yaml.UnmarshalStrict(text, &fields) != nil {
+		return fmt.Errorf("it is not YAML with fields: %s", yamlPrefix.Replace(err.Error()))
+	}
+	var errs []error
+	for _, name := range sorted(fields) {
+		one, wrong := yaml.Marshal(map[string]any{name: fields[name]})
+		if wrong == nil {
+			wrong = yaml.UnmarshalStrict(one, &Config{})
+		}
+		switch example, known := examples[name]; {
+		case wrong == nil:
+		case known:
+			what := strings.TrimPrefix(yamlPrefix.Replace(wrong.Error()), "json: ")
+			errs = append(errs, fmt.Errorf("%s: %s: write, for example, %s: %s", name, what, name, example))
+		default:
+			errs = append(errs, fmt.Errorf("unknown field %q: the fields are %s", name, strings.Join(sorted(examples), ", ")))
+		}
+	}
+	return cmp.Or(errors.Join(errs...), err)
 }
 
 func (c *Config) check() error {

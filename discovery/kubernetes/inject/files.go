@@ -114,7 +114,7 @@ func Files(text []byte, namespace string, c *Config) ([]byte, []Note, error) {
 	return out.Bytes(), stream.notes, nil
 }
 
-var yamlPrefix = strings.NewReplacer("error converting YAML to JSON: ", "", "yaml: ", "")
+var yamlPrefix = strings.NewReplacer("error converting YAML to JSON: ", "", "yaml: ", "", "error unmarshaling JSON: while decoding JSON: ", "")
 
 // stream is what is known of the documents of a stream.
 type stream struct {

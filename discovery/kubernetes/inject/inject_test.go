@@ -2,6 +2,7 @@ package inject
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -56,12 +57,37 @@ func TestConfigMistakes(t *testing.T) {
 		"image: a\ncapture: none\nexcludeOutboundCIDRs: [10.2.0.1/16]\n":        `excludeOutboundCIDRs[0]: "10.2.0.1/16" has bits beyond its length: write 10.2.0.0/16`,
 		"image: a\ncapture: none\ndrainTimeout: -1s\n":                          "drainTimeout: -1s is negative",
 		"image: a\ncapture: none\nimagePullPolicy: Sometimes\n":                 `imagePullPolicy: "Sometimes" is not`,
-		"image: a\ncapture: none\nimagge: b\n":                                  `unknown field "imagge"`,
+		"image: a\ncapture: none\nimagge: b\n":                                  `unknown field "imagge": the fields are capture, `,
+		"image: a\ncapture: none\ndrainTimeout: 60\n":                           "drainTimeout: cannot unmarshal number into Go value of type string: write, for example, drainTimeout: 60s",
+		"image: a\nserviceCIDRs: 10.96.0.0/12\n":                                "serviceCIDRs: cannot unmarshal string into",
+		"image: a\ncapture: none\nresources: {limits: {memory: 512MB}}\n":       "resources: quantities must match",
+		"image: a\ncapture: none\nresources: {limit: {memory: 512Mi}}\n":        `resources: unknown field "limit": write, for example, resources: {limits: {memory: 512Mi}}`,
+		"image: a\nimage: b\n":                                                  "it is not YAML with fields: unmarshal errors:\n  line 2: key \"image\" already set in map",
+		"- a\n":                                                                 "it is not YAML with fields: ",
 		"image: a\nserviceCIDRs: [" + strings.Repeat("10.0.0.0/8,", 17) + "]\n": "serviceCIDRs: it has 17 ranges: write 16 at most",
 	} {
 		_, err := ParseConfig([]byte(text), "causeway-system", "v1")
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// Each field has an example, which is right.
+func TestConfigExamples(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	for field, example := range examples {
+		fmt.Fprintf(&text, "%s: %s\n", field, example)
+	}
+	_, err := ParseConfig([]byte(text.String()), "causeway-system", "v1")
+	require.NoError(t, err)
+	fields := 0
+	for field := range reflect.TypeFor[Config]().Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "-" {
+			require.Contains(t, examples, name)
+			fields++
+		}
+	}
+	require.Len(t, examples, fields)
 }
 
 // A pod that wants capture where nobody has said which addresses are Services' is refused.
