@@ -9,6 +9,13 @@ if [ -d /run/systemd/system ]; then
 		echo "causeway: the agent still runs as before; when it suits: systemctl restart causeway-agent"
 		exit 0
 	fi
+	# Who has masked it wants it stopped. Enabling it would fail, and leave the package half installed.
+	case "$(systemctl is-enabled causeway-agent.service 2>/dev/null)" in
+	masked*)
+		echo "causeway: the agent is masked and stays so; to let it join: systemctl unmask causeway-agent"
+		exit 0
+		;;
+	esac
 	systemctl enable causeway-agent.service
 	# Without /etc/causeway/agent.yaml the unit's condition keeps it from starting.
 	systemctl start --no-block causeway-agent.service

@@ -147,6 +147,28 @@ func TestPackageInstalls(t *testing.T) {
 	}
 }
 
+// A masked agent stays masked and stopped when a newer package comes, and the package is installed whole.
+func TestPackageLeavesMasked(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[string]string{
+		"masked":   "daemon-reload\nis-enabled causeway-agent.service\n",
+		"disabled": "daemon-reload\nis-enabled causeway-agent.service\nenable causeway-agent.service\nstart --no-block causeway-agent.service\n",
+	} {
+		dir := t.TempDir()
+		systemctl := "#!/bin/sh\n[ $1 != is-active ] || exit 3\necho \"$@\" >>" + dir + "/calls\ncase $1 in is-enabled) echo " + state + "; exit 1 ;; enable | start) [ " + state + " != masked ] ;; esac\n"
+		for name, text := range map[string]string{
+			"systemctl": systemctl, "systemd-sysusers": "#!/bin/sh\n",
+			"postinst": strings.ReplaceAll(read(t, "manifests", "package", "postinstall.sh"), "/run/systemd/system", dir),
+		} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755))
+		}
+		output(t, "env", "PATH="+dir+":"+os.Getenv("PATH"), "sh", filepath.Join(dir, "postinst"), "configure", "1.0")
+		calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+		require.NoError(t, err)
+		require.Equal(t, want, string(calls))
+	}
+}
+
 // systemd understands the units, and they say what the documents promise.
 func TestUnits(t *testing.T) {
 	dir := t.TempDir()
