@@ -39,16 +39,22 @@ type Note struct {
 	// Refused is true if it should have been, and cannot.
 	Refused bool
 	Why     string
+	// Hints are likely mistakes.
+	Hints []string
 }
 
 func (n Note) String() string {
-	if n.Injected {
-		return n.Object + ": injected"
+	text := n.Object + ": as it was: " + n.Why
+	switch {
+	case n.Injected:
+		text = n.Object + ": injected"
+	case n.Refused:
+		text = n.Object + ": refused: " + n.Why
 	}
-	if n.Refused {
-		return n.Object + ": refused: " + n.Why
+	for _, hint := range n.Hints {
+		text += "\n  " + hint
 	}
-	return n.Object + ": as it was: " + n.Why
+	return text
 }
 
 // Offline is what an offline injection is about. Namespace is that of objects that name none.
@@ -263,6 +269,10 @@ func (s *stream) inject(d *document) ([]byte, error) {
 		note.Why, note.Injected, note.Refused = why, injection != nil, err != nil
 		if err != nil {
 			note.Why = err.Error()
+		}
+		note.Hints = hints(pod.Labels, pod.Annotations)
+		if len(path) > 0 {
+			note.Hints = append(note.Hints, misplaced(m.Labels, m.Annotations)...)
 		}
 		s.notes = append(s.notes, note)
 		if injection == nil {

@@ -104,6 +104,7 @@ func (h *Handler) answer(ctx context.Context, r *admissionv1.AdmissionRequest) *
 	if err != nil {
 		return h.failed(r, name, http.StatusInternalServerError, fmt.Errorf("its namespace cannot be read: %w", err))
 	}
+	said := hints(pod.Labels, pod.Annotations)
 	injection, why, err := Inject(&pod, "", ns, h.Config())
 	log := h.Log.With("namespace", r.Namespace, "pod", name)
 	switch {
@@ -114,7 +115,7 @@ func (h *Handler) answer(ctx context.Context, r *admissionv1.AdmissionRequest) *
 	case injection == nil:
 		h.decided.WithLabelValues("left").Inc()
 		log.Debug("left a pod as it was", "why", why)
-		return &admissionv1.AdmissionResponse{Allowed: true}
+		return &admissionv1.AdmissionResponse{Allowed: true, Warnings: said}
 	}
 	patch, err := stdjson.Marshal(injection.Patch(&pod))
 	if err != nil {
@@ -122,7 +123,10 @@ func (h *Handler) answer(ctx context.Context, r *admissionv1.AdmissionRequest) *
 	}
 	h.decided.WithLabelValues("injected").Inc()
 	log.Info("injected a pod", "workload", injection.Workload, "capture", string(injection.Capture), "dryRun", r.DryRun != nil && *r.DryRun)
-	return &admissionv1.AdmissionResponse{Allowed: true, Patch: patch, PatchType: new(admissionv1.PatchTypeJSONPatch)}
+	if len(said) > 0 {
+		log.Warn("a pod has labels or annotations that do nothing", "hints", said)
+	}
+	return &admissionv1.AdmissionResponse{Allowed: true, Warnings: said, Patch: patch, PatchType: new(admissionv1.PatchTypeJSONPatch)}
 }
 
 func (h *Handler) failed(r *admissionv1.AdmissionRequest, name string, code int32, err error) *admissionv1.AdmissionResponse {
