@@ -23,13 +23,17 @@ type RunOptions struct {
 
 // Run does what the options say, and returns what to tell the user: the rules or a line.
 func Run(o RunOptions) (string, error) {
+	_, said := o.Flags["until-confirmed"]
 	if o.Confirm {
+		if said {
+			return "", errors.New("--confirm: it confirms rules that are there; leave --until-confirmed out, or capture again with it alone")
+		}
 		if err := NewTable().Confirm(); err != nil {
 			return "", err
 		}
 		return "capture is confirmed: it stays until 'causeway agent release'\n", nil
 	}
-	if o.UntilConfirmed != 0 && o.UntilConfirmed < time.Second {
+	if (said || o.UntilConfirmed != 0) && o.UntilConfirmed < time.Second {
 		return "", fmt.Errorf("--until-confirmed: %s is too short to confirm anything: write, for example, 60s", o.UntilConfirmed)
 	}
 	config, err := Read(o.File, o.Flags)

@@ -70,6 +70,11 @@ func TestRun(t *testing.T) {
 
 	_, err := capture.Run(capture.RunOptions{File: file, UntilConfirmed: time.Millisecond})
 	require.ErrorContains(t, err, "--until-confirmed: 1ms is too short to confirm anything: write, for example, 60s")
+	// A zero would be for ever, the opposite of what whoever writes it wants.
+	_, err = capture.Run(capture.RunOptions{DryRun: true, Flags: map[string]string{"until-confirmed": "0s"}})
+	require.ErrorContains(t, err, "--until-confirmed: 0s is too short")
+	_, err = capture.Run(capture.RunOptions{Confirm: true, UntilConfirmed: time.Minute, Flags: map[string]string{"until-confirmed": "1m"}})
+	require.ErrorContains(t, err, "--confirm: it confirms rules that are there")
 	_, err = capture.Run(capture.RunOptions{File: file + "x"})
 	require.ErrorContains(t, err, "--config: ")
 	_, err = capture.Release(t.Context(), -1)
