@@ -130,6 +130,8 @@ func trafficPolicies() []specCase {
 		{a + "fault: {abort: {status: 503, percent: '0.001'}}}", "spec.fault.abort.percent"},
 		{a + "fault: {abort: {status: 503, percent: 5}}}", "spec.fault.abort.percent: it is a number: write a string, in quotes if it looks like something else"},
 		{a + "fault: {delay: {percent: '5'}}}", "spec.fault.delay.duration: it is missing: write it"},
+		{a + "fault: {delay: {duration: null, percent: '5'}}}", "spec.fault.delay.duration: it is missing: write it"},
+		{a + "timeout: {connect: null, idle: 1h}}", ""},
 		{a + "fault: {delay: {duration: 0s, percent: '5'}}}", `spec.fault.delay.duration: "0s" is out of bounds: write 1ms to 1h`},
 	})
 }

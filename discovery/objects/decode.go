@@ -95,7 +95,11 @@ func (f *fitting) fit(path string, v any, t reflect.Type) (any, bool) {
 		return nil, false
 	}
 	t = indirect(t)
-	if !reflect.PointerTo(t).Implements(reflect.TypeFor[stdjson.Unmarshaler]()) {
+	decodesItself := reflect.PointerTo(t).Implements(reflect.TypeFor[stdjson.Unmarshaler]())
+	if v == nil && decodesItself {
+		return nil, false // as if it were not there, which is how an API server takes it; a duration refuses null
+	}
+	if !decodesItself {
 		switch v := v.(type) {
 		case map[string]any:
 			if t.Kind() == reflect.Struct || t.Kind() == reflect.Map {

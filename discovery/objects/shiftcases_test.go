@@ -28,6 +28,8 @@ func trafficShifts() []specCase {
 		{guard("successRate: {atLeast: '99.9'}, errorBudget: {objective: '99.9', period: 720h, maxBurnRate: '14.4'}, latency: {quantile: '0.95', atMost: 300ms, maxIncrease: '20'}, minRequests: 1, window: 1s"), ""},
 		{guard("successRate: {atLeast: '100'}, errorBudget: {objective: '99.99'}, latency: {maxIncrease: '0.5'}, window: 1h"), ""},
 		{metric(query + ", atMost: '0.01', timeout: 1m"), ""},
+		{metric(query + ", atMost: '0.01', timeout: null"), ""},
+		{guard("window: null"), ""},
 		{guard("statusCodes: {failures: ['404', NOT_FOUND], fine: ['409', 4xx, '503'], maxIncrease: '2.5'}, paths: {ignored: [/health, '/legacy/*']}"), ""},
 		{guard("statusCodes: {comparison: Disabled}, paths: {comparison: Disabled}"), ""},
 		{metric("prometheus: {address: 'https://prometheus.example.com:9090/prefix', query: up, credentials: {secretName: prometheus}}, atLeast: '-0.5', atMost: '-0.5'"), ""},
