@@ -17,9 +17,7 @@ func TestMain(m *testing.M) {
 	harness.Main(m)
 }
 
-// A fifth more than there are: tests state what they take in their busiest part, and a run of all of them
-// left a third of the machine idle.
-var cores = harness.Cores{Total: 1.2 * float64(runtime.GOMAXPROCS(0))}
+var cores = harness.Cores{Total: float64(runtime.GOMAXPROCS(0))}
 
 // beside runs a test side by side with others. It takes so many cores for about
 // that long, on a machine with two.
