@@ -1,11 +1,9 @@
 package kubernetes
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -109,25 +107,6 @@ spec: {controllerName: example.com/another}
 	r.WaitRow(t, "Secret web/tls", "is named no more", meshtest.Gone)
 }
 
-// logged is what was logged, for a test to look into.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // With the rights that come with the program no Secret can be read; each binding
 // of the role opens one namespace, or a Role one Secret. What was read stays when a
 // right is taken away, and nothing of it is ever logged.
@@ -136,7 +115,7 @@ func TestCertificateRefused(t *testing.T) {
 	kube := servers.Take(t)
 	kube.ApplyYAML(t, meshtest.Certificate("web", "tls", "chain one", "key one"))
 	kube.ApplyYAML(t, meshtest.Gateway)
-	log := &logged{}
+	log := &harness.Log{}
 	r := meshtest.NewReplica(t, kube, nil, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		func(c *cluster.Client) catalog.Source { return NewSource(c) }) // is ready all the same
 	row := r.WaitRow(t, "Secret web/tls", "is refused", meshtest.There)

@@ -1,7 +1,6 @@
 package members
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,28 +26,11 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/members/membersv1"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
 )
-
-// logged is a log that tests read while others write it.
-type logged struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.out.String()
-}
 
 // plane is a control plane over loopback.
 type plane struct {
@@ -57,14 +39,14 @@ type plane struct {
 	catalog *catalog.Catalog
 	server  *server.Server
 	client  membersv1.MembersClient
-	log     *logged
+	log     *harness.Log
 	// refuses is true while no agent may be what it says.
 	refuses atomic.Bool
 }
 
 func newPlane(t *testing.T) *plane {
 	t.Helper()
-	p := &plane{t: t, catalog: catalog.New(), log: &logged{}}
+	p := &plane{t: t, catalog: catalog.New(), log: &harness.Log{}}
 	log := slog.New(slog.NewTextHandler(p.log, nil))
 	p.server = server.New(snapshot.New(), server.Options{
 		Logger: log, Metrics: server.NewMetrics(prometheus.NewRegistry()),

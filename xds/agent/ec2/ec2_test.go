@@ -1,7 +1,6 @@
 package ec2
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -154,24 +153,6 @@ func FuzzNotices(f *testing.F) {
 	})
 }
 
-// journal is a log that tests read while others write it.
-type journal struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.out.String()
-}
-
 // service is a metadata service with faults: tests set what stands at each path, and whether it answers.
 type service struct {
 	mu    sync.Mutex
@@ -210,7 +191,7 @@ func TestAway(t *testing.T) {
 	s := &service{}
 	server := httptest.NewServer(s)
 	defer server.Close()
-	log, changed := &journal{}, make(chan struct{}, 10)
+	log, changed := &harness.Log{}, make(chan struct{}, 10)
 	w := NewWatcher(WatchOptions{
 		Metadata: NewMetadata(server.URL), Every: 5 * time.Millisecond, Changed: func() { changed <- struct{}{} }, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})

@@ -1,7 +1,6 @@
 package membership
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/members/membersv1"
 )
 
@@ -35,27 +35,10 @@ func (p *plane) Join(s membersv1.Members_JoinServer) error { return p.join(s) }
 type rig struct {
 	*Membership
 	t   *testing.T
-	log lockedBuffer
+	log harness.Log
 
 	mu   sync.Mutex
 	told []string
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.out.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.out.String()
 }
 
 // start starts an agent with a file; join is nil for a control plane without the service.

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -23,24 +22,6 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// journal is a log that a test reads while others write.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
-}
-
 // While no connection comes about, the reason is in the state, and once in the log.
 func TestWhyNoConnection(t *testing.T) {
 	t.Parallel()
@@ -48,7 +29,7 @@ func TestWhyNoConnection(t *testing.T) {
 	require.NoError(t, err)
 	address := l.Addr().String()
 	require.NoError(t, l.Close())
-	log := &journal{}
+	log := &harness.Log{}
 	r, err := New(Options{
 		Servers: []string{address}, Credentials: insecure.NewCredentials(), Wait: time.Minute,
 		File: filepath.Join(t.TempDir(), "last-good"), Logger: slog.New(slog.NewTextHandler(log, nil)),
@@ -118,7 +99,7 @@ func TestPlain(t *testing.T) {
 // Reasons that differ in a port of this host's are one.
 func TestOwnPort(t *testing.T) {
 	t.Parallel()
-	log := &journal{}
+	log := &harness.Log{}
 	r := &Relay{opts: Options{Logger: slog.New(slog.NewTextHandler(log, nil))}}
 	for _, port := range []int{40001, 40002} {
 		r.failed(status.Errorf(codes.Unavailable, "read tcp 127.0.0.1:%d->127.0.0.1:18000: connection reset by peer", port), true)
