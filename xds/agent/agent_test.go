@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
@@ -84,6 +85,8 @@ func TestNoEnvoy(t *testing.T) {
 	t.Parallel()
 	o := options(t)
 	o.Envoy = filepath.Join(t.TempDir(), "envoy")
+	// An Envoy of this machine may have the usual ports.
+	o.Bootstrap.AdminListen, o.Bootstrap.HTTPListen = harness.FreeAddress(t), harness.FreeAddress(t)
 	a, err := New(o)
 	require.NoError(t, err)
 	require.EqualError(t, a.Run(t.Context()), "start Envoy: fork/exec "+o.Envoy+
