@@ -189,7 +189,7 @@ tools: tools-test ## Everything that tests, lint and generate need, into .tools/
 
 .PHONY: tools-test
 tools-test:
-	@$(GET) gotestsum venv etcd kube-apiserver helm debian
+	@$(GET) gotestsum venv etcd kube-apiserver helm nfpm ec2-metadata-mock debian
 
 .PHONY: tools-cluster
 tools-cluster:

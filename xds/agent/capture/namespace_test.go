@@ -327,6 +327,11 @@ func (s sender) dial(network, address string) (net.Conn, error) {
 		}
 		var err error
 		c, err = d.Dial(network, address)
+		// A program that another test starts holds the last socket until its exec, so its port is not free at once.
+		for began := time.Now(); errors.Is(err, syscall.EADDRINUSE) && s.sourcePort > 0 && time.Since(began) < 2*time.Second; {
+			runtime.Gosched()
+			c, err = d.Dial(network, address)
+		}
 		return err
 	})
 	return c, err
