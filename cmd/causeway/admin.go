@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -69,7 +70,13 @@ func (s *serve) adminHandler() http.Handler {
 		}))
 	})
 	mux.HandleFunc("GET /v1/shifts", func(w http.ResponseWriter, r *http.Request) {
-		admin.WriteJSON(w, runner.ViewOf(s.catalog.Read(), r.URL.Query().Get("shift")))
+		name := r.URL.Query().Get("shift")
+		view := runner.ViewOf(s.catalog.Read(), name)
+		if missing := s.missing(); name != "" && len(view.Shifts) == 0 && len(missing) > 0 {
+			http.Error(w, "whether there is a TrafficShift "+name+" is not known yet: waiting for "+strings.Join(missing, ", "), http.StatusServiceUnavailable)
+			return
+		}
+		admin.WriteJSON(w, view)
 	})
 	(&admin.Commands{Here: s.opts.config != "", ShiftsFrom: s.opts.shiftsFrom, Shifts: s.shifts, Store: s.shiftStore, Log: s.log}).Register(mux)
 	mux.HandleFunc("GET /v1/rejections", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, s.store.Rejections()) })

@@ -69,7 +69,7 @@ application's in one) and /status.`,
 			if err != nil {
 				return err
 			}
-			return a.Run(cmd.Context())
+			return untilTold(a.Run(cmd.Context()))
 		},
 	}
 	f := c.Flags()

@@ -28,6 +28,14 @@ func untilSignal() context.Context {
 	return ctx
 }
 
+// untilTold is the end of a command that runs until it is told to end: that it was told is no error.
+func untilTold(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
 // Exit codes of every subcommand.
 const (
 	exitOK       = 0
@@ -41,12 +49,14 @@ var errFindings = errors.New("there are mistakes")
 
 func exitCode(err error) int {
 	switch {
-	case err == nil || errors.Is(err, context.Canceled):
+	case err == nil:
 		return exitOK
 	case errors.Is(err, errFindings), errors.Is(err, errChanges):
 		return exitFindings
 	case errors.Is(err, errMeshAnswers):
 		return exitAnswered
+	case errors.Is(err, context.Canceled):
+		err = errors.New("interrupted before it was done")
 	}
 	fmt.Fprintln(os.Stderr, "causeway: "+err.Error())
 	return exitError

@@ -89,7 +89,7 @@ needs TLS with client certificates:
 			if err != nil {
 				return err
 			}
-			return s.run(cmd.Context())
+			return untilTold(s.run(cmd.Context()))
 		},
 	}
 	f := c.Flags()

@@ -86,7 +86,9 @@ func (s *shiftSource) view(ctx context.Context, name string) (*describe.View, er
 	return &out, s.admin.do(ctx, http.MethodGet, "/v1/shifts", url.Values{"shift": {name}}, &out)
 }
 
-// one returns a shift.
+var errNoShift = errors.New("there is no TrafficShift")
+
+// one returns a shift. Its error is errNoShift if it is known that there is none.
 func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficShift, *describe.View, error) {
 	key, err := s.namespace.key(name, discovery.KindTrafficShift)
 	if err != nil {
@@ -102,7 +104,7 @@ func (s *shiftSource) one(ctx context.Context, name string) (*v1alpha1.TrafficSh
 		if err != nil {
 			return nil, nil, err
 		}
-		return nil, nil, fmt.Errorf("there is no TrafficShift %s: %s", name, meant(key, shiftKeys(all), "'causeway shift status' lists them"))
+		return nil, nil, fmt.Errorf("%w %s: %s", errNoShift, name, meant(key, shiftKeys(all), "'causeway shift status' lists them"))
 	}
 	return &view.Shifts[0], view, nil
 }
@@ -175,45 +177,62 @@ func shiftWatchCommand() *cobra.Command {
 		Short: "Watch a shift as it goes",
 		Args:  takes(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			terminal := isTerminal(os.Stdout)
-			last := ""
-			for {
-				s, view, err := source.one(cmd.Context(), args[0])
-				if cmd.Context().Err() != nil {
-					return nil //nolint:nilerr // the one who watches has seen enough
-				}
-				text := ""
-				if err != nil {
-					text = "cannot read the shift; trying again: " + err.Error() + "\n"
-				} else {
-					text = describe.Shift(s, view, time.Now(), 8)
-				}
-				switch {
-				case terminal:
-					// The window may have another size by now. Its last row stays empty: a
-					// line feed there would scroll the title away.
-					columns, rows := terminalSize(cmd.OutOrStdout())
-					text = phrase.FirstLines(phrase.Wrap(text, columns), rows-1, "causeway shift status "+args[0])
-					// From the top, without the flicker of clearing everything first.
-					fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
-				case withoutTimes(text) != withoutTimes(last):
-					fmt.Fprintln(cmd.OutOrStdout(), text)
-				}
-				last = text
-				if err == nil && s.Status.Phase == v1alpha1.ShiftCompleted {
-					return nil
-				}
-				select {
-				case <-cmd.Context().Done():
-					return nil
-				case <-time.After(interval):
-				}
+			if interval <= 0 {
+				return errors.New("--interval: give a duration such as 1s")
 			}
+			key, err := source.namespace.key(args[0], discovery.KindTrafficShift)
+			if err != nil {
+				return err
+			}
+			return source.watch(cmd, key.String(), interval)
 		},
 	}
 	c.Flags().DurationVar(&interval, "interval", interval, "how often to look")
 	source.add(c)
 	return c
+}
+
+// watch prints a shift until it is completed, is deleted or whoever watches has seen enough. Once it was there, a control plane
+// that does not answer is waited for; before, the name or the address may be wrong.
+func (s *shiftSource) watch(cmd *cobra.Command, name string, interval time.Duration) error {
+	terminal := isTerminal(os.Stdout)
+	last := ""
+	for {
+		shift, view, err := s.one(cmd.Context(), name)
+		text := ""
+		switch {
+		case cmd.Context().Err() != nil:
+			return nil //nolint:nilerr // the one who watches has seen enough
+		case err != nil && last == "":
+			return err
+		case errors.Is(err, errNoShift):
+			return fmt.Errorf("TrafficShift %s was deleted: its Service's home has all of the traffic, see 'causeway endpoints'", name)
+		case err != nil:
+			text = "cannot read the shift; trying again: " + err.Error() + "\n"
+		default:
+			text = describe.Shift(shift, view, time.Now(), 8)
+		}
+		switch {
+		case terminal:
+			// The window may have another size by now. Its last row stays empty: a
+			// line feed there would scroll the title away.
+			columns, rows := terminalSize(cmd.OutOrStdout())
+			text = phrase.FirstLines(phrase.Wrap(text, columns), rows-1, "causeway shift status "+name)
+			// From the top, without the flicker of clearing everything first.
+			fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
+		case withoutTimes(text) != withoutTimes(last):
+			fmt.Fprintln(cmd.OutOrStdout(), text)
+		}
+		last = text
+		if err == nil && shift.Status.Phase == v1alpha1.ShiftCompleted {
+			return nil
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil
+		case <-time.After(interval):
+		}
+	}
 }
 
 // withoutTimes leaves out the lines that change by themselves.
@@ -273,6 +292,7 @@ func (s *shiftSource) await(cmd *cobra.Command, name string, command *v1alpha1.S
 		}
 		select {
 		case <-ctx.Done():
+			err = nil // that it was interrupted is no news
 		case <-end:
 		case <-time.After(200 * time.Millisecond):
 			continue
