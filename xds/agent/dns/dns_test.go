@@ -474,6 +474,34 @@ func TestLoops(t *testing.T) {
 	require.False(t, everywhere.isOwn(netip.MustParseAddrPort("127.0.0.1:54")))
 }
 
+// While no upstream answers, however many questions wait for one, the mesh's names are answered at once, and what is
+// more than waits is refused at once.
+func TestNamesWhileUpstreamsHang(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	silent, _ := startResolver(t, func([]byte, bool) []byte { <-hang; return nil })
+	defer close(hang)
+	s := start(t, Options{Upstreams: []string{silent}})
+	s.Set(mesh())
+	conn, err := net.Dial("udp", s.Address()) //nolint:noctx // to this host
+	require.NoError(t, err)
+	defer conn.Close()
+	for i := range maxOpen {
+		_, err := conn.Write(question(t, fmt.Sprintf("host-%d.example.org.", i), dnsmessage.TypeA, 0))
+		require.NoError(t, err)
+		if i%64 == 63 { // the kernel keeps so many
+			m, _ := ask(t, s, "udp", "users.web.svc.cluster.local.", dnsmessage.TypeA)
+			require.Len(t, m.Answers, 1)
+		}
+	}
+	began := time.Now()
+	m, _ := ask(t, s, "udp", "users.web.svc.cluster.local.", dnsmessage.TypeA)
+	require.Len(t, m.Answers, 1)
+	m, _ = ask(t, s, "udp", "more.example.org.", dnsmessage.TypeA)
+	require.Equal(t, dnsmessage.RCodeServerFailure, m.RCode)
+	require.Less(t, time.Since(began), time.Second, "both at once")
+}
+
 // resolv.conf is read as it changes, and the agent itself is none of its resolvers.
 func TestResolvConf(t *testing.T) {
 	t.Parallel()

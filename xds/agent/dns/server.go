@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxOpen is how many questions are under way at a time, and maxConnections how many TCP connections. What is more
-	// waits in the kernel, which drops what is more than it keeps.
+	// maxOpen is how many questions wait for upstreams at a time, over UDP; more are refused at once. maxConnections is
+	// how many TCP connections there are; more wait in the kernel.
 	maxOpen, maxConnections = 512, 128
 	// idle is how long a TCP connection may stand without a whole question.
 	idle = 10 * time.Second
@@ -150,17 +150,25 @@ func (s *Server) serveUDP(ctx context.Context, udp net.PacketConn, questions *sy
 		case err != nil: // of one packet; the socket goes on
 			continue
 		}
-		select {
-		case s.open <- struct{}{}:
-		case <-ctx.Done():
-			return context.Canceled
-		}
-		packet := append([]byte(nil), buffer[:n]...)
-		questions.Go(func() {
-			defer func() { <-s.open }()
-			if out := s.handle(ctx, packet, true); out != nil {
+		// The mesh's names wait for nobody: neither for upstreams that are away, nor behind questions that do.
+		out, wait := s.begin(buffer[:n], true)
+		if wait == nil {
+			if out != nil {
 				_, _ = udp.WriteTo(out, from)
 			}
+			continue
+		}
+		select {
+		case s.open <- struct{}{}:
+		default:
+			s.failed.Add(1)
+			_, _ = udp.WriteTo(wait.query.failure(dnsmessage.RCodeServerFailure), from)
+			continue
+		}
+		wait.packet = append([]byte(nil), wait.packet...)
+		questions.Go(func() {
+			defer func() { <-s.open }()
+			_, _ = udp.WriteTo(s.finish(ctx, wait), from)
 		})
 	}
 }
@@ -238,27 +246,62 @@ func writeTCP(w io.Writer, packet []byte) error {
 
 // handle returns the answer to a packet, nil for none.
 func (s *Server) handle(ctx context.Context, packet []byte, udp bool) []byte {
+	out, wait := s.begin(packet, udp)
+	if wait != nil {
+		return s.finish(ctx, wait)
+	}
+	return out
+}
+
+// waiting is a question that upstreams have to answer.
+type waiting struct {
+	query  query
+	packet []byte
+	udp    bool
+	// reply is the part of the answer that is known, of a name of the mesh that leads to another; nil for a name of others.
+	reply *reply
+}
+
+// begin returns the answer to a packet if it takes nobody else to answer it, nil for none, or else what upstreams are needed for.
+func (s *Server) begin(packet []byte, udp bool) ([]byte, *waiting) {
 	q, err := read(packet)
+	w := &waiting{query: q, packet: packet, udp: udp}
 	switch {
 	case errors.Is(err, errDrop):
-		return nil
+		return nil, nil
 	case errors.Is(err, errForeign):
-		return s.pass(ctx, &q, packet, udp)
+		s.foreign.Add(1)
+		return nil, w
 	case err != nil:
-		return q.failure(dnsmessage.RCodeFormatError)
+		return q.failure(dnsmessage.RCodeFormatError), nil
 	}
 	reply, ours := s.table.Load().answer(&q.question, s.opts.Namespace)
 	if !ours {
-		return s.pass(ctx, &q, packet, udp)
+		s.foreign.Add(1)
+		return nil, w
 	}
 	s.mesh.Add(1)
-	if q.version != 0 {
-		return q.failure(badVersion)
+	switch {
+	case q.version != 0:
+		return q.failure(badVersion), nil
+	case reply.external != "":
+		w.reply = &reply
+		return nil, w
 	}
-	if reply.external != "" {
-		s.follow(ctx, &q, &reply)
+	return s.pack(&q, &reply, udp), nil
+}
+
+// finish asks the upstreams and returns the answer.
+func (s *Server) finish(ctx context.Context, w *waiting) []byte {
+	if w.reply == nil {
+		return s.pass(ctx, &w.query, w.packet, w.udp)
 	}
-	out, err := q.pack(&reply, udp)
+	s.follow(ctx, &w.query, w.reply)
+	return s.pack(&w.query, w.reply, w.udp)
+}
+
+func (s *Server) pack(q *query, r *reply, udp bool) []byte {
+	out, err := q.pack(r, udp)
 	if err != nil {
 		return q.failure(dnsmessage.RCodeServerFailure)
 	}
@@ -267,7 +310,6 @@ func (s *Server) handle(ctx context.Context, packet []byte, udp bool) []byte {
 
 // pass asks the upstreams and returns the answer as it came.
 func (s *Server) pass(ctx context.Context, q *query, packet []byte, udp bool) []byte {
-	s.foreign.Add(1)
 	out, err := s.upstream.ask(ctx, packet, udp)
 	if err != nil {
 		s.failed.Add(1)
