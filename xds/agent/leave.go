@@ -54,8 +54,9 @@ func (a *Agent) cause(now time.Time) *Leave {
 			if was := a.leave; was != nil && was.Reason == l.Reason && was.Text == l.Text {
 				l.Since, l.Until = was.Since, was.Until
 			}
-			if end := n.Deadline.Add(-margin); !n.Deadline.IsZero() && end.Before(l.Until) {
-				l.Until = end
+			// One that is over by this host's clock is wrong, the clock or the time, or nothing has happened then.
+			if end := n.Deadline.Add(-margin); end.After(now) && end.Before(l.Until) {
+				l.Until = now.Add(end.Sub(now)) // from now on, however the clock is set meanwhile
 			}
 			return l
 		}

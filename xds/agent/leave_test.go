@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -169,4 +170,49 @@ func TestIdentify(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	require.ErrorIs(t, o.Identify(ended), context.Canceled)
+}
+
+// A host waits until shortly before the announced end, by a clock that may be set meanwhile; one that is over
+// already, by a clock that is wrong, shortens nothing.
+func TestLeaveUntil(t *testing.T) {
+	t.Parallel()
+	a := serving(t, &atomic.Int64{}, func(o *Options) { o.DrainTimeout = time.Minute })
+	for after, want := range map[time.Duration]time.Duration{
+		2 * time.Minute: time.Minute, 30 * time.Second: 25 * time.Second, 0: time.Minute, -time.Hour: time.Minute,
+	} {
+		now := time.Now()
+		text := fmt.Sprintf(`{"action": "terminate", "time": %q}`, now.Add(after).Round(0).UTC().Format(time.RFC3339Nano))
+		metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/latest/api/token":
+				w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
+				fmt.Fprint(w, "token")
+			case strings.HasSuffix(r.URL.Path, "/spot/instance-action"):
+				fmt.Fprint(w, text)
+			default:
+				http.NotFound(w, r)
+			}
+		}))
+		told := make(chan struct{}, 1)
+		cloud := ec2.NewWatcher(ec2.WatchOptions{Metadata: ec2.NewMetadata(metadata.URL), Every: time.Millisecond, Logger: slog.New(slog.DiscardHandler), Changed: func() {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { cloud.Run(ctx) })
+		<-told
+		a.mu.Lock()
+		a.cloud = cloud
+		a.mu.Unlock()
+		l := a.cause(now)
+		require.NotNil(t, l)
+		require.Equal(t, want, l.Until.Sub(now), "a notice for %s later", after)
+		require.Contains(t, l.Until.String(), "m=", "its clock is the one that nobody sets")
+		cancel()
+		running.Wait()
+		metadata.Close()
+	}
 }
