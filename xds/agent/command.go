@@ -51,6 +51,10 @@ func (s *Status) Print(t *phrase.Table) {
 	if e := s.Configuration.Error; e != "" {
 		t.Row("because", e)
 	}
+	if e := cmp.Or(s.Configuration.Unsaved, s.Membership.Unsaved); e != "" {
+		t.Row("not kept", e)
+		t.Text("A start without the control plane would serve what was kept before. See to the disk of --state-dir.")
+	}
 	t.Row("capture", s.Capture)
 	switch m := s.Membership; {
 	case !m.Saved.IsZero():

@@ -171,6 +171,7 @@ func (a *Agent) measures(s *Status) []measure {
 		{"causeway_agent_connected", "Whether a control plane configures Envoy.", "gauge", number(s.Configuration.Connected)},
 		{"causeway_agent_last_known_good", "Whether Envoy runs on the configuration of an earlier start.", "gauge", number(s.Configuration.LastGood)},
 		{"causeway_agent_envoy_restarts_total", "How often Envoy has ended by itself.", "counter", uint64(s.Restarts)}, //nolint:gosec // a count
+		{"causeway_agent_state_kept", "Whether the state directory has what a start without the control plane needs.", "gauge", number(s.Configuration.Unsaved == "" && s.Membership.Unsaved == "")},
 		{"causeway_agent_draining", "Whether the host is to get nothing new.", "gauge", number(s.Draining)},
 		{"causeway_agent_joined", "Whether a control plane takes the agent's reports.", "gauge", number(s.Membership.Joined)},
 		{"causeway_agent_services", "Names of Services that are known.", "gauge", uint64(s.Membership.Services)}, //nolint:gosec // a count

@@ -61,6 +61,8 @@ type State struct {
 	// Services is how many names are known, of the time Saved if they are those of an earlier run.
 	Services int       `json:"services"`
 	Saved    time.Time `json:"saved,omitzero"`
+	// Unsaved is why the names could not be written last, "" once they are.
+	Unsaved string `json:"unsaved,omitempty"`
 }
 
 // Membership is one agent's.
@@ -309,9 +311,20 @@ func (m *Membership) save() {
 	if err == nil {
 		err = durable.Replace(m.opts.File, durable.Seal(magic, text), nil)
 	}
-	if err != nil {
-		m.opts.Logger.Warn("cannot keep the names of the mesh", "error", err)
-		signal(m.changed) // tried again
+	m.mu.Lock()
+	was := m.state.Unsaved
+	if m.state.Unsaved = ""; err != nil {
+		m.state.Unsaved = err.Error()
+	}
+	m.mu.Unlock()
+	switch {
+	case err != nil:
+		if was == "" {
+			m.opts.Logger.Warn("cannot keep the names of the mesh: a start without the control plane would have older ones; trying again", "error", err)
+		}
+		signal(m.changed)
+	case was != "":
+		m.opts.Logger.Info("the names of the mesh are kept again")
 	}
 }
 

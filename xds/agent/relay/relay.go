@@ -72,6 +72,8 @@ type Relay struct {
 	// newest is the stream of configuration that the state is of.
 	newest *stream
 	fault  fault
+	// unsaved is State.Unsaved.
+	unsaved string
 }
 
 // start is how far Envoy has come since it began with nothing.
@@ -92,6 +94,8 @@ type State struct {
 	Saved    time.Time `json:"saved,omitzero"`
 	// Error is why no control plane has answered last, "" once one does.
 	Error string `json:"error,omitempty"`
+	// Unsaved is why the last known good configuration could not be written last, "" once it is.
+	Unsaved string `json:"unsaved,omitempty"`
 }
 
 // New returns a relay. A last known good configuration that cannot be read is
@@ -163,7 +167,7 @@ func (r *Relay) State() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.state
-	s.Error = r.fault.text
+	s.Error, s.Unsaved = r.fault.text, r.unsaved
 	return s
 }
 
@@ -219,11 +223,7 @@ func (r *Relay) listening() bool {
 
 // keep writes the memory to its file: a moment after a change, at most once in saveEvery, and at the end.
 func (r *Relay) keep(ctx context.Context) {
-	save := func() {
-		if err := r.kept.save(r.opts.File, time.Now()); err != nil {
-			r.opts.Logger.Warn("cannot keep the last known good configuration", "error", err)
-		}
-	}
+	save := func() { r.saved(r.kept.save(r.opts.File, time.Now())) }
 	for {
 		select {
 		case <-ctx.Done():
@@ -241,6 +241,22 @@ func (r *Relay) keep(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(saveEvery):
 		}
+	}
+}
+
+// saved notes how writing the memory has gone, and says once that it fails and once that it works again.
+func (r *Relay) saved(err error) {
+	r.mu.Lock()
+	was := r.unsaved
+	if r.unsaved = ""; err != nil {
+		r.unsaved = err.Error()
+	}
+	r.mu.Unlock()
+	switch {
+	case err != nil && was == "":
+		r.opts.Logger.Warn("cannot keep the last known good configuration: a start without the control plane would serve an older one; trying again", "error", err)
+	case err == nil && was != "":
+		r.opts.Logger.Info("the last known good configuration is kept again")
 	}
 }
 

@@ -1,8 +1,11 @@
 package relay
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -10,6 +13,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/stretchr/testify/require"
 
+	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
@@ -206,4 +210,35 @@ func FuzzUnmarshal(f *testing.F) {
 		_, err = k.marshal(now)
 		require.NoError(t, err)
 	})
+}
+
+// A disk that is full is said once, and shown until there is room again; what was kept before stays whole meanwhile.
+func TestNotKept(t *testing.T) {
+	t.Parallel()
+	log := &harness.Log{}
+	r := &Relay{opts: Options{Logger: slog.New(slog.NewTextHandler(log, nil))}}
+	for range 2 {
+		for range 3 {
+			r.saved(syscall.ENOSPC)
+			require.Equal(t, "no space left on device", r.State().Unsaved)
+		}
+		r.saved(nil)
+		r.saved(nil)
+		require.Empty(t, r.State().Unsaved)
+	}
+	require.Equal(t, 2, strings.Count(log.String(), "cannot keep"), log.String())
+	require.Equal(t, 2, strings.Count(log.String(), "is kept again"))
+}
+
+// What was kept has no limit of age: a host that was off for a year serves with it until a control plane answers.
+func TestKeptHasNoAge(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "last-good")
+	long := now.AddDate(-1, 0, 0)
+	require.NoError(t, filled().save(file, long))
+	require.NoError(t, os.Chtimes(file, long, long))
+	k, err := load(file)
+	require.NoError(t, err)
+	require.True(t, k.usable())
+	require.Equal(t, long, k.savedAt(), "and says of when it is")
 }
