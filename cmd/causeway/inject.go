@@ -33,11 +33,8 @@ is printed; 1 the file cannot be read.`,
 			if err != nil {
 				return err
 			}
-			refused := false
-			for _, n := range notes {
-				fmt.Fprintln(cmd.ErrOrStderr(), n)
-				refused = refused || n.Refused
-			}
+			text, refused := inject.Told(notes)
+			fmt.Fprint(cmd.ErrOrStderr(), text)
 			if refused {
 				return errFindings
 			}

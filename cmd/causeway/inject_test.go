@@ -27,8 +27,12 @@ func TestInject(t *testing.T) {
 	require.Contains(t, out, "Pod web/a: refused: it has hostNetwork: true")
 	require.NotContains(t, out, "apiVersion")
 
-	_, err = execute(t, "inject", "--config", filepath.Join(dir, "none.yaml"), "-f", "-")
+	none := filepath.Join(dir, "none.yaml")
+	_, err = execute(t, "inject", "--config", none, "-f", "-")
 	require.ErrorContains(t, err, "--config: ")
+	require.ErrorContains(t, err, "give the file that the control plane has as --inject-config")
+	_, err = execute(t, "inject", "--config", none, "-f", none)
+	require.ErrorContains(t, err, "none.yaml: no such file or directory: give a file of YAML, or - for the standard input\n--config: open ")
 	require.Equal(t, exitError, exitCode(err))
 	_, err = execute(t, "inject", "--config", write("wrong.yaml", "{}"), "-f", "-")
 	require.ErrorContains(t, err, "image: it is empty")

@@ -19,6 +19,7 @@ import (
 
 // shiftedDir has the TrafficShift web/cart.
 func shiftedDir(t *testing.T) string {
+	t.Helper()
 	dir := explainedDir(t)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "shift.yaml"), []byte(pinned), 0o600))
 	return dir

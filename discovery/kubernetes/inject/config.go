@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,6 +139,9 @@ func (c *Config) check() error {
 	if c.Image == "" {
 		wrong("image: it is empty: write the image with the agent and Envoy that `make image-agent` made and you pushed")
 	}
+	if err := isImage(c.Image); c.Image != "" && err != nil {
+		wrong("image: %w", err)
+	}
 	if p := c.ImagePullPolicy; p != "" && p != corev1.PullAlways && p != corev1.PullIfNotPresent && p != corev1.PullNever {
 		wrong("imagePullPolicy: %q is not Always, IfNotPresent or Never", p)
 	}
@@ -159,11 +163,14 @@ func (c *Config) check() error {
 	if len(c.ServiceCIDRs) > maxServiceCIDRs {
 		wrong("serviceCIDRs: it has %d ranges: write %d at most", len(c.ServiceCIDRs), maxServiceCIDRs)
 	}
-	for field, list := range map[string][]string{"serviceCIDRs": c.ServiceCIDRs, "excludeOutboundCIDRs": c.ExcludeOutboundCIDRs} {
-		for i, s := range list {
-			if err := isRange(s); err != nil {
-				wrong("%s[%d]: %w", field, i, err)
-			}
+	for i, s := range c.ServiceCIDRs {
+		if err := isRange(s); err != nil {
+			wrong("serviceCIDRs[%d]: %w", i, err)
+		}
+	}
+	for i, s := range c.ExcludeOutboundCIDRs {
+		if err := isAddresses(s); err != nil {
+			wrong("excludeOutboundCIDRs[%d]: %w", i, err)
 		}
 	}
 	for field, list := range map[string][]string{"excludeOutboundPorts": c.ExcludeOutboundPorts, "excludeInboundPorts": c.ExcludeInboundPorts} {
@@ -188,6 +195,26 @@ func secretName(name string) error {
 		return fmt.Errorf("%q is no name of a Secret: write lower case letters, digits, hyphens and dots", name)
 	}
 	return nil
+}
+
+// reference is the name of an image, as registries and container runtimes take it: [HOST[:PORT]/]PATH[:TAG][@DIGEST].
+var reference = regexp.MustCompile(`^(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[a-fA-F0-9:]+\])(?::[0-9]+)?/)?` +
+	`[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*` +
+	`(?::\w[\w.-]{0,127})?(?:@[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,})?$`)
+
+func isImage(s string) error {
+	if !reference.MatchString(s) {
+		return fmt.Errorf("%q is no name of an image: write, for example, %s", s, examples["image"])
+	}
+	return nil
+}
+
+// isAddresses takes a range of addresses, or one address, as causeway agent capture does.
+func isAddresses(s string) error {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" && !a.Is4In6() {
+		return nil
+	}
+	return isRange(s)
 }
 
 func isRange(s string) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,11 +31,11 @@ var templates = map[string][]string{
 	"argoproj.io/v1alpha1/Rollout": {"spec", "template"},
 }
 
-// Note says what became of an object of a file that has pods.
+// Note says what became of an object of a file that has pods, or what is likely to be wrong with another one.
 type Note struct {
 	// Object is "Deployment web/php-web".
 	Object string
-	// Injected is true if it was; else Why says why not.
+	// Injected is true if it was; else Why says why not. It is "" for what has no pods.
 	Injected bool
 	// Refused is true if it should have been, and cannot.
 	Refused bool
@@ -43,18 +44,40 @@ type Note struct {
 	Hints []string
 }
 
-func (n Note) String() string {
-	text := n.Object + ": as it was: " + n.Why
+// String is a line for what became of it, and one for each hint.
+func (n Note) String() string { return strings.Join(n.lines("injected"), "\n") }
+
+// lines returns them, with a word for what is injected.
+func (n Note) lines(injected string) (out []string) {
 	switch {
 	case n.Injected:
-		text = n.Object + ": injected"
+		out = append(out, n.Object+": "+injected)
 	case n.Refused:
-		text = n.Object + ": refused: " + n.Why
+		out = append(out, "error: "+n.Object+": refused: "+n.Why)
+	case n.Why != "":
+		out = append(out, n.Object+": as it was: "+n.Why)
 	}
 	for _, hint := range n.Hints {
-		text += "\n  " + hint
+		out = append(out, "warning: "+n.Object+": "+hint)
 	}
-	return text
+	return out
+}
+
+// Told is what people are told of a run, and whether a pod is refused. Then nothing may be printed of the objects, and
+// those that could be injected are not said to be.
+func Told(notes []Note) (text string, refused bool) {
+	injected := "injected"
+	if refused = slices.ContainsFunc(notes, func(n Note) bool { return n.Refused }); refused {
+		injected = "not printed, because another one is refused"
+	}
+	var lines []string
+	for _, n := range notes {
+		lines = append(lines, n.lines(injected)...)
+	}
+	if len(lines) == 0 {
+		return "nothing in it has pods: all stays as it was\n", false
+	}
+	return strings.Join(lines, "\n") + "\n", refused
 }
 
 // Offline is what an offline injection is about. Namespace is that of objects that name none.
@@ -62,27 +85,37 @@ type Offline struct{ File, ConfigFile, Namespace, SystemNamespace, Version strin
 
 // Run injects the pods of a file, or of in if its name is "-". Errors name the flag of causeway inject at fault.
 func (o *Offline) Run(in io.Reader) ([]byte, []Note, error) {
-	text, err := os.ReadFile(o.ConfigFile)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--config: %w: give the file that the control plane has as --inject-config", err)
-	}
-	c, err := ParseConfig(text, o.SystemNamespace, o.Version)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--config: %s: %w", o.ConfigFile, err)
-	}
+	c, wrong := o.config()
+	var text []byte
+	var err error
 	if o.File == "-" {
 		text, err = io.ReadAll(in)
 	} else {
 		text, err = os.ReadFile(o.File)
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("-f: %w", err)
+		return nil, nil, errors.Join(fmt.Errorf("-f: %w: give a file of YAML, or - for the standard input", err), wrong)
+	}
+	if wrong != nil {
+		return nil, nil, wrong
 	}
 	out, notes, err := Files(text, o.Namespace, c)
 	if err != nil {
 		return nil, nil, fmt.Errorf("-f: %s: %w", o.File, err)
 	}
 	return out, notes, nil
+}
+
+func (o *Offline) config() (*Config, error) {
+	text, err := os.ReadFile(o.ConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w: give the file that the control plane has as --inject-config", err)
+	}
+	c, err := ParseConfig(text, o.SystemNamespace, o.Version)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %s: %w", o.ConfigFile, err)
+	}
+	return c, nil
 }
 
 // Files injects the pods of a stream of YAML documents as the webhook would. Whoever gives it a file has opted in, so
@@ -215,10 +248,30 @@ func (s *stream) know(o map[string]any) error {
 		return nil
 	}
 	m, err := metaOfOurs(o)
-	if err == nil {
-		s.namespaces[m.Name] = Namespace{m.Name, m.Labels, m.Annotations}
+	if err != nil {
+		return err
 	}
-	return err
+	ns := Namespace{m.Name, m.Labels, m.Annotations}
+	s.namespaces[m.Name] = ns
+	s.hint("Namespace "+m.Name, ns.hints())
+	return nil
+}
+
+// hint notes what is likely to be wrong with an object that has no pods.
+func (s *stream) hint(object string, hints []string) {
+	if len(hints) > 0 {
+		s.notes = append(s.notes, Note{Object: object, Hints: hints})
+	}
+}
+
+// passOver notes an object without pods that was probably meant to be one with pods.
+func (s *stream) passOver(o map[string]any) {
+	kind, _ := o["kind"].(string)
+	apiVersion, _ := o["apiVersion"].(string)
+	metadata, _ := o["metadata"].(map[string]any)
+	name, _ := metadata["name"].(string)
+	namespace, _ := metadata["namespace"].(string)
+	s.hint(kind+" "+cmp.Or(namespace, s.namespace)+"/"+name, withoutPods(apiVersion, kind))
 }
 
 // namespaceOf returns an object's namespace, which has opted in.
@@ -239,7 +292,8 @@ func (s *stream) inject(d *document) ([]byte, error) {
 	for _, o := range d.objects() {
 		path, known := templates[kindOf(o.value)]
 		if !known {
-			continue // it is none with pods, and whether it is right is not asked here
+			s.passOver(o.value) // whether it is right else is not asked here
+			continue
 		}
 		m, err := metaOfOurs(o.value)
 		if err != nil {

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,21 +21,40 @@ var annotations = []string{
 func hints(labels, has map[string]string) (out []string) {
 	for _, key := range sorted(has) {
 		switch {
-		case !strings.HasPrefix(key, prefix) || key == AnnotationInjected || known(key):
+		case key == AnnotationInjected || known(key):
 		case key == Label:
 			out = append(out, "its annotation "+key+" does nothing: it is a label")
-		default:
+		case ours(key):
 			out = append(out, unknown("annotation", key, annotations))
 		}
 	}
 	for _, key := range sorted(labels) {
 		switch {
-		case !strings.HasPrefix(key, prefix) || key == Label:
+		case key == Label:
 		case known(key):
 			out = append(out, "its label "+key+" does nothing: it is an annotation")
-		default:
+		case ours(key):
 			out = append(out, unknown("label", key, []string{Label}))
 		}
+	}
+	return out
+}
+
+// ours reports whether a key has the prefix of the mesh, or is one of the words of injection with a letter or a few wrong.
+func ours(key string) bool {
+	return strings.HasPrefix(key, prefix) || discovery.Misspelt(key, append([]string{Label}, annotations...)) != ""
+}
+
+// hints says the same of a Namespace, and whether the value of its label is one that does nothing.
+func (ns *Namespace) hints() (out []string) {
+	out = hints(ns.Labels, ns.Annotations)
+	if _, ok := ns.Annotations[AnnotationWorkload]; ok {
+		out = append(out, "its annotation "+AnnotationWorkload+" does nothing: write it into the templates of pods")
+	}
+	switch value, ok := ns.Labels[Label]; {
+	case !ok, value == Enabled, value == "disabled", value == "false":
+	default:
+		out = append(out, fmt.Sprintf("its label %s is %q, which does nothing: write %q", Label, value, Enabled))
 	}
 	return out
 }
@@ -42,14 +62,40 @@ func hints(labels, has map[string]string) (out []string) {
 // misplaced says which words of injection an object with a template of pods has, where they do nothing.
 func misplaced(labels, has map[string]string) (out []string) {
 	for _, key := range sorted(has) {
-		if known(key) {
+		if known(key) || key == Label || discovery.Misspelt(key, annotations) != "" {
 			out = append(out, "its own annotation "+key+" does nothing: write it into the template of its pods")
 		}
 	}
-	if _, ok := labels[Label]; ok {
-		out = append(out, "its own label "+Label+" does nothing: write it into the template of its pods")
+	for _, key := range sorted(labels) {
+		if key == Label || known(key) || discovery.Misspelt(key, []string{Label}) != "" {
+			out = append(out, "its own label "+key+" does nothing: write it into the template of its pods")
+		}
 	}
 	return out
+}
+
+// withoutPods says of an object that has no pods, as it is written, that one with pods was probably meant.
+func withoutPods(apiVersion, kind string) (out []string) {
+	group, _, grouped := strings.Cut(apiVersion, "/")
+	if !grouped {
+		group = ""
+	}
+	var kinds, versions []string
+	for _, known := range sorted(templates) {
+		at := strings.LastIndexByte(known, '/')
+		if of := known[:at]; strings.EqualFold(known[at+1:], kind) && of != apiVersion {
+			versions = append(versions, of)
+		} else if of == apiVersion {
+			kinds = append(kinds, known[at+1:])
+		}
+	}
+	if near := discovery.Misspelt(kind, kinds); near != "" && !strings.HasSuffix(kind, "List") {
+		return []string{fmt.Sprintf("it is passed over: kind %s is none that has pods: did you mean %s?", kind, near)}
+	}
+	if len(versions) > 0 && slices.Contains([]string{"", "apps", "batch", "extensions", "argoproj.io"}, group) {
+		return []string{fmt.Sprintf("it is passed over: its apiVersion is %q: did you mean %s?", apiVersion, versions[0])}
+	}
+	return nil
 }
 
 func known(key string) bool { return slices.Contains(annotations, key) }

@@ -169,7 +169,7 @@ func (p *proxied) read(workload string) error {
 		into       *[]string
 	}{
 		{AnnotationExcludePorts, isPortRange, p.config.ExcludeOutboundPorts, &p.excludePorts},
-		{AnnotationExcludeCIDRs, isRange, p.config.ExcludeOutboundCIDRs, &p.excludeCIDRs},
+		{AnnotationExcludeCIDRs, isAddresses, p.config.ExcludeOutboundCIDRs, &p.excludeCIDRs},
 		{AnnotationExcludeInboundPorts, isPortRange, p.config.ExcludeInboundPorts, &p.excludeInbound},
 	} {
 		value, where := p.said(e.annotation)

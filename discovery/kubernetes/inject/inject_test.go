@@ -47,6 +47,7 @@ func TestConfigMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		"{}":                       "image: it is empty",
 		"image: a\n":               "serviceCIDRs: it is empty",
+		"image: a b\n":             `image: "a b" is no name of an image: write, for example, registry`,
 		"image: a\ncapture: all\n": `capture: "all" is neither pod nor none`,
 		"image: a\ncapture: none\nservers: [a]\n":                               `servers[0]: "a" is not HOST:PORT`,
 		"image: a\ncapture: none\ntlsSecret: A_B\n":                             `tlsSecret: "A_B" is no name of a Secret`,

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/causeway-mesh/causeway/policy/naming"
 )
@@ -54,7 +55,7 @@ var meshes = []struct {
 
 // refuse returns why the pod cannot be injected.
 func (p *proxied) refuse() error {
-	for _, check := range []func() *Refusal{p.oldKubernetes, p.platform, p.otherMesh, p.podSecurity, p.names, p.ports, p.users} {
+	for _, check := range []func() *Refusal{p.wrongPorts, p.oldKubernetes, p.platform, p.otherMesh, p.podSecurity, p.names, p.ports, p.users} {
 		if r := check(); r != nil {
 			return r
 		}
@@ -158,6 +159,27 @@ func (p *proxied) names() *Refusal {
 	for _, v := range p.pod.Spec.Volumes {
 		if v.Name == stateVolume || v.Name == tlsVolume {
 			return &Refusal{fmt.Sprintf("it has a volume %s, which is the name of one of the sidecar's", v.Name), "rename it"}
+		}
+	}
+	return nil
+}
+
+// wrongPorts refuses ports that the API server refuses: a file would say that it is well, and not be.
+func (p *proxied) wrongPorts() *Refusal {
+	for _, list := range [][]corev1.Container{p.pod.Spec.InitContainers, p.pod.Spec.Containers} {
+		for i := range list {
+			for j, port := range list[i].Ports {
+				field, value, remedy := "containerPort", fmt.Sprint(port.ContainerPort), validation.IsValidPortNum(int(port.ContainerPort))
+				if port.HostPort != 0 && len(remedy) == 0 {
+					field, value, remedy = "hostPort", fmt.Sprint(port.HostPort), validation.IsValidPortNum(int(port.HostPort))
+				}
+				if protocols := []string{"TCP", "UDP", "SCTP"}; len(remedy) == 0 && port.Protocol != "" && !slices.Contains(protocols, string(port.Protocol)) {
+					field, value, remedy = "protocol", strconv.Quote(string(port.Protocol)), []string{"must be TCP, UDP or SCTP"}
+				}
+				if len(remedy) > 0 {
+					return &Refusal{fmt.Sprintf("its container %s has ports[%d].%s: %s", list[i].Name, j, field, value), "it " + remedy[0]}
+				}
+			}
 		}
 	}
 	return nil
