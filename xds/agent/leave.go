@@ -18,8 +18,6 @@ const (
 	margin = 5 * time.Second
 	// drainRequested is the reason of `causeway agent drain`.
 	drainRequested = "DrainRequested"
-	// ending is the reason of an agent that ends.
-	ending = "Ending"
 )
 
 // Leave is why this host is to get nothing new while the agent runs, and how far that is.

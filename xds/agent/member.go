@@ -116,7 +116,7 @@ func (a *Agent) report(ctx context.Context) *membersv1.Report {
 	case s.Leave != nil:
 		r.DrainReason, r.DrainUntil = brief(s.Leave.Reason+": "+s.Leave.Text), s.Leave.Until.Unix()
 	case s.Draining:
-		r.DrainReason = ending + ": the agent ends"
+		r.DrainReason = naming.Ending + ": the agent ends"
 	}
 	if s.EC2 != nil {
 		for _, n := range s.EC2.Notices[:min(len(s.EC2.Notices), maxNotices)] {

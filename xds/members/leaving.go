@@ -10,9 +10,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/naming"
 )
 
-// notLeaving begins the reason of an agent that ends: its host goes on without it.
-const notLeaving = "Ending"
-
 // Leaving returns the hosts whose agents say that they are to get nothing new. One whose connection has ended is among
 // them for a while: a host that reboots drains still.
 func (m *Members) Leaving(now time.Time) []discovery.Leaving {
@@ -44,7 +41,7 @@ func (m *Members) Leaving(now time.Time) []discovery.Leaving {
 
 // leaving returns what a member says of its host, false if that takes part.
 func (m *Member) leaving() (discovery.Leaving, bool) {
-	if !m.Draining || m.DrainReason == "" || strings.HasPrefix(m.DrainReason, notLeaving+":") {
+	if !m.Draining || m.DrainReason == "" || strings.HasPrefix(m.DrainReason, naming.Ending+":") {
 		return discovery.Leaving{}, false
 	}
 	_, _, _, instance, _ := naming.ParseNode(m.Node)
