@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -76,15 +77,11 @@ func (p *Pool) Take(t harness.TB) *Kube {
 	}
 	k := p.take()
 	if k == nil {
-		k = &pooled{Kube: Start(p.t, Options{})}
-		p.Prepare(p.t, k.Kube)
-		base, err := k.keys()
-		if err != nil {
-			t.Fatalf("reading etcd: %v", err)
-		}
-		k.base = base
+		k = p.start(t)
 	}
+	k.t = &lent{TB: p.t, taker: t}
 	t.Cleanup(func() {
+		k.t = p.t
 		// A server that the test ended or started again belongs to the test.
 		if t.Failed() || !k.Server().Running() {
 			k.Server().Stop()
@@ -102,6 +99,52 @@ func (p *Pool) Take(t harness.TB) *Kube {
 		p.free = append(p.free, k)
 	})
 	return k.Kube
+}
+
+// start starts a server for a test. If that fails, the test fails and nothing stays.
+func (p *Pool) start(t harness.TB) *pooled {
+	t.Helper()
+	l := &lent{TB: p.t, taker: t}
+	started := false
+	t.Cleanup(func() {
+		if !started {
+			l.stop()
+		}
+	})
+	k := &pooled{Kube: Start(l, Options{})}
+	p.Prepare(l, k.Kube)
+	base, err := k.keys()
+	if err != nil {
+		t.Fatalf("reading etcd: %v", err)
+	}
+	k.base, started = base, true
+	return k
+}
+
+// lent is the TB of a server that a test has: what fails is the test, and what was started stays until the pool ends.
+type lent struct {
+	harness.TB
+	taker harness.TB
+
+	ends []func()
+}
+
+func (l *lent) Helper()                           { l.taker.Helper() }
+func (l *lent) Logf(format string, args ...any)   { l.taker.Logf(format, args...) }
+func (l *lent) Fatalf(format string, args ...any) { l.taker.Helper(); l.taker.Fatalf(format, args...) }
+func (l *lent) Failed() bool                      { return l.taker.Failed() }
+
+// Cleanup calls f once, when the pool ends or by stop.
+func (l *lent) Cleanup(f func()) {
+	f = sync.OnceFunc(f)
+	l.ends = append(l.ends, f)
+	l.TB.Cleanup(f)
+}
+
+func (l *lent) stop() {
+	for _, end := range slices.Backward(l.ends) {
+		end()
+	}
 }
 
 // atOnce returns what has a value for each server that a test has, nil if there may be any number.
