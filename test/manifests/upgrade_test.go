@@ -59,6 +59,22 @@ func TestManifestsHaveNothingOfTheUsers(t *testing.T) {
 	require.Zero(t, deployments["causeway"].Spec.Strategy.RollingUpdate.MaxUnavailable.IntValue())
 }
 
+// manifestsOfARelease is the first resource of the example of an installation.
+const manifestsOfARelease = "github.com/causeway-mesh/causeway/manifests?ref=v0.2.0"
+
+// A copy of the example renders wherever it lies, with the manifests and the image of one release.
+func TestExampleOfAnInstallation(t *testing.T) {
+	t.Parallel()
+	text := read(t, "manifests", "examples", "install", "kustomization.yaml")
+	require.Contains(t, text, "- "+manifestsOfARelease+" # CHANGE\n")
+	require.Contains(t, text, "newTag: "+manifestsOfARelease[strings.LastIndex(manifestsOfARelease, "=")+1:]+"\n")
+	files := release(t, "crds", "install", ".")
+	require.NoError(t, files.WriteFile("/copy/kustomization.yaml", []byte(strings.Replace(text, manifestsOfARelease, "../release", 1))))
+	require.NoError(t, files.WriteFile("/copy/client-rules.yaml", []byte(read(t, "manifests", "examples", "install", "client-rules.yaml"))))
+	deployments := objectsOf[appsv1.Deployment](t, build(t, files, "/copy"), "Deployment")
+	require.Equal(t, "registry.example.com/platform/causeway:v0.2.0", deployments["causeway"].Spec.Template.Spec.Containers[0].Image)
+}
+
 // An upgrade of the documented way leaves the user's image and client rules.
 func TestUpgradeKeepsWhatIsTheUsers(t *testing.T) {
 	t.Parallel()
@@ -71,7 +87,7 @@ func TestUpgradeKeepsWhatIsTheUsers(t *testing.T) {
 		}
 		require.NoError(t, files.WriteFile("/mesh/"+name, []byte(strings.NewReplacer(pairs...).Replace(text))))
 	}
-	edit("kustomization.yaml", "- ../..\n", "- ../release\n", "newName: registry.example.com/platform/causeway", "newName: ecr.example.com/causeway", "newTag: v0.1.0", "newTag: v7")
+	edit("kustomization.yaml", manifestsOfARelease, "../release", "newName: registry.example.com/platform/causeway", "newName: ecr.example.com/causeway", "newTag: v0.2.0", "newTag: v7")
 	edit("client-rules.yaml", "/ns/web/sa/*", "/ns/shop/sa/*")
 
 	kube := kubetest.Start(t, kubetest.Options{})

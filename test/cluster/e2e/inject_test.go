@@ -122,7 +122,7 @@ func (c *onCluster) addInjection(t *testing.T, dir string) {
 	require.NoError(t, err)
 	component := regexp.MustCompile("(?s)```yaml\n(components:\n.*?)```").FindSubmatch(document)
 	require.NotNil(t, component)
-	require.NoError(t, os.WriteFile(file, append(text, strings.Replace(string(component[1]), "../../inject", "../manifests/inject", 1)...), 0o644))
+	require.NoError(t, os.WriteFile(file, append(text, strings.Replace(string(component[1]), "github.com/causeway-mesh/causeway/manifests/inject?ref=v0.2.0", "../manifests/inject", 1)...), 0o644))
 	config := "image: " + cluster.AgentImage + "\nserviceCIDRs: [" + cluster.ServiceRange + "]\nimagePullPolicy: Never\nresources: {requests: {cpu: 10m, memory: 64Mi}}\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "mesh", "inject.yaml"), []byte(config), 0o644))
 }

@@ -50,8 +50,9 @@ func (c *onCluster) userDirectory(t *testing.T) string {
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(file)) // what was copied may be read-only
-	require.Contains(t, string(text), "- ../..\n")
-	require.NoError(t, os.WriteFile(file, []byte(strings.Replace(string(text), "- ../..\n", "- ../manifests\n", 1)), 0o644))
+	const manifests = "- github.com/causeway-mesh/causeway/manifests?ref=v0.2.0 # CHANGE\n"
+	require.Contains(t, string(text), manifests)
+	require.NoError(t, os.WriteFile(file, []byte(strings.Replace(string(text), manifests, "- ../manifests\n", 1)), 0o644))
 	return dir
 }
 
