@@ -215,10 +215,10 @@ func TestTruncation(t *testing.T) {
 func startResolver(t *testing.T, answer func(q []byte, udp bool) []byte) (address string, asked *atomic.Int64) {
 	t.Helper()
 	asked = new(atomic.Int64)
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	both := new(Server)
+	_, err := both.listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
-	tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-	require.NoError(t, err)
+	udp, tcp := both.udp[0], both.tcp[0]
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		buffer := make([]byte, maxPacket)

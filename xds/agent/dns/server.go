@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -81,19 +82,32 @@ func (s *Server) listen(ctx context.Context, address string) (own netip.AddrPort
 	if err != nil {
 		return own, fmt.Errorf("--dns-listen: %q is not ADDRESS:PORT: write, for example, 127.0.0.1:15053", address)
 	}
+	// A port that the system gives for UDP may be taken for TCP; then another is asked for.
+	for range 10 {
+		udp, tcp, err := listenBoth(ctx, at)
+		if err == nil {
+			s.udp, s.tcp = append(s.udp, udp), append(s.tcp, tcp)
+			return udp.LocalAddr().(*net.UDPAddr).AddrPort(), nil //nolint:forcetypeassert,errcheck // of a UDP socket
+		}
+		if at.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			return own, fmt.Errorf("--dns-listen: %w", err)
+		}
+	}
+	return own, fmt.Errorf("--dns-listen: no port of %s is free for UDP and TCP", at.Addr())
+}
+
+// listenBoth listens on one port for UDP and TCP.
+func listenBoth(ctx context.Context, at netip.AddrPort) (net.PacketConn, net.Listener, error) {
 	var config net.ListenConfig
 	udp, err := config.ListenPacket(ctx, "udp", at.String())
 	if err != nil {
-		return own, fmt.Errorf("--dns-listen: %w", err)
+		return nil, nil, err
 	}
-	s.udp = append(s.udp, udp)
-	own = udp.LocalAddr().(*net.UDPAddr).AddrPort() //nolint:forcetypeassert,errcheck // of a UDP socket
-	tcp, err := config.Listen(ctx, "tcp", own.String())
+	tcp, err := config.Listen(ctx, "tcp", udp.LocalAddr().String())
 	if err != nil {
-		return own, fmt.Errorf("--dns-listen: %w", err)
+		return nil, nil, errors.Join(err, udp.Close())
 	}
-	s.tcp = append(s.tcp, tcp)
-	return own, nil
+	return udp, tcp, nil
 }
 
 // Address returns where it listens first.
