@@ -15,8 +15,8 @@ import (
 // Names of images. Causeway's own are those that the examples name,
 // so that the examples run here as they are.
 const (
-	CausewayImage = "registry.example.com/platform/causeway:v0.1.0"
-	AgentImage    = "registry.example.com/platform/causeway-agent:v0.1.0"
+	CausewayImage = "registry.example.com/platform/causeway:v0.2.0"
+	AgentImage    = "registry.example.com/platform/causeway-agent:v0.2.0"
 	// WorkloadImage is test/cluster/workload: an HTTP server that says who it is, and a load
 	// that counts every answer.
 	WorkloadImage = workloadImage

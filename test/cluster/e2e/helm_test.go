@@ -28,7 +28,7 @@ func TestHelm(t *testing.T) {
 	values := func(more string) {
 		t.Helper()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "values.yaml"), []byte(`
-image: {repository: registry.example.com/platform/causeway, tag: v0.1.0}
+image: {repository: registry.example.com/platform/causeway, tag: v0.2.0}
 clientRules: [{uri: spiffe://example.org/ns/web/sa/*, namespaces: [web], roles: [sidecar]}]
 inject: {enabled: true, config: {image: "`+cluster.AgentImage+`", imagePullPolicy: Never, serviceCIDRs: ["`+cluster.ServiceRange+`"]}}
 `+more+"\n"), 0o600))
