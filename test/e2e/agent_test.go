@@ -22,7 +22,7 @@ import (
 type host struct {
 	*harness.Process
 	t                *testing.T
-	args             []string
+	args, env        []string
 	http, listen, at string
 	dir              string // its state directory
 }
@@ -30,7 +30,13 @@ type host struct {
 // startHost starts `causeway agent run` on addresses that stay its own over restarts.
 func startHost(t *testing.T, server string, flags ...string) *host {
 	t.Helper()
-	h := &host{t: t, dir: filepath.Join(t.TempDir(), "agent"), http: harness.FreeAddress(t), listen: harness.FreeAddress(t), at: harness.FreeAddress(t)}
+	return startHostWith(t, nil, server, flags...)
+}
+
+// startHostWith is startHost with more in its environment.
+func startHostWith(t *testing.T, env []string, server string, flags ...string) *host {
+	t.Helper()
+	h := &host{t: t, env: env, dir: filepath.Join(t.TempDir(), "agent"), http: harness.FreeAddress(t), listen: harness.FreeAddress(t), at: harness.FreeAddress(t)}
 	h.args = append([]string{
 		"agent", "run", "--namespace", "web", "--workload", "cron", "--id", "i-1", "--server", server, "--wait", "1s", "--drain-timeout", "10s",
 		"--envoy", harness.Tool(t, "envoy"), "--state-dir", h.dir,
@@ -44,7 +50,7 @@ func (h *host) start() {
 	h.t.Helper()
 	path, err := binary()
 	require.NoError(h.t, err)
-	h.Process = harness.Start(h.t, harness.Command{Name: "agent", Path: path, Args: h.args, DeathSignal: syscall.SIGTERM})
+	h.Process = harness.Start(h.t, harness.Command{Name: "agent", Path: path, Args: h.args, Env: h.env, DeathSignal: syscall.SIGTERM})
 }
 
 func (h *host) get(address, path, name string) (int, string, error) {
@@ -87,11 +93,17 @@ func (h *host) await(what string, want func(*agent.Status) bool, id string) {
 // envoy returns the id of the agent's Envoy.
 func (h *host) envoy() int {
 	h.t.Helper()
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", h.PID(), h.PID()))
-	require.NoError(h.t, err)
+	return envoyOf(h.t, h.PID())
+}
+
+// envoyOf returns the id of an agent's Envoy.
+func envoyOf(t *testing.T, agent int) int {
+	t.Helper()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", agent, agent))
+	require.NoError(t, err)
 	if len(strings.Fields(string(children))) == 0 { // another of its threads has started it
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", h.PID()))
-		require.NoError(h.t, err)
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", agent))
+		require.NoError(t, err)
 		for _, file := range tasks {
 			if text, err := os.ReadFile(file); err == nil {
 				children = append(children, text...)
@@ -99,9 +111,9 @@ func (h *host) envoy() int {
 		}
 	}
 	fields := strings.Fields(string(children))
-	require.Len(h.t, fields, 1, "the agent has one child")
+	require.Len(t, fields, 1, "the agent has one child")
 	pid, err := strconv.Atoi(fields[0])
-	require.NoError(h.t, err)
+	require.NoError(t, err)
 	return pid
 }
 

@@ -23,6 +23,10 @@ import (
 // outside of it: the node, and other pods.
 type podnet struct {
 	file *os.File
+	n    int
+	// disk is a mount namespace, nil for the test's own; dir is the agent's state directory.
+	disk *os.File
+	dir  string
 	// address and address6 are the pod's, node that of the other end.
 	address, address6, node string
 	agent                   *harness.Process
@@ -42,7 +46,28 @@ func newPodnet(t *testing.T, n int) *podnet {
 	if users, err := os.ReadFile("/proc/self/uid_map"); err != nil || strings.Join(strings.Fields(string(users)), " ") != "0 0 4294967295" {
 		t.Skip("Envoy runs as a user of its own here, for which this test needs root")
 	}
-	p := &podnet{address: fmt.Sprintf("192.0.2.%d", 4*n+2), address6: fmt.Sprintf("2001:db8:%d::2", n), node: fmt.Sprintf("192.0.2.%d", 4*n+1)}
+	p := &podnet{n: n, address: fmt.Sprintf("192.0.2.%d", 4*n+2), address6: fmt.Sprintf("2001:db8:%d::2", n), node: fmt.Sprintf("192.0.2.%d", 4*n+1)}
+	p.dir = filepath.Join(os.TempDir(), fmt.Sprintf("causeway-podnet-%d-%d", os.Getpid(), n))
+	t.Cleanup(func() { _ = os.RemoveAll(p.dir) })
+	p.makeDir(t)
+	p.connect(t)
+	t.Cleanup(func() {
+		ip(t, nil, fmt.Sprintf("link delete pod%d\n", n))
+		_ = p.file.Close()
+	})
+	return p
+}
+
+func (p *podnet) makeDir(t *testing.T) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(p.dir, 0o700))
+	require.NoError(t, os.Chown(p.dir, 1337, 1337)) //nolint:gosec // the test's own
+}
+
+// connect makes the namespace and its link.
+func (p *podnet) connect(t *testing.T) {
+	t.Helper()
+	n := p.n
 	require.NoError(t, onThread(func() error {
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
@@ -50,20 +75,68 @@ func newPodnet(t *testing.T, n int) *podnet {
 		}
 		return err
 	}))
-	t.Cleanup(func() { _ = p.file.Close() })
 	ip(t, nil, fmt.Sprintf(`link add pod%[1]d type veth peer name eth0 netns /proc/%[2]d/fd/%[3]d
 address add %[4]s/30 dev pod%[1]d
 address add 2001:db8:%[1]d::1/64 dev pod%[1]d nodad
 link set pod%[1]d up
 `, n, os.Getpid(), p.file.Fd(), p.node))
-	t.Cleanup(func() { ip(t, nil, fmt.Sprintf("link delete pod%d\n", n)) })
 	ip(t, p, fmt.Sprintf(`link set lo up
 address add %s/30 dev eth0
 address add %s/64 dev eth0 nodad
 link set eth0 up
 route add default via %s
 `, p.address, p.address6, p.node))
-	return p
+}
+
+// reboot ends all that runs inside at once, and makes the namespace anew, without the rules of capture.
+func (p *podnet) reboot(t *testing.T) {
+	t.Helper()
+	envoy := envoyOf(t, p.agent.PID())
+	p.agent.Kill()
+	_ = syscall.Kill(envoy, syscall.SIGKILL)
+	harness.Eventually(t, 10*time.Second, "Envoy to be gone", func() error {
+		if err := syscall.Kill(envoy, 0); err == nil {
+			return fmt.Errorf("%d runs", envoy)
+		}
+		return nil
+	})
+	ip(t, nil, fmt.Sprintf("link delete pod%d\n", p.n))
+	require.NoError(t, p.file.Close())
+	p.connect(t)
+}
+
+// ownDisk gives the state directory a file system of its own, of so many bytes, which outlives the agent.
+func (p *podnet) ownDisk(t *testing.T, size int) {
+	t.Helper()
+	require.NoError(t, onThread(func() error {
+		err := unix.Unshare(unix.CLONE_NEWNS)
+		if err == nil {
+			err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		}
+		if err == nil {
+			err = unix.Mount("tmpfs", p.dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0700,uid=1337,gid=1337", size))
+		}
+		if err == nil {
+			p.disk, err = os.Open("/proc/thread-self/ns/mnt")
+		}
+		return err
+	}))
+	t.Cleanup(func() { _ = p.disk.Close() })
+}
+
+// onDisk runs f where the state directory is what the agent sees.
+func (p *podnet) onDisk(t *testing.T, f func() error) {
+	t.Helper()
+	require.NoError(t, onThread(func() error {
+		err := unix.Unshare(unix.CLONE_FS)
+		if err == nil {
+			err = unix.Setns(int(p.disk.Fd()), unix.CLONE_NEWNS)
+		}
+		if err == nil {
+			err = f()
+		}
+		return err
+	}))
 }
 
 // onThread runs f on a thread that ends with it: nobody else gets what f makes of it.
@@ -132,6 +205,9 @@ func (p *podnet) enter(t *testing.T, user string, args ...string) harness.Comman
 	path, err := binary()
 	require.NoError(t, err)
 	as := []string{fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), p.file.Fd())}
+	if p.disk != nil {
+		as = append(as, fmt.Sprintf("--mount=/proc/%d/fd/%d", os.Getpid(), p.disk.Fd()))
+	}
 	if user != "" {
 		as = append(as, "setpriv", "--reuid", user, "--regid", user, "--clear-groups")
 	}
@@ -141,20 +217,28 @@ func (p *podnet) enter(t *testing.T, user string, args ...string) harness.Comman
 // join starts the agent with its Envoy inside, waits for it, and captures the pod's traffic.
 func (p *podnet) join(t *testing.T, server string, agent, capture []string) {
 	t.Helper()
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("causeway-podnet-%d-%s", os.Getpid(), strings.ReplaceAll(p.address, ".", "-")))
-	require.NoError(t, os.MkdirAll(dir, 0o700))
-	require.NoError(t, os.Chown(dir, 1337, 1337)) //nolint:gosec // the test's own
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p.start(t, server, agent...)
+	p.capture(t, append([]string{"--mode", "pod"}, capture...)...)
+}
+
+// start starts the agent with its Envoy inside, and waits for it.
+func (p *podnet) start(t *testing.T, server string, agent ...string) {
+	t.Helper()
 	args := append([]string{
 		"agent", "run", "--namespace", "web", "--workload", "app", "--id", "pod-1", "--server", server, "--wait", "1s", "--drain-timeout", "10s",
-		"--envoy", harness.Tool(t, "envoy"), "--state-dir", dir, "--listen", ":15020",
+		"--envoy", harness.Tool(t, "envoy"), "--state-dir", p.dir, "--listen", ":15020",
 	}, agent...)
 	p.agent = harness.Start(t, p.enter(t, proxyUser, append(args, "--", "--concurrency", "2")...))
 	p.agent.Await(t, 30*time.Second, "Envoy to serve", func() error {
 		_, err := p.get("127.0.0.1:15020", "/ready")
 		return err
 	})
-	c := p.enter(t, "", append([]string{"agent", "capture", "--mode", "pod", "--proxy-users", proxyUser}, capture...)...)
+}
+
+// capture puts the rules in.
+func (p *podnet) capture(t *testing.T, args ...string) {
+	t.Helper()
+	c := p.enter(t, "", append([]string{"agent", "capture", "--proxy-users", proxyUser}, args...)...)
 	text, err := exec.Command(c.Path, c.Args...).CombinedOutput() //nolint:noctx,gosec // it ends by itself; the test's own binary
 	require.NoError(t, err, "%s", text)
 }

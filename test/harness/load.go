@@ -56,6 +56,8 @@ type LoadOptions struct {
 	Timeout time.Duration
 	// NewConnections makes each request on a new connection.
 	NewConnections bool
+	// Dial opens connections in place of a net.Dialer, for a load from elsewhere.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Accept says whether an answer's status is a success; 200 to 399 if nil.
 	Accept func(status int) bool
 	// Limit ends the load after so many requests; 0 for none.
@@ -383,7 +385,15 @@ func (l *Load) connect() (*connection, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), l.o.Timeout)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", l.target.Host)
+	dial := l.o.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	address := l.target.Host
+	if l.target.Port() == "" {
+		address = net.JoinHostPort(l.target.Hostname(), l.target.Scheme)
+	}
+	raw, err := dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
