@@ -204,7 +204,9 @@ type Endpoint struct {
 	// zone label and EC2's availability zone name are the same vocabulary.
 	Zone string
 	Node string
-	Spot bool
+	// Hostname is the pod's own name below that of its headless Service, "" for none (StatefulSets give them).
+	Hostname string
+	Spot     bool
 	// Weight within its zone, relative to the others; 0 means 1.
 	Weight uint32
 	Health Health

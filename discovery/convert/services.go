@@ -144,6 +144,9 @@ func endpoint(e *discoveryv1.Endpoint, p discovery.BackingName, namespace string
 	if e.NodeName != nil {
 		out.Node = intern(*e.NodeName)
 	}
+	if e.Hostname != nil && p == discovery.Pods {
+		out.Hostname = *e.Hostname
+	}
 	ready := e.Conditions.Ready == nil || *e.Conditions.Ready
 	serving := e.Conditions.Serving == nil || *e.Conditions.Serving
 	terminating := e.Conditions.Terminating != nil && *e.Conditions.Terminating

@@ -98,9 +98,9 @@ func TestIdentityOfAnEndpoint(t *testing.T) {
 		"ops/php-1": {Kind: "Pod", Name: "php-1", Namespace: "ops"},
 	} {
 		set := EndpointSlice(podSlice(discoveryv1.Endpoint{
-			Addresses: []string{"10.0.0.1"}, TargetRef: target, Zone: new("z"), NodeName: new("n"),
+			Addresses: []string{"10.0.0.1"}, TargetRef: target, Zone: new("z"), NodeName: new("n"), Hostname: new("php-1"),
 		}), "k")
-		require.Equal(t, []discovery.Endpoint{{ID: want, Address: "10.0.0.1", Zone: "z", Node: "n"}}, set.Endpoints)
+		require.Equal(t, []discovery.Endpoint{{ID: want, Address: "10.0.0.1", Zone: "z", Node: "n", Hostname: "php-1"}}, set.Endpoints)
 	}
 	set := EndpointSlice(podSlice(discoveryv1.Endpoint{Addresses: []string{"10.0.0.1"}, TargetRef: &corev1.ObjectReference{}}), "k")
 	require.Equal(t, "10.0.0.1", set.Endpoints[0].ID, "a reference that names nothing")

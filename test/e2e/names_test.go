@@ -26,7 +26,7 @@ func TestNamesOnAHost(t *testing.T) {
 	beside(t, 0.4, 15*time.Second)
 	dir := t.TempDir()
 	mesh := filepath.Join(dir, "users.yaml")
-	require.NoError(t, harness.WriteFile(filepath.Join(dir, "keep.yaml"), fmt.Appendf(nil, agentMesh, instancePort, "127.0.0.1", "none")))
+	require.NoError(t, harness.WriteFile(filepath.Join(dir, "keep.yaml"), fmt.Appendf(nil, strings.Replace(agentMesh, "targetRef", "hostname: php-0, targetRef", 1), instancePort, "127.0.0.1", "none")))
 	require.NoError(t, harness.WriteFile(mesh, []byte("apiVersion: v1\nkind: Service\nmetadata: {name: users, namespace: web}\nspec: {ports: [{name: http, port: 80}]}\n")))
 	plane := startReplica(t, "causeway", nil, "--config", dir)
 	plane.waitReady()
@@ -54,6 +54,7 @@ func TestNamesOnAHost(t *testing.T) {
 	const name = "users.web.svc.cluster.local."
 	await("the virtual address", name, virtual)
 	await("a short name", "users.web.", virtual)
+	await("a pod of a headless Service", "php-0.php.web.svc.cluster.local.", "127.0.0.1")
 	await("a name of nobody", "nobody.web.svc.cluster.local.", "not found")
 
 	h.Await(t, 30*time.Second, "the control plane to list the host", func() error {

@@ -95,6 +95,17 @@ func tableOf(services []*membersv1.Service, c bootstrap.Capture) *dns.Table {
 				d.Addresses = append(d.Addresses, ip.Unmap())
 			}
 		}
+		for _, h := range s.GetHosts() {
+			for _, text := range h.GetAddresses() {
+				if ip, err := netip.ParseAddr(text); err == nil {
+					if d.Hosts == nil {
+						d.Hosts = make(map[string][]netip.Addr)
+					}
+					name := strings.ToLower(h.GetName())
+					d.Hosts[name] = append(d.Hosts[name], ip.Unmap())
+				}
+			}
+		}
 		for _, p := range s.GetPorts() {
 			if n := p.GetNumber(); n > 0 && n < 1<<16 {
 				d.Ports = append(d.Ports, dns.Port{Name: p.GetName(), Number: uint16(n)})

@@ -2,6 +2,8 @@ package members
 
 import (
 	"container/list"
+	"slices"
+	"strings"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -28,10 +30,45 @@ func NameOf(r catalog.Reader, key discovery.Key) *membersv1.Service {
 	for _, p := range upstream.ServicePorts(svc) {
 		out.Ports = append(out.Ports, &membersv1.Port{Name: p.Name, Number: uint32(p.Port)})
 	}
+	if out.GetHeadless() {
+		out.Hosts = hostsOf(r, key)
+	}
 	if len(out.GetPorts()) > 0 { // else the mesh does not serve it
 		out.VirtualAddresses = upstream.VirtualAddresses(r, svc)
 	}
 	return out
+}
+
+// hostsOf returns the pods of a Service that have names, by name. Pods that fail have none, as in Kubernetes' DNS.
+func hostsOf(r catalog.Reader, key discovery.Key) []*membersv1.Host {
+	var out []*membersv1.Host
+	at := make(map[string]*membersv1.Host)
+	for set := range catalog.Endpoints.By(r, catalog.ByService, key.String()) {
+		for i := range set.Endpoints {
+			e := &set.Endpoints[i]
+			if e.Hostname == "" || e.Health == discovery.Unhealthy {
+				continue
+			}
+			h := at[e.Hostname]
+			if h == nil {
+				h = &membersv1.Host{Name: e.Hostname}
+				at[e.Hostname] = h
+				out = append(out, h)
+			}
+			h.Addresses = append(h.Addresses, e.Address)
+		}
+	}
+	for _, h := range out {
+		slices.Sort(h.Addresses)
+		h.Addresses = slices.Compact(h.GetAddresses())
+	}
+	slices.SortFunc(out, func(a, b *membersv1.Host) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return out
+}
+
+// named reports whether pods of a set have names.
+func named(s *discovery.EndpointSet) bool {
+	return slices.ContainsFunc(s.Endpoints, func(e discovery.Endpoint) bool { return e.Hostname != "" })
 }
 
 // hasEndpoints reports whether anybody answers for a Service within the mesh.
@@ -65,7 +102,11 @@ func touched(r catalog.Reader, c *catalog.Change, yield func(discovery.Key)) {
 				}
 			}
 		case *discovery.EndpointSet:
-			if row != nil {
+			switch {
+			case row == nil:
+			case named(row):
+				yield(row.Service)
+			default:
 				yieldExternal(r, row.Service, yield)
 			}
 		case *discovery.Object:

@@ -80,6 +80,43 @@ func TestExternalNameWithEndpoints(t *testing.T) {
 	require.Empty(t, NameOf(batch.Reader, key("users")).GetExternalName())
 }
 
+// The pods of a headless Service have names, those of another Service have none; and a change of them is told.
+func TestHosts(t *testing.T) {
+	cat := catalog.New()
+	ports := []discovery.ServicePort{{Name: "mysql", Port: 3306}}
+	put(t, cat, &discovery.Service{Scope: "test", Key: key("db"), Ports: ports}, &discovery.Service{Scope: "test", Key: key("users"), Ports: ports, ClusterIPs: []string{"10.96.0.1"}})
+	feed := cat.Subscribe()
+	defer feed.Close()
+	feed.Take()
+	endpoints := func(more ...discovery.Endpoint) map[discovery.Key]bool {
+		_, err := cat.Write(time.Time{}, func(tx *catalog.Tx) error {
+			catalog.Endpoints.Replace(tx, "test", []*discovery.EndpointSet{
+				{Scope: "test", Key: key("four"), Service: key("db"), Platform: discovery.Pods, Endpoints: more},
+				{Scope: "test", Key: key("six"), Service: key("db"), Platform: discovery.Pods, Endpoints: []discovery.Endpoint{{ID: "web/db-0", Hostname: "db-0", Address: "fd00::7"}}},
+				{Scope: "test", Key: key("users"), Service: key("users"), Platform: discovery.Pods, Endpoints: []discovery.Endpoint{{ID: "web/users-0", Hostname: "users-0", Address: "10.0.0.1"}}},
+			})
+			return nil
+		})
+		require.NoError(t, err)
+		batch, ok := feed.Take()
+		require.True(t, ok)
+		keys := make(map[discovery.Key]bool)
+		for i := range batch.Changes {
+			touched(batch.Reader, &batch.Changes[i], func(k discovery.Key) { keys[k] = true })
+		}
+		return keys
+	}
+	endpoints(
+		discovery.Endpoint{ID: "web/db-1", Hostname: "db-1", Address: "10.0.3.8", Health: discovery.Draining}, discovery.Endpoint{ID: "web/db-0", Hostname: "db-0", Address: "10.0.3.7"},
+		discovery.Endpoint{ID: "web/db-2", Hostname: "db-2", Address: "10.0.3.9", Health: discovery.Unhealthy}, discovery.Endpoint{ID: "web/other", Address: "10.0.3.10"},
+	)
+	want := []*membersv1.Host{{Name: "db-0", Addresses: []string{"10.0.3.7", "fd00::7"}}, {Name: "db-1", Addresses: []string{"10.0.3.8"}}}
+	require.Empty(t, cmp.Diff(want, NameOf(cat.Read(), key("db")).GetHosts(), protocmp.Transform()))
+	require.Empty(t, NameOf(cat.Read(), key("users")).GetHosts())
+	require.Equal(t, map[discovery.Key]bool{key("db"): true}, endpoints(), "they are gone")
+	require.Empty(t, cmp.Diff([]*membersv1.Host{{Name: "db-0", Addresses: []string{"fd00::7"}}}, NameOf(cat.Read(), key("db")).GetHosts(), protocmp.Transform()))
+}
+
 // Two Services whose names give the same virtual address: the older one has it, and who shares it is touched.
 func TestSharedAddresses(t *testing.T) {
 	cat := catalog.New()

@@ -138,6 +138,24 @@ func (t *Table) answer(q *dnsmessage.Question, namespace string) (reply, bool) {
 	return out, true
 }
 
+// maxAliases is how many names of the mesh may lead to one another.
+const maxAliases = 8
+
+// resolve is answer, and follows external names for as long as they are the mesh's own.
+func (t *Table) resolve(q *dnsmessage.Question, namespace string) (reply, bool) {
+	out, ours := t.answer(q, namespace)
+	for hops := 0; strings.HasSuffix(strings.ToLower(out.external), "."+Zone); hops++ {
+		name, err := dnsmessage.NewName(out.external)
+		if err != nil || hops == maxAliases {
+			return reply{code: dnsmessage.RCodeServerFailure}, true
+		}
+		next, _ := t.answer(&dnsmessage.Question{Name: name, Type: q.Type, Class: q.Class}, namespace)
+		out.code, out.external = next.code, next.external
+		out.answers, out.extra = append(out.answers, next.answers...), next.extra
+	}
+	return out, ours
+}
+
 func aboutAddresses(t dnsmessage.Type) bool {
 	return t == dnsmessage.TypeA || t == dnsmessage.TypeAAAA || t == dnsmessage.TypeSRV
 }

@@ -30,6 +30,10 @@ func mesh() *Table {
 		},
 		{Namespace: "web", Name: "four", Addresses: []netip.Addr{netip.MustParseAddr("240.0.0.1")}},
 		{Namespace: "data", Name: "mail", ExternalName: "Mail.Example.org"},
+		{
+			Namespace: "web", Name: "db", Addresses: []netip.Addr{netip.MustParseAddr("240.0.0.2")}, Ports: []Port{{"mysql", 3306}},
+			Hosts: map[string][]netip.Addr{"db-0": {netip.MustParseAddr("10.0.3.7"), netip.MustParseAddr("fd00::7")}},
+		},
 	})
 }
 
@@ -95,6 +99,18 @@ func TestAnswer(t *testing.T) {
 		{"http._tcp.users.web.svc.cluster.local.", srv, "NameError: nothing"},
 		{"users.web.svc.cluster.local.", srv, "Success: SRV users.web.svc.cluster.local.:80, SRV users.web.svc.cluster.local.:9000, A 241.219.8.83, AAAA fdca:5e0a::1"},
 		{"mail.data.svc.cluster.local.", a, "Success: CNAME Mail.Example.org."},
+
+		{"db-0.db.web.svc.cluster.local.", a, "Success: A 10.0.3.7"},
+		{"db-0.db.web.svc.cluster.local.", aaaa, "Success: AAAA fd00::7"},
+		{"db-0.db.web.svc.cluster.local.", mx, "Success: nothing"},
+		{"db-1.db.web.svc.cluster.local.", a, "NameError: nothing"},
+		{"db-0.users.web.svc.cluster.local.", a, "NameError: nothing"},
+		{"x.db-0.db.web.svc.cluster.local.", a, "NameError: nothing"},
+		{"db-0.db.", a, "Success: A 10.0.3.7"},
+		{"db-0.db.web.", a, "Success: A 10.0.3.7"},
+		{"db-0.db.web.svc.", a, "Success: A 10.0.3.7"},
+		{"db-1.db.web.", a, passed},
+		{"db-0.", a, passed},
 
 		{"users.", a, "Success: A 241.219.8.83"},
 		{"users.web.", a, "Success: A 241.219.8.83"},
@@ -500,6 +516,33 @@ func TestNamesWhileUpstreamsHang(t *testing.T) {
 	m, _ = ask(t, s, "udp", "more.example.org.", dnsmessage.TypeA)
 	require.Equal(t, dnsmessage.RCodeServerFailure, m.RCode)
 	require.Less(t, time.Since(began), time.Second, "both at once")
+}
+
+// A Service that stands for another name of the mesh is answered by what that one has, and by nobody else.
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	named := func(name, external string) Service {
+		return Service{Namespace: "web", Name: name, ExternalName: external}
+	}
+	table := NewTable([]Service{
+		{Namespace: "web", Name: "users", Addresses: []netip.Addr{netip.MustParseAddr("240.0.0.1")}},
+		named("one", "users.web.svc.cluster.local"), named("two", "ONE.web.svc.cluster.local."), named("none", "nobody.web.svc.cluster.local"),
+		named("round", "again.web.svc.cluster.local"), named("again", "round.web.svc.cluster.local"), named("out", "far.web.svc.cluster.local"), named("far", "example.org"),
+		named("short", "users.web"),
+	})
+	for name, want := range map[string]string{
+		"one": "Success: CNAME users.web.svc.cluster.local., A 240.0.0.1", "two": "Success: CNAME ONE.web.svc.cluster.local., CNAME users.web.svc.cluster.local., A 240.0.0.1",
+		"none": "NameError: CNAME nobody.web.svc.cluster.local.", "round": "ServerFailure: nothing",
+		"out": "Success: CNAME far.web.svc.cluster.local., CNAME example.org. then example.org.", "short": "Success: CNAME users.web. then users.web.",
+	} {
+		r, ours := table.resolve(&dnsmessage.Question{Name: dnsmessage.MustNewName(name + ".web.svc.cluster.local."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}, "web")
+		require.True(t, ours)
+		got := say(&r)
+		if r.external != "" {
+			got += " then " + r.external
+		}
+		require.Equal(t, want, got, name)
+	}
 }
 
 // resolv.conf is read as it changes, and the agent itself is none of its resolvers.

@@ -289,7 +289,7 @@ func (s *Server) begin(packet []byte, udp bool) ([]byte, *waiting) {
 	case err != nil:
 		return q.failure(dnsmessage.RCodeFormatError), nil
 	}
-	reply, ours := s.table.Load().answer(&q.question, s.opts.Namespace)
+	reply, ours := s.table.Load().resolve(&q.question, s.opts.Namespace)
 	if !ours {
 		s.foreign.Add(1)
 		return nil, w

@@ -16,6 +16,8 @@ type Service struct {
 	// Addresses that callers on this host reach it at.
 	Addresses []netip.Addr
 	Ports     []Port
+	// Hosts are its pods that have names of their own, by the first label of these.
+	Hosts map[string][]netip.Addr
 	// ExternalName is the name that it stands for, "" for none.
 	ExternalName string
 }
@@ -58,7 +60,7 @@ type match struct {
 
 // find looks up a name in lower case that ends with a dot.
 //
-// Below the zone every name is the mesh's. A short name (users, users.web, users.web.svc) is so only while there is such a Service: a
+// Below the zone every name is the mesh's. A short name (users, users.web, users.web.svc) is so only while there is such a Service or pod: a
 // host without a search path sends it as it is written, and everything else that has no more dots is somebody else's.
 func (t *Table) find(name, namespace string) match {
 	if name == Zone {
@@ -82,6 +84,10 @@ func (t *Table) find(name, namespace string) match {
 	case 2:
 		m.service = s
 	case 3, 4:
+		if pod := s.host(parts[0]); n == 3 && pod != nil {
+			m.service = pod
+			return m
+		}
 		protocol, ok := strings.CutPrefix(parts[n-3], "_")
 		if !ok || protocol != "tcp" {
 			return m
@@ -104,18 +110,32 @@ func (t *Table) find(name, namespace string) match {
 
 func (t *Table) findShort(name, namespace string) match {
 	parts := strings.Split(strings.TrimSuffix(name, "."), ".")
-	switch {
-	case len(parts) == 1:
-		parts = append(parts, namespace)
-	case len(parts) == 3 && parts[2] == "svc":
-		parts = parts[:2]
-	case len(parts) != 2:
+	if n := len(parts); n > 2 && parts[n-1] == "svc" {
+		parts = parts[:n-1]
+	}
+	var s *Service
+	switch len(parts) {
+	case 1:
+		s = t.services[parts[0]+"."+namespace]
+	case 2:
+		if s = t.services[parts[0]+"."+parts[1]]; s == nil {
+			s = t.services[parts[1]+"."+namespace].host(parts[0])
+		}
+	case 3:
+		s = t.services[parts[1]+"."+parts[2]].host(parts[0])
+	}
+	if s == nil {
 		return match{}
 	}
-	if s := t.services[parts[0]+"."+parts[1]]; s != nil {
-		return match{zone: name, service: s}
+	return match{zone: name, service: s}
+}
+
+// host returns a pod of a Service as what its name means, nil if there is none.
+func (s *Service) host(name string) *Service {
+	if s == nil || s.Hosts[name] == nil {
+		return nil
 	}
-	return match{}
+	return &Service{Namespace: s.Namespace, Name: name + "." + s.Name, Addresses: s.Hosts[name]}
 }
 
 func (s *Service) has(port string) bool {

@@ -652,7 +652,9 @@ type Service struct {
 	Ports            []*Port  `protobuf:"bytes,5,rep,name=ports,proto3" json:"ports,omitempty"`
 	Headless         bool     `protobuf:"varint,6,opt,name=headless,proto3" json:"headless,omitempty"`
 	// Where it leads to, for a Service of that type without endpoints in the mesh.
-	ExternalName  string `protobuf:"bytes,7,opt,name=external_name,json=externalName,proto3" json:"external_name,omitempty"`
+	ExternalName string `protobuf:"bytes,7,opt,name=external_name,json=externalName,proto3" json:"external_name,omitempty"`
+	// The pods of a headless Service that have names of their own, as those of a StatefulSet do.
+	Hosts         []*Host `protobuf:"bytes,8,rep,name=hosts,proto3" json:"hosts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -736,6 +738,66 @@ func (x *Service) GetExternalName() string {
 	return ""
 }
 
+func (x *Service) GetHosts() []*Host {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+type Host struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first label of its name, before that of the Service.
+	Name          string   `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Addresses     []string `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Host) Reset() {
+	*x = Host{}
+	mi := &file_membersv1_members_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Host) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Host) ProtoMessage() {}
+
+func (x *Host) ProtoReflect() protoreflect.Message {
+	mi := &file_membersv1_members_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Host.ProtoReflect.Descriptor instead.
+func (*Host) Descriptor() ([]byte, []int) {
+	return file_membersv1_members_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Host) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Host) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 type Port struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -746,7 +808,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_membersv1_members_proto_msgTypes[7]
+	mi := &file_membersv1_members_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +820,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[7]
+	mi := &file_membersv1_members_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +833,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{7}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Port) GetName() string {
@@ -831,7 +893,7 @@ const file_membersv1_members_proto_rawDesc = "" +
 	"\aremoved\x18\x04 \x03(\v2 .causeway.members.v1.ServiceNameR\aremoved\"?\n" +
 	"\vServiceName\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\"\xfb\x01\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"\xac\x02\n" +
 	"\aService\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1f\n" +
@@ -840,7 +902,11 @@ const file_membersv1_members_proto_rawDesc = "" +
 	"\x11virtual_addresses\x18\x04 \x03(\tR\x10virtualAddresses\x12/\n" +
 	"\x05ports\x18\x05 \x03(\v2\x19.causeway.members.v1.PortR\x05ports\x12\x1a\n" +
 	"\bheadless\x18\x06 \x01(\bR\bheadless\x12#\n" +
-	"\rexternal_name\x18\a \x01(\tR\fexternalName\"2\n" +
+	"\rexternal_name\x18\a \x01(\tR\fexternalName\x12/\n" +
+	"\x05hosts\x18\b \x03(\v2\x19.causeway.members.v1.HostR\x05hosts\"8\n" +
+	"\x04Host\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
+	"\taddresses\x18\x02 \x03(\tR\taddresses\"2\n" +
 	"\x04Port\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number*[\n" +
@@ -870,7 +936,7 @@ func file_membersv1_members_proto_rawDescGZIP() []byte {
 }
 
 var file_membersv1_members_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_membersv1_members_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_membersv1_members_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_membersv1_members_proto_goTypes = []any{
 	(Capture)(0),         // 0: causeway.members.v1.Capture
 	(Health)(0),          // 1: causeway.members.v1.Health
@@ -881,24 +947,26 @@ var file_membersv1_members_proto_goTypes = []any{
 	(*Names)(nil),        // 6: causeway.members.v1.Names
 	(*ServiceName)(nil),  // 7: causeway.members.v1.ServiceName
 	(*Service)(nil),      // 8: causeway.members.v1.Service
-	(*Port)(nil),         // 9: causeway.members.v1.Port
+	(*Host)(nil),         // 9: causeway.members.v1.Host
+	(*Port)(nil),         // 10: causeway.members.v1.Port
 }
 var file_membersv1_members_proto_depIdxs = []int32{
-	3, // 0: causeway.members.v1.JoinRequest.hello:type_name -> causeway.members.v1.Hello
-	4, // 1: causeway.members.v1.JoinRequest.report:type_name -> causeway.members.v1.Report
-	0, // 2: causeway.members.v1.Hello.capture:type_name -> causeway.members.v1.Capture
-	1, // 3: causeway.members.v1.Report.application:type_name -> causeway.members.v1.Health
-	6, // 4: causeway.members.v1.JoinResponse.names:type_name -> causeway.members.v1.Names
-	8, // 5: causeway.members.v1.Names.services:type_name -> causeway.members.v1.Service
-	7, // 6: causeway.members.v1.Names.removed:type_name -> causeway.members.v1.ServiceName
-	9, // 7: causeway.members.v1.Service.ports:type_name -> causeway.members.v1.Port
-	2, // 8: causeway.members.v1.Members.Join:input_type -> causeway.members.v1.JoinRequest
-	5, // 9: causeway.members.v1.Members.Join:output_type -> causeway.members.v1.JoinResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	3,  // 0: causeway.members.v1.JoinRequest.hello:type_name -> causeway.members.v1.Hello
+	4,  // 1: causeway.members.v1.JoinRequest.report:type_name -> causeway.members.v1.Report
+	0,  // 2: causeway.members.v1.Hello.capture:type_name -> causeway.members.v1.Capture
+	1,  // 3: causeway.members.v1.Report.application:type_name -> causeway.members.v1.Health
+	6,  // 4: causeway.members.v1.JoinResponse.names:type_name -> causeway.members.v1.Names
+	8,  // 5: causeway.members.v1.Names.services:type_name -> causeway.members.v1.Service
+	7,  // 6: causeway.members.v1.Names.removed:type_name -> causeway.members.v1.ServiceName
+	10, // 7: causeway.members.v1.Service.ports:type_name -> causeway.members.v1.Port
+	9,  // 8: causeway.members.v1.Service.hosts:type_name -> causeway.members.v1.Host
+	2,  // 9: causeway.members.v1.Members.Join:input_type -> causeway.members.v1.JoinRequest
+	5,  // 10: causeway.members.v1.Members.Join:output_type -> causeway.members.v1.JoinResponse
+	10, // [10:11] is the sub-list for method output_type
+	9,  // [9:10] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_membersv1_members_proto_init() }
@@ -919,7 +987,7 @@ func file_membersv1_members_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_membersv1_members_proto_rawDesc), len(file_membersv1_members_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
