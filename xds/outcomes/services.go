@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// fresh is how long a Service's data is used without a new look.
-	fresh = time.Second
+	// fresh is how long a Service's data is used without a new look, and freshest how long where an endpoint is not in it:
+	// proxies use a new endpoint at once, and what it answers first is what a bad release is known by. They hear of one
+	// later than that, so its first report finds it.
+	fresh, freshest = time.Second, 10 * time.Millisecond
 	// lingers is how long an endpoint that is gone is still known: its last
 	// answers are reported after it has left.
 	lingers = 2 * time.Minute
@@ -68,14 +70,17 @@ func NewServices(c *catalog.Catalog, now func() time.Time) *Services {
 func (c *Services) Shifted(key discovery.Key) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.service(key).shifted
+	return c.service(key, fresh).shifted
 }
 
 // Lookup is a Recorder's Options.Lookup.
 func (c *Services) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (id string, platform discovery.BackingName, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e, ok := c.service(key).endpoints[address]
+	e, ok := c.service(key, fresh).endpoints[address]
+	if !ok {
+		e, ok = c.service(key, freshest).endpoints[address]
+	}
 	return e.id, e.platform, ok
 }
 
@@ -95,7 +100,7 @@ func (c *Services) Backings(key discovery.Key, number uint16) []discovery.Backin
 }
 
 func (c *Services) port(key discovery.Key, number uint16) port {
-	s := c.service(key)
+	s := c.service(key, fresh)
 	if s.ports == nil {
 		s.ports = make(map[uint16]port)
 		if m := resolve.BuildService(c.catalog.Read(), key); m != nil {
@@ -122,8 +127,8 @@ func shortestAge(p *policy.Port) time.Duration {
 	return shortest
 }
 
-// service returns a Service's data, not older than fresh.
-func (c *Services) service(key discovery.Key) *service {
+// service returns a Service's data, not older than age.
+func (c *Services) service(key discovery.Key, age time.Duration) *service {
 	now := c.now()
 	s := c.services[key]
 	if s == nil {
@@ -132,7 +137,7 @@ func (c *Services) service(key discovery.Key) *service {
 		c.services[key] = s
 	}
 	s.asked = now
-	if !s.read.IsZero() && now.Sub(s.read) < fresh {
+	if !s.read.IsZero() && now.Sub(s.read) < age {
 		return s
 	}
 	r := c.catalog.Read()
