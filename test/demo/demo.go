@@ -50,8 +50,7 @@ func Run(ctx context.Context, o Options) error {
 	d := &demo{out: o.Out, keep: o.Keep, run: o.Command}
 	err := harness.Run(ctx, "demo", o.Log, d.play)
 	if d.report.Sent > 0 {
-		fmt.Fprintf(d.out, "the bad release failed %d requests before it was rolled back; the mesh failed %d\n", d.seen, d.report.Failed)
-		fmt.Fprintf(d.out, "demo: %d requests, %d failed\n", d.report.Sent, d.report.Failed)
+		fmt.Fprintf(d.out, "demo: %d requests: %s\n", d.report.Sent, failures(d.report.Failed, d.seen))
 	}
 	if err == nil && d.report.Failed > 0 {
 		err = errors.New("requests failed: see above")
@@ -112,7 +111,7 @@ func (d *demo) play(ctx context.Context, t harness.TB) {
 	d.chooseWorkload()
 	d.setUp()
 	d.say("both zones answer from EC2; the %d pods are deployed and get nothing: the Service's home is its instances", len(d.pods))
-	d.say("below, second by second: how many have answered, their shares of the requests, a bar for the pods' share; then all requests so far")
+	d.say("below, second by second: how many have answered, their shares of the requests, a bar for the pods' share; then all requests so far, and what the mesh failed of them")
 	d.settle(ctx)
 	for _, step := range []func(context.Context){d.shift, d.badRelease, d.fix} {
 		if ctx.Err() != nil {
@@ -301,14 +300,19 @@ func (d *demo) line(before []harness.Report) []harness.Report {
 	}
 	fmt.Fprintln(d.out, second(answers, sent, failed))
 	if application > d.seen {
-		fmt.Fprintf(d.out, "%sof these the bad release failed %d\n", margin, application)
+		fmt.Fprintf(d.out, "%s%s\n", margin, failures(failed, application))
 		d.seen = application
 	}
 	return now
 }
 
+// failures tells what the mesh has failed from what the application has.
+func failures(mesh, release int64) string {
+	return fmt.Sprintf("the mesh failed %d, the bad release %d", mesh, release)
+}
+
 // second says who answered in it, as percentages per platform with a bar for the pods, and
-// how many requests were sent and failed until then.
+// how many requests were sent until then, and how many of them the mesh failed.
 func second(answers map[harness.BackendKey]int64, sent, failed int64) string {
 	sums := make(map[string]int64)
 	backends := make(map[string]int)
@@ -319,7 +323,7 @@ func second(answers map[harness.BackendKey]int64, sent, failed int64) string {
 		total += n
 	}
 	percent := func(platform string) float64 { return 100 * float64(sums[platform]) / float64(max(total, 1)) }
-	return fmt.Sprintf("%s%-11s %5.1f %%, %-6s %5.1f %% %s %6d requests, %d failed", margin,
+	return fmt.Sprintf("%s%-11s %3.0f %%, %-6s %3.0f %% %s %6d sent, mesh failed %d", margin,
 		phrase.Plural(backends["instances"], "instances"), percent("instances"),
 		phrase.Plural(backends["pods"], "pods"), percent("pods"), describe.Bar(percent("pods"), bar), sent, failed)
 }

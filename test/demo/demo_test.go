@@ -24,9 +24,11 @@ func TestWidth(t *testing.T) {
 		answers[harness.BackendKey{Platform: "instances", ID: fmt.Sprint(i)}] = 100
 	}
 	line := second(answers, 12345, 0)
-	require.Equal(t, "        5 instances 100.0 %, 0 pods   0.0 % ░░░░░░░░░░  12345 requests, 0 failed", line)
+	require.Equal(t, "        5 instances 100 %, 0 pods   0 % ░░░░░░░░░░  12345 sent, mesh failed 0", line)
 	require.LessOrEqual(t, utf8.RuneCountInString(line), columns)
 
 	answers[harness.BackendKey{Platform: "pods", ID: "a"}] = 500
-	require.Equal(t, "        5 instances  50.0 %, 1 pod   50.0 % █████░░░░░  12345 requests, 2 failed", second(answers, 12345, 2))
+	require.Equal(t, "        5 instances  50 %, 1 pod   50 % █████░░░░░  12345 sent, mesh failed 2", second(answers, 12345, 2))
+	require.LessOrEqual(t, utf8.RuneCountInString(second(answers, 99999, 999)), columns)
+	require.Equal(t, "the mesh failed 0, the bad release 10", failures(0, 10))
 }

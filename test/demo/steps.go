@@ -8,8 +8,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -58,23 +61,42 @@ func (d *demo) follow(ctx context.Context, limit time.Duration, until func(*v1al
 	end := time.Now().Add(limit)
 	before := d.reports()
 	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Second):
+		}
+		// What has happened in the second stands before its requests.
 		s, _ := d.shiftNow()
 		if s != nil {
 			d.news(s)
-			if until(s) {
-				return s
-			}
+		}
+		before = d.line(before)
+		if s != nil && until(s) {
+			return s
 		}
 		if time.Now().After(end) {
 			d.t.Fatalf("demo: the shift is not where it should be after %s:\n%s", limit, describe.Shift(s, nil, time.Now(), 20))
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-		before = d.line(before)
 	}
 	return nil
+}
+
+// waits prints once in a step what the shift waits for that is not its hold.
+func (d *demo) waits(s *v1alpha1.TrafficShift) {
+	c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionProgressing)
+	if c == nil || !slices.Contains([]string{"Observing", "GuardHolds", "CapacityShort"}, c.Reason) {
+		return
+	}
+	text := fmt.Sprintf("%d %s", s.Status.Step, c.Reason)
+	if !d.told[text] {
+		d.told[text] = true
+		if s.Status.Step < 0 {
+			d.say("the first step waits: %s", c.Message)
+			return
+		}
+		d.say("step %d waits longer than its hold: %s", s.Status.Step+1, c.Message)
+	}
 }
 
 // news prints what is new in the shift's history.
@@ -92,6 +114,7 @@ func (d *demo) news(s *v1alpha1.TrafficShift) {
 		}
 		d.say("%-14s %s: %s", what, h.Actor, h.Reason)
 	}
+	d.waits(s)
 }
 
 // shift starts the migration and follows it to the middle.
