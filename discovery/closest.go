@@ -51,12 +51,13 @@ func Meant(missing Key, among []Key) Key {
 }
 
 func nearest(written string, among []string, far func(string) int) string {
-	best, least := "", len(written)/3+1
+	best, least := "", len(written)
 	for _, word := range among {
 		if word == written {
 			continue
 		}
-		if d := far(word); d < least {
+		// One of two letters may lack the third.
+		if d := far(word); d < least && d <= max(len(written), min(len(word), 3))/3 {
 			best, least = word, d
 		}
 	}

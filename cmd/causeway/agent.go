@@ -57,6 +57,10 @@ application's in one) and /status.`,
 			if len(args) > 0 && cmd.ArgsLenAtDash() != 0 {
 				return fmt.Errorf("%q: it takes no arguments but Envoy's own: write them after --", args[0])
 			}
+			if cmd.Flags().NFlag() == 0 {
+				return errors.New("agent run: it is not told who it is: give --config FILE, such as /etc/causeway/agent.yaml (docs/hosts.md), " +
+					"or --namespace, --workload and, on an EC2 instance, --ec2, else --id")
+			}
 			if err := settings.Apply(config, cmd.Flags()); err != nil {
 				return err
 			}

@@ -77,6 +77,7 @@ func TestValidate(t *testing.T) {
 	require.ErrorIs(t, err, errFindings)
 	require.Equal(t, exitFindings, exitCode(err))
 	require.Contains(t, out, "web.yaml:6")
+	require.Contains(t, out, "1 object, of which 1 cannot be read, in 1 file: 1 error,")
 	require.Contains(t, out, "prot")
 
 	out, err = execute(t, "validate", dir, "-o", "json")

@@ -9,9 +9,12 @@ package file
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -172,7 +175,7 @@ func (s *Source) reload(cat *catalog.Catalog, watcher *fsnotify.Watcher, release
 	}
 	if err != nil {
 		s.removals.refilled = s.removals.refilled || isGone(err)
-		s.fail(cat, fmt.Errorf("configuration directory %s: %w", s.dir, err))
+		s.fail(cat, unreadable(s.dir, err))
 		return grown
 	}
 	changed := s.files.update(found)
@@ -221,6 +224,14 @@ func (s *Source) fail(cat *catalog.Catalog, err error) {
 		return
 	}
 	s.write(cat, s.files.merge(), discovery.SourceStatus{Name: Scope, LastKnownGood: true, Error: err.Error()})
+}
+
+// unreadable says what to do about a directory that cannot be read.
+func unreadable(dir string, err error) error {
+	if _, gone := os.Stat(dir); errors.Is(gone, fs.ErrNotExist) {
+		return fmt.Errorf("the configuration directory %s does not exist: make it, or name another one with --config", dir)
+	}
+	return fmt.Errorf("configuration directory %s: %w", dir, err)
 }
 
 // write writes rows, if any, and the status in one transaction.

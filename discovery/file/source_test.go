@@ -223,7 +223,7 @@ func TestADirectoryThatCannotBeReadChangesNothing(t *testing.T) {
 
 	// Gone, and an empty mount point in its place.
 	require.NoError(t, os.Rename(w.dir, w.dir+".away"))
-	w.await("a b", "no such file")
+	w.await("a b", "does not exist")
 	require.NoError(t, os.Mkdir(w.dir, 0o700))
 	w.await("a b", "no .yaml")
 	require.NoError(t, os.Remove(w.dir))
@@ -329,7 +329,7 @@ func TestMassRemovalIsHeldBack(t *testing.T) {
 	w.await("a b c d e f", "") // an ordinary delete
 
 	require.NoError(t, os.RemoveAll(w.dir))
-	w.await("a b c d e f", "no such file")
+	w.await("a b c d e f", "does not exist")
 	fill("a")
 	w.await("a b c d e f", "5 of 6 objects are gone at once, with 5 files, and stay until")
 	fill("b", "c")
@@ -468,11 +468,11 @@ func TestLastGoodSurvivesARestart(t *testing.T) {
 func TestStartWithoutTheDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "config")
 	cold := start(t, dir, nil)
-	status := cold.await("", "no such file")
+	status := cold.await("", "does not exist")
 	require.False(t, status.Ready(), "not yet known is not empty")
 
 	warm := start(t, dir, &memory{files: map[string][]byte{"a.yaml": []byte(svc("a"))}})
-	status = warm.await("a", "no such file")
+	status = warm.await("a", "does not exist")
 	require.True(t, status.LastKnownGood)
 	require.False(t, status.Synced)
 	require.NoError(t, os.Mkdir(dir, 0o700))
@@ -516,7 +516,7 @@ func TestTellsWhatStays(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- s.Run(ctx, cat) }()
 		w := &world{t, s.dir, cat, s}
-		w.await(known, "no such file")
+		w.await(known, "does not exist: make it, or name another one with --config")
 		cancel()
 		require.ErrorIs(t, <-done, context.Canceled)
 	}

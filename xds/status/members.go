@@ -14,6 +14,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/admin/client"
 	"github.com/causeway-mesh/causeway/xds/members"
+	"github.com/causeway-mesh/causeway/xds/server"
 )
 
 // Membership is who is a member of the mesh, and who should be one and is not.
@@ -21,6 +22,8 @@ type Membership struct {
 	Members []members.Member `json:"members"`
 	// Absent is known of a cluster alone.
 	Absent []installation.Pod `json:"absent,omitempty"`
+	// Proxies are the Envoys that are connected without an agent, where nobody has one.
+	Proxies int `json:"proxies,omitempty"`
 	// Unknown says of what this is incomplete, and why.
 	Unknown []string `json:"unknown,omitempty"`
 }
@@ -38,7 +41,9 @@ func Members(ctx context.Context, c *client.Client) (*Membership, error) {
 			out.Unknown = append(out.Unknown, fmt.Sprintf("replica %s does not answer; members that are connected to it are missing: %v", a.Replica, a.Err))
 		}
 	}
-	out.Members = MembersOf(lists...)
+	if out.Members = MembersOf(lists...); len(out.Members) == 0 {
+		out.Proxies = proxies(ctx, c)
+	}
 	if c.Cluster.Given() {
 		config, err := c.Cluster.Config()
 		if err == nil {
@@ -49,6 +54,19 @@ func Members(ctx context.Context, c *client.Client) (*Membership, error) {
 		}
 	}
 	return out, nil
+}
+
+// proxies returns how many Envoys are connected, as far as replicas answer.
+func proxies(ctx context.Context, c *client.Client) int {
+	answers, err := client.All[[]server.ProxyStatus](ctx, c, "/v1/proxies")
+	if err != nil {
+		return 0 // it is said of members already who does not answer
+	}
+	n := 0
+	for _, a := range answers {
+		n += len(a.Value)
+	}
+	return n
 }
 
 // compare adds the pods of a cluster that should be members and are not, or whose agent no replica knows.
@@ -90,14 +108,20 @@ func MembersOf(replicas ...[]members.Member) []members.Member {
 
 // PrintMembers prints members as a table, and below it what is wrong with some of them and who is missing.
 func PrintMembers(t *phrase.Table, m *Membership, now time.Time) {
-	printMembers(t, m.Members, now)
+	printMembers(t, m, now)
 	for _, g := range installation.Grouped(m.Absent) {
 		t.Text("\n" + g.Text() + "\n  " + g.Remedy)
 	}
 }
 
-func printMembers(t *phrase.Table, list []members.Member, now time.Time) {
-	if len(list) == 0 {
+func printMembers(t *phrase.Table, m *Membership, now time.Time) {
+	list := m.Members
+	switch {
+	case len(list) == 0 && m.Proxies > 0:
+		t.Text(fmt.Sprintf("No agent is connected, and %s without one: causeway proxies lists them.\nA host joins with an agent by `causeway agent run`, which starts Envoy itself.",
+			phrase.Plural(m.Proxies, "Envoys")))
+		return
+	case len(list) == 0:
 		t.Text("No agent is connected. On a host, start `causeway agent run`.")
 		return
 	}

@@ -2,6 +2,8 @@ package status
 
 import (
 	"bytes"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy/installation"
 	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/xds/admin/client"
 	"github.com/causeway-mesh/causeway/xds/members"
 )
 
@@ -33,6 +36,14 @@ func TestPrintMembers(t *testing.T) {
 		return out.String()
 	}
 	require.Equal(t, "No agent is connected. On a host, start `causeway agent run`.\n", printed())
+
+	var out bytes.Buffer
+	table := phrase.NewTable(&out)
+	PrintMembers(table, &Membership{Proxies: 2}, now)
+	require.NoError(t, table.Flush())
+	require.Equal(t, "No agent is connected, and 2 Envoys without one: causeway proxies lists them.\n"+
+		"A host joins with an agent by `causeway agent run`, which starts Envoy itself.\n", out.String())
+
 	require.Equal(t, `MEMBER                 WORKLOAD   ZONE   AGENT   ENVOY    CAPTURE   STATE       SINCE
 sidecar~web~cron~i-1   web/cron   az1    1.2     1.40.0   host      ready       1m0s
 sidecar~web~cron~i-2   web/cron   -      1.2     -        pod       silent      10m0s
@@ -84,4 +95,21 @@ func TestPrintAbsentMembers(t *testing.T) {
 2 pods of web/php are not members: it was made without its sidecar: before its label, or while the webhook was away
   kubectl -n web rollout restart deployment/php
 `, out.String())
+}
+
+// Where nobody has an agent, Envoys without one are counted.
+func TestMembersCountsEnvoys(t *testing.T) {
+	for proxies, want := range map[string]int{`[{}, {}]`: 2, `[]`: 0} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			text := "[]"
+			if r.URL.Path == "/v1/proxies" {
+				text = proxies
+			}
+			_, _ = w.Write([]byte(text))
+		}))
+		m, err := Members(t.Context(), &client.Client{Address: server.Listener.Addr().String()})
+		server.Close()
+		require.NoError(t, err)
+		require.Equal(t, want, m.Proxies)
+	}
 }

@@ -75,8 +75,8 @@ func (v *Result) Text() string {
 // Report is what `causeway validate` found out.
 type Report struct {
 	Results []Result
-	// objects and files are how many were read.
-	objects, files int
+	// objects and files are how many were read, and unread is how many objects could not be.
+	objects, files, unread int
 }
 
 // Count returns how many Results have a severity.
@@ -92,9 +92,29 @@ func (v *Report) Count(severity string) int {
 
 // Summary counts what was read and what was found.
 func (v *Report) Summary() string {
-	return fmt.Sprintf("%s in %s: %s, %s, %s",
-		phrase.Plural(v.objects, "objects"), phrase.Plural(v.files, "files"),
+	objects := phrase.Plural(v.objects, "objects")
+	if v.unread > 0 {
+		objects = fmt.Sprintf("%s, of which %d cannot be read,", phrase.Plural(v.objects+v.unread, "objects"), v.unread)
+	}
+	return fmt.Sprintf("%s in %s: %s, %s, %s", objects, phrase.Plural(v.files, "files"),
 		phrase.Plural(v.Count(policy.Error.String()), "errors"), phrase.Plural(v.Count(policy.Warning.String()), "warnings"), phrase.Plural(v.Count(note), "notes"))
+}
+
+// unread returns how many objects are not read for their mistakes. What has no name counts by its place.
+func unread(problems []file.Problem, written []file.Written) int {
+	read, not := make(map[string]bool), make(map[string]bool)
+	for i := range written {
+		read[written[i].String()] = true
+	}
+	for _, p := range problems {
+		switch {
+		case p.Object == "":
+			not[p.Where()] = true
+		case !read[p.Object]:
+			not[p.File+" "+p.Object] = true
+		}
+	}
+	return len(not)
 }
 
 // Check returns the mistakes in files. Files that cannot be read come first,
@@ -113,6 +133,7 @@ func Check(paths []string, stdin io.Reader, now time.Time) (*Report, error) {
 			Severity: policy.Error.String(), Where: p.Where(), Object: p.Object, Reason: notRead, Message: p.Message,
 		})
 	}
+	out.unread = unread(loaded.Problems, written)
 	slices.SortStableFunc(out.Results, byWhere)
 	r := cat.Read()
 	found := slices.Concat(resolve.Validate(r), resolve.Expirations(r, now), diff.Uncovered(r), lint.Check(r, objectsOf(written)))

@@ -32,7 +32,7 @@ type Setting struct {
 func Read(file string, known []string) ([]Setting, error) {
 	f, err := os.Open(file) //nolint:gosec // it is what the flag is for
 	if err != nil {
-		return nil, fmt.Errorf("--config: %w", err)
+		return nil, fmt.Errorf("--config: %w: name a YAML file with settings that can be read (docs/hosts.md has one), or leave --config out", err)
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
