@@ -170,7 +170,7 @@ type Audience struct {
 
 // bodyFor is what a proxy gets of a resource, nil for nothing.
 func (a *Audience) bodyFor(r *resource.Resource) []byte {
-	if r == nil || !a.sees.Sees(r.Visible) {
+	if r == nil || !a.sees.Sees(&r.Visible) {
 		return nil
 	}
 	return r.For(resource.Place{Namespace: a.sees.Namespace, Zone: a.sees.Zone, Node: a.sees.NodeName}).Bytes()

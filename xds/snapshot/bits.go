@@ -3,6 +3,7 @@ package snapshot
 import (
 	"iter"
 	"math/bits"
+	"slices"
 )
 
 // bitset is a set of small numbers. They are resource ids: a mesh has
@@ -24,6 +25,15 @@ func (b *bitset) set(i uint32) {
 		*b = grown
 	}
 	(*b)[w] |= 1 << (i & 63)
+}
+
+// grow makes room for members below n, so that not each of them does.
+func (b *bitset) grow(n int) {
+	if words := (n + 63) / 64; words > len(*b) {
+		grown := make(bitset, words)
+		copy(grown, *b)
+		*b = grown
+	}
 }
 
 func (b bitset) clear(i uint32) {
@@ -50,14 +60,19 @@ func (b bitset) count() int {
 }
 
 func (b *bitset) or(other bitset) {
-	if len(other) > len(*b) {
-		grown := make(bitset, len(other))
-		copy(grown, *b)
-		*b = grown
-	}
+	b.grow(len(other) * 64)
 	for i, w := range other {
 		(*b)[i] |= w
 	}
+}
+
+// and returns the members of both.
+func (b bitset) and(other bitset) bitset {
+	out := slices.Clone(b[:min(len(b), len(other))])
+	for i := range out {
+		out[i] &= other[i]
+	}
+	return out
 }
 
 // all yields the members in ascending order. Members may be cleared meanwhile.

@@ -551,7 +551,7 @@ func (s *Store) retry(h *hold, wake *bitset) {
 			continue // no proxy answers a removal
 		}
 		s.followers(r, e, h.good[r].visible, func(sub *Subscriber) {
-			if sub.class == h.class && !sub.mode.StateOfTheWorld && sub.view.Sees(e.visible) {
+			if sub.class == h.class && !sub.mode.StateOfTheWorld && sub.view.Sees(&e.visible) {
 				h.open[r] = struct{}{}
 				if canary == nil || sub.slot < canary.slot {
 					canary = sub
@@ -560,7 +560,7 @@ func (s *Store) retry(h *hold, wake *bitset) {
 		})
 	}
 	for r := range h.open {
-		if e := s.tables[r.t].entries[r.id]; !canary.follows(r.t, r.id, e) || !canary.view.Sees(e.visible) {
+		if e := s.tables[r.t].entries[r.id]; !canary.follows(r.t, r.id, e) || !canary.view.Sees(&e.visible) {
 			delete(h.open, r)
 		}
 	}

@@ -385,7 +385,7 @@ func TestLiarsInRandomHistories(t *testing.T) {
 				bad, seen := false, false
 				for _, r := range u.Resources {
 					bad = bad || honestBad(r.Type, r.Name, contentVersion(r.Body))
-					seen = seen || c.view.Sees(r.Visible)
+					seen = seen || c.view.Sees(&r.Visible)
 				}
 				if bad || !seen {
 					continue

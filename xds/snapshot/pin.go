@@ -74,7 +74,7 @@ func (c *content) versions() []string {
 // resource is the inverse of nextContent.
 func (c *content) resource(t resource.Type, name string) resource.Resource {
 	r := resource.Resource{
-		Type: t, Name: name, Body: c.frame.body(), Shape: c.shape, Visible: c.visible, Needs: c.needs, EDS: c.eds,
+		Type: t, Name: name, Body: c.frame.body(), Shape: c.shape, Visible: c.visible, Needs: c.needs.names(), EDS: c.eds,
 		Provenance: c.provenance, StandIn: c.standIn,
 	}
 	c.bodies(&r)

@@ -173,9 +173,9 @@ func (h *holder) collect(t *testing.T, s *Store, now time.Time) {
 				continue
 			}
 			id := s.tables[b.Type].ids[name]
-			for _, need := range s.tables[b.Type].entries[id].needs {
+			for _, need := range s.tables[b.Type].entries[id].needs.names() {
 				c, ok := s.tables[resource.Cluster].ids[need]
-				if !ok || s.tables[resource.Cluster].entries[c].frame == nil || !h.view.Sees(s.tables[resource.Cluster].entries[c].visible) {
+				if !ok || s.tables[resource.Cluster].entries[c].frame == nil || !h.view.Sees(&s.tables[resource.Cluster].entries[c].visible) {
 					continue
 				}
 				require.Contains(t, h.has[resource.Cluster], need, "%s before its cluster", name)

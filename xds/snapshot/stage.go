@@ -243,7 +243,7 @@ func (s *Store) recruit(u *unit, r ref, e *entry, only *class) {
 	first := make(map[kind]*Subscriber)
 	s.followers(r, e, e.visible, func(sub *Subscriber) {
 		if sub.mode.StateOfTheWorld || only != nil && sub.class != only || u.holds[sub.class] != nil ||
-			st.vacant(sub.class.Class) || !sub.view.Sees(e.next.visible) {
+			st.vacant(sub.class.Class) || !sub.view.Sees(&e.next.visible) {
 			return
 		}
 		k := kind{sub.class, e.next.frameFor(&sub.view)}

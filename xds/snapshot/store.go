@@ -68,6 +68,11 @@ type table struct {
 	entries []*entry
 	free    []uint32
 	dead    int // entries without a resource
+	// named counts the names that came or went: an id or an entry that was looked up
+	// before it changed may be another's now.
+	named uint64
+	// hosts are the virtual hosts of each route configuration, for that type alone.
+	hosts map[string]bitset
 }
 
 // content is the meaning of a name: a resource, or none if frame is nil.
@@ -81,7 +86,7 @@ type content struct {
 	nodes      *nodeFrames
 	shape      uint64
 	visible    resource.Visibility
-	needs      []string
+	needs      *needs
 	eds        bool
 	provenance []discovery.ObjectRef
 	// standIn is resource.Resource.StandIn.
@@ -93,12 +98,17 @@ type content struct {
 // same reports whether two contents are the same to every proxy.
 func (c *content) same(o *content) bool {
 	return c.frame == o.frame && c.unit == o.unit && c.visible == o.visible && c.eds == o.eds && c.standIn == o.standIn &&
-		c.byNamespace == o.byNamespace && maps.Equal(c.variants, o.variants) && c.nodes.same(o.nodes) && slices.Equal(c.needs, o.needs)
+		c.byNamespace == o.byNamespace && maps.Equal(c.variants, o.variants) && c.nodes.same(o.nodes) && slices.Equal(c.needs.names(), o.needs.names())
 }
 
 // entry is a name that is a resource or that somebody asked for.
 type entry struct {
 	name string
+	id   uint32
+	// twin is the entry of a cluster's endpoints, or of the cluster of endpoints, nil if nobody knows one.
+	twin *entry
+	// config is a virtual host's route configuration.
+	config string
 	// content is the content in force, and changed the index at which it came
 	// into force.
 	content
@@ -173,6 +183,7 @@ func New() *Store {
 	for t := range s.tables {
 		s.tables[t].ids = make(map[string]uint32)
 	}
+	s.tables[resource.VirtualHost].hosts = make(map[string]bitset)
 	return s
 }
 
@@ -393,7 +404,7 @@ func (s *Store) replace(t resource.Type, e *entry, next *content) {
 // have the same bytes, and returns how many it encoded.
 func nextContent(old *entry, unit string, r *resource.Resource) (next *content, encoded uint64) {
 	next = &content{
-		unit: unit, visible: r.Visible, needs: r.Needs, eds: r.EDS, provenance: r.Provenance, shape: r.Shape,
+		unit: unit, visible: r.Visible, needs: needsOf(r.Needs), eds: r.EDS, provenance: r.Provenance, shape: r.Shape,
 		standIn: r.StandIn,
 	}
 	var have []*content
@@ -439,27 +450,6 @@ func (s *Store) intern(t resource.Type, name string) uint32 {
 	return s.internLocked(t, name)
 }
 
-func (s *Store) internLocked(rt resource.Type, name string) uint32 {
-	t := &s.tables[rt]
-	if id, ok := t.ids[name]; ok {
-		return id
-	}
-	name = strings.Clone(name) // not a part of somebody's request
-	t.dead++
-	e := &entry{name: name}
-	var id uint32
-	if n := len(t.free); n > 0 {
-		id = t.free[n-1]
-		t.free = t.free[:n-1]
-		t.entries[id] = e
-	} else {
-		id = uint32(len(t.entries)) //nolint:gosec // far below 2^32
-		t.entries = append(t.entries, e)
-	}
-	t.ids[name] = id
-	return id
-}
-
 // markChanged tells the followers of a resource, but not those in spare. before is how visible the
 // resource was until now: those who lose sight of it must hear of it as well.
 func (s *Store) markChanged(r ref, e *entry, before resource.Visibility, cause time.Time, wake *bitset, spare func(slot uint32) bool) {
@@ -487,7 +477,7 @@ func (sub *Subscriber) mark(r ref, cause time.Time) {
 func (s *Store) followers(r ref, e *entry, before resource.Visibility, yield func(*Subscriber)) {
 	visit := func(slot uint32) {
 		sub := s.streams[slot]
-		if !sub.view.Sees(e.newest().visible) && !sub.view.Sees(before) && !sub.sent[r.t].has(r.id) {
+		if !sub.view.Sees(&e.newest().visible) && !sub.view.Sees(&before) && !sub.sent[r.t].has(r.id) {
 			return
 		}
 		if !sub.follows(r.t, r.id, e) && !sub.sent[r.t].has(r.id) {
@@ -527,10 +517,7 @@ func (s *Store) collect() {
 			if e == nil || !e.gone() || used.has(uint32(id)) || !e.followers.empty() { //nolint:gosec // an id
 				continue
 			}
-			delete(tb.ids, e.name)
-			tb.entries[id] = nil
-			tb.free = append(tb.free, uint32(id)) //nolint:gosec // an id
-			tb.dead--
+			s.forget(resource.Type(t), e) //nolint:gosec // t < Types
 		}
 	}
 }
@@ -571,7 +558,7 @@ func (s *Store) Resources(v View) []Info {
 				continue
 			}
 			c := e.forClass(class)
-			if c.frame == nil || !v.Sees(c.visible) {
+			if c.frame == nil || !v.Sees(&c.visible) {
 				continue
 			}
 			f := c.frameFor(&v)
@@ -596,7 +583,7 @@ func (s *Store) Sees(v View, t resource.Type, name string) bool {
 		return false
 	}
 	e := s.tables[t].entries[id]
-	return e != nil && e.frame != nil && v.Sees(e.visible)
+	return e != nil && e.frame != nil && v.Sees(&e.visible)
 }
 
 // Totals counts the stored resources of each type and their bytes, all

@@ -61,7 +61,7 @@ type Subscriber struct {
 	cause [resource.Types]time.Time
 
 	wildcard [resource.Types]bool
-	prefixes []string               // route configurations whose virtual hosts are followed, with "/"
+	configs  []string               // route configurations whose virtual hosts are followed
 	names    int                    // how many names are asked for
 	bytes    int64                  // of the budget
 	charged  [resource.Types]bitset // those of asked that the budget was charged with
@@ -171,7 +171,7 @@ func (sub *Subscriber) follows(t resource.Type, id uint32, e *entry) bool {
 	if sub.wildcard[t] || t != resource.VirtualHost {
 		return sub.wildcard[t]
 	}
-	return slices.ContainsFunc(sub.prefixes, func(p string) bool { return strings.HasPrefix(e.name, p) })
+	return slices.Contains(sub.configs, e.config)
 }
 
 // Known is a resource that a client says it has. The bytes are the request's
@@ -192,6 +192,11 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		return ErrTooManyNames
 	}
 	large := false
+	if len(names) > 64 {
+		for _, b := range []*bitset{&sub.asked[t], &sub.due[t], &sub.dirty[t]} {
+			b.grow(len(s.tables[t].entries))
+		}
+	}
 	for _, name := range names {
 		switch {
 		case len(name) > MaxNameLength:
@@ -241,11 +246,7 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 	if large {
 		s.wildcard[t].set(sub.slot)
 		sub.first[t] = sub.first[t] || len(known) == 0
-		for id, e := range s.tables[t].entries {
-			if e != nil && sub.follows(t, uint32(id), e) && e.at(sub).frame != nil { //nolint:gosec // an id
-				sub.dirty[t].set(uint32(id)) //nolint:gosec // an id
-			}
-		}
+		sub.followed(t, &sub.dirty[t])
 	}
 	// An Envoy that asks for endpoints before clusters lost its stream while a
 	// cluster was warming: it has the endpoints and waits for them all the same.
@@ -254,9 +255,9 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 		id := s.tables[t].ids[string(k.Name)]
 		e := s.tables[t].entries[id]
 		c := e.at(sub)
-		kept := c.frame != nil && c.standIn && sub.view.Sees(c.visible)
-		current := c.frame != nil && sub.view.Sees(c.visible) && c.frameFor(&sub.view).Version == string(k.Version)
-		if current && !(t == resource.Endpoint && (sub.isWarming(e.name) || blind)) {
+		kept := c.frame != nil && c.standIn && sub.view.Sees(&c.visible)
+		current := c.frame != nil && sub.view.Sees(&c.visible) && c.frameFor(&sub.view).Version == string(k.Version)
+		if current && !(t == resource.Endpoint && (sub.isWarming(e) || blind)) {
 			sub.dirty[t].clear(id)
 			sub.due[t].clear(id)
 			if c == &e.content { // in its former life
@@ -277,29 +278,49 @@ func (sub *Subscriber) Add(t resource.Type, names []string, known []Known) error
 // anew comes with all its virtual hosts: Envoy asks for virtual hosts once per
 // stream, and forgets those of a route configuration that it had dropped.
 func (sub *Subscriber) resendHosts(routes []string, known []Known) {
-	s := sub.store
-	for id, e := range s.tables[resource.VirtualHost].entries {
-		if e == nil || !sub.follows(resource.VirtualHost, uint32(id), e) || e.at(sub).frame == nil { //nolint:gosec // an id
+	hosts := &sub.store.tables[resource.VirtualHost]
+	for _, config := range routes {
+		of := hosts.hosts[config]
+		if of == nil || slices.ContainsFunc(known, func(k Known) bool { return string(k.Name) == config }) {
 			continue
 		}
-		config, _, _ := strings.Cut(e.name, "/")
-		has := slices.ContainsFunc(known, func(k Known) bool { return string(k.Name) == config })
-		if !has && slices.Contains(routes, config) {
-			if e.at(sub).standIn { // it has nothing that it could keep
-				sub.sent[resource.VirtualHost].clear(uint32(id)) //nolint:gosec // an id
-			}
-			sub.dirty[resource.VirtualHost].set(uint32(id)) //nolint:gosec // an id
+		if large := sub.wildcard[resource.VirtualHost] || slices.Contains(sub.configs, config); !large {
+			of = of.and(sub.asked[resource.VirtualHost])
 		}
+		for id := range of.all() {
+			if sub.sent[resource.VirtualHost].has(id) && hosts.entries[id].at(sub).standIn { // it has nothing that it could keep
+				sub.sent[resource.VirtualHost].clear(id)
+			}
+		}
+		sub.dirty[resource.VirtualHost].or(of)
+	}
+}
+
+// followed adds all names of a type that the subscriber follows at large. Those
+// that are no resources now do not matter: nothing is sent of them.
+func (sub *Subscriber) followed(t resource.Type, to *bitset) {
+	table := &sub.store.tables[t]
+	if sub.wildcard[t] {
+		to.grow(len(table.entries))
+		for id, e := range table.entries {
+			if e != nil {
+				to.set(uint32(id)) //nolint:gosec // an id
+			}
+		}
+		return
+	}
+	for _, config := range sub.configs {
+		to.or(table.hosts[config])
 	}
 }
 
 // followHosts makes the subscriber follow the virtual hosts of a route configuration.
 func (sub *Subscriber) followHosts(route string) error {
-	if prefix := route + "/"; !slices.Contains(sub.prefixes, prefix) {
-		if len(sub.prefixes) >= MaxRoutes {
+	if !slices.Contains(sub.configs, route) {
+		if len(sub.configs) >= MaxRoutes {
 			return ErrTooManyRoutes
 		}
-		sub.prefixes = append(sub.prefixes, prefix) // a copy, not a part of somebody's request
+		sub.configs = append(sub.configs, strings.Clone(route)) // not a part of somebody's request
 	}
 	sub.store.wildcard[resource.VirtualHost].set(sub.slot)
 	return nil
@@ -317,8 +338,8 @@ func (sub *Subscriber) Remove(t resource.Type, names []string) {
 	for _, name := range names {
 		if name == "*" || (t == resource.VirtualHost && !strings.Contains(name, "/")) {
 			sub.wildcard[t] = sub.wildcard[t] && name != "*"
-			sub.prefixes = slices.DeleteFunc(sub.prefixes, func(p string) bool { return p == name+"/" })
-			if !sub.wildcard[t] && (t != resource.VirtualHost || len(sub.prefixes) == 0) {
+			sub.configs = slices.DeleteFunc(sub.configs, func(c string) bool { return c == name })
+			if !sub.wildcard[t] && (t != resource.VirtualHost || len(sub.configs) == 0) {
 				s.wildcard[t].clear(sub.slot)
 			}
 			for id := range sub.sent[t].all() {
@@ -382,7 +403,7 @@ func (sub *Subscriber) HasNamed(t resource.Type, name string) bool {
 func (sub *Subscriber) Asked(t resource.Type) (names int, large bool) {
 	sub.store.mu.RLock() // Collect does not write what is read here
 	defer sub.store.mu.RUnlock()
-	return sub.asked[t].count(), sub.wildcard[t] || (t == resource.VirtualHost && len(sub.prefixes) > 0)
+	return sub.asked[t].count(), sub.wildcard[t] || (t == resource.VirtualHost && len(sub.configs) > 0)
 }
 
 // Names returns the names of the given ids, for what was sent in a response.
@@ -516,6 +537,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 	sub.dirty[t] = nil
 	if n := todo.count(); n > 0 {
 		b.Frames, b.IDs = make([]*Frame, 0, n), make([]uint32, 0, n)
+		sub.sent[t].grow(len(todo) * 64)
 	}
 	for id := range todo.all() {
 		e := s.tables[t].entries[id]
@@ -523,7 +545,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 			continue
 		}
 		c := e.at(sub)
-		if c.frame == nil || !sub.view.Sees(c.visible) || !sub.follows(t, id, e) {
+		if c.frame == nil || !sub.view.Sees(&c.visible) || !sub.follows(t, id, e) {
 			sub.collectGone(t, id, e, &b)
 			continue
 		}
@@ -537,7 +559,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 		}
 		b.Frames = append(b.Frames, c.frameFor(&sub.view))
 		b.IDs = append(b.IDs, id)
-		sub.markSent(t, id, e.name, c)
+		sub.markSent(t, id, e, c)
 	}
 	// What was rejected or merely delivered out of turn may be asked for again at any time.
 	if len(todo) > 0 && sub.dirty[t] == nil {
@@ -560,7 +582,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 // mustWait reports whether a resource that is due must not be sent yet.
 func (sub *Subscriber) mustWait(t resource.Type, e *entry, c *content) bool {
 	world := sub.mode.StateOfTheWorld
-	if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(c.needs, 0) || (world && t == resource.Route && sub.hostHeld(e.name))) {
+	if sub.mode.Ordered && t >= resource.Listener && (!sub.ready(c, 0) || (world && t == resource.Route && sub.hostHeld(e.name))) {
 		return true
 	}
 	// A cluster that stands in answers 503 for its own Service; to wait for it would hold up all others.
@@ -585,7 +607,7 @@ func clearAll(b bitset) {
 }
 
 // markSent notes that the client is sent a resource, with a content.
-func (sub *Subscriber) markSent(t resource.Type, id uint32, name string, c *content) {
+func (sub *Subscriber) markSent(t resource.Type, id uint32, e *entry, c *content) {
 	sub.sent[t].set(id)
 	sub.due[t].clear(id)
 	switch t {
@@ -596,12 +618,12 @@ func (sub *Subscriber) markSent(t resource.Type, id uint32, name string, c *cont
 			return
 		}
 		sub.warming.set(id)
-		if eds, ok := sub.store.tables[resource.Endpoint].ids[name]; ok && sub.asked[resource.Endpoint].has(eds) {
-			sub.dirty[resource.Endpoint].set(eds)
+		if e.twin != nil && sub.asked[resource.Endpoint].has(e.twin.id) {
+			sub.dirty[resource.Endpoint].set(e.twin.id)
 		}
 	case resource.Endpoint:
-		if cluster, ok := sub.store.tables[resource.Cluster].ids[name]; ok {
-			sub.warming.clear(cluster)
+		if e.twin != nil {
+			sub.warming.clear(e.twin.id)
 		}
 	}
 }
@@ -609,13 +631,13 @@ func (sub *Subscriber) markSent(t resource.Type, id uint32, name string, c *cont
 // collectGone deals with an entry that the client should not have (any more).
 func (sub *Subscriber) collectGone(t resource.Type, id uint32, e *entry, b *Batch) {
 	if !sub.sent[t].has(id) {
-		if sub.due[t].has(id) || (t == resource.Endpoint && sub.isWarming(e.name)) {
+		if sub.due[t].has(id) || (t == resource.Endpoint && sub.isWarming(e)) {
 			// Asked for by name and not there: say so rather than stay silent,
 			// or Envoy waits for its fetch timeout (envoy#9934).
 			sub.due[t].clear(id)
 			b.Removed = append(b.Removed, e.name)
-			if cluster, ok := sub.store.tables[resource.Cluster].ids[e.name]; ok && t == resource.Endpoint {
-				sub.warming.clear(cluster)
+			if t == resource.Endpoint && e.twin != nil {
+				sub.warming.clear(e.twin.id)
 			}
 		}
 		return
@@ -631,7 +653,7 @@ func (sub *Subscriber) collectGone(t resource.Type, id uint32, e *entry, b *Batc
 				sub.removing[1].set(id)
 			}
 		}
-	case t == resource.Endpoint && sub.hasCluster(e.name):
+	case t == resource.Endpoint && sub.hasCluster(e):
 		sub.held[t].set(id) // goes with its cluster
 	case t == resource.Secret:
 		// The proxy drops it itself with the last listener that names it. Until
@@ -677,14 +699,13 @@ func (sub *Subscriber) collectRemovals(in Settled) (out []Batch, again time.Time
 		if e == nil {
 			continue
 		}
-		if c := e.at(sub); c.frame != nil && sub.view.Sees(c.visible) {
+		if c := e.at(sub); c.frame != nil && sub.view.Sees(&c.visible) {
 			continue // came back meanwhile; collectType has sent it
 		}
 		clusters.Removed = append(clusters.Removed, e.name)
-		eds, ok := s.tables[resource.Endpoint].ids[e.name]
-		if ok && sub.sent[resource.Endpoint].has(eds) && s.tables[resource.Endpoint].entries[eds].at(sub).frame == nil {
-			sub.sent[resource.Endpoint].clear(eds)
-			sub.held[resource.Endpoint].clear(eds)
+		if eds := e.twin; eds != nil && sub.sent[resource.Endpoint].has(eds.id) && eds.at(sub).frame == nil {
+			sub.sent[resource.Endpoint].clear(eds.id)
+			sub.held[resource.Endpoint].clear(eds.id)
 			endpoints.Removed = append(endpoints.Removed, e.name)
 		}
 	}
@@ -708,27 +729,22 @@ func (sub *Subscriber) collectRemovals(in Settled) (out []Batch, again time.Time
 	return out, again
 }
 
-// ready reports whether every cluster that a route names is known to the
+// ready reports whether every cluster that a content names is known to the
 // client together with its endpoints.
-func (sub *Subscriber) ready(needs []string, depth int) bool {
-	s := sub.store
-	for _, name := range needs {
-		id, ok := s.tables[resource.Cluster].ids[name]
-		if !ok {
-			continue // there is nothing to wait for
-		}
-		c := s.tables[resource.Cluster].entries[id].at(sub)
-		if c.frame == nil || !sub.view.Sees(c.visible) {
+func (sub *Subscriber) ready(of *content, depth int) bool {
+	for _, e := range of.needs.in(&sub.store.tables[resource.Cluster]) { // there is nothing to wait for of others
+		c := e.at(sub)
+		if c.frame == nil || !sub.view.Sees(&c.visible) {
 			continue
 		}
-		if !sub.sent[resource.Cluster].has(id) {
+		if !sub.sent[resource.Cluster].has(e.id) {
 			return false
 		}
-		if c.eds && !sub.hasEndpoints(name) {
+		if c.eds && !sub.hasEndpoints(e) {
 			return false
 		}
 		// An aggregate cluster needs its members; nothing is deeper than that.
-		if depth == 0 && !sub.ready(c.needs, 1) {
+		if depth == 0 && !sub.ready(c, 1) {
 			return false
 		}
 	}
@@ -737,22 +753,19 @@ func (sub *Subscriber) ready(needs []string, depth int) bool {
 
 // hasEndpoints reports whether the client has the endpoints of a cluster, or
 // there is nothing to wait for because they are not known to anybody.
-func (sub *Subscriber) hasEndpoints(cluster string) bool {
-	id, ok := sub.store.tables[resource.Endpoint].ids[cluster]
-	if !ok {
-		return true
-	}
-	return sub.sent[resource.Endpoint].has(id) || sub.store.tables[resource.Endpoint].entries[id].at(sub).frame == nil
+func (sub *Subscriber) hasEndpoints(cluster *entry) bool {
+	eds := cluster.twin
+	return eds == nil || sub.sent[resource.Endpoint].has(eds.id) || eds.at(sub).frame == nil
 }
 
-func (sub *Subscriber) hasCluster(name string) bool {
-	id, ok := sub.store.tables[resource.Cluster].ids[name]
-	return ok && sub.sent[resource.Cluster].has(id)
+// hasCluster reports whether the client has the cluster of endpoints.
+func (sub *Subscriber) hasCluster(endpoints *entry) bool {
+	return endpoints.twin != nil && sub.sent[resource.Cluster].has(endpoints.twin.id)
 }
 
-func (sub *Subscriber) isWarming(name string) bool {
-	id, ok := sub.store.tables[resource.Cluster].ids[name]
-	return ok && sub.warming.has(id)
+// isWarming reports whether the client has the cluster of endpoints and waits for them.
+func (sub *Subscriber) isWarming(endpoints *entry) bool {
+	return endpoints.twin != nil && sub.warming.has(endpoints.twin.id)
 }
 
 // Lag is what a subscriber still has to get.

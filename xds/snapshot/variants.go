@@ -139,7 +139,7 @@ func (s *Store) spared(r ref, e *entry, was *content, held bool, wake *bitset) f
 	}
 	return func(slot uint32) bool {
 		sub := s.streams[slot]
-		if !sub.sent[r.t].has(r.id) || !sub.view.Sees(was.visible) || !sub.view.Sees(e.visible) ||
+		if !sub.sent[r.t].has(r.id) || !sub.view.Sees(&was.visible) || !sub.view.Sees(&e.visible) ||
 			was.frameFor(&sub.view).Version != e.frameFor(&sub.view).Version {
 			return false
 		}

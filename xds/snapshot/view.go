@@ -29,7 +29,7 @@ type View struct {
 }
 
 // Sees reports whether a proxy with the view sees a resource.
-func (v *View) Sees(r resource.Visibility) bool {
+func (v *View) Sees(r *resource.Visibility) bool {
 	if r.Role != "" && r.Role != v.Role {
 		return false
 	}

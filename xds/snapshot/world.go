@@ -42,8 +42,8 @@ func (sub *Subscriber) worldBatch(b Batch) (Batch, bool) {
 		}
 		return b, true
 	case resource.VirtualHost:
-		for _, prefix := range sub.prefixes {
-			if id, ok := s.tables[resource.Route].ids[strings.TrimSuffix(prefix, "/")]; ok {
+		for _, config := range sub.configs {
+			if id, ok := s.tables[resource.Route].ids[config]; ok {
 				sub.dirty[resource.Route].set(id)
 				if sub.cause[resource.Route].IsZero() {
 					sub.cause[resource.Route] = b.Cause
@@ -65,7 +65,7 @@ func (sub *Subscriber) worldBatch(b Batch) (Batch, bool) {
 func (sub *Subscriber) hostHeld(route string) bool {
 	for id := range sub.held[resource.VirtualHost].all() {
 		e := sub.store.tables[resource.VirtualHost].entries[id]
-		if e != nil && sub.sent[resource.VirtualHost].has(id) && strings.HasPrefix(e.name, route+"/") {
+		if e != nil && sub.sent[resource.VirtualHost].has(id) && e.config == route {
 			return true
 		}
 	}
@@ -78,7 +78,7 @@ func (sub *Subscriber) hostHeld(route string) bool {
 func (sub *Subscriber) hostStandsIn(route string) bool {
 	for id := range sub.held[resource.VirtualHost].all() {
 		e := sub.store.tables[resource.VirtualHost].entries[id]
-		if e != nil && e.at(sub).standIn && strings.HasPrefix(e.name, route+"/") {
+		if e != nil && e.at(sub).standIn && e.config == route {
 			return true
 		}
 	}
@@ -93,7 +93,7 @@ func (sub *Subscriber) withholdsAll(t resource.Type, due bitset) bool {
 		return false
 	}
 	for id := range due.all() {
-		if e := sub.store.tables[t].entries[id]; e != nil && e.at(sub).standIn && sub.view.Sees(e.at(sub).visible) {
+		if e := sub.store.tables[t].entries[id]; e != nil && e.at(sub).standIn && sub.view.Sees(&e.at(sub).visible) {
 			return true
 		}
 	}
@@ -110,11 +110,10 @@ func (sub *Subscriber) inlineRoute(e *entry, f *Frame) *Frame {
 		return f
 	}
 	parts := resource.Parts{plain}
-	prefix := e.name + "/"
 	var hosts []*entry
 	for id := range sub.sent[resource.VirtualHost].all() {
 		h := s.tables[resource.VirtualHost].entries[id]
-		if h != nil && h.at(sub).frame != nil && strings.HasPrefix(h.name, prefix) {
+		if h != nil && h.at(sub).frame != nil && h.config == e.name {
 			hosts = append(hosts, h)
 		}
 	}

@@ -233,7 +233,7 @@ func (v *Object) InForce(name discovery.ObjectName, applied []engine.Applied, pr
 		p := &proxies[k]
 		at, ok := acknowledged[p.ID]
 		if !ok || !slices.ContainsFunc(v.Resources, func(r Resource) bool {
-			return at.Sees(r.visible)
+			return at.Sees(&r.visible)
 		}) {
 			continue
 		}
