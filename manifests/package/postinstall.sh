@@ -1,6 +1,12 @@
 #!/bin/sh
 # Runs after an installation and after an upgrade, as root.
 set -e
+new="${DPKG_ROOT:-}/run/causeway-package-new"
+upgrade=true
+if [ -e "$new" ]; then
+	upgrade=false
+	rm -f "$new"
+fi
 command -v systemd-sysusers >/dev/null && systemd-sysusers causeway.conf
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
@@ -16,10 +22,16 @@ if [ -d /run/systemd/system ]; then
 		exit 0
 		;;
 	esac
+	if $upgrade; then
+		echo "causeway: the agent is stopped and stays so; to start it: systemctl start causeway-agent"
+		exit 0
+	fi
 	systemctl enable causeway-agent.service
 	# Without /etc/causeway/agent.yaml the unit's condition keeps it from starting.
 	systemctl start --no-block causeway-agent.service
 	exit 0
 fi
 # In an image that is being made it is enabled, and starts with the host.
-command -v systemctl >/dev/null && systemctl enable causeway-agent.service || true
+if ! $upgrade && command -v systemctl >/dev/null; then
+	systemctl enable causeway-agent.service || true
+fi

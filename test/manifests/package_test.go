@@ -61,7 +61,7 @@ func TestPackages(t *testing.T) {
 		}
 		deb := filepath.Join(first, "causeway_1.2.3+4.gabc_"+arch+".deb")
 		info := output(t, "dpkg-deb", "--info", deb)
-		for _, want := range []string{"Package: causeway\n", "Version: 1.2.3+4.gabc\n", "Architecture: " + arch + "\n", "Recommends: envoy\n", "postinst", "prerm"} {
+		for _, want := range []string{"Package: causeway\n", "Version: 1.2.3+4.gabc\n", "Architecture: " + arch + "\n", "Recommends: envoy\n", "preinst", "postinst", "prerm"} {
 			require.Contains(t, info, want)
 		}
 		list := output(t, "dpkg-deb", "-c", deb)
@@ -142,30 +142,49 @@ func TestPackageInstalls(t *testing.T) {
 	}
 	require.NoFileExists(t, filepath.Join(dir, "etc/causeway/agent.yaml"), "the host's one file is the host's own")
 	require.Contains(t, dpkg("--verify", "causeway")+"ok", "ok")
-	for _, script := range []string{"postinstall.sh", "preremove.sh"} {
+	for _, script := range []string{"preinstall.sh", "postinstall.sh", "preremove.sh"} {
 		output(t, "sh", "-n", filepath.Join(root(t), "manifests", "package", script))
 	}
 }
 
-// A masked agent stays masked and stopped when a newer package comes, and the package is installed whole.
-func TestPackageLeavesMasked(t *testing.T) {
+// An installation starts the agent. An upgrade leaves one that is stopped stopped, and one that is masked is left alone always.
+func TestPackageLeavesStopped(t *testing.T) {
 	t.Parallel()
-	for state, want := range map[string]string{
-		"masked":   "daemon-reload\nis-enabled causeway-agent.service\n",
-		"disabled": "daemon-reload\nis-enabled causeway-agent.service\nenable causeway-agent.service\nstart --no-block causeway-agent.service\n",
+	const (
+		stays   = "daemon-reload\nis-enabled causeway-agent.service\n"
+		started = stays + "enable causeway-agent.service\nstart --no-block causeway-agent.service\n"
+	)
+	for name, c := range map[string]struct {
+		state         string // what systemctl is-enabled says
+		before, after []string
+		calls, said   string
+	}{
+		"deb, first":                   {state: "disabled", before: []string{"install"}, after: []string{"configure"}, calls: started},
+		"deb, after a removal":         {state: "disabled", before: []string{"install", "1.0"}, after: []string{"configure", "1.0"}, calls: started},
+		"deb, upgrade":                 {state: "enabled", before: []string{"upgrade", "1.0"}, after: []string{"configure", "1.0"}, calls: stays, said: "the agent is stopped and stays so; to start it: systemctl start causeway-agent"},
+		"deb, upgrade of one disabled": {state: "disabled", before: []string{"upgrade", "1.0"}, after: []string{"configure", "1.0"}, calls: stays, said: "the agent is stopped and stays so"},
+		"rpm, first":                   {state: "disabled", before: []string{"1"}, after: []string{"1"}, calls: started},
+		"rpm, upgrade":                 {state: "enabled", before: []string{"2"}, after: []string{"2"}, calls: stays, said: "the agent is stopped and stays so"},
+		"masked, first":                {state: "masked", before: []string{"install"}, after: []string{"configure"}, calls: stays, said: "the agent is masked and stays so"},
+		"masked, upgrade":              {state: "masked", before: []string{"upgrade", "1.0"}, after: []string{"configure", "1.0"}, calls: stays, said: "the agent is masked and stays so"},
 	} {
 		dir := t.TempDir()
-		systemctl := "#!/bin/sh\n[ $1 != is-active ] || exit 3\necho \"$@\" >>" + dir + "/calls\ncase $1 in is-enabled) echo " + state + "; exit 1 ;; enable | start) [ " + state + " != masked ] ;; esac\n"
-		for name, text := range map[string]string{
-			"systemctl": systemctl, "systemd-sysusers": "#!/bin/sh\n",
+		systemctl := "#!/bin/sh\n[ $1 != is-active ] || exit 3\necho \"$@\" >>" + dir + "/calls\ncase $1 in is-enabled) echo " + c.state + "; exit 1 ;; enable | start) [ " + c.state + " != masked ] ;; esac\n"
+		for file, text := range map[string]string{
+			"systemctl": systemctl, "systemd-sysusers": "#!/bin/sh\n", "preinst": read(t, "manifests", "package", "preinstall.sh"),
 			"postinst": strings.ReplaceAll(read(t, "manifests", "package", "postinstall.sh"), "/run/systemd/system", dir),
 		} {
-			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, file), []byte(text), 0o755))
 		}
-		output(t, "env", "PATH="+dir+":"+os.Getenv("PATH"), "sh", filepath.Join(dir, "postinst"), "configure", "1.0")
+		run := func(script string, args ...string) string {
+			return output(t, "env", append([]string{"DPKG_ROOT=" + dir, "PATH=" + dir + ":" + os.Getenv("PATH"), "sh", filepath.Join(dir, script)}, args...)...)
+		}
+		run("preinst", c.before...)
+		require.Contains(t, run("postinst", c.after...), c.said, name)
 		calls, err := os.ReadFile(filepath.Join(dir, "calls"))
 		require.NoError(t, err)
-		require.Equal(t, want, string(calls))
+		require.Equal(t, c.calls, string(calls), name)
+		require.NoFileExists(t, filepath.Join(dir, "run", "causeway-package-new"), name)
 	}
 }
 
