@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/agent/settings"
 )
 
@@ -78,6 +79,16 @@ func Options() []Option {
 
 // agentPort is where the agent answers for kubelet and Prometheus.
 const agentPort = 15020
+
+// ownPorts returns where Envoy and the agent of a pod listen: Envoy's admin interface, http_proxy, what is captured, the
+// agent itself, and its DNS where that is captured.
+func ownPorts(dns string) []uint16 {
+	own := []uint16{15000, 15001, naming.OutboundPort, naming.InboundPort, agentPort}
+	if dns == "redirect" {
+		own = append(own, naming.DNSPort)
+	}
+	return own
+}
 
 // defaultProxyUser is who Envoy and the agent run as in a pod.
 const defaultProxyUser = 1337
@@ -154,7 +165,11 @@ func configure(given map[string]string, of surroundings) (Config, error) {
 	c := Config{Mode: Mode(given["mode"])}
 	var errs []error
 	read := func(name string, parse func(text string) error) {
-		if err := parse(given[name]); err != nil {
+		err := empty(given, name)
+		if err == nil {
+			err = parse(given[name])
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("--%s: %w", name, err))
 		}
 	}
@@ -184,7 +199,7 @@ func configure(given map[string]string, of surroundings) (Config, error) {
 	}
 	read("proxy-users", func(s string) (err error) { c.ProxyUsers, err = parseOwners(s, lookUser); return })
 	read("proxy-groups", func(s string) (err error) { c.ProxyGroups, err = parseOwners(s, lookGroup); return })
-	read("inbound-ports", func(s string) (err error) { c.InboundPorts, err = parseInbound(s); return })
+	read("inbound-ports", func(s string) (err error) { c.InboundPorts, err = parseInbound(s, ownPorts(given["dns"])); return })
 	read("exclude-inbound-ports", func(s string) (err error) { c.ExcludeInboundPorts, err = ParsePorts(s); return })
 	read("exclude-inbound-cidrs", func(s string) (err error) { c.ExcludeInboundCIDRs, err = parsePeers(s, of.gateways); return })
 	read("exclude-outbound-ports", func(s string) (err error) { c.ExcludeOutboundPorts, err = ParsePorts(s); return })
@@ -215,6 +230,21 @@ func configure(given map[string]string, of surroundings) (Config, error) {
 		return Config{}, err
 	}
 	return c, nil
+}
+
+// empty refuses an empty text where it would mean the most: what is left out is captured by the defaults.
+func empty(given map[string]string, name string) error {
+	text, said := given[name]
+	if !said || strings.TrimSpace(text) != "" {
+		return nil
+	}
+	switch name {
+	case "inbound-ports":
+		return errors.New("it is empty: write ports, all, or none")
+	case "virtual-cidrs":
+		return fmt.Errorf("it is empty: write %s, or leave it out", joined(virtualCIDRs(), ","))
+	}
+	return nil
 }
 
 // proxies gives a pod's proxy its user if none was named, and refuses a proxy that cannot be told from others.

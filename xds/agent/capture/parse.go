@@ -73,15 +73,27 @@ func parsePort(text string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// parseInbound reads ports, "all" (also if empty) or "none".
-func parseInbound(text string) ([]PortRange, error) {
+// parseInbound reads ports, "all" (also if empty) or "none". None may be one of the proxy's own.
+func parseInbound(text string, own []uint16) ([]PortRange, error) {
 	switch strings.TrimSpace(text) {
 	case "", "all":
 		return []PortRange{AllPorts}, nil
 	case "none":
 		return nil, nil
 	}
-	return ParsePorts(text)
+	ports, err := ParsePorts(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range ports {
+		for _, port := range own {
+			if r.First == port || r.Last == port {
+				return nil, fmt.Errorf("%d is a port of Envoy and the agent, as are %s: its connections would come back to it: leave it out",
+					port, strings.Trim(strings.ReplaceAll(fmt.Sprint(own), " ", ", "), "[]"))
+			}
+		}
+	}
+	return ports, nil
 }
 
 // mergePorts sorts ranges and joins those that meet: the kernel refuses a set with elements that overlap.
