@@ -129,15 +129,16 @@ func New(o Options) (*Agent, error) {
 		return nil, err //nolint:wrapcheck // it names the flag
 	}
 	o.Bootstrap.Relay, o.Bootstrap.TLS = socket, nil
-	creds := insecure.NewCredentials()
+	creds, usable := insecure.NewCredentials(), func() error { return nil }
 	if tls != nil {
-		creds = &files{TLS: *tls}
+		own := &files{TLS: *tls}
+		creds, usable = own, own.usable
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--state-dir: %w", err)
 	}
 	r, err := relay.New(relay.Options{
-		Servers: o.Bootstrap.Servers, Credentials: creds, File: filepath.Join(dir, lastGoodFile), Wait: o.Wait, Logger: o.Logger,
+		Servers: o.Bootstrap.Servers, Credentials: creds, Usable: usable, File: filepath.Join(dir, lastGoodFile), Wait: o.Wait, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what it is about

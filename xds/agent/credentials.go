@@ -30,6 +30,14 @@ func (f *files) ClientHandshake(ctx context.Context, _ string, conn net.Conn) (n
 	return credentials.NewTLS(config).ClientHandshake(ctx, f.ServerName, conn) //nolint:wrapcheck // gRPC's own
 }
 
+// usable says what is wrong with the files. An agent waits for them: a host may get them after it has started.
+func (f *files) usable() error {
+	if _, err := f.config(); err != nil {
+		return fmt.Errorf("%w: put it right, and it is read again", err)
+	}
+	return nil
+}
+
 func (f *files) config() (*tls.Config, error) {
 	certificate, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {

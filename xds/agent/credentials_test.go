@@ -48,3 +48,11 @@ func TestServerName(t *testing.T) {
 	require.ErrorContains(t, ask("causeway.internal"), "EOF")
 	require.ErrorContains(t, ask("other.internal"), "not other.internal")
 }
+
+// Files that are not there are told by their flag.
+func TestUnusableFiles(t *testing.T) {
+	t.Parallel()
+	none := filepath.Join(t.TempDir(), "none")
+	err := (&files{TLS: bootstrap.TLS{CA: none, Cert: none, Key: none}}).usable()
+	require.EqualError(t, err, "--tls-cert, --tls-key: open "+none+": no such file or directory: put it right, and it is read again")
+}

@@ -32,6 +32,7 @@ type fault struct {
 
 // watch notes why no connection comes about, until the context ends.
 func (r *Relay) watch(ctx context.Context) {
+	r.unusable() // it may take long until a connection fails
 	for {
 		state := r.conn.GetState()
 		switch state {
@@ -52,11 +53,24 @@ func (r *Relay) watch(ctx context.Context) {
 
 // inquire asks gRPC why there is no connection: it says so only to a call that does not wait for one.
 func (r *Relay) inquire(ctx context.Context) {
+	if r.unusable() {
+		return
+	}
 	call, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if _, err := r.conn.NewStream(call, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, deltaADS); err != nil {
 		r.failed(err, true)
 	}
+}
+
+// unusable notes what is wrong with this end's own credentials, and reports whether anything is.
+func (r *Relay) unusable() bool {
+	if r.opts.Usable == nil {
+		return false
+	}
+	err := r.opts.Usable()
+	r.failed(err, true)
+	return err != nil
 }
 
 // failed notes why no control plane answers, and logs a reason that is new.

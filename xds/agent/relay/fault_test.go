@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +64,43 @@ func TestWhyNoConnection(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What is wrong with this end's credentials is said first, also where nobody is reached.
+func TestWhyNoCredentials(t *testing.T) {
+	t.Parallel()
+	var wrong atomic.Pointer[error]
+	missing := errors.New("--tls-cert: no such file")
+	wrong.Store(&missing)
+	log := &harness.Log{}
+	r, err := New(Options{
+		Servers: []string{harness.FreeAddress(t)}, Credentials: insecure.NewCredentials(), Wait: time.Minute,
+		Usable: func() error { return *wrong.Load() },
+		File:   filepath.Join(t.TempDir(), "last-good"), Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	require.NoError(t, err)
+	defer r.conn.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watch(ctx) })
+	defer watching.Wait()
+	defer cancel()
+	await := func(want string) {
+		t.Helper()
+		harness.Eventually(t, 20*time.Second, want, func() error {
+			if e := r.State().Error; !strings.Contains(e, want) {
+				return fmt.Errorf("it says %q", e)
+			}
+			return nil
+		})
+	}
+	await("--tls-cert: no such file") // before anybody has tried to connect
+	r.conn.Connect()
+	require.NotContains(t, log.String(), "connection refused")
+	fine := error(nil)
+	wrong.Store(&fine)
+	await("connection refused")
+	require.Equal(t, 1, strings.Count(log.String(), "--tls-cert: no such file"))
 }
 
 // A control plane that refuses the proxy says why, and the reason stays until it answers.

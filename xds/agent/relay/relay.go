@@ -48,6 +48,9 @@ type Options struct {
 	Servers []string
 	// Credentials of the connection to them.
 	Credentials credentials.TransportCredentials
+	// Usable says what is wrong with them on this host, nil for nothing: while no server is reached, nobody else would.
+	// It may be nil.
+	Usable func() error
 	// File is where the last known good configuration is kept.
 	File string
 	// Wait is how long an Envoy that has just started waits for the control
