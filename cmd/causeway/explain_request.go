@@ -36,6 +36,8 @@ TLS, and -H 'Host: ...' asks for another host than that.
     GET 'http://php-web.web/cart?id=1' -H 'version: v2'
   causeway explain request --from web/cron GET http://hello/ \
     --config manifests/examples/first-steps -o yaml
+  causeway explain request --from web/cron --captured \
+    GET http://users.web.svc.cluster.local/
   causeway explain request --gateway edge/public \
     GET https://shop.example.com/cart --client 203.0.113.7
 
@@ -72,6 +74,7 @@ found out, or was asked wrongly.`,
 	f.StringVar(&question.ServerName, "sni", "", "with --gateway, the server name of the client's TLS (default: the URL's host)")
 	f.StringVar(&question.Client, "client", "", "with --gateway, the address that the Gateway is called from")
 	f.StringVar(&question.CalledPort, "called-port", "", "with --gateway behind an NLB that speaks the PROXY protocol, the port of the NLB that the client has called (default: the URL's)")
+	f.BoolVar(&question.Captured, "captured", false, "the program connects to the URL's host itself, and capture brings it to the proxy: address and port say which Service is meant")
 	f.BoolVar(&question.HTTP10, "http1.0", false, "the request is one of HTTP/1.0, as nginx sends unless told otherwise")
 	f.BoolVar(&question.HTTP2, "http2", false, "the request is one of HTTP/2, as gRPC clients and browsers at a Gateway send: names of headers count as they are written")
 	f.StringVar(&question.Zone, "zone", "", "the availability zone to ask from, where the workload or the Gateway's proxies are in several")

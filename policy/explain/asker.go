@@ -38,7 +38,7 @@ func findWorkload(r catalog.Reader, proxies []Proxy, name string, at place) (Wor
 	listener := ""
 	for i := range proxies {
 		p := &proxies[i]
-		if _, ns, of, _, ok := naming.ParseNode(p.ID); ok && (ns == namespace && of == workload || p.Service == name) {
+		if p.isOf(name) {
 			places = append(places, place{p.Zone, p.Node})
 			listener = httpListener(p)
 		}
@@ -65,6 +65,12 @@ func findWorkload(r catalog.Reader, proxies []Proxy, name string, at place) (Wor
 			name, namespace, orNone(namespaces, "(none)"))
 	}
 	return workloadIn(namespace, nil, at), nil
+}
+
+// isOf reports whether a proxy is the one of a node id, or one of a workload or Service, "namespace/name".
+func (p *Proxy) isOf(name string) bool {
+	_, namespace, workload, _, ok := naming.ParseNode(p.ID)
+	return p.ID == name || ok && (namespace+"/"+workload == name || p.Service == name)
 }
 
 // httpListener returns the listener at which a proxy's workload sends HTTP requests.

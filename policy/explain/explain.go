@@ -42,13 +42,24 @@ type evaluation struct {
 	secure bool
 	// early is true for a request that is refused before the proxy has added headers of its own.
 	early bool
+	// found is whom a captured connection is for, nil for a request that its host decides.
+	found *hostFound
 	out   *Explanation
 }
 
 func (e *evaluation) evaluate() {
+	if e.req.Destination != "" {
+		e.out.Envoy.RouteConfig = naming.CapturedRoutes
+		h, looked := e.captured()
+		if !looked {
+			return
+		}
+		e.found = &h
+	}
 	var read bool
 	if e.out.Answer, read = e.head(true); e.out.Answer != nil {
-		if read && e.findsRoute() {
+		// The destination of a captured connection is not written down yet, so no rule is found by it.
+		if read && e.found == nil && e.findsRoute() {
 			e.dressAtSidecar()
 		}
 		return
@@ -56,7 +67,11 @@ func (e *evaluation) evaluate() {
 	// From here on it is the request that a proxy has received, which takes the
 	// dot off that a fully qualified name may end with.
 	e.req.Host = withoutDot(e.req.Host)
-	h := e.host()
+	h := e.found
+	if h == nil {
+		host := e.host()
+		h = &host
+	}
 	e.out.VirtualHost = &h.VirtualHost
 	switch {
 	case e.req.Method == methodConnect && (h.port != nil || h.external != nil):
@@ -64,10 +79,17 @@ func (e *evaluation) evaluate() {
 		e.out.Answer = e.answer(404, noTunnel)
 	case h.port != nil:
 		e.out.Envoy.VirtualHost = h.envoyName
-		e.servicePort(&h)
+		e.servicePort(h)
 	case h.external != nil:
 		e.out.Envoy.VirtualHost = h.envoyName
-		e.apply(externalRule(&h))
+		e.apply(externalRule(h))
+	case h.onward != "":
+		e.out.Envoy.VirtualHost = h.envoyName
+		e.out.Envoy.Routes, e.out.Envoy.Clusters = []string{naming.AnyRoute}, []string{naming.OriginalDestination}
+		e.out.Backends = []Backend{{
+			Kind: "Host", Name: h.onward, Percent: 100, Interval: Interval{0, policy.ShareTotal}, Forwarded: e.message(),
+			Note: "the proxy connects to the address that the program has called, where no Service of the mesh is",
+		}}
 	case h.any:
 		e.out.Envoy.VirtualHost = h.envoyName
 		e.out.Envoy.Routes, e.out.Envoy.Clusters = []string{naming.AnyRoute}, []string{naming.AnyCluster}

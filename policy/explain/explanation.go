@@ -221,6 +221,8 @@ type Endpoint struct {
 	Reason  string `json:"reason,omitempty"`
 	Weight  uint32 `json:"weight"`
 	Spot    bool   `json:"spot,omitempty"`
+	// Inbound has the ports that its own sidecar takes what comes in at, "" for none.
+	Inbound string `json:"inbound,omitempty"`
 }
 
 // Mirror is a backend that gets copies.

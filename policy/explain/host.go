@@ -27,7 +27,9 @@ type hostFound struct {
 	external     *policy.External
 	externalPort *policy.ExternalServicePort
 
-	any       bool
+	any bool
+	// onward is where a captured connection goes on to that is for no Service, "" for the host of the request.
+	onward    string
 	envoyName string
 }
 
@@ -41,15 +43,7 @@ func (e *evaluation) host() hostFound {
 		}
 		return e.unknown(fmt.Sprintf("no Service has the address %s", name))
 	}
-	labels := strings.Split(name, ".")
-	var key discovery.Key
-	short := false
-	switch {
-	case len(labels) == 1:
-		key, short = discovery.Key{Namespace: e.req.From.Namespace, Name: name}, true
-	case len(labels) == 2, strings.Join(labels[2:], ".") == "svc", strings.Join(labels[2:], ".") == policy.ClusterDomain:
-		key = discovery.Key{Namespace: labels[1], Name: labels[0]}
-	}
+	key, short := e.named(name)
 	if key.Name != "" {
 		if _, ok := catalog.Services.Get(e.reader, key.String()); ok {
 			why := fmt.Sprintf("%s names Service %s", name, key)
@@ -68,6 +62,18 @@ func (e *evaluation) host() hostFound {
 		return e.unknown(fmt.Sprintf("namespace %s has no Service %s: a name without a namespace means the caller's own", e.req.From.Namespace, name) + e.hostMeant(name, key))
 	}
 	return e.unknown(fmt.Sprintf("no Service and no ExternalService answers to %s", name) + e.hostMeant(name, key))
+}
+
+// named returns the Service that a name can be one of, and whether it is a short name of the caller's own namespace.
+func (e *evaluation) named(name string) (key discovery.Key, short bool) {
+	labels := strings.Split(name, ".")
+	switch {
+	case len(labels) == 1:
+		return discovery.Key{Namespace: e.req.From.Namespace, Name: name}, true
+	case len(labels) == 2, strings.Join(labels[2:], ".") == "svc", strings.Join(labels[2:], ".") == policy.ClusterDomain:
+		return discovery.Key{Namespace: labels[1], Name: labels[0]}, false
+	}
+	return discovery.Key{}, false
 }
 
 // hostMeant asks whether another host was meant by a name that nobody answers to: one of a

@@ -55,6 +55,8 @@ type Question struct {
 	Method, URL                    string
 	Headers                        []string
 	HTTP10, HTTP2                  bool
+	// Captured is true for a program that connects to the URL's host itself, and whose connections are redirected to the proxy.
+	Captured bool
 }
 
 // Values is the question as a query of the admin API.
@@ -62,6 +64,7 @@ func (a *Question) Values() url.Values {
 	return url.Values{
 		"from": {a.From}, "gateway": {a.Gateway}, "sni": {a.ServerName}, "client": {a.Client}, "calledPort": {a.CalledPort}, "zone": {a.Zone}, "node": {a.Node},
 		"method": {a.Method}, "url": {a.URL}, "header": a.Headers, "http10": {strconv.FormatBool(a.HTTP10)}, "http2": {strconv.FormatBool(a.HTTP2)},
+		"captured": {strconv.FormatBool(a.Captured)},
 	}
 }
 
@@ -70,6 +73,7 @@ func QuestionOf(q url.Values) *Question {
 	return &Question{
 		From: q.Get("from"), Gateway: q.Get("gateway"), ServerName: q.Get("sni"), Client: q.Get("client"), CalledPort: q.Get("calledPort"), Zone: q.Get("zone"), Node: q.Get("node"),
 		Method: q.Get("method"), URL: q.Get("url"), Headers: q["header"], HTTP10: q.Get("http10") == "true", HTTP2: q.Get("http2") == "true",
+		Captured: q.Get("captured") == "true",
 	}
 }
 
@@ -94,6 +98,8 @@ func (a *Question) parse() (*Request, *GatewayRequest, error) {
 		return nil, nil, WrongInput("--http1.0 and --http2: a request is of one version: give one of them")
 	case a.Gateway != "" && a.From != "":
 		return nil, nil, WrongInput("--from and --gateway: a request comes from a workload or from outside: give one of them")
+	case a.Gateway != "" && a.Captured:
+		return nil, nil, WrongInput("--captured: it means something with --from only")
 	case a.Gateway == "":
 		if a.ServerName != "" || a.Client != "" || a.CalledPort != "" {
 			return nil, nil, WrongInput("--sni, --client and --called-port: they mean something with --gateway only")
@@ -106,6 +112,9 @@ func (a *Question) parse() (*Request, *GatewayRequest, error) {
 			return nil, nil, WrongInput("--from: say who asks, as NAMESPACE/NAME of a workload or Service, or as a proxy's node id; or say --gateway NAMESPACE/NAME for a request from outside")
 		}
 		req.HTTP10, req.HTTP2 = a.HTTP10, a.HTTP2
+		if a.Captured {
+			req.Destination = destinationOf(a.URL)
+		}
 		return &req, nil, nil
 	}
 	namespace, name, ok := strings.Cut(a.Gateway, "/")
@@ -144,7 +153,14 @@ func (a *Question) Answer(r catalog.Reader, proxies []Proxy) (*Explanation, erro
 			return nil, err
 		}
 		req.From.Name = a.From
-		return Evaluate(r, *req), nil
+		if a.Captured {
+			if err := req.capturing(a.From, proxies); err != nil {
+				return nil, err
+			}
+		}
+		e := Evaluate(r, *req)
+		e.noteInbound(proxies)
+		return e, nil
 	}
 	places, listeners := gatewayProxies(proxies, outside.Gateway, outside.Port)
 	outside.From = workloadIn(outside.Gateway.Namespace, places, place{a.Zone, a.Node})

@@ -26,7 +26,7 @@ type Workload struct {
 	Node string `json:"node,omitempty"`
 	// OtherNodes are further ones in the zone that it is on, where the endpoints of nodes differ.
 	OtherNodes []string `json:"otherNodes,omitempty"`
-	// Listener is the name of its proxy's HTTP listener, "" where unknown.
+	// Listener is the name of its proxy's HTTP listener, or of that of captured connections, "" where unknown.
 	Listener string `json:"listener,omitempty"`
 }
 
@@ -42,6 +42,10 @@ type Request struct {
 	Method string
 	// Host header, or :authority in HTTP/2, with or without a port.
 	Host string
+	// Destination is what a program connects to whose connections are captured, "host:port" or "host"; "" for a request that is
+	// sent to the proxy itself. Ranges are those of the proxy's captured listener, nil where they are not known.
+	Destination string
+	Ranges      []netip.Prefix
 	// NoHost is true for a request that has none, Hosts are further lines of Host.
 	NoHost bool
 	Hosts  []string

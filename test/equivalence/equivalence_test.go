@@ -7,13 +7,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/explain"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
@@ -54,6 +57,7 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 	f := writeFixture(t, m)
 	seen := make(map[string]int)
 	var pushing time.Duration
+	captured := 0
 	begin := time.Now()
 	for first < last {
 		var cases []*routeCase
@@ -72,6 +76,11 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 					report(t, m, seed, c, r)
 				}
 				seen[outcome]++
+				if why, outcome = m.checkCaptured(c, r, captured); why != "" {
+					t.Fatalf("CAUSEWAY_SEED=%d CAUSEWAY_CASE=%d captured: %s\n%s", seed, c.index, why, c.text(r))
+				}
+				seen["captured "+outcome]++
+				captured++
 			}
 		}
 	}
@@ -79,7 +88,7 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 		time.Since(begin).Round(time.Millisecond), pushing.Round(time.Millisecond), m.evaluating.Round(time.Millisecond), seen)
 	// A generator that no longer reaches an outcome proves nothing about it.
 	if last-first > 100 {
-		for _, outcome := range []string{"backend", "redirect", "404", "500", "503"} {
+		for _, outcome := range []string{"backend", "redirect", "404", "500", "503", "captured backend", "captured redirect", "captured 404", "captured 500"} {
 			require.NotZero(t, seen[outcome], "no request was answered by %s", outcome)
 		}
 	}
@@ -90,7 +99,26 @@ func (m *mesh) check(c *routeCase, r request) (why, outcome string) {
 	start := time.Now()
 	e := explain.Evaluate(m.catalog.Read(), c.asked(r))
 	m.evaluating += time.Since(start)
-	seen, err := m.client.do(c.sent(r))
+	return m.compare(e, m.client, c.sent(r))
+}
+
+// checkCaptured is check for the same request of a program whose connections are captured: it connects to a port of the case's Service,
+// whatever host the request names. It is one of several in turn, and skipped for ports that are not HTTP.
+func (m *mesh) checkCaptured(c *routeCase, r request, turn int) (why, outcome string) {
+	const oneOf = 4
+	port := c.ports[turn/oneOf%len(c.ports)].Port
+	if turn%oneOf != 0 || port != 80 && !slices.Contains(capturedPorts, uint32(port)) {
+		return "", "skipped"
+	}
+	asked := c.asked(r)
+	asked.Destination = m.redirect(c.key(), port)
+	asked.Ranges = []netip.Prefix{discovery.VirtualIPv4}
+	return m.compare(explain.Evaluate(m.catalog.Read(), asked), m.redirected, c.sent(r))
+}
+
+// compare sends a request and compares what was said of it.
+func (m *mesh) compare(e *explain.Explanation, client *client, sent request) (why, outcome string) {
+	seen, err := client.do(sent)
 	switch {
 	case e.Answer != nil && e.Answer.Status == 0:
 		if !errors.Is(err, errReset) {

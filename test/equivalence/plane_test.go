@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
 
+	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
@@ -49,8 +53,10 @@ type mesh struct {
 	envoy   *harness.Envoy
 	address string // of Envoy's HTTP listener
 	client  *client
-	pushes  int
-	names   int // of case Services so far
+	// redirected sends requests as programs do whose connections are captured, to virtual addresses of Services.
+	redirected *client
+	pushes     int
+	names      int // of case Services so far
 	// named has the resources that Envoy sees, as "type name".
 	named map[string]bool
 	// evaluating is how long the evaluator has taken.
@@ -67,9 +73,11 @@ func startMesh(t *testing.T) *mesh {
 		Logger: log, Metrics: server.NewMetrics(registry),
 		Identify: func(n *corev3.Node) (server.Node, error) {
 			node, err := bootstrap.ParseNode(n)
-			return server.Node{
-				ID: node.ID, Role: node.Role, Namespace: node.Namespace, Zone: node.Zone, NodeName: node.NodeName, Declared: node.Declared, Envoy: node.Envoy != "",
-			}, err
+			out := server.Node{ID: node.ID, Role: node.Role, Namespace: node.Namespace, Zone: node.Zone, NodeName: node.NodeName, Envoy: node.Envoy != ""}
+			if node.Workload == capturedCaller {
+				out.Declared, out.Version = []string{naming.CapturedTraffic}, capturedCaller // a class of its own: no proxy waits for another one
+			}
+			return out, err
 		},
 		Connect: func(ctx context.Context, n *server.Node) (func(), error) { return m.engine.Declare(ctx, n.Declared) },
 	})
@@ -85,14 +93,22 @@ func startMesh(t *testing.T) *mesh {
 		<-done
 		<-done
 	})
-	config, err := bootstrap.Generate(bootstrap.Options{
-		Role: resource.Sidecar, Namespace: callerNamespace, Workload: "caller", Instance: "i-1", Zone: callerZone, NodeName: callerNode,
-		Servers: []string{l.Addr().String()},
-	})
-	require.NoError(t, err)
-	m.envoy = harness.StartEnvoy(t, withListener(t, config, m.address), harness.EnvoyOptions{LogLevel: "warning"})
-	m.client = &client{address: m.address}
+	config := func(workload string) []byte {
+		out, err := bootstrap.Generate(bootstrap.Options{
+			Role: resource.Sidecar, Namespace: callerNamespace, Workload: workload, Instance: "i-1", Zone: callerZone, NodeName: callerNode,
+			Servers: []string{l.Addr().String()},
+		})
+		require.NoError(t, err)
+		return out
+	}
+	m.envoy = harness.StartEnvoy(t, withListener(t, config("caller"), "http/"+m.address, nil), harness.EnvoyOptions{LogLevel: "warning"})
+	// The kernel takes the virtual addresses for its own here, so that connections to them need no rules.
+	text, err := exec.CommandContext(t.Context(), "ip", "route", "replace", "local", discovery.VirtualIPv4.String(), "dev", "lo").CombinedOutput()
+	require.NoError(t, err, "%s", text)
+	harness.StartEnvoy(t, withListener(t, config(capturedCaller), capturedDeclaration, capturedPorts), harness.EnvoyOptions{Name: "captured", LogLevel: "warning"})
+	m.client, m.redirected = &client{address: m.address}, &client{}
 	t.Cleanup(m.client.close)
+	t.Cleanup(m.redirected.close)
 	return m
 }
 
@@ -103,15 +119,32 @@ const (
 	sawFlags   = "x-saw-flags"
 )
 
-// withListener adds the HTTP listener that proxies get, as a static one, with a
-// filter in front that tells in every answer which route was taken.
-func withListener(t *testing.T, config []byte, address string) []byte {
+// capturedCaller is the workload whose connections are captured.
+const capturedCaller = "captured"
+
+// capturedDeclaration is the listener of captured connections, and capturedPorts are those of Services that cases have.
+const capturedDeclaration = "captured/127.0.0.1:80=240.0.0.0/4"
+
+var capturedPorts = []uint32{81, 8080}
+
+// withListener adds a listener that proxies get, as a static one, with a
+// filter in front that tells in every answer which route was taken. It listens on more ports too.
+func withListener(t *testing.T, config []byte, declaration string, more []uint32) []byte {
 	t.Helper()
-	d, err := naming.ParseDeclaration("http/" + address)
+	d, err := naming.ParseDeclaration(declaration)
 	require.NoError(t, err)
 	var listener listenerv3.Listener
-	for _, r := range compile.New().Listener(d, nil) {
+	for _, r := range compile.New().Declared(d, &policy.Mesh{}) {
 		require.NoError(t, proto.Unmarshal(r.Body.Bytes(), &listener))
+	}
+	if len(d.Ranges) > 0 { // nothing has redirected these connections
+		listener.GetAddress().GetSocketAddress().Address = "0.0.0.0"
+		listener.Name, listener.ListenerFilters, listener.UseOriginalDst = "captured-static", nil, nil
+	}
+	for _, port := range more {
+		address := proto.CloneOf(listener.GetAddress())
+		address.GetSocketAddress().PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: port}
+		listener.AdditionalAddresses = append(listener.AdditionalAddresses, &listenerv3.AdditionalAddress{Address: address})
 	}
 	// The HTTP connection manager is the last of a chain, behind what notes who calls.
 	filters := listener.GetFilterChains()[0].GetFilters()
@@ -180,14 +213,19 @@ func (m *mesh) put(cases ...*routeCase) error {
 		return err
 	}
 	for {
-		seen, err := m.client.do(request{Method: "GET", Host: marker + "." + callerNamespace, Path: "/"})
+		ask := request{Method: "GET", Host: marker + "." + callerNamespace, Path: "/"}
+		seen, err := m.client.do(ask)
+		if err == nil && seen.Echo != nil { // the other route configuration comes with another subscription
+			m.redirect(discovery.Key{Namespace: callerNamespace, Name: marker}, 80)
+			seen, err = m.redirected.do(ask)
+		}
 		settled, rejected := m.settled()
 		switch {
 		case rejected != "":
 			return fmt.Errorf("the configuration is rejected: %s", rejected)
 		case err == nil && seen.Echo != nil && settled:
 			m.named = make(map[string]bool)
-			for _, r := range m.store.Resources(snapshot.View{Role: resource.Sidecar, Namespace: callerNamespace, Zone: callerZone, NodeName: callerNode}) {
+			for _, r := range m.store.Resources(snapshot.View{Role: resource.Sidecar, Namespace: callerNamespace, Zone: callerZone, NodeName: callerNode, Declared: []string{naming.CapturedTraffic}}) {
 				m.named[r.Type.String()+" "+r.Name] = true
 			}
 			return nil
@@ -196,6 +234,13 @@ func (m *mesh) put(cases ...*routeCase) error {
 		}
 		harness.TakeTime(time.Millisecond)
 	}
+}
+
+// redirect makes the client of captured connections call a Service's port.
+func (m *mesh) redirect(service discovery.Key, port uint16) (destination string) {
+	m.redirected.close()
+	m.redirected.address = netip.AddrPortFrom(discovery.VirtualAddress(service, 0), port).String()
+	return m.redirected.address
 }
 
 // settled reports whether every object of the newest push has been answered, and

@@ -59,7 +59,7 @@ func hostsOf(r catalog.Reader, key discovery.Key) []*membersv1.Host {
 		}
 	}
 	for _, h := range out {
-		slices.Sort(h.Addresses)
+		slices.Sort(h.GetAddresses())
 		h.Addresses = slices.Compact(h.GetAddresses())
 	}
 	slices.SortFunc(out, func(a, b *membersv1.Host) int { return strings.Compare(a.GetName(), b.GetName()) })

@@ -55,11 +55,19 @@ func Request(t *phrase.Table, e *explain.Explanation) {
 	cohort(t, e.Cohort)
 	forwarded(t, e)
 	backends(t, e)
+	inbound(t, e)
 	limits(t, e)
 	listeners(t, e.Gateway)
 	rules(t, "Matches too, but comes later:", e.Lost)
 	rules(t, "Does not match:", e.Unmatched)
 	envoy(t, &e.Envoy)
+}
+
+// inbound prints whether endpoints have sidecars of their own that take the request in.
+func inbound(t *phrase.Table, e *explain.Explanation) {
+	if with, of, ports := e.Inbound(); with > 0 {
+		t.Row("Inbound:", fmt.Sprintf("%d of %d endpoints have a sidecar that takes what comes to its ports %s and passes it on unchanged; others get it themselves", with, of, strings.Join(ports, " or ")))
+	}
 }
 
 func host(t *phrase.Table, v *explain.VirtualHost) {
