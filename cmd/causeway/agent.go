@@ -67,7 +67,7 @@ application's in one) and /status.`,
 			o.Bootstrap, o.Args, o.Version = p.options(cmd.Flags()), args, version
 			o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 			if err := o.Identify(cmd.Context()); err != nil {
-				return err
+				return untilTold(err)
 			}
 			a, err := agent.New(o)
 			if err != nil {

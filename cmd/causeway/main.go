@@ -96,6 +96,8 @@ an error (explain request).`,
 	}
 	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), membersCommand(), checkCommand(), drainCommand(), agentCommand(), injectCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), versionCommand())
+	c.InitDefaultCompletionCmd()
+	c.SetHelpCommand(helpCommand())
 	refuseWell(c)
 	wrapHelp(c)
 	asPlugin(c, os.Args[0])

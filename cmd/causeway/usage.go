@@ -59,6 +59,24 @@ func unknownCommand(c *cobra.Command, written string) error {
 	return fmt.Errorf("%swrite one of %s (%s)", text, strings.Join(names, ", "), help(c))
 }
 
+// helpCommand is cobra's, but for a command that there is not.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = unknownCommand(of, rest[0])
+			}
+			if err != nil {
+				return err
+			}
+			return of.Help()
+		},
+	}
+}
+
 // wrongFlag reports what is wrong with a flag, and which was probably meant.
 func wrongFlag(c *cobra.Command, err error) error {
 	if args := c.Flags().Args(); c.HasSubCommands() && len(args) > 0 {
@@ -85,7 +103,14 @@ const helpWidth = 80
 // wrapHelp makes the help of a command, and of those below it, fit a terminal.
 // It is code and not a template: with text/template in it the linker keeps
 // every method of every type, and the binary is twice as large.
-func wrapHelp(c *cobra.Command) { c.SetUsageFunc(usage) }
+func wrapHelp(c *cobra.Command) {
+	c.SetUsageFunc(usage)
+	if completion, _, err := c.Find([]string{"completion"}); err == nil {
+		for _, shell := range completion.Commands() {
+			shell.Long = phrase.Wrap(shell.Long, helpWidth) // cobra's own words
+		}
+	}
+}
 
 // usage prints how a command is used, as cobra does.
 func usage(c *cobra.Command) error {

@@ -49,6 +49,9 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	d := &demo{out: o.Out, keep: o.Keep, run: o.Command}
 	err := harness.Run(ctx, "demo", o.Log, d.play)
+	if err == nil && !d.played {
+		err = errors.New("the demo was interrupted before its end")
+	}
 	if d.report.Sent > 0 {
 		fmt.Fprintf(d.out, "demo: %d requests: %s\n", d.report.Sent, failures(d.report.Failed, d.seen))
 	}
@@ -62,6 +65,7 @@ func Run(ctx context.Context, o Options) error {
 type demo struct {
 	out    io.Writer
 	keep   bool
+	played bool // to its end
 	run    func(ctx context.Context, args ...string) error
 	start  time.Time
 	report harness.Report
@@ -119,7 +123,8 @@ func (d *demo) play(ctx context.Context, t harness.TB) {
 		}
 		step(ctx)
 	}
-	if d.keep && ctx.Err() == nil {
+	d.played = ctx.Err() == nil
+	if d.keep && d.played {
 		d.stay(ctx)
 	}
 	for _, l := range d.loads {
