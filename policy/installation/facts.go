@@ -25,6 +25,8 @@ type Facts struct {
 	Webhook *Webhook
 	// Namespaces are those that have opted in to injection.
 	Namespaces []Namespace
+	// Misspelled are labels and annotations of namespaces that look like those of injection and do nothing.
+	Misspelled []Misspelled
 	// Absent are pods that should be members and are not, Injected those that are and that run.
 	Absent, Injected []Pod
 	// Replicas are what the replicas say of themselves.
@@ -124,6 +126,14 @@ type Namespace struct {
 	SecretFound bool
 	// Members counts the pods that are injected.
 	Members int
+}
+
+// Misspelled is something that does nothing and was meant to.
+type Misspelled struct {
+	// Object is "Namespace web".
+	Object string `json:"object"`
+	Reason string `json:"reason"`
+	Remedy string `json:"remedy"`
 }
 
 // Pod should be a member and is not, or is injected: then it has no reason.

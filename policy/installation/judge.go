@@ -333,6 +333,9 @@ func (j *judge) members() {
 				fmt.Sprintf("kubectl -n %s create secret generic %s --from-file=tls.crt --from-file=tls.key --from-file=ca.crt", n.Name, n.Secret))
 		}
 	}
+	for _, m := range j.Misspelled {
+		j.say(Warning, m.Object+": "+m.Reason, m.Remedy)
+	}
 	for _, g := range Grouped(j.Absent) {
 		j.say(Failed, g.Text(), g.Remedy)
 	}

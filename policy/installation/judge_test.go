@@ -104,12 +104,15 @@ func TestWhatDoesNotWork(t *testing.T) {
 		"a webhook of nobody":   {func(f *Facts) { f.Webhook.Service.Ready = 0 }, Failed, "causeway-inject reaches no replica", "--inject-listen"},
 		"a webhook that lets":   {func(f *Facts) { f.Webhook.FailurePolicies = []string{"Ignore"} }, Warning, "failurePolicy is Ignore", "write Fail"},
 		"no proxy's Secret":     {func(f *Facts) { f.Namespaces[0].SecretFound = false }, Failed, "namespace web has no Secret causeway-proxy-tls", "kubectl -n web create secret"},
-		"who is missing":        {func(f *Facts) { f.Absent = []Pod{{"1", "web", "php-1", "php", "it is old", "roll out"}} }, Failed, "1 pod of web/php is no member: it is old", "roll out"},
-		"who is not connected":  {func(f *Facts) { f.Injected[0].ID = "2" }, Warning, "1 pod of web/php is no member: it is injected and not connected", "kubectl -n web logs php-1 -c causeway-proxy"},
-		"a proxy that refuses":  {func(f *Facts) { f.Replicas[0].Envoys[0].Refused = "Cluster a: bad" }, Failed, "sidecar~web~php~1 refuses its configuration: Cluster a: bad", "causeway proxies"},
-		"an old Envoy":          {func(f *Facts) { f.Replicas[0].Envoys[0].Version = "1.38.0" }, Warning, "1 proxies are Envoy 1.38.0", "upgrade them to 1.40"},
-		"a source":              {func(f *Facts) { f.Replicas[1].Sources[0].Error = "403" }, Failed, "replica causeway-b cannot read kubernetes/services: 403", "causeway status"},
-		"a Mesh":                {func(f *Facts) { f.Replicas[0].Mesh = []string{"Mesh mesh: NotProgrammed"} }, Failed, "Mesh mesh: NotProgrammed", "explain object"},
+		"a misspelled label": {
+			func(f *Facts) { f.Misspelled = []Misspelled{{"Namespace shop", "its label is wrong", "write another"}} }, Warning, "Namespace shop: its label is wrong", "write another",
+		},
+		"who is missing":       {func(f *Facts) { f.Absent = []Pod{{"1", "web", "php-1", "php", "it is old", "roll out"}} }, Failed, "1 pod of web/php is no member: it is old", "roll out"},
+		"who is not connected": {func(f *Facts) { f.Injected[0].ID = "2" }, Warning, "1 pod of web/php is no member: it is injected and not connected", "kubectl -n web logs php-1 -c causeway-proxy"},
+		"a proxy that refuses": {func(f *Facts) { f.Replicas[0].Envoys[0].Refused = "Cluster a: bad" }, Failed, "sidecar~web~php~1 refuses its configuration: Cluster a: bad", "causeway proxies"},
+		"an old Envoy":         {func(f *Facts) { f.Replicas[0].Envoys[0].Version = "1.38.0" }, Warning, "1 proxies are Envoy 1.38.0", "upgrade them to 1.40"},
+		"a source":             {func(f *Facts) { f.Replicas[1].Sources[0].Error = "403" }, Failed, "replica causeway-b cannot read kubernetes/services: 403", "causeway status"},
+		"a Mesh":               {func(f *Facts) { f.Replicas[0].Mesh = []string{"Mesh mesh: NotProgrammed"} }, Failed, "Mesh mesh: NotProgrammed", "explain object"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := well()

@@ -22,6 +22,8 @@ type Membership struct {
 	Members []members.Member `json:"members"`
 	// Absent is known of a cluster alone.
 	Absent []installation.Pod `json:"absent,omitempty"`
+	// Misspelled is known of a cluster alone too.
+	Misspelled []installation.Misspelled `json:"misspelled,omitempty"`
 	// Proxies are the Envoys that are connected without an agent, where nobody has one.
 	Proxies int `json:"proxies,omitempty"`
 	// Unknown says of what this is incomplete, and why.
@@ -71,11 +73,11 @@ func proxies(ctx context.Context, c *client.Client) int {
 
 // compare adds the pods of a cluster that should be members and are not, or whose agent no replica knows.
 func (m *Membership) compare(ctx context.Context, config *rest.Config, namespace string) error {
-	absent, injected, err := survey.Members(ctx, config, namespace)
+	facts, err := survey.Members(ctx, config, namespace)
 	if err != nil {
 		return err //nolint:wrapcheck // it names the objects
 	}
-	m.Absent = absent
+	m.Absent, m.Misspelled = facts.Absent, facts.Misspelled
 	if len(m.Unknown) > 0 {
 		return nil // they may be known to a replica that does not answer
 	}
@@ -83,7 +85,7 @@ func (m *Membership) compare(ctx context.Context, config *rest.Config, namespace
 	for i := range m.Members {
 		connected = append(connected, m.Members[i].Node)
 	}
-	m.Absent = append(m.Absent, installation.Unconnected(injected, connected)...)
+	m.Absent = append(m.Absent, installation.Unconnected(facts.Injected, connected)...)
 	return nil
 }
 
@@ -111,6 +113,9 @@ func PrintMembers(t *phrase.Table, m *Membership, now time.Time) {
 	printMembers(t, m, now)
 	for _, g := range installation.Grouped(m.Absent) {
 		t.Text("\n" + g.Text() + "\n  " + g.Remedy)
+	}
+	for _, o := range m.Misspelled {
+		t.Text("\n" + o.Object + ": " + o.Reason + "\n  " + o.Remedy)
 	}
 }
 

@@ -85,7 +85,7 @@ func TestPrintAbsentMembers(t *testing.T) {
 		{Namespace: "web", Name: "php-1", Workload: "php", Reason: old, Remedy: "kubectl -n web rollout restart deployment/php"},
 		{Namespace: "web", Name: "php-2", Workload: "php", Reason: old, Remedy: "kubectl -n web rollout restart deployment/php"},
 		{Namespace: "shop", Name: "cart", Workload: "cart", Reason: "it has hostNetwork: true", Remedy: "leave it out"},
-	}}, time.Unix(1000, 0))
+	}, Misspelled: []installation.Misspelled{{Object: "Namespace cron", Reason: "its label is wrong", Remedy: "write another"}}}, time.Unix(1000, 0))
 	require.NoError(t, table.Flush())
 	require.Equal(t, `No agent is connected. On a host, start `+"`causeway agent run`"+`.
 
@@ -94,6 +94,9 @@ func TestPrintAbsentMembers(t *testing.T) {
 
 2 pods of web/php are not members: it was made without its sidecar: before its label, or while the webhook was away
   kubectl -n web rollout restart deployment/php
+
+Namespace cron: its label is wrong
+  write another
 `, out.String())
 }
 

@@ -253,7 +253,7 @@ func (s *stream) know(o map[string]any) error {
 	}
 	ns := Namespace{m.Name, m.Labels, m.Annotations}
 	s.namespaces[m.Name] = ns
-	s.hint("Namespace "+m.Name, ns.hints())
+	s.hint("Namespace "+m.Name, ns.Hints())
 	return nil
 }
 

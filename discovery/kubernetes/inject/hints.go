@@ -45,8 +45,9 @@ func ours(key string) bool {
 	return strings.HasPrefix(key, prefix) || discovery.Misspelt(key, append([]string{Label}, annotations...)) != ""
 }
 
-// hints says the same of a Namespace, and whether the value of its label is one that does nothing.
-func (ns *Namespace) hints() (out []string) {
+// Hints says the same of a Namespace, and whether the value of its label is one that does nothing. What to do stands after the
+// last colon.
+func (ns *Namespace) Hints() (out []string) {
 	out = hints(ns.Labels, ns.Annotations)
 	if _, ok := ns.Annotations[AnnotationWorkload]; ok {
 		out = append(out, "its annotation "+AnnotationWorkload+" does nothing: write it into the templates of pods")

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -135,6 +136,13 @@ func (s *survey) members(ctx context.Context) error {
 		o := &list.Items[i]
 		ns := inject.Namespace{Name: o.Name, Labels: o.Labels, Annotations: o.Annotations}
 		known[o.Name] = ns
+		for _, hint := range ns.Hints() {
+			said := installation.Misspelled{Object: "Namespace " + o.Name, Reason: hint, Remedy: "docs/members.md has the words"}
+			if at := strings.LastIndex(hint, ": "); at >= 0 {
+				said.Reason, said.Remedy = hint[:at], hint[at+2:]
+			}
+			s.facts.Misspelled = append(s.facts.Misspelled, said)
+		}
 		if o.Labels[inject.Label] != inject.Enabled || o.Name == s.own {
 			continue
 		}

@@ -82,16 +82,17 @@ func Read(ctx context.Context, config *rest.Config, namespace string) (*installa
 	return s.facts, g.Wait() //nolint:wrapcheck // none fails
 }
 
-// Members reads the pods that should be members and are not, and those that are injected and ready.
-func Members(ctx context.Context, config *rest.Config, namespace string) (absent, injected []installation.Pod, err error) {
+// Members reads of the facts those about members alone: the pods that should be ones and are not, those that are injected and
+// ready, and what of namespaces does nothing.
+func Members(ctx context.Context, config *rest.Config, namespace string) (*installation.Facts, error) {
 	s, err := newSurvey(config, namespace)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := s.members(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return s.facts.Absent, s.facts.Injected, nil
+	return s.facts, nil
 }
 
 // note keeps why a part could not be read.

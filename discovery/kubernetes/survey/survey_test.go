@@ -157,6 +157,7 @@ func TestSurveyMembers(t *testing.T) {
 	}
 	k.ApplyYAML(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: web, labels: {mesh.causeway.dev/inject: enabled}}\n")
 	k.ApplyYAML(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {mesh.causeway.dev/inject: enabled}, annotations: {mesh.causeway.dev/tls-secret: shop-mesh}}\n")
+	k.ApplyYAML(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: other, labels: {mesh.causeway.dev/inject: enbled}, annotations: {mesh.causeway.dev/capturing: none}}\n")
 	k.ApplyYAML(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: shop-mesh, namespace: shop}\n")
 	pod := func(namespace, name, more string) {
 		t.Helper()
@@ -184,18 +185,23 @@ func TestSurveyMembers(t *testing.T) {
 		return out
 	}
 	require.Equal(t, []string{"other/single", "web/php-1"}, names(facts.Absent))
-	absent, ready, err := Members(t.Context(), k.Config(), own)
+	require.Equal(t, []installation.Misspelled{
+		{Object: "Namespace other", Reason: "its annotation mesh.causeway.dev/capturing is none that injection knows", Remedy: "did you mean mesh.causeway.dev/capture?"},
+		{Object: "Namespace other", Reason: `its label mesh.causeway.dev/inject is "enbled", which does nothing`, Remedy: `write "enabled"`},
+	}, facts.Misspelled)
+	of, err := Members(t.Context(), k.Config(), own)
 	require.NoError(t, err)
-	require.Equal(t, facts.Absent, absent)
-	require.Empty(t, ready, "none has started")
+	require.Equal(t, facts.Absent, of.Absent)
+	require.Equal(t, facts.Misspelled, of.Misspelled)
+	require.Empty(t, of.Injected, "none has started")
 	member, err := client.CoreV1().Pods("web").Get(t.Context(), "member", metav1.GetOptions{})
 	require.NoError(t, err)
 	member.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 	_, err = client.CoreV1().Pods("web").UpdateStatus(t.Context(), member, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	_, ready, err = Members(t.Context(), k.Config(), own)
+	of, err = Members(t.Context(), k.Config(), own)
 	require.NoError(t, err)
-	require.Equal(t, []installation.Pod{{ID: string(member.UID), Namespace: "web", Name: "member", Workload: "member"}}, ready)
+	require.Equal(t, []installation.Pod{{ID: string(member.UID), Namespace: "web", Name: "member", Workload: "member"}}, of.Injected)
 
 	// Somebody with few rights hears what is not known, and why.
 	few := k.UserConfig(t, "jane")
