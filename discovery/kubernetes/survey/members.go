@@ -138,8 +138,8 @@ func (s *survey) members(ctx context.Context) error {
 		known[o.Name] = ns
 		for _, hint := range ns.Hints() {
 			said := installation.Misspelled{Object: "Namespace " + o.Name, Reason: hint, Remedy: "docs/members.md has the words"}
-			if at := strings.LastIndex(hint, ": "); at >= 0 {
-				said.Reason, said.Remedy = hint[:at], hint[at+2:]
+			if reason, remedy, ok := strings.CutLast(hint, ": "); ok {
+				said.Reason, said.Remedy = reason, remedy
 			}
 			s.facts.Misspelled = append(s.facts.Misspelled, said)
 		}

@@ -23,6 +23,19 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
+// watched runs a Relay's watch until the test ends.
+func watched(t *testing.T, r *Relay) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var watching sync.WaitGroup
+	watching.Go(func() { r.watch(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		watching.Wait()
+		require.NoError(t, r.conn.Close())
+	})
+}
+
 // While no connection comes about, the reason is in the state, and once in the log.
 func TestWhyNoConnection(t *testing.T) {
 	t.Parallel()
@@ -36,12 +49,7 @@ func TestWhyNoConnection(t *testing.T) {
 		File: filepath.Join(t.TempDir(), "last-good"), Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	require.NoError(t, err)
-	defer r.conn.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	var watching sync.WaitGroup
-	watching.Go(func() { r.watch(ctx) })
-	defer watching.Wait()
-	defer cancel()
+	watched(t, r)
 	r.conn.Connect()
 	harness.Eventually(t, 10*time.Second, "the reason", func() error {
 		if e := r.State().Error; !strings.Contains(e, "connection refused") || !strings.Contains(e, address) {
@@ -79,12 +87,7 @@ func TestWhyNoCredentials(t *testing.T) {
 		File:   filepath.Join(t.TempDir(), "last-good"), Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	require.NoError(t, err)
-	defer r.conn.Close()
-	ctx, cancel := context.WithCancel(t.Context())
-	var watching sync.WaitGroup
-	watching.Go(func() { r.watch(ctx) })
-	defer watching.Wait()
-	defer cancel()
+	watched(t, r)
 	await := func(want string) {
 		t.Helper()
 		harness.Eventually(t, 20*time.Second, want, func() error {
