@@ -35,9 +35,9 @@ type Leave struct {
 	action bool // Auto Scaling waits for a lifecycle action
 }
 
-// same reports whether two are for the same cause.
+// same reports whether two are for the same cause. Its words may change, as when EC2 moves the time.
 func (l *Leave) same(other *Leave) bool {
-	return l == other || l != nil && other != nil && l.Reason == other.Reason && l.Text == other.Text && l.Since.Equal(other.Since)
+	return l == other || l != nil && other != nil && l.Reason == other.Reason && l.Since.Equal(other.Since)
 }
 
 // cause returns why the host leaves now, nil if it does not. What EC2 announces goes before what somebody asks for.
@@ -49,7 +49,7 @@ func (a *Agent) cause(now time.Time) *Leave {
 		if i := slices.IndexFunc(notices, func(n ec2.Notice) bool { return n.Drains }); i >= 0 {
 			n := notices[i]
 			l := &Leave{Reason: n.Reason, Text: n.Text, Since: now, Until: now.Add(a.opts.DrainTimeout), action: n.Action}
-			if was := a.leave; was != nil && was.Reason == l.Reason && was.Text == l.Text {
+			if was := a.leave; was != nil && was.Reason == l.Reason {
 				l.Since, l.Until = was.Since, was.Until
 			}
 			// One that is over by this host's clock is wrong, the clock or the time, or nothing has happened then.
@@ -82,6 +82,13 @@ func (a *Agent) leaving(ctx context.Context) {
 				stop = a.beginLeave(ctx, *next)
 			}
 		}
+		a.mu.Lock()
+		if a.leave != nil && next != nil && a.leave.Text != next.Text {
+			said := *a.leave
+			said.Text = next.Text
+			a.leave = &said
+		}
+		a.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			stop()
@@ -110,7 +117,7 @@ func (a *Agent) beginLeave(ctx context.Context, l Leave) (stop func()) {
 		}
 		a.mu.Lock()
 		if a.leave.same(&l) {
-			over := l
+			over := *a.leave
 			over.Over, over.Open = true, open
 			a.leave = &over
 		}

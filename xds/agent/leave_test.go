@@ -109,6 +109,7 @@ func TestDrainByNotice(t *testing.T) {
 	t.Parallel()
 	var open atomic.Int64
 	var target atomic.Value
+	var turns atomic.Int64
 	target.Store("InService")
 	metadata := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -116,7 +117,11 @@ func TestDrainByNotice(t *testing.T) {
 			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "300")
 			fmt.Fprint(w, "token")
 		case "/latest/meta-data/autoscaling/target-lifecycle-state":
-			fmt.Fprint(w, target.Load())
+			text := target.Load()
+			if text == "Terminated" && turns.Add(1)%2 == 0 { // the same cause in other words, which begins nothing anew
+				text = "Warmed:Terminated"
+			}
+			fmt.Fprint(w, text)
 		case "/latest/meta-data/events/recommendations/rebalance":
 			fmt.Fprint(w, `{"noticeTime": "2026-11-30T20:00:00Z"}`)
 		default:
