@@ -279,14 +279,14 @@ func TestCapturedAffinity(t *testing.T) {
 	seen := make(map[string]bool)
 	for n := range 3 {
 		p := newPodnet(t, 10+n)
-		server := net.JoinHostPort(p.node, strconv.Itoa(harness.FreePort(t)))
+		server := net.JoinHostPort(p.Node, strconv.Itoa(harness.FreePort(t)))
 		plane := startReplica(t, "causeway", nil, "--config", dir, "--xds-listen", server, "--xds-insecure")
 		plane.waitReady()
 		p.join(t, server, []string{"--captured-listen", "127.0.0.1:15002=" + discovery.VirtualIPv4.String()}, []string{"--inbound-ports", "none"})
 		for port := range uint16(2) {
 			first := ""
 			for i := range 20 {
-				c, err := p.dial(t.Context(), "tcp", at("sticky", 80+port))
+				c, err := p.Dial(t.Context(), "tcp", at("sticky", 80+port))
 				require.NoError(t, err)
 				require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
 				_, _ = fmt.Fprint(c, "GET / HTTP/1.0\r\nHost: sticky.web\r\nConnection: close\r\n\r\n")

@@ -65,7 +65,7 @@ func startResolver(t *testing.T, at string) *resolver {
 // lookup resolves a name inside, as its programs do.
 func (p *podnet) lookup(ctx context.Context, name string) ([]string, error) {
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return p.dial(ctx, network, net.JoinHostPort(p.node, "53"))
+		return p.Dial(ctx, network, net.JoinHostPort(p.Node, "53"))
 	}}
 	return r.LookupHost(ctx, name+".")
 }
@@ -80,7 +80,7 @@ func (p *podnet) dialName(ctx context.Context, network, address string) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	return p.dial(ctx, network, net.JoinHostPort(found[0], port))
+	return p.Dial(ctx, network, net.JoinHostPort(found[0], port))
 }
 
 // status waits until the agent inside says what is wanted.
@@ -105,11 +105,11 @@ func TestHostReboots(t *testing.T) {
 	beside(t, 0.5, 28*time.Second)
 	p := newPodnet(t, 20)
 	p.ownDisk(t, 512<<10)
-	upstream := startResolver(t, p.node)
-	harness.StartWorkload(t, harness.WorkloadOptions{Kind: harness.Go, Address: netip.MustParseAddr(p.node), Port: instancePort, ID: "users", Platform: "pods"})
+	upstream := startResolver(t, p.Node)
+	harness.StartWorkload(t, harness.WorkloadOptions{Kind: harness.Go, Address: netip.MustParseAddr(p.Node), Port: instancePort, ID: "users", Platform: "pods"})
 	dir := t.TempDir()
 	write := func(more string) {
-		require.NoError(t, harness.WriteFile(filepath.Join(dir, "mesh.yaml"), []byte(fmt.Sprintf(agentMesh, instancePort, p.node, "users")+more)))
+		require.NoError(t, harness.WriteFile(filepath.Join(dir, "mesh.yaml"), []byte(fmt.Sprintf(agentMesh, instancePort, p.Node, "users")+more)))
 	}
 	write("")
 	tls := p.dir + "-tls"
@@ -128,14 +128,14 @@ func TestHostReboots(t *testing.T) {
 	issue(0)
 	rules := filepath.Join(t.TempDir(), "rules.yaml")
 	require.NoError(t, harness.WriteFile(rules, []byte("clients: [{commonName: web, namespaces: [web]}]\n")))
-	server := net.JoinHostPort(p.node, strconv.Itoa(harness.FreePort(t)))
+	server := net.JoinHostPort(p.Node, strconv.Itoa(harness.FreePort(t)))
 	plane := startReplica(t, "causeway", nil, "--config", dir, "--xds-listen", server,
 		"--xds-tls-cert", serverCert, "--xds-tls-key", serverKey, "--xds-client-ca", caFile, "--xds-client-rules", rules)
 	plane.waitReady()
 	start := func() {
 		p.start(t, server, "--captured-listen", fmt.Sprintf("127.0.0.1:%d=%s", naming.OutboundPort, discovery.VirtualIPv4),
-			"--dns-listen", "127.0.0.1:15053", "--dns-upstream", p.node, "--tls-ca", caFile, "--tls-cert", certificate, "--tls-key", key, "--tls-server-name", "causeway.test")
-		p.capture(t, "--mode", "host", "--dns", "redirect", "--dns-servers", p.node)
+			"--dns-listen", "127.0.0.1:15053", "--dns-upstream", p.Node, "--tls-ca", caFile, "--tls-cert", certificate, "--tls-key", key, "--tls-server-name", "causeway.test")
+		p.capture(t, "--mode", "host", "--dns", "redirect", "--dns-servers", p.Node)
 	}
 	load := func() *harness.Load {
 		return harness.StartLoad(t, harness.LoadOptions{URL: "http://php.web.svc.cluster.local/", Rate: 100, Workers: 8, NewConnections: true, Dial: p.dialName})

@@ -30,7 +30,7 @@ import (
 
 // get asks inside of the pod.
 func (p *podnet) get(address, path string) (string, error) {
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: p.dial, DisableKeepAlives: true}}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: p.Dial, DisableKeepAlives: true}}
 	answer, err := client.Get("http://" + address + path) //nolint:noctx // a limit of its own
 	body, err := harness.ReadBody(answer, err)
 	if err == nil && answer.StatusCode != http.StatusOK {
@@ -80,7 +80,7 @@ func startInboundPlane(t *testing.T, p *podnet, mesh string) (server string) {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, harness.WriteFile(filepath.Join(dir, "mesh.yaml"), []byte(mesh)))
-	server = net.JoinHostPort(p.node, strconv.Itoa(harness.FreePort(t)))
+	server = net.JoinHostPort(p.Node, strconv.Itoa(harness.FreePort(t)))
 	plane := startReplica(t, "causeway", nil, "--config", dir, "--xds-listen", server, "--xds-insecure")
 	plane.waitReady()
 	return server
@@ -117,14 +117,14 @@ func raw(l net.Listener, heads chan<- string, answer string) {
 func TestInboundChangesNothing(t *testing.T) {
 	beside(t, 0.4, 10*time.Second)
 	p := newPodnet(t, 0)
-	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address))
+	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.Address))
 	p.join(t, server, []string{
 		"--captured-listen", "127.0.0.1:15002=10.96.0.0/16", "--inbound-listen", "0.0.0.0:15006=8080/http,7000",
 	}, []string{"--inbound-ports", "8080,7000"})
 	heads := make(chan string, 1)
 	exchange := func(port int, request string) (seen, answer string) {
 		t.Helper()
-		c, err := net.DialTimeout("tcp", net.JoinHostPort(p.address, strconv.Itoa(port)), 5*time.Second) //nolint:noctx // a limit of its own
+		c, err := net.DialTimeout("tcp", net.JoinHostPort(p.Address, strconv.Itoa(port)), 5*time.Second) //nolint:noctx // a limit of its own
 		require.NoError(t, err)
 		defer c.Close()
 		require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
@@ -177,7 +177,7 @@ func TestInboundChangesNothing(t *testing.T) {
 func TestInbound(t *testing.T) {
 	beside(t, 0.5, 15*time.Second)
 	p := newPodnet(t, 1)
-	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address))
+	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.Address))
 	p.join(t, server, []string{
 		"--captured-listen", "127.0.0.1:15002=10.96.0.0/16", "--inbound-listen", "0.0.0.0:15006=8080/http,9090/grpc,2525/tcp,3306,7000,7001,8443",
 		"--inbound-listen", "[::]:15006=8080/http",
@@ -221,16 +221,16 @@ func TestInbound(t *testing.T) {
 		require.NoError(t, err)
 		return string(text)
 	}
-	own := " from " + p.address
-	at := func(port int) string { return net.JoinHostPort(p.address, strconv.Itoa(port)) }
+	own := " from " + p.Address
+	at := func(port int) string { return net.JoinHostPort(p.Address, strconv.Itoa(port)) }
 	for _, from := range []struct {
 		name            string
 		dial            dialer
 		web, rpc, greet string
 	}{
 		{"from outside", outside, at(8080), at(9090), at(2525)},
-		{"from the application to its own Service", p.dial, "10.96.0.10:80", "10.96.0.10:90", "10.96.0.10:25"},
-		{"from the application to its own address", p.dial, at(8080), at(9090), at(2525)},
+		{"from the application to its own Service", p.Dial, "10.96.0.10:80", "10.96.0.10:90", "10.96.0.10:25"},
+		{"from the application to its own address", p.Dial, at(8080), at(9090), at(2525)},
 	} {
 		before := p.stat(t, "http.inbound_http.downstream_rq_total")
 		require.Equal(t, "HTTP/1.1 3"+own, ask(from.dial, from.web, false, strings.NewReader("abc")), from.name)
@@ -244,7 +244,7 @@ func TestInbound(t *testing.T) {
 		require.NoError(t, c.Close())
 		greeted(t, from.dial, from.greet, time.Second)
 	}
-	require.Equal(t, "HTTP/1.1 3 from ["+p.address6+"]", ask(outside, "["+p.address6+"]:8080", false, strings.NewReader("abc")), "over IPv6")
+	require.Equal(t, "HTTP/1.1 3 from ["+p.Address6+"]", ask(outside, "["+p.Address6+"]:8080", false, strings.NewReader("abc")), "over IPv6")
 	require.Equal(t, "HTTP/2.0 3"+own, ask(outside, at(8080), true, strings.NewReader("abc")), "by prior knowledge")
 	require.Equal(t, "HTTP/2.0 3"+own, ask(outside, at(7000), true, strings.NewReader("abc")), "by prior knowledge, found out")
 	require.Equal(t, "HTTP/1.1 3"+own, ask(outside, at(7000), false, strings.NewReader("abc")))
@@ -297,7 +297,7 @@ func greeted(t *testing.T, dial func(context.Context, string, string) (net.Conn,
 func TestInboundUnderLoad(t *testing.T) {
 	beside(t, 1, 20*time.Second)
 	p := newPodnet(t, 2)
-	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address))
+	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.Address))
 	p.join(t, server, []string{
 		"--captured-listen", "127.0.0.1:15002=10.96.0.0/16", "--inbound-listen", "0.0.0.0:15006=8080/http,7000",
 	}, []string{"--inbound-ports", "8080,7000"})
@@ -313,7 +313,7 @@ func TestInboundUnderLoad(t *testing.T) {
 	for _, port := range []int{8080, 7000} {
 		for _, rate := range []float64{2, 200} {
 			loads = append(loads, harness.StartLoad(t, harness.LoadOptions{
-				URL: fmt.Sprintf("http://%s:%d/", p.address, port), Method: http.MethodPost, Body: []byte("x"), Rate: rate, Workers: 16,
+				URL: fmt.Sprintf("http://%s:%d/", p.Address, port), Method: http.MethodPost, Body: []byte("x"), Rate: rate, Workers: 16,
 			}))
 		}
 	}
@@ -329,7 +329,7 @@ func TestInboundUnderLoad(t *testing.T) {
 func TestInboundDrains(t *testing.T) {
 	beside(t, 0.3, 10*time.Second)
 	p := newPodnet(t, 3)
-	mesh := fmt.Sprintf(inboundMesh, p.address)
+	mesh := fmt.Sprintf(inboundMesh, p.Address)
 	server := startInboundPlane(t, p, mesh)
 	p.join(t, server, []string{
 		"--captured-listen", "127.0.0.1:15002=10.96.0.0/16", "--inbound-listen", "0.0.0.0:15006=8080/http,2525/tcp",
@@ -339,7 +339,7 @@ func TestInboundDrains(t *testing.T) {
 	t.Cleanup(func() { _ = s.Close() })
 	go greetOn(p.listen(t, 2525))
 
-	conversation, err := net.Dial("tcp", net.JoinHostPort(p.address, "2525")) //nolint:noctx // closed below
+	conversation, err := net.Dial("tcp", net.JoinHostPort(p.Address, "2525")) //nolint:noctx // closed below
 	require.NoError(t, err)
 	defer conversation.Close()
 	require.NoError(t, conversation.SetDeadline(time.Now().Add(30*time.Second)))
@@ -357,7 +357,7 @@ func TestInboundDrains(t *testing.T) {
 		return answer.Close
 	}
 	outside := (&net.Dialer{}).DialContext
-	inbound := net.JoinHostPort(p.address, "8080")
+	inbound := net.JoinHostPort(p.Address, "8080")
 	require.False(t, closes(outside, inbound))
 	p.agent.Signal(syscall.SIGTERM)
 	p.agent.Await(t, 5*time.Second, "clients to be told to go", func() error {
@@ -366,7 +366,7 @@ func TestInboundDrains(t *testing.T) {
 		}
 		return nil
 	})
-	require.False(t, closes(p.dial, "10.96.0.10:80"), "what goes out is left alone")
+	require.False(t, closes(p.Dial, "10.96.0.10:80"), "what goes out is left alone")
 	_, err = io.WriteString(conversation, "still there")
 	require.NoError(t, err)
 	n, err := conversation.Read(buffer)
@@ -386,9 +386,9 @@ func TestInboundDrains(t *testing.T) {
 func TestInboundRestart(t *testing.T) {
 	beside(t, 0.6, 15*time.Second)
 	p := newPodnet(t, 4)
-	harness.StartWorkload(t, harness.WorkloadOptions{Kind: harness.Go, Address: netip.MustParseAddr(p.node), Port: 8080, ID: "other", Platform: "pods"})
-	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address+`], conditions: {ready: true}, targetRef: {kind: Pod, name: other, namespace: web}}
-- {addresses: [`+p.node))
+	harness.StartWorkload(t, harness.WorkloadOptions{Kind: harness.Go, Address: netip.MustParseAddr(p.Node), Port: 8080, ID: "other", Platform: "pods"})
+	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.Address+`], conditions: {ready: true}, targetRef: {kind: Pod, name: other, namespace: web}}
+- {addresses: [`+p.Node))
 	p.join(t, server, []string{"--inbound-listen", "0.0.0.0:15006=8080/http"}, []string{"--inbound-ports", "8080"})
 	caller := startHost(t, server)
 	serve := func() *http.Server {
@@ -411,7 +411,7 @@ func TestInboundRestart(t *testing.T) {
 	})
 	config, err := websocket.NewConfig("ws://app.web/websocket", "http://app.web/")
 	require.NoError(t, err)
-	c, err := net.Dial("tcp", net.JoinHostPort(p.address, "8080")) //nolint:noctx // closed below
+	c, err := net.Dial("tcp", net.JoinHostPort(p.Address, "8080")) //nolint:noctx // closed below
 	require.NoError(t, err)
 	defer c.Close()
 	require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
@@ -449,20 +449,20 @@ func TestProbesAskTheApplication(t *testing.T) {
 	beside(t, 0.2, 6*time.Second)
 	p := newPodnet(t, 5)
 	const peer = "203.0.113.9"
-	ip(t, nil, "address add "+peer+"/32 dev lo\n")
-	t.Cleanup(func() { ip(t, nil, "address delete "+peer+"/32 dev lo\n") })
-	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.address))
+	harness.IP(t, nil, "address add "+peer+"/32 dev lo\n")
+	t.Cleanup(func() { harness.IP(t, nil, "address delete "+peer+"/32 dev lo\n") })
+	server := startInboundPlane(t, p, fmt.Sprintf(inboundMesh, p.Address))
 	p.join(t, server, []string{"--inbound-listen", "0.0.0.0:15006=8080/http"}, []string{"--inbound-ports", "8080", "--exclude-inbound-cidrs", "gateways,198.51.100.7"})
 	from := func(address string) error {
 		dialer := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-		c, err := dialer.DialContext(t.Context(), "tcp", net.JoinHostPort(p.address, "8080"))
+		c, err := dialer.DialContext(t.Context(), "tcp", net.JoinHostPort(p.Address, "8080"))
 		if err == nil {
 			err = c.Close()
 		}
 		return err
 	}
-	require.ErrorIs(t, from(p.node), syscall.ECONNREFUSED)
+	require.ErrorIs(t, from(p.Node), syscall.ECONNREFUSED)
 	require.NoError(t, from(peer), "Envoy takes it")
 	_ = p.listen(t, 8080)
-	require.NoError(t, from(p.node))
+	require.NoError(t, from(p.Node))
 }
