@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -47,7 +48,12 @@ type Options struct {
 
 // Run migrates a mesh on this machine; its error says what went wrong, failed requests among it.
 func Run(ctx context.Context, o Options) error {
-	d := &demo{out: o.Out, keep: o.Keep, run: o.Command}
+	d := &demo{out: o.Out, keep: o.Keep, run: o.Command, lack: hostsLack()}
+	if d.lack == "" { // hosts have networks of their own, and reach what has no loopback address
+		if err := harness.EnterNamespace(); err != nil {
+			return err
+		}
+	}
 	err := harness.Run(ctx, "demo", o.Log, d.play)
 	if err == nil && !d.played {
 		err = errors.New("the demo was interrupted before its end")
@@ -70,7 +76,9 @@ type demo struct {
 	start  time.Time
 	report harness.Report
 
-	t         harness.TB
+	t harness.TB
+	// network is an address that hosts reach, "" without hosts.
+	network   string
 	moto      *mototest.Moto
 	kind      harness.WorkloadKind
 	queue     string // of EventBridge's events
@@ -85,6 +93,9 @@ type demo struct {
 	release   int             // number of the newest pod
 	told      map[string]bool // entries of the shift's history that were shown
 	seen      int64           // failed answers of the bad release, as far as told
+	lack      string          // why there are no hosts, "" if there are
+	hosts     []*calls
+	programs  []*harness.Process // on hosts
 }
 
 // pod is a workload that is one.
@@ -112,6 +123,9 @@ func spoken(at time.Duration, text string) string {
 
 func (d *demo) play(ctx context.Context, t harness.TB) {
 	d.t, d.start, d.instances, d.told = t, time.Now(), make(map[string]*harness.Workload), make(map[string]bool)
+	if d.lack == "" {
+		d.network = harness.Addresses(t, 1)[0].String()
+	}
 	d.chooseWorkload()
 	d.setUp()
 	d.say("both zones answer from EC2; the %d pods are deployed and get nothing: the Service's home is its instances", len(d.pods))
@@ -130,6 +144,7 @@ func (d *demo) play(ctx context.Context, t harness.TB) {
 	for _, l := range d.loads {
 		d.add(l.Stop())
 	}
+	d.stopHosts()
 	for _, f := range d.report.Failures {
 		fmt.Fprintf(d.out, "failed: %+v\n", f)
 	}
@@ -191,6 +206,13 @@ spec:
 	}
 	d.writePods(nil)
 	d.addresses.xds, d.addresses.http, d.addresses.admin = harness.FreeAddress(d.t), harness.FreeAddress(d.t), harness.FreeAddress(d.t)
+	if d.network != "" {
+		_, port, err := net.SplitHostPort(d.addresses.xds)
+		if err != nil {
+			d.t.Fatalf("demo: %v", err)
+		}
+		d.addresses.xds = net.JoinHostPort(d.network, port)
+	}
 	d.serveMesh()
 	d.waitReady()
 	d.say("the control plane serves the mesh; two Envoys join, one in each zone")
@@ -208,6 +230,11 @@ spec:
 		}))
 	}
 	d.waitAnswers(len(d.instances) - len(d.pods))
+	if d.lack == "" {
+		d.startHosts()
+	} else {
+		d.say("no EC2 hosts with the agent in this demo: %s", d.lack)
+	}
 }
 
 // waitAnswers waits until so many have answered: an instance gets requests from its first passed health check on.
@@ -246,13 +273,17 @@ func (d *demo) serveMesh() {
 	if err != nil {
 		d.t.Fatalf("demo: %v", err)
 	}
+	args := []string(nil)
+	if d.network != "" {
+		args = append(args, "--xds-insecure") // nobody else is in this network
+	}
 	d.serve = harness.Start(d.t, harness.Command{
 		Name: "causeway", Path: self, Env: d.moto.Env(),
-		Args: []string{
+		Args: append([]string{
 			"serve", "--config", d.config, "--state-dir", filepath.Join(filepath.Dir(d.config), "state"), "--ec2-interval", "1s",
 			"--ec2-queue", d.moto.Region() + "=" + d.queue,
 			"--xds-listen", d.addresses.xds, "--http-listen", d.addresses.http, "--admin-listen", d.addresses.admin,
-		},
+		}, args...),
 	})
 }
 

@@ -197,6 +197,9 @@ func (d *demo) newPod(zone string) pod {
 		name: fmt.Sprintf("php-web-%d", d.release), zone: zone,
 		address: netip.AddrFrom4([4]byte{127, 78, byte(d.release / 200), byte(d.release%200 + 1)}),
 	}
+	if d.network != "" {
+		p.address = harness.Addresses(d.t, 1)[0]
+	}
 	d.workload("pods", p.name, zone, p.address)
 	return p
 }
@@ -255,6 +258,9 @@ func (d *demo) settle(ctx context.Context) {
 // stay leaves everything running until the context ends.
 func (d *demo) stay(ctx context.Context) {
 	d.say("everything keeps running until you press Ctrl-C; in another terminal:")
+	if d.network != "" {
+		fmt.Fprintf(d.out, "\n  nsenter --net --target %d   # as root: a shell in the demo's network, then\n", os.Getpid())
+	}
 	fmt.Fprintf(d.out, `
   bin/causeway shift watch web/php-web --admin %[1]s
   bin/causeway proxies   --admin %[1]s
