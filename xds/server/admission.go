@@ -16,16 +16,31 @@ import (
 // process until the next forced garbage collection, two minutes later.
 type admission struct {
 	mu sync.Mutex
-	// held is how much is on its way, in all and by connection and identity.
-	held         int64
-	byConnection map[string]int64
-	byIdentity   map[string]int64
-	// waiting are the responses that wait, by connection, and turns the connections
-	// in the order in which it is their turn.
-	waiting map[string][]*waiter
-	turns   []string
-	total   int64 // admitted since memory was returned
-	quiet   *time.Timer
+	// held is how much is on its way, in all.
+	held int64
+	// shares are those of identities that have or want something, and turns those
+	// of them that wait, in the order in which it is their turn. One that may not
+	// have more leaves turns until something of it is given back.
+	shares map[string]*share
+	turns  []*share
+	total  int64 // admitted since memory was returned
+	quiet  *time.Timer
+}
+
+// share is what an identity has and wants.
+type share struct {
+	held   int64
+	queued bool // in admission.turns
+	// lines are by connection; turns are as admission.turns.
+	lines map[string]*line
+	turns []*line
+}
+
+// line is what a connection has and wants.
+type line struct {
+	held    int64
+	queued  bool // in share.turns
+	waiting []*waiter
 }
 
 // waiter is a response that waits for its admission.
@@ -46,18 +61,15 @@ const (
 	trimFrom  = 32 << 20
 )
 
-func newAdmission() *admission {
-	return &admission{byConnection: make(map[string]int64), byIdentity: make(map[string]int64), waiting: make(map[string][]*waiter)}
-}
+func newAdmission() *admission { return &admission{shares: make(map[string]*share)} }
 
 // acquire waits until n bytes may be on their way to a party, and returns how many count.
 func (a *admission) acquire(ctx context.Context, p party, n int64) (int64, error) {
 	w := &waiter{party: p, bytes: min(n, admitPerConnection), admitted: make(chan struct{})}
 	a.mu.Lock()
-	if len(a.waiting[p.connection]) == 0 {
-		a.turns = append(a.turns, p.connection)
-	}
-	a.waiting[p.connection] = append(a.waiting[p.connection], w)
+	share, line := a.of(p)
+	line.waiting = append(line.waiting, w)
+	a.queue(share, line)
 	a.serve()
 	a.mu.Unlock()
 	select {
@@ -77,45 +89,92 @@ func (a *admission) acquire(ctx context.Context, p party, n int64) (int64, error
 	return 0, ctx.Err()
 }
 
-// serve admits what may be, one response of each connection in turn. mu must be held.
-func (a *admission) serve() {
-	for passed := 0; passed < len(a.turns); {
-		c := a.turns[0]
-		w := a.waiting[c][0]
-		full := a.byConnection[c]+w.bytes > admitPerConnection || a.byIdentity[w.identity]+w.bytes > admitPerIdentity
-		if !full && a.held+w.bytes > admitBytes {
-			return // it is the turn of this one as soon as there is room
-		}
-		a.turns = append(a.turns[1:], c)
-		if full {
-			passed++
-			continue
-		}
-		passed = 0
-		a.take(w)
-		a.withdraw(w)
-		close(w.admitted)
+// of returns a party's share and line, which it makes if need be. mu must be held.
+func (a *admission) of(p party) (*share, *line) {
+	s := a.shares[p.identity]
+	if s == nil {
+		s = &share{lines: make(map[string]*line)}
+		a.shares[p.identity] = s
+	}
+	l := s.lines[p.connection]
+	if l == nil {
+		l = &line{}
+		s.lines[p.connection] = l
+	}
+	return s, l
+}
+
+// tidy forgets a party that neither has nor wants anything. mu must be held.
+func (a *admission) tidy(p party, s *share, l *line) {
+	if l.held == 0 && len(l.waiting) == 0 {
+		delete(s.lines, p.connection)
+	}
+	if len(s.lines) == 0 {
+		delete(a.shares, p.identity)
 	}
 }
 
-func (a *admission) take(w *waiter) {
-	a.held += w.bytes
-	a.byConnection[w.connection] += w.bytes
-	a.byIdentity[w.identity] += w.bytes
-	a.total += w.bytes
-	if a.quiet != nil {
-		a.quiet.Stop()
+// queue gives a line that waits its turn. mu must be held.
+func (a *admission) queue(s *share, l *line) {
+	if !l.queued && len(l.waiting) > 0 {
+		l.queued = true
+		s.turns = append(s.turns, l)
+	}
+	if !s.queued && len(s.turns) > 0 {
+		s.queued = true
+		a.turns = append(a.turns, s)
+	}
+}
+
+// next returns the line of a share whose turn it is, nil if none may have more.
+func (s *share) next() *line {
+	for len(s.turns) > 0 {
+		l := s.turns[0]
+		if len(l.waiting) > 0 && l.held+l.waiting[0].bytes <= admitPerConnection {
+			if s.held+l.waiting[0].bytes > admitPerIdentity {
+				return nil
+			}
+			return l
+		}
+		s.turns, l.queued = s.turns[1:], false
+	}
+	return nil
+}
+
+// serve admits what may be: identities take turns, and so do the connections of each.
+// Its work does not grow with how many wait. mu must be held.
+func (a *admission) serve() {
+	for len(a.turns) > 0 {
+		s := a.turns[0]
+		l := s.next()
+		if l != nil && a.held+l.waiting[0].bytes > admitBytes {
+			return // it is the turn of this one as soon as there is room
+		}
+		a.turns, s.queued = a.turns[1:], false
+		if l == nil {
+			continue
+		}
+		w := l.waiting[0]
+		l.waiting = l.waiting[1:]
+		s.turns, l.queued = s.turns[1:], false
+		a.held += w.bytes
+		a.total += w.bytes
+		s.held += w.bytes
+		l.held += w.bytes
+		if a.quiet != nil {
+			a.quiet.Stop()
+		}
+		a.queue(s, l)
+		close(w.admitted)
 	}
 }
 
 // withdraw takes a response out of those that wait. mu must be held.
 func (a *admission) withdraw(w *waiter) {
-	list := slices.DeleteFunc(a.waiting[w.connection], func(o *waiter) bool { return o == w })
-	if a.waiting[w.connection] = list; len(list) > 0 {
-		return
-	}
-	delete(a.waiting, w.connection)
-	a.turns = slices.DeleteFunc(a.turns, func(c string) bool { return c == w.connection })
+	s, l := a.of(w.party)
+	l.waiting = slices.DeleteFunc(l.waiting, func(o *waiter) bool { return o == w })
+	a.queue(s, l) // the next one of it may be smaller
+	a.tidy(w.party, s, l)
 }
 
 func (a *admission) release(p party, n int64) {
@@ -124,14 +183,14 @@ func (a *admission) release(p party, n int64) {
 	a.giveBack(p, n)
 }
 
+// giveBack ends the admission of n bytes. mu must be held.
 func (a *admission) giveBack(p party, n int64) {
+	share, line := a.of(p)
 	a.held -= n
-	if a.byConnection[p.connection] -= n; a.byConnection[p.connection] == 0 {
-		delete(a.byConnection, p.connection)
-	}
-	if a.byIdentity[p.identity] -= n; a.byIdentity[p.identity] == 0 {
-		delete(a.byIdentity, p.identity)
-	}
+	share.held -= n
+	line.held -= n
+	a.queue(share, line)
+	a.tidy(p, share, line)
 	a.serve()
 	if a.held == 0 && a.total >= trimFrom {
 		a.quiet = time.AfterFunc(trimAfter, a.trim)

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -39,24 +41,31 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return data, nil
 }
 
-// deltaRequest is an incremental discovery request whose versions, which are
-// most of the request of a proxy that reconnects, stay the bytes they came as:
-// as a map they would cost more than the whole answer.
+// deltaRequest is an incremental discovery request whose names and versions,
+// which are most of the request of a proxy that connects, stay the bytes they
+// came as: as strings and a map of their own they would cost more than the
+// whole answer. DeltaDiscoveryRequest has the other fields.
 type deltaRequest struct {
 	discoveryv3.DeltaDiscoveryRequest
-	known []snapshot.Known
+	// subscribe and unsubscribe are parts of one string, which nobody may keep for one name's sake.
+	subscribe, unsubscribe []string
+	known                  []snapshot.Known
 }
 
 func (r *deltaRequest) request() request {
 	return request{
 		node: r.GetNode(), url: r.GetTypeUrl(), nonce: r.GetResponseNonce(), fault: r.GetErrorDetail(),
-		subscribe: r.GetResourceNamesSubscribe(), unsubscribe: r.GetResourceNamesUnsubscribe(), known: r.known,
+		subscribe: r.subscribe, unsubscribe: r.unsubscribe, known: r.known,
 	}
 }
 
-// fieldInitialVersions is the number of DeltaDiscoveryRequest.initial_resource_versions,
-// a map: each entry a message with the key in field 1 and the value in field 2.
-const fieldInitialVersions = 5
+// Field numbers of DeltaDiscoveryRequest (envoy/service/discovery/v3/discovery.proto).
+const (
+	fieldSubscribe   = 3
+	fieldUnsubscribe = 4
+	// fieldInitialVersions is a map: each entry a message with the key in field 1 and the value in field 2.
+	fieldInitialVersions = 5
+)
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
@@ -83,36 +92,59 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 
 func (r *deltaRequest) unmarshal(data []byte) error {
 	var rest []byte
-	for len(data) > 0 {
-		number, kind, n := protowire.ConsumeTag(data)
+	text := string(data)
+	for at := 0; at < len(data); {
+		number, kind, n := protowire.ConsumeTag(data[at:])
 		if n < 0 {
 			return fmt.Errorf("xds: request: %w", protowire.ParseError(n))
 		}
-		size := protowire.ConsumeFieldValue(number, kind, data[n:])
+		size := protowire.ConsumeFieldValue(number, kind, data[at+n:])
 		if size < 0 {
 			return fmt.Errorf("xds: request: %w", protowire.ParseError(size))
 		}
-		field := data[:n+size]
-		if number == fieldInitialVersions && kind == protowire.BytesType {
-			entry, _ := protowire.ConsumeBytes(data[n:])
-			known, err := knownResource(entry)
-			if err != nil {
-				return err
-			}
-			if len(r.known) >= snapshot.MaxNames {
-				return errTooManyParts
-			}
-			r.known = append(r.known, known)
-		} else {
+		field := data[at : at+n+size]
+		at += len(field)
+		if kind != protowire.BytesType || number < fieldSubscribe || number > fieldInitialVersions {
 			rest = append(rest, field...)
+			continue
 		}
-		data = data[len(field):]
+		value, _ := protowire.ConsumeBytes(field[n:])
+		if err := r.take(number, value, text[at-len(value):at]); err != nil {
+			return err
+		}
 	}
 	if err := checkParts(rest, r.DeltaDiscoveryRequest.ProtoReflect().Descriptor()); err != nil {
 		return err
 	}
 	if err := proto.Unmarshal(rest, &r.DeltaDiscoveryRequest); err != nil {
 		return fmt.Errorf("xds: request: %w", err)
+	}
+	return nil
+}
+
+// take takes over a name or a version; text is value.
+func (r *deltaRequest) take(number protowire.Number, value []byte, text string) error {
+	if number == fieldInitialVersions {
+		known, err := knownResource(value)
+		if err != nil {
+			return err
+		}
+		if len(r.known) >= snapshot.MaxNames {
+			return errTooManyParts
+		}
+		r.known = append(r.known, known)
+		return nil
+	}
+	if !utf8.ValidString(text) {
+		return errors.New("xds: request: the name of a resource is not UTF-8")
+	}
+	if len(r.subscribe)+len(r.unsubscribe) >= maxParts {
+		return errTooManyParts
+	}
+	if number == fieldSubscribe {
+		r.subscribe = append(r.subscribe, text)
+	} else {
+		r.unsubscribe = append(r.unsubscribe, text)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,21 +71,59 @@ func TestAdmissionIsFair(t *testing.T) {
 	p := party{connection: "new", identity: "other"}
 	a.release(p, at(p))
 	a.mu.Lock()
-	require.LessOrEqual(t, a.byIdentity["one"], int64(admitPerIdentity))
-	require.LessOrEqual(t, a.byConnection["one0"], int64(admitPerConnection))
+	require.LessOrEqual(t, a.shares["one"].held, int64(admitPerIdentity))
+	require.LessOrEqual(t, a.shares["one"].lines["one0"].held, int64(admitPerConnection))
 	a.mu.Unlock()
 	flood("two", 50, 20)
 	require.Eventually(t, func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return len(a.waiting) >= 51+40
+		return connectionsThatWait(a) >= 51+40
 	}, 10*time.Second, time.Millisecond)
 	cancel()
 	require.Eventually(t, func() bool { // those that waited are gone
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		return len(a.waiting) == 0 && len(a.turns) == 0
+		return connectionsThatWait(a) == 0
 	}, 10*time.Second, time.Millisecond)
+}
+
+func connectionsThatWait(a *admission) (n int) {
+	for _, s := range a.shares {
+		for _, l := range s.lines {
+			if len(l.waiting) > 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// What was given back and what gave up leaves nothing behind, whoever was full meanwhile.
+func TestAdmissionForgets(t *testing.T) {
+	a := newAdmission()
+	var all sync.WaitGroup
+	for c := range 40 {
+		p := party{connection: fmt.Sprint(c), identity: fmt.Sprint(c % 3)}
+		for r := range 20 {
+			all.Go(func() {
+				ctx, giveUp := context.WithCancel(t.Context())
+				defer giveUp()
+				if r%4 == 0 {
+					giveUp()
+				}
+				if n, err := a.acquire(ctx, p, int64(1+r%7)*admitPerConnection/4); err == nil {
+					a.release(p, n)
+				}
+			})
+		}
+	}
+	all.Wait()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	require.Empty(t, a.shares)
+	require.Empty(t, a.turns)
+	require.Zero(t, a.held)
 }
 
 // A released response admits the next in turn, whoever has waited with how many.
@@ -105,7 +144,10 @@ func TestAdmissionTakesTurns(t *testing.T) {
 		before := func() int {
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			return len(a.waiting[name])
+			if a.shares[name] == nil {
+				return 0
+			}
+			return len(a.shares[name].lines[name].waiting)
 		}
 		n := before()
 		go func() {
@@ -130,7 +172,6 @@ func TestAdmissionTakesTurns(t *testing.T) {
 	}
 }
 
-// limited serves with limits of its own.
 // A response that waits for room and is given up lets those pass that waited behind it.
 func TestAdmissionGivenUp(t *testing.T) {
 	a := newAdmission()
@@ -168,6 +209,7 @@ func TestAdmissionGivenUp(t *testing.T) {
 	}
 }
 
+// limited serves with limits of its own.
 func limited(t *testing.T, l Limits) (s *Server, dial func() discoveryv3.AggregatedDiscoveryServiceClient) {
 	t.Helper()
 	s, connect := limitedConnections(t, l)
