@@ -40,6 +40,15 @@ func Replace(path string, text []byte, before func() error) error {
 	return syncDir(dir)
 }
 
+// Sweep removes what crashes have left beside a file. Nobody else may replace it meanwhile.
+func Sweep(path string) error {
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"-*"))
+	for _, file := range left {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err //nolint:wrapcheck // it names the file
+}
+
 // syncDir makes a rename in a directory survive a power cut.
 func syncDir(path string) error {
 	dir, err := os.Open(path) //nolint:gosec // the operator's own directory

@@ -30,6 +30,17 @@ func TestReplace(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 1, "nothing is left beside it")
+	for _, name := range []string{".file-123", ".file-", ".other-1", "file-1"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o600))
+	}
+	require.NoError(t, Sweep(path))
+	entries, err = os.ReadDir(dir)
+	require.NoError(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	require.Equal(t, []string{".other-1", "file", "file-1"}, names, "what a crash has left is removed, and nothing else")
 	require.ErrorIs(t, Replace(filepath.Join(dir, "none", "file"), nil, nil), os.ErrNotExist)
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/mototest"
 	"github.com/causeway-mesh/causeway/xds/agent"
+	"github.com/causeway-mesh/causeway/xds/bootstrap"
 )
 
 // resolver answers every name with one address, or nobody while it is away.
@@ -191,6 +192,16 @@ func TestHostReboots(t *testing.T) {
 	before.WaitAnswers(t, 50, 30*time.Second)
 	before.Stop().RequireNoFailures(t)
 	p.reboot(t)
+	// The worst: Envoy's bootstrap is gone, and cannot be written.
+	p.onDisk(t, func() error {
+		if err := os.Remove(filepath.Join(p.dir, bootstrap.File)); err != nil {
+			return err
+		}
+		if os.WriteFile(filepath.Join(p.dir, "more"), make([]byte, 1<<20), 0o600) == nil {
+			return errors.New("the disk has room")
+		}
+		return nil
+	})
 	issue(-time.Hour)
 	start()
 	after := load()
@@ -202,7 +213,9 @@ func TestHostReboots(t *testing.T) {
 	})
 	after.WaitAnswers(t, 50, 30*time.Second)
 	issue(0)
-	p.onDisk(t, func() error { return os.Remove(filepath.Join(p.dir, "log")) })
+	p.onDisk(t, func() error {
+		return errors.Join(os.Remove(filepath.Join(p.dir, "log")), os.Remove(filepath.Join(p.dir, "more")))
+	})
 	p.status(t, "what is new, and is kept again", func(s *agent.Status) bool {
 		return s.Ready && s.Configuration.Connected && !s.Configuration.LastGood && s.Membership.Services == 2 && s.Configuration.Unsaved == "" && s.Membership.Unsaved == ""
 	})

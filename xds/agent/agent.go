@@ -86,6 +86,7 @@ type Agent struct {
 	cloud     *ec2.Watcher
 	lifecycle *ec2.Lifecycle
 	leaves    chan struct{} // there may be another reason to leave
+	inline    string        // Envoy's bootstrap where it cannot be written, else ""
 
 	mu       sync.Mutex
 	table    *dns.Table  // nil before names are known
@@ -169,7 +170,17 @@ func (a *Agent) lock() (*os.File, error) {
 	return f, nil
 }
 
-// writeBootstrap writes Envoy's bootstrap, unless it stands there already: a host whose disk is full starts too.
+// sweep removes what crashes have left of files that were being written: on a full disk they would take the room of the next.
+func (a *Agent) sweep() {
+	for _, name := range []string{lastGoodFile, namesFile, identityFile, bootstrap.File} {
+		if err := durable.Sweep(filepath.Join(a.dir, name)); err != nil {
+			a.opts.Logger.Warn("what a crash has left stays", "error", err)
+		}
+	}
+}
+
+// writeBootstrap writes Envoy's bootstrap, unless it stands there already. A host whose disk is full starts too: then Envoy
+// is given it as an argument.
 func (a *Agent) writeBootstrap() error {
 	text, err := bootstrap.Generate(a.opts.Bootstrap)
 	if err != nil {
@@ -179,8 +190,9 @@ func (a *Agent) writeBootstrap() error {
 	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, text) { //nolint:gosec // the agent's own
 		return nil
 	}
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		return fmt.Errorf("--state-dir: %w", err)
+	if err := durable.Replace(file, text, nil); err != nil {
+		a.opts.Logger.Warn("Envoy's bootstrap cannot be written, so Envoy gets it as an argument", "error", err)
+		a.inline = string(text)
 	}
 	return nil
 }
@@ -194,6 +206,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	defer locked.Close() //nolint:errcheck // nothing was written
+	a.sweep()
 	socket := a.opts.Bootstrap.Relay
 	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("--state-dir: %w", err)
@@ -311,7 +324,11 @@ func (a *Agent) addressesFree(ctx context.Context) error {
 
 // envoy returns the program that is kept running.
 func (a *Agent) envoy() *envoy {
-	args := append([]string{"-c", filepath.Join(a.dir, bootstrap.File), "--disable-hot-restart", "--log-format", logFormat}, a.opts.Args...)
+	from, bootstrap := "-c", filepath.Join(a.dir, bootstrap.File)
+	if a.inline != "" {
+		from, bootstrap = "--config-yaml", a.inline
+	}
+	args := append([]string{from, bootstrap, "--disable-hot-restart", "--log-format", logFormat}, a.opts.Args...)
 	if len(a.opts.Bootstrap.InboundListen) > 0 {
 		args = append(drain.Strategy(), args...) // the operator's own come after it and win
 	}
