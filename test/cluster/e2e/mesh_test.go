@@ -283,7 +283,7 @@ spec:
         imagePullPolicy: Never
         command: [/usr/sbin/nginx, -e, stderr, -c, /etc/nginx/nginx.conf]
         ports: [{name: http, containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /healthz, port: http}, periodSeconds: 1, timeoutSeconds: 5}
         lifecycle: {preStop: {sleep: {seconds: 3}}} # until no caller sends any more
         securityContext: &restricted {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
         volumeMounts: [{name: tmp, mountPath: /tmp}]
