@@ -234,6 +234,12 @@ func TestExplain(t *testing.T) {
 	_, err := NewMetadata(forbidden.URL).Identity(t.Context())
 	require.ErrorContains(t, err, "--http-endpoint enabled")
 
+	unauthorized := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusUnauthorized) }))
+	defer unauthorized.Close()
+	_, err = NewMetadata(unauthorized.URL).Identity(t.Context())
+	require.ErrorContains(t, err, "the instance metadata service at "+unauthorized.URL)
+	require.ErrorContains(t, err, "401")
+
 	hang := make(chan struct{})
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
