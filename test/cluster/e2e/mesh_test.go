@@ -133,6 +133,7 @@ func (c *onCluster) mesh(t *testing.T, dir string) {
 		c.kubectl(t, "-n", "web", "set", "env", "deployment/users", fmt.Sprintf("VERSION=%d", version+2))
 		require.NoError(t, c.WaitDeployment(t.Context(), "web", "users", 3*time.Minute))
 	}
+	c.await(t, pod.Status.PodIP, before.Sent+600)
 	after := c.load(t, pod.Status.PodIP)
 	t.Logf("%d requests over two rolling updates, %d failed, by %d pods; p50 %s, p99 %s", after.Sent, after.Failed, len(after.Backends), after.P50, after.P99)
 	require.Zero(t, after.Failed, "%+v", after.Failures)
