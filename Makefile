@@ -101,6 +101,11 @@ test-pure: tools-test ## Tests of what has no goroutines, and explain against En
 e2e: tools-test ## Load and fault tests, on the normal build
 	$(GOTESTSUM) -- $(LEAN) -timeout 25m $(TESTFLAGS) $(LOAD)
 
+.PHONY: demo-cluster
+demo-cluster: cluster-up ## The migration from EC2 hosts to real pods, on that cluster, which is ended after it
+	@cd test/cluster/e2e && CAUSEWAY_E2E_CLUSTER=1 CAUSEWAY_E2E_DEMO=1 go test -count=1 $(LEAN) -timeout 15m -run '^TestShiftFromHostsToPods$$'; \
+	status=$$?; $(MAKE) --no-print-directory -C '$(CURDIR)' cluster-down; exit $$status
+
 .PHONY: cluster-up
 cluster-up: tools-cluster build ## A Kubernetes cluster of one node with images of this tree (root; in CAUSEWAY_CLUSTER, or .cluster)
 	@go run ./test/cluster/run up

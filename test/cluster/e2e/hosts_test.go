@@ -58,15 +58,17 @@ func TestShiftFromHostsToPods(t *testing.T) {
 	const asks = "    args: [load, '--url=http://users.web.svc.cluster.local:80/', --rate=100, --accept=500]\n"
 	c.apply(t, host("host-caller", "  - name: load\n    image: "+cluster.WorkloadImage+"\n    imagePullPolicy: Never\n"+asks))
 	c.apply(t, strings.Replace(frontLoad, "    args: [load, \"--url=http://front.web.svc.cluster.local:80/\", --rate=100]\n", asks, 1))
-	m := &moving{c, t, nil}
+	m := &moving{onCluster: c, t: t, began: time.Now()}
 	for _, name := range []string{"host-caller", "load"} {
 		m.callers = append(m.callers, c.runningAt(t, name).String())
 	}
 	m.await("the hosts to answer", func() error { return m.answers("instances", 500) })
 	require.Zero(t, m.sum("pods"), "the Service is at home on its hosts")
+	m.tell("two EC2 hosts serve users.web; a host and a pod call it by its cluster name")
 
 	c.apply(t, shift)
 	m.reach("10 %", func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "10" })
+	m.tell("the pods get a bad release: it answers 500")
 	c.kubectl(t, "-n", "web", "set", "env", "deployment/users", "-c", "php-fpm", "WORKLOAD_DIR=/etc/release")
 	m.reach("the bad release to be taken back", func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "0" && s.Status.RolledBack })
 	c.kubectl(t, "-n", "web", "set", "env", "deployment/users", "-c", "php-fpm", "WORKLOAD_DIR=/tmp")
@@ -81,6 +83,7 @@ func TestShiftFromHostsToPods(t *testing.T) {
 	before := m.sum("instances")
 	least := m.sum("pods") + 1000
 	m.await("the pods to answer", func() error { return m.answers("pods", least) })
+	m.tell("the pods are the Service's home")
 	require.InDelta(t, before, m.sum("instances"), 100, "the pods are the home")
 	for _, at := range m.callers {
 		r := c.load(t, at)
@@ -94,6 +97,23 @@ type moving struct {
 	*onCluster
 	t       *testing.T
 	callers []string // where their loads tell what they have counted
+	began   time.Time
+}
+
+// tell says what has happened and what the callers have counted so far: in the test's log, and for
+// `make demo-cluster` on the terminal.
+func (m *moving) tell(what string) {
+	m.t.Helper()
+	var failed int64
+	for _, at := range m.callers {
+		r := m.load(m.t, at)
+		failed += r.Failed
+	}
+	since := time.Since(m.began).Seconds()
+	m.t.Logf("%.0f s: %s; by hosts %d, by pods %d, failed by the mesh %d", since, what, m.sum("instances"), m.sum("pods"), failed)
+	if os.Getenv("CAUSEWAY_E2E_DEMO") != "" {
+		fmt.Printf("%4.0f s  %s\n        answers: %d by EC2 hosts, %d by pods; failed by the mesh: %d\n", since, what, m.sum("instances"), m.sum("pods"), failed)
+	}
 }
 
 func (m *moving) sum(platform string) (n int64) {
@@ -119,7 +139,6 @@ func (m *moving) await(what string, f func() error) {
 // reach waits until the shift is as it should be.
 func (m *moving) reach(what string, is func(*v1alpha1.TrafficShift) bool) {
 	m.t.Helper()
-	began := time.Now()
 	harness.Eventually(m.t, 3*time.Minute, what, func() error {
 		raw, err := m.client.Discovery().RESTClient().Get().AbsPath("/apis/mesh.causeway.dev/v1alpha1/namespaces/web/trafficshifts/users").DoRaw(m.t.Context())
 		if err != nil {
@@ -135,7 +154,7 @@ func (m *moving) reach(what string, is func(*v1alpha1.TrafficShift) bool) {
 		}
 		return nil
 	})
-	m.t.Logf("%s after %s", what, time.Since(began).Round(100*time.Millisecond))
+	m.tell("the shift: " + what)
 }
 
 // promote runs `causeway shift promote` as an operator does.
