@@ -20,10 +20,10 @@ func demoCommand() *cobra.Command {
 API with an auto scaling group of PHP hosts in two zones, pods beside them,
 two Envoys and this control plane. A TrafficShift moves the traffic step by
 step; a bad release of the pods is rolled back by its guard; an instance is
-reclaimed, the EC2 API fails and the control plane is killed on the way. As root,
-two EC2 hosts join by the agent, in network namespaces, and PHP programs on them
-call the Service by its cluster name. Every request is counted; the exit status is
-0 only if the mesh failed none.
+reclaimed, the EC2 API fails and the control plane is killed on the way. If you
+are root, two EC2 hosts join by the agent, in network namespaces, and PHP
+programs on them call the Service by its cluster name. Every request is counted;
+the exit status is 0 only if the mesh failed none.
 
 It needs the programs that 'make tools' brings; 'make demo' does both.`,
 		Args: takes(0, 0),
