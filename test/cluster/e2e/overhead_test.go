@@ -22,7 +22,7 @@ import (
 func TestOverhead(t *testing.T) {
 	c := attach(t)
 	if os.Getenv("CAUSEWAY_E2E_OVERHEAD") == "" {
-		t.Skip("it measures for three minutes: CAUSEWAY_E2E_OVERHEAD=1 make e2e-cluster TESTFLAGS='-run TestOverhead -v'")
+		t.Skip("it measures for four minutes: CAUSEWAY_E2E_OVERHEAD=1 make e2e-cluster TESTFLAGS='-run TestOverhead -v'")
 	}
 	dir := c.userDirectory(t)
 	c.removeRest(t, dir)
