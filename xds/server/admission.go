@@ -9,11 +9,11 @@ import (
 )
 
 // admission bounds how much is on its way to clients in large responses at a
-// time: a herd that reconnects queues and nobody is refused. No connection and no identity may
-// have all of it, and connections take turns, so that clients which take
-// and never acknowledge keep nobody else waiting. When a herd is
-// over it returns the memory that it took, which would otherwise stay with the
-// process until the next forced garbage collection, two minutes later.
+// time: a herd that reconnects queues and nobody is refused. No connection and no
+// identity may have all of it. Identities take turns, and so do the connections of
+// each, so that clients which take and never acknowledge keep nobody else waiting.
+// When a herd is over it returns the memory that it took, which would otherwise stay
+// with the process until the next forced garbage collection, two minutes later.
 type admission struct {
 	mu sync.Mutex
 	// held is how much is on its way, in all.
@@ -67,9 +67,9 @@ func newAdmission() *admission { return &admission{shares: make(map[string]*shar
 func (a *admission) acquire(ctx context.Context, p party, n int64) (int64, error) {
 	w := &waiter{party: p, bytes: min(n, admitPerConnection), admitted: make(chan struct{})}
 	a.mu.Lock()
-	share, line := a.of(p)
-	line.waiting = append(line.waiting, w)
-	a.queue(share, line)
+	s, l := a.of(p)
+	l.waiting = append(l.waiting, w)
+	a.queue(s, l)
 	a.serve()
 	a.mu.Unlock()
 	select {
@@ -185,12 +185,12 @@ func (a *admission) release(p party, n int64) {
 
 // giveBack ends the admission of n bytes. mu must be held.
 func (a *admission) giveBack(p party, n int64) {
-	share, line := a.of(p)
+	s, l := a.of(p)
 	a.held -= n
-	share.held -= n
-	line.held -= n
-	a.queue(share, line)
-	a.tidy(p, share, line)
+	s.held -= n
+	l.held -= n
+	a.queue(s, l)
+	a.tidy(p, s, l)
 	a.serve()
 	if a.held == 0 && a.total >= trimFrom {
 		a.quiet = time.AfterFunc(trimAfter, a.trim)
