@@ -334,8 +334,7 @@ func (s *Store) addHold(name string, u *unit, c *class, good map[ref]*content, p
 		}
 	}
 	for cluster := range h.clusters {
-		if id, ok := s.tables[resource.Endpoint].ids[cluster]; ok {
-			e := s.tables[resource.Endpoint].entries[id]
+		if e := s.tables[resource.Endpoint].entry(cluster); e != nil {
 			s.holdEndpointsFor(h, e, &content{unit: name, frame: e.last, visible: e.visible})
 		}
 	}
@@ -403,8 +402,7 @@ func (s *Store) resourcesOf(h *hold) []resource.Resource {
 		add(r.t, s.tables[r.t].entries[r.id], c)
 	}
 	for cluster := range h.clusters {
-		if id, ok := s.tables[resource.Endpoint].ids[cluster]; ok {
-			e := s.tables[resource.Endpoint].entries[id]
+		if e := s.tables[resource.Endpoint].entry(cluster); e != nil {
 			add(resource.Endpoint, e, e.forClass(h.class))
 		}
 	}
@@ -624,8 +622,8 @@ func (s *Store) lift(h *hold, wake *bitset) {
 		s.tables[r.t].entries[r.id].release(h)
 	}
 	for cluster := range h.clusters {
-		if id, ok := s.tables[resource.Endpoint].ids[cluster]; ok {
-			s.tables[resource.Endpoint].entries[id].release(h)
+		if e := s.tables[resource.Endpoint].entry(cluster); e != nil {
+			e.release(h)
 		}
 	}
 	delete(u.holds, h.class)
@@ -666,8 +664,8 @@ func (s *Store) markClass(h *hold, wake *bitset, spare uint32) {
 		mark(r, h.good[r].visible)
 	}
 	for cluster, visible := range h.clusters {
-		if id, ok := s.tables[resource.Endpoint].ids[cluster]; ok && s.tables[resource.Endpoint].entries[id].held[h.class] != nil {
-			mark(ref{resource.Endpoint, id}, visible)
+		if e := s.tables[resource.Endpoint].entry(cluster); e != nil && e.held[h.class] != nil {
+			mark(ref{resource.Endpoint, e.id}, visible)
 		}
 	}
 }

@@ -7,6 +7,15 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
+// entry returns a name's entry, nil if the name is not known. mu must be held, for reading at least.
+func (t *table) entry(name string) *entry {
+	id, ok := t.ids[name]
+	if !ok {
+		return nil
+	}
+	return t.entries[id]
+}
+
 // internLocked returns the id of a name, which it makes if need be. mu must be held.
 func (s *Store) internLocked(rt resource.Type, name string) uint32 {
 	t := &s.tables[rt]
@@ -41,8 +50,7 @@ func (s *Store) internLocked(rt resource.Type, name string) uint32 {
 
 // join makes an entry and the one of another type with its name each other's twin.
 func (s *Store) join(e *entry, other resource.Type) {
-	if id, ok := s.tables[other].ids[e.name]; ok {
-		e.twin = s.tables[other].entries[id]
+	if e.twin = s.tables[other].entry(e.name); e.twin != nil {
 		e.twin.twin = e
 	}
 }
@@ -107,8 +115,8 @@ func (n *needs) in(clusters *table) []*entry {
 	}
 	f := &found{named: clusters.named, entries: make([]*entry, 0, len(n.clusters))}
 	for _, name := range n.clusters {
-		if id, ok := clusters.ids[name]; ok {
-			f.entries = append(f.entries, clusters.entries[id])
+		if e := clusters.entry(name); e != nil {
+			f.entries = append(f.entries, e)
 		}
 	}
 	n.found.Store(f)

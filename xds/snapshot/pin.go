@@ -139,7 +139,7 @@ func (s *Store) goodWith(p *Pin, up *Update) []resource.Resource {
 		if g.Type != resource.Endpoint || known[g.Name] {
 			continue
 		}
-		if _, e := s.lookup(resource.Endpoint, g.Name); e != nil && e.frame != nil {
+		if e := s.lookup(resource.Endpoint, g.Name); e != nil && e.frame != nil {
 			out = append(out, e.content.resource(resource.Endpoint, g.Name))
 		} else {
 			out = append(out, *g)

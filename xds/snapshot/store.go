@@ -288,10 +288,13 @@ func (s *Store) plan(name string, resources []resource.Resource) (p plan, renewe
 	p = plan{unit: name, refs: make([]ref, 0, len(resources)), resources: resources}
 	for i := range resources {
 		r := &resources[i]
-		id, old := s.lookup(r.Type, r.Name)
+		old := s.lookup(r.Type, r.Name)
 		next, fresh := nextContent(old, name, r)
 		encoded += fresh
-		if old == nil {
+		var id uint32
+		if old != nil {
+			id = old.id
+		} else {
 			id = s.intern(r.Type, r.Name)
 		}
 		p.refs = append(p.refs, ref{r.Type, id})
@@ -379,8 +382,8 @@ func (s *Store) replace(t resource.Type, e *entry, next *content) {
 		// one before it is.
 	}
 	e.changed, e.accepted = s.index, nil
-	if id, ok := s.tables[t].ids[e.name]; ok && len(s.complaints) > 0 {
-		s.keepComplaints(ref{t, id}, func(c *complaint) bool { return next.frame != nil && slices.Equal(c.Versions, next.versions()) })
+	if len(s.complaints) > 0 {
+		s.keepComplaints(ref{t, e.id}, func(c *complaint) bool { return next.frame != nil && slices.Equal(c.Versions, next.versions()) })
 	}
 	if t == resource.Endpoint {
 		defer func() { s.holdEndpoints(e, &was) }()
@@ -430,16 +433,12 @@ func nextContent(old *entry, unit string, r *resource.Resource) (next *content, 
 	return next, encoded
 }
 
-// lookup returns a name's id and entry, nil if the name is not known. A
-// subscriber may be making others known at the same time.
-func (s *Store) lookup(t resource.Type, name string) (uint32, *entry) {
+// lookup returns a name's entry, nil if the name is not known. A subscriber may
+// be making others known at the same time.
+func (s *Store) lookup(t resource.Type, name string) *entry {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	id, ok := s.tables[t].ids[name]
-	if !ok {
-		return 0, nil
-	}
-	return id, s.tables[t].entries[id]
+	return s.tables[t].entry(name)
 }
 
 // intern returns the id of a name, which it makes if need be. apply must be

@@ -394,8 +394,8 @@ func (sub *Subscriber) Has(t resource.Type, id uint32) bool {
 
 // HasNamed is Has of a resource by its name.
 func (sub *Subscriber) HasNamed(t resource.Type, name string) bool {
-	id, e := sub.store.lookup(t, name)
-	return e != nil && sub.Has(t, id)
+	e := sub.store.lookup(t, name)
+	return e != nil && sub.Has(t, e.id)
 }
 
 // Asked returns how many names of a type the subscriber asked for, and whether
@@ -546,7 +546,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 		}
 		c := e.at(sub)
 		if c.frame == nil || !sub.view.Sees(&c.visible) || !sub.follows(t, id, e) {
-			sub.collectGone(t, id, e, &b)
+			sub.collectGone(t, e, &b)
 			continue
 		}
 		if c.standIn && !sub.mode.StateOfTheWorld && sub.sent[t].has(id) {
@@ -559,7 +559,7 @@ func (sub *Subscriber) collectType(t resource.Type) (Batch, bool) {
 		}
 		b.Frames = append(b.Frames, c.frameFor(&sub.view))
 		b.IDs = append(b.IDs, id)
-		sub.markSent(t, id, e, c)
+		sub.markSent(t, e, c)
 	}
 	// What was rejected or merely delivered out of turn may be asked for again at any time.
 	if len(todo) > 0 && sub.dirty[t] == nil {
@@ -607,7 +607,8 @@ func clearAll(b bitset) {
 }
 
 // markSent notes that the client is sent a resource, with a content.
-func (sub *Subscriber) markSent(t resource.Type, id uint32, e *entry, c *content) {
+func (sub *Subscriber) markSent(t resource.Type, e *entry, c *content) {
+	id := e.id
 	sub.sent[t].set(id)
 	sub.due[t].clear(id)
 	switch t {
@@ -629,7 +630,8 @@ func (sub *Subscriber) markSent(t resource.Type, id uint32, e *entry, c *content
 }
 
 // collectGone deals with an entry that the client should not have (any more).
-func (sub *Subscriber) collectGone(t resource.Type, id uint32, e *entry, b *Batch) {
+func (sub *Subscriber) collectGone(t resource.Type, e *entry, b *Batch) {
+	id := e.id
 	if !sub.sent[t].has(id) {
 		if sub.due[t].has(id) || (t == resource.Endpoint && sub.isWarming(e)) {
 			// Asked for by name and not there: say so rather than stay silent,
