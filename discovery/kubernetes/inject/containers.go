@@ -25,13 +25,6 @@ const (
 // proxyUser is who the agent and Envoy run as. What it sends is not captured: no other container may be it.
 const proxyUser = 1337
 
-// Ports of the sidecar. All but the agent's are on loopback, which a pod's containers share.
-const (
-	adminPort = 15000
-	httpPort  = 15001
-	agentPort = 15020
-)
-
 // noAddress is a range that no Service has an address of.
 const noAddress = "0.0.0.0/32"
 
@@ -53,7 +46,7 @@ const startupSeconds = 120
 
 func (p *proxied) proxy() corev1.Container {
 	always := corev1.ContainerRestartPolicyAlways
-	ready := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(agentPort)}}
+	ready := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(naming.AgentPort)}}
 	return corev1.Container{
 		Name: ProxyName, Image: p.config.Image, ImagePullPolicy: p.config.ImagePullPolicy,
 		RestartPolicy: &always,
@@ -66,7 +59,7 @@ func (p *proxied) proxy() corev1.Container {
 			// Kubernetes 1.35 and newer labels pods with their node's zone; without the label it is empty.
 			field("ZONE", "metadata.labels['"+zoneLabel+"']"),
 		},
-		Ports: []corev1.ContainerPort{{Name: "mesh-metrics", ContainerPort: agentPort, Protocol: corev1.ProtocolTCP}},
+		Ports: []corev1.ContainerPort{{Name: "mesh-metrics", ContainerPort: naming.AgentPort, Protocol: corev1.ProtocolTCP}},
 		// The containers that follow start once Envoy serves.
 		StartupProbe:   &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 1, FailureThreshold: startupSeconds, TimeoutSeconds: 2},
 		ReadinessProbe: &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 2, FailureThreshold: 3, TimeoutSeconds: 2},
@@ -108,7 +101,7 @@ func (p *proxied) proxyArgs() []string {
 		"--tls-cert="+tlsDir+"/tls.crt", "--tls-key="+tlsDir+"/tls.key",
 		"--state-dir="+stateDir,
 		// Beyond loopback, for the kubelet's probes and for Prometheus.
-		"--listen=:"+strconv.Itoa(agentPort),
+		"--listen=:"+strconv.Itoa(naming.AgentPort),
 		"--drain-timeout="+p.drainTimeout().String())
 	if p.mode != CapturePod {
 		return args

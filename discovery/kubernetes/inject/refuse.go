@@ -187,7 +187,7 @@ func (p *proxied) wrongPorts() *Refusal {
 
 // ports refuses containers that listen where the sidecar does: all share one network.
 func (p *proxied) ports() *Refusal {
-	taken := []int32{adminPort, httpPort, agentPort}
+	taken := []int32{naming.EnvoyAdminPort, naming.HTTPPort, naming.AgentPort}
 	if p.mode == CapturePod {
 		taken = append(taken, naming.OutboundPort)
 	}

@@ -77,13 +77,10 @@ func Options() []Option {
 	}
 }
 
-// agentPort is where the agent answers for kubelet and Prometheus.
-const agentPort = 15020
-
 // ownPorts returns where Envoy and the agent of a pod listen: Envoy's admin interface, http_proxy, what is captured, the
 // agent itself, and its DNS where that is captured.
 func ownPorts(dns string) []uint16 {
-	own := []uint16{15000, 15001, naming.OutboundPort, naming.InboundPort, agentPort}
+	own := []uint16{naming.EnvoyAdminPort, naming.HTTPPort, naming.OutboundPort, naming.InboundPort, naming.AgentPort}
 	if dns == "redirect" {
 		own = append(own, naming.DNSPort)
 	}
@@ -206,7 +203,7 @@ func configure(given map[string]string, of surroundings) (Config, error) {
 	read("exclude-outbound-cidrs", func(s string) (err error) { c.ExcludeOutboundCIDRs, err = ParseCIDRs(s); return })
 	read("exclude-interfaces", func(s string) (err error) { c.ExcludeInterfaces, err = parseInterfaces(s); return })
 	if pod {
-		c.ExcludeInboundPorts = mergePorts(append(c.ExcludeInboundPorts, PortRange{agentPort, agentPort}))
+		c.ExcludeInboundPorts = mergePorts(append(c.ExcludeInboundPorts, PortRange{naming.AgentPort, naming.AgentPort}))
 	} else {
 		c.InboundPorts = nil
 		read("virtual-cidrs", func(s string) error {
