@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -62,7 +61,7 @@ func TestEnvoyReadsTheOriginalDestination(t *testing.T) {
 		}
 	}
 	harness.Start(t, harness.Command{Name: "envoy", Path: "nsenter", Args: []string{
-		fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), p.inside.file.Fd()),
+		"--net=" + p.inside.Path(),
 		"setpriv", "--reuid", strconv.Itoa(envoyUser), "--regid", strconv.Itoa(envoyUser), "--clear-groups", "--pdeathsig", "KILL",
 		harness.Tool(t, "envoy"), "--disable-hot-restart", "--concurrency", "1",
 		"--config-yaml", fmt.Sprintf(envoyConfig, naming.OutboundPort, naming.InboundPort, naming.ApplicationPriority),

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,74 +26,38 @@ import (
 
 func TestMain(m *testing.M) { harness.Main(m) }
 
-// namespace is a network namespace that a test made. It goes with the last socket in it and its file.
-type namespace struct{ file *os.File }
+// namespace is a network namespace with what a test of capture does in it.
+type namespace struct{ *harness.Network }
 
 func newNamespace(t *testing.T) *namespace {
 	t.Helper()
-	if users, err := os.ReadFile("/proc/self/uid_map"); err != nil || strings.Join(strings.Fields(string(users)), " ") != "0 0 4294967295" {
+	if !harness.FullRoot() {
 		t.Skip("these cases send as different users, for which they need root")
 	}
-	n := &namespace{}
-	require.NoError(t, thread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("make a network namespace: %w", err)
-		}
-		var err error
-		n.file, err = os.Open("/proc/thread-self/ns/net")
-		return err
-	}))
-	t.Cleanup(func() { _ = n.file.Close() })
+	n := &namespace{harness.NewNetwork(t)}
+	t.Cleanup(n.Close)
 	return n
-}
-
-// thread runs f on a thread that ends with it: nobody else gets what f makes of it.
-func thread(f func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		result <- f()
-	}()
-	return <-result
-}
-
-// do runs f in the namespace.
-func (n *namespace) do(f func() error) error {
-	return thread(func() error {
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		return f()
-	})
 }
 
 // ip runs commands of ip(8), one a line.
 func (n *namespace) ip(t *testing.T, commands string) {
 	t.Helper()
-	require.NoError(t, n.do(func() error {
-		c := exec.Command("ip", "-batch", "-")
-		c.Stdin = strings.NewReader(commands)
-		out, err := c.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
-		return nil
-	}))
+	harness.IP(t, n.Network, commands)
 }
 
 func (n *namespace) set(t *testing.T, sysctl, value string) {
 	t.Helper()
-	require.NoError(t, n.do(func() error { return os.WriteFile("/proc/sys/"+sysctl, []byte(value), 0o600) }))
+	require.NoError(t, n.Do(func() error { return os.WriteFile("/proc/sys/"+sysctl, []byte(value), 0o600) }))
 }
 
 func (n *namespace) table() *capture.Table {
-	return capture.TableIn(int(n.file.Fd()), nil)
+	return capture.TableIn(n.FD(), nil)
 }
 
 // dump returns all of the kernel's rules of a namespace, as the kernel sends them.
 func (n *namespace) dump(t *testing.T) string {
 	t.Helper()
-	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(n.file.Fd())})
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: n.FD()})
 	require.NoError(t, err)
 	defer c.Close()
 	var out strings.Builder
@@ -190,7 +153,7 @@ func newPodWithout(t *testing.T, without ...string) *pod {
 func (p *pod) connect(t *testing.T) {
 	t.Helper()
 	p.outside.ip(t, fmt.Sprintf(`link set lo up
-link add eth0 type veth peer name eth0 netns /proc/%d/fd/%d
+link add eth0 type veth peer name eth0 netns %s
 address add %s/24 dev eth0
 address add %s/64 dev eth0 nodad
 link set eth0 up
@@ -204,7 +167,7 @@ route add local fd00:10:96::/64 dev lo
 address add fd00:10:96::10/128 dev lo
 route add local fd00:ec2::/32 dev lo
 route add local fdca:5e0a:7a1e::/48 dev lo
-`, os.Getpid(), p.inside.file.Fd(), worldIP4, worldIP6))
+`, p.inside.Path(), worldIP4, worldIP6))
 	p.inside.ip(t, fmt.Sprintf(`link set lo up
 address add %s/24 dev eth0
 address add %s/64 dev eth0 nodad
@@ -217,7 +180,7 @@ route add ::/0 via %s
 // answer listens, and says to everybody who it is and where the connection was to go at first.
 func (n *namespace) answer(t *testing.T, who, network, address string) {
 	t.Helper()
-	require.NoError(t, n.do(func() error {
+	require.NoError(t, n.Do(func() error {
 		if strings.HasPrefix(network, "udp") {
 			c, err := net.ListenPacket(network, address)
 			if err != nil {
@@ -306,7 +269,7 @@ type sender struct {
 // dial connects to an address.
 func (s sender) dial(network, address string) (net.Conn, error) {
 	var c net.Conn
-	err := s.from.do(func() error {
+	err := s.from.Do(func() error {
 		if err := unix.Setfsgid(s.group); err != nil {
 			return err
 		}

@@ -23,7 +23,7 @@ func TestRun(t *testing.T) {
 	before := n.dump(t)
 	says := func(want string, o capture.RunOptions) {
 		t.Helper()
-		require.NoError(t, n.do(func() error {
+		require.NoError(t, n.Do(func() error {
 			got, err := capture.Run(o)
 			if err == nil && got != want {
 				err = fmt.Errorf("it says %q", got)
@@ -33,7 +33,7 @@ func TestRun(t *testing.T) {
 	}
 	now := func(want string) {
 		t.Helper()
-		require.NoError(t, n.do(func() error {
+		require.NoError(t, n.Do(func() error {
 			if got := capture.Now(); !regexp.MustCompile("^(" + want + ")$").MatchString(got) {
 				return fmt.Errorf("it is %q", got)
 			}
@@ -42,7 +42,7 @@ func TestRun(t *testing.T) {
 	}
 	released := func(want string) {
 		t.Helper()
-		require.NoError(t, n.do(func() error {
+		require.NoError(t, n.Do(func() error {
 			got, err := capture.Release(t.Context(), 0)
 			if err == nil && got != want {
 				err = fmt.Errorf("it says %q", got)
@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 		}))
 	}
 	now("off")
-	require.NoError(t, n.do(func() error {
+	require.NoError(t, n.Do(func() error {
 		text, err := capture.Run(capture.RunOptions{File: file, DryRun: true, UntilConfirmed: time.Minute})
 		require.Contains(t, text, "table inet causeway {")
 		require.Contains(t, text, "tcp timeout 60000ms")
@@ -85,7 +85,7 @@ func TestRun(t *testing.T) {
 func TestNowWithoutCapability(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t)
-	require.NoError(t, n.do(func() error {
+	require.NoError(t, n.Do(func() error {
 		none := [2]unix.CapUserData{}
 		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 			return err

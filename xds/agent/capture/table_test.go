@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -28,7 +27,7 @@ func (n *namespace) nft(t *testing.T, stdin string, args ...string) string {
 		t.Skip("nft is not there to print rules: apt-get install nftables")
 	}
 	var out []byte
-	require.NoError(t, n.do(func() error {
+	require.NoError(t, n.Do(func() error {
 		c := exec.Command(program, args...)
 		c.Stdin = strings.NewReader(stdin)
 		var err error
@@ -223,8 +222,8 @@ func (p *pod) talkInward(t *testing.T) *conversation {
 
 // tableThatCounts is the pod's table, and counts connections where the pod is.
 func (p *pod) tableThatCounts() *capture.Table {
-	return capture.TableIn(int(p.inside.file.Fd()), func() (n int, err error) {
-		err = p.inside.do(func() error {
+	return capture.TableIn(p.inside.FD(), func() (n int, err error) {
+		err = p.inside.Do(func() error {
 			n, err = capture.OpenConnections()
 			return err
 		})
@@ -314,7 +313,7 @@ func TestRefusedRulesChangeNothing(t *testing.T) {
 func TestWithoutCapability(t *testing.T) {
 	t.Parallel()
 	n := newNamespace(t)
-	require.NoError(t, n.do(func() error {
+	require.NoError(t, n.Do(func() error {
 		none := [2]unix.CapUserData{}
 		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 			return err
@@ -384,7 +383,7 @@ func TestForwarded(t *testing.T) {
 	t.Parallel()
 	p, behind := newPod(t), newNamespace(t)
 	p.inside.set(t, "net/ipv4/ip_forward", "1")
-	p.inside.ip(t, fmt.Sprintf("link add inner type veth peer name eth0 netns /proc/%d/fd/%d\naddress add 198.19.0.1/24 dev inner\nlink set inner up\n", os.Getpid(), behind.file.Fd()))
+	p.inside.ip(t, fmt.Sprintf("link add inner type veth peer name eth0 netns %s\naddress add 198.19.0.1/24 dev inner\nlink set inner up\n", behind.Path()))
 	behind.ip(t, "link set lo up\naddress add 198.19.0.2/24 dev eth0\nlink set eth0 up\nroute add default via 198.19.0.1\n")
 	p.outside.ip(t, "route add 198.19.0.0/24 via "+podIP4+"\n")
 	behind.answer(t, "behind", "tcp4", ":8080")
