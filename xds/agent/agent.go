@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,7 +131,7 @@ func New(o Options) (*Agent, error) {
 		return nil, err //nolint:wrapcheck // it names the flag
 	}
 	o.Bootstrap.Relay, o.Bootstrap.TLS = socket, nil
-	creds, usable := insecure.NewCredentials(), func() error { return nil }
+	creds, usable := insecure.NewCredentials(), (func() error)(nil)
 	if tls != nil {
 		own := &files{TLS: *tls}
 		creds, usable = own, own.usable
@@ -324,11 +325,11 @@ func (a *Agent) addressesFree(ctx context.Context) error {
 
 // envoy returns the program that is kept running.
 func (a *Agent) envoy() *envoy {
-	from, bootstrap := "-c", filepath.Join(a.dir, bootstrap.File)
+	config := []string{"-c", filepath.Join(a.dir, bootstrap.File)}
 	if a.inline != "" {
-		from, bootstrap = "--config-yaml", a.inline
+		config = []string{"--config-yaml", a.inline}
 	}
-	args := append([]string{from, bootstrap, "--disable-hot-restart", "--log-format", logFormat}, a.opts.Args...)
+	args := slices.Concat(config, []string{"--disable-hot-restart", "--log-format", logFormat}, a.opts.Args)
 	if len(a.opts.Bootstrap.InboundListen) > 0 {
 		args = append(drain.Strategy(), args...) // the operator's own come after it and win
 	}
