@@ -177,18 +177,6 @@ func (e *evaluation) onward(d *destination, anywhere bool) {
 	e.out.Backends = []Backend{{Kind: "Host", Name: d.text, Percent: 100, Interval: Interval{0, policy.ShareTotal}, Forwarded: e.message(), Note: note}}
 }
 
-// destinationOf returns what a program connects to for a URL, whatever Host header it sends.
-func destinationOf(url string) string {
-	_, rest, ok := strings.Cut(url, "://")
-	if !ok {
-		rest = url
-	}
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		rest = rest[:i]
-	}
-	return rest
-}
-
 // capturing takes from a caller's proxies what they capture. Those of a workload are configured alike.
 func (r *Request) capturing(from string, proxies []Proxy) error {
 	known := false
@@ -229,12 +217,21 @@ func (e *Explanation) noteInbound(proxies []Proxy) {
 			}
 		}
 	}
+	for p := range e.endpoints {
+		p.Inbound = takes[p.ID]
+	}
+}
+
+// endpoints yields all endpoints that an explanation names.
+func (e *Explanation) endpoints(yield func(*Endpoint) bool) {
 	for i := range e.Backends {
 		for j := range e.Backends[i].Targets {
 			for k := range e.Backends[i].Targets[j].Zones {
 				z := &e.Backends[i].Targets[j].Zones[k]
 				for l := range z.Endpoints {
-					z.Endpoints[l].Inbound = takes[z.Endpoints[l].ID]
+					if !yield(&z.Endpoints[l]) {
+						return
+					}
 				}
 			}
 		}
@@ -243,17 +240,11 @@ func (e *Explanation) noteInbound(proxies []Proxy) {
 
 // Inbound says how many endpoints of an explanation have a sidecar that takes what comes in, of how many, and the ports.
 func (e *Explanation) Inbound() (with, of int, ports []string) {
-	for i := range e.Backends {
-		for _, t := range e.Backends[i].Targets {
-			for _, z := range t.Zones {
-				for _, p := range z.Endpoints {
-					of++
-					if p.Inbound != "" {
-						with++
-						ports = append(ports, p.Inbound)
-					}
-				}
-			}
+	for p := range e.endpoints {
+		of++
+		if p.Inbound != "" {
+			with++
+			ports = append(ports, p.Inbound)
 		}
 	}
 	slices.Sort(ports)

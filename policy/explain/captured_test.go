@@ -81,5 +81,7 @@ func TestCapturedRequest(t *testing.T) {
 	}
 	_, err := (&explain.Question{From: "web/users", Method: "GET", URL: "http://users/", Captured: true}).Answer(w.Read(), proxies)
 	require.ErrorContains(t, err, "--captured: the proxies of web/users capture nothing")
+	nowhere := explain.Question{From: "web/cron", Method: "GET", URL: "http:///x", Headers: []string{"Host: users.web"}, Captured: true}
+	require.ErrorContains(t, nowhere.Check(), "--captured: http:///x does not say what the program connects to: write http://HOST[:PORT]/PATH")
 	require.ErrorContains(t, (&explain.Question{Gateway: "edge/public", Method: "GET", URL: "http://users/", Captured: true}).Check(), "--captured: it means something with --from only")
 }

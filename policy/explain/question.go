@@ -113,7 +113,12 @@ func (a *Question) parse() (*Request, *GatewayRequest, error) {
 		}
 		req.HTTP10, req.HTTP2 = a.HTTP10, a.HTTP2
 		if a.Captured {
-			req.Destination = destinationOf(a.URL)
+			// A Host header is no part of where a program connects to.
+			to, err := ParseRequest(Workload{}, a.Method, a.URL, nil)
+			if err != nil {
+				return nil, nil, WrongInput("--captured: %s does not say what the program connects to: write http://HOST[:PORT]/PATH", a.URL)
+			}
+			req.Destination = to.Host
 		}
 		return &req, nil, nil
 	}
