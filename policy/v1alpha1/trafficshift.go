@@ -259,11 +259,14 @@ type ShiftNotification struct {
 	// +kubebuilder:validation:MaxLength=2048
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && url(self).getScheme() in ['http', 'https'] && size(url(self).getHost()) > 0",message="it is no web address: write http:// or https:// and a host"
 	URL string `json:"url,omitempty"`
-	// Credentials: key url for the URL, key token for a bearer token.
+	// Credentials: key url for the URL, key token for a bearer token, or for the key of Datadog or New Relic.
 	// +optional
 	Credentials *CredentialsReference `json:"credentials,omitempty"`
 	// Format of the body: Generic is an object with a field for each fact, Slack
-	// is a text as Slack and those compatible with it take it. Default: Generic.
+	// is a text as Slack and those compatible with it take it. Datadog is an event
+	// (Events API v1), NewRelic a change at the entity that is called as the
+	// Service is (NerdGraph), NewRelicEvent a custom event CausewayShift (Event
+	// API). Default: Generic.
 	// +optional
 	// +kubebuilder:default=Generic
 	Format NotificationFormat `json:"format,omitempty"`
@@ -277,13 +280,16 @@ type ShiftNotification struct {
 
 // NotificationFormat is the format of a webhook's body.
 //
-// +kubebuilder:validation:Enum=Generic;Slack
+// +kubebuilder:validation:Enum=Generic;Slack;Datadog;NewRelic;NewRelicEvent
 type NotificationFormat string
 
 // The formats of a webhook's body.
 const (
-	FormatGeneric NotificationFormat = "Generic"
-	FormatSlack   NotificationFormat = "Slack"
+	FormatGeneric       NotificationFormat = "Generic"
+	FormatSlack         NotificationFormat = "Slack"
+	FormatDatadog       NotificationFormat = "Datadog"
+	FormatNewRelic      NotificationFormat = "NewRelic"
+	FormatNewRelicEvent NotificationFormat = "NewRelicEvent"
 )
 
 // ShiftEvent is something that happens to a shift.

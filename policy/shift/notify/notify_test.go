@@ -110,6 +110,12 @@ func (b *bench) counts() string {
 	return strings.Join(out, ", ")
 }
 
+func formats() []v1alpha1.NotificationFormat {
+	return []v1alpha1.NotificationFormat{
+		v1alpha1.FormatGeneric, v1alpha1.FormatSlack, v1alpha1.FormatDatadog, v1alpha1.FormatNewRelic, v1alpha1.FormatNewRelicEvent,
+	}
+}
+
 // Bodies are what the documentation says. The format Generic must never change
 // but for new fields.
 func TestBodiesGolden(t *testing.T) {
@@ -118,8 +124,8 @@ func TestBodiesGolden(t *testing.T) {
 	hostile.Actor, hostile.Warning = "<@U123> *bold*", true
 	hostile.Reason = "<!channel> 5 & 3 < 4 > `code` <https://example.org|click>" + strings.Repeat(" long", 1000)
 	for name, n := range map[string]Notice{"step": notice(v1alpha1.EventStep, 3), "hostile": hostile} {
-		for _, format := range []v1alpha1.NotificationFormat{v1alpha1.FormatGeneric, v1alpha1.FormatSlack} {
-			data, err := render(format, &n)
+		for _, format := range formats() {
+			data, err := formatOf(format).render(&n)
 			require.NoError(t, err)
 			var indented bytes.Buffer
 			require.NoError(t, json.Indent(&indented, data, "", "  "))

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/causeway-mesh/causeway/policy/shift/outbound"
-	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // Bounds of an attempt.
@@ -44,7 +43,8 @@ func (s *Sender) post(ctx context.Context, m message) result {
 	if err != nil || where.Host == "" || where.Scheme != "http" && where.Scheme != "https" {
 		return result{err: fmt.Errorf("notification %s has no web address: give url, or credentials with the key url", to.Name)}
 	}
-	body, err := render(to.Format, &m.notice)
+	how := formatOf(to.Format)
+	body, err := how.render(&m.notice)
 	if err != nil {
 		return result{err: err}
 	}
@@ -58,8 +58,12 @@ func (s *Sender) post(ctx context.Context, m message) result {
 	request.Header.Set("User-Agent", "causeway")
 	// As the draft of the IETF (httpapi) calls what tells a repeated request from a new one.
 	request.Header.Set("Idempotency-Key", m.notice.id())
-	if token := strings.TrimSpace(string(m.target.Credentials["token"])); token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
+	token := strings.TrimSpace(string(m.target.Credentials["token"]))
+	switch {
+	case token != "":
+		request.Header.Set(how.header, how.prefix+token)
+	case how.vendor != "":
+		return result{err: fmt.Errorf("the credentials of notification %s lack the key token, which is %s", to.Name, how.vendor)}
 	}
 	answer, err := outbound.Do(s.client, request, longestAnswer)
 	if err != nil {
@@ -69,6 +73,12 @@ func (s *Sender) post(ctx context.Context, m message) result {
 	}
 	switch status := answer.Status; {
 	case status >= 200 && status < 300:
+		if how.refused == nil {
+			return result{}
+		}
+		if said := how.refused(answer.Body); said != "" {
+			return result{err: fmt.Errorf("%s refuses the notice: %s", where.Host, outbound.Redact(cut(said, 200), m.target.Credentials))}
+		}
 		return result{}
 	case status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status == http.StatusTooEarly || status >= 500:
 		return result{
@@ -92,12 +102,4 @@ func retryAfter(value string, now time.Time) time.Duration {
 		after = at.Sub(now)
 	}
 	return min(max(after, 0), longestRetryAfter)
-}
-
-// render returns the body of a notice.
-func render(format v1alpha1.NotificationFormat, n *Notice) ([]byte, error) {
-	if format == v1alpha1.FormatSlack {
-		return slack(n)
-	}
-	return generic(n)
 }

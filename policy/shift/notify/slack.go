@@ -63,12 +63,17 @@ func slack(n *Notice) ([]byte, error) {
 	return bytes.TrimSpace(out.Bytes()), nil
 }
 
+// targetOf names the backing that a shift moves traffic to.
+func targetOf(n *Notice) string {
+	if n.Direction == v1alpha1.PodsToInstances {
+		return "instances"
+	}
+	return "pods"
+}
+
 // happened says in a few words what a notice is about.
 func happened(n *Notice) string {
-	target := "pods"
-	if n.Direction == v1alpha1.PodsToInstances {
-		target = "instances"
-	}
+	target := targetOf(n)
 	switch n.Event {
 	case v1alpha1.EventStep:
 		if n.From == n.To {
