@@ -163,6 +163,7 @@ generate: ## CRDs, their reference and deep copies, from policy/v1alpha1; the Ga
 	$(BIN)/controller-gen crd paths=./policy/v1alpha1 output:crd:dir=manifests/crds
 	go run ./test/tools/kinds manifests manifests
 	install -m 644 manifests/crds/*.yaml manifests/chart/charts/crds/files/
+	install -m 644 manifests/alerts/causeway.rules.yaml manifests/chart/files/
 	for chart in manifests/chart manifests/chart/charts/crds; do go run ./test/tools/values $$chart || exit 1; done
 	test/tools/plain
 	go run ./test/tools/reference $$(for kind in $$(go run ./test/tools/kinds ours); do echo manifests/crds/mesh.causeway.dev_$$kind.yaml; done) > docs/reference.md

@@ -182,7 +182,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.engine.FollowFreezes(func(catalog.Reader) bool { return len(s.missing()) == 0 })
 	shifted := outcomes.NewServices(s.catalog, nil)
 	s.outcomes = outcomes.New(outcomes.Options{
-		Shifted: shifted.Shifted, Backings: shifted.Backings, Lookup: shifted.Lookup, StreamAge: shifted.StreamAge,
+		Shifted: shifted.Shifted, Backings: shifted.Backings, Lookup: shifted.Lookup, StreamAge: shifted.StreamAge, Exists: shifted.Exists, Registerer: s.registry,
 		// Without certificates a proxy is believed only if its stream of configuration is here, and its load reports
 		// come with that stream.
 		LoadsHere: o.clientCA == "",
@@ -197,7 +197,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	}
 	s.xds = server.New(s.store, xds)
 	s.members = members.New(s.catalog, s.xds, s.log)
-	s.registry.MustRegister(status.NewCollector(s.catalog, s.store, s.xds))
+	s.registry.MustRegister(status.NewCollector(version, s.catalog, s.store, s.xds))
 	return s, nil
 }
 

@@ -102,12 +102,46 @@ func release(t *testing.T, dirs ...string) filesys.FileSystem {
 func TestChartGolden(t *testing.T) {
 	t.Parallel()
 	out := rendered(t, "--values", "test/manifests/testdata/chart/values.yaml",
-		"--api-versions", "monitoring.coreos.com/v1/PodMonitor", "--set", "crds.enabled=false")
+		"--api-versions", "monitoring.coreos.com/v1/PodMonitor", "--api-versions", "monitoring.coreos.com/v1/PrometheusRule", "--set", "crds.enabled=false")
 	golden.Equal(t, "testdata/chart/rendered.golden", out)
 
 	// Kinds that a cluster lacks are left out, and Helm says so.
 	out = rendered(t, "--values", "test/manifests/testdata/chart/values.yaml", "--set", "crds.enabled=false")
 	require.NotContains(t, out, "PodMonitor")
+	require.NotContains(t, out, "PrometheusRule")
+}
+
+// The chart's alerts are those of manifests/alerts, and Prometheus takes them.
+func TestChartAlerts(t *testing.T) {
+	t.Parallel()
+	out := rendered(t, "--set", "image.repository=a,metrics.rules.enabled=true", "--api-versions", "monitoring.coreos.com/v1/PrometheusRule")
+	rule := objectsIn(t, out)["PrometheusRule causeway-system causeway"]
+	require.NotNil(t, rule)
+	var want map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(read(t, "manifests", "alerts", "causeway.rules.yaml")), &want))
+	spec := rule.(map[string]any)["spec"]
+	require.Equal(t, want, spec)
+	text, err := yaml.Marshal(spec)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "rules.yaml")
+	require.NoError(t, os.WriteFile(file, text, 0o600))
+	checkRules(t, file)
+	require.NotContains(t, rendered(t, "--set", "image.repository=a", "--api-versions", "monitoring.coreos.com/v1/PrometheusRule"), "PrometheusRule", "off by default")
+}
+
+// The PodMonitor of the mesh's pods reads the port that injection gives them.
+func TestChartMonitorsMembers(t *testing.T) {
+	t.Parallel()
+	out := rendered(t, "--set", "image.repository=a,metrics.members=true", "--api-versions", "monitoring.coreos.com/v1/PodMonitor")
+	monitor, _ := objectsIn(t, out)["PodMonitor causeway-system causeway-members"].(map[string]any)
+	text, err := json.Marshal(monitor["spec"])
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"port":"mesh-metrics"`)
+	require.Contains(t, string(text), `"key":"`+inject.Label+`"`)
+	require.Contains(t, read(t, "discovery", "kubernetes", "inject", "containers.go"), `corev1.ContainerPort{{Name: "mesh-metrics"`)
+	for _, line := range []string{"podMetricsEndpoints: [{port: mesh-metrics}]", "name: causeway-members"} {
+		require.Contains(t, read(t, "docs", "operations.md"), line)
+	}
 }
 
 // What configures injection is what the program reads.

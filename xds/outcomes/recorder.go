@@ -1,6 +1,6 @@
-// Package outcomes counts the proxies' reports about requests to Services with
-// a TrafficShift. Access logs tell how requests ended, load reports how many
-// there were.
+// Package outcomes counts the proxies' reports about requests to Services.
+// Access logs tell how requests to those with a TrafficShift ended, load reports
+// how many there were to each.
 package outcomes
 
 import (
@@ -13,6 +13,7 @@ import (
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/naming"
@@ -53,6 +54,10 @@ type Options struct {
 	// StreamAge returns how long streams to a Service's port may last by timeout.streamAge, 0 for any time;
 	// nil is for any time.
 	StreamAge func(service discovery.Key, port uint16) time.Duration
+	// Exists reports whether there is a Service; nil is for all. It is asked when metrics are read.
+	Exists func(discovery.Key) bool
+	// Registerer takes the metrics; nil for none.
+	Registerer prometheus.Registerer
 	// LoadsHere is true if a proxy sends its load reports and its logs to the same replica. Then its log
 	// entries wait for its first load report, which confirms that it sends requests.
 	LoadsHere bool
@@ -89,6 +94,8 @@ type Recorder struct {
 	shifts map[discovery.Key]period
 	// held counts the entries that wait for load reports.
 	held int
+	// traffic of every Service, shifted or not.
+	traffic map[backingKey]*traffic
 	// swept is when forgotten Services were last looked for.
 	swept time.Time
 }
@@ -117,13 +124,20 @@ func New(o Options) *Recorder {
 	if o.StreamAge == nil {
 		o.StreamAge = func(discovery.Key, uint16) time.Duration { return 0 }
 	}
-	return &Recorder{
-		opts:   o,
+	if o.Exists == nil {
+		o.Exists = func(discovery.Key) bool { return true }
+	}
+	r := &Recorder{
+		opts: o, traffic: make(map[backingKey]*traffic),
 		totals: outcome.NewTotals(),
 		nodes:  make(map[string]*node), pending: newPending(), paths: make(map[discovery.Key]*paths),
 		seats:  make(map[seatsKey]*seats),
 		shifts: make(map[discovery.Key]period), swept: o.Now(),
 	}
+	if o.Registerer != nil {
+		o.Registerer.MustRegister(r)
+	}
+	return r
 }
 
 // Connected counts a stream of reports of a node; the function that it returns
@@ -203,13 +217,15 @@ func (r *Recorder) LogTCP(id, log string, entries []*accesslogv3.TCPAccessLogEnt
 	}
 }
 
-// Load counts what was sent to the endpoints of Services that are being shifted.
+// Load counts what was sent to the endpoints of Services: for metrics of all of them, for guards of those that are
+// being shifted.
 func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv3.ClusterStats) {
 	b := r.begin(id)
 	defer b.end()
 	defer b.confirm(interval)
 	b.node.open = nil // each report names all clusters where anything is under way
 	for _, c := range clusters {
+		b.Recorder.sent(c)
 		t, ok := parseCluster(c.GetClusterName())
 		if !ok || t.mirrored || naming.FailsOver(c.GetClusterName()) || !b.shifted(t.Service) || !b.has(t) {
 			continue

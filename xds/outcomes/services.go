@@ -73,6 +73,12 @@ func (c *Services) Shifted(key discovery.Key) bool {
 	return c.service(key, fresh).shifted
 }
 
+// Exists is a Recorder's Options.Exists.
+func (c *Services) Exists(key discovery.Key) bool {
+	_, ok := catalog.Services.Get(c.catalog.Read(), key.String())
+	return ok
+}
+
 // Lookup is a Recorder's Options.Lookup.
 func (c *Services) Lookup(key discovery.Key, _ uint16, address netip.AddrPort) (id string, platform discovery.BackingName, ok bool) {
 	c.mu.Lock()

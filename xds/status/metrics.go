@@ -1,13 +1,16 @@
 package status
 
 import (
+	"runtime"
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -19,13 +22,23 @@ type collector struct {
 	store   *snapshot.Store
 	xds     *server.Server
 
+	version string
+
 	lastSync, failing, resources, bytes, guard, instances, failedOver, proxiesBehind, refused *prometheus.Desc
+	build, services, home, share                                                              *prometheus.Desc
 }
 
-// NewCollector returns the metrics of what a catalog, a snapshot and a server have.
-func NewCollector(cat *catalog.Catalog, store *snapshot.Store, xds *server.Server) prometheus.Collector {
+// maxTold is of how many Services home and shares are told. A Service has four series: two backings of both.
+const maxTold = 10_000
+
+// NewCollector returns the metrics of what a control plane of a version has in its catalog, its snapshot and its server.
+func NewCollector(version string, cat *catalog.Catalog, store *snapshot.Store, xds *server.Server) prometheus.Collector {
 	return &collector{
-		catalog: cat, store: store, xds: xds,
+		catalog: cat, store: store, xds: xds, version: version,
+		build:         prometheus.NewDesc("causeway_build_info", "1, by the control plane's version and that of Go.", []string{"version", "goversion"}, nil),
+		services:      prometheus.NewDesc("causeway_services", "Services of the mesh.", nil, nil),
+		home:          prometheus.NewDesc("causeway_service_home", "1 for the backing that is a Service's home, 0 for others; none while the home is not known.", []string{"namespace", "service", "backing"}, nil),
+		share:         prometheus.NewDesc("causeway_service_share_ratio", "Part of a Service's traffic that a backing is to have, 0 to 1; none while it is not known.", []string{"namespace", "service", "backing"}, nil),
 		lastSync:      prometheus.NewDesc("causeway_source_last_sync_timestamp_seconds", "When a source last read everything, in Unix time.", []string{"source"}, nil),
 		failing:       prometheus.NewDesc("causeway_source_failing", "1 while a source's newest attempt to read has failed.", []string{"source"}, nil),
 		resources:     prometheus.NewDesc("causeway_xds_resources", "Resources in the snapshot.", []string{"type"}, nil),
@@ -40,7 +53,7 @@ func NewCollector(cat *catalog.Catalog, store *snapshot.Store, xds *server.Serve
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.lastSync, c.failing, c.resources, c.bytes, c.guard, c.instances, c.failedOver, c.proxiesBehind, c.refused} {
+	for _, d := range []*prometheus.Desc{c.lastSync, c.failing, c.resources, c.bytes, c.guard, c.instances, c.failedOver, c.proxiesBehind, c.refused, c.build, c.services, c.home, c.share} {
 		ch <- d
 	}
 }
@@ -61,6 +74,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(c.failing, failing, st.Name)
 	}
+	gauge(c.build, 1, c.version, runtime.Version())
+	c.divisions(r, gauge)
 	told := make(map[discovery.Key]bool)
 	for g := range catalog.InstanceGroups.All(r) {
 		key := discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
@@ -106,4 +121,27 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.proxiesBehind, pending, "pending")
 	gauge(c.proxiesBehind, rejected, "rejected")
 	gauge(c.proxiesBehind, stalled, "stalled")
+}
+
+// divisions tells how the traffic of each Service is divided between its backings.
+func (c *collector) divisions(r catalog.Reader, gauge func(*prometheus.Desc, float64, ...string)) {
+	n := 0
+	for svc := range catalog.Services.All(r) {
+		if n++; n > maxTold {
+			continue
+		}
+		d := upstream.DivisionOf(r, svc)
+		if d.Unknown != "" {
+			continue
+		}
+		for _, b := range discovery.Backings() {
+			home := 0.0
+			if b == d.Home {
+				home = 1
+			}
+			gauge(c.home, home, svc.Key.Namespace, svc.Key.Name, b.String())
+			gauge(c.share, float64(d.ShareOf(b))/policy.ShareTotal, svc.Key.Namespace, svc.Key.Name, b.String())
+		}
+	}
+	gauge(c.services, float64(n))
 }
