@@ -52,7 +52,7 @@ type ConnectionPool struct {
 // ConnectionPool returns the limits that are in force for a port of a protocol.
 func (s *Settings) ConnectionPool(p Protocol) ConnectionPool {
 	out := ConnectionPool{MaxConnections: Unlimited, MaxPendingRequests: Unlimited, MaxRequests: Unlimited, IdleTimeout: http1Idle}
-	if p == HTTP2 {
+	if p.CarriesGRPC() {
 		out.IdleTimeout = http2Idle
 	}
 	if in := s.Stated.ConnectionPool; in != nil {

@@ -19,11 +19,16 @@ type Protocol uint8
 // The protocols that make a difference to Envoy's configuration.
 const (
 	HTTP1 Protocol = iota
-	// HTTP2 is HTTP/2 without TLS (h2c), which gRPC is too.
+	// HTTP2 is HTTP/2, which gRPC is too: without TLS (h2c), unless a policy states TLS.
 	HTTP2
 	// TCP is everything that is not HTTP; HTTP callers cannot reach it.
 	TCP
+	// Negotiated is HTTP/2 or HTTP/1.1 in TLS, as each endpoint chooses in the handshake (ALPN, RFC 7301).
+	Negotiated
 )
+
+// CarriesGRPC reports whether gRPC can be sent over a protocol: it needs HTTP/2.
+func (p Protocol) CarriesGRPC() bool { return p == HTTP2 || p == Negotiated }
 
 // Service is what one Kubernetes Service means: the unit of compilation.
 type Service struct {
@@ -62,6 +67,9 @@ type Port struct {
 	Protocol Protocol
 	// Assumed is true where nobody has declared the protocol, and HTTP/1.1 is the guess.
 	Assumed bool
+	// HTTPS is true where HTTP in TLS is declared (https, wss). Such a port is HTTP to the mesh while a
+	// policy says how TLS is spoken to an endpoint, and TCP otherwise: its bytes are passed on.
+	HTTPS bool
 	// DefaultHTTP is true for the port that a Host header without a port means.
 	DefaultHTTP bool
 	// Backings that the Service has, in their order (discovery.CompareBackings); at least one.
@@ -235,6 +243,10 @@ func (b *Backing) Usable() bool {
 	}
 	return false
 }
+
+// InTLS reports whether requests can reach the port in TLS only, so that nothing may be sent to endpoints of which
+// no policy says how TLS is spoken to them.
+func (p *Port) InTLS() bool { return p.HTTPS && p.Protocol != TCP || p.Protocol == Negotiated }
 
 // Backing returns the backing of a port by its name, nil for none.
 func (p *Port) Backing(on discovery.BackingName) *Backing {

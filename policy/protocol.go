@@ -12,24 +12,49 @@ import (
 // port's name by the convention "<protocol>[-<suffix>]", else HTTP/1.1.
 //
 // appProtocol takes Kubernetes' standard names (KEP-3726) and IANA service
-// names. TLS is passed through: the mesh cannot read it.
+// names. TLS is passed through: the mesh cannot read it. Where a policy has callers' proxies
+// speak TLS, OverTLS says what is in it.
 func ProtocolOf(p discovery.ServicePort) Protocol {
-	if p.AppProtocol != "" {
-		// A protocol that we have no word for is certainly not plain HTTP.
-		proto, _ := protocolNamed(strings.ToLower(p.AppProtocol))
-		return proto
-	}
-	prefix, _, _ := strings.Cut(p.Name, "-")
-	if proto, ok := protocolNamed(prefix); ok {
+	proto, known := protocolNamed(declared(p))
+	// A protocol that we have no word for is certainly not plain HTTP.
+	if known || p.AppProtocol != "" {
 		return proto
 	}
 	return HTTP1
 }
 
+// OverTLS returns the protocol of a port to which TLS is spoken, by a policy: a port that is declared as HTTP in TLS
+// is HTTP then, and any other is what it is without. free is true where nobody has declared which version of HTTP it
+// is. Websockets need HTTP/1.1, so wss declares it.
+func OverTLS(p discovery.ServicePort) (proto Protocol, free bool) {
+	switch declared(p) {
+	case "https":
+		return HTTP1, true
+	case "wss", "kubernetes.io/wss":
+		return HTTP1, false
+	}
+	return ProtocolOf(p), Assumed(p)
+}
+
+// DeclaresHTTPS reports whether a port is declared as HTTP in TLS.
+func DeclaresHTTPS(p discovery.ServicePort) bool {
+	proto, _ := OverTLS(p)
+	return proto != ProtocolOf(p)
+}
+
+// declared returns the word that says what is spoken on a port, in small letters: its appProtocol, else what
+// its name begins with.
+func declared(p discovery.ServicePort) string {
+	if p.AppProtocol != "" {
+		return strings.ToLower(p.AppProtocol)
+	}
+	prefix, _, _ := strings.Cut(p.Name, "-")
+	return prefix
+}
+
 // Assumed reports whether nobody has declared the protocol of a port.
 func Assumed(p discovery.ServicePort) bool {
-	prefix, _, _ := strings.Cut(p.Name, "-")
-	_, known := protocolNamed(prefix)
+	_, known := protocolNamed(declared(p))
 	return !known && p.AppProtocol == ""
 }
 

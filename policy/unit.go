@@ -47,7 +47,7 @@ func (s *Service) Shape() string {
 	b := fmt.Appendf(nil, "%t %t %t ", s.ClientIP, s.Reported, s.Unknown != "")
 	for i := range s.Ports {
 		p := &s.Ports[i]
-		b = fmt.Appendf(b, "%d %q %d %t", p.Number, p.Name, p.Protocol, p.Failover)
+		b = fmt.Appendf(b, "%d %q %d %t %t", p.Number, p.Name, p.Protocol, p.HTTPS, p.Failover)
 		for j, backing := range p.Backings {
 			b = fmt.Appendf(b, " %s=%d%s", backing.Platform, p.Shares[j], backing.Failover)
 		}

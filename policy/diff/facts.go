@@ -58,6 +58,8 @@ func protocolName(p policy.Protocol) string {
 		return "HTTP/1.1"
 	case policy.HTTP2:
 		return "HTTP/2"
+	case policy.Negotiated:
+		return "HTTP/2 or HTTP/1.1 in TLS"
 	case policy.TCP:
 		return "TCP"
 	}

@@ -75,7 +75,7 @@ func (e *evaluation) retryOf(r *policy.Rule) *Retry {
 
 // overHTTP2 reports whether a rule's requests may reach an endpoint over HTTP/2.
 func overHTTP2(r *policy.Rule) bool {
-	return slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.Protocol == policy.HTTP2 })
+	return slices.ContainsFunc(r.Backends, func(b policy.Backend) bool { return b.Protocol.CarriesGRPC() })
 }
 
 // neverAgain says why nothing that can befall the request is listed in retryOn.

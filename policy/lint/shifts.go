@@ -9,6 +9,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 func shiftRules() []Rule {
@@ -101,8 +102,9 @@ func bigFirstStep(c *check, o *Object) {
 
 // connectionsOnly reports whether no port of a Service is HTTP.
 func connectionsOnly(c *check, name string) bool {
-	svc, ok := catalog.Services.Get(c.r, discovery.Key{Namespace: c.about.Namespace, Name: name}.String())
-	return ok && !slices.ContainsFunc(svc.Ports, func(p discovery.ServicePort) bool { return policy.ProtocolOf(p) != policy.TCP })
+	key := discovery.Key{Namespace: c.about.Namespace, Name: name}
+	_, ok := catalog.Services.Get(c.r, key.String())
+	return ok && !slices.ContainsFunc(upstream.Protocols(c.r, key), func(p policy.Protocol) bool { return p != policy.TCP })
 }
 
 func shortHold(c *check, o *Object) {

@@ -150,7 +150,7 @@ func parentPorts(o *discovery.Object, ref *gatewayv1.ParentReference, ports []po
 	named := false
 	for i := range ports {
 		p := &ports[i]
-		if ref.Port != nil && *ref.Port != int32(p.Number) || ref.SectionName != nil && *ref.SectionName != "" && string(*ref.SectionName) != p.Name {
+		if !names(ref, p) {
 			continue
 		}
 		named = true
@@ -165,7 +165,7 @@ func parentPorts(o *discovery.Object, ref *gatewayv1.ParentReference, ports []po
 		return nil, &policy.Finding{
 			Reason:  policy.ReasonUnsupported,
 			Message: fmt.Sprintf("no port of the Service that this names speaks what %ss are about", o.Kind),
-			Remedy:  "set the appProtocol of the port: " + appProtocolFor(o.Kind),
+			Remedy:  attachRemedy(o, ref, ports),
 		}
 	}
 	return nil, &policy.Finding{
@@ -181,9 +181,30 @@ func carries(kind string, p policy.Protocol) bool {
 	case discovery.KindHTTPRoute:
 		return p != policy.TCP
 	case discovery.KindGRPCRoute:
-		return p == policy.HTTP2
+		return p.CarriesGRPC()
 	}
 	return p == policy.TCP
+}
+
+// attachRemedy says what has a route attach to the ports that a parentRef names: a port that may speak TLS
+// needs a policy that says how, and any other the right appProtocol.
+func attachRemedy(o *discovery.Object, ref *gatewayv1.ParentReference, ports []policy.Port) string {
+	remedy := "set the appProtocol of the port: " + appProtocolFor(o.Kind)
+	if o.Kind != discovery.KindHTTPRoute && o.Kind != discovery.KindGRPCRoute {
+		return remedy
+	}
+	for i := range ports {
+		p := &ports[i]
+		if names(ref, p) && (p.HTTPS || p.Assumed) {
+			return remedy + "; or, if it speaks TLS, create a BackendTLSPolicy about the Service"
+		}
+	}
+	return remedy
+}
+
+// names reports whether a parentRef is about a port.
+func names(ref *gatewayv1.ParentReference, p *policy.Port) bool {
+	return (ref.Port == nil || *ref.Port == int32(p.Number)) && (ref.SectionName == nil || *ref.SectionName == "" || string(*ref.SectionName) == p.Name)
 }
 
 func appProtocolFor(kind string) string {

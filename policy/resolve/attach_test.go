@@ -21,7 +21,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/convert"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/routing"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/test/golden"
 )
@@ -165,8 +165,8 @@ func routeRefs(o *discovery.Object) []discovery.ObjectName {
 			names[discovery.ObjectName{Kind: "Service", Key: key}] = true
 		}
 	}
-	for _, ref := range routing.BackendRefs(o) {
-		names[routing.BackendName(o, ref)] = true
+	for _, ref := range upstream.BackendRefs(o) {
+		names[upstream.BackendName(o, ref)] = true
 	}
 	return slices.SortedFunc(maps.Keys(names), func(a, b discovery.ObjectName) int { return strings.Compare(a.String(), b.String()) })
 }

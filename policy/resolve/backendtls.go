@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -10,7 +11,6 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
-	"github.com/causeway-mesh/causeway/policy/routing"
 	"github.com/causeway-mesh/causeway/policy/upstream"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -23,6 +23,29 @@ func validateBackendTLS(r catalog.Reader, o *discovery.Object) []policy.Finding 
 			if !slices.Contains(out, f) {
 				out = append(out, f)
 			}
+		}
+	}
+	return out
+}
+
+// missingTLS says to which endpoints of a Service nothing can be sent, because policies say how TLS is spoken to its other
+// backings only.
+func missingTLS(obj discovery.ObjectRef, m *policy.Service) []policy.Finding {
+	var out []policy.Finding
+	for i := range m.Ports {
+		p := &m.Ports[i]
+		for j := range p.Backings {
+			b := &p.Backings[j]
+			_, stated := b.Settings.From["tls"]
+			if !p.InTLS() || stated || b.TLS == nil || b.TLS.Unknown || len(b.Zones) == 0 && p.Shares[j] == 0 {
+				continue
+			}
+			out = append(out, policy.Finding{
+				Severity: policy.Error, Object: obj, Field: "spec.ports",
+				Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonInvalid,
+				Message: fmt.Sprintf("port %d speaks TLS, and no policy says how it is spoken to the %s, so requests to them fail", p.Number, b.Platform),
+				Remedy:  "create a BackendTLSPolicy about the Service, or state tls in a TrafficPolicy about it",
+			})
 		}
 	}
 	return out
@@ -91,7 +114,7 @@ func (s *Statuses) gatewaysTo(service discovery.Key) []discovery.Key {
 	name := discovery.ObjectName{Kind: discovery.KindService, Key: service}
 	for route := range catalog.Objects.By(s.r, catalog.ByRef, name.String()) {
 		spec := commonSpec(route)
-		if spec == nil || !slices.ContainsFunc(routing.BackendRefs(route), func(ref *gatewayv1.BackendObjectReference) bool { return routing.BackendName(route, ref) == name }) {
+		if spec == nil || !slices.ContainsFunc(upstream.BackendRefs(route), func(ref *gatewayv1.BackendObjectReference) bool { return upstream.BackendName(route, ref) == name }) {
 			continue
 		}
 		for i := range spec.ParentRefs {

@@ -77,6 +77,7 @@ func validateService(r catalog.Reader, svc *discovery.Service) []policy.Finding 
 	}
 	out = append(out, familyFindings(r, obj, svc)...)
 	out = append(out, unreadFindings(r, obj, m)...)
+	out = append(out, missingTLS(obj, m)...)
 	return append(out, failovers(r, obj, m)...)
 }
 

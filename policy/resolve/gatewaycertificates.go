@@ -23,7 +23,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/phrase"
-	"github.com/causeway-mesh/causeway/policy/routing"
+	"github.com/causeway-mesh/causeway/policy/upstream"
 )
 
 // certificateReader reads the certificates of a Gateway's listeners, each
@@ -165,7 +165,7 @@ func (c *certificateReader) secret(l *listenerMeaning, field string, ref *gatewa
 		name.Namespace = string(*ref.Namespace)
 	}
 	if name.Namespace != c.m.object.Namespace {
-		if _, ok := routing.GrantFor(c.r, c.m.object, "", name); !ok {
+		if _, ok := upstream.GrantFor(c.r, c.m.object, "", name); !ok {
 			c.m.find(l, policy.Error, gatewayv1.ListenerConditionResolvedRefs, gatewayv1.ListenerReasonRefNotPermitted, field,
 				fmt.Sprintf("no ReferenceGrant of namespace %s lets Gateways of namespace %s refer to %s", name.Namespace, c.m.object.Namespace, name),
 				fmt.Sprintf("have one created in namespace %s", name.Namespace))

@@ -37,8 +37,8 @@ func namedPorts(r catalog.Reader, g *discovery.InstanceGroup, mapped []policy.Po
 	var out []uint16
 	name := discovery.ObjectName{Kind: discovery.KindInstanceGroup, Key: g.Key}
 	for o := range catalog.Objects.By(r, catalog.ByRef, name.String()) {
-		for _, ref := range routing.BackendRefs(o) {
-			if ref.Group == nil || *ref.Group != v1alpha1.Group || routing.BackendName(o, ref) != name {
+		for _, ref := range upstream.BackendRefs(o) {
+			if ref.Group == nil || *ref.Group != v1alpha1.Group || upstream.BackendName(o, ref) != name {
 				continue
 			}
 			for i := range mapped {

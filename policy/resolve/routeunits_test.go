@@ -112,7 +112,7 @@ func pick[T any](rnd *rand.Rand, from ...T) T { return from[rnd.IntN(len(from))]
 func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 	key := discovery.Key{Namespace: pick(rnd, worldNamespaces...), Name: pick(rnd, worldNames...)}
 	remove := rnd.IntN(4) == 0
-	switch rnd.IntN(10) {
+	switch rnd.IntN(12) {
 	case 0:
 		if remove {
 			catalog.Services.Delete(tx, key.String())
@@ -120,7 +120,7 @@ func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 		}
 		ports := []discovery.ServicePort{{Name: "http", Port: 80, AppProtocol: pick(rnd, "http", "kubernetes.io/h2c", "tcp")}}
 		if rnd.IntN(2) == 0 {
-			ports = append(ports, discovery.ServicePort{Name: "admin", Port: 8080})
+			ports = append(ports, discovery.ServicePort{Name: pick(rnd, "admin", "https"), Port: 8080})
 		}
 		catalog.Services.Put(tx, &discovery.Service{Scope: "test", Key: key, Ports: ports, Home: pick(rnd, "", upstream.HomeInstances, upstream.HomePods)})
 	case 1:
@@ -148,7 +148,7 @@ func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 	case 3:
 		o := &discovery.Object{Scope: "test", Kind: "ReferenceGrant", Key: discovery.Key{Namespace: key.Namespace, Name: "grant"}, Spec: &gatewayv1.ReferenceGrant{
 			Spec: gatewayv1.ReferenceGrantSpec{
-				From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: gatewayv1.Kind(pick(rnd, "HTTPRoute", "TCPRoute")), Namespace: gatewayv1.Namespace(pick(rnd, worldNamespaces...))}},
+				From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: gatewayv1.Kind(pick(rnd, "HTTPRoute", "GRPCRoute", "TCPRoute")), Namespace: gatewayv1.Namespace(pick(rnd, worldNamespaces...))}},
 				To:   []gatewayv1.ReferenceGrantTo{{Group: gatewayv1.Group(pick(rnd, "", v1alpha1.Group)), Kind: gatewayv1.Kind(pick(rnd, "Service", "InstanceGroup", "ExternalService"))}},
 			},
 		}}
@@ -180,6 +180,14 @@ func putRandomRow(rnd *rand.Rand, tx *catalog.Tx) {
 		catalog.Homes.Put(tx, &discovery.Home{
 			Scope: "test", Key: key, Platform: pick(rnd, discovery.Pods, discovery.Instances), Supersedes: pick(rnd, "", upstream.HomeInstances, upstream.HomePods),
 		})
+	case 8:
+		o := backendTLS(pick(rnd, "t1", "t2"), rnd.IntN(9), by("a.example"), key.Name+pick(rnd, "", "#https", "#admin"))
+		o.Namespace, o.Refs[0].Namespace = key.Namespace, key.Namespace
+		putOrDelete(tx, o, remove)
+	case 9:
+		o := traffic(pick(rnd, "t1", "t2"), rnd.IntN(9), v1alpha1.TrafficSettings{TLS: &v1alpha1.UpstreamTLS{SNI: "b.example"}}, pick(rnd, "Service/"+key.Name, "InstanceGroup/ec2", "ExternalService/out"))
+		o.Namespace, o.Refs[0].Namespace = key.Namespace, key.Namespace
+		putOrDelete(tx, o, remove)
 	default:
 		putOrDelete(tx, randomRoute(rnd, key), remove)
 	}

@@ -49,7 +49,7 @@ func BuildService(r catalog.Reader, key discovery.Key) *policy.Service {
 	families := upstream.FamiliesOf(svc)
 	for _, p := range ports {
 		only := len(ports) == 1
-		port := upstream.ShapePort(p, only, &d, groups, sets)
+		port := upstream.ShapePort(r, key, p, only, &d, groups, sets)
 		for i := range port.Backings {
 			b := &port.Backings[i]
 			b.Zones = upstream.Zones(sets, b.Platform, p, only, families)
@@ -80,6 +80,9 @@ func applyPolicies(r catalog.Reader, m *policy.Service) {
 		on := func(platform discovery.BackingName, group string) (policy.Settings, *policy.TLS) {
 			s := effective.BackingSettings(r, m.Key, p.Name, platform, group)
 			tls, refs := upstream.BackingTLS(r, m.Key, p.Name, platform, group, &s)
+			if tls == nil && p.InTLS() {
+				tls = upstream.MissingTLS(r, m.Key, p)
+			}
 			from = append(append(from, s.Refs()...), refs...)
 			return s, tls
 		}

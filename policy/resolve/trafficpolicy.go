@@ -304,7 +304,7 @@ func (t *policyTarget) checkPorts() {
 	if !slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.TCP }) {
 		t.checkTCP()
 	}
-	if h := t.own.Settings.HealthCheck; h != nil && h.GRPC != nil && t.layers()&policy.ClusterLayer != 0 && slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return p != policy.HTTP2 }) {
+	if h := t.own.Settings.HealthCheck; h != nil && h.GRPC != nil && t.layers()&policy.ClusterLayer != 0 && slices.ContainsFunc(protocols, func(p policy.Protocol) bool { return !p.CarriesGRPC() }) {
 		t.refuse("spec.healthCheck.grpc", policy.ReasonUnsupported,
 			fmt.Sprintf("it has no effect on ports of %s that do not speak HTTP/2", t.text()),
 			"give sectionName the port that speaks gRPC, or correct its protocol")
@@ -363,9 +363,9 @@ func (t *policyTarget) protocols() []policy.Protocol {
 			key = discovery.Key{Namespace: g.Namespace, Name: g.Object.Spec.ServiceRef.Name}
 		}
 		if svc, ok := catalog.Services.Get(t.r, key.String()); ok {
-			for _, p := range upstream.ServicePorts(svc) {
+			for _, p := range upstream.ShapeOf(t.r, svc.Key).Ports {
 				if t.ref.SectionName == "" || t.ref.SectionName == p.Name {
-					out = append(out, policy.ProtocolOf(p))
+					out = append(out, p.Protocol)
 				}
 			}
 		}
@@ -422,7 +422,7 @@ func (t *policyTarget) exchange(methods []string) (policy.Exchange, bool) {
 	if len(protocols) == 0 { // of a route, or not known
 		return policy.Exchange{Again: post || t.ref.Kind != discovery.KindGRPCRoute, HTTP2: true, GRPC: post}, true
 	}
-	x := policy.Exchange{Again: true, HTTP2: slices.Contains(protocols, policy.HTTP2)}
+	x := policy.Exchange{Again: true, HTTP2: slices.ContainsFunc(protocols, policy.Protocol.CarriesGRPC)}
 	x.GRPC = x.HTTP2 && post
 	return x, x.HTTP2 || slices.Contains(protocols, policy.HTTP1)
 }

@@ -92,7 +92,7 @@ func refused(reason string) policy.Backend {
 // backend returns what a reference names, with all requests as its share, or
 // an InvalidBackend and a finding.
 func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReference) policy.Backend {
-	to := BackendName(b.route, ref)
+	to := upstream.BackendName(b.route, ref)
 	group := ""
 	if ref.Group != nil {
 		group = string(*ref.Group)
@@ -103,7 +103,7 @@ func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReferen
 			fmt.Sprintf("name a Service (group \"\"), or an InstanceGroup or ExternalService (group %s)", v1alpha1.Group))
 	}
 	if needsGrant(b.route, b.parent, to.Namespace) {
-		grant, ok := GrantFor(b.r, b.route, group, to)
+		grant, ok := upstream.GrantFor(b.r, b.route, group, to)
 		if !ok {
 			return b.unresolved(string(gatewayv1.RouteReasonRefNotPermitted), field,
 				fmt.Sprintf("no ReferenceGrant of namespace %s lets %ss of namespace %s refer to %s", to.Namespace, b.route.Kind, b.route.Namespace, to),
@@ -118,18 +118,6 @@ func (b *routeBuilder) backend(field string, ref *gatewayv1.BackendObjectReferen
 		return b.externalService(field, to, ref.Port)
 	}
 	return b.service(field, to, ref.Port)
-}
-
-// BackendName returns the object that a reference of a route names.
-func BackendName(route *discovery.Object, ref *gatewayv1.BackendObjectReference) discovery.ObjectName {
-	out := discovery.ObjectName{Kind: discovery.KindService, Key: discovery.Key{Namespace: route.Namespace, Name: string(ref.Name)}}
-	if ref.Kind != nil && *ref.Kind != "" {
-		out.Kind = string(*ref.Kind)
-	}
-	if ref.Namespace != nil && *ref.Namespace != "" {
-		out.Namespace = string(*ref.Namespace)
-	}
-	return out
 }
 
 // service returns a Service as a backend.
@@ -160,8 +148,7 @@ func (b *routeBuilder) service(field string, to discovery.ObjectName, number *ga
 	}
 	p := &ports[i]
 	if problem := b.speaks(p.Protocol); problem != "" {
-		return b.wrongProtocol(field, fmt.Sprintf("port %d of %s %s", p.Number, to, problem),
-			fmt.Sprintf("set the appProtocol of the port, for example to %s", b.wants()))
+		return b.wrongProtocol(field, fmt.Sprintf("port %d of %s %s", p.Number, to, problem), upstream.ProtocolRemedy(b.r, b.route, to.Key, p))
 	}
 	if shape.Shift != nil {
 		b.uses(shape.Shift.Ref())
@@ -194,8 +181,7 @@ func (b *routeBuilder) instanceGroup(field string, to discovery.ObjectName, numb
 		return wrong
 	}
 	if problem := b.speaks(p.Protocol); problem != "" {
-		return b.wrongProtocol(field, fmt.Sprintf("port %d of Service %s %s", p.Number, key, problem),
-			fmt.Sprintf("set the appProtocol of the port, for example to %s", b.wants()))
+		return b.wrongProtocol(field, fmt.Sprintf("port %d of Service %s %s", p.Number, key, problem), upstream.ProtocolRemedy(b.r, b.route, key, p))
 	}
 	return policy.Backend{
 		Kind: policy.InstanceGroupBackend, Key: key, Port: p.Number, Group: to.Key.Name, Protocol: p.Protocol, ClientIP: shape.ClientIP,
@@ -269,19 +255,11 @@ func (b *routeBuilder) speaks(p policy.Protocol) string {
 			return "does not speak HTTP"
 		}
 	case discovery.KindGRPCRoute:
-		if p != policy.HTTP2 {
+		if !p.CarriesGRPC() {
 			return "does not speak HTTP/2, which gRPC needs"
 		}
 	}
 	return ""
-}
-
-// wants returns the appProtocol that a route's backends should have.
-func (b *routeBuilder) wants() string {
-	if b.route.Kind == discovery.KindGRPCRoute {
-		return "kubernetes.io/h2c"
-	}
-	return "http"
 }
 
 func (b *routeBuilder) missing(field string, to discovery.ObjectName) policy.Backend {
@@ -313,50 +291,6 @@ func portNumbers(ports []policy.Port) string {
 		out = fmt.Append(out, ports[i].Number)
 	}
 	return string(out)
-}
-
-// BackendRefs returns every object that a route sends requests to, mirrored
-// ones too.
-func BackendRefs(o *discovery.Object) []*gatewayv1.BackendObjectReference {
-	var out []*gatewayv1.BackendObjectReference
-	mirrors := func(filters []gatewayv1.HTTPRouteFilter) {
-		for i := range filters {
-			if m := filters[i].RequestMirror; m != nil {
-				out = append(out, &m.BackendRef)
-			}
-		}
-	}
-	switch s := o.Spec.(type) {
-	case *gatewayv1.HTTPRoute:
-		for i := range s.Spec.Rules {
-			rule := &s.Spec.Rules[i]
-			mirrors(rule.Filters)
-			for j := range rule.BackendRefs {
-				out = append(out, &rule.BackendRefs[j].BackendObjectReference)
-			}
-		}
-	case *gatewayv1.GRPCRoute:
-		for i := range s.Spec.Rules {
-			rule := &s.Spec.Rules[i]
-			mirrors(httpFilters(rule.Filters))
-			for j := range rule.BackendRefs {
-				out = append(out, &rule.BackendRefs[j].BackendObjectReference)
-			}
-		}
-	case *gatewayv1.TCPRoute:
-		for i := range s.Spec.Rules {
-			for j := range s.Spec.Rules[i].BackendRefs {
-				out = append(out, &s.Spec.Rules[i].BackendRefs[j].BackendObjectReference)
-			}
-		}
-	case *gatewayv1.TLSRoute:
-		for i := range s.Spec.Rules {
-			for j := range s.Spec.Rules[i].BackendRefs {
-				out = append(out, &s.Spec.Rules[i].BackendRefs[j].BackendObjectReference)
-			}
-		}
-	}
-	return out
 }
 
 // divide cuts a total into consecutive parts in proportion to weights: each

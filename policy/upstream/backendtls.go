@@ -95,10 +95,7 @@ func isServiceRef(ref gatewayv1.LocalPolicyTargetReferenceWithSectionName) bool 
 }
 
 func sectionOf(ref gatewayv1.LocalPolicyTargetReferenceWithSectionName) string {
-	if ref.SectionName == nil {
-		return ""
-	}
-	return string(*ref.SectionName)
+	return valueOf(ref.SectionName)
 }
 
 // resolveBackendTLS returns the meaning of a BackendTLSPolicy's validation, the

@@ -39,7 +39,8 @@ func BuildExternal(r catalog.Reader, key discovery.Key) *policy.External {
 		out.DNS = spec.Hosts[0]
 	}
 	var from []discovery.ObjectRef
-	for _, p := range ExternalPorts(spec.Ports) {
+	ports := ExternalPorts(spec.Ports)
+	for _, p := range ports {
 		port := policy.ExternalServicePort{
 			Number: uint16(p.Number), TargetPort: uint16(cmp.Or(p.TargetPort, p.Number)), Name: p.Name,
 			Protocol: ExternalProtocol(p.Protocol), Settings: effective.ExternalSettings(r, key, p.Name),
@@ -58,6 +59,9 @@ func BuildExternal(r catalog.Reader, key discovery.Key) *policy.External {
 			from = append(from, refs...)
 		} else {
 			port.TLS = unknownTLS(effective.UnreadTLS(r, o.Name()))
+		}
+		if port.Protocol == policy.HTTP1 && port.TLS != nil && grpcSent(r, o.Name(), p.Number, len(ports) == 1) {
+			port.Protocol = policy.Negotiated
 		}
 		from = append(from, port.Settings.Refs()...)
 		out.Ports = append(out.Ports, port)

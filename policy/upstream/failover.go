@@ -12,7 +12,7 @@ import (
 // somebody has stated it, and what made it so. Two web tiers are copies of each
 // other; two stores are not: a connection that goes to the other one for the
 // seconds of a restart writes where nobody looks for it afterwards.
-func (d *Division) failover(p discovery.ServicePort) (on, stated bool, because string) {
+func (d *Division) failover(p discovery.ServicePort, spoken policy.Protocol) (on, stated bool, because string) {
 	if d.Object != nil {
 		if mode := d.Object.Spec.(*v1alpha1.TrafficShift).Spec.Failover; mode != "" {
 			return mode == v1alpha1.FailoverOtherBacking, true, fmt.Sprintf("%s: spec.failover: %s", d.Object.Name(), mode)
@@ -24,7 +24,7 @@ func (d *Division) failover(p discovery.ServicePort) (on, stated bool, because s
 	if store := policy.StoreOf(p); store != "" {
 		return false, false, store + " is a store, and the other backing may have other data"
 	}
-	if d.Object != nil && policy.ProtocolOf(p) == policy.TCP {
+	if d.Object != nil && spoken == policy.TCP {
 		return false, false, d.Object.Name().String() + " moves a TCP port, and the other backing may have other data"
 	}
 	return true, false, "the default"

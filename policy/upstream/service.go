@@ -13,10 +13,10 @@ import (
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
-// ShapePort returns a port with the backings that it has and their shares,
+// ShapePort returns a port of a Service with what is spoken on it, and the backings that it has and their shares,
 // without endpoints.
-func ShapePort(p discovery.ServicePort, only bool, d *Division, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) policy.Port {
-	port := policy.Port{Number: p.Port, Name: p.Name, Protocol: policy.ProtocolOf(p), Assumed: policy.Assumed(p)}
+func ShapePort(r catalog.Reader, service discovery.Key, p discovery.ServicePort, only bool, d *Division, groups []*discovery.InstanceGroup, sets []*discovery.EndpointSet) policy.Port {
+	port := policy.Port{Number: p.Port, Name: p.Name, Assumed: policy.Assumed(p), HTTPS: policy.DeclaresHTTPS(p)}
 	// The home keeps its backing and its share even when its InstanceGroup
 	// is deleted or maps another port: the home does not change by that,
 	// and failover hands the share on. So do both backings while a shift is
@@ -43,7 +43,8 @@ func ShapePort(p discovery.ServicePort, only bool, d *Division, groups []*discov
 		port.Backings = append(port.Backings, policy.Backing{Platform: name})
 		port.Shares = append(port.Shares, d.ShareOf(name))
 	}
-	on, stated, because := d.failover(p)
+	port.Protocol = spoken(r, service, p, only, names, groups)
+	on, stated, because := d.failover(p, port.Protocol)
 	if on {
 		port.FailOver()
 	}
@@ -112,14 +113,15 @@ func Mapped(groups []*discovery.InstanceGroup, p discovery.ServicePort, only boo
 }
 
 // MarkDefault finds the port that a Host header without a port means: 80, or
-// else the lowest that speaks HTTP.
+// else the lowest that speaks HTTP. One that is HTTP only because a policy states TLS comes
+// last: the policy must not have requests go to another port.
 func MarkDefault(ports []policy.Port) {
 	best := -1
 	for i := range ports {
 		if ports[i].Protocol == policy.TCP {
 			continue
 		}
-		if best < 0 || ports[i].Number == 80 {
+		if best < 0 || ports[i].Number == 80 || ports[best].HTTPS && !ports[i].HTTPS && ports[best].Number != 80 {
 			best = i
 		}
 	}
@@ -195,7 +197,7 @@ func ShapeOf(r catalog.Reader, key discovery.Key) Shape {
 	ports := ServicePorts(svc)
 	out := make([]policy.Port, 0, len(ports))
 	for _, p := range ports {
-		out = append(out, ShapePort(p, len(ports) == 1, &d, groups, sets))
+		out = append(out, ShapePort(r, key, p, len(ports) == 1, &d, groups, sets))
 	}
 	return Shape{out, d.Shift, d.Unknown, d.Object != nil, svc.ClientIP}
 }

@@ -124,27 +124,34 @@ func httpOptions(p policy.Protocol, idle time.Duration) *httpv3.HttpProtocolOpti
 	explicit := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{}
 	switch p {
 	case policy.HTTP1:
-		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
-			HttpProtocolOptions: &corev3.Http1ProtocolOptions{
-				HeaderKeyFormat: asWritten(),
-				// An answer with a length and chunks is read by its chunks (RFC 9112,
-				// section 6.3). Refusing it has Envoy ask again for what has been answered.
-				AllowChunkedLength: true,
-			},
-		}
+		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: toHTTP1()}
 	case policy.HTTP2:
-		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-			Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
-				ConnectionKeepalive: &corev3.KeepaliveSettings{
-					Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(5 * time.Second),
-				},
-			},
-		}
+		explicit.ProtocolConfig = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: toHTTP2()}
+	case policy.Negotiated:
+		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_AutoConfig{AutoConfig: &httpv3.HttpProtocolOptions_AutoHttpConfig{
+			HttpProtocolOptions: toHTTP1(), Http2ProtocolOptions: toHTTP2(),
+		}}
+		return o
 	case policy.TCP:
 		return nil
 	}
 	o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: explicit}
 	return o
+}
+
+func toHTTP1() *corev3.Http1ProtocolOptions {
+	return &corev3.Http1ProtocolOptions{
+		HeaderKeyFormat: asWritten(),
+		// An answer with a length and chunks is read by its chunks (RFC 9112,
+		// section 6.3). Refusing it has Envoy ask again for what has been answered.
+		AllowChunkedLength: true,
+	}
+}
+
+func toHTTP2() *corev3.Http2ProtocolOptions {
+	return &corev3.Http2ProtocolOptions{ConnectionKeepalive: &corev3.KeepaliveSettings{
+		Interval: durationpb.New(30 * time.Second), Timeout: durationpb.New(5 * time.Second),
+	}}
 }
 
 // asWritten keeps the case of header names and the reason phrase of what is
@@ -198,16 +205,26 @@ func (c *Compiler) edsCluster(m *policy.Service, p *policy.Port, name, stat stri
 		return unknownCluster(name, stat, m.Provenance)
 	}
 	r := resource.Resource{Type: resource.Cluster, Name: name, EDS: true, Provenance: m.Provenance}
+	protocol := sendable(p.Protocol, tls)
 	if len(s.From) == 0 && tls == nil {
 		own := marshal(&clusterv3.Cluster{Name: name, AltStatName: stat})
-		r.Body = resource.Parts{append(own, c.clusters[p.Protocol]...)}
+		r.Body = resource.Parts{append(own, c.clusters[protocol]...)}
 		return r
 	}
-	own := clusterBase(p.Protocol, s)
+	own := clusterBase(protocol, s)
 	own.Name, own.AltStatName = name, stat
-	applySettings(own, p.Protocol, s, tls, m.Name)
+	applySettings(own, protocol, s, tls, m.Name)
 	r.Body = resource.Parts{marshal(own)}
 	return r
+}
+
+// sendable returns the protocol of a cluster. Envoy refuses one whose endpoints choose the version of HTTP
+// while no TLS is spoken to them; where TLS fails there are no endpoints.
+func sendable(p policy.Protocol, tls *policy.TLS) policy.Protocol {
+	if p == policy.Negotiated && (tls == nil || tls.Failed != "") {
+		return policy.HTTP1
+	}
+	return p
 }
 
 // unknownCluster stands in for a cluster of which it is not known whether TLS is to be

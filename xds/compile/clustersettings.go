@@ -43,7 +43,7 @@ func durationOr(d *metav1.Duration, otherwise time.Duration) *durationpb.Duratio
 }
 
 // healthCheck returns the check that a policy asks of every caller, nil for
-// none. Callers that never call hardly probe: an endpoint that has passed is
+// none. It does not find out which version of HTTP an endpoint chooses, so it offers the one that it speaks. Callers that never call hardly probe: an endpoint that has passed is
 // left alone for idleInterval while the cluster has had no request. One that
 // has failed is not, or it would be missed for as long when traffic begins.
 func healthCheck(protocol policy.Protocol, h *policy.HealthCheck, host string) *corev3.HealthCheck {
@@ -60,10 +60,13 @@ func healthCheck(protocol policy.Protocol, h *policy.HealthCheck, host string) *
 	switch {
 	case h.GRPC != nil:
 		// Envoy refuses a cluster that checks so what does not speak HTTP/2.
-		if protocol != policy.HTTP2 {
+		if !protocol.CarriesGRPC() {
 			return nil
 		}
 		out.HealthChecker = &corev3.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &corev3.HealthCheck_GrpcHealthCheck{ServiceName: h.GRPC.Service}}
+		if protocol == policy.Negotiated {
+			out.TlsOptions = &corev3.HealthCheck_TlsOptions{AlpnProtocols: []string{alpnHTTP2}}
+		}
 	case h.HTTP != nil:
 		check := &corev3.HealthCheck_HttpHealthCheck{
 			Path: h.HTTP.Path, Host: h.HTTP.Host, ExpectedStatuses: []*typev3.Int64Range{{Start: 200, End: 400}},
@@ -73,6 +76,9 @@ func healthCheck(protocol policy.Protocol, h *policy.HealthCheck, host string) *
 		}
 		if protocol == policy.HTTP2 {
 			check.CodecClientType = typev3.CodecClientType_HTTP2
+		}
+		if protocol == policy.Negotiated {
+			out.TlsOptions = &corev3.HealthCheck_TlsOptions{AlpnProtocols: []string{alpnHTTP1}}
 		}
 		out.HealthChecker = &corev3.HealthCheck_HttpHealthCheck_{HttpHealthCheck: check}
 	default:

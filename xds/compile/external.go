@@ -59,14 +59,15 @@ func (c *Compiler) External(m *policy.External) []resource.Resource {
 }
 
 func externalCluster(m *policy.External, p *policy.ExternalServicePort) *clusterv3.Cluster {
-	c := clusterBase(p.Protocol, &p.Settings)
+	protocol := sendable(p.Protocol, p.TLS)
+	c := clusterBase(protocol, &p.Settings)
 	c.Name = naming.External(m.Key, p.Number)
 	c.AltStatName = naming.Statistic(m.Key, p.Number, "external")
 	host := m.DNS
 	if host == "" && len(m.Hosts) > 0 {
 		host = m.Hosts[0]
 	}
-	applySettings(c, p.Protocol, &p.Settings, p.TLS, host)
+	applySettings(c, protocol, &p.Settings, p.TLS, host)
 	return c
 }
 

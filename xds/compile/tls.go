@@ -19,6 +19,12 @@ import (
 // next, and Envoy refuses a cluster that names a missing file.
 const SystemCAs = "causeway_system_cas"
 
+// The names of HTTP's versions in a TLS handshake (RFC 7301).
+const (
+	alpnHTTP1 = "http/1.1"
+	alpnHTTP2 = "h2"
+)
+
 // transportSocket returns the transport of connections to a cluster, nil for
 // plaintext without a header.
 func transportSocket(protocol policy.Protocol, tls *policy.TLS, header v1alpha1.ProxyProtocolVersion) *corev3.TransportSocket {
@@ -63,9 +69,11 @@ func tlsSocket(protocol policy.Protocol, t *policy.TLS) *corev3.TransportSocket 
 	}
 	switch protocol {
 	case policy.HTTP1:
-		common.AlpnProtocols = []string{"http/1.1"}
+		common.AlpnProtocols = []string{alpnHTTP1}
 	case policy.HTTP2:
-		common.AlpnProtocols = []string{"h2"}
+		common.AlpnProtocols = []string{alpnHTTP2}
+	case policy.Negotiated:
+		common.AlpnProtocols = []string{alpnHTTP2, alpnHTTP1}
 	case policy.TCP:
 	}
 	if t.CAs != "" {

@@ -15,6 +15,11 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -229,4 +234,92 @@ func TestEnvoyOriginatesTLS(t *testing.T) {
 	require.Positive(t, m.stat(t, "cluster.web/checked/80/pods.health_check.success"))
 	_, body = m.get(t, "plain.web", "/")
 	require.NotContains(t, body, "b.example")
+}
+
+// An endpoint chooses the version of HTTP where nobody has declared it: gRPC reaches those that speak HTTP/2, websockets
+// and old servers those that do not, and health checks both.
+func TestEnvoyNegotiatesHTTP(t *testing.T) {
+	t.Parallel()
+	ca := harness.NewAuthority(t, "ca")
+	certificate := ca.Issue(t, harness.CertificateOptions{Name: "b", Hosts: []string{"b.example"}}).TLS(t)
+	right := &policy.TLS{SNI: "b.example", Names: []policy.SubjectAltName{{Value: "b.example"}}, CAs: string(ca.CertPEM)}
+	old, modern := startTLS(t, "old", certificate, "http/1.1"), startTLS(t, "modern", certificate, "h2", "http/1.1")
+	silent := startRaw(t, "silent", func(conn net.Conn) { // it knows nothing of ALPN
+		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12})
+		if r, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(r.Proto), r.Proto)
+		}
+	})
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := grpc.NewServer(grpc.Creds(credentials.NewServerTLSFromCert(&certificate)))
+	healthv1.RegisterHealthServer(server, health.NewServer())
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	api := &backend{name: "api", listener: listener}
+	chat := startRaw(t, "chat", func(conn net.Conn) {
+		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+		r := bufio.NewReader(conn)
+		if _, err := http.ReadRequest(r); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+		_, _ = io.CopyN(conn, r, 4)
+	})
+	proxied := startRaw(t, "proxied", func(conn net.Conn) {
+		var line []byte
+		for one := make([]byte, 1); !bytes.HasSuffix(line, []byte("\n")); line = append(line, one...) {
+			if _, err := conn.Read(one); err != nil {
+				return
+			}
+		}
+		conn = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(line), line)
+		}
+	})
+	either := func(name string, to ...*backend) *policy.Service {
+		return speaking(right, pods(name, policy.Negotiated, zone(callerZone, to...)))
+	}
+	checked := func(h v1alpha1.ActiveHealthCheck, m *policy.Service) *policy.Service {
+		h.UnhealthyThreshold = new(int32(1))
+		return under(v1alpha1.TrafficSettings{HealthCheck: &h}, m)
+	}
+	http1 := v1alpha1.ActiveHealthCheck{HTTP: &v1alpha1.HTTPHealthCheck{Path: "/"}}
+	failing := speaking(&policy.TLS{Failed: "there is no ConfigMap"}, pods("failing", policy.Negotiated, zone(callerZone, old)))
+	m := policyMesh{services: []*policy.Service{
+		either("old", old), either("modern", modern), either("silent", silent), either("api", api), either("chat", chat),
+		checked(http1, either("checked", modern)), checked(v1alpha1.ActiveHealthCheck{GRPC: &v1alpha1.GRPCHealthCheck{}}, either("grpc-checked", api)),
+		under(v1alpha1.TrafficSettings{ProxyProtocol: v1alpha1.ProxyProtocolV1}, either("proxied", proxied)), failing,
+	}}.start(t)
+	for host, want := range map[string]string{
+		"old": "old b.example HTTP/1.1", "modern": "modern b.example HTTP/2.0", "silent": "HTTP/1.1", "checked": "modern b.example HTTP/2.0",
+	} {
+		_, body := m.get(t, host+".web", "/")
+		require.Equal(t, want, body, host)
+	}
+	_, body := m.get(t, "proxied.web", "/")
+	require.Contains(t, body, "PROXY TCP4 127.0.0.1")
+	answer, _ := m.get(t, "failing.web", "/")
+	require.Equal(t, http.StatusServiceUnavailable, answer.StatusCode)
+	for _, name := range []string{"api", "grpc-checked"} {
+		conn, err := grpc.NewClient("passthrough:///"+m.http, grpc.WithAuthority(name+".web:80"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		answer, err := healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{})
+		require.NoError(t, err, name)
+		require.Equal(t, healthv1.HealthCheckResponse_SERVING, answer.GetStatus())
+	}
+	for _, name := range []string{"checked", "grpc-checked"} {
+		require.Positive(t, m.stat(t, "cluster.web/"+name+"/80/pods.health_check.success"), name)
+		require.Zero(t, m.stat(t, "cluster.web/"+name+"/80/pods.health_check.failure"), name)
+	}
+	head, conn, rest := m.raw(t, "GET /chat HTTP/1.1\r\nHost: chat.web\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	require.Contains(t, head, "101 Switching Protocols")
+	_, err = io.WriteString(conn, "ping")
+	require.NoError(t, err)
+	echo := make([]byte, 4)
+	_, err = io.ReadFull(rest, echo)
+	require.NoError(t, err)
+	require.Equal(t, "ping", string(echo))
 }

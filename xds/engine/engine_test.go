@@ -179,7 +179,7 @@ func fromScratch(r catalog.Reader) *snapshot.Store {
 	updates := []snapshot.Update{{Unit: "mesh//default", Resources: c.Mesh(resolve.BuildMesh(r))}}
 	for svc := range catalog.Services.All(r) {
 		if m := resolve.BuildService(r, svc.Key); m != nil {
-			updates = append(updates, snapshot.Update{Unit: svc.Key.String(), Resources: c.Service(m)})
+			updates = append(updates, snapshot.Update{Unit: svc.Key.String(), Resources: c.Compile(m)})
 		}
 	}
 	for o := range catalog.Objects.By(r, catalog.ByKind, "ExternalService") {

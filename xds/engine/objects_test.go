@@ -22,12 +22,12 @@ func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 func mutateObject(r *rand.Rand, tx *catalog.Tx) {
 	namespaces := []string{"a", "b"}
 	kind := pick(r, "HTTPRoute", "HTTPRoute", "HTTPRoute", "HTTPRoute", "HTTPRoute", "GRPCRoute", "TCPRoute", "TLSRoute", "ReferenceGrant",
-		"TrafficPolicy", "TrafficPolicy", "BackendTLSPolicy", "ExternalService", "Mesh", "ConfigMap")
+		"GRPCRoute", "TrafficPolicy", "TrafficPolicy", "BackendTLSPolicy", "ExternalService", "Mesh", "ConfigMap")
 	if r.IntN(3) == 0 { // what there is to refer to
 		key := discovery.Key{Namespace: pick(r, namespaces...), Name: fmt.Sprintf("s%d", r.IntN(2))}
 		catalog.Services.Put(tx, &discovery.Service{
 			Scope: "test", Key: key, Generation: r.Int64N(3),
-			Ports: []discovery.ServicePort{{Name: "http", Port: 80}, {Name: "grpc", Port: 9000}, {Name: "mysql", Port: 3306}}[:1+r.IntN(3)],
+			Ports: []discovery.ServicePort{{Name: "http", Port: 80}, {Name: "grpc", Port: 9000}, {Name: "mysql", Port: 3306}, {Name: pick(r, "https", "btls"), Port: 443}}[:1+r.IntN(4)],
 		})
 		return
 	}
@@ -67,7 +67,7 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 	names := pick(r, nil, nil, []gatewayv1.Hostname{"shop.example.com"}, []gatewayv1.Hostname{"*.example.com", "other.example.com"})
 	backend := func() gatewayv1.BackendRef {
 		ref := gatewayv1.BackendRef{Weight: new(r.Int32N(4))}
-		ref.Namespace, ref.Port = namespace(), new(pick(r, gatewayv1.PortNumber(80), 9000, 3306))
+		ref.Namespace, ref.Port = namespace(), new(pick(r, gatewayv1.PortNumber(80), 443, 9000, 3306))
 		switch r.IntN(4) {
 		case 0:
 			ref.Group, ref.Kind = new(gatewayv1.Group(v1alpha1.Group)), new(gatewayv1.Kind("InstanceGroup"))
@@ -87,6 +87,9 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 	settings := v1alpha1.TrafficSettings{
 		Timeout: &v1alpha1.Timeout{Connect: &metav1.Duration{Duration: time.Duration(1+r.IntN(3)) * time.Second}},
 		Retry:   &v1alpha1.Retry{Attempts: new(r.Int32N(4))},
+	}
+	if r.IntN(3) == 0 {
+		settings.TLS = &v1alpha1.UpstreamTLS{SNI: "db.example.com"}
 	}
 	switch kind {
 	case "HTTPRoute":
@@ -116,7 +119,7 @@ func randomObject(r *rand.Rand, kind string, meta metav1.ObjectMeta) metav1.Obje
 		}}
 	case "ReferenceGrant":
 		return &gatewayv1.ReferenceGrant{ObjectMeta: meta, Spec: gatewayv1.ReferenceGrantSpec{
-			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick(r, gatewayv1.Kind("HTTPRoute"), "HTTPRoute", "TCPRoute", "Gateway"), Namespace: *namespace()}},
+			From: []gatewayv1.ReferenceGrantFrom{{Group: gatewayv1.GroupName, Kind: pick(r, gatewayv1.Kind("HTTPRoute"), "GRPCRoute", "TCPRoute", "Gateway"), Namespace: *namespace()}},
 			To:   []gatewayv1.ReferenceGrantTo{{Group: pick(r, gatewayv1.Group(""), v1alpha1.Group), Kind: pick(r, gatewayv1.Kind("Service"), "InstanceGroup", "ExternalService", "Secret")}},
 		}}
 	case "TrafficPolicy":
