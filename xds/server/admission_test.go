@@ -29,6 +29,7 @@ type wish struct {
 }
 
 func randomAdmissions(t *testing.T, rnd *rand.Rand) {
+	t.Helper()
 	a := newAdmission()
 	var waiting, has []*wish
 	take := func(from *[]*wish) *wish {
