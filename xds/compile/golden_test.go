@@ -64,12 +64,27 @@ func TestGolden(t *testing.T) {
 			harness.ValidateEnvoy(t, static(t, resources, namespace, "", ""))
 		}
 		requireNeedsMet(t, resources)
+		requireNothingExpires(t, resources)
 		for seed := range uint64(5) {
 			in.Shuffle(rand.New(rand.NewPCG(seed, 0))) //nolint:gosec // a repeatable order is the point
 			require.Equal(t, resources, compileAll(t, in, given), "the order of the input changes the output")
 		}
 		return render(t, resources, usual)
 	})
+}
+
+// requireNothingExpires holds that a proxy keeps what it has, however long the control plane is away: Envoy itself forgets
+// endpoints only by endpoint_stale_after.
+func requireNothingExpires(t *testing.T, resources []resource.Resource) {
+	t.Helper()
+	for i := range resources {
+		if resources[i].Type != resource.Endpoint {
+			continue
+		}
+		var cla endpointv3.ClusterLoadAssignment
+		require.NoError(t, proto.Unmarshal(slices.Concat(resources[i].Body...), &cla))
+		require.Nil(t, cla.GetPolicy().GetEndpointStaleAfter(), cla.GetClusterName())
+	}
 }
 
 // usualCluster has what a cluster has where nobody asks for anything else. The case
