@@ -33,6 +33,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/engine"
 	"github.com/causeway-mesh/causeway/xds/members"
 	"github.com/causeway-mesh/causeway/xds/observe"
+	"github.com/causeway-mesh/causeway/xds/otlp"
 	"github.com/causeway-mesh/causeway/xds/outcomes"
 	"github.com/causeway-mesh/causeway/xds/replica"
 	"github.com/causeway-mesh/causeway/xds/server"
@@ -49,7 +50,7 @@ const (
 
 // serveOptions are the flags of `causeway serve`.
 type serveOptions struct {
-	config, stateDir, shiftsFrom       string
+	config, stateDir, shiftsFrom, otlp string
 	kubeconfig                         string
 	namespace                          string
 	xdsListen, httpListen, adminListen string
@@ -118,6 +119,7 @@ needs TLS with client certificates:
 	f.Int64Var(&o.nameMiB[2], "xds-name-mib", server.DefaultNameBytes>>20, "the same for all proxies")
 	f.BoolVar(&o.insecureCertificates, "xds-insecure-certificates", false,
 		"on loopback without TLS: hand out private keys of Gateways' certificates, which every process of this host can then read")
+	f.StringVar(&o.otlp, "otlp-endpoint", "", "URL of an OpenTelemetry collector that is sent the metrics, over HTTP; empty for none (docs/operations.md)")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.DurationVar(&o.ec2Interval, "ec2-interval", 15*time.Second, "how often each account and region is read")
 	f.StringSliceVar(&o.ec2Queues, "ec2-queue", nil, "URL of an SQS queue with EC2 events from EventBridge, as URL or REGION=URL; repeat for several")
@@ -327,6 +329,11 @@ func (s *serve) run(ctx context.Context) error {
 		return err
 	}
 	components = append(components, component{"notices", s.sendNotices})
+	if s.opts.otlp != "" {
+		components = append(components, component{"--otlp-endpoint", func(ctx context.Context) error {
+			return otlp.Export(ctx, otlp.Options{Endpoint: s.opts.otlp, Version: version, Gatherer: s.registry, Log: s.log})
+		}})
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, c := range append(components, sources...) {
 		g.Go(func() error {

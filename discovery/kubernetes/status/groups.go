@@ -19,6 +19,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/conditions"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -35,30 +36,23 @@ const eventsMost = 10
 // fieldManager owns the fields that are written by server-side apply.
 const fieldManager = "causeway"
 
-// Reasons of the conditions that are told here.
-const (
-	reasonFresh       = "Fresh"
-	reasonReadFailed  = "ReadFailed"
-	reasonNotRead     = "NotReadYet"
-	reasonHolding     = "Holding"
-	reasonNothingHeld = "NothingHeld"
-	reasonFailedOver  = "FailedOver" // of policy's condition Serving
-)
+// reasonFailedOver is one of policy's condition Serving.
+const reasonFailedOver = "FailedOver"
 
 // groupWriter writes InstanceGroup status and Events.
 type groupWriter struct {
-	client     *cluster.Client
-	cat        *catalog.Catalog
-	conditions func(catalog.Reader, discovery.Key) []metav1.Condition
-	recorder   events.EventRecorder
-	written    map[discovery.Key]*v1alpha1.InstanceGroupStatus
+	client   *cluster.Client
+	cat      *catalog.Catalog
+	others   func(catalog.Reader, discovery.Key) []metav1.Condition
+	recorder events.EventRecorder
+	written  map[discovery.Key]*v1alpha1.InstanceGroupStatus
 }
 
 // WriteGroups keeps the status of InstanceGroups true until the context ends.
-// conditions returns the conditions that are known elsewhere; changed has a
+// others returns the conditions that are known elsewhere; changed has a
 // value when others than rows may have changed them. Only the leader runs it.
 func WriteGroups(ctx context.Context, c *cluster.Client, cat *catalog.Catalog,
-	conditions func(catalog.Reader, discovery.Key) []metav1.Condition, changed <-chan struct{},
+	others func(catalog.Reader, discovery.Key) []metav1.Condition, changed <-chan struct{},
 ) error {
 	recorder, shutdown, err := c.NewRecorder(ctx)
 	if err != nil {
@@ -66,7 +60,7 @@ func WriteGroups(ctx context.Context, c *cluster.Client, cat *catalog.Catalog,
 	}
 	defer shutdown()
 	w := &groupWriter{
-		client: c, cat: cat, conditions: conditions, recorder: recorder,
+		client: c, cat: cat, others: others, recorder: recorder,
 		written: make(map[discovery.Key]*v1alpha1.InstanceGroupStatus),
 	}
 	feed := cat.Subscribe()
@@ -120,11 +114,11 @@ func (w *groupWriter) write(ctx context.Context, r catalog.Reader, g *discovery.
 		have = &current.Status
 	}
 	want := have.DeepCopy()
-	for _, c := range w.conditions(r, g.Key) {
+	for _, c := range w.others(r, g.Key) {
 		apimeta.SetStatusCondition(&want.Conditions, c)
 	}
 	st, read := catalog.GroupStatuses.Get(r, g.Key.String())
-	for _, c := range readConditions(st, read, g.Object.Generation) {
+	for _, c := range conditions.OfReading(st, read, g.Object.Generation) {
 		apimeta.SetStatusCondition(&want.Conditions, c)
 	}
 	if read {
@@ -162,30 +156,6 @@ func (w *groupWriter) write(ctx context.Context, r catalog.Reader, g *discovery.
 	w.events(g, have, want)
 	w.written[g.Key] = want
 	return nil
-}
-
-// readConditions are the conditions that the reading of EC2 causes.
-func readConditions(st *discovery.GroupStatus, read bool, generation int64) []metav1.Condition {
-	fresh := metav1.Condition{
-		Type: v1alpha1.ConditionFresh, Status: metav1.ConditionTrue, Reason: reasonFresh,
-		Message: "the EC2 API's newest answer is in force", ObservedGeneration: generation,
-	}
-	guard := metav1.Condition{
-		Type: v1alpha1.ConditionGuardEngaged, Status: metav1.ConditionFalse, Reason: reasonNothingHeld,
-		Message: "no instance is held back", ObservedGeneration: generation,
-	}
-	switch {
-	case !read:
-		fresh.Status, fresh.Reason, fresh.Message = metav1.ConditionUnknown, reasonNotRead, "the EC2 API was not asked yet"
-	case st.Error != "":
-		fresh.Status, fresh.Reason = metav1.ConditionFalse, reasonReadFailed
-		fresh.Message = "the instances of the last good answer keep serving: " + st.Error
-	}
-	if read && st.GuardHeld > 0 {
-		guard.Status, guard.Reason = metav1.ConditionTrue, reasonHolding
-		guard.Message = fmt.Sprintf("%d instances are held back from removal: %s", st.GuardHeld, st.GuardReason)
-	}
-	return []metav1.Condition{fresh, guard}
 }
 
 // events tells of the conditions that turned.
