@@ -303,7 +303,7 @@ func TestAdminTellsNoKey(t *testing.T) {
 		"/v1/shifts", "/v1/rejections", "/v1/members", request, object("Gateway", "edge", "public"), object("Secret", "edge", "shop"), object("HTTPRoute", "web", "shop"),
 	}
 	// A new address must be looked at here too.
-	source, err := os.ReadFile("admin.go")
+	source, err := os.ReadFile("../../xds/api/admin.go")
 	require.NoError(t, err)
 	for part := range strings.SplitSeq(string(source), `"GET /`) {
 		pattern, _, _ := strings.Cut(part, `"`)

@@ -13,7 +13,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/explain"
 	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/engine"
-	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -91,18 +90,6 @@ func (s *stateFlags) explainObject(cmd *cobra.Command, name discovery.ObjectName
 		return nil, err
 	}
 	return status.ObjectOf(r, name, engine.InForce{Catalog: r}, nil)
-}
-
-// explainObject answers GET /v1/explain/object.
-func (s *serve) explainObject(now engine.InForce, r *http.Request) (any, error) {
-	q := r.URL.Query()
-	name := discovery.ObjectName{Kind: q.Get("kind"), Key: discovery.Key{Namespace: q.Get("namespace"), Name: q.Get("name")}}
-	proxies := s.xds.Proxies()
-	v, err := status.ObjectOf(s.catalog.Read(), name, now, server.Views(proxies))
-	if err == nil {
-		v.InForce(name, s.engine.Applied(), s.xds.Progress(), proxies)
-	}
-	return v, err
 }
 
 // describeObject prints what an object causes for a person.

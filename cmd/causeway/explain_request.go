@@ -8,7 +8,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/explain"
 	"github.com/causeway-mesh/causeway/policy/explain/describe"
 	"github.com/causeway-mesh/causeway/policy/phrase"
-	"github.com/causeway-mesh/causeway/xds/engine"
 )
 
 func explainRequestCommand() *cobra.Command {
@@ -95,15 +94,4 @@ func (s *stateFlags) explainRequest(cmd *cobra.Command, a *explain.Question) (*e
 		return nil, err
 	}
 	return a.Answer(r, nil)
-}
-
-// explainRequest answers GET /v1/explain/request.
-func (s *serve) explainRequest(now engine.InForce, r *http.Request) (any, error) {
-	proxies := s.xds.Proxies()
-	asked := make([]explain.Proxy, len(proxies))
-	for i := range proxies {
-		p := &proxies[i]
-		asked[i] = explain.Proxy{ID: p.ID, Service: p.Service, Zone: p.Zone, Node: p.NodeName, Listeners: p.Listeners}
-	}
-	return explain.QuestionOf(r.URL.Query()).Answer(now.Catalog, asked)
 }

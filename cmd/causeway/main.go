@@ -95,7 +95,7 @@ an error (explain request).`,
 		SilenceErrors: true,
 	}
 	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), membersCommand(), checkCommand(), drainCommand(), agentCommand(), injectCommand(), endpointsCommand(), explainCommand(),
-		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), versionCommand())
+		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), dashboardCommand(), versionCommand())
 	c.InitDefaultCompletionCmd()
 	c.SetHelpCommand(helpCommand())
 	refuseWell(c)

@@ -28,6 +28,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/xds/admin"
+	"github.com/causeway-mesh/causeway/xds/api"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/credentials"
 	"github.com/causeway-mesh/causeway/xds/engine"
@@ -35,6 +36,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/otlp"
 	"github.com/causeway-mesh/causeway/xds/outcomes"
+	"github.com/causeway-mesh/causeway/xds/page"
 	"github.com/causeway-mesh/causeway/xds/replica"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/snapshot"
@@ -64,6 +66,7 @@ type serveOptions struct {
 	ec2Interval                        time.Duration
 	ec2Queues                          []string
 	injectListen, injectConfig         string
+	ui                                 page.Listen
 }
 
 func serveCommand() *cobra.Command {
@@ -106,6 +109,12 @@ needs TLS with client certificates:
 	f.StringVar(&o.observeListen, "observe-listen", "127.0.0.1:0", "in Kubernetes: address where the leader takes what other replicas observe; it authenticates them")
 	f.StringVar(&o.injectListen, "inject-listen", "", "in Kubernetes: address of the webhook that injects pods (docs/members.md); it makes and renews its certificate; empty for none")
 	f.StringVar(&o.injectConfig, "inject-config", "/etc/causeway/inject/inject.yaml", "with --inject-listen: file with the configuration of injection; read again when it changes")
+	f.StringVar(&o.ui.Listen, "ui-listen", "", "address for the page, to people who are known (docs/page.md); empty: it is at the admin address alone")
+	f.StringVar(&o.ui.URL, "ui-url", "", "where browsers reach the page, for example https://causeway.example.com; notices of shifts link to it")
+	f.StringVar(&o.ui.Tokens, "ui-tokens", "", "with --config and --ui-listen: file of people and the digests of their tokens; read again when it changes")
+	f.StringVar(&o.ui.Cert, "ui-tls-cert", "", "file with the page's certificate; read again when it changes")
+	f.StringVar(&o.ui.Key, "ui-tls-key", "", "file with its key")
+	f.BoolVar(&o.ui.Insecure, "ui-insecure", false, "allow the page in plaintext beyond loopback, behind a proxy that ends TLS")
 	f.StringVar(&o.tlsCert, "xds-tls-cert", "", "file with the xDS listener's certificate; read again when it changes")
 	f.StringVar(&o.tlsKey, "xds-tls-key", "", "file with its key")
 	f.StringVar(&o.clientCA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
@@ -153,6 +162,8 @@ type serve struct {
 	release func(discovery.Key)
 	// releaseConfig does so for objects whose files are gone, nil with Kubernetes.
 	releaseConfig func() int
+	// plane is what the API and the page are made of.
+	plane *api.Plane
 }
 
 func newServe(o *serveOptions) (*serve, error) {
@@ -199,6 +210,10 @@ func newServe(o *serveOptions) (*serve, error) {
 	}
 	s.xds = server.New(s.store, xds)
 	s.members = members.New(s.catalog, s.xds, s.log)
+	s.plane = &api.Plane{
+		Catalog: s.catalog, Engine: s.engine, Store: s.store, XDS: s.xds, Members: s.members, Status: s.status, Missing: s.missing,
+		Observer: func() *observe.Observer { return s.observer }, History: api.NewHistory(), Log: &api.Log{},
+	}
 	s.registry.MustRegister(status.NewCollector(version, s.catalog, s.store, s.xds))
 	return s, nil
 }
@@ -315,7 +330,7 @@ func (s *serve) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"members", s.members.Run}, {"pins", s.pins.Keep}})
+	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"members", s.members.Run}, {"pins", s.pins.Keep}, {"views", s.plane.Run}})
 	if s.certs != nil {
 		components = append(components, component{"certificates", s.runCertificates})
 	}
@@ -344,7 +359,7 @@ func (s *serve) run(ctx context.Context) error {
 			return err
 		})
 	}
-	s.log.Info("started", "version", version, "xds", s.opts.xdsListen, "http", s.opts.httpListen, "admin", s.opts.adminListen)
+	s.log.Info("started", "version", version, "xds", s.opts.xdsListen, "http", s.opts.httpListen, "admin", s.opts.adminListen, "page", s.opts.ui.Listen)
 	return g.Wait()
 }
 
@@ -383,6 +398,13 @@ func (s *serve) listen() ([]component, error) {
 			return nil, err
 		}
 		if err := add("--inject-listen", s.opts.injectListen, webhook.Serve); err != nil {
+			return nil, err
+		}
+	}
+	if ui, err := s.uiPage(); err != nil {
+		return nil, err
+	} else if ui != nil {
+		if err := add("--ui-listen", s.opts.ui.Listen, ui.Serve); err != nil {
 			return nil, err
 		}
 	}

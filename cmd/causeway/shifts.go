@@ -14,7 +14,7 @@ import (
 // Kubernetes. With Kubernetes it is nil: there only the leader has one.
 func (s *serve) newShifts(store runner.Store) {
 	s.shiftStore = store
-	s.notices = notify.New(notify.Options{Log: s.log, Registerer: s.registry, AllowLoopback: s.opts.config != ""})
+	s.notices = notify.New(notify.Options{Log: s.log, Registerer: s.registry, AllowLoopback: s.opts.config != "", Page: s.opts.ui.URL})
 	s.shifts = runner.New(runner.Options{
 		Catalog: s.catalog, Outcomes: s.observer, Logger: s.log, Registry: s.registry,
 		// Without Kubernetes, a person who may write a TrafficShift has the whole

@@ -153,7 +153,7 @@ func (e *evaluation) captured() (hostFound, bool) {
 
 // bytes says what becomes of a connection to a port that is not HTTP.
 func (e *evaluation) bytes(key discovery.Key, p *policy.Port, at netip.AddrPort, why string) {
-	e.out.VirtualHost = &VirtualHost{Service: key.String(), Port: p.Number, Protocol: protocolText(p.Protocol), Because: why}
+	e.out.VirtualHost = &VirtualHost{Service: key.String(), Port: p.Number, Protocol: ProtocolText(p.Protocol), Because: why}
 	e.out.Envoy.RouteConfig, e.out.Envoy.Listener = "", naming.CapturedAt(at)
 	e.out.Backends = []Backend{{
 		Kind: "Service", Name: key.String(), Percent: 100, Interval: Interval{0, policy.ShareTotal}, Forwarded: e.message(),

@@ -160,7 +160,7 @@ func (e *evaluation) servicePortNamed(key discovery.Key, port string, short bool
 			return e.unknown(fmt.Sprintf("%s, whose port %d is not HTTP: callers reach it by a TCP listener of their proxy", why, p.Number))
 		}
 		out := hostFound{
-			VirtualHost: VirtualHost{Service: key.String(), Port: p.Number, Protocol: protocolText(p.Protocol), Because: why},
+			VirtualHost: VirtualHost{Service: key.String(), Port: p.Number, Protocol: ProtocolText(p.Protocol), Because: why},
 			service:     key, port: p,
 			envoyName: naming.Host(key, p.Number),
 		}
@@ -201,7 +201,7 @@ func (e *evaluation) externalPortNamed(x *policy.External, name, port string) ho
 		}
 		return hostFound{
 			VirtualHost: VirtualHost{
-				ExternalService: x.Key.String(), Port: p.Number, Protocol: protocolText(p.Protocol), Routes: "default", Because: why,
+				ExternalService: x.Key.String(), Port: p.Number, Protocol: ProtocolText(p.Protocol), Routes: "default", Because: why,
 			},
 			external: x, externalPort: p,
 			envoyName: naming.ExternalHost(x.Key, p.Number),
@@ -221,7 +221,8 @@ func (e *evaluation) unknown(why string) hostFound {
 	return hostFound{VirtualHost: VirtualHost{Because: why}}
 }
 
-func protocolText(p policy.Protocol) string {
+// ProtocolText is a protocol as it is told.
+func ProtocolText(p policy.Protocol) string {
 	switch p {
 	case policy.HTTP1:
 		return "HTTP/1.1"

@@ -27,7 +27,7 @@ func FromCLI(next http.Handler, hosts []string) http.Handler {
 		kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		site, origin := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
 		switch {
-		case !isHost(r.Host, hosts):
+		case !IsHost(r.Host, hosts):
 			http.Error(w, fmt.Sprintf("%q is not the admin API's name: ask 127.0.0.1, or name it with --admin-host", r.Host), http.StatusMisdirectedRequest)
 		case site != "" && site != "same-origin" && site != "none", origin != "" && origin != "http://"+r.Host:
 			http.Error(w, "the admin API answers no page of another site", http.StatusForbidden)
@@ -41,9 +41,9 @@ func FromCLI(next http.Handler, hosts []string) http.Handler {
 	})
 }
 
-// isHost reports whether a Host header names the admin API: an address of
+// IsHost reports whether a Host header names the admin API: an address of
 // loopback, localhost, or a name of hosts, with any port.
-func isHost(host string, hosts []string) bool {
+func IsHost(host string, hosts []string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

@@ -613,3 +613,18 @@ func (s *Store) Totals() (count, bytes [resource.Types]int) {
 	}
 	return count, bytes
 }
+
+// Content returns the message of a resource as a proxy with this view has it, false if it does not.
+func (s *Store) Content(v View, t resource.Type, name string) (resource.Parts, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id, ok := s.tables[t].ids[name]
+	if !ok || s.tables[t].entries[id] == nil {
+		return nil, false
+	}
+	c := s.tables[t].entries[id].forClass(s.classes[v.Class()])
+	if c.frame == nil || !v.Sees(&c.visible) {
+		return nil, false
+	}
+	return c.frameFor(&v).body(), true
+}

@@ -30,6 +30,8 @@ type body struct {
 	To        v1alpha1.Percent        `json:"to"`
 	Actor     string                  `json:"actor"`
 	Reason    string                  `json:"reason"`
+	// Link leads to the page of the shift.
+	Link string `json:"link,omitempty"`
 }
 
 type bodyShift struct {
@@ -43,7 +45,7 @@ func generic(n *Notice) ([]byte, error) {
 		APIVersion: v1alpha1.GroupVersion().String(), Kind: "TrafficShiftNotice",
 		ID: n.id(), Time: n.Time.UTC().Format(time.RFC3339), Event: n.Event, Warning: n.Warning,
 		Shift: bodyShift{n.Shift.Namespace, n.Shift.Name, n.UID}, Service: n.Service,
-		Direction: n.Direction, Phase: n.Phase, Step: n.Step, From: n.From, To: n.To, Actor: n.Actor, Reason: n.Reason,
+		Direction: n.Direction, Phase: n.Phase, Step: n.Step, From: n.From, To: n.To, Actor: n.Actor, Reason: n.Reason, Link: n.Link,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("notice of %s cannot be written as JSON: %w", n.Shift, err)

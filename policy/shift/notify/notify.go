@@ -9,7 +9,9 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +39,8 @@ type Notice struct {
 	Direction v1alpha1.ShiftDirection
 	// Phase after what happened.
 	Phase v1alpha1.ShiftPhase
+	// Link leads to the page of the shift, "" where nobody has said where that is.
+	Link string
 	// Time at which it happened: that of status.history where it is in there, so
 	// that another leader gives the notice the same id.
 	Time time.Time
@@ -56,6 +60,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// AllowLoopback admits webhooks on this machine, for a control plane without Kubernetes.
 	AllowLoopback bool
+	// Page is where browsers reach the control plane's page, "" for nowhere: notices link to it.
+	Page string
 	// Backoff is how long to wait after each attempt but the last; DefaultBackoff if nil.
 	Backoff []time.Duration
 }
@@ -68,6 +74,7 @@ func DefaultBackoff() []time.Duration {
 // Sender sends notices. It may be used by many goroutines.
 type Sender struct {
 	log     *slog.Logger
+	page    string
 	client  *http.Client
 	backoff []time.Duration
 	sent    *prometheus.CounterVec
@@ -103,7 +110,7 @@ const (
 // New returns a Sender. Close it.
 func New(o Options) *Sender {
 	s := &Sender{
-		log: o.Log, client: outbound.NewClient(outbound.Options{AllowLoopback: o.AllowLoopback}),
+		log: o.Log, page: strings.TrimRight(o.Page, "/"), client: outbound.NewClient(outbound.Options{AllowLoopback: o.AllowLoopback}),
 		backoff: o.Backoff, queues: make(map[line][]message),
 		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_shift_webhooks_total",
@@ -126,6 +133,9 @@ func New(o Options) *Sender {
 
 // Send has a notice sent to those targets that want its event. It returns at once.
 func (s *Sender) Send(n Notice, targets ...Target) {
+	if s.page != "" {
+		n.Link = s.page + "/shifts/" + url.PathEscape(n.Shift.Namespace) + "/" + url.PathEscape(n.Shift.Name)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range targets {

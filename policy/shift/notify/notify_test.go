@@ -325,3 +325,19 @@ func TestDefaultBackoff(t *testing.T) {
 	require.Equal(t, time.Second, b[0])
 	require.Equal(t, time.Minute, b[3])
 }
+
+// Where the page is known, a notice links to its shift.
+func TestNoticeLinks(t *testing.T) {
+	t.Parallel()
+	n := Notice{Shift: discovery.Key{Namespace: "web", Name: "php-web"}, Link: "https://causeway.example.com/shifts/web/php-web"}
+	out, err := generic(&n)
+	require.NoError(t, err)
+	require.Contains(t, string(out), `"link":"https://causeway.example.com/shifts/web/php-web"`)
+	out, err = slack(&n)
+	require.NoError(t, err)
+	require.Contains(t, string(out), "*<https://causeway.example.com/shifts/web/php-web|web/php-web>*")
+	n.Link = ""
+	out, err = generic(&n)
+	require.NoError(t, err)
+	require.NotContains(t, string(out), "link")
+}

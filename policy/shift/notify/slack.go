@@ -36,6 +36,9 @@ func slack(n *Notice) ([]byte, error) {
 	name := escape(n.Shift.String())
 	reason := escapeShort(n.Reason, slackLongest)
 	section := icon + " *" + name + "*: " + escape(what)
+	if n.Link != "" {
+		section = icon + " *<" + escape(n.Link) + "|" + strings.ReplaceAll(name, "|", "/") + ">*: " + escape(what)
+	}
 	text := name + ": " + escape(what)
 	if reason != "" {
 		section += "\n" + reason

@@ -99,7 +99,11 @@ func (c *Client) Send(ctx context.Context, method, path string, query url.Values
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		return fmt.Errorf("--admin: %q is not HOST:PORT", c.Address)
 	}
-	u := url.URL{Scheme: "http", Host: c.Address, Path: path, RawQuery: query.Encode()}
+	plain, err := url.PathUnescape(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	u := url.URL{Scheme: "http", Host: c.Address, Path: plain, RawPath: path, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("--admin: %w", err)
