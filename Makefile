@@ -195,7 +195,7 @@ tools: tools-test ## Everything that tests, lint and generate need, into .tools/
 
 .PHONY: tools-test
 tools-test:
-	@$(GET) gotestsum venv etcd kube-apiserver helm nfpm ec2-metadata-mock debian
+	@$(GET) gotestsum venv etcd kube-apiserver helm nfpm ec2-metadata-mock debian browser
 
 .PHONY: tools-cluster
 tools-cluster:

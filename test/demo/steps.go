@@ -262,6 +262,7 @@ func (d *demo) stay(ctx context.Context) {
 		fmt.Fprintf(d.out, "\n  nsenter --net --target %d   # as root: a shell in the demo's network, then\n", os.Getpid())
 	}
 	fmt.Fprintf(d.out, `
+  http://%[1]s/shifts/web/php-web   # in a browser: the page
   bin/causeway shift watch web/php-web --admin %[1]s
   bin/causeway proxies   --admin %[1]s
   bin/causeway endpoints --admin %[1]s

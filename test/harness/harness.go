@@ -141,6 +141,7 @@ var tools = []struct{ name, path, get string }{
 	{"php-fpm", "/usr/sbin/php-fpm8.2", "debian"},
 	{"nginx", "/usr/sbin/nginx", "debian"},
 	{"redis-server", "/usr/bin/redis-server", "debian"},
+	{"chromium", "/usr/bin/chromium", "browser"},
 }
 
 // FindTool returns the path of a program that the harness starts, or an error

@@ -34,6 +34,8 @@ type Command struct {
 	DeathSignal syscall.Signal
 	// Stdout receives what the process prints there, instead of the log.
 	Stdout io.Writer
+	// Files are open in the program, from descriptor 3 on.
+	Files []*os.File
 }
 
 // Process is a program that a test started. It leads a process group of its own:
@@ -93,7 +95,7 @@ func start(t TB, c Command) (*Process, error) {
 	}
 	p.cmd = exec.Command(c.Path, c.Args...)
 	p.cmd.Env = append(os.Environ(), c.Env...)
-	p.cmd.Dir = c.Dir
+	p.cmd.Dir, p.cmd.ExtraFiles = c.Dir, c.Files
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if c.Stdout != nil {
 		p.cmd.Stdout = c.Stdout

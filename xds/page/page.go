@@ -77,6 +77,9 @@ var style []byte
 //go:embed assets/live.js
 var script []byte
 
+//go:embed assets/icon.svg
+var icon []byte
+
 // digest makes the address of a file that of its content, so that browsers may keep it.
 func digest(file []byte) string {
 	sum := sha256.Sum256(file)
@@ -87,7 +90,7 @@ func asset(w http.ResponseWriter, r *http.Request) {
 	files := map[string]struct {
 		kind string
 		body []byte
-	}{"style.css": {"text/css; charset=utf-8", style}, "live.js": {"text/javascript; charset=utf-8", script}}
+	}{"style.css": {"text/css; charset=utf-8", style}, "live.js": {"text/javascript; charset=utf-8", script}, "icon.svg": {"image/svg+xml", icon}}
 	f, ok := files[r.PathValue("name")]
 	if !ok {
 		http.NotFound(w, r)
@@ -108,7 +111,7 @@ func (p *Page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Referrer-Policy", "same-origin") // with no-referrer the forms of this page come with "Origin: null"
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if p.opts.Secure {
@@ -303,6 +306,7 @@ func (p *Page) write(w http.ResponseWriter, r *http.Request, v Viewer, status in
 		el("head", el("meta", attr("charset", "utf-8")), el("meta", attr("name", "viewport"), attr("content", "width=device-width, initial-scale=1")),
 			el("meta", attr("name", "color-scheme"), attr("content", "light dark")), el("title", d.title+" – Causeway"),
 			el("link", attr("rel", "stylesheet"), to("href", here("assets", "style.css").with(url.Values{"v": {digest(style)}}))),
+			el("link", attr("rel", "icon"), to("href", here("assets", "icon.svg").with(url.Values{"v": {digest(icon)}}))),
 			el("script", to("src", here("assets", "live.js").with(url.Values{"v": {digest(script)}})), flag("defer"))),
 		el("body", kind, body)))
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

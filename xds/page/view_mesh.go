@@ -221,7 +221,7 @@ func troublesTable(o *api.Overview) []node {
 		rows = append(rows, row(text("InstanceGroup %s", g), badge("warn", "held"),
 			el("span", fmt.Sprintf("%d instances that EC2 no longer mentions. ", o.GuardHeld[g]), link(here("act").with(url.Values{"action": {"release"}, "name": {g}}), "What to do"))))
 	}
-	out := []node{table("Objects with trouble", []string{"Object", "", "What"}, rows)}
+	out := []node{table("Objects with trouble", []string{"Object", "State", "What"}, rows)}
 	if len(o.Troubles) > shown {
 		out = append(out, el("p", class("hint"), fmt.Sprintf("The first %d of %s.", shown, thousands(len(o.Troubles)))))
 	}
@@ -238,7 +238,7 @@ func sourcesTable(o *api.Overview) node {
 		}
 		rows = append(rows, row(s.Name, badge(kind, s.State), when(s.LastSync, o.Time), words))
 	}
-	return table("Sources", []string{"Source", "", "Last read", ""}, rows)
+	return table("Sources", []string{"Source", "State", "Last read", "Note"}, rows)
 }
 
 func proxiesSummary(o *api.Overview) []node {
@@ -255,7 +255,7 @@ func proxiesSummary(o *api.Overview) []node {
 		rows = append(rows, row(link(here("proxies", b.ID), b.ID), badge("warn", b.State), b.Error))
 	}
 	if len(rows) > 0 {
-		out = append(out, table("Proxies that are not in sync", []string{"Proxy", "", "Why"}, rows))
+		out = append(out, table("Proxies that are not in sync", []string{"Proxy", "State", "Why"}, rows))
 	}
 	var replicas []node
 	for _, r := range o.Replicas {

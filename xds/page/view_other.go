@@ -161,7 +161,7 @@ func proxyDoc(p *api.Proxy, kind, name string) *doc {
 		}
 		types = append(types, row(t.Type, badge(color, word)))
 	}
-	d.parts = append(d.parts, part{id: "now", body: []node{el("dl", class("facts"), facts), table("Acknowledged by type", []string{"Type", ""}, types)}})
+	d.parts = append(d.parts, part{id: "now", body: []node{el("dl", class("facts"), facts), table("Acknowledged by type", []string{"Type", "State"}, types)}})
 	var refusals []node
 	for i := range p.Refusals {
 		r := &p.Refusals[i]
@@ -246,7 +246,7 @@ func objectDoc(o *status.Object) *doc {
 		}
 		conditions = append(conditions, row(strings.TrimSpace(c.Parent+" "+c.Type), badge(kind, c.Status), c.Reason, c.Message))
 	}
-	d.parts = append(d.parts, part{id: "now", body: now}, part{id: "conditions", title: "Conditions", quiet: true, body: []node{table("Conditions", []string{"Condition", "", "Reason", ""}, conditions)}})
+	d.parts = append(d.parts, part{id: "now", body: now}, part{id: "conditions", title: "Conditions", quiet: true, body: []node{table("Conditions", []string{"Condition", "Status", "Reason", "Message"}, conditions)}})
 	effects := []node{el("p", class("none"), "Nothing by itself.")}
 	if len(o.Effects) > 0 {
 		effects = []node{list(o.Effects)}

@@ -128,7 +128,7 @@ func boundsTable(s *api.Shift) node {
 		}
 		rows = append(rows, row(b.Name, b.Value, b.Bound, badge(kind, b.State)))
 	}
-	return table("The guard's figures and their bounds", []string{"Figure", "Now", "Bound", ""}, rows)
+	return table("The guard's figures and their bounds", []string{"Figure", "Now", "Bound", "State"}, rows)
 }
 
 func figureCharts(s *api.Shift) []node {
@@ -168,7 +168,7 @@ func stepsTable(s *api.Shift) node {
 		state := map[string]node{"done": badge("good", "done"), "current": badge("now", "now"), "ahead": badge("none", "ahead")}[step.State]
 		rows = append(rows, row(fmt.Sprint(i+1), what, hold, state))
 	}
-	return table("Steps of the shift", []string{"Step", "Share", "Holds for", ""}, rows)
+	return table("Steps of the shift", []string{"Step", "Share", "Holds for", "State"}, rows)
 }
 
 func statusTable(s *api.Shift) node {
@@ -238,7 +238,7 @@ func failingTables(s *api.Shift) []node {
 	if len(rows) == 0 {
 		return []node{el("p", class("none"), "Nobody has failed in the last "+s.Window+", as far as this control plane knows. The leader knows it of all.")}
 	}
-	return []node{table("Endpoints and callers with failed requests", []string{"Who", "Side", "", "Failed", "of"}, rows)}
+	return []node{table("Endpoints and callers with failed requests", []string{"Who", "Side", "Role", "Failed", "of"}, rows)}
 }
 
 func notesPart(s *api.Shift) *part {
