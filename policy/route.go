@@ -140,7 +140,8 @@ type Filters struct {
 	Request, Response HeaderEdits
 	Redirect          *Redirect
 	// Host replaces the Host header, "" leaves it.
-	Host    string
+	Host string
+	// Path is what becomes of the path, nil for nothing. A backend's own counts instead of its rule's.
 	Path    *PathEdit
 	Mirrors []Mirror
 	CORS    *CORS

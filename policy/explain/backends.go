@@ -66,12 +66,16 @@ func elsewhere(backends []Backend) string {
 
 // backend describes one backend, whose interval begins at begin.
 func (e *evaluation) backend(rule *policy.Rule, b *policy.Backend, begin uint32) Backend {
+	filters := rule.Filters
+	if b.Filters.Path != nil {
+		filters.Path = nil // the backend's own counts, and acts on the path as it was matched
+	}
 	out := Backend{
 		Index: b.Index, Kind: discovery.KindService, Name: b.Key.String(), Port: b.Port, Weight: b.Weight,
 		Percent: percentOf(b.Share), Interval: Interval{begin, begin + b.Share},
 		// The Gateway API leaves the order open. Proxies apply the filters of the
 		// backend first and those of the rule to the result, to answers too.
-		Forwarded: rewrite(rewrite(e.message(), &b.Filters, &rule.Match.Path), &rule.Filters, &rule.Match.Path),
+		Forwarded: rewrite(rewrite(e.message(), &b.Filters, &rule.Match.Path), &filters, &rule.Match.Path),
 	}
 	if b.Shift != nil {
 		out.Shift = b.Shift.Object.Key.String()

@@ -402,6 +402,7 @@ func supportedFeatures() []gatewayv1.SupportedFeature {
 		features.SupportHTTPRouteBackendProtocolWebSocket,
 		features.SupportHTTPRouteBackendRequestHeaderModification,
 		features.SupportHTTPRouteBackendTimeout,
+		features.SupportHTTPRouteBackendURLRewrite,
 		features.SupportHTTPRouteCORS,
 		features.SupportHTTPRouteDestinationPortMatching,
 		features.SupportHTTPRouteHostRewrite,

@@ -118,7 +118,7 @@ func checkRoutes(tb testing.TB, r catalog.Reader) {
 				require.Equal(tb, policy.TCP, p.Protocol)
 				names := make(map[string]bool)
 				for j := range routes.Rules {
-					checkBackends(tb, routes.Rules[j].Backends)
+					checkBackends(tb, &policy.Rule{Backends: routes.Rules[j].Backends})
 					for _, name := range routes.Rules[j].ServerNames {
 						require.False(tb, names[name], "Envoy refuses two filter chains with one name")
 						names[name] = true
@@ -184,11 +184,12 @@ func checkRule(tb testing.TB, r *policy.Rule) {
 		require.LessOrEqual(tb, m.Numerator, m.Denominator)
 		require.NotZero(tb, m.Numerator)
 	}
-	checkBackends(tb, r.Backends)
+	checkBackends(tb, r)
 }
 
-func checkBackends(tb testing.TB, backends []policy.Backend) {
+func checkBackends(tb testing.TB, r *policy.Rule) {
 	tb.Helper()
+	backends := r.Backends
 	var sum uint32
 	for i := range backends {
 		b := &backends[i]
@@ -201,7 +202,9 @@ func checkBackends(tb testing.TB, backends []policy.Backend) {
 		require.Equal(tb, b.Share, parts)
 		require.Equal(tb, b.Kind == policy.InvalidBackend, b.Reason != "")
 		require.NotZero(tb, b.Weight)
-		require.Nil(tb, b.Filters.Path)
+		if b.Filters.Path != nil && b.Filters.Path.Prefix {
+			require.Equal(tb, policy.PathPrefix, r.Match.Path.Kind)
+		}
 		require.Empty(tb, b.Filters.Failed)
 	}
 	if len(backends) > 0 {

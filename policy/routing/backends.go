@@ -32,7 +32,7 @@ type namedBackend struct {
 
 // backends returns where a rule sends requests: every backendRef that has a
 // weight, each with its fixed part of the requests and within it the parts of its backings.
-func (b *routeBuilder) backends(refs []namedBackend) []policy.Backend {
+func (b *routeBuilder) backends(refs []namedBackend, place filterPlace) []policy.Backend {
 	var out []policy.Backend
 	for i, named := range refs {
 		weight := int32(1)
@@ -44,7 +44,7 @@ func (b *routeBuilder) backends(refs []namedBackend) []policy.Backend {
 			weight = 0
 		}
 		to := b.backend(named.field, &named.ref.BackendObjectReference)
-		filters := b.filters(named.field+".filters", named.filters, onBackend)
+		filters := b.filters(named.field+".filters", named.filters, place)
 		if filters.Failed != "" {
 			to = refused(filters.Failed)
 		}

@@ -16,14 +16,21 @@ import (
 // filterPlace is where filters stand, which decides what they can do.
 type filterPlace uint8
 
-// Envoy chooses a backend after the rule. So the filters of a backendRef can change headers and
-// the Host header, but neither path nor destination. A rule with a match that is no prefix has no
+// Envoy chooses a backend after the rule. So the filters of a backendRef can change headers, the Host
+// header and the path, but not the destination. A rule with a match that is no prefix has no
 // matched prefix to replace.
 const (
 	onRule filterPlace = iota
 	onRuleWithoutPrefix
 	onBackend
+	onBackendWithoutPrefix
 )
+
+// ofBackend reports whether the filters are those of a backendRef.
+func (p filterPlace) ofBackend() bool { return p == onBackend || p == onBackendWithoutPrefix }
+
+// hasPrefix reports whether there is a matched prefix to replace.
+func (p filterPlace) hasPrefix() bool { return p == onRule || p == onBackend }
 
 // httpFilters returns filters of a GRPCRoute as those of an HTTPRoute, which have the same sections.
 func httpFilters(in []gatewayv1.GRPCRouteFilter) []gatewayv1.HTTPRouteFilter {
@@ -92,7 +99,7 @@ func (b *routeBuilder) filter(field string, f *gatewayv1.HTTPRouteFilter, place 
 			"the mesh cannot ask an authorization service yet, and must not let requests pass unasked: they are answered 500",
 			"remove the filter")
 		out.Failed = "filter ExternalAuth is not supported"
-		b.fails = place != onBackend
+		b.fails = !place.ofBackend()
 		return
 	case gatewayv1.HTTPRouteFilterURLRewrite:
 		b.urlRewrite(field+"."+section, f.URLRewrite, place, out)
@@ -102,7 +109,7 @@ func (b *routeBuilder) filter(field string, f *gatewayv1.HTTPRouteFilter, place 
 		b.invalid(policy.ReasonUnsupported, field+".type", fmt.Sprintf("%q is not a filter of %ss", f.Type, b.route.Kind), "remove it")
 		return
 	}
-	if place == onBackend {
+	if place.ofBackend() {
 		b.invalid(policy.ReasonUnsupported, field+".type", fmt.Sprintf("filter %s cannot depend on the backend, which is chosen after it", f.Type),
 			"move it to the filters of the rule")
 		return
@@ -210,15 +217,9 @@ func (b *routeBuilder) urlRewrite(field string, in *gatewayv1.HTTPURLRewriteFilt
 	if in.Hostname != nil {
 		out.Host = b.hostname(field+".hostname", string(*in.Hostname))
 	}
-	if in.Path == nil {
-		return
+	if in.Path != nil {
+		out.Path = b.pathEdit(field+".path", in.Path, place)
 	}
-	if place == onBackend {
-		b.invalid(policy.ReasonUnsupported, field+".path", "the path cannot depend on the backend, which is chosen after it is rewritten",
-			"move the filter to the filters of the rule")
-		return
-	}
-	out.Path = b.pathEdit(field+".path", in.Path, place)
 }
 
 func (b *routeBuilder) redirect(field string, in *gatewayv1.HTTPRequestRedirectFilter, place filterPlace) *policy.Redirect {
@@ -277,7 +278,7 @@ func (b *routeBuilder) pathEdit(field string, in *gatewayv1.HTTPPathModifier, pl
 		if in.ReplacePrefixMatch == nil {
 			break
 		}
-		if place == onRuleWithoutPrefix {
+		if !place.hasPrefix() {
 			b.invalid(policy.ReasonUnsupported, field+".type", "ReplacePrefixMatch needs a prefix: every match of the rule must be of type PathPrefix",
 				"change the matches, or use ReplaceFullPath")
 		}

@@ -35,7 +35,7 @@ func (b *routeBuilder) grpcRule(index int, in *gatewayv1.GRPCRouteRule) {
 	for i := range in.BackendRefs {
 		named[i] = namedBackend{fmt.Sprintf("%s.backendRefs[%d]", field, i), &in.BackendRefs[i].BackendRef, httpFilters(in.BackendRefs[i].Filters)}
 	}
-	rule.Backends = b.backends(named)
+	rule.Backends = b.backends(named, onBackendWithoutPrefix)
 	rule.Own.Session = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself
 	b.endRequestRule(&rule)
 	for i := range ranked {

@@ -31,9 +31,9 @@ func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
 		matches[i] = b.httpMatch(fmt.Sprintf("%s.matches[%d]", field, i), &in.Matches[i])
 	}
 	prefixes := !slices.ContainsFunc(matches, func(m policy.Match) bool { return m.Path.Kind != policy.PathPrefix })
-	on := onRule
+	on, onBackends := onRule, onBackend
 	if !prefixes {
-		on = onRuleWithoutPrefix
+		on, onBackends = onRuleWithoutPrefix, onBackendWithoutPrefix
 	}
 	rule.Filters = b.filters(field+".filters", in.Filters, on)
 	named := make([]namedBackend, len(in.BackendRefs))
@@ -44,7 +44,7 @@ func (b *routeBuilder) httpRule(index int, in *gatewayv1.HTTPRouteRule) {
 		b.invalid(string(gatewayv1.RouteReasonIncompatibleFilters), field+".backendRefs",
 			"a rule that redirects sends nothing to a backend", "remove the backendRefs or the filter RequestRedirect")
 	}
-	rule.Backends = b.backends(named)
+	rule.Backends = b.backends(named, onBackends)
 	b.timeouts(field+".timeouts", in.Timeouts, &rule)
 	rule.Own.Retry = b.retry(field+".retry", in.Retry)
 	rule.Own.Session = b.sessionPersistence(field+".sessionPersistence", in.SessionPersistence) //nolint:staticcheck // deprecated for a kind that is experimental itself

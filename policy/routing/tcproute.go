@@ -23,7 +23,7 @@ func (b *routeBuilder) connectionRule(index int, name *gatewayv1.SectionName, re
 	for i := range refs {
 		named[i] = namedBackend{field: fmt.Sprintf("%s.backendRefs[%d]", field, i), ref: &refs[i]}
 	}
-	rule := policy.TCPRule{Route: b.route.Ref(), Index: index, Name: b.ruleName(index, name), ServerNames: serverNames, Backends: b.backends(named)}
+	rule := policy.TCPRule{Route: b.route.Ref(), Index: index, Name: b.ruleName(index, name), ServerNames: serverNames, Backends: b.backends(named, onBackendWithoutPrefix)}
 	if b.endRule(index) != "" {
 		rule.Backends = nil // its connections are closed
 	}

@@ -291,7 +291,9 @@ func (g generator) httpRule() gatewayv1.HTTPRouteRule {
 		}
 		if g.chance(8) {
 			ref.Filters = append(ref.Filters, gatewayv1.HTTPRouteFilter{
-				Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{Hostname: new(gatewayv1.PreciseHostname("backend.example"))},
+				Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: pick(g,
+					&gatewayv1.HTTPURLRewriteFilter{Hostname: new(gatewayv1.PreciseHostname("backend.example"))},
+					&gatewayv1.HTTPURLRewriteFilter{Path: g.pathModifier(onePrefix)}),
 			})
 		}
 		rule.BackendRefs = append(rule.BackendRefs, ref)

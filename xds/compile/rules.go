@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -72,23 +74,72 @@ func (c *Compiler) ruleRoute(r *policy.Rule, at parent) []*routev3.Route {
 	}
 	var out []*routev3.Route
 	attempt := r.Timeouts().Attempt.Value
+	parts := byPath(r)
 	for _, v := range variants(r) {
-		to := c.route(r, at, name+v.named().Suffix(), routeMatch(&r.Match, v.methods))
-		to.Action = &routev3.Route_Route{Route: c.action(r, &v)}
-		if v.upgrade {
-			to.Match.Headers = append(to.Match.Headers, upgrades())
-		} else if attempt > 0 {
-			boundAttempts(to, attempt)
+		for i := range parts {
+			to := c.route(r, at, name+v.named().Suffix(), routeMatch(&r.Match, v.methods))
+			to.Match.RuntimeFraction = parts[i].fraction
+			to.Action = &routev3.Route_Route{Route: c.action(&parts[i].rule, &v)}
+			if v.upgrade {
+				to.Match.Headers = append(to.Match.Headers, upgrades())
+			} else if attempt > 0 {
+				boundAttempts(to, attempt)
+			}
+			if v.keyless {
+				keyless(to, cohortOf(r), at)
+			}
+			if b := reported(r); b != nil {
+				to.Metadata = shiftMark(b)
+			}
+			out = append(out, to)
 		}
-		if v.keyless {
-			keyless(to, cohortOf(r), at)
-		}
-		if b := reported(r); b != nil {
-			to.Metadata = shiftMark(b)
-		}
-		out = append(out, to)
 	}
 	return out
+}
+
+// pathPart is the part of a rule's requests whose backends want the same path.
+type pathPart struct {
+	// rule has these backends alone, with their parts of the requests, and their path edit.
+	rule policy.Rule
+	// fraction of the requests that takes this part or one before it, nil for all.
+	fraction *corev3.RuntimeFractionalPercent
+}
+
+// byPath divides a rule by what its backends make of the path: Envoy rewrites it for a route, before it chooses a cluster.
+// So there is a route for each path, and mostly one in all.
+//
+// Envoy draws one number for a request. The fractions count its remainder by a million, and the weights of a
+// route with a sum of S that by S. Of the requests that come to a route the first remainder is one of S consecutive
+// numbers, so that the second one is each number below S equally often: the division is that of one route.
+func byPath(r *policy.Rule) []pathPart {
+	path := func(b *policy.Backend) *policy.PathEdit { return cmp.Or(b.Filters.Path, r.Filters.Path) }
+	same := func(a, b *policy.PathEdit) bool { return a == b || a != nil && b != nil && *a == *b }
+	var out []pathPart
+	sums := make([]uint32, 0, 1)
+	for i := range r.Backends {
+		b := &r.Backends[i]
+		at := slices.IndexFunc(out, func(p pathPart) bool { return same(p.rule.Filters.Path, path(b)) })
+		if at < 0 {
+			at, out, sums = len(out), append(out, pathPart{rule: *r}), append(sums, 0)
+			out[at].rule.Filters.Path, out[at].rule.Backends = path(b), nil
+		}
+		out[at].rule.Backends = append(out[at].rule.Backends, *b)
+		sums[at] += b.Share
+	}
+	before := uint32(0)
+	kept := out[:0]
+	for i, sum := range sums {
+		if sum == 0 { // so small a part that it is none
+			continue
+		}
+		if before += sum; before < policy.ShareTotal {
+			out[i].fraction = &corev3.RuntimeFractionalPercent{DefaultValue: &typev3.FractionalPercent{
+				Numerator: before, Denominator: typev3.FractionalPercent_MILLION,
+			}}
+		}
+		kept = append(kept, out[i])
+	}
+	return kept
 }
 
 // failedStatus is the answer of a rule that cannot be applied: 500, or for gRPC

@@ -3,6 +3,7 @@ package compile_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,17 +193,38 @@ func TestEnvoyRewrites(t *testing.T) {
 			Filters: policy.Filters{Path: &policy.PathEdit{Prefix: true, Value: tc.by}},
 		}))
 	}
-	byBackend := to(s)
+	byBackend, edited, plain := to(s), to(s), to(s)
 	byBackend.Filters.Host = "backend.example"
+	edited.Filters.Path = &policy.PathEdit{Prefix: true, Value: "/backend"}
+	plain.Index = 1
+	split := func(first, second uint32) []policy.Backend {
+		a, b := edited, plain
+		a.Share, b.Share = first, second
+		a.Targets, b.Targets = slices.Clone(a.Targets), slices.Clone(b.Targets)
+		a.Targets[0].Share, b.Targets[0].Share = first, second
+		return []policy.Backend{a, b}
+	}
 	m := world{services: append(services, s,
 		routed("full", rule(s, func(r *policy.Rule) { r.Filters.Path = &policy.PathEdit{Value: `/new/\1`} })),
 		routed("host", rule(s, func(r *policy.Rule) { r.Filters.Host = "rewritten.example" })),
 		routed("backend", policy.Rule{Backends: []policy.Backend{byBackend}}),
+		routed("backend-path", policy.Rule{Match: prefix("/foo"), Backends: []policy.Backend{edited}, Filters: policy.Filters{Path: &policy.PathEdit{Value: "/rule"}}}),
+		routed("some", policy.Rule{Match: prefix("/foo"), Backends: split(policy.ShareTotal/4, 3*policy.ShareTotal/4), Filters: policy.Filters{Path: &policy.PathEdit{Value: "/rule"}}}),
 	)}.start(t)
 	for i, tc := range cases {
 		m.send(t, http.MethodGet, fmt.Sprintf("r%d.web%s", i, tc.path))
 		require.Equal(t, tc.want, record.one(t).RequestURI, "%v", tc)
 	}
+	m.send(t, http.MethodGet, "backend-path.web/foo/bar?q=1")
+	require.Equal(t, "/backend/bar?q=1", record.one(t).RequestURI, "the backend's own counts, on the path that was matched")
+	paths := make(map[string]int)
+	const n = 1000
+	for range n {
+		m.send(t, http.MethodGet, "some.web/foo/bar")
+		paths[record.one(t).RequestURI]++
+	}
+	require.InDelta(t, n/4, paths["/backend/bar"], .05*n, "%v", paths)
+	require.Equal(t, n, paths["/backend/bar"]+paths["/rule"], "%v", paths)
 	m.send(t, http.MethodGet, "full.web/a/b?q=1")
 	require.Equal(t, `/new/\1?q=1`, record.one(t).RequestURI)
 	for host, want := range map[string]string{"full": "full.web", "host": "rewritten.example", "backend": "backend.example"} {
