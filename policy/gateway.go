@@ -53,6 +53,9 @@ type GatewayListener struct {
 	// nevertheless.
 	Terminates   bool
 	Certificates []string
+	// Clients is how clients prove who they are, nil for not at all. Listeners of one port where TLS ends have
+	// the same: a client may send requests for any of them on one connection.
+	Clients *ClientCertificates
 	// IsHTTP is true for the protocols HTTP and HTTPS; Hosts says what happens
 	// to requests, TCP of any other listener what happens to connections.
 	IsHTTP bool
@@ -63,6 +66,16 @@ type GatewayListener struct {
 	TCP   []TCPRule
 	// Provenance lists the routes about connections and what they use.
 	Provenance []discovery.ObjectRef
+}
+
+// ClientCertificates is how the clients of a listener prove who they are.
+type ClientCertificates struct {
+	// CAs in PEM, one at least: one of them has issued the certificate of a client, or of who issued that.
+	CAs string
+	// Optional is true if clients without a certificate, or with one that is not valid, are let in too.
+	Optional bool
+	// From are the ConfigMaps that CAs come from.
+	From []discovery.ObjectRef
 }
 
 // GatewayHost is what a listener does with requests to a host name.

@@ -184,11 +184,18 @@ func TestGatewayRow(t *testing.T) {
 			{Name: "a", TLS: &gatewayv1.ListenerTLSConfig{CertificateRefs: []gatewayv1.SecretObjectReference{{Name: "b"}, {Name: "a", Namespace: &certs}}}},
 			{Name: "b", TLS: &gatewayv1.ListenerTLSConfig{CertificateRefs: []gatewayv1.SecretObjectReference{{Name: "b"}, {Name: "c", Group: &other}, {Name: "d", Kind: &configMap}}}},
 			{Name: "c"},
-		}},
+		}, TLS: &gatewayv1.GatewayTLSConfig{Frontend: &gatewayv1.FrontendTLSConfig{
+			Default: gatewayv1.TLSConfig{Validation: &gatewayv1.FrontendTLSValidation{CACertificateRefs: []gatewayv1.ObjectReference{
+				{Kind: "ConfigMap", Name: "ca"}, {Kind: "Service", Name: "ca"}, {Group: "certificates.k8s.io", Kind: "ConfigMap", Name: "other"},
+			}}},
+			PerPort: []gatewayv1.TLSPortConfig{{Port: 1}, {Port: 443, TLS: gatewayv1.TLSConfig{Validation: &gatewayv1.FrontendTLSValidation{
+				CACertificateRefs: []gatewayv1.ObjectReference{{Kind: "ConfigMap", Name: "ca", Namespace: &certs}},
+			}}}},
+		}}},
 		Status: gatewayv1.GatewayStatus{Conditions: []metav1.Condition{{Type: "Accepted"}}},
 	}
 	row := Object(in, "k")
-	require.Equal(t, []string{"GatewayClass causeway", "Secret certs/a", "Secret web/b"}, names(row.Refs), "what can hold no certificate is no Secret")
+	require.Equal(t, []string{"ConfigMap certs/ca", "ConfigMap web/ca", "GatewayClass causeway", "Secret certs/a", "Secret web/b"}, names(row.Refs), "what can hold no certificate is no Secret")
 	gateway := row.Spec.(*gatewayv1.Gateway)
 	require.Equal(t, map[string]string{v1alpha1.AddressesAnnotation: "a.example.com"}, gateway.Annotations)
 	require.Empty(t, gateway.Labels)

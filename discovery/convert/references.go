@@ -48,7 +48,7 @@ func (r *references) namespaced(kind *gatewayv1.Kind, fallback string, namespace
 	r.local(fallback, string(name))
 }
 
-// gateway adds the class of a Gateway and the Secrets that its listeners name.
+// gateway adds the class of a Gateway, the Secrets that its listeners name, and the ConfigMaps by which clients are checked.
 func (r *references) gateway(s *gatewayv1.GatewaySpec) {
 	r.add(discovery.KindGatewayClass, "", string(s.GatewayClassName))
 	for i := range s.Listeners {
@@ -60,6 +60,25 @@ func (r *references) gateway(s *gatewayv1.GatewaySpec) {
 			if isSecretRef(&ref) {
 				r.namespaced(nil, discovery.KindSecret, ref.Namespace, ref.Name)
 			}
+		}
+	}
+	if s.TLS == nil || s.TLS.Frontend == nil {
+		return
+	}
+	r.frontend(s.TLS.Frontend.Default.Validation)
+	for i := range s.TLS.Frontend.PerPort {
+		r.frontend(s.TLS.Frontend.PerPort[i].TLS.Validation)
+	}
+}
+
+// frontend adds the ConfigMaps with the CA certificates of clients.
+func (r *references) frontend(v *gatewayv1.FrontendTLSValidation) {
+	if v == nil {
+		return
+	}
+	for _, ref := range v.CACertificateRefs {
+		if ref.Kind == discovery.KindConfigMap && (ref.Group == "" || ref.Group == "core") {
+			r.namespaced(nil, discovery.KindConfigMap, ref.Namespace, ref.Name)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package diff
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -128,6 +129,13 @@ func (l gatewayListener) text() string {
 	}
 	if l.Terminates {
 		s += ", certificates " + strings.Join(l.Certificates, ", ")
+	}
+	if c := l.Clients; c != nil {
+		how := "required"
+		if c.Optional {
+			how = "asked for, and not required"
+		}
+		s += fmt.Sprintf(", clients' certificates %s, by CAs sha256 %.8x", how, sha256.Sum256([]byte(c.CAs)))
 	}
 	return s
 }

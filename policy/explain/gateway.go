@@ -43,7 +43,9 @@ type Listener struct {
 	Protocol string `json:"protocol"`
 	// Hostname is "" for any.
 	Hostname string `json:"hostname,omitempty"`
-	Because  string `json:"because"`
+	// Clients says what certificate clients have to show, "" for none.
+	Clients string `json:"clients,omitempty"`
+	Because string `json:"because"`
 }
 
 // OtherListener is a listener that is not the one.
@@ -177,7 +179,15 @@ func listenerProtocol(p *policy.GatewayPort, l *policy.GatewayListener) string {
 }
 
 func listenerOf(p *policy.GatewayPort, l *policy.GatewayListener, because string) Listener {
-	return Listener{Name: l.Name, Port: p.Number, Protocol: listenerProtocol(p, l), Hostname: l.Hostname, Because: because}
+	out := Listener{Name: l.Name, Port: p.Number, Protocol: listenerProtocol(p, l), Hostname: l.Hostname, Because: because}
+	switch {
+	case l.Clients == nil:
+	case l.Clients.Optional:
+		out.Clients = "clients are asked for a certificate, and let in whatever they show"
+	default:
+		out.Clients = "clients without a valid certificate are refused"
+	}
+	return out
 }
 
 func (e *evaluation) otherPort(p *policy.GatewayPort) {

@@ -70,6 +70,9 @@ func (l *Listener) Text() string {
 	if l.Hostname != "" {
 		s += " for " + l.Hostname
 	}
+	if l.Clients != "" {
+		s += "; " + l.Clients
+	}
 	return s
 }
 

@@ -23,10 +23,12 @@
 //	gateway.<ns>.<name>.<port>              the route configuration of a port of a Gateway
 //	gateway.<ns>.<name>.<port>~<listener>   the same of a listener with TLS
 //	certificate/<ns>/<gateway>/<name>       a certificate of a Gateway
+//	client-cas/<ns>/<gateway>:<port>         CA certificates by which its clients are checked; /optional where all are let in
 package naming
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -159,6 +161,16 @@ func GatewayHost(routeConfig, domain string) string { return routeConfig + "/" +
 // Certificate returns the name of the secret of a certificate of a Gateway.
 func Certificate(gateway discovery.Key, certificate string) string {
 	return "certificate/" + gateway.String() + "/" + certificate
+}
+
+// ClientCAs returns the name of the secret with the CA certificates by which the clients of a Gateway's port are checked.
+// Where they are let in without, it is another: the two are never taken for each other while the mode changes.
+func ClientCAs(gateway discovery.Key, port uint16, optional bool) string {
+	name := fmt.Sprintf("client-cas/%s:%d", gateway, port)
+	if optional {
+		name += "/optional"
+	}
+	return name
 }
 
 // CutCertificate is the inverse of Certificate.

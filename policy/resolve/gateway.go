@@ -82,7 +82,7 @@ func (b *gatewayBuilder) port(listeners []*listenerMeaning) policy.GatewayPort {
 	p.Settings = effective.GatewaySettings(b.r, b.gateway.object.Key, names)
 	for _, l := range listeners {
 		out := policy.GatewayListener{
-			Name: l.name, Hostname: l.hostname, Terminates: l.terminates, Certificates: l.certificates, IsHTTP: l.isHTTP(),
+			Name: l.name, Hostname: l.hostname, Terminates: l.terminates, Certificates: l.certificates, Clients: l.clients, IsHTTP: l.isHTTP(),
 		}
 		owned := ownership{l, listeners}
 		if out.IsHTTP {

@@ -103,6 +103,9 @@ func renderGateway(w *strings.Builder, o *discovery.Object, m *policy.Gateway) {
 			if l.Terminates {
 				fmt.Fprintf(w, " with %v", l.Certificates)
 			}
+			if c := l.Clients; c != nil {
+				fmt.Fprintf(w, ", clients checked by %d bytes of %s, optional %t", len(c.CAs), objectNames(c.From), c.Optional)
+			}
 			w.WriteByte('\n')
 			for k := range l.Hosts {
 				h := &l.Hosts[k]

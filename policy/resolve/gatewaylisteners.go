@@ -57,6 +57,8 @@ type listenerMeaning struct {
 	// order of its references, failed ones included. certified is true if one of them is usable.
 	certificates []string
 	certified    bool
+	// clients is how clients prove who they are, nil for not at all.
+	clients *policy.ClientCertificates
 	// kinds of routes that may attach, in the order in which they are told.
 	kinds []string
 	// from and selector tell from which namespaces routes may come.
@@ -128,7 +130,7 @@ func readListeners(r catalog.Reader, o *discovery.Object) *gatewayMeaning {
 	}
 	m := &gatewayMeaning{object: o, spec: &gateway.Spec, class: class}
 	for i := range m.spec.Listeners {
-		m.listeners = append(m.listeners, m.readListener(i, &m.spec.Listeners[i]))
+		m.listeners = append(m.listeners, m.readListener(r, i, &m.spec.Listeners[i]))
 	}
 	m.findConflicts()
 	m.findOverlaps()
@@ -157,7 +159,7 @@ func gatewayOf(r catalog.Reader, key discovery.Key) *gatewayMeaning {
 }
 
 // readListener returns what a listener says by itself.
-func (m *gatewayMeaning) readListener(index int, in *gatewayv1.Listener) *listenerMeaning {
+func (m *gatewayMeaning) readListener(r catalog.Reader, index int, in *gatewayv1.Listener) *listenerMeaning {
 	l := &listenerMeaning{index: index, name: string(in.Name), protocol: in.Protocol, port: uint16(in.Port)}
 	protocol, served := l.listenerProtocol()
 	if !served {
@@ -171,6 +173,9 @@ func (m *gatewayMeaning) readListener(index int, in *gatewayv1.Listener) *listen
 		m.readHostname(l, in.Hostname)
 	}
 	m.readTLSMode(l, in)
+	if l.terminates {
+		m.readClients(r, l)
+	}
 	m.readKinds(l, in)
 	m.readNamespaces(l, in)
 	if in.Filters != nil && len(in.Filters.Requests) > 0 {
@@ -217,24 +222,6 @@ func (m *gatewayMeaning) readTLSMode(l *listenerMeaning, in *gatewayv1.Listener)
 	case l.isHTTP():
 		m.unsupported(l, ".tls.mode", "requests inside of TLS that passes through cannot be told apart", "set protocol: TLS, or mode: Terminate")
 	}
-	if l.terminates && m.validatesClients(l) {
-		// Serving it without would let in clients that must prove who they are.
-		m.unsupported(l, ".tls", "spec.tls.frontend asks for certificates of clients, which are not checked here, so the listener is not served",
-			"remove the validation, or check clients in front of the gateway")
-	}
-}
-
-// validatesClients reports whether spec.tls.frontend asks for clients' certificates at a listener's port.
-func (m *gatewayMeaning) validatesClients(l *listenerMeaning) bool {
-	if m.spec.TLS == nil || m.spec.TLS.Frontend == nil {
-		return false
-	}
-	for _, p := range m.spec.TLS.Frontend.PerPort {
-		if p.Port == gatewayv1.PortNumber(l.port) {
-			return p.TLS.Validation != nil
-		}
-	}
-	return m.spec.TLS.Frontend.Default.Validation != nil
 }
 
 // protocolKinds returns the kinds of routes that can be about a listener.
@@ -322,6 +309,9 @@ func (m *gatewayMeaning) checkGateway() {
 			"remove it, and attach a GatewayPolicy")
 	}
 	m.checkAddresses()
+	m.checkClients(func(field, message, remedy string) {
+		find(policy.Warning, policy.ReasonUnsupported, field, message, remedy)
+	})
 	if t := m.spec.TLS; t != nil && t.Backend != nil && t.Backend.ClientCertificateRef != nil {
 		find(policy.Warning, policy.ReasonUnsupported, "spec.tls.backend.clientCertificateRef",
 			"backends are shown no certificate of the Gateway", "remove it")

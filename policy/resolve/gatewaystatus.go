@@ -54,6 +54,13 @@ func (s *Statuses) gatewayStatus(o *discovery.Object) *gatewayv1.GatewayStatus {
 			Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, Reason: unusable.Reason, Message: messageOf("", []policy.Finding{*unusable}),
 		})
 	}
+	// The condition is there only where it is True (GatewayConditionInsecureFrontendValidationMode).
+	if field := letsAnybodyIn(g.spec); field != "" {
+		out.Conditions = append(out.Conditions, metav1.Condition{
+			Type: string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), Status: metav1.ConditionTrue,
+			Reason: string(gatewayv1.GatewayReasonConfigurationChanged), Message: field + " lets in clients whatever certificate they show, or none",
+		})
+	}
 	for i := range out.Conditions {
 		out.Conditions[i].ObservedGeneration = o.Generation
 	}
@@ -386,6 +393,8 @@ func supportedFeatures() []gatewayv1.SupportedFeature {
 		features.SupportBackendTLSPolicy,
 		features.SupportBackendTLSPolicySANValidation,
 		features.SupportGateway,
+		features.SupportGatewayFrontendClientCertificateValidation,
+		features.SupportGatewayFrontendClientCertificateValidationInsecureFallback,
 		features.SupportGatewayHTTPListenerIsolation,
 		features.SupportGatewayHTTPSListenerDetectMisdirectedRequests,
 		features.SupportGatewayPort8080,

@@ -226,3 +226,65 @@ func TestEdgeReadsCertificateFiles(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "first", got.PeerCertificates[0].Subject.CommonName)
 }
+
+// Clients prove who they are, and backends are told who it is; where anybody is let in, backends are told nothing that nobody
+// has checked. What a client says of itself counts nowhere.
+func TestEdgeChecksClients(t *testing.T) {
+	t.Parallel()
+	ca, clients, strangers := harness.NewAuthority(t, "ca"), harness.NewAuthority(t, "clients"), harness.NewAuthority(t, "strangers")
+	b := startBackend(t, "shop")
+	seen := b.record()
+	shop := pods("shop", policy.HTTP1, zone(callerZone, b))
+	port := func(number uint16, c *policy.ClientCertificates) policy.GatewayPort {
+		l := secure("shop", "", []string{"web/shop"}, answers("*", only(shop)))
+		l.Clients = c
+		return policy.GatewayPort{Number: number, Protocol: policy.ListenTLS, Listeners: []policy.GatewayListener{l}}
+	}
+	cas := string(clients.CertPEM)
+	m := gateway(port(443, &policy.ClientCertificates{CAs: cas}), port(444, &policy.ClientCertificates{CAs: cas, Optional: true}), port(445, nil))
+	m.Certificates = []policy.Certificate{certified("shop", ca.Issue(t, harness.CertificateOptions{Hosts: []string{"shop.example.com"}}))}
+	e := startGateway(t, m, shop)
+	// with is a client that shows a certificate whoever the server asks for.
+	with := func(c *harness.Certificate) *tls.Config {
+		config := &tls.Config{RootCAs: ca.Pool(), ServerName: "shop.example.com"}
+		if c != nil {
+			pair := c.TLS(t)
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		}
+		return config
+	}
+	issue := func(a *harness.Authority, lifetime time.Duration) *harness.Certificate {
+		c := a.Issue(t, harness.CertificateOptions{Name: "partner", Hosts: []string{"partner.example.com"}, URIs: []string{"spiffe://example.com/partner"}, Lifetime: lifetime})
+		return &c
+	}
+	for name, c := range map[string]struct {
+		certificate *harness.Certificate
+		valid       bool
+	}{
+		"a partner":           {issue(clients, 0), true},
+		"a stranger":          {issue(strangers, 0), false},
+		"one that has ended":  {issue(clients, -time.Hour), false},
+		"nobody":              {nil, false},
+		"the server's own CA": {issue(ca, 0), false},
+	} {
+		forged := "X-Forwarded-Client-Cert: By=me;Subject=\"CN=admin\""
+		for port, in := range map[uint16]bool{443: c.valid, 444: true, 445: true} {
+			a, err := e.tryAsk(t, port, with(c.certificate), "shop.example.com", "/", forged)
+			if !in {
+				require.Error(t, err, "%s at %d", name, port)
+				continue
+			}
+			require.NoError(t, err, "%s at %d", name, port)
+			require.Equal(t, "shop", a.body)
+			told := seen.one(t).Header["X-Forwarded-Client-Cert"]
+			if port != 443 {
+				require.Empty(t, told, "%s at %d", name, port)
+				continue
+			}
+			require.Len(t, told, 1)
+			require.Contains(t, told[0], `Subject="CN=partner";URI=spiffe://example.com/partner;DNS=partner.example.com`)
+			require.NotContains(t, told[0], "admin")
+		}
+	}
+	require.Empty(t, seen.take(), "who is refused reaches nobody")
+}

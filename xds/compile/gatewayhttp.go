@@ -97,6 +97,13 @@ func (e *edge) http(l *policy.GatewayListener) []*listenerv3.Filter {
 		LocalReplyConfig:              edgeReplies(),
 		AccessLog:                     []*accesslogv3.AccessLog{outcomesLog()},
 	}
+	if l.Clients != nil && !l.Clients.Optional {
+		// Backends are told who the client is. What is not checked they are not told: they would believe it.
+		hcm.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
+		hcm.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{
+			Subject: wrapperspb.Bool(true), Uri: true, Dns: true,
+		}
+	}
 	return []*listenerv3.Filter{{Name: "envoy.filters.network.http_connection_manager", ConfigType: listenerFilter(hcm)}}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy"
@@ -44,7 +45,31 @@ func (c *Compiler) Certificates(m *policy.Gateway) []resource.Resource {
 			Body: resource.Parts{marshal(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_TlsCertificate{TlsCertificate: secret}})},
 		})
 	}
+	for i := range m.Ports {
+		if r := clientCAs(m, &m.Ports[i]); r != nil {
+			out = append(out, *r)
+		}
+	}
 	return out
+}
+
+// clientCAs returns the secret with which the clients of a port are checked, nil for none. It is a secret, and not part of the
+// listener, so that new CA certificates close no connection.
+func clientCAs(m *policy.Gateway, p *policy.GatewayPort) *resource.Resource {
+	i := slices.IndexFunc(p.Listeners, func(l policy.GatewayListener) bool { return l.Clients != nil })
+	if i < 0 {
+		return nil
+	}
+	clients := p.Listeners[i].Clients
+	validation := &tlsv3.CertificateValidationContext{TrustedCa: inlineSource([]byte(clients.CAs))}
+	if clients.Optional {
+		validation.TrustChainVerification = tlsv3.CertificateValidationContext_ACCEPT_UNTRUSTED
+	}
+	name := naming.ClientCAs(m.Key, p.Number, clients.Optional)
+	return &resource.Resource{
+		Type: resource.Secret, Name: name, Visible: ofGateway(m), Provenance: clients.From,
+		Body: resource.Parts{marshal(&tlsv3.Secret{Name: name, Type: &tlsv3.Secret_ValidationContext{ValidationContext: validation}})},
+	}
 }
 
 // usable reports whether there is a chain with a key.
@@ -84,7 +109,14 @@ func (e *edge) tls(l *policy.GatewayListener) *corev3.TransportSocket {
 	if len(common.GetTlsCertificateSdsSecretConfigs()) == 0 {
 		return nil
 	}
-	return namedSocket("envoy.transport_sockets.tls", &tlsv3.DownstreamTlsContext{CommonTlsContext: common})
+	context := &tlsv3.DownstreamTlsContext{CommonTlsContext: common}
+	if l.Clients != nil {
+		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{ValidationContextSdsSecretConfig: &tlsv3.SdsSecretConfig{
+			Name: naming.ClientCAs(e.gateway.Key, e.port.Number, l.Clients.Optional), SdsConfig: adsSource(),
+		}}
+		context.RequireClientCertificate = wrapperspb.Bool(!l.Clients.Optional)
+	}
+	return namedSocket("envoy.transport_sockets.tls", context)
 }
 
 func inlineSource(data []byte) *corev3.DataSource {

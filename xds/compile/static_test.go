@@ -160,6 +160,9 @@ func inlineSecrets(t *testing.T, chain *listenerv3.FilterChain) {
 	for _, s := range context.GetCommonTlsContext().GetTlsCertificateSdsSecretConfigs() {
 		s.SdsConfig = nil
 	}
+	if s := context.GetCommonTlsContext().GetValidationContextSdsSecretConfig(); s != nil {
+		s.SdsConfig = nil
+	}
 	require.NoError(t, config.MarshalFrom(context))
 }
 

@@ -26,7 +26,7 @@ import (
 func ourGatewayCondition(kind string) bool {
 	switch kind {
 	case string(gatewayv1.ListenerConditionConflicted), string(gatewayv1.ListenerConditionOverlappingTLSConfig),
-		string(gatewayv1.GatewayConditionAddressesAssigned), string(gatewayv1.GatewayClassConditionStatusSupportedVersion):
+		string(gatewayv1.GatewayConditionInsecureFrontendValidationMode), string(gatewayv1.GatewayConditionAddressesAssigned), string(gatewayv1.GatewayClassConditionStatusSupportedVersion):
 		return true
 	}
 	return IsOurs(kind)
