@@ -49,7 +49,7 @@ func TestWrongFlags(t *testing.T) {
 		"log level":                       {[]string{"serve", "--config", "x", "--log-level", "loud"}, `--log-level: "loud" is not debug, info, warn or error`},
 		"bootstrap without a name":        {[]string{"bootstrap"}, "--namespace: it is empty"},
 		"bootstrap with a public admin":   {[]string{"bootstrap", "--namespace", "a", "--workload", "b", "--id", "c", "--admin-listen", "0.0.0.0:1"}, "--admin-listen"},
-		"an output that there is not":     {[]string{"version", "-o", "xml"}, `--output" flag: "xml" is not table, json or yaml`},
+		"an output that there is not":     {[]string{"version", "-o", "xml"}, `--output" flag: "xml" is not table, wide, json or yaml`},
 		"a directory that there is not":   {[]string{"validate", "/does/not/exist"}, "no such file"},
 		"no control plane":                {[]string{"proxies", "--admin", "127.0.0.1:1"}, "no control plane answers at 127.0.0.1:1: start 'causeway serve'"},
 	} {

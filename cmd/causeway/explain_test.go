@@ -123,7 +123,7 @@ func TestExplainRequest(t *testing.T) {
 		"not a workload":       {[]string{"GET", "http://a/", "--from", "cart"}, "is neither NAMESPACE/NAME nor a node id"},
 		"not a node id":        {[]string{"GET", "http://a/", "--from", "a~b"}, "is not a node id"},
 		"nobody":               {[]string{"GET", "http://a/", "--from", ""}, "say who asks"},
-		"not a format":         {[]string{"GET", "http://a/", "-o", "xml"}, "is not table, json or yaml"},
+		"not a format":         {[]string{"GET", "http://a/", "-o", "xml"}, "is not table, wide, json or yaml"},
 	} {
 		_, err := ask(c.args...)
 		require.ErrorContains(t, err, c.want, name)

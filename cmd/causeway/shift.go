@@ -22,6 +22,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/admin"
+	"github.com/causeway-mesh/causeway/xds/admin/terminal"
 )
 
 func shiftCommand() *cobra.Command {
@@ -130,12 +131,12 @@ func shiftStatusCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				columns, _ := terminalSize(cmd.OutOrStdout())
+				columns, _ := output.size(cmd)
 				return output.print(cmd, s, func(t *phrase.Table) {
 					if columns > 0 {
 						s = describe.InBrief(s, phrase.Brief)
 					}
-					t.Text(phrase.Wrap(describe.Shift(s, view, time.Now(), 20), columns))
+					t.Text(terminal.Paint(cmd.OutOrStdout(), phrase.Wrap(describe.Shift(s, view, time.Now(), 20), columns)))
 				})
 			}
 			view, err := source.view(cmd.Context(), "")
@@ -146,15 +147,11 @@ func shiftStatusCommand() *cobra.Command {
 				view.Shifts = slices.DeleteFunc(view.Shifts, func(s v1alpha1.TrafficShift) bool { return s.Namespace != n })
 			}
 			if err := output.print(cmd, view, func(t *phrase.Table) {
-				t.Row("SHIFT", "SERVICE", "PHASE", "PERCENT", "STEP", "VERDICT", "BUDGET LEFT")
-				for i := range view.Shifts {
-					s := &view.Shifts[i]
-					t.Row(s.Namespace+"/"+s.Name, s.Spec.ServiceRef.Name, describe.Phase(s), describe.Percent(s), describe.Step(s), describe.Verdict(s), describe.Budget(s))
-				}
+				describe.List(t, view, time.Now(), output.format == wide)
 			}); err != nil || output.format != "table" {
 				return err
 			}
-			columns, _ := terminalSize(cmd.OutOrStdout())
+			columns, _ := terminal.Size(cmd.OutOrStdout())
 			if columns > 0 {
 				for i := range view.Shifts {
 					view.Shifts[i] = *describe.InBrief(&view.Shifts[i], phrase.Brief)
@@ -195,7 +192,7 @@ func shiftWatchCommand() *cobra.Command {
 // watch prints a shift until it is completed, is deleted or whoever watches has seen enough. Once it was there, a control plane
 // that does not answer is waited for; before, the name or the address may be wrong.
 func (s *shiftSource) watch(cmd *cobra.Command, name string, interval time.Duration) error {
-	terminal := isTerminal(os.Stdout)
+	screen := terminal.Is(os.Stdout)
 	last := ""
 	for {
 		shift, view, err := s.one(cmd.Context(), name)
@@ -210,14 +207,14 @@ func (s *shiftSource) watch(cmd *cobra.Command, name string, interval time.Durat
 		case err != nil:
 			text = "cannot read the shift; trying again: " + err.Error() + "\n"
 		default:
-			text = describe.Shift(shift, view, time.Now(), 8)
-		}
-		switch {
-		case terminal:
 			// The window may have another size by now. Its last row stays empty: a
 			// line feed there would scroll the title away.
-			columns, rows := terminalSize(cmd.OutOrStdout())
-			text = phrase.FirstLines(phrase.Wrap(text, columns), rows-1, "causeway shift status "+name)
+			columns, rows := terminal.Size(cmd.OutOrStdout())
+			text = describe.Screen(shift, view, time.Now(), columns, rows-1)
+		}
+		switch {
+		case screen:
+			text = terminal.Paint(cmd.OutOrStdout(), text)
 			// From the top, without the flicker of clearing everything first.
 			fmt.Fprint(cmd.OutOrStdout(), "\x1b[H"+strings.ReplaceAll(text, "\n", "\x1b[K\n")+"\x1b[J")
 		case withoutTimes(text) != withoutTimes(last):
@@ -304,7 +301,7 @@ func (s *shiftSource) await(cmd *cobra.Command, name string, command *v1alpha1.S
 // answer says what came of a command that was carried out or refused.
 func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *describe.View, command *v1alpha1.ShiftCommand) error {
 	out, name := cmd.OutOrStdout(), s.Namespace+"/"+s.Name
-	columns, _ := terminalSize(out)
+	columns, _ := terminal.Size(out)
 	result := s.Status.CommandResult
 	if result == nil {
 		result = &v1alpha1.ShiftCommandResult{Result: v1alpha1.CommandDone} // an older leader says no more

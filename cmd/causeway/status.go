@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/xds/admin/terminal"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -39,12 +40,12 @@ plane answers.`,
 			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/status", url.Values{}, &v); err != nil {
 				return err
 			}
-			columns, rows := terminalSize(cmd.OutOrStdout())
+			columns, rows := output.size(cmd)
 			if all {
 				rows = 0
 			}
 			if err := output.print(cmd, &v, func(t *phrase.Table) {
-				t.Text(strings.TrimSuffix(status.Fit(&v, time.Now(), columns, rows, all), "\n"))
+				t.Text(terminal.Paint(cmd.OutOrStdout(), strings.TrimSuffix(status.Fit(&v, time.Now(), columns, rows, all || output.format == wide), "\n")))
 			}); err != nil {
 				return err
 			}

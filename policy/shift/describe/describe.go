@@ -24,6 +24,10 @@ const barWidth = 30
 
 // Shift is a shift for a person to read, with the newest entries of its history.
 func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) string {
+	return drawn(s, view, now, history, barWidth)
+}
+
+func drawn(s *v1alpha1.TrafficShift, view *View, now time.Time, history, bar int) string {
 	var b strings.Builder
 	st := &s.Status
 	fmt.Fprintf(&b, "%s/%s: Service %s, %s: %s at %s %%, step %s\n", s.Namespace, s.Name, s.Spec.ServiceRef.Name, direction(s), Phase(s), Percent(s), Step(s))
@@ -37,7 +41,7 @@ func Shift(s *v1alpha1.TrafficShift, view *View, now time.Time, history int) str
 		if a := st.Analysis; a != nil {
 			f = figuresOf(backing, a.Pods, a.Instances)
 		}
-		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", backing, Bar(percent, barWidth), formatPercent(percent), figuresText(f))
+		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", backing, Bar(percent, bar), formatPercent(percent), figuresText(f))
 	}
 	figures(target, share)
 	figures(source, 100-share)
