@@ -234,7 +234,7 @@ func plainTLSPort(c *check, o *Object) {
 				how, _, _ = strings.Cut(text(p, "name"), "-")
 			}
 			if isTLS(port) && slices.Contains([]string{"http", "http2", "grpc", "h2c", "kubernetes.io/h2c"}, how) && !c.hasTLS(o.Key.Name) {
-				c.tell(fmt.Sprintf("spec.ports[%d].port", i), fmt.Sprintf("%s without TLS is spoken to port %.0f", how, port), "write appProtocol: https if the endpoints speak TLS, or another port")
+				c.tell(fmt.Sprintf("spec.ports[%d].port", i), fmt.Sprintf("%s without TLS is spoken to port %.0f", how, port), "create a BackendTLSPolicy about the Service if the endpoints speak TLS, or take another port")
 			}
 		}
 	case discovery.KindTrafficPolicy, discovery.KindBackendTLSPolicy:

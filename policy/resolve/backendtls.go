@@ -28,6 +28,16 @@ func validateBackendTLS(r catalog.Reader, o *discovery.Object) []policy.Finding 
 	return out
 }
 
+// tlsStated reports whether a policy says how TLS is spoken to a port of a Service: then it is known well enough what it is.
+func tlsStated(m *policy.Service, port uint16) bool {
+	if m == nil {
+		return false
+	}
+	return slices.ContainsFunc(m.Ports, func(p policy.Port) bool {
+		return p.Number == port && slices.ContainsFunc(p.Backings, func(b policy.Backing) bool { return b.TLS != nil && !b.TLS.Unknown })
+	})
+}
+
 // missingTLS says to which endpoints of a Service nothing can be sent, because policies say how TLS is spoken to its other
 // backings only.
 func missingTLS(obj discovery.ObjectRef, m *policy.Service) []policy.Finding {

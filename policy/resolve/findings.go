@@ -47,8 +47,9 @@ func validateService(r catalog.Reader, svc *discovery.Service) []policy.Finding 
 			})
 		}
 	}
+	m := BuildService(r, svc.Key)
 	for _, p := range svc.Ports {
-		if name := policy.OtherThanHTTP(p); name != "" {
+		if name := policy.OtherThanHTTP(p); name != "" && !tlsStated(m, p.Port) {
 			out = append(out, policy.Finding{
 				Severity: policy.Warning, Object: obj, Field: "spec.ports",
 				Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonUnsupported,
@@ -67,7 +68,6 @@ func validateService(r catalog.Reader, svc *discovery.Service) []policy.Finding 
 			})
 		}
 	}
-	m := BuildService(r, svc.Key)
 	out = append(out, renameFindings(r, obj, svc)...)
 	out = append(out, affinityFindings(r, obj, svc)...)
 	out = append(out, nodeFindings(r, obj, svc, m)...)

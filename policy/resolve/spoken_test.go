@@ -90,11 +90,13 @@ func TestWhatIsSpoken(t *testing.T) {
 				return b.TLS.SNI + b.TLS.Failed
 			}
 			require.Equal(t, [2]string{c.pods, c.instances}, [2]string{how(discovery.Pods), how(discovery.Instances)})
-			told := false
+			told, unsaid := false, false
 			for _, f := range findingsOn(r, discovery.KindService) {
 				told = told || strings.Contains(f, "no policy says how it is spoken to the pods")
+				unsaid = unsaid || strings.Contains(f, "nothing says what is spoken on it")
 			}
 			require.Equal(t, c.pods == failed, told)
+			require.Equal(t, p.Assumed && c.pods+c.instances == "", unsaid, "a policy about TLS says enough")
 		})
 	}
 }
