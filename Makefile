@@ -181,7 +181,7 @@ generate-check: ## Fail if `make generate` would change anything
 	if [[ "$$before" != "$$after" ]]; then \
 		echo "$$after"; echo "make generate changes files: run it and commit what it makes"; exit 1; \
 	fi
-GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md manifests/kustomization.yaml manifests/chart manifests/install manifests/inject xds/observe/observev1 xds/members/membersv1
+GENERATED := policy/v1alpha1 manifests/crds manifests/gateway-api docs/reference.md manifests/kustomization.yaml manifests/chart manifests/install manifests/inject manifests/gateways xds/observe/observev1 xds/members/membersv1
 
 .PHONY: golden
 golden: ## Rewrite the golden files from what the code does now

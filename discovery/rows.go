@@ -101,8 +101,10 @@ type Service struct {
 	Distribution           string
 	// ExternalName is set for a Service of that type, which has no backings.
 	ExternalName string
-	Created      time.Time
-	Generation   int64
+	// Edge is set for a Service that was made for a Gateway.
+	Edge       *EdgeService
+	Created    time.Time
+	Generation int64
 }
 
 // ServicePort is one TCP port of a Service. Other protocols are not rows.

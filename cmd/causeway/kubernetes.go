@@ -17,6 +17,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/ec2"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/cluster"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/edges"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/lead"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/status"
 	"github.com/causeway-mesh/causeway/discovery/probe"
@@ -56,6 +57,7 @@ func (s *serve) kubernetes() ([]component, error) {
 	}
 	s.newShifts(nil)
 	statuses := status.NewWriter(client, policyStatus, s.programmed, s.unheard, s.registry)
+	edgeMetrics := edges.NewMetrics(s.registry)
 	list := sources{
 		{name: "kubernetes", Source: kubernetes.NewSource(client)},
 		{name: "ec2", Source: instances, leader: true},
@@ -93,6 +95,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return statuses.Run(ctx, s.catalog) })
 		g.Go(func() error { return lead.RecordHomes(ctx, client, s.catalog, upstream.UnrecordedHomes) })
 		g.Go(func() error { return lead.RemoveReplicas(ctx, client) })
+		g.Go(func() error { return edges.Run(ctx, client, s.catalog, resolve.Edges, edgeMetrics) })
 		g.Go(func() error { return s.observer.Lead(ctx) })
 		return g.Wait()
 	}

@@ -135,6 +135,12 @@ var (
 		id:    func(*discovery.Freeze) string { return FreezeID },
 		scope: func(f *discovery.Freeze) string { return f.Scope },
 	}
+	// EdgeStatuses are found by the Gateway's key. Only a replica that leads has any.
+	EdgeStatuses = Table[*discovery.EdgeStatus]{
+		name:  "edgestatuses",
+		id:    func(s *discovery.EdgeStatus) string { return s.Key.String() },
+		scope: func(s *discovery.EdgeStatus) string { return s.Scope },
+	}
 	// ObservedStatuses are found by discovery.ObservedStatus.ID. An older one never replaces a newer one of
 	// the same object. Each write of a status comes back by the watch, and concerns none but who writes
 	// statuses, which compares all of them once in a while: so the table is quiet.
@@ -186,6 +192,7 @@ func tables() []table {
 		Instances,
 		Checks,
 		GroupStatuses,
+		EdgeStatuses,
 		ObservedStatuses,
 	}
 }

@@ -38,7 +38,7 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 		out.Kind, out.Spec = discovery.KindGatewayClass, &gatewayv1.GatewayClass{ObjectMeta: meta, Spec: o.Spec}
 		out.Pruned = pruned(o, &o.Spec)
 	case *gatewayv1.Gateway:
-		meta.Annotations = kept(o.Annotations, v1alpha1.AddressesAnnotation)
+		meta.Annotations, meta.DeletionTimestamp = kept(o.Annotations, v1alpha1.AddressesAnnotation, v1alpha1.ManagedAnnotation), o.DeletionTimestamp
 		out.Kind, out.Spec = discovery.KindGateway, &gatewayv1.Gateway{ObjectMeta: meta, Spec: o.Spec}
 		refs.gateway(&o.Spec)
 		out.Pruned = pruned(o, &o.Spec)
@@ -163,12 +163,18 @@ func group(meta metav1.ObjectMeta, o *v1alpha1.InstanceGroup) *v1alpha1.Instance
 	return out
 }
 
-// kept returns the one annotation of an object that the mesh reads, nil without it.
-func kept(annotations map[string]string, name string) map[string]string {
-	if v, ok := annotations[name]; ok {
-		return map[string]string{name: v}
+// kept returns the annotations of an object that the mesh reads, nil without any.
+func kept(annotations map[string]string, names ...string) map[string]string {
+	var out map[string]string
+	for _, name := range names {
+		if v, ok := annotations[name]; ok {
+			if out == nil {
+				out = make(map[string]string, 1)
+			}
+			out[name] = v
+		}
 	}
-	return nil
+	return out
 }
 
 // hosts returns the names in lower case, as DNS compares them, sorted, each once.

@@ -51,6 +51,9 @@ func (r *references) namespaced(kind *gatewayv1.Kind, fallback string, namespace
 // gateway adds the class of a Gateway, the Secrets that its listeners name, and the ConfigMaps by which clients are checked.
 func (r *references) gateway(s *gatewayv1.GatewaySpec) {
 	r.add(discovery.KindGatewayClass, "", string(s.GatewayClassName))
+	if i := s.Infrastructure; i != nil && i.ParametersRef != nil && i.ParametersRef.Group == v1alpha1.Group && i.ParametersRef.Kind == discovery.KindGatewayParameters {
+		r.local(discovery.KindGatewayParameters, i.ParametersRef.Name)
+	}
 	for i := range s.Listeners {
 		tls := s.Listeners[i].TLS
 		if tls == nil {

@@ -1,12 +1,14 @@
 package convert
 
 import (
+	"cmp"
 	"encoding/json"
 	"strconv"
 	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
@@ -44,6 +46,7 @@ func Service(s *corev1.Service, scope string) *discovery.Service {
 	if s.Spec.TrafficDistribution != nil {
 		out.Distribution = *s.Spec.TrafficDistribution
 	}
+	out.Edge = edgeService(s)
 	for _, f := range s.Spec.IPFamilies {
 		out.IPv6 = append(out.IPv6, f == corev1.IPv6Protocol)
 	}
@@ -56,6 +59,21 @@ func Service(s *corev1.Service, scope string) *discovery.Service {
 			port.AppProtocol = intern(*p.AppProtocol)
 		}
 		out.Ports = append(out.Ports, port)
+	}
+	return out
+}
+
+// edgeService returns what counts of a Service that was made for a Gateway, nil for any other.
+func edgeService(s *corev1.Service) *discovery.EdgeService {
+	owner := metav1.GetControllerOfNoCopy(s)
+	if s.Labels[v1alpha1.ManagedByKey] != v1alpha1.ManagedBy || owner == nil || owner.Kind != discovery.KindGateway {
+		return nil
+	}
+	out := &discovery.EdgeService{UID: string(owner.UID), Balanced: s.Spec.Type == corev1.ServiceTypeLoadBalancer}
+	for _, in := range s.Status.LoadBalancer.Ingress {
+		if text := cmp.Or(in.Hostname, in.IP); text != "" {
+			out.Ingress = append(out.Ingress, text)
+		}
 	}
 	return out
 }

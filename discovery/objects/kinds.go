@@ -96,6 +96,7 @@ var kinds = []Kind{
 	ourKind(discovery.KindTrafficShift, "trafficshifts", "shift", zero[v1alpha1.TrafficShift]),
 	ourKind(discovery.KindTrafficPolicy, "trafficpolicies", "tp", zero[v1alpha1.TrafficPolicy]),
 	ourKind(discovery.KindGatewayPolicy, "gatewaypolicies", "gwp", zero[v1alpha1.GatewayPolicy]),
+	ourKind(discovery.KindGatewayParameters, "gatewayparameters", "gwparams", zero[v1alpha1.GatewayParameters]),
 	ourKind(discovery.KindExternalService, "externalservices", "xs", zero[v1alpha1.ExternalService]),
 	ourKind(discovery.KindMesh, "meshes", "", zero[v1alpha1.Mesh]).clusterScoped(),
 }

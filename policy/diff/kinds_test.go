@@ -23,7 +23,7 @@ func requirePartition(t *testing.T, some, others []string) {
 func TestKindsThatActOnProxies(t *testing.T) {
 	t.Parallel()
 	requirePartition(t, actsOnProxies, []string{
-		discovery.KindConfigMap, discovery.KindGateway, discovery.KindGatewayClass, discovery.KindInstanceGroup, discovery.KindMesh,
+		discovery.KindConfigMap, discovery.KindGateway, discovery.KindGatewayClass, discovery.KindGatewayParameters, discovery.KindInstanceGroup, discovery.KindMesh,
 		discovery.KindNamespace, discovery.KindSecret, discovery.KindTrafficShift,
 	})
 }
@@ -32,7 +32,7 @@ func TestKindsThatActOnProxies(t *testing.T) {
 func TestKindsOfOthers(t *testing.T) {
 	t.Parallel()
 	requirePartition(t, ofOthers, append([]string{
-		discovery.KindBackendTLSPolicy, discovery.KindExternalService, discovery.KindGateway, discovery.KindGatewayPolicy,
+		discovery.KindBackendTLSPolicy, discovery.KindExternalService, discovery.KindGateway, discovery.KindGatewayParameters, discovery.KindGatewayPolicy,
 		discovery.KindInstanceGroup, discovery.KindMesh, discovery.KindReferenceGrant, discovery.KindTrafficPolicy, discovery.KindTrafficShift,
 	}, discovery.RouteKinds()...))
 }

@@ -14,7 +14,7 @@ func TestTargetGroups(t *testing.T) {
 	t.Parallel()
 	noTarget := map[string]bool{
 		discovery.KindBackendTLSPolicy: true, discovery.KindConfigMap: true, discovery.KindEndpointSlice: true, discovery.KindGatewayClass: true,
-		discovery.KindGatewayPolicy: true, discovery.KindMesh: true, discovery.KindNamespace: true, discovery.KindReferenceGrant: true,
+		discovery.KindGatewayParameters: true, discovery.KindGatewayPolicy: true, discovery.KindMesh: true, discovery.KindNamespace: true, discovery.KindReferenceGrant: true,
 		discovery.KindSecret: true, discovery.KindTCPRoute: true, discovery.KindTLSRoute: true, discovery.KindTrafficPolicy: true,
 		discovery.KindTrafficShift: true,
 	}

@@ -143,7 +143,8 @@ var groups = map[string]string{
 	discovery.KindService: "", discovery.KindSecret: "", discovery.KindConfigMap: "", discovery.KindNamespace: "",
 	discovery.KindGateway: gatewayv1.GroupName, discovery.KindHTTPRoute: gatewayv1.GroupName, discovery.KindGRPCRoute: gatewayv1.GroupName, discovery.KindTCPRoute: gatewayv1.GroupName,
 	discovery.KindTLSRoute: gatewayv1.GroupName, discovery.KindBackendTLSPolicy: gatewayv1.GroupName,
-	discovery.KindInstanceGroup: v1alpha1.Group, discovery.KindExternalService: v1alpha1.Group, discovery.KindTrafficPolicy: v1alpha1.Group,
+	discovery.KindGatewayParameters: v1alpha1.Group,
+	discovery.KindInstanceGroup:     v1alpha1.Group, discovery.KindExternalService: v1alpha1.Group, discovery.KindTrafficPolicy: v1alpha1.Group,
 }
 
 func wrongParents(c *check, o *Object) {

@@ -33,12 +33,22 @@ type gatewayMeaning struct {
 	// findings about the Gateway as a whole, of the condition Accepted. An error
 	// among them rejects it.
 	findings []policy.Finding
+	// managed is true if its proxies are made for it, by these parameters, without
+	// defaults. unknown says why the parameters of its class are not known, "" if they are.
+	managed    bool
+	parameters v1alpha1.GatewayParametersSpec
+	unknown    string
+	// assigned are the addresses of the Service that was made for it, assignedBy, nil without one.
+	assigned   []gatewayv1.GatewayStatusAddress
+	assignedBy *discovery.Service
+	// refused is what the cluster says against what is to be made, nil if nothing.
+	refused *discovery.EdgeStatus
 }
 
-// accepted reports whether the Gateway has any effect: nothing rejects it as a
+// accepted reports whether the Gateway has any effect: nothing stops it as a
 // whole, and one of its listeners at least is in force.
 func (m *gatewayMeaning) accepted() bool {
-	return !slices.ContainsFunc(m.findings, func(f policy.Finding) bool { return f.Severity == policy.Error }) &&
+	return !slices.ContainsFunc(m.findings, stops) &&
 		slices.ContainsFunc(m.listeners, (*listenerMeaning).inForce)
 }
 
@@ -143,6 +153,7 @@ func readGateway(r catalog.Reader, o *discovery.Object) *gatewayMeaning {
 	if m == nil {
 		return nil
 	}
+	m.readParameters(r)
 	m.checkGateway()
 	m.certificates = readCertificates(r, m).list()
 	return m
@@ -302,11 +313,6 @@ func (m *gatewayMeaning) checkGateway() {
 			Severity: s, Object: m.object.Ref(), Field: field, Condition: string(gatewayv1.GatewayConditionAccepted), Reason: reason,
 			Message: message, Remedy: remedy,
 		})
-	}
-	if i := m.spec.Infrastructure; i != nil && i.ParametersRef != nil {
-		find(policy.Error, string(gatewayv1.GatewayReasonInvalidParameters), "spec.infrastructure.parametersRef",
-			fmt.Sprintf("kind %q of group %q is no parameter of a Gateway", i.ParametersRef.Kind, i.ParametersRef.Group),
-			"remove it, and attach a GatewayPolicy")
 	}
 	m.checkAddresses()
 	m.checkClients(func(field, message, remedy string) {

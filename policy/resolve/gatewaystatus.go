@@ -49,6 +49,11 @@ func (s *Statuses) gatewayStatus(o *discovery.Object) *gatewayv1.GatewayStatus {
 			Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, Reason: string(gatewayv1.GatewayReasonInvalid),
 			Message: "no listener has all that it needs: see what their conditions say",
 		})
+	case g.refused != nil && !g.refused.Address:
+		out.Conditions = append(out.Conditions, metav1.Condition{
+			Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, Reason: string(gatewayv1.GatewayReasonNoResources),
+			Message: "its proxies cannot be made or changed, and what was made before stays: " + g.refused.Refused,
+		})
 	case unusable != nil:
 		out.Conditions = append(out.Conditions, metav1.Condition{
 			Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionFalse, Reason: unusable.Reason, Message: messageOf("", []policy.Finding{*unusable}),
@@ -135,6 +140,12 @@ func (g *routedGateway) servable(l *listenerMeaning) bool {
 
 func isError(f policy.Finding) bool { return f.Severity == policy.Error }
 
+// stops reports whether a finding about a Gateway keeps it from being served. Mistakes in the
+// parameters of its proxies do not: those that it has go on.
+func stops(f policy.Finding) bool {
+	return isError(f) && f.Reason != string(gatewayv1.GatewayReasonInvalidParameters)
+}
+
 // listenerStatus returns the status of a listener.
 func (g *routedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerStatus {
 	group := gatewayv1.Group(gatewayv1.GroupName)
@@ -165,7 +176,7 @@ func (g *routedGateway) listenerStatus(l *listenerMeaning) gatewayv1.ListenerSta
 	addChecked(gatewayv1.ListenerConditionConflicted, metav1.ConditionFalse, metav1.ConditionTrue, gatewayv1.ListenerReasonNoConflicts, "no other listener is in its way")
 	addChecked(gatewayv1.ListenerConditionResolvedRefs, metav1.ConditionTrue, metav1.ConditionFalse, gatewayv1.ListenerReasonResolvedRefs, "everything that it names exists and may be referred to")
 	switch {
-	case !l.valid() || slices.ContainsFunc(g.findings, isError):
+	case !l.valid() || slices.ContainsFunc(g.findings, stops):
 		add(gatewayv1.ListenerConditionProgrammed, metav1.ConditionFalse, gatewayv1.ListenerReasonInvalid, "it is not served: see its other conditions, and those of the Gateway")
 	case !l.inForce():
 		add(gatewayv1.ListenerConditionProgrammed, metav1.ConditionFalse, gatewayv1.ListenerReasonInvalid, "it is not served, because it has no certificate: see what ResolvedRefs says")
@@ -190,16 +201,29 @@ func isOverlap(f policy.Finding) bool {
 // its spec, else those of its annotation. unusable is the reason why one of the
 // spec's cannot be used, nil if all can.
 //
-// Nothing here assigns addresses: a network, or the operator of a load balancer,
-// does. So the annotation must give an address that the spec asks for without a
-// value.
+// Those of a Gateway whose proxies are made for it are its Service's, unless the
+// annotation tells others. For all others nothing here assigns addresses: a network, or
+// the operator of a load balancer, does. So the annotation must give an address that
+// the spec asks for without a value.
 func (m *gatewayMeaning) addresses() (out []gatewayv1.GatewayStatusAddress, unusable *policy.Finding) {
 	known := annotatedAddresses(m.object)
+	byService := m.managed && len(known) == 0
+	if byService {
+		known = m.assigned
+	}
 	if len(m.spec.Addresses) == 0 {
-		return known, nil
+		if byService && len(known) == 0 {
+			reason, message, remedy := m.notAssigned("")
+			unusable = &policy.Finding{
+				Severity: policy.Warning, Object: m.object.Ref(), Condition: v1alpha1.ConditionProgrammed, Reason: string(reason),
+				Message: "it has no address: " + message, Remedy: remedy,
+			}
+		}
+		return known, unusable
 	}
 	refuse := func(index int, reason gatewayv1.GatewayConditionReason, message, remedy string) {
-		if unusable == nil {
+		// What cannot be used comes before what is still to come.
+		if unusable == nil || reason == gatewayv1.GatewayReasonAddressNotUsable && unusable.Reason != string(reason) {
 			unusable = &policy.Finding{
 				Severity: policy.Error, Object: m.object.Ref(), Field: fmt.Sprintf("spec.addresses[%d]", index), Condition: v1alpha1.ConditionProgrammed,
 				Reason: string(reason), Message: message, Remedy: remedy,
@@ -215,7 +239,10 @@ func (m *gatewayMeaning) addresses() (out []gatewayv1.GatewayStatusAddress, unus
 					out, found = append(out, a), true
 				}
 			}
-			if !found {
+			if !found && byService && kind == gatewayv1.IPAddressType {
+				reason, message, remedy := m.notAssigned("")
+				refuse(i, reason, message, remedy)
+			} else if !found {
 				refuse(i, gatewayv1.GatewayReasonAddressNotAssigned, fmt.Sprintf("no %s is known", kind),
 					fmt.Sprintf("give the value, or annotate the Gateway with %s", v1alpha1.AddressesAnnotation))
 			}
@@ -228,11 +255,33 @@ func (m *gatewayMeaning) addresses() (out []gatewayv1.GatewayStatusAddress, unus
 			refuse(i, gatewayv1.GatewayReasonAddressNotUsable, fmt.Sprintf("%q is not an address that clients could connect to", value), "correct it")
 			continue
 		}
-		if a := (gatewayv1.GatewayStatusAddress{Type: &kind, Value: value}); !containsAddress(out, a) {
+		a := gatewayv1.GatewayStatusAddress{Type: &kind, Value: value}
+		switch {
+		case byService && kind == gatewayv1.IPAddressType && m.rivalAddress(i):
+			refuse(i, gatewayv1.GatewayReasonAddressNotUsable, "a Service has one address of each family, and an earlier entry asks for one", "remove one of them")
+		case byService && kind == gatewayv1.IPAddressType && !containsAddress(known, a):
+			reason, message, remedy := m.notAssigned(value)
+			refuse(i, reason, message, remedy)
+		case !containsAddress(out, a):
 			out = append(out, a)
 		}
 	}
 	return out, unusable
+}
+
+// rivalAddress reports whether an entry of spec.addresses asks for a second address of its family.
+func (m *gatewayMeaning) rivalAddress(index int) bool {
+	is4 := func(i int) bool {
+		a, err := netip.ParseAddr(m.spec.Addresses[i].Value)
+		return err == nil && a.Is4()
+	}
+	for i := range index {
+		a := &m.spec.Addresses[i]
+		if ptr.Deref(a.Type, gatewayv1.IPAddressType) == gatewayv1.IPAddressType && usableAddress(a.Value) && a.Value != m.spec.Addresses[index].Value && is4(i) == is4(index) {
+			return true
+		}
+	}
+	return false
 }
 
 // maxAddresses is how many addresses a status has room for.
@@ -242,11 +291,7 @@ const maxAddresses = 16
 func annotatedAddresses(o *discovery.Object) []gatewayv1.GatewayStatusAddress {
 	var out []gatewayv1.GatewayStatusAddress
 	for _, text := range addressTexts(o) {
-		kind := gatewayv1.HostnameAddressType
-		if _, err := netip.ParseAddr(text); err == nil {
-			kind = gatewayv1.IPAddressType
-		}
-		a := gatewayv1.GatewayStatusAddress{Type: &kind, Value: text}
+		a := statusAddress(text)
 		if addressProblem(text) == "" && !containsAddress(out, a) && len(out) < maxAddresses {
 			out = append(out, a)
 		}
@@ -304,8 +349,15 @@ func validateGateway(r catalog.Reader, o *discovery.Object) []policy.Finding {
 			"the API server dropped this field, because the installed CRD does not have it",
 			"install the Gateway API's experimental channel, or remove the field")
 	}
-	if _, unusable := g.addresses(); unusable != nil {
+	// That a managed Gateway's address is still to come is no mistake.
+	if _, unusable := g.addresses(); unusable != nil && (!g.managed || unusable.Reason == string(gatewayv1.GatewayReasonAddressNotUsable)) {
 		out = append(out, *unusable)
+	}
+	if g.refused != nil && !g.refused.Address {
+		out = append(out, policy.Finding{
+			Severity: policy.Error, Object: o.Ref(), Condition: v1alpha1.ConditionProgrammed, Reason: string(gatewayv1.GatewayReasonNoResources),
+			Message: "its proxies cannot be made or changed, and what was made before stays: " + g.refused.Refused,
+		})
 	}
 	annotation := fmt.Sprintf("metadata.annotations[%q]", v1alpha1.AddressesAnnotation)
 	for _, text := range addressTexts(o) {
@@ -359,36 +411,37 @@ func (g *routedGateway) unknownBalancer(r catalog.Reader) *policy.Finding {
 }
 
 // gatewayClassStatus returns the status of a GatewayClass, nil for one of another controller.
-func gatewayClassStatus(o *discovery.Object) *gatewayv1.GatewayClassStatus {
+func gatewayClassStatus(r catalog.Reader, o *discovery.Object) *gatewayv1.GatewayClassStatus {
 	class, ok := o.Spec.(*gatewayv1.GatewayClass)
 	if !ok || class.Spec.ControllerName != v1alpha1.ControllerName {
 		return nil
 	}
-	c := condition(v1alpha1.ConditionAccepted, string(gatewayv1.GatewayClassReasonAccepted), "Gateways of this class are served", validateGatewayClass(o))
+	c := condition(v1alpha1.ConditionAccepted, string(gatewayv1.GatewayClassReasonAccepted), "Gateways of this class are served", validateGatewayClass(r, o))
 	c.ObservedGeneration = o.Generation
-	return &gatewayv1.GatewayClassStatus{Conditions: []metav1.Condition{c}, SupportedFeatures: supportedFeatures()}
+	params, _ := classParameters(r, o)
+	return &gatewayv1.GatewayClassStatus{Conditions: []metav1.Condition{c}, SupportedFeatures: supportedFeatures(params != nil && ptr.Deref(params.Managed, false))}
 }
 
 // validateGatewayClass returns the findings about a GatewayClass.
-func validateGatewayClass(o *discovery.Object) []policy.Finding {
+func validateGatewayClass(r catalog.Reader, o *discovery.Object) []policy.Finding {
 	class, ok := o.Spec.(*gatewayv1.GatewayClass)
 	if !ok || class.Spec.ControllerName != v1alpha1.ControllerName {
 		return nil
 	}
 	add, done := policy.FindingsOf(o)
-	if ref := class.Spec.ParametersRef; ref != nil {
+	if _, wrong := classParameters(r, o); wrong != nil {
 		add(policy.Finding{
 			Severity: policy.Error, Field: "spec.parametersRef", Condition: v1alpha1.ConditionAccepted, Reason: string(gatewayv1.GatewayClassReasonInvalidParameters),
-			Message: fmt.Sprintf("kind %q of group %q is no parameter of a class, so it has no effect on its Gateways", ref.Kind, ref.Group),
-			Remedy:  "remove it, and attach a GatewayPolicy to each Gateway",
+			Message: wrong.Message, Remedy: wrong.Remedy,
 		})
 	}
 	return done()
 }
 
 // supportedFeatures returns the features of the Gateway API that Gateways here
-// have, sorted by name. Features of a mesh do not belong to a GatewayClass.
-func supportedFeatures() []gatewayv1.SupportedFeature {
+// have, sorted by name. Features of a mesh do not belong to a GatewayClass. managed is true for
+// a class whose Gateways get their proxies by themselves.
+func supportedFeatures(managed bool) []gatewayv1.SupportedFeature {
 	names := []features.FeatureName{
 		features.SupportBackendTLSPolicy,
 		features.SupportBackendTLSPolicySANValidation,
@@ -435,6 +488,9 @@ func supportedFeatures() []gatewayv1.SupportedFeature {
 		features.SupportTLSRoute,
 		features.SupportTLSRouteModeMixed,
 		features.SupportTLSRouteModeTerminate,
+	}
+	if managed {
+		names = append(names, features.SupportGatewayAddressEmpty, features.SupportGatewayInfrastructure)
 	}
 	slices.Sort(names)
 	out := make([]gatewayv1.SupportedFeature, len(names))

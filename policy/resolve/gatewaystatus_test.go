@@ -85,7 +85,8 @@ func renderGatewayStatus(tb testing.TB, r catalog.Reader) map[string]string {
 }
 
 func TestSupportedFeatures(t *testing.T) {
-	got := supportedFeatures()
+	got := supportedFeatures(true)
+	require.Len(t, got, len(supportedFeatures(false))+2)
 	require.True(t, slices.IsSortedFunc(got, func(a, b gatewayv1.SupportedFeature) int { return strings.Compare(string(a.Name), string(b.Name)) }))
 	require.Equal(t, got, slices.Compact(slices.Clone(got)), "a feature stands twice")
 	require.LessOrEqual(t, len(got), 64, "a status has room for no more")
@@ -100,7 +101,7 @@ func TestSupportedFeatures(t *testing.T) {
 var reasons = map[string][]string{
 	"Gateway/Accepted":              {"Accepted", "ListenersNotValid", "InvalidParameters", "UnsupportedAddress"},
 	"Gateway/ResolvedRefs":          {"ResolvedRefs", "ListenersNotResolved"},
-	"Gateway/Programmed":            {"Invalid", "AddressNotAssigned", "AddressNotUsable"},
+	"Gateway/Programmed":            {"Invalid", "AddressNotAssigned", "AddressNotUsable", "NoResources"},
 	"Listener/Accepted":             {"Accepted", "UnsupportedProtocol", "UnsupportedValue", "PortUnavailable"},
 	"Listener/Conflicted":           {"NoConflicts", "HostnameConflict", "ProtocolConflict"},
 	"Listener/ResolvedRefs":         {"ResolvedRefs", "InvalidCertificateRef", "InvalidRouteKinds", "RefNotPermitted"},

@@ -30,11 +30,12 @@ func kindOf(name string) (kind, bool) {
 		return kind{validateGateway, gatewayStatusOf, touchedAsUnit}, true
 	case discovery.KindGatewayClass:
 		return kind{
-			func(_ catalog.Reader, o *discovery.Object) []policy.Finding { return validateGatewayClass(o) },
-			classStatusOf, gatewaysThatName,
+			validateGatewayClass, classStatusOf, gatewaysThatName,
 		}, true
 	case discovery.KindGatewayPolicy:
 		return kind{validateGatewayPolicy, conditionsBy(gatewayPolicyConditions), touchedByRefs}, true
+	case discovery.KindGatewayParameters:
+		return kind{validateGatewayParameters, conditionsBy(gatewayParametersConditions), touchesNothing}, true
 	case discovery.KindBackendTLSPolicy:
 		return kind{validateBackendTLS, backendTLSStatus, touchedByRefs}, true
 	case discovery.KindInstanceGroup:
@@ -81,8 +82,8 @@ func gatewayStatusOf(j *Statuses, o *discovery.Object) discovery.Status {
 	return discovery.Status{Gateway: j.gatewayStatus(o)}
 }
 
-func classStatusOf(_ *Statuses, o *discovery.Object) discovery.Status {
-	return discovery.Status{Class: gatewayClassStatus(o)}
+func classStatusOf(j *Statuses, o *discovery.Object) discovery.Status {
+	return discovery.Status{Class: gatewayClassStatus(j.r, o)}
 }
 
 func groupFindings(r catalog.Reader, o *discovery.Object) []policy.Finding {

@@ -43,13 +43,19 @@ const (
 	// clients reach it, comma separated, where its spec has none: those of a load
 	// balancer in front, which nothing but its operator knows.
 	AddressesAnnotation = Group + "/addresses"
+	// ManagedAnnotation on a Gateway says "false" where its proxies are not made for
+	// it, whatever its parameters say.
+	ManagedAnnotation = Group + "/managed"
 	// ShiftFinalizer keeps a TrafficShift until its Service's home is recorded.
 	ShiftFinalizer = Group + "/shift"
 	// GatewayClassName is the name of the GatewayClass that comes with Causeway. In a
 	// mesh without Kubernetes nobody needs to write the class itself.
 	GatewayClassName = "causeway"
-	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on such a slice.
+	// ManagedBy is the value of endpointslice.kubernetes.io/managed-by on such a slice, and
+	// of ManagedByKey.
 	ManagedBy = "causeway.dev"
+	// ManagedByKey is on what is made for a Gateway.
+	ManagedByKey = "app.kubernetes.io/managed-by"
 )
 
 // metadataNames are the annotations and labels of our group and the kinds that
@@ -64,6 +70,7 @@ var metadataNames = []struct {
 	{"annotations", GuardReleaseAnnotation, []string{"InstanceGroup"}},
 	{"annotations", CommandAnnotation, []string{"TrafficShift"}},
 	{"annotations", AddressesAnnotation, []string{"Gateway"}},
+	{"annotations", ManagedAnnotation, []string{"Gateway"}},
 	{"annotations", ReasonsAnnotation, []string{"EndpointSlice"}},
 	{"annotations", WeightAnnotation, []string{"EndpointSlice"}},
 	{"labels", InstanceGroupLabel, []string{"EndpointSlice"}},

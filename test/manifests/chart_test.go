@@ -75,10 +75,10 @@ func TestPlainYAMLIsTheCharts(t *testing.T) {
 	maps.Copy(want, objectsIn(t, read(t, "manifests", "install", "gatewayclass.yaml")))
 	require.Equal(t, want, objectsIn(t, rendered(t, plain...)))
 
-	files := release(t, "crds", "install", "inject", ".")
-	require.NoError(t, files.WriteFile("/mesh/kustomization.yaml", []byte("resources: [../release]\ncomponents: [../release/inject]\n")))
+	files := release(t, "crds", "install", "inject", "gateways", ".")
+	require.NoError(t, files.WriteFile("/mesh/kustomization.yaml", []byte("resources: [../release]\ncomponents: [../release/inject, ../release/gateways]\n")))
 	want = objectsIn(t, build(t, files, "/mesh"))
-	got := objectsIn(t, rendered(t, append(plain, "--set", "inject.enabled=true,gatewayClass.create=false")...))
+	got := objectsIn(t, rendered(t, append(plain, "--set", "inject.enabled=true,gateways.managed=true,gatewayClass.create=false")...))
 	require.Equal(t, want, got)
 }
 

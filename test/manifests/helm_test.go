@@ -146,6 +146,13 @@ func TestHelmRelease(t *testing.T) {
 	_, err = objects.Resource(v1alpha1.GroupVersion().WithResource("externalservices")).Namespace("web").Get(t.Context(), "pay", metav1.GetOptions{})
 	require.NoError(t, err, "the CRDs stay, and so do their objects")
 
+	// An installation that has the CRDs already, and one that makes them, have the parameters of managed Gateways.
+	u.must(t, helmInstall, append(usualValues, managedGateways)...)
+	u.parameters(t, 2)
+	u.must(t, helmUpgrade, append(usualValues, strings.Replace(managedGateways, "replicas: 2", "replicas: 3", 1))...)
+	u.parameters(t, 3)
+	u.must(t, helmUninstall)
+
 	u.must(t, helmInstall, append(usualValues, "crds: {enabled: false}")...)
 	t.Logf("the release's Secret has %d bytes without the CRDs", u.releaseSize(t))
 	u.must(t, helmUninstall)
@@ -154,6 +161,37 @@ func TestHelmRelease(t *testing.T) {
 	u.kube.Namespace(t, "shop")
 	u.kube.ApplyYAML(t, rendered(t, "--values", "test/manifests/testdata/chart/values.yaml",
 		"--set", "crds.enabled=false,tls.certManager.enabled=false,gatewayClass.create=false"))
+}
+
+const managedGateways = "gateways: {managed: true, parameters: {image: agent, replicas: 2}}"
+
+// parameters checks those of the class causeway.
+func (u *helmUser) parameters(t *testing.T, replicas int64) {
+	t.Helper()
+	objects, err := dynamic.NewForConfig(u.kube.Config())
+	require.NoError(t, err)
+	o, err := objects.Resource(v1alpha1.GroupVersion().WithResource("gatewayparameters")).Namespace(systemNamespace).Get(t.Context(), "causeway", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, map[string]any{"managed": true, "image": "agent", "replicas": replicas}, o.Object["spec"])
+}
+
+// The first installation makes the CRDs and the parameters of managed Gateways, which are the release's own from the
+// next upgrade on.
+func TestHelmManagedGateways(t *testing.T) {
+	t.Parallel()
+	u := newHelmUser(t)
+	u.kube.Namespace(t, systemNamespace)
+	u.must(t, helmInstall, append(usualValues, managedGateways)...)
+	u.parameters(t, 2)
+	u.must(t, helmUpgrade, append(usualValues, strings.Replace(managedGateways, "replicas: 2", "replicas: 3", 1))...)
+	u.parameters(t, 3)
+	u.must(t, helmUpgrade, append(usualValues, strings.Replace(managedGateways, "replicas: 2", "replicas: 4", 1))...)
+	u.parameters(t, 4)
+	u.must(t, helmUninstall)
+	objects, err := dynamic.NewForConfig(u.kube.Config())
+	require.NoError(t, err)
+	_, err = objects.Resource(v1alpha1.GroupVersion().WithResource("gatewayparameters")).Namespace(systemNamespace).Get(t.Context(), "causeway", metav1.GetOptions{})
+	require.True(t, apierrors.IsNotFound(err), "%v", err)
 }
 
 // An installation by the plain YAML becomes a release of Helm's without a restart, and goes back.

@@ -71,7 +71,7 @@ func TestExamplesApply(t *testing.T) {
 func TestEveryCRDIsInstalled(t *testing.T) {
 	crds, err := filepath.Glob(filepath.Join(root(t), "manifests", "crds", "*.yaml"))
 	require.NoError(t, err)
-	require.Len(t, crds, 6)
+	require.Len(t, crds, 7)
 	kustomization := read(t, "manifests", "kustomization.yaml")
 	for _, crd := range crds {
 		require.Equal(t, 1, strings.Count(kustomization, "- crds/"+filepath.Base(crd)+"\n"), "kustomize takes a resource once: %s", crd)

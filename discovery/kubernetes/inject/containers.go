@@ -45,12 +45,17 @@ const (
 const startupSeconds = 120
 
 func (p *proxied) proxy() corev1.Container {
-	always := corev1.ContainerRestartPolicyAlways
+	out := p.config.agent(p.proxyArgs())
+	out.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+	return out
+}
+
+// agent is the container with the agent and Envoy.
+func (c *Config) agent(args []string) corev1.Container {
 	ready := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/ready", Port: intstr.FromInt32(naming.AgentPort)}}
 	return corev1.Container{
-		Name: ProxyName, Image: p.config.Image, ImagePullPolicy: p.config.ImagePullPolicy,
-		RestartPolicy: &always,
-		Args:          p.proxyArgs(),
+		Name: ProxyName, Image: c.Image, ImagePullPolicy: c.ImagePullPolicy,
+		Args: args,
 		Env: []corev1.EnvVar{
 			field("NAMESPACE", "metadata.namespace"),
 			field("POD_NAME", "metadata.name"),
@@ -63,7 +68,7 @@ func (p *proxied) proxy() corev1.Container {
 		// The containers that follow start once Envoy serves.
 		StartupProbe:   &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 1, FailureThreshold: startupSeconds, TimeoutSeconds: 2},
 		ReadinessProbe: &corev1.Probe{ProbeHandler: ready, PeriodSeconds: 2, FailureThreshold: 3, TimeoutSeconds: 2},
-		Resources:      *p.config.Resources.DeepCopy(),
+		Resources:      *c.Resources.DeepCopy(),
 		SecurityContext: restrictedTo(&corev1.SecurityContext{
 			RunAsUser: new(int64(proxyUser)), RunAsGroup: new(int64(proxyUser)), RunAsNonRoot: new(true),
 		}),
@@ -91,18 +96,24 @@ func field(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
 }
 
-func (p *proxied) proxyArgs() []string {
-	args := []string{"agent", "run", "--namespace=$(NAMESPACE)", "--workload=" + p.workload, "--id=$(POD_UID)", "--zone=$(ZONE)", "--node-name=$(NODE_NAME)"}
-	for _, s := range p.config.Servers {
+// agentArgs are the arguments of every agent in a pod: who it is, where the control plane is, and
+// by what it proves who it is.
+func (c *Config) agentArgs(workload string, drain time.Duration, more ...string) []string {
+	args := append([]string{"agent", "run", "--namespace=$(NAMESPACE)", "--workload=" + workload, "--id=$(POD_UID)", "--zone=$(ZONE)"}, more...)
+	for _, s := range c.Servers {
 		args = append(args, "--server="+s)
 	}
-	args = append(args,
-		"--tls-ca="+tlsDir+"/ca.crt", "--tls-server-name="+p.config.TLSServerName,
+	return append(args,
+		"--tls-ca="+tlsDir+"/ca.crt", "--tls-server-name="+c.TLSServerName,
 		"--tls-cert="+tlsDir+"/tls.crt", "--tls-key="+tlsDir+"/tls.key",
 		"--state-dir="+stateDir,
 		// Beyond loopback, for the kubelet's probes and for Prometheus.
 		"--listen=:"+strconv.Itoa(naming.AgentPort),
-		"--drain-timeout="+p.drainTimeout().String())
+		"--drain-timeout="+drain.String())
+}
+
+func (p *proxied) proxyArgs() []string {
+	args := p.config.agentArgs(p.workload, p.drainTimeout(), "--node-name=$(NODE_NAME)")
 	if p.mode != CapturePod {
 		return args
 	}
@@ -187,11 +198,14 @@ func (p *proxied) unheard() []string {
 	return []string{"::/0"}
 }
 
-func (p *proxied) volumes() []corev1.Volume {
+func (p *proxied) volumes() []corev1.Volume { return agentVolumes(p.secret) }
+
+// agentVolumes are the volumes that the agent's container mounts: its state, and the Secret that proves who it is.
+func agentVolumes(secret string) []corev1.Volume {
 	return []corev1.Volume{
 		{Name: stateVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("256Mi"))}}},
 		{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-			SecretName: p.secret, Items: slices.Clone(tlsItems), DefaultMode: new(int32(0o444)),
+			SecretName: secret, Items: slices.Clone(tlsItems), DefaultMode: new(int32(0o444)),
 		}}},
 	}
 }

@@ -263,7 +263,7 @@ func (t *term) note(b catalog.Batch, first bool, edited map[discovery.ObjectName
 				t.statement(o).edit = t.edits
 				edited[o.Name()] = struct{}{}
 			}
-		case catalog.Services.Name(), catalog.Homes.Name():
+		case catalog.Services.Name(), catalog.Homes.Name(), catalog.EdgeStatuses.Name():
 			concerns = true
 		}
 	}

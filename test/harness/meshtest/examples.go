@@ -109,6 +109,12 @@ spec:
   targetRefs: [{name: a}]
   timeout: {request: 5s}
 `, "request: 5s", "request: 6s"},
+	{"GatewayParameters web/a", `
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: a, namespace: web}
+spec: {replicas: 3}
+`, "replicas: 3", "replicas: 4"},
 	{"TrafficShift web/a", `
 apiVersion: mesh.causeway.dev/v1alpha1
 kind: TrafficShift

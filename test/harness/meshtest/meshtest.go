@@ -53,6 +53,7 @@ func install(t harness.TB, k *kubetest.Kube, more ...string) {
 	for _, file := range []string{"namespace.yaml", "rbac.yaml", "guard-deletion.yaml", "gateway-secrets.yaml"} {
 		k.Apply(t, filepath.Join(root, "manifests", "install", file))
 	}
+	k.Apply(t, filepath.Join(root, "manifests", "gateways", "rbac.yaml"))
 }
 
 // Replica is a client with a catalog of its own and exactly the manifests' rights.
