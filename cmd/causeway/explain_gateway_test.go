@@ -301,6 +301,8 @@ func TestAdminTellsNoKey(t *testing.T) {
 	paths := []string{
 		"/v1/status", "/v1/proxies", "/v1/programmed", "/v1/endpoints", "/v1/state", "/v1/sources", "/v1/groups", "/v1/resources", "/v1/resources?" + view,
 		"/v1/shifts", "/v1/rejections", "/v1/members", request, object("Gateway", "edge", "public"), object("Secret", "edge", "shop"), object("HTTPRoute", "web", "shop"),
+		"/api/v1/overview", "/api/v1/proxies", "/api/v1/changes", "/api/v1/objects/Secret/edge/shop", "/api/v1/objects/Gateway/edge/public", "/api/v1/explain?" + strings.TrimPrefix(request, "/v1/explain/request?"),
+		"/", "/big", "/proxies", "/changes", "/objects/Secret/edge/shop", "/objects/Gateway/edge/public", "/explain?" + strings.TrimPrefix(request, "/v1/explain/request?"),
 	}
 	// A new address must be looked at here too.
 	source, err := os.ReadFile("../../xds/api/admin.go")

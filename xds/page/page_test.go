@@ -517,3 +517,16 @@ func TestLive(t *testing.T) {
 		return ask(p, "GET", "/live/", "").Code
 	}())
 }
+
+// BenchmarkMesh renders the first page of a mesh of a thousand Services.
+func BenchmarkMesh(b *testing.B) {
+	o := filled[api.Overview]("x")
+	for i := range 1000 {
+		o.Services = append(o.Services, api.ServiceRow{Namespace: "web", Name: fmt.Sprint("service-", i), Home: "pods", Backings: []api.BackingRow{{Name: "pods", Percent: 100, Usable: 10, Known: 10}}})
+	}
+	for b.Loop() {
+		for i := range meshDoc(o, "", nil).parts {
+			render(meshDoc(o, "", nil).parts[i].section())
+		}
+	}
+}

@@ -80,7 +80,7 @@ func link(p path, parts ...any) node { return el("a", append([]any{to("href", p)
 // when is a time, and how long that is before now.
 func when(t, now time.Time) node {
 	if t.IsZero() {
-		return text("never")
+		return text("–")
 	}
 	return el("time", attr("datetime", t.UTC().Format(time.RFC3339)), attr("title", t.UTC().Format(time.RFC3339)),
 		t.UTC().Format("2006-01-02 15:04:05"), " UTC, ", ago(now.Sub(t)))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/api"
 )
 
@@ -47,7 +48,7 @@ func meshNow(o *api.Overview) []node {
 		out = append(out, el("p", class("banner warn"), el("strong", "Something needs a look. "), wrongWords(o)))
 	default:
 		out = append(out, el("p", class("banner good"), el("strong", "All is well. "),
-			fmt.Sprintf("%s Services, %s of %s proxies in sync.", thousands(len(o.Services)), thousands(o.Proxies.InSync), thousands(o.Proxies.Connected))))
+			fmt.Sprintf("%s, %s of %s proxies in sync.", phrase.Plural(len(o.Services), "Services"), thousands(o.Proxies.InSync), thousands(o.Proxies.Connected))))
 	}
 	if o.Freeze != nil {
 		out = append(out, el("p", class("banner warn"), el("strong", "Frozen. "), o.Freeze.Text()))

@@ -244,7 +244,7 @@ func failingTables(s *api.Shift) []node {
 func notesPart(s *api.Shift) *part {
 	var body []node
 	for i := range s.Conditions {
-		if c := &s.Conditions[i]; c.Status == "False" {
+		if c := &s.Conditions[i]; c.Status == "False" && c.Reason != "Completed" {
 			body = append(body, el("p", badge("warn", c.Type+" "+c.Reason), " ", c.Message))
 		}
 	}
@@ -271,7 +271,7 @@ func historyTable(s *api.Shift) node {
 		if h.From != h.To {
 			share = percent(h.From) + " → " + share
 		}
-		rows = append(rows, row(h.Time.Format(time.DateTime), h.Event, share, h.Actor, h.Reason))
+		rows = append(rows, row(h.Time.Format(time.DateTime), share, h.Event, h.Reason, h.Actor))
 	}
-	return table("History, newest first, times in UTC", []string{"Time (UTC)", "Event", "Share", "By", "Why"}, rows)
+	return table("History, newest first, times in UTC", []string{"Time (UTC)", "Share", "Event", "Why", "By"}, rows)
 }

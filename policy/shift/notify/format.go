@@ -61,6 +61,9 @@ func datadog(n *Notice) ([]byte, error) {
 	if n.Actor != "" {
 		text += "\nby " + n.Actor
 	}
+	if n.Link != "" {
+		text += "\n" + n.Link
+	}
 	return marshal(n, map[string]any{
 		"title":         cut(n.Service+": "+happened(n), datadogTitle),
 		"text":          cut(quiet(text), datadogText),
