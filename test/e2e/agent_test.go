@@ -155,7 +155,7 @@ func TestAgent(t *testing.T) {
 	status, metrics, err := h.get(h.listen, "/metrics", "")
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, status)
-	for _, want := range []string{"causeway_agent_ready 1", `causeway_agent_up{source="envoy"} 1`, "envoy_server_live{} 1"} {
+	for _, want := range []string{"causeway_agent_ready 1", `causeway_agent_up{source="envoy"} 1`, `causeway_agent_build_info{version="`, "envoy_server_live{} 1"} {
 		require.Contains(t, metrics, want)
 	}
 

@@ -141,6 +141,8 @@ func (a *Agent) metrics(w http.ResponseWriter, r *http.Request) {
 		sources = append(sources, struct{ name, url string }{"application", a.opts.ApplicationMetrics})
 	}
 	var own, rest bytes.Buffer
+	fmt.Fprintf(&own, "# HELP causeway_agent_build_info 1, by the versions of the agent and of its Envoy.\n# TYPE causeway_agent_build_info gauge\n"+
+		"causeway_agent_build_info{version=%q,envoy=%q} 1\n", a.opts.Version, a.relay.EnvoyVersion())
 	fmt.Fprintln(&own, "# HELP causeway_agent_up Whether a source of metrics answered.\n# TYPE causeway_agent_up gauge")
 	for _, source := range sources {
 		body, err := a.get(r.Context(), source.url)
