@@ -44,7 +44,7 @@ func judged(s *api.Shift) (kind, word, why string) {
 	case s.Phase == "RolledBack" || s.Phase == "RollingBack":
 		for i := range s.History {
 			if h := &s.History[i]; h.Event == "RollBack" {
-				return "bad", "Taken back by " + h.Actor, h.Reason
+				return "bad", "Taken back by " + actor(h.Actor), h.Reason
 			}
 		}
 		return "bad", "Taken back", s.Waiting
@@ -74,7 +74,11 @@ func shiftNotes(s *api.Shift) []node {
 func shiftFacts(s *api.Shift) node {
 	facts := []node{el("dt", "Phase"), el("dd", s.Phase+", step "+s.Step), el("dt", "Requests"), el("dd", ratePerSecond(s.RequestsPerSecond)+" to both sides")}
 	if s.Waiting != "" {
-		facts = append(facts, el("dt", "Waits for"), el("dd", s.Waiting))
+		waiting := s.Waiting
+		if _, _, why := judged(s); len(why) > longest {
+			waiting = strings.ReplaceAll(waiting, why, "see above")
+		}
+		facts = append(facts, el("dt", "Waits for"), el("dd", waiting))
 	}
 	if s.Next != "" {
 		facts = append(facts, el("dt", "Next"), el("dd", s.Next))
@@ -93,6 +97,17 @@ func shiftFacts(s *api.Shift) node {
 		facts = append(facts, el("dt", "Last command"), el("dd", words))
 	}
 	return el("dl", class("facts"), facts)
+}
+
+// longest is how many bytes of what stands above already may be said again.
+const longest = 60
+
+// actor is who did something: the guard and the steps are no names.
+func actor(name string) string {
+	if name == "guard" || name == "steps" || name == "spec" {
+		return "the " + name
+	}
+	return name
 }
 
 func ratePerSecond(r float64) string {
