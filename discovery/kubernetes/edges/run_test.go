@@ -190,10 +190,19 @@ func TestManaged(t *testing.T) {
 	kube.ApplyYAML(t, strings.Replace(class, "managed: true", "managed: true, replicas: 3", 1))
 	l.await("public-causeway", "3 replicas", func(d *appsv1.Deployment) bool { return *d.Spec.Replicas == 3 })
 
-	// What somebody takes out of the Service comes back at once, and what others add stays.
-	_, err = l.client.CoreV1().Services("web").Patch(t.Context(), "public-causeway", types.MergePatchType,
-		[]byte(`{"metadata":{"annotations":{"example.com/other":"kept"}},"spec":{"selector":{"gateway.networking.k8s.io/gateway-name":"wrong"}}}`), metav1.PatchOptions{})
+	// A port that somebody takes out of the Service comes back at once, with whatever else was changed, and what others
+	// add stays. So does the whole Service.
+	_, err = l.client.CoreV1().Services("web").Patch(t.Context(), "public-causeway", types.MergePatchType, []byte(
+		`{"metadata":{"annotations":{"example.com/other":"kept"}},"spec":{"selector":{"gateway.networking.k8s.io/gateway-name":"wrong"},"ports":[{"name":"other","port":9}]}}`), metav1.PatchOptions{})
 	require.NoError(t, err)
+	harness.Eventually(t, 20*time.Second, "the ports and the selector", func() error {
+		s := l.service("public-causeway")
+		if !slices.ContainsFunc(s.Spec.Ports, func(p corev1.ServicePort) bool { return p.Port == 8080 }) || s.Spec.Selector[gatewayv1.GatewayNameLabelKey] != "public" ||
+			s.Annotations["example.com/other"] != "kept" {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
 	require.NoError(t, l.client.CoreV1().Services("web").Delete(t.Context(), "public-causeway", metav1.DeleteOptions{}))
 	l.says("public", "True/Programmed")
 	require.Equal(t, "public", l.service("public-causeway").Spec.Selector[gatewayv1.GatewayNameLabelKey])
