@@ -35,8 +35,6 @@ type mesh struct {
 	back    atomic.Bool
 }
 
-func number(f float64) *float64 { return &f }
-
 func (m *mesh) shift() *api.Shift {
 	p := float64(m.percent.Load()) / 100
 	s := &api.Shift{
@@ -54,18 +52,18 @@ func (m *mesh) shift() *api.Shift {
 		},
 		StepStarted: m.now.Add(-18 * time.Minute), NextAt: m.now.Add(12 * time.Minute), Next: "50 %, which then waits for approval", Window: "2m", RequestsPerSecond: 1240,
 		Reason: "99.97 % of 37,200 answers of the pods are good (bound 99.9 %), p99 182 ms (instances 176 ms, bound +20 %)", AnalysisTime: m.now,
-		Source: api.Side{Backing: "instances", Percent: 100 - p, Figures: api.Figures{Requests: 111600, SuccessRate: number(99.982), P50: number(21), P99: number(176), Statuses: []api.Status{{Code: "200", Percent: 93.1}, {Code: "304", Percent: 4.2}, {Code: "404", Percent: 2.6}, {Code: "500", Percent: .018}}}, Open: 14},
-		Target: api.Side{Backing: "pods", Percent: p, Figures: api.Figures{Requests: 37200, SuccessRate: number(99.97), P50: number(19), P99: number(182), Statuses: []api.Status{{Code: "200", Percent: 93.3}, {Code: "304", Percent: 4.1}, {Code: "404", Percent: 2.57}, {Code: "500", Percent: .03}}}, Endpoints: []api.Failing{{ID: "php-web-7d4b9c6f5-abcde", Requests: 9300, Failures: 8}}, Callers: []api.Failing{{ID: "sidecar~web~cron~i-0a1b2c3d4e5f60718", Requests: 18000, Failures: 6}}},
+		Source: api.Side{Backing: "instances", Percent: 100 - p, Figures: api.Figures{Requests: 111600, SuccessRate: new(99.982), P50: new(21.0), P99: new(176.0), Statuses: []api.Status{{Code: "200", Percent: 93.1}, {Code: "304", Percent: 4.2}, {Code: "404", Percent: 2.6}, {Code: "500", Percent: .018}}}, Open: 14},
+		Target: api.Side{Backing: "pods", Percent: p, Figures: api.Figures{Requests: 37200, SuccessRate: new(99.97), P50: new(19.0), P99: new(182.0), Statuses: []api.Status{{Code: "200", Percent: 93.3}, {Code: "304", Percent: 4.1}, {Code: "404", Percent: 2.57}, {Code: "500", Percent: .03}}}, Endpoints: []api.Failing{{ID: "php-web-7d4b9c6f5-abcde", Requests: 9300, Failures: 8}}, Callers: []api.Failing{{ID: "sidecar~web~cron~i-0a1b2c3d4e5f60718", Requests: 18000, Failures: 6}}},
 		Bounds: []api.Bound{
-			{Name: "success rate of the pods", Value: "99.97 %", Bound: "at least 99.9 %", State: "met", Limit: number(99.9)},
+			{Name: "success rate of the pods", Value: "99.97 %", Bound: "at least 99.9 %", State: "met", Limit: new(99.9)},
 			{Name: "p99 over that of the instances", Value: "3.409 %", Bound: "at most 20 %", State: "met"},
-			{Name: "p99 of the pods", Value: "182 ms", Bound: "at most 300 ms", State: "met", Limit: number(300)},
+			{Name: "p99 of the pods", Value: "182 ms", Bound: "at most 300 ms", State: "met", Limit: new(300.0)},
 			{Name: "requests to the pods in 2m", Value: "37200", Bound: "at least 500", State: "met"},
 			{Name: "burn rate of the error budget", Value: "0.4", Bound: "at most 2", State: "met"},
 		},
 		Paths: []api.Path{
-			{Path: "/cart/*", Source: api.Figures{Requests: 21000, SuccessRate: number(99.99), Statuses: []api.Status{{Code: "200", Percent: 99.1}, {Code: "302", Percent: .9}}}, Target: api.Figures{Requests: 7000, SuccessRate: number(99.91), Statuses: []api.Status{{Code: "200", Percent: 98.9}, {Code: "302", Percent: 1}, {Code: "500", Percent: .09}}}},
-			{Path: "/product/*/reviews/<script>alert(1)</script>", Source: api.Figures{Requests: 9000, SuccessRate: number(100), Statuses: []api.Status{{Code: "200", Percent: 100}}}, Target: api.Figures{Requests: 3000, SuccessRate: number(100), Statuses: []api.Status{{Code: "200", Percent: 100}}}},
+			{Path: "/cart/*", Source: api.Figures{Requests: 21000, SuccessRate: new(99.99), Statuses: []api.Status{{Code: "200", Percent: 99.1}, {Code: "302", Percent: .9}}}, Target: api.Figures{Requests: 7000, SuccessRate: new(99.91), Statuses: []api.Status{{Code: "200", Percent: 98.9}, {Code: "302", Percent: 1}, {Code: "500", Percent: .09}}}},
+			{Path: "/product/*/reviews/<script>alert(1)</script>", Source: api.Figures{Requests: 9000, SuccessRate: new(100.0), Statuses: []api.Status{{Code: "200", Percent: 100}}}, Target: api.Figures{Requests: 3000, SuccessRate: new(100.0), Statuses: []api.Status{{Code: "200", Percent: 100}}}},
 		},
 		Budget: &v1alpha1.ShiftBudget{Objective: "99.9", Remaining: "86"}, Advice: []string{"the auto scaling group php-web can shrink from 12 to 9 instances and still take everything back"},
 		Conditions: []metav1.Condition{}, Actions: []string{"promote", "pause", "rollback"},
@@ -145,7 +143,7 @@ func (m *mesh) Service(context.Context, discovery.Key) (*api.Service, error) {
 			{Port: 80, Platform: "pods", ID: "php-web-7d4b9c6f5-abcde", Address: "10.1.4.7:8080", Zone: "eu-central-1b", Node: "node-7", Health: "healthy", Reason: "in service"},
 		},
 		Objects:  []api.Effect{{Kind: "HTTPRoute", Namespace: "web", Name: "shop", Does: []string{"requests to /cart go to Service web/php-web, port 80"}}, {Kind: "TrafficShift", Namespace: "web", Name: "php-web", Does: []string{"25 % of the traffic goes to pods"}}},
-		Outcomes: []api.BackingOutcome{{Backing: "pods", Requests: 37200, SuccessRate: number(99.97), P50: number(19), P99: number(182), Failures: map[string]uint64{"server error": 11}}, {Backing: "instances", Requests: 111600, SuccessRate: number(99.982), P50: number(21), P99: number(176)}},
+		Outcomes: []api.BackingOutcome{{Backing: "pods", Requests: 37200, SuccessRate: new(99.97), P50: new(19.0), P99: new(182.0), Failures: map[string]uint64{"server error": 11}}, {Backing: "instances", Requests: 111600, SuccessRate: new(99.982), P50: new(21.0), P99: new(176.0)}},
 		Callers:  []api.Failing{{ID: "sidecar~web~cron~i-0a1b2c3d4e5f60718", Requests: 90000, Failures: 12}},
 	}, nil
 }
