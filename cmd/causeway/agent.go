@@ -78,6 +78,7 @@ application's in one) and /status.`,
 	}
 	f := c.Flags()
 	p.add(f)
+	f.StringVar(&p.tls.Token, "token-file", "", "in a pod: file with the token of its service account, in place of --tls-cert and --tls-key; read for each stream")
 	f.StringArrayVar(&config, "config", nil, "YAML file with these flags, for example /etc/causeway/agent.yaml; the command line wins. Repeat it: what a later file says wins")
 	f.StringVar(&o.Envoy, "envoy", "envoy", "Envoy's program, version 1.40")
 	f.StringVar(&o.Dir, "state-dir", agent.DefaultDir, "directory for the bootstrap and the last known good configuration")

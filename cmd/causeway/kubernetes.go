@@ -97,6 +97,9 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return lead.RemoveReplicas(ctx, client) })
 		g.Go(func() error { return edges.Run(ctx, client, s.catalog, resolve.Edges, edgeMetrics) })
 		g.Go(func() error { return s.observer.Lead(ctx) })
+		if s.identity != nil {
+			g.Go(func() error { return s.identity.Publish(ctx, s.listener) })
+		}
 		return g.Wait()
 	}
 	return slices.Concat(observers, list.components(s, false), s.leaves(instances, identity, lead.RecordsIn(client, "causeway-draining")), []component{

@@ -24,6 +24,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/identity"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/inject"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
@@ -60,7 +61,8 @@ type serveOptions struct {
 	limits                             server.Limits
 	nameMiB                            [3]int64
 	observeListen                      string
-	tlsCert, tlsKey, clientCA, rules   string
+	files                              credentials.Files
+	audience                           string
 	insecureXDS, insecureCertificates  bool
 	logLevel                           string
 	ec2Interval                        time.Duration
@@ -115,10 +117,12 @@ needs TLS with client certificates:
 	f.StringVar(&o.ui.Cert, "ui-tls-cert", "", "file with the page's certificate; read again when it changes")
 	f.StringVar(&o.ui.Key, "ui-tls-key", "", "file with its key")
 	f.BoolVar(&o.ui.Insecure, "ui-insecure", false, "allow the page in plaintext beyond loopback, behind a proxy that ends TLS")
-	f.StringVar(&o.tlsCert, "xds-tls-cert", "", "file with the xDS listener's certificate; read again when it changes")
-	f.StringVar(&o.tlsKey, "xds-tls-key", "", "file with its key")
-	f.StringVar(&o.clientCA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
-	f.StringVar(&o.rules, "xds-client-rules", "", "file with the rules which certificate may be which namespace's and role's proxy")
+	f.StringVar(&o.files.Cert, "xds-tls-cert", "", "file with the xDS listener's certificate; read again when it changes")
+	f.StringVar(&o.files.Key, "xds-tls-key", "", "file with its key")
+	f.StringVar(&o.files.CA, "xds-client-ca", "", "file with the CA of the Envoys' certificates")
+	f.StringVar(&o.files.Rules, "xds-client-rules", "", "file with the rules which certificate or service account may be which namespace's and role's proxy")
+	f.BoolVar(&o.files.Optional, "xds-tls-make", false, "in Kubernetes: where these files are not there, make and renew a certificate, and do without rules")
+	f.StringVar(&o.audience, "xds-token-audience", inject.DefaultAudience, "in Kubernetes, with TLS: audience of the pods' tokens that are taken beside certificates; empty for none")
 	f.BoolVar(&o.insecureXDS, "xds-insecure", false, "allow plaintext xDS beyond loopback: anyone who reaches the port reads the mesh's configuration")
 	f.IntVar(&o.limits.StreamsPerConnection, "xds-streams-per-connection", server.DefaultStreamsPerConnection, "most streams on one connection; an Envoy has three")
 	f.IntVar(&o.limits.StreamsPerIdentity, "xds-streams-per-identity", server.DefaultStreamsPerIdentity, "most proxies of one identity of the client rules; without TLS, of one address")
@@ -145,8 +149,9 @@ type serve struct {
 	engine   *engine.Engine
 	xds      *server.Server
 	members  *members.Members
-	certs    *credentials.Certificates
-	rules    *credentials.Rules
+	// listener says who may connect, and identity checks tokens; each nil if nobody does.
+	listener *credentials.Listener
+	identity *identity.Identity
 	// required are the sources without which nothing may be served.
 	required []string
 	serving  atomic.Bool
@@ -198,7 +203,7 @@ func newServe(o *serveOptions) (*serve, error) {
 		Shifted: shifted.Shifted, Backings: shifted.Backings, Lookup: shifted.Lookup, StreamAge: shifted.StreamAge, Exists: shifted.Exists, Registerer: s.registry,
 		// Without certificates a proxy is believed only if its stream of configuration is here, and its load reports
 		// come with that stream.
-		LoadsHere: o.clientCA == "",
+		LoadsHere: o.files.Given() == 0,
 	})
 	xds := server.Options{
 		Logger: s.log, Outcomes: s.outcomes, Metrics: server.NewMetrics(s.registry), Identify: identify,
@@ -243,38 +248,29 @@ func (o *serveOptions) limit() error {
 // secure sets up who may connect to the xDS listener.
 func (s *serve) secure(xds *server.Options) error {
 	o := &s.opts
-	given := 0
-	for _, f := range []string{o.tlsCert, o.tlsKey, o.clientCA, o.rules} {
-		if f != "" {
-			given++
-		}
-	}
-	switch {
-	case given == 0 && o.insecureCertificates && !isLoopback(o.xdsListen):
-		return fmt.Errorf("--xds-insecure-certificates: %s is not loopback: private keys go beyond it with TLS only", o.xdsListen)
-	case given == 0 && (isLoopback(o.xdsListen) || o.insecureXDS):
+	plaintext, err := o.files.Check(o.xdsListen, isLoopback(o.xdsListen), o.insecureXDS, o.insecureCertificates)
+	if err != nil || plaintext {
 		xds.TrustPlaintext = o.insecureCertificates
-		return nil
-	case given == 0:
-		return fmt.Errorf("--xds-listen: %s is not loopback and has no TLS: give --xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-client-rules, or accept the risk with --xds-insecure", o.xdsListen)
-	case given < 4:
-		return errors.New("--xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-client-rules go together")
-	}
-	var err error
-	if s.certs, err = credentials.NewCertificates(o.tlsCert, o.tlsKey, o.clientCA, s.log, s.registry); err != nil {
 		return err
 	}
-	if s.rules, err = credentials.NewRules(o.rules, s.log); err != nil {
+	made := credentials.Options{Files: o.files, Log: s.log, Registry: s.registry}
+	if o.config == "" && o.audience != "" {
+		config, err := s.restConfig()
+		if err != nil {
+			return err
+		}
+		if s.identity, err = identity.New(identity.Options{Rest: config, Namespace: o.namespace, Audience: o.audience, Log: s.log, Registry: s.registry}); err != nil {
+			return err
+		}
+		made.Tokens = s.identity
+	} else if o.files.Optional {
+		return errors.New("--xds-tls-make: without Kubernetes and --xds-token-audience nobody could connect by it: leave it out")
+	}
+	if s.listener, err = credentials.New(made); err != nil {
 		return err
 	}
-	xds.Credentials, xds.Authorize = s.certs.Transport(), s.rules.Authorize
+	xds.Credentials, xds.Authenticate, xds.Authorize = s.listener.Transport(), s.listener.Authenticate, s.listener.Authorize
 	return nil
-}
-
-// runCertificates puts changed certificates and client rules into use. A proxy
-// whose certificate no rule admits any more is disconnected.
-func (s *serve) runCertificates(ctx context.Context) error {
-	return credentials.Follow(ctx, s.certs, s.rules, s.xds.Reauthorize)
 }
 
 func isLoopback(listen string) bool {
@@ -292,7 +288,7 @@ func isLoopback(listen string) bool {
 func identify(n *corev3.Node) (server.Node, error) {
 	node, err := bootstrap.ParseNode(n)
 	return server.Node{
-		ID: node.ID, Service: node.Service, Role: node.Role, Namespace: node.Namespace, Workload: node.Workload, Zone: node.Zone, NodeName: node.NodeName,
+		ID: node.ID, Service: node.Service, Role: node.Role, Namespace: node.Namespace, Workload: node.Workload, Instance: node.Instance, Zone: node.Zone, NodeName: node.NodeName,
 		Declared: node.Declared, Version: node.Envoy, Envoy: node.Envoy != "",
 	}, err
 }
@@ -331,8 +327,11 @@ func (s *serve) run(ctx context.Context) error {
 		return err
 	}
 	components := slices.Concat(listeners, []component{{"engine", s.runEngine}, {"members", s.members.Run}, {"pins", s.pins.Keep}, {"views", s.plane.Run}})
-	if s.certs != nil {
-		components = append(components, component{"certificates", s.runCertificates})
+	if s.listener != nil {
+		components = append(components, component{"certificates", func(ctx context.Context) error { return s.listener.Follow(ctx, s.xds.Reauthorize) }})
+	}
+	if s.identity != nil {
+		components = append(components, component{"identity", func(ctx context.Context) error { return s.identity.Keep(ctx, s.listener) }})
 	}
 	var sources []component
 	if s.opts.config != "" {
@@ -391,9 +390,13 @@ func (s *serve) listen() ([]component, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--inject-listen: %w", err)
 		}
-		webhook, err := inject.NewWebhook(inject.Options{
-			Rest: config, File: s.opts.injectConfig, Namespace: s.opts.namespace, Version: version, Log: s.log, Registry: s.registry,
-		})
+		o := inject.Options{
+			Rest: config, File: s.opts.injectConfig, Namespace: s.opts.namespace, Version: version, Audience: s.opts.audience, Log: s.log, Registry: s.registry,
+		}
+		if s.identity != nil {
+			o.Wants = s.identity.Want
+		}
+		webhook, err := inject.NewWebhook(o)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,6 @@
-// Package clients says which certificates may be which proxies.
+// Package clients says which certificates and which pods' service accounts may be which proxies.
 //
-// It is pure: it reads no file and checks no certificate.
+// It is pure: it reads no file, and checks no certificate and no token.
 package clients
 
 import (
@@ -14,13 +14,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Rules say which certificates may be which proxies. The first that fits counts.
+// Rules say which certificates and service accounts may be which proxies. The first that fits counts.
 type Rules struct {
 	Clients []Rule `json:"clients"`
 }
 
-// Rule lets certificates claim namespaces and roles. One of URI, DNS and
-// CommonName is given: a certificate authority that lets its clients choose one
+// Rule lets certificates, or pods by their service account, claim namespaces and roles. One of URI, DNS,
+// CommonName and ServiceAccount is given: a certificate authority that lets its clients choose one
 // kind of name must not thereby let them be what another kind stands for.
 type Rule struct {
 	// URI, DNS and CommonName are patterns for one of the certificate's URI names,
@@ -28,6 +28,9 @@ type Rule struct {
 	URI        string `json:"uri"`
 	DNS        string `json:"dns"`
 	CommonName string `json:"commonName"`
+	// ServiceAccount is a pattern, NAMESPACE/NAME, for the service account of a pod that proves itself
+	// by its token. No certificate satisfies it.
+	ServiceAccount string `json:"serviceAccount"`
 	// Name is the form of older files, which does not say what kind of name it
 	// means. It is read as narrowly as it can be: one with a slash is a URI's,
 	// another one a DNS name's or the common name's.
@@ -88,7 +91,7 @@ func Parse(data []byte) (*Rules, error) {
 
 func (c *Rule) validate() error {
 	given := 0
-	for _, p := range []struct{ field, pattern string }{{"uri", c.URI}, {"dns", c.DNS}, {"commonName", c.CommonName}, {"name", c.Name}} {
+	for _, p := range []struct{ field, pattern string }{{"uri", c.URI}, {"dns", c.DNS}, {"commonName", c.CommonName}, {"serviceAccount", c.ServiceAccount}, {"name", c.Name}} {
 		if p.pattern == "" {
 			continue
 		}
@@ -99,13 +102,15 @@ func (c *Rule) validate() error {
 	}
 	switch {
 	case given == 0:
-		return errors.New(": give one of uri, dns and commonName, for example uri: spiffe://example.org/ns/web/sa/*")
+		return errors.New(": give one of uri, dns, commonName and serviceAccount, for example uri: spiffe://example.org/ns/web/sa/*")
 	case given > 1:
-		return errors.New(": give only one of uri, dns and commonName, and a rule of its own for each other name")
+		return errors.New(": give only one of uri, dns, commonName and serviceAccount, and a rule of its own for each other name")
 	case c.URI != "" && !strings.Contains(c.URI, ":"):
 		return fmt.Errorf(".uri: %q has no scheme, for example spiffe://; for a host name write dns", c.URI)
 	case c.DNS != "" && strings.Contains(c.DNS, "/"):
 		return fmt.Errorf(".dns: %q is no host name; for a URI write uri", c.DNS)
+	case c.ServiceAccount != "" && strings.Count(c.ServiceAccount, "/") != 1:
+		return fmt.Errorf(".serviceAccount: %q is not NAMESPACE/NAME: write, for example, web/php-web", c.ServiceAccount)
 	case len(c.Namespaces) == 0:
 		return errors.New(`.namespaces is empty: list namespaces, or "*"`)
 	}
@@ -139,6 +144,8 @@ func (c *Rule) match(n *Names) (identity string, ok bool) {
 		return "dns:" + c.DNS, matchesAny(c.DNS, n.DNS)
 	case c.CommonName != "":
 		return "commonName:" + c.CommonName, matches(c.CommonName, n.CommonName)
+	case c.ServiceAccount != "":
+		return "", false
 	}
 	return "name:" + c.Name, matchesAny(c.Name, n.DNS) || matches(c.Name, n.CommonName)
 }
@@ -149,18 +156,20 @@ func (r *Rules) Identity(names *Names, role, namespace string) (string, error) {
 	for i := range r.Clients {
 		rule := &r.Clients[i]
 		identity, ok := rule.match(names)
-		if !ok || !contains(rule.Namespaces, namespace) {
-			continue
-		}
-		roles := rule.Roles
-		if len(roles) == 0 {
-			roles = []string{"sidecar"}
-		}
-		if contains(roles, role) {
+		if ok && rule.lets(role, namespace) {
 			return identity, nil
 		}
 	}
 	return "", fmt.Errorf("no rule lets a certificate (%s) be a %s of namespace %q: see --xds-client-rules", names, role, namespace)
+}
+
+// lets reports whether a rule is about a role and a namespace.
+func (c *Rule) lets(role, namespace string) bool {
+	roles := c.Roles
+	if len(roles) == 0 {
+		roles = []string{"sidecar"}
+	}
+	return contains(c.Namespaces, namespace) && contains(roles, role)
 }
 
 func matches(pattern, name string) bool {

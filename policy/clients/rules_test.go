@@ -11,7 +11,7 @@ func TestClientRulesRefused(t *testing.T) {
 		{"clients: []", "clients is empty"},
 		{"clients: [{uri: 'spiffe://a/b'}]", "clients[0].namespaces is empty"},
 		{"clients: [{dns: '[', namespaces: [a]}]", `clients[0].dns: "[" is not a pattern`},
-		{"clients: [{namespaces: [a]}]", "clients[0]: give one of uri, dns and commonName"},
+		{"clients: [{namespaces: [a]}]", "clients[0]: give one of uri, dns, commonName and serviceAccount"},
 		{"clients: [{dns: a, uri: 'x://a', namespaces: [a]}]", "clients[0]: give only one of"},
 		{"clients: [{uri: a.example.org, namespaces: [a]}]", "for a host name write dns"},
 		{"clients: [{dns: 'spiffe://a/b', namespaces: [a]}]", "for a URI write uri"},

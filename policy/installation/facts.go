@@ -96,9 +96,11 @@ type Lease struct {
 type Certificate struct {
 	Secret string
 	// Problem says why there is none, "" if there is one.
-	Problem  string
-	Names    []string
-	NotAfter time.Time
+	Problem string
+	// Missing is true where there is no such Secret, Made where the control plane has made the certificate.
+	Missing, Made bool
+	Names         []string
+	NotAfter      time.Time
 	// CA is false where the Secret has none of the proxies' certificates.
 	CA bool
 }
@@ -122,8 +124,9 @@ type Webhook struct {
 type Namespace struct {
 	Name string
 	// Secret is the name of that with its sidecars' certificate, and SecretFound whether it is there.
-	Secret      string
-	SecretFound bool
+	// It is "" where they prove themselves by tokens; then CAFound says whether the ConfigMap causeway-ca is there.
+	Secret               string
+	SecretFound, CAFound bool
 	// Members counts the pods that are injected.
 	Members int
 }

@@ -256,7 +256,7 @@ func (j *judge) certificate() {
 	case c.Problem != "":
 		j.say(Failed, "xDS: "+c.Problem, issue)
 		return
-	case !c.CA:
+	case !c.CA && !c.Made:
 		j.say(Failed, fmt.Sprintf("Secret %s has no ca.crt: no proxy can prove who it is", c.Secret), "put the CA of the proxies' certificates into it")
 	case !slices.Contains(c.Names, name):
 		j.say(Warning, fmt.Sprintf("the certificate in Secret %s has the names %s, and not %s, by which pods call", c.Secret, phrase.Few(c.Names), name), issue)
@@ -327,7 +327,12 @@ func (j *judge) members() {
 	pods, without := 0, 0
 	for _, n := range j.Namespaces {
 		pods += n.Members
-		if !n.SecretFound {
+		if n.Secret == "" && !n.CAFound {
+			without++
+			j.say(Failed, fmt.Sprintf("namespace %s has no ConfigMap causeway-ca: its injected pods wait in ContainerCreating", n.Name),
+				fmt.Sprintf("the leader publishes it: kubectl -n %s logs -l app.kubernetes.io/name=causeway | grep -i verify", j.Namespace))
+		}
+		if n.Secret != "" && !n.SecretFound {
 			without++
 			j.say(Failed, fmt.Sprintf("namespace %s has no Secret %s: its injected pods wait in ContainerCreating", n.Name, n.Secret),
 				fmt.Sprintf("kubectl -n %s create secret generic %s --from-file=tls.crt --from-file=tls.key --from-file=ca.crt", n.Name, n.Secret))

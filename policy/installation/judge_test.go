@@ -103,6 +103,9 @@ func TestWhatDoesNotWork(t *testing.T) {
 		"an unknown CA":         {func(f *Facts) { f.Webhook.Trusted = false }, Failed, "do not trust the webhook's certificate", "logs"},
 		"a webhook of nobody":   {func(f *Facts) { f.Webhook.Service.Ready = 0 }, Failed, "causeway-inject reaches no replica", "--inject-listen"},
 		"a webhook that lets":   {func(f *Facts) { f.Webhook.FailurePolicies = []string{"Ignore"} }, Warning, "failurePolicy is Ignore", "write Fail"},
+		"no published CA":       {func(f *Facts) { f.Namespaces[0].Secret = "" }, Failed, "namespace web has no ConfigMap causeway-ca", "grep -i verify"},
+		"a published CA":        {func(f *Facts) { f.Namespaces[0].Secret, f.Namespaces[0].CAFound = "", true }, OK, "none is missing", ""},
+		"one that is made":      {func(f *Facts) { f.XDS.CA, f.XDS.Made = false, true }, OK, "xDS: the certificate in Secret", ""},
 		"no proxy's Secret":     {func(f *Facts) { f.Namespaces[0].SecretFound = false }, Failed, "namespace web has no Secret causeway-proxy-tls", "kubectl -n web create secret"},
 		"a misspelled label": {
 			func(f *Facts) { f.Misspelled = []Misspelled{{"Namespace shop", "its label is wrong", "write another"}} }, Warning, "Namespace shop: its label is wrong", "write another",

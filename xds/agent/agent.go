@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/causeway-mesh/causeway/discovery/durable"
@@ -131,16 +132,19 @@ func New(o Options) (*Agent, error) {
 		return nil, err //nolint:wrapcheck // it names the flag
 	}
 	o.Bootstrap.Relay, o.Bootstrap.TLS = socket, nil
-	creds, usable := insecure.NewCredentials(), (func() error)(nil)
+	creds, token, usable := insecure.NewCredentials(), credentials.PerRPCCredentials(nil), (func() error)(nil)
 	if tls != nil {
 		own := &files{TLS: *tls}
 		creds, usable = own, own.usable
+		if tls.Token != "" {
+			token = own
+		}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--state-dir: %w", err)
 	}
 	r, err := relay.New(relay.Options{
-		Servers: o.Bootstrap.Servers, Credentials: creds, Usable: usable, File: filepath.Join(dir, lastGoodFile), Wait: o.Wait, Logger: o.Logger,
+		Servers: o.Bootstrap.Servers, Credentials: creds, Token: token, Usable: usable, File: filepath.Join(dir, lastGoodFile), Wait: o.Wait, Logger: o.Logger,
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what it is about

@@ -140,8 +140,10 @@ func (o *Options) check() error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, o.checkGateway()...)
-	if t := o.TLS; t != nil && (t.CA == "" || t.ServerName == "" || t.Cert == "" || t.Key == "") {
-		errs = append(errs, errors.New("--tls-ca, --tls-server-name, --tls-cert and --tls-key go together: give all four, or none"))
+	if t := o.TLS; t != nil {
+		if err := t.whole(); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if t := o.TLS; t != nil && t.ServerName != "" && !isHost(t.ServerName) {
 		errs = append(errs, fmt.Errorf("--tls-server-name: %q is not a host name: write a DNS name that stands in the control plane's certificate, for example causeway.internal", t.ServerName))

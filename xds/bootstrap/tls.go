@@ -1,6 +1,7 @@
 package bootstrap
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -19,6 +20,22 @@ type TLS struct {
 	CA, ServerName string
 	// Cert and Key are the proxy's own.
 	Cert, Key string
+	// Token is, in place of these, the file with the token of the pod's service account. Only an agent has
+	// one: it reads the file for each stream.
+	Token string
+}
+
+// whole says what is missing, nil for nothing.
+func (t *TLS) whole() error {
+	switch {
+	case t.Token != "" && (t.Cert != "" || t.Key != ""):
+		return errors.New("--token-file: it takes the place of --tls-cert and --tls-key: give one or the other")
+	case t.Token != "" && (t.CA == "" || t.ServerName == ""):
+		return errors.New("--token-file: a token goes to nobody who has not proven to be the control plane: give --tls-ca and --tls-server-name with it")
+	case t.Token == "" && (t.CA == "" || t.ServerName == "" || t.Cert == "" || t.Key == ""):
+		return errors.New("--tls-ca, --tls-server-name, --tls-cert and --tls-key go together: give all four, or none")
+	}
+	return nil
 }
 
 // Names of the secrets and of the files that say where they are.

@@ -1,16 +1,18 @@
-// Package credentials reads from files who may connect to the xDS listener: its certificate, the CA of
-// the proxies' certificates, and the rules that say which certificate may be which proxy. It reads them
+// Package credentials says who may connect to the xDS listener. From files it reads the listener's certificate, the CA of
+// the proxies' certificates, and the rules that say which certificate or service account may be which proxy. It reads them
 // again when they change. A broken file changes nothing.
 package credentials
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,24 +77,37 @@ func (w *watched) reload(load func(content [][]byte) error) (changed bool, err e
 // Certificates are the files of the xDS listener's TLS.
 type Certificates struct {
 	watched
-	log     *slog.Logger
-	expiry  prometheus.Gauge
+	log    *slog.Logger
+	expiry prometheus.Gauge
+	// auth is what a connection must prove by itself.
+	auth    tls.ClientAuthType
 	current atomic.Pointer[tls.Config]
+
+	mu sync.Mutex
+	// given is true once the certificate in use is that of the files.
+	given  bool
+	bundle []byte
 }
 
-// NewCertificates reads the certificate, its key and the CA. Errors name the flag of causeway serve at fault.
-func NewCertificates(cert, key, ca string, log *slog.Logger, reg prometheus.Registerer) (*Certificates, error) {
-	c := &Certificates{watched: watched{files: []string{cert, key, ca}}, log: log, expiry: prometheus.NewGauge(prometheus.GaugeOpts{
+// newCertificates reads the certificate, its key and the CA. Errors name the flag of causeway serve at fault.
+func newCertificates(o *Options) (*Certificates, error) {
+	c := &Certificates{watched: watched{files: []string{o.Cert, o.Key, o.CA}}, log: o.Log, auth: tls.RequireAndVerifyClientCert, expiry: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "causeway_certificate_expiry_timestamp_seconds", Help: "When the xDS listener's certificate expires, in Unix time.",
 	})}
-	if _, err := c.reload(c.load); err != nil {
+	if o.Tokens != nil {
+		c.auth = tls.VerifyClientCertIfGiven // each stream proves who it is (Listener.Authenticate)
+	}
+	_, err := c.reload(c.load)
+	if err != nil && (!o.Optional || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
-	reg.MustRegister(c.expiry)
+	o.Registry.MustRegister(c.expiry)
 	return c, nil
 }
 
 func (c *Certificates) load(content [][]byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	pair, err := tls.X509KeyPair(content[0], content[1])
 	if err != nil {
 		return fmt.Errorf("--xds-tls-cert, --xds-tls-key: %s, %s: %w", c.files[0], c.files[1], err)
@@ -104,26 +119,73 @@ func (c *Certificates) load(content [][]byte) error {
 	if old, now := c.current.Load(), time.Now(); old != nil && now.After(pair.Leaf.NotAfter) && !now.After(old.Certificates[0].Leaf.NotAfter) {
 		return fmt.Errorf("--xds-tls-cert: %s expired at %s", c.files[0], pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
 	}
+	c.serve(&pair, pool)
+	c.given, c.bundle = true, nil
+	if vouches(pool, &pair) {
+		c.bundle = content[2]
+	}
+	return nil
+}
+
+// serve takes up a certificate for the next connection. mu must be held.
+func (c *Certificates) serve(pair *tls.Certificate, clients *x509.CertPool) {
 	c.expiry.Set(float64(pair.Leaf.NotAfter.Unix()))
 	c.current.Store(&tls.Config{
-		Certificates: []tls.Certificate{pair},
-		ClientCAs:    pool,
-		ClientAuth:   tls.RequireAndVerifyClientCert,
+		Certificates: []tls.Certificate{*pair},
+		ClientCAs:    clients,
+		ClientAuth:   c.auth,
 		MinVersion:   tls.VersionTLS13,
 		NextProtos:   []string{"h2"},
 	})
-	return nil
+}
+
+// vouches reports whether CAs have signed a certificate, whatever its names.
+func vouches(roots *x509.CertPool, pair *tls.Certificate) bool {
+	between := x509.NewCertPool()
+	for _, der := range pair.Certificate[1:] {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			between.AddCert(c)
+		}
+	}
+	_, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: pair.Leaf.NotBefore})
+	return err == nil
+}
+
+// Use takes up a certificate that the control plane has made, and the CAs by which it is verified, as long as there are no
+// files. Proxies with certificates of their own need the files: nobody says by which CA theirs would be verified.
+func (c *Certificates) Use(pair *tls.Certificate, bundle []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.given {
+		return
+	}
+	c.serve(pair, x509.NewCertPool())
+	c.bundle = bundle
+}
+
+// Bundle returns the CAs, in PEM, by which the listener's certificate is verified, nil where they are not known. given says
+// whether it is the certificate of the files.
+func (c *Certificates) Bundle() (bundle []byte, given bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bundle, c.given
 }
 
 // look loads the files if they have changed. It logs broken ones, and the last
 // good ones stay in use.
 func (c *Certificates) look() {
 	switch changed, err := c.reload(c.load); {
+	case errors.Is(err, fs.ErrNotExist) && !c.isGiven(): // what is made is in use
 	case err != nil:
 		c.log.Error("the renewed certificate is not usable; the one before stays in use, and the files are tried again", "every", reloadEvery, "error", err)
 	case changed:
 		c.log.Info("reloaded the xDS listener's certificate")
 	}
+}
+
+func (c *Certificates) isGiven() bool {
+	_, given := c.Bundle()
+	return given
 }
 
 // Transport returns what the listener's connections are secured by: each new one by the newest files.
@@ -132,25 +194,10 @@ func (c *Certificates) Transport() credentials.TransportCredentials {
 		MinVersion: tls.VersionTLS13,
 		NextProtos: []string{"h2"},
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-			return c.current.Load(), nil
+			if config := c.current.Load(); config != nil {
+				return config, nil
+			}
+			return nil, errors.New("there is no certificate yet")
 		},
 	})
-}
-
-// Follow puts changed files into use until the context ends. It calls changed when the rules differ: a
-// connected proxy may not be admitted any more.
-func Follow(ctx context.Context, c *Certificates, r *Rules, changed func()) error {
-	ticker := time.NewTicker(reloadEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-			c.look()
-			if r.look() {
-				changed()
-			}
-		}
-	}
 }

@@ -30,7 +30,7 @@ func TestClientRulesReload(t *testing.T) {
 		return err == nil
 	}
 	write("clients: [{dns: a, namespaces: [web]}]")
-	l, err := NewRules(file, slog.New(slog.NewTextHandler(&log, nil)))
+	l, err := newRules(&Options{Files: Files{Rules: file}, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	require.False(t, l.look())
 	write("clients: [{dns: b, namespaces: [web]}]")
@@ -58,7 +58,7 @@ func TestCertificatesReload(t *testing.T) {
 	}
 	cert, key := issue("one")
 	var log bytes.Buffer
-	c, err := NewCertificates(cert, key, caFile, slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+	c, err := newCertificates(&Options{Files: Files{Cert: cert, Key: key, CA: caFile}, Log: slog.New(slog.NewTextHandler(&log, nil)), Registry: prometheus.NewRegistry()})
 	require.NoError(t, err)
 	name := func() string { return c.current.Load().Certificates[0].Leaf.DNSNames[0] }
 	stamp := time.Now()

@@ -1,17 +1,13 @@
 package credentials
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync/atomic"
 
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/peer"
-
 	"github.com/causeway-mesh/causeway/policy/clients"
-	"github.com/causeway-mesh/causeway/xds/server"
 )
 
 // Rules are the client rules of a file, which is read again when it changes.
@@ -21,10 +17,16 @@ type Rules struct {
 	current atomic.Pointer[clients.Rules]
 }
 
-// NewRules reads the client rules. Errors name the flag of causeway serve at fault.
-func NewRules(file string, log *slog.Logger) (*Rules, error) {
-	l := &Rules{watched: watched{files: []string{file}}, log: log}
-	if _, err := l.reload(l.load); err != nil {
+// newRules reads the client rules. Errors name the flag of causeway serve at fault.
+func newRules(o *Options) (*Rules, error) {
+	l := &Rules{watched: watched{files: []string{o.Rules}}, log: o.Log}
+	_, err := l.reload(l.load)
+	if o.Optional && errors.Is(err, fs.ErrNotExist) {
+		o.Log.Info("there are no client rules: pods are sidecars of their own namespaces by their tokens, and no certificate is anything", "file", o.Rules)
+		l.current.Store(&clients.Rules{})
+		return l, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -55,25 +57,4 @@ func (l *Rules) look() bool {
 		l.log.Info("reloaded the client rules", "rules", len(l.current.Load().Clients))
 	}
 	return changed
-}
-
-var errNoCertificate = errors.New("no verified client certificate")
-
-// Authorize decides whether the peer's certificate may be the node.
-func (l *Rules) Authorize(ctx context.Context, n *server.Node) error {
-	p, ok := peer.FromContext(ctx)
-	if !ok {
-		return errNoCertificate
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 {
-		return errNoCertificate
-	}
-	names := clients.NamesOf(info.State.VerifiedChains[0][0])
-	identity, err := l.current.Load().Identity(&names, string(n.Role), n.Namespace)
-	if err != nil {
-		return err
-	}
-	n.Identity = identity
-	return nil
 }

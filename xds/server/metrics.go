@@ -32,7 +32,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"protocol"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_xds_refused_streams_total",
-			Help: "Streams that were ended by cause: node (not valid), unauthorized, limit (too many names or streams), late (a first message that did not come).",
+			Help: "Streams that were ended by cause: node (not valid), unauthenticated (nothing was proven), undecided (a token could not be checked), unauthorized (it may not be that node), limit (too many names or streams), late (a first message that did not come).",
 		}, []string{"cause"}),
 		unknown: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "causeway_xds_unknown_type_requests_total", Help: "Requests for resource types that are not served.",

@@ -77,6 +77,8 @@ func (r *reports) admit(ctx context.Context) error {
 		return nil
 	}
 	if err := r.server.opts.Authorize(ctx, r.node); err != nil {
+		r.server.opts.Metrics.refused.WithLabelValues("unauthorized").Inc()
+		r.server.opts.Logger.Warn("refused a stream of reports: not authorized", "node", r.node.ID, "peer", peerOf(ctx), "error", err)
 		return status.Errorf(codes.PermissionDenied, "node %s: %v", r.node.ID, err)
 	}
 	return nil
@@ -192,8 +194,11 @@ func (s *Server) streamsOf(node string) []*stream {
 	return out
 }
 
-// principalOf names who a connection is by its certificate, "" for one without.
+// principalOf names who a stream is by its proof, or else by its connection's certificate, "" for one without.
 func principalOf(ctx context.Context) string {
+	if proof, ok := ctx.Value(proofKey{}).(*Proof); ok && proof.Principal != "" {
+		return proof.Principal
+	}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return ""

@@ -25,6 +25,7 @@ import (
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/service/accesslog/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	lrsv3 "github.com/envoyproxy/go-control-plane/envoy/service/load_stats/v3"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -45,6 +46,8 @@ type Node struct {
 	// Namespace, Workload, Zone, NodeName and Declared decide what the proxy sees (snapshot.View).
 	Namespace, Workload, Zone, NodeName string
 	Declared                            []string
+	// Instance is the last part of the ID: an instance id or a pod's uid.
+	Instance string
 	// Authenticated is true if the connection has proven who the node is; the server sets it.
 	Authenticated bool
 	// Identity is what the connection has proven of who the node is; Authorize
@@ -72,6 +75,9 @@ type Options struct {
 	TrustPlaintext bool
 	// Identify reads a node's claims. Its error ends the stream with InvalidArgument.
 	Identify func(*corev3.Node) (Node, error)
+	// Authenticate finds out who the peer of a stream is, before anything of it is read. Its error ends the
+	// stream with Unauthenticated, one of the code Unavailable with that. nil asks nobody.
+	Authenticate func(context.Context) (*Proof, error)
 	// Authorize decides whether the peer of the context may be this node. Its
 	// error ends the stream with PermissionDenied. nil allows everyone.
 	Authorize func(context.Context, *Node) error
@@ -139,6 +145,8 @@ type Server struct {
 	identities  map[string]int
 	reporters   map[string]int
 	connections map[string]*connection
+	// refusals bounds the log lines about streams of who is unknown.
+	refusals *rate.Limiter
 }
 
 // New returns a server of the store's resources.
@@ -147,18 +155,22 @@ func New(store *snapshot.Store, opts Options) *Server {
 	s := &Server{
 		store: store, opts: opts, admit: newAdmission(), streams: make(map[uint64]*stream), byNode: make(map[string]map[uint64]*stream), limits: limits,
 		names: snapshot.NewBudget(limits.NameBytes, nil), identities: make(map[string]int), reporters: make(map[string]int), connections: make(map[string]*connection),
-		firsts: newFirsts(), guests: make(map[*Guest]struct{}),
+		firsts: newFirsts(), guests: make(map[*Guest]struct{}), refusals: newRefusals(),
+	}
+	alive := keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}
+	if opts.Authenticate != nil {
+		alive.MaxConnectionIdle = idleConnection
 	}
 	options := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(maxHeaders), grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.StreamInterceptor(s.limitFirst),
+		grpc.ChainStreamInterceptor(s.authenticate, s.limitFirst),
 		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connectionWindow),
 		grpc.MaxConcurrentStreams(uint32(limits.StreamsPerConnection)), //nolint:gosec // a small number
 		// Thousands of mostly idle connections: write buffers are shared by
 		// default, and a small one is enough for requests.
 		grpc.ReadBufferSize(4 << 10),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveParams(alive),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}
 	if opts.Credentials != nil {

@@ -31,8 +31,14 @@ const (
 
 func (m Mode) known() bool { return m == CapturePod || m == CaptureNone }
 
-// DefaultTLSSecret is the Secret with a sidecar's certificate, where nothing says another.
-const DefaultTLSSecret = "causeway-proxy-tls"
+// CAName is the ConfigMap, in the namespaces of members, with the CA of the control plane's certificate in CAKey.
+const (
+	CAName = "causeway-ca"
+	CAKey  = "ca.crt"
+)
+
+// DefaultAudience is for whom the tokens of pods are.
+const DefaultAudience = "causeway"
 
 // Config is what is the same for all pods of a mesh, in YAML.
 type Config struct {
@@ -43,9 +49,12 @@ type Config struct {
 	Servers []string `json:"servers,omitempty"`
 	// TLSServerName is a DNS name in the control plane's certificate; by default the host of the first server.
 	TLSServerName string `json:"tlsServerName,omitempty"`
-	// TLSSecret is the name of a Secret in the pod's namespace with tls.crt, tls.key and ca.crt: the
-	// sidecar's identity. By default causeway-proxy-tls. A pod may name another (AnnotationTLSSecret).
+	// TLSSecret is the name of a Secret in the pod's namespace with tls.crt, tls.key and ca.crt, by which sidecars
+	// prove who they are. By default they do so by the token of their service account. A pod may name a Secret of
+	// its own (AnnotationTLSSecret).
 	TLSSecret string `json:"tlsSecret,omitempty"`
+	// TokenAudience is for whom these tokens are, as --xds-token-audience of causeway serve has it; by default causeway.
+	TokenAudience string `json:"tokenAudience,omitempty"`
 	// Capture is the mode of pods that do not state one, by default pod.
 	Capture Mode `json:"capture,omitempty"`
 	// ServiceCIDRs are the cluster's ranges of ClusterIPs. Required where traffic is captured.
@@ -84,7 +93,7 @@ func ParseConfig(text []byte, namespace, version string) (*Config, error) {
 	if c.TLSServerName == "" {
 		c.TLSServerName, _, _ = net.SplitHostPort(c.Servers[0])
 	}
-	c.TLSSecret = cmp.Or(c.TLSSecret, DefaultTLSSecret)
+	c.TokenAudience = cmp.Or(c.TokenAudience, DefaultAudience)
 	c.Capture = cmp.Or(c.Capture, CapturePod)
 	if c.DrainTimeout == nil {
 		c.DrainTimeout = &metav1.Duration{Duration: time.Minute}
@@ -104,7 +113,7 @@ func ParseConfig(text []byte, namespace, version string) (*Config, error) {
 // examples are values of fields, for who wrote one of another type.
 var examples = map[string]string{
 	"image": "registry.example.com/platform/causeway-agent:v0.2.0", "imagePullPolicy": "IfNotPresent", "capture": "pod",
-	"servers": "[causeway.causeway-system.svc:18000]", "tlsServerName": "causeway.causeway-system.svc", "tlsSecret": DefaultTLSSecret,
+	"servers": "[causeway.causeway-system.svc:18000]", "tlsServerName": "causeway.causeway-system.svc", "tlsSecret": "causeway-proxy-tls", "tokenAudience": DefaultAudience,
 	"serviceCIDRs": "[10.96.0.0/12]", "excludeOutboundCIDRs": "[10.20.0.0/16]", "excludeOutboundPorts": `["3306", 8000-8010]`,
 	"captureInbound": "true", "excludeInboundPorts": `["3306"]`, "drainTimeout": "60s", "resources": "{limits: {memory: 512Mi}}",
 }
@@ -150,7 +159,7 @@ func (c *Config) check() error {
 			wrong("servers[%d]: %q is not HOST:PORT: write, for example, causeway.causeway-system.svc:18000", i, s)
 		}
 	}
-	if err := secretName(c.TLSSecret); err != nil {
+	if err := secretName(c.TLSSecret); c.TLSSecret != "" && err != nil {
 		wrong("tlsSecret: %w", err)
 	}
 	if !c.Capture.known() {

@@ -98,14 +98,18 @@ func field(name, path string) corev1.EnvVar {
 
 // agentArgs are the arguments of every agent in a pod: who it is, where the control plane is, and
 // by what it proves who it is.
-func (c *Config) agentArgs(workload string, drain time.Duration, more ...string) []string {
+func (c *Config) agentArgs(workload, secret string, drain time.Duration, more ...string) []string {
 	args := append([]string{"agent", "run", "--namespace=$(NAMESPACE)", "--workload=" + workload, "--id=$(POD_UID)", "--zone=$(ZONE)"}, more...)
 	for _, s := range c.Servers {
 		args = append(args, "--server="+s)
 	}
+	args = append(args, "--tls-ca="+tlsDir+"/"+CAKey, "--tls-server-name="+c.TLSServerName)
+	if secret == "" {
+		args = append(args, "--token-file="+tlsDir+"/"+tokenFile)
+	} else {
+		args = append(args, "--tls-cert="+tlsDir+"/tls.crt", "--tls-key="+tlsDir+"/tls.key")
+	}
 	return append(args,
-		"--tls-ca="+tlsDir+"/ca.crt", "--tls-server-name="+c.TLSServerName,
-		"--tls-cert="+tlsDir+"/tls.crt", "--tls-key="+tlsDir+"/tls.key",
 		"--state-dir="+stateDir,
 		// Beyond loopback, for the kubelet's probes and for Prometheus.
 		"--listen=:"+strconv.Itoa(naming.AgentPort),
@@ -113,7 +117,7 @@ func (c *Config) agentArgs(workload string, drain time.Duration, more ...string)
 }
 
 func (p *proxied) proxyArgs() []string {
-	args := p.config.agentArgs(p.workload, p.drainTimeout(), "--node-name=$(NODE_NAME)")
+	args := p.config.agentArgs(p.workload, p.secret, p.drainTimeout(), "--node-name=$(NODE_NAME)")
 	if p.mode != CapturePod {
 		return args
 	}
@@ -198,16 +202,39 @@ func (p *proxied) unheard() []string {
 	return []string{"::/0"}
 }
 
-func (p *proxied) volumes() []corev1.Volume { return agentVolumes(p.secret) }
+func (p *proxied) volumes() []corev1.Volume { return agentVolumes(p.secret, p.config.TokenAudience) }
 
-// agentVolumes are the volumes that the agent's container mounts: its state, and the Secret that proves who it is.
-func agentVolumes(secret string) []corev1.Volume {
+// agentVolumes are the volumes that the agent's container mounts: its state, and what proves who it is.
+func agentVolumes(secret, audience string) []corev1.Volume {
 	return []corev1.Volume{
 		{Name: stateVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{SizeLimit: new(resource.MustParse("256Mi"))}}},
-		{Name: tlsVolume, VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
-			SecretName: secret, Items: slices.Clone(tlsItems), DefaultMode: new(int32(0o444)),
-		}}},
+		{Name: tlsVolume, VolumeSource: proofs(secret, audience)},
 	}
+}
+
+const (
+	tokenFile = "token"
+	// tokenSeconds is how long a token lives. The kubelet replaces it when four fifths are over.
+	tokenSeconds = 3600
+)
+
+// proofs are the files by which an agent proves who it is and verifies the control plane: those of a Secret, or, for "", a
+// token of the pod's service account that is for the audience alone, and the CA that the control plane publishes.
+func proofs(secret, audience string) corev1.VolumeSource {
+	if secret != "" {
+		return corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
+			SecretName: secret, Items: slices.Clone(tlsItems), DefaultMode: new(int32(0o444)),
+		}}
+	}
+	return corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		DefaultMode: new(int32(0o444)),
+		Sources: []corev1.VolumeProjection{
+			{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: audience, ExpirationSeconds: new(int64(tokenSeconds)), Path: tokenFile}},
+			{ConfigMap: &corev1.ConfigMapProjection{
+				LocalObjectReference: corev1.LocalObjectReference{Name: CAName}, Items: []corev1.KeyToPath{{Key: CAKey, Path: CAKey}},
+			}},
+		},
+	}}
 }
 
 // tlsItems are the files that the sidecar reads. A Secret that lacks one keeps the pod from starting, and the

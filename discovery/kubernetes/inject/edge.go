@@ -37,7 +37,7 @@ func EdgePod(e *Edge) corev1.PodSpec {
 	c := &Config{
 		Image: e.Image, ImagePullPolicy: e.PullPolicy, Resources: &e.Resources, Servers: []string{server + ":18000"}, TLSServerName: server,
 	}
-	args := c.agentArgs(e.Gateway, e.DrainTimeout, "--role=gateway")
+	args := c.agentArgs(e.Gateway, e.TLSSecret, e.DrainTimeout, "--role=gateway")
 	health := "0.0.0.0"
 	if e.IPv4 || !e.IPv6 {
 		args = append(args, "--gateway-listen=0.0.0.0")
@@ -58,6 +58,6 @@ func EdgePod(e *Edge) corev1.PodSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			Sysctls:        []corev1.Sysctl{{Name: "net.ipv4.ip_unprivileged_port_start", Value: "0"}},
 		},
-		Containers: []corev1.Container{proxy}, Volumes: agentVolumes(e.TLSSecret),
+		Containers: []corev1.Container{proxy}, Volumes: agentVolumes(e.TLSSecret, DefaultAudience),
 	}
 }

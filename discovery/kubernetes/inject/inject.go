@@ -28,7 +28,7 @@ const (
 	// were no mesh. AnnotationCaptureInbound says "false" for all of them.
 	AnnotationExcludeInboundPorts = "mesh.causeway.dev/exclude-inbound-ports"
 	AnnotationCaptureInbound      = "mesh.causeway.dev/capture-inbound"
-	// AnnotationTLSSecret of a pod or its namespace is the Secret with the sidecar's certificate.
+	// AnnotationTLSSecret of a pod or its namespace is the Secret with the sidecar's certificate, in place of a token.
 	AnnotationTLSSecret = "mesh.causeway.dev/tls-secret"
 	// AnnotationWorkload of a pod is its workload's name, where its owner's is not it.
 	AnnotationWorkload = "mesh.causeway.dev/workload"
@@ -48,9 +48,10 @@ type Injection struct {
 	// InitContainers come before the pod's own, so that those have the network.
 	InitContainers []corev1.Container
 	Volumes        []corev1.Volume
-	// Workload and Capture are for who tells about it.
+	// Workload and Capture are for who tells about it, Token is true if the pod proves itself by its token.
 	Workload string
 	Capture  Mode
+	Token    bool
 }
 
 // Refusal says why a pod that should be a member cannot be one, and what to do.
@@ -72,7 +73,7 @@ func Inject(pod *corev1.Pod, workload string, ns Namespace, c *Config) (*Injecti
 		return nil, "", err
 	}
 	i := &Injection{
-		Annotations: map[string]string{AnnotationInjected: c.Version}, Volumes: p.volumes(), Workload: p.workload, Capture: p.mode,
+		Annotations: map[string]string{AnnotationInjected: c.Version}, Volumes: p.volumes(), Workload: p.workload, Capture: p.mode, Token: p.secret == "",
 	}
 	if p.mode == CapturePod {
 		i.InitContainers = append(i.InitContainers, p.capture())

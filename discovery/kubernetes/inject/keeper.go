@@ -14,10 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/rotate"
 )
 
 // Names of what the webhook has in a cluster (manifests/inject).
@@ -36,7 +37,7 @@ const lookEvery = 5 * time.Second
 type keeper struct {
 	client    kubernetes.Interface
 	namespace string
-	rotation  rotation
+	rotation  rotate.Rotation
 	every     time.Duration
 	log       *slog.Logger
 	expires   prometheus.Gauge
@@ -52,7 +53,7 @@ func newKeeper(client kubernetes.Interface, namespace string, log *slog.Logger, 
 	service := ObjectName + "." + namespace + ".svc"
 	k := &keeper{
 		client: client, namespace: namespace, log: log, every: lookEvery, have: make(chan struct{}),
-		rotation: rotation{[]string{service, service + ".cluster.local"}, lifetime, renewBefore, settle},
+		rotation: rotate.New(ObjectName, service, service+".cluster.local"),
 		expires: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "causeway_injection_certificate_expiry_timestamp_seconds", Help: "When the certificate of the injection webhook ends, in seconds since 1970. It is renewed 30 days before.",
 		}),
@@ -97,7 +98,7 @@ func (k *keeper) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := k.trust(ctx, webhook, bundle(secret)); err != nil {
+	if err := k.trust(ctx, webhook, rotate.Bundle(secret)); err != nil {
 		return err
 	}
 	return k.serve(secret)
@@ -105,38 +106,16 @@ func (k *keeper) look(ctx context.Context) error {
 
 // secret returns the Secret, in the state in which it is to be now.
 func (k *keeper) secret(ctx context.Context, webhook *admissionregistrationv1.MutatingWebhookConfiguration) (*corev1.Secret, error) {
-	secrets := k.client.CoreV1().Secrets(k.namespace)
-	secret, err := secrets.Get(ctx, SecretName, metav1.GetOptions{})
-	absent := apierrors.IsNotFound(err)
-	if absent {
-		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: SecretName, Namespace: k.namespace, Labels: map[string]string{"app.kubernetes.io/name": "causeway"}}}
-	} else if err != nil {
-		return nil, fmt.Errorf("secret %s/%s: %w", k.namespace, SecretName, err)
-	}
-	if secret.Data == nil {
-		secret.Data = make(map[string][]byte)
-	}
 	k.mu.Lock()
 	rotation := k.rotation
 	k.mu.Unlock()
-	what, err := rotation.advance(secret, trustedBy(webhook), time.Now())
-	switch {
-	case err != nil:
-		return nil, err
-	case what == "":
-		return secret, nil
-	case absent:
-		secret, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
-	default:
-		secret, err = secrets.Update(ctx, secret, metav1.UpdateOptions{})
-	}
-	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-		return secrets.Get(ctx, SecretName, metav1.GetOptions{}) // another replica was first
-	}
+	secret, what, err := rotation.Keep(ctx, k.client.CoreV1().Secrets(k.namespace), SecretName, trustedBy(webhook))
 	if err != nil {
-		return nil, fmt.Errorf("secret %s/%s: %w", k.namespace, SecretName, err)
+		return nil, fmt.Errorf("in the namespace %s: %w", k.namespace, err)
 	}
-	k.log.Info("the certificate of the injection webhook", "step", what)
+	if what != "" {
+		k.log.Info("the certificate of the injection webhook", "step", what)
+	}
 	return secret, nil
 }
 
@@ -181,13 +160,13 @@ func (k *keeper) trust(ctx context.Context, c *admissionregistrationv1.MutatingW
 
 // serve takes up the certificate of the Secret.
 func (k *keeper) serve(secret *corev1.Secret) error {
-	text := secret.Data[keyCert]
+	text := secret.Data[corev1.TLSCertKey]
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.cert != nil && bytes.Equal(text, k.text) {
 		return nil
 	}
-	cert, err := generationOf(secret, keyCA, keyCert, keyKey).read(k.rotation.names, time.Now())
+	cert, err := k.rotation.Serving(secret, time.Now())
 	if err != nil {
 		return fmt.Errorf("secret %s/%s: %w", k.namespace, SecretName, err)
 	}

@@ -37,7 +37,9 @@ type Handler struct {
 	Config func() *Config
 	// Namespace reads a namespace.
 	Namespace func(ctx context.Context, name string) (Namespace, error)
-	Log       *slog.Logger
+	// Wants is told a namespace without the label whose pods prove themselves by tokens; nil tells nobody.
+	Wants func(namespace string)
+	Log   *slog.Logger
 
 	decided *prometheus.CounterVec
 }
@@ -120,6 +122,9 @@ func (h *Handler) answer(ctx context.Context, r *admissionv1.AdmissionRequest) *
 	patch, err := stdjson.Marshal(injection.Patch(&pod))
 	if err != nil {
 		return h.failed(r, name, http.StatusInternalServerError, err)
+	}
+	if h.Wants != nil && injection.Token && ns.Labels[Label] != Enabled && (r.DryRun == nil || !*r.DryRun) {
+		h.Wants(r.Namespace)
 	}
 	h.decided.WithLabelValues("injected").Inc()
 	log.Info("injected a pod", "workload", injection.Workload, "capture", string(injection.Capture), "dryRun", r.DryRun != nil && *r.DryRun)

@@ -31,8 +31,12 @@ type Options struct {
 	File string
 	// Namespace is the control plane's own, Version the program's.
 	Namespace, Version string
-	Log                *slog.Logger
-	Registry           prometheus.Registerer
+	// Audience is for whom tokens of pods are where the configuration says nothing.
+	Audience string
+	// Wants is Handler's.
+	Wants    func(namespace string)
+	Log      *slog.Logger
+	Registry prometheus.Registerer
 }
 
 // Webhook is the injection of one replica.
@@ -52,7 +56,7 @@ func NewWebhook(o Options) (*Webhook, error) {
 		return nil, fmt.Errorf("kubernetes: %w", err)
 	}
 	w := &Webhook{client: client, log: o.Log, keeper: newKeeper(client, o.Namespace, o.Log, o.Registry)}
-	file := &configFile{path: o.File, namespace: o.Namespace, version: o.Version, log: o.Log}
+	file := &configFile{path: o.File, namespace: o.Namespace, version: o.Version, audience: o.Audience, log: o.Log}
 	if err := file.load(); err != nil {
 		return nil, err
 	}
@@ -68,6 +72,7 @@ func NewWebhook(o Options) (*Webhook, error) {
 		}
 		return Namespace{n.Name, n.Labels, n.Annotations}, nil
 	}, o.Log, o.Registry)
+	w.handler.Wants = o.Wants
 	return w, nil
 }
 
@@ -124,8 +129,8 @@ func (v *serverVersion) get() string {
 
 // configFile is the configuration in a file. Each pod's is that of the file at the time: it is small.
 type configFile struct {
-	path, namespace, version string
-	log                      *slog.Logger
+	path, namespace, version, audience string
+	log                                *slog.Logger
 
 	mu     sync.Mutex
 	text   []byte
@@ -144,6 +149,13 @@ func (f *configFile) load() error {
 	config, err := ParseConfig(text, f.namespace, f.version)
 	if err != nil {
 		return fmt.Errorf("--inject-config: %s: %w", f.path, err)
+	}
+	if f.audience != "" && config.TokenAudience != f.audience {
+		if bytes.Contains(text, []byte("tokenAudience")) {
+			f.log.Warn("tokens of new pods are for another audience than --xds-token-audience, and are refused", "tokenAudience", config.TokenAudience, "taken", f.audience)
+		} else {
+			config.TokenAudience = f.audience
+		}
 	}
 	if f.config != nil {
 		f.log.Info("reloaded the configuration of injection", "file", f.path)

@@ -1,7 +1,6 @@
 package inject
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/rotate"
 	"github.com/causeway-mesh/causeway/test/harness"
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 )
@@ -57,7 +57,7 @@ func newReplica(t *testing.T, k *kubetest.Kube, address string) *replica {
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Registry: r.registry,
 	})
 	require.NoError(t, err)
-	w.keeper.rotation.names, w.keeper.every = []string{"localhost"}, 50*time.Millisecond
+	w.keeper.rotation.Names, w.keeper.every = []string{"localhost"}, 50*time.Millisecond
 	r.Webhook = w
 	l, err := net.Listen("tcp", address)
 	require.NoError(t, err)
@@ -88,7 +88,8 @@ func register(t *testing.T, k *kubetest.Kube, address string) {
 func newPod(name string, labels map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
-		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "php", Image: "php"}}},
+		// The API server here has no admission that says so for pods that name none.
+		Spec: corev1.PodSpec{ServiceAccountName: "default", Containers: []corev1.Container{{Name: "php", Image: "php"}}},
 	}
 }
 
@@ -193,7 +194,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	// From here on every certificate is due at once. API servers learn a CA within the time to settle.
 	for _, r := range []*replica{first, second} {
 		r.keeper.mu.Lock()
-		r.keeper.rotation.renewBefore, r.keeper.rotation.settle = 2*lifetime, 1500*time.Millisecond
+		r.keeper.rotation.RenewBefore, r.keeper.rotation.Settle = 2*rotate.Lifetime, 1500*time.Millisecond
 		r.keeper.mu.Unlock()
 	}
 	served := func(address string) string {
@@ -207,7 +208,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	for deadline := time.Now().Add(90 * time.Second); len(seen) < 3 || served(second.address) != served(first.address); made++ {
 		require.True(t, time.Now().Before(deadline), "%d certificates after %d pods", len(seen), made)
 		got, err := client.CoreV1().Pods("web").Create(t.Context(), &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{GenerateName: "php-"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "php", Image: "php"}}},
+			ObjectMeta: metav1.ObjectMeta{GenerateName: "php-"}, Spec: corev1.PodSpec{ServiceAccountName: "default", Containers: []corev1.Container{{Name: "php", Image: "php"}}},
 		}, metav1.CreateOptions{})
 		require.NoError(t, err)
 		require.Len(t, got.Spec.InitContainers, 2)
@@ -233,53 +234,6 @@ func forward(ctx context.Context, conn net.Conn, to string) {
 		}()
 	}
 	<-done
-}
-
-// The steps of a rotation, and what becomes of a Secret that somebody has spoiled.
-func TestRotationSteps(t *testing.T) {
-	t.Parallel()
-	r := rotation{[]string{"a.svc"}, lifetime, renewBefore, settle}
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := &corev1.Secret{Data: map[string][]byte{}}
-	step := func(after time.Duration, trusted []byte, want string) {
-		t.Helper()
-		now = now.Add(after)
-		what, err := r.advance(s, trusted, now)
-		require.NoError(t, err)
-		if want == "" {
-			require.Empty(t, what)
-		} else {
-			require.Contains(t, what, want)
-		}
-		_, err = generationOf(s, keyCA, keyCert, keyKey).read(r.names, now)
-		require.NoError(t, err, "what is served is good at every time")
-		require.True(t, bytes.Contains(bundle(s), s.Data[keyCA]), "and trusted")
-	}
-	step(0, nil, "a new one is")
-	step(59*24*time.Hour, bundle(s), "")
-	first := s.Data[keyCA]
-	step(2*24*time.Hour, bundle(s), "the next certificate is made")
-	require.Equal(t, first, s.Data[keyCA])
-	step(settle/2, bundle(s), "")
-	step(settle, first, "") // the API servers do not trust the next one yet
-	step(0, bundle(s), "the next certificate is served")
-	require.Contains(t, string(bundle(s)), string(first))
-	step(settle/2, bundle(s), "")
-	step(settle, bundle(s), "the former CA is forgotten")
-	require.NotContains(t, string(bundle(s)), string(first))
-
-	// Nobody looked until it was over.
-	step(365*24*time.Hour, bundle(s), "a new one is")
-	for _, key := range []string{keyCA, keyCert, keyKey} {
-		s.Data[key] = []byte("spoiled")
-		step(0, bundle(s), "a new one is")
-	}
-	s.Data[keyNextCA] = []byte("spoiled")
-	step(0, bundle(s), "could not be read, and is forgotten")
-	require.NotContains(t, string(bundle(s)), "spoiled")
-	r.names = []string{"b.svc"}
-	step(0, bundle(s), "a new one is") // of another name
-	require.Equal(t, 2, strings.Count(string(bundle(s)), "BEGIN CERTIFICATE"), "the former stays trusted")
 }
 
 func testHandler(tb testing.TB) *Handler {

@@ -78,7 +78,7 @@ func (s *survey) certificate(ctx context.Context, name string) (installation.Cer
 	leaf, secret, err := s.leaf(ctx, name)
 	switch {
 	case apierrors.IsNotFound(err):
-		c.Problem = "there is no Secret " + s.own + "/" + name
+		c.Missing, c.Problem = true, "there is no Secret "+s.own+"/"+name
 	case err != nil:
 		return c, fmt.Errorf("secret %s/%s: %w", s.own, name, err)
 	case leaf == nil:
@@ -96,7 +96,26 @@ func (s *survey) config(ctx context.Context) *inject.Config {
 			return c
 		}
 	}
-	return &inject.Config{Namespace: s.own, TLSSecret: inject.DefaultTLSSecret, Capture: inject.CapturePod}
+	return &inject.Config{Namespace: s.own, Capture: inject.CapturePod}
+}
+
+// proof reads whether what the injected pods of a namespace prove themselves by is there.
+func (s *survey) proof(ctx context.Context, n *installation.Namespace) error {
+	if n.Secret == "" {
+		m, err := s.core.CoreV1().ConfigMaps(n.Name).Get(ctx, inject.CAName, metav1.GetOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			n.CAFound = true // nothing is said against it
+			return fmt.Errorf("ConfigMap %s/%s: %w", n.Name, inject.CAName, err)
+		}
+		n.CAFound = err == nil && m.Data[inject.CAKey] != ""
+		return nil
+	}
+	_, err := s.meta.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(n.Name).Get(ctx, n.Secret, metav1.GetOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("secret %s/%s: %w", n.Name, n.Secret, err)
+	}
+	n.SecretFound = err == nil
+	return nil
 }
 
 // ready reports whether a pod serves. One that starts or ends has a state of its own, which kubectl shows.
@@ -150,11 +169,8 @@ func (s *survey) members(ctx context.Context) error {
 		if err := s.eachPod(ctx, o.Name, "", look(&n)); err != nil {
 			return err
 		}
-		_, err := s.meta.Resource(corev1.SchemeGroupVersion.WithResource("secrets")).Namespace(o.Name).Get(ctx, n.Secret, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			n.SecretFound = false
-		} else if err != nil {
-			failed = fmt.Errorf("secret %s/%s: %w", o.Name, n.Secret, err)
+		if err := s.proof(ctx, &n); err != nil {
+			failed = err
 		}
 		s.facts.Namespaces = append(s.facts.Namespaces, n)
 	}

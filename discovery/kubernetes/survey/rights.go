@@ -102,6 +102,7 @@ func (s *survey) needed(ctx context.Context) ([]need, error) {
 	}
 	for _, r := range []authorizationv1.ResourceAttributes{
 		{Verb: "list", Resource: "namespaces"},
+		{Verb: "get", Resource: "configmaps"},
 		{Verb: "list", Resource: "pods"},
 		{Verb: "list", Resource: "pods", Namespace: s.own},
 		{Verb: "create", Resource: "pods", Subresource: "portforward", Namespace: s.own},
@@ -133,7 +134,7 @@ func of(rule rbacv1.PolicyRule, namespace string) []need {
 						installation.ControlPlane,
 						authorizationv1.ResourceAttributes{Namespace: namespace, Verb: verb, Group: group, Resource: resource, Subresource: subresource, Name: name},
 						// An installation may narrow which ConfigMaps are read.
-						resource == "configmaps" && namespace == "",
+						resource == "configmaps" && namespace == "" && name == "" && verb != "create",
 					})
 				}
 			}

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/identity"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/lead"
 	"github.com/causeway-mesh/causeway/policy/installation"
 )
@@ -125,6 +126,12 @@ func (s *survey) deployment(ctx context.Context) error {
 		}
 	}
 	c, err := s.certificate(ctx, secret)
+	if c.Missing {
+		// Without one of the operator's the control plane makes its own.
+		if made, err := s.certificate(ctx, identity.SecretName); err == nil && !made.Missing {
+			c, c.Made = made, true
+		}
+	}
 	s.facts.XDS = c
 	s.note(installation.TLS, err)
 	return nil

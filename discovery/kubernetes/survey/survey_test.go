@@ -133,7 +133,9 @@ func TestSurvey(t *testing.T) {
 	require.NoError(t, err)
 	role, err := client.RbacV1().ClusterRoles().Get(t.Context(), "causeway", metav1.GetOptions{})
 	require.NoError(t, err)
-	role.Rules = slices.DeleteFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, "configmaps") })
+	role.Rules = slices.DeleteFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
+		return slices.Contains(r.Resources, "configmaps") && slices.Contains(r.Verbs, "list") && len(r.ResourceNames) == 0
+	})
 	_, err = client.RbacV1().ClusterRoles().Update(t.Context(), role, metav1.UpdateOptions{})
 	require.NoError(t, err)
 	harness.Eventually(t, 20*time.Second, "the right to be gone", func() error {
@@ -176,7 +178,7 @@ func TestSurveyMembers(t *testing.T) {
 	require.Empty(t, facts.Unknown)
 	require.Equal(t, []installation.Namespace{
 		{Name: "shop", Secret: "shop-mesh", SecretFound: true, Members: 1},
-		{Name: "web", Secret: "causeway-proxy-tls", Members: 1},
+		{Name: "web", SecretFound: true, Members: 1},
 	}, facts.Namespaces)
 	names := func(pods []installation.Pod) (out []string) {
 		for _, p := range pods {
@@ -189,8 +191,15 @@ func TestSurveyMembers(t *testing.T) {
 		{Object: "Namespace other", Reason: "its annotation mesh.causeway.dev/capturing is none that injection knows", Remedy: "did you mean mesh.causeway.dev/capture?"},
 		{Object: "Namespace other", Reason: `its label mesh.causeway.dev/inject is "enbled", which does nothing`, Remedy: `write "enabled"`},
 	}, facts.Misspelled)
+	k.ApplyYAML(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: causeway-ca, namespace: web}\ndata: {ca.crt: one}\n")
+	k.ApplyYAML(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: causeway-inject, namespace: "+own+"}\ndata: {inject.yaml: '{image: a, capture: none, tlsSecret: mesh}'}\n")
 	of, err := Members(t.Context(), k.Config(), own)
 	require.NoError(t, err)
+	require.Equal(t, installation.Namespace{Name: "web", Secret: "mesh", Members: 1}, of.Namespaces[1], "the Secret of the configuration is none that is there")
+	require.NoError(t, client.CoreV1().ConfigMaps(own).Delete(t.Context(), "causeway-inject", metav1.DeleteOptions{}))
+	of, err = Members(t.Context(), k.Config(), own)
+	require.NoError(t, err)
+	require.True(t, of.Namespaces[1].CAFound)
 	require.Equal(t, facts.Absent, of.Absent)
 	require.Equal(t, facts.Misspelled, of.Misspelled)
 	require.Empty(t, of.Injected, "none has started")

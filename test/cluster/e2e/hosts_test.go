@@ -30,6 +30,7 @@ func TestShiftFromHostsToPods(t *testing.T) {
 	moto := mototest.Start(t, mototest.Options{Zones: "a", CIDR: "10.244.0.0/22"}) // whose first quarter is the node's pods
 	c.addInjection(t, dir)
 	c.addEC2(t, dir, moto)
+	c.certificates(t, dir)
 	c.install(t, dir)
 	t.Cleanup(func() {
 		if t.Failed() {

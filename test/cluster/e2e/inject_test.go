@@ -27,6 +27,7 @@ func TestMembership(t *testing.T) {
 	dir := c.userDirectory(t)
 	c.removeRest(t, dir)
 	c.addInjection(t, dir)
+	c.withoutRules(t, dir)
 	c.install(t, dir)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -37,7 +38,6 @@ func TestMembership(t *testing.T) {
 		c.removeRest(t, dir)
 	})
 	c.apply(t, strings.Replace(web, ", labels: {pod-security.kubernetes.io/enforce: restricted}", "", 1))
-	c.identity(t, dir)
 	c.apply(t, front)
 	for _, name := range []string{"users", "front"} {
 		require.NoError(t, c.WaitDeployment(t.Context(), "web", name, 2*time.Minute))
@@ -135,6 +135,16 @@ func (c *onCluster) addInjection(t *testing.T, dir string) {
 	require.NoError(t, os.WriteFile(file, append(text, strings.Replace(string(component[1]), "github.com/causeway-mesh/causeway/manifests/inject?ref=v0.2.0", "../manifests/inject", 1)...), 0o644))
 	config := "image: " + cluster.AgentImage + "\nserviceCIDRs: [" + cluster.ServiceRange + "]\nimagePullPolicy: Never\nresources: {requests: {cpu: 10m, memory: 64Mi}}\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "mesh", "inject.yaml"), []byte(config), 0o644))
+}
+
+// withoutRules takes the client rules out of the kustomization.
+func (c *onCluster) withoutRules(t *testing.T, dir string) {
+	t.Helper()
+	file := filepath.Join(dir, "mesh", "kustomization.yaml")
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "- client-rules.yaml\n")
+	require.NoError(t, os.WriteFile(file, []byte(strings.Replace(string(text), "- client-rules.yaml\n", "", 1)), 0o644))
 }
 
 // identity gives the pods of the namespace web a certificate, by the documented commands.

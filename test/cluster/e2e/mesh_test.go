@@ -31,7 +31,10 @@ func TestInstallation(t *testing.T) {
 	c := attach(t)
 	dir := c.userDirectory(t)
 	c.removeRest(t, dir)
-	if !t.Run("Install", func(t *testing.T) { c.install(t, dir) }) {
+	if !t.Run("Install", func(t *testing.T) {
+		c.certificates(t, dir)
+		c.install(t, dir)
+	}) {
 		return
 	}
 	t.Run("Mesh", func(t *testing.T) { c.mesh(t, dir) })
@@ -70,10 +73,16 @@ func (c *onCluster) removeRest(t *testing.T, dir string) {
 	}
 }
 
+// certificates makes the Secret for proxies with certificates, by the documented commands, before an installation.
+func (c *onCluster) certificates(t *testing.T, dir string) {
+	t.Helper()
+	c.shell(t, dir, c.commands(t, "kubernetes.md", "## Certificates", "causeway-ca"))
+	c.shell(t, dir, "kubectl apply --server-side -f manifests/install/namespace.yaml\n"+c.commands(t, "kubernetes.md", "## Certificates", "secret generic causeway-xds-tls"))
+}
+
 // install runs the documented commands of a first installation.
 func (c *onCluster) install(t *testing.T, dir string) {
 	t.Helper()
-	c.shell(t, dir, c.commands(t, "kubernetes.md", "## Certificates", "causeway-ca"))
 	commands := c.commands(t, "kubernetes.md", "## First installation")
 	require.Contains(t, commands, "kubectl apply --server-side -k mesh/")
 	c.shell(t, dir, commands)

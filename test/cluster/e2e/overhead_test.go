@@ -27,6 +27,7 @@ func TestOverhead(t *testing.T) {
 	dir := c.userDirectory(t)
 	c.removeRest(t, dir)
 	c.addInjection(t, dir)
+	c.certificates(t, dir)
 	c.install(t, dir)
 	t.Cleanup(func() { c.removeRest(t, dir) })
 	c.apply(t, "apiVersion: v1\nkind: Namespace\nmetadata: {name: web}\n")

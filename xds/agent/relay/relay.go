@@ -48,6 +48,8 @@ type Options struct {
 	Servers []string
 	// Credentials of the connection to them.
 	Credentials credentials.TransportCredentials
+	// Token is shown with each stream; nil for none.
+	Token credentials.PerRPCCredentials
 	// Usable says what is wrong with them on this host, nil for nothing: while no server is reached, nobody else would.
 	// It may be nil.
 	Usable func() error
@@ -113,7 +115,8 @@ func New(o Options) (*Relay, error) {
 		addresses[i] = resolver.Address{Addr: s}
 	}
 	servers.InitialState(resolver.State{Addresses: addresses})
-	conn, err := grpc.NewClient("servers:///control-plane", grpc.WithResolvers(servers), grpc.WithTransportCredentials(o.Credentials),
+	options := []grpc.DialOption{
+		grpc.WithResolvers(servers), grpc.WithTransportCredentials(o.Credentials),
 		grpc.WithNoProxy(), // an Envoy without an agent takes none either
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}`), grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -121,7 +124,12 @@ func New(o Options) (*Relay, error) {
 			MinConnectTimeout: bootstrap.ConnectTimeout,
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: bootstrap.KeepaliveInterval, Timeout: bootstrap.KeepaliveTimeout}),
-		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)))
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+	}
+	if o.Token != nil {
+		options = append(options, grpc.WithPerRPCCredentials(o.Token))
+	}
+	conn, err := grpc.NewClient("servers:///control-plane", options...)
 	if err != nil {
 		return nil, fmt.Errorf("relay: %w", err)
 	}

@@ -1,7 +1,10 @@
-package inject
+// Package rotate makes and renews a serving certificate in a Secret of a cluster, so that who trusts it never
+// meets one that it does not. No key of a CA is kept.
+package rotate
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -15,18 +18,21 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clientcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 )
 
-// Lifetimes of the webhook's certificates.
+// Lifetimes of certificates.
 const (
-	// lifetime of a certificate and of the CA that signed it alone.
-	lifetime = 90 * 24 * time.Hour
-	// renewBefore is when the next one is made.
-	renewBefore = 30 * 24 * time.Hour
-	// settle is how long API servers have to learn a new CA before a certificate of it is served, and how long replicas
+	// Lifetime of a certificate and of the CA that signed it alone.
+	Lifetime = 90 * 24 * time.Hour
+	// RenewBefore is how long before its end the next one is made.
+	RenewBefore = 30 * 24 * time.Hour
+	// Settle is how long those who trust have to learn a new CA before a certificate of it is served, and how long replicas
 	// have to take up a new certificate before its predecessor's CA is forgotten.
-	settle = 10 * time.Minute
-	// early is how far the clocks of API servers may be behind.
+	Settle = 10 * time.Minute
+	// early is how far the clocks of others may be behind.
 	early = time.Hour
 )
 
@@ -44,7 +50,7 @@ const (
 type generation struct{ ca, cert, key []byte }
 
 // newGeneration makes a CA, and a certificate for names that it alone signs.
-func newGeneration(names []string, now time.Time, life time.Duration) (*generation, error) {
+func newGeneration(subject string, names []string, now time.Time, life time.Duration) (*generation, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("a key: %w", err)
@@ -59,12 +65,12 @@ func newGeneration(names []string, now time.Time, life time.Duration) (*generati
 			SerialNumber: serial, Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-early), NotAfter: now.Add(life), BasicConstraintsValid: true,
 		}, err
 	}
-	ca, err := base("causeway-inject-ca " + now.UTC().Format(time.RFC3339Nano))
+	ca, err := base(subject + "-ca " + now.UTC().Format(time.RFC3339Nano))
 	if err != nil {
 		return nil, fmt.Errorf("a serial number: %w", err)
 	}
 	ca.IsCA, ca.KeyUsage, ca.MaxPathLenZero = true, x509.KeyUsageCertSign, true
-	leaf, err := base("causeway-inject")
+	leaf, err := base(subject)
 	if err != nil {
 		return nil, fmt.Errorf("a serial number: %w", err)
 	}
@@ -117,8 +123,8 @@ func generationOf(s *corev1.Secret, ca, cert, key string) *generation {
 	return &generation{s.Data[ca], s.Data[cert], s.Data[key]}
 }
 
-// bundle returns the CAs that API servers are to trust.
-func bundle(s *corev1.Secret) []byte {
+// Bundle returns the CAs of a Secret that others are to trust, in PEM.
+func Bundle(s *corev1.Secret) []byte {
 	var out []byte
 	for _, key := range []string{keyFormerCA, keyCA, keyNextCA} {
 		out = append(out, s.Data[key]...)
@@ -126,27 +132,40 @@ func bundle(s *corev1.Secret) []byte {
 	return out
 }
 
-// rotation is when certificates are renewed; tests have shorter times.
-type rotation struct {
-	names                         []string
-	lifetime, renewBefore, settle time.Duration
+// Rotation is a certificate that is renewed, and when.
+type Rotation struct {
+	// Subject is the certificate's common name, Names are its DNS names.
+	Subject string
+	Names   []string
+	// Tests have shorter times.
+	Lifetime, RenewBefore, Settle time.Duration
 }
 
-// advance brings the Secret's data to its next state, and reports whether it has changed and how. trusted is what the API servers
-// have been told to trust. A rotation has three steps, so that no call fails:
+// New returns a rotation with the usual times.
+func New(subject string, names ...string) Rotation {
+	return Rotation{Subject: subject, Names: names, Lifetime: Lifetime, RenewBefore: RenewBefore, Settle: Settle}
+}
+
+// Serving returns the certificate that is served now.
+func (r *Rotation) Serving(s *corev1.Secret, now time.Time) (*tls.Certificate, error) {
+	return generationOf(s, keyCA, keyCert, keyKey).read(r.Names, now)
+}
+
+// Advance brings the Secret's data to its next state, and reports whether it has changed and how. trusted is what those who
+// trust have been told. A rotation has three steps, so that no call fails:
 //
 //  1. The next generation is made, and its CA trusted. The present certificate is served.
 //  2. After a while the next is the present one, and served. The CA of the former is trusted still: replicas take the new one up at times of their own.
 //  3. After a while the former CA is forgotten.
 //
 // A certificate that is missing, broken or over cannot be served, and is replaced at once.
-func (r *rotation) advance(s *corev1.Secret, trusted []byte, now time.Time) (what string, err error) {
+func (r *Rotation) Advance(s *corev1.Secret, trusted []byte, now time.Time) (what string, err error) {
 	present := generationOf(s, keyCA, keyCert, keyKey)
 	next := generationOf(s, keyNextCA, keyNextCert, keyNextKey)
-	cert, err := present.read(r.names, now)
-	_, nextErr := next.read(r.names, now)
+	cert, err := present.read(r.Names, now)
+	_, nextErr := next.read(r.Names, now)
 	since, _ := time.Parse(time.RFC3339, string(s.Data[keySince]))
-	settled := now.Sub(since) >= r.settle || since.After(now) // a clock that was set back
+	settled := now.Sub(since) >= r.Settle || since.After(now) // a clock that was set back
 	set := func(g *generation, ca, cert, key string) {
 		s.Data[ca], s.Data[cert], s.Data[key] = g.ca, g.cert, g.key
 	}
@@ -158,7 +177,7 @@ func (r *rotation) advance(s *corev1.Secret, trusted []byte, now time.Time) (wha
 	switch {
 	case err != nil:
 		if nextErr != nil {
-			if next, err = newGeneration(r.names, now, r.lifetime); err != nil {
+			if next, err = newGeneration(r.Subject, r.Names, now, r.Lifetime); err != nil {
 				return "", err
 			}
 		}
@@ -187,8 +206,8 @@ func (r *rotation) advance(s *corev1.Secret, trusted []byte, now time.Time) (wha
 		}
 		forget(keyFormerCA)
 		what = "the former CA is forgotten"
-	case cert.Leaf.NotAfter.Sub(now) < r.renewBefore:
-		g, err := newGeneration(r.names, now, r.lifetime)
+	case cert.Leaf.NotAfter.Sub(now) < r.RenewBefore:
+		g, err := newGeneration(r.Subject, r.Names, now, r.Lifetime)
 		if err != nil {
 			return "", err
 		}
@@ -199,4 +218,35 @@ func (r *rotation) advance(s *corev1.Secret, trusted []byte, now time.Time) (wha
 	}
 	s.Data[keySince] = []byte(now.UTC().Format(time.RFC3339))
 	return what, nil
+}
+
+// Keep reads the Secret of a name, or makes it, and takes the step that is due. Whoever of several replicas comes first takes
+// it; the others' writes conflict, and they get what was written. what says which step it was, "" for none.
+func (r *Rotation) Keep(ctx context.Context, secrets clientcorev1.SecretInterface, name string, trusted []byte) (secret *corev1.Secret, what string, err error) {
+	secret, err = secrets.Get(ctx, name, metav1.GetOptions{})
+	absent := apierrors.IsNotFound(err)
+	if absent {
+		secret = &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app.kubernetes.io/name": "causeway"}}}
+	} else if err != nil {
+		return nil, "", fmt.Errorf("secret %s: %w", name, err)
+	}
+	if secret.Data == nil {
+		secret.Data = make(map[string][]byte)
+	}
+	if what, err = r.Advance(secret, trusted, time.Now()); err != nil || what == "" {
+		return secret, "", err
+	}
+	if absent {
+		secret, err = secrets.Create(ctx, secret, metav1.CreateOptions{})
+	} else {
+		secret, err = secrets.Update(ctx, secret, metav1.UpdateOptions{})
+	}
+	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
+		secret, err = secrets.Get(ctx, name, metav1.GetOptions{}) // another replica was first
+		what = ""
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("secret %s: %w", name, err)
+	}
+	return secret, what, nil
 }
