@@ -57,7 +57,10 @@ func (s *serve) kubernetes() ([]component, error) {
 	}
 	s.newShifts(nil)
 	statuses := status.NewWriter(client, policyStatus, s.programmed, s.unheard, s.registry)
-	edgeMetrics := edges.NewMetrics(s.registry)
+	made := edges.Options{Edges: resolve.Edges, Audience: s.opts.audience, Metrics: edges.NewMetrics(s.registry)}
+	if s.identity != nil {
+		made.Member = s.identity.Want
+	}
 	list := sources{
 		{name: "kubernetes", Source: kubernetes.NewSource(client)},
 		{name: "ec2", Source: instances, leader: true},
@@ -95,7 +98,7 @@ func (s *serve) kubernetes() ([]component, error) {
 		g.Go(func() error { return statuses.Run(ctx, s.catalog) })
 		g.Go(func() error { return lead.RecordHomes(ctx, client, s.catalog, upstream.UnrecordedHomes) })
 		g.Go(func() error { return lead.RemoveReplicas(ctx, client) })
-		g.Go(func() error { return edges.Run(ctx, client, s.catalog, resolve.Edges, edgeMetrics) })
+		g.Go(func() error { return edges.Run(ctx, client, s.catalog, made) })
 		g.Go(func() error { return s.observer.Lead(ctx) })
 		if s.identity != nil {
 			g.Go(func() error { return s.identity.Publish(ctx, s.listener) })

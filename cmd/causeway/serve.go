@@ -26,6 +26,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/identity"
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/inject"
+	"github.com/causeway-mesh/causeway/policy/resolve"
 	"github.com/causeway-mesh/causeway/policy/shift/notify"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/xds/admin"
@@ -263,6 +264,9 @@ func (s *serve) secure(xds *server.Options) error {
 			return err
 		}
 		made.Tokens = s.identity
+		made.Made = func(namespace, gateway string) (string, bool) {
+			return resolve.EdgeAccount(s.catalog.Read(), discovery.Key{Namespace: namespace, Name: gateway})
+		}
 	} else if o.files.Optional {
 		return errors.New("--xds-tls-make: without Kubernetes and --xds-token-audience nobody could connect by it: leave it out")
 	}

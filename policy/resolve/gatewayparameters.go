@@ -24,7 +24,6 @@ import (
 const (
 	edgeReplicas   = 2
 	edgeCPU        = 70
-	edgeSecret     = "causeway-gateway-tls"
 	edgeHealthWait = 20 * time.Second
 	edgeTimeout    = time.Minute
 )
@@ -42,6 +41,26 @@ func Edges(r catalog.Reader) []discovery.Edge {
 		}
 	}
 	return out
+}
+
+// EdgeAccount returns the service account of the proxies that are made for a Gateway, false if they are somebody's own.
+// Those of a Gateway that is not managed any more stay, and so does their Service: they are still its proxies.
+func EdgeAccount(r catalog.Reader, key discovery.Key) (string, bool) {
+	o, ok := catalog.Objects.Get(r, discovery.ObjectName{Kind: discovery.KindGateway, Key: key}.String())
+	if !ok {
+		return "", false
+	}
+	m := readGateway(r, o)
+	if m == nil {
+		return "", false
+	}
+	name := discovery.EdgeName(key.Name, string(m.spec.GatewayClassName))
+	if m.managed {
+		return name, true
+	}
+	service, ok := catalog.Services.Get(r, discovery.Key{Namespace: key.Namespace, Name: name}.String())
+	gateway := o.Spec.(*gatewayv1.Gateway) // or there were no meaning
+	return name, ok && service.Edge != nil && service.Edge.UID == string(gateway.UID)
 }
 
 // edge returns what a managed Gateway wants of the cluster.
@@ -194,7 +213,7 @@ func mergedParameters(own, ofClass *v1alpha1.GatewayParametersSpec) v1alpha1.Gat
 // withEdgeDefaults returns parameters in which every field that has a default says something.
 func withEdgeDefaults(in *v1alpha1.GatewayParametersSpec) v1alpha1.GatewayParametersSpec {
 	out := *in.DeepCopy()
-	out.Workload, out.TLSSecret = cmp.Or(out.Workload, v1alpha1.GatewayDeployment), cmp.Or(out.TLSSecret, edgeSecret)
+	out.Workload = cmp.Or(out.Workload, v1alpha1.GatewayDeployment)
 	switch {
 	case out.Workload == v1alpha1.GatewayDaemonSet:
 		out.Replicas, out.Autoscaling = nil, nil

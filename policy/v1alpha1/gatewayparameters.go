@@ -91,7 +91,8 @@ type GatewayParametersSpec struct {
 	Drain *GatewayDrain `json:"drain,omitempty"`
 	// TLSSecret is the name of a Secret of the Gateway's namespace with tls.crt, tls.key
 	// and ca.crt: the proxies' identity, which a client rule has to let be a gateway
-	// of the namespace. Default: causeway-gateway-tls.
+	// of the namespace. Default: none. Then the proxies prove themselves by the token of
+	// the service account that is made for them, and need no rule.
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`

@@ -3,6 +3,7 @@ package edges
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -70,7 +71,7 @@ func made(t *testing.T, objects, seen string) string {
 	var out strings.Builder
 	for _, e := range resolve.Edges(testrows.Parse(t, usual[1:]+objects).Catalog(t).Read()) {
 		if e.Held == "" {
-			out.WriteString(render(t, ObjectsOf(&e, "causeway-system", Seen(s))))
+			out.WriteString(render(t, ObjectsOf(&e, Plane{"causeway-system", "causeway"}, Seen(s))))
 		}
 	}
 	return out.String()
@@ -119,6 +120,41 @@ func difference(before, after string) string {
 		}
 	}
 	return fewer.String() + more.String()
+}
+
+// The service account that was made for a Gateway's proxies is theirs as long as they are there, also once nobody
+// manages them. Proxies that somebody else has made have none.
+func TestEdgeAccount(t *testing.T) {
+	t.Parallel()
+	const objects = `
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: public, namespace: web, uid: "1"%s}
+spec:
+  gatewayClassName: causeway
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: public-causeway
+  namespace: web
+  labels: {app.kubernetes.io/managed-by: causeway.dev, gateway.networking.k8s.io/gateway-name: public}
+  ownerReferences: [{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, name: public, uid: "%s", controller: true}]
+spec: {ports: [{port: 80}]}
+`
+	const unmanaged = `, annotations: {mesh.causeway.dev/managed: "false"}`
+	for _, c := range []struct {
+		annotations, owner string
+		want               bool
+	}{{"", "", true}, {unmanaged, "1", true}, {unmanaged, "2", false}} {
+		r := testrows.Parse(t, usual[1:]+fmt.Sprintf(objects, c.annotations, c.owner)).Catalog(t).Read()
+		account, ok := resolve.EdgeAccount(r, discovery.Key{Namespace: "web", Name: "public"})
+		require.Equal(t, c.want, ok, "%+v", c)
+		require.Equal(t, "public-causeway", account)
+		_, ok = resolve.EdgeAccount(r, discovery.Key{Namespace: "web", Name: "other"})
+		require.False(t, ok)
+	}
 }
 
 // Names are those of a Service, and two Gateways never share one.

@@ -44,9 +44,15 @@ type Objects struct {
 	Autoscaler     *autoscalingv2.HorizontalPodAutoscaler
 }
 
-// ObjectsOf returns what there should be for an edge. controlPlane is the namespace of the control plane.
-func ObjectsOf(e *discovery.Edge, controlPlane string, seen Seen) Objects {
-	m := maker{edge: e, controlPlane: controlPlane, seen: seen}
+// Plane is the control plane that proxies are made for.
+type Plane struct {
+	// Namespace is where it runs, Audience for whom tokens are that it takes.
+	Namespace, Audience string
+}
+
+// ObjectsOf returns what there should be for an edge.
+func ObjectsOf(e *discovery.Edge, plane Plane, seen Seen) Objects {
+	m := maker{edge: e, plane: plane, seen: seen}
 	out := Objects{
 		ServiceAccount: &corev1.ServiceAccount{
 			TypeMeta: meta("v1", "ServiceAccount"), ObjectMeta: m.meta(nil), AutomountServiceAccountToken: new(false),
@@ -65,9 +71,9 @@ func ObjectsOf(e *discovery.Edge, controlPlane string, seen Seen) Objects {
 }
 
 type maker struct {
-	edge         *discovery.Edge
-	controlPlane string
-	seen         Seen
+	edge  *discovery.Edge
+	plane Plane
+	seen  Seen
 }
 
 func meta(apiVersion, kind string) metav1.TypeMeta {
@@ -144,7 +150,7 @@ func (m *maker) service() *corev1.Service {
 func (m *maker) template() corev1.PodTemplateSpec {
 	p := &m.edge.Parameters
 	spec := inject.EdgePod(&inject.Edge{
-		Gateway: m.edge.Name, ControlPlane: m.controlPlane, Image: p.Image, PullPolicy: p.ImagePullPolicy,
+		Gateway: m.edge.Name, ControlPlane: m.plane.Namespace, Audience: m.plane.Audience, Image: p.Image, PullPolicy: p.ImagePullPolicy,
 		Resources: corev1.ResourceRequirements{Requests: p.Resources.Requests, Limits: p.Resources.Limits}, TLSSecret: p.TLSSecret,
 		HealthWait: p.Drain.HealthWait.Duration, DrainTimeout: p.Drain.Timeout.Duration, IPv4: m.seen.IPv4, IPv6: m.seen.IPv6,
 	})

@@ -46,11 +46,23 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// Options of Run.
+type Options struct {
+	// Edges says what Gateways want of the cluster.
+	Edges func(catalog.Reader) []discovery.Edge
+	// Audience is for whom the tokens of proxies are.
+	Audience string
+	// Member is told of a namespace in which proxies run that verify the control plane by the ConfigMap it publishes.
+	// It never waits. It may be nil.
+	Member  func(namespace string)
+	Metrics *Metrics
+}
+
 // Run makes and changes what Gateways want of the cluster, until the context ends; its only error is the
-// context's. of says what that is. What belongs to a Gateway that is gone goes by its owner references, and
+// context's. What belongs to a Gateway that is gone goes by its owner references, and
 // what belongs to one that is not managed any more, or that cannot be read, stays. Only the leader runs it.
-func Run(ctx context.Context, c *cluster.Client, cat *catalog.Catalog, of func(catalog.Reader) []discovery.Edge, m *Metrics) error {
-	t := &term{client: c, cat: cat, of: of, metrics: m, edges: make(map[discovery.Key]*state)}
+func Run(ctx context.Context, c *cluster.Client, cat *catalog.Catalog, o Options) error {
+	t := &term{client: c, cat: cat, opts: o, edges: make(map[discovery.Key]*state)}
 	t.forget()
 	defer t.forget()
 	feed := cat.Subscribe()
@@ -80,11 +92,10 @@ func Run(ctx context.Context, c *cluster.Client, cat *catalog.Catalog, of func(c
 
 // term is one term of leading.
 type term struct {
-	client  *cluster.Client
-	cat     *catalog.Catalog
-	of      func(catalog.Reader) []discovery.Edge
-	metrics *Metrics
-	edges   map[discovery.Key]*state
+	client *cluster.Client
+	cat    *catalog.Catalog
+	opts   Options
+	edges  map[discovery.Key]*state
 }
 
 // state is an edge, with what was written of it.
@@ -126,7 +137,7 @@ func (t *term) renew(b catalog.Batch) {
 		}
 	}
 	there := make(map[discovery.Key]bool)
-	for _, e := range t.of(b.Reader) {
+	for _, e := range t.opts.Edges(b.Reader) {
 		there[e.Key] = true
 		s := t.edges[e.Key]
 		if s == nil || s.edge.UID != e.UID || s.edge.Object != e.Object {
@@ -153,8 +164,8 @@ func (t *term) count() {
 			refused++
 		}
 	}
-	t.metrics.edges.Set(float64(len(t.edges)))
-	t.metrics.refused.Set(float64(refused))
+	t.opts.Metrics.edges.Set(float64(len(t.edges)))
+	t.opts.Metrics.refused.Set(float64(refused))
 }
 
 func (t *term) due(now time.Time) []discovery.Key {
@@ -186,9 +197,12 @@ func (t *term) look(ctx context.Context, s *state) {
 		t.count()
 		return
 	}
+	if s.edge.Parameters.TLSSecret == "" && t.opts.Member != nil {
+		t.opts.Member(s.edge.Namespace)
+	}
 	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	r := &reconciler{objects: objects{api: t.client.Objects, edge: &s.edge, written: s.written}, controlPlane: t.client.Namespace}
+	r := &reconciler{objects: objects{api: t.client.Objects, edge: &s.edge, written: s.written}, plane: Plane{t.client.Namespace, t.opts.Audience}}
 	r.run(limited)
 	if ctx.Err() != nil {
 		return
@@ -250,8 +264,8 @@ func (t *term) tell(key discovery.Key, errs []error) {
 
 // forget removes what was told: another replica leads, or has led.
 func (t *term) forget() {
-	t.metrics.edges.Set(0)
-	t.metrics.refused.Set(0)
+	t.opts.Metrics.edges.Set(0)
+	t.opts.Metrics.refused.Set(0)
 	if _, err := t.cat.Write(time.Now(), func(tx *catalog.Tx) error {
 		catalog.EdgeStatuses.Replace(tx, discovery.EdgesSource, nil)
 		return nil
@@ -263,7 +277,7 @@ func (t *term) forget() {
 // reconciler makes the objects of one edge what they should be. What is refused stops nothing else.
 type reconciler struct {
 	objects
-	controlPlane string
+	plane Plane
 	// moving is true while one workload takes another one's place.
 	moving bool
 	errs   []error
@@ -333,14 +347,14 @@ func (r *reconciler) run(ctx context.Context) {
 	if deployment.text != nil {
 		seen.Replicas, seen.Scaled = deployment.object.Spec.Replicas, scaled(&deployment.object)
 	}
-	want := ObjectsOf(r.edge, r.controlPlane, seen)
+	want := ObjectsOf(r.edge, r.plane, seen)
 	put(ctx, r, serviceAccounts, want.ServiceAccount, account)
 	// The Service comes before the pods: of its addresses they learn by which families clients come.
 	put(ctx, r, services, want.Service, service)
 	if seen.IPv4, seen.IPv6 = families(&service.object); !seen.IPv4 && !seen.IPv6 {
 		return // pods that know them would be made anew without
 	}
-	want = ObjectsOf(r.edge, r.controlPlane, seen)
+	want = ObjectsOf(r.edge, r.plane, seen)
 	if want.Autoscaler == nil { // before it could say how many there are once more
 		drop(ctx, r, autoscalers, autoscaler)
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,7 +41,11 @@ type leading struct {
 	client kubernetes.Interface
 	*meshtest.Replica
 	stop func()
+	// members are the namespaces in which proxies verify the control plane by what it publishes.
+	members sync.Map
 }
+
+func (l *leading) member(namespace string) { l.members.Store(namespace, true) }
 
 func lead(t *testing.T, kube *kubetest.Kube) *leading {
 	t.Helper()
@@ -54,7 +59,9 @@ func lead(t *testing.T, kube *kubetest.Kube) *leading {
 			return metav1.Condition{Type: v1alpha1.ConditionProgrammed, Status: metav1.ConditionTrue, Reason: "Programmed", ObservedGeneration: ref.Generation}, true
 		}, nil, reg)
 	metrics := NewMetrics(reg)
-	edges := meshtest.Run(t, func(ctx context.Context) error { return Run(ctx, l.Client, l.Catalog, resolve.Edges, metrics) })
+	edges := meshtest.Run(t, func(ctx context.Context) error {
+		return Run(ctx, l.Client, l.Catalog, Options{Edges: resolve.Edges, Audience: "causeway", Member: l.member, Metrics: metrics})
+	})
 	statuses := meshtest.Run(t, func(ctx context.Context) error { return w.Run(ctx, l.Catalog) })
 	l.stop = func() {
 		edges()
@@ -172,6 +179,8 @@ func TestManaged(t *testing.T) {
 		require.Equal(t, "web", o.GetAnnotations()["example.com/cost"])
 		require.Equal(t, "public", o.GetLabels()[gatewayv1.GatewayNameLabelKey])
 	}
+	_, told := l.members.Load("web")
+	require.True(t, told, "its pods verify the control plane")
 	require.Equal(t, "edge", d.Spec.Template.Labels["team"])
 	require.Equal(t, "web", d.Spec.Template.Annotations["example.com/cost"])
 
@@ -274,7 +283,8 @@ func TestManagedWorkloads(t *testing.T) {
 	require.NoError(t, err)
 	kube.ApplyYAML(t, strings.Replace(scaling, "image:", "tlsSecret: other, image:", 1)) // has the Deployment applied once more
 	l.await("public-causeway", "what was changed, and the replicas that the autoscaler wants", func(d *appsv1.Deployment) bool {
-		return d.Spec.Template.Spec.Volumes[1].Secret.SecretName == "other" && *d.Spec.Replicas == 7
+		from := d.Spec.Template.Spec.Volumes[1].Secret
+		return from != nil && from.SecretName == "other" && *d.Spec.Replicas == 7
 	})
 	kube.ApplyYAML(t, strings.Replace(class, "managed: true", "managed: true, replicas: 5", 1))
 	l.await("public-causeway", "5 replicas", func(d *appsv1.Deployment) bool { return *d.Spec.Replicas == 5 })

@@ -19,8 +19,10 @@ type Edge struct {
 	Image        string
 	PullPolicy   corev1.PullPolicy
 	Resources    corev1.ResourceRequirements
-	// TLSSecret is the Secret of the pod's namespace by which the proxy proves who it is.
+	// TLSSecret is the Secret of the pod's namespace by which the proxy proves who it is, "" for its service account's token.
 	TLSSecret string
+	// Audience is for whom that token is.
+	Audience string
 	// HealthWait and DrainTimeout are as causeway agent run has them.
 	HealthWait, DrainTimeout time.Duration
 	// IPv4 and IPv6 are true if clients come by them.
@@ -58,6 +60,6 @@ func EdgePod(e *Edge) corev1.PodSpec {
 			SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 			Sysctls:        []corev1.Sysctl{{Name: "net.ipv4.ip_unprivileged_port_start", Value: "0"}},
 		},
-		Containers: []corev1.Container{proxy}, Volumes: agentVolumes(e.TLSSecret, DefaultAudience),
+		Containers: []corev1.Container{proxy}, Volumes: agentVolumes(e.TLSSecret, e.Audience),
 	}
 }

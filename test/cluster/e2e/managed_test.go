@@ -41,8 +41,6 @@ func TestManagedGateway(t *testing.T) {
 		c.removeRest(t, dir)
 	})
 	c.apply(t, web)
-	c.shell(t, dir, strings.NewReplacer("causeway bootstrap", "true", "php-web", "public-causeway").Replace(c.commands(t, "kubernetes.md", "## Certificates", "proxy.csr")))
-	c.shell(t, dir, "kubectl -n web create secret generic causeway-gateway-tls --from-file=tls.crt=proxy.crt --from-file=tls.key=proxy.key --from-file=ca.crt")
 	require.NoError(t, c.WaitDeployment(t.Context(), "web", "users", 2*time.Minute))
 	c.apply(t, parameters("replicas: 2"))
 	c.apply(t, gateway("public", "{name: http, port: 80, protocol: HTTP}"))
