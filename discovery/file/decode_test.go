@@ -99,7 +99,7 @@ func TestDecode(t *testing.T) {
 		},
 		"a kind that our group does not have": {
 			"a.yaml", "apiVersion: mesh.causeway.dev/v1alpha1\nkind: Rollout\n", nil,
-			[]string{"a.yaml:2: there is no kind Rollout of mesh.causeway.dev: write one of InstanceGroup, TrafficShift, TrafficPolicy, GatewayPolicy, ExternalService, Mesh"},
+			[]string{"a.yaml:2: there is no kind Rollout of mesh.causeway.dev: write one of InstanceGroup, TrafficShift, TrafficPolicy, GatewayPolicy, GatewayParameters, ExternalService, Mesh"},
 		},
 		"a version that is not served": {
 			"a.yaml", "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: HTTPRoute\n", nil,

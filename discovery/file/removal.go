@@ -183,9 +183,10 @@ func isGone(err error) bool { return errors.Is(err, errEmpty) || errors.Is(err, 
 // Release sets free the objects that are held because too many were gone at
 // once, and returns how many they are.
 func (s *Source) Release() int {
+	held := int(s.heldNow.Load()) // before they are free
 	select {
 	case s.release <- struct{}{}:
 	default: // one is on its way
 	}
-	return int(s.heldNow.Load())
+	return held
 }
