@@ -119,6 +119,11 @@ e2e-cluster: cluster-up ## Tests on that cluster: installation, pods of the mesh
 	@$(GET) gotestsum
 	CAUSEWAY_E2E_CLUSTER=1 $(GOTESTSUM) -- -count=1 $(LEAN) -timeout 15m $(TESTFLAGS) ./test/cluster/e2e
 
+.PHONY: conformance
+conformance: cluster-up ## The Gateway API's conformance suite on that cluster, mesh and gateways; report in test/conformance
+	@$(GET) conformance
+	CAUSEWAY_E2E_CLUSTER=1 CAUSEWAY_CONFORMANCE=1 go test -count=1 $(LEAN) -timeout 60m -run '^TestConformance$$' -v ./test/cluster/e2e
+
 .PHONY: fuzz-short
 fuzz-short: ## Each fuzz target for FUZZTIME (2s), as many at once as there are cores
 	$(SELDOM) test/tools/fuzz $(FUZZTIME)

@@ -160,15 +160,11 @@ func (c *onCluster) addGateways(t *testing.T, dir string) {
 	file := filepath.Join(dir, "mesh", "kustomization.yaml")
 	text, err := os.ReadFile(file)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(file, append(text, "components:\n- ../manifests/gateways\n"...), 0o644))
-	file = filepath.Join(dir, "mesh", "client-rules.yaml")
-	text, err = os.ReadFile(file)
-	require.NoError(t, err)
-	require.NoError(t, os.Remove(file))
-	require.NoError(t, os.WriteFile(file, append(text, `    - uri: spiffe://example.org/ns/web/sa/public-causeway
-      namespaces: [web]
-      roles: [gateway]
-`...), 0o644))
+	if !strings.Contains(string(text), "\ncomponents:\n") {
+		text = append(text, "components:\n"...)
+	}
+	with := strings.Replace(string(text), "\ncomponents:\n", "\ncomponents:\n- ../manifests/gateways\n", 1)
+	require.NoError(t, os.WriteFile(file, []byte(with), 0o644))
 }
 
 // programmed waits until a Gateway is in force, and returns its address.
