@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -106,6 +107,26 @@ type PathEdit struct {
 	// Prefix is true to replace the matched prefix only.
 	Prefix bool
 	Value  string
+}
+
+// PathEdit returns what becomes of the path of a request that the rule sends to a backend, nil for nothing. A backend's own
+// edit counts instead of the rule's.
+func (r *Rule) PathEdit(b *Backend) *PathEdit { return cmp.Or(b.Filters.Path, r.Filters.Path) }
+
+// OnePath reports whether all backends of the rule want the same path. If they do not, a proxy has a route for each path. It
+// draws the route for each request, before it looks at the key of a cohort.
+func (r *Rule) OnePath() bool {
+	for i := range r.Backends {
+		if !r.PathEdit(&r.Backends[0]).Same(r.PathEdit(&r.Backends[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+// Same reports whether two edits, nil for none, make the same of each path.
+func (e *PathEdit) Same(other *PathEdit) bool {
+	return e == other || e != nil && other != nil && *e == *other
 }
 
 // Redirect answers with another location. Empty fields are as in the request.

@@ -22,7 +22,7 @@ type Cohort struct {
 	Key string `json:"key,omitempty"`
 	// Value of the key in the request, "" for none.
 	Value string `json:"value,omitempty"`
-	// Position of the user in ShareTotal, absent where it is drawn at random.
+	// Position of the user in ShareTotal, absent where it is drawn at random or counts within a backend alone.
 	Position *uint32 `json:"position,omitempty"`
 	// Backend and Platform that the position falls to: "Service web/php:80" and "pods" or "instances".
 	Backend  string `json:"backend,omitempty"`
@@ -92,6 +92,10 @@ func (e *evaluation) cohort(r *policy.Rule) {
 		}
 	}
 	if len(values) == 0 {
+		return
+	}
+	if !r.OnePath() {
+		out.Because = "the rule's backends want different paths, so proxies draw one for each request; the hash decides which side of it"
 		return
 	}
 	at := position(values)

@@ -107,3 +107,27 @@ func TestCohortOfNestedBackends(t *testing.T) {
 	}
 	require.Len(t, seen, 3)
 }
+
+// Where backends want different paths a proxy draws the backend before it looks at the key, so no position can be told.
+func TestCohortOfBackendsWithDifferentPaths(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, name := range []string{"php", "cart"} {
+		w.service("web", name)
+		w.pods("web", name, discovery.Endpoint{ID: name, Address: "10.0.0.1"})
+	}
+	refs := append(to("php"), to("cart")...)
+	refs[1].Filters = []gatewayv1.HTTPRouteFilter{{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{
+		Path: &gatewayv1.HTTPPathModifier{Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: new("/cart")},
+	}}}
+	w.route("web", "split", 1, gatewayv1.HTTPRouteRule{BackendRefs: refs})
+	w.shift("php", &v1alpha1.ShiftCohort{Header: "x-user"}, v1alpha1.TrafficShiftStatus{Percent: "25"})
+	e := w.ask("GET", "http://php/", explain.Header{Name: "x-user", Value: "ann"})
+	require.Nil(t, e.Cohort.Position)
+	require.Equal(t, `header x-user = "ann"`, e.Cohort.Text())
+	require.Equal(t, "the rule's backends want different paths, so proxies draw one for each request; the hash decides which side of it", e.Cohort.Because)
+
+	refs[1].Filters = nil
+	w.route("web", "split", 1, gatewayv1.HTTPRouteRule{BackendRefs: refs})
+	require.NotNil(t, w.ask("GET", "http://php/", explain.Header{Name: "x-user", Value: "ann"}).Cohort.Position)
+}

@@ -104,6 +104,8 @@ func (c *Cohort) Text() string {
 	switch {
 	case c.Position != nil:
 		return fmt.Sprintf("%s = %q, place %d of 1,000,000: %s on %s", c.Key, c.Value, *c.Position, c.Backend, c.Platform)
+	case c.Value != "":
+		return fmt.Sprintf("%s = %q", c.Key, c.Value)
 	case c.Key != "":
 		return c.Key + ": none in the request"
 	}

@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -111,17 +110,18 @@ type pathPart struct {
 // Envoy draws one number for a request. The fractions count its remainder by a million, and the weights of a
 // route with a sum of S that by S. Of the requests that come to a route the first remainder is one of S consecutive
 // numbers, so that the second one is each number below S equally often: the division is that of one route.
+//
+// With a cohort the second number is the hash of its key, the first one is not: which backends a user gets is drawn for
+// each request, and the user keeps the side of each of them.
 func byPath(r *policy.Rule) []pathPart {
-	path := func(b *policy.Backend) *policy.PathEdit { return cmp.Or(b.Filters.Path, r.Filters.Path) }
-	same := func(a, b *policy.PathEdit) bool { return a == b || a != nil && b != nil && *a == *b }
 	var out []pathPart
 	sums := make([]uint32, 0, 1)
 	for i := range r.Backends {
 		b := &r.Backends[i]
-		at := slices.IndexFunc(out, func(p pathPart) bool { return same(p.rule.Filters.Path, path(b)) })
+		at := slices.IndexFunc(out, func(p pathPart) bool { return p.rule.Filters.Path.Same(r.PathEdit(b)) })
 		if at < 0 {
 			at, out, sums = len(out), append(out, pathPart{rule: *r}), append(sums, 0)
-			out[at].rule.Filters.Path, out[at].rule.Backends = path(b), nil
+			out[at].rule.Filters.Path, out[at].rule.Backends = r.PathEdit(b), nil
 		}
 		out[at].rule.Backends = append(out[at].rule.Backends, *b)
 		sums[at] += b.Share
