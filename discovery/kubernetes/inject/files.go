@@ -41,7 +41,7 @@ type Note struct {
 	Refused bool
 	Why     string
 	// Hints are likely mistakes.
-	Hints []string
+	Hints []Hint
 }
 
 // String is a line for what became of it, and one for each hint.
@@ -58,7 +58,7 @@ func (n Note) lines(injected string) (out []string) {
 		out = append(out, n.Object+": as it was: "+n.Why)
 	}
 	for _, hint := range n.Hints {
-		out = append(out, "warning: "+n.Object+": "+hint)
+		out = append(out, "warning: "+n.Object+": "+hint.String())
 	}
 	return out
 }
@@ -258,7 +258,7 @@ func (s *stream) know(o map[string]any) error {
 }
 
 // hint notes what is likely to be wrong with an object that has no pods.
-func (s *stream) hint(object string, hints []string) {
+func (s *stream) hint(object string, hints []Hint) {
 	if len(hints) > 0 {
 		s.notes = append(s.notes, Note{Object: object, Hints: hints})
 	}

@@ -106,7 +106,10 @@ func (h *Handler) answer(ctx context.Context, r *admissionv1.AdmissionRequest) *
 	if err != nil {
 		return h.failed(r, name, http.StatusInternalServerError, fmt.Errorf("its namespace cannot be read: %w", err))
 	}
-	said := hints(pod.Labels, pod.Annotations)
+	var said []string
+	for _, hint := range hints(pod.Labels, pod.Annotations) {
+		said = append(said, hint.String())
+	}
 	injection, why, err := Inject(&pod, "", ns, h.Config())
 	log := h.Log.With("namespace", r.Namespace, "pod", name)
 	switch {

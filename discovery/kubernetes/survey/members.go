@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"slices"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -156,11 +155,9 @@ func (s *survey) members(ctx context.Context) error {
 		ns := inject.Namespace{Name: o.Name, Labels: o.Labels, Annotations: o.Annotations}
 		known[o.Name] = ns
 		for _, hint := range ns.Hints() {
-			said := installation.Misspelled{Object: "Namespace " + o.Name, Reason: hint, Remedy: "docs/members.md has the words"}
-			if reason, remedy, ok := strings.CutLast(hint, ": "); ok {
-				said.Reason, said.Remedy = reason, remedy
-			}
-			s.facts.Misspelled = append(s.facts.Misspelled, said)
+			s.facts.Misspelled = append(s.facts.Misspelled, installation.Misspelled{
+				Object: "Namespace " + o.Name, Reason: hint.Reason, Remedy: cmp.Or(hint.Remedy, "docs/members.md has the words"),
+			})
 		}
 		if o.Labels[inject.Label] != inject.Enabled || o.Name == s.own {
 			continue
