@@ -18,7 +18,7 @@ const (
 func clientRules() []Rule {
 	return []Rule{{
 		Name: "OddClientRules", Severity: policy.Error,
-		Doc:    "client rules in the ConfigMap " + clientRulesName + " that cannot be read, so that no control plane starts with them",
+		Doc:    "client rules in the ConfigMap " + clientRulesName + " that cannot be read, so that no control plane starts with them, or that let nobody in",
 		object: oddClientRules,
 	}}
 }
@@ -30,7 +30,7 @@ func oddClientRules(c *check, o *Object) {
 	const remedy = "write clients: with a list of rules, for example {uri: 'spiffe://example.org/ns/web/sa/*', namespaces: [web]}"
 	content, given := at(o.Value, "data", clientRulesKey).(string)
 	if !given {
-		c.tell("data", "it has no key "+clientRulesKey+", which --xds-client-rules names in the manifests, so control planes do not start",
+		c.tell("data", "it has no key "+clientRulesKey+", which --xds-client-rules names in the manifests, so no certificate may be a proxy",
 			"add "+clientRulesKey+", or correct the key's name")
 		return
 	}

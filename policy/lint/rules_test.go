@@ -144,7 +144,7 @@ func TestRules(t *testing.T) {
 		"a name with a space":       {rule("backendRefs: [{name: 'shop ', port: 80}]"), `OddName spec.rules[0].backendRefs[0].name: "shop " begins or ends with a space`},
 		"the same backend twice":    {rule("backendRefs: [{name: shop, port: 80}, {name: shop, port: 80}]"), "Twice spec.rules[0].backendRefs[1]"},
 		"a method of nobody":        {ours("TrafficPolicy", "targetRefs: [{kind: Service, name: shop}], retry: {methods: [GTE]}"), "UnknownMethod spec.retry.methods[0]: GTE is no method that clients use: did you mean GET?"},
-		"no client rules":           {rulesMap("ruels.yaml: 'clients: []'"), "OddClientRules data: it has no key rules.yaml"},
+		"no client rules":           {rulesMap("ruels.yaml: 'clients: []'"), "OddClientRules data: it has no key rules.yaml, which --xds-client-rules names in the manifests, so no certificate may be a proxy"},
 		"no client rule":            {rulesMap("rules.yaml: 'clients: []'"), "OddClientRules data.rules.yaml: clients is empty"},
 		"a client rule of no kind":  {rulesMap("rules.yaml: 'clients: [{uri: a.example.org, namespaces: [web]}]'"), "for a host name write dns"},
 		"a role of no kind":         {rulesMap("rules.yaml: 'clients: [{dns: a.example.org, namespaces: [web], roles: [edge]}]'"), "OddClientRules data.rules.yaml.clients[0].roles[0]"},
