@@ -34,25 +34,8 @@ const (
 // Routes drawn at random are pushed to Envoy, and requests that aim at their
 // boundaries are sent through it. Of each the evaluator must have said which
 // route it takes, who answers, what the backend gets and what the caller.
-//
-// CAUSEWAY_SEED repeats a run, CAUSEWAY_CASE one case of it, and CAUSEWAY_SOAK makes it long.
 func TestEvaluatorIsEnvoy(t *testing.T) {
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any will do
-	if s := os.Getenv("CAUSEWAY_SEED"); s != "" {
-		var err error
-		seed, err = strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err)
-	}
-	first, last := 0, casesInCI
-	if os.Getenv("CAUSEWAY_SOAK") != "" {
-		last = casesInSoak
-	}
-	if s := os.Getenv("CAUSEWAY_CASE"); s != "" {
-		n, err := strconv.Atoi(s)
-		require.NoError(t, err)
-		first, last = n, n+1
-	}
-	t.Logf("CAUSEWAY_SEED=%d", seed)
+	seed, first, last := drawn(t, casesInCI, casesInSoak)
 	m := startMesh(t)
 	f := writeFixture(t, m)
 	seen := make(map[string]int)
@@ -92,6 +75,29 @@ func TestEvaluatorIsEnvoy(t *testing.T) {
 			require.NotZero(t, seen[outcome], "no request was answered by %s", outcome)
 		}
 	}
+}
+
+// drawn returns the seed of a run, and its cases from first to before last.
+//
+// CAUSEWAY_SEED repeats a run, CAUSEWAY_CASE one case of it, and CAUSEWAY_SOAK makes it long.
+func drawn(t *testing.T, inCI, inSoak int) (seed uint64, first, last int) {
+	t.Helper()
+	seed, last = uint64(time.Now().UnixNano()), inCI //nolint:gosec // any will do
+	if s := os.Getenv("CAUSEWAY_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+	}
+	if os.Getenv("CAUSEWAY_SOAK") != "" {
+		last = inSoak
+	}
+	if s := os.Getenv("CAUSEWAY_CASE"); s != "" {
+		n, err := strconv.Atoi(s)
+		require.NoError(t, err)
+		first, last = n, n+1
+	}
+	t.Logf("CAUSEWAY_SEED=%d", seed)
+	return seed, first, last
 }
 
 // check sends a request and compares; outcome says what became of it.
@@ -182,7 +188,7 @@ func report(t *testing.T, m *mesh, seed uint64, c *routeCase, r request) {
 	}
 	index := c.index
 	if fails(c, r) {
-		c, r = shrink(c, r, fails)
+		c, r = shrink(c, r, smaller, fails)
 	}
 	if err := m.put(c); err != nil {
 		t.Fatalf("case %d: %v", index, err)
@@ -207,7 +213,7 @@ func reject(t *testing.T, m *mesh, seed uint64, cases []*routeCase, err error) {
 		if m.put(c) == nil {
 			continue
 		}
-		small, _ := shrink(c, request{Method: "GET", Host: "$", Path: "/"}, func(c *routeCase, _ request) bool { return m.put(c) != nil })
+		small, _ := shrink(c, request{Method: "GET", Host: "$", Path: "/"}, smaller, func(c *routeCase, _ request) bool { return m.put(c) != nil })
 		t.Fatalf("CAUSEWAY_SEED=%d CAUSEWAY_CASE=%d: %v\n%s", seed, c.index, m.put(small), small.text(small.requests[0]))
 	}
 	t.Fatalf("CAUSEWAY_SEED=%d: cases %d to %d together: %v", seed, cases[0].index, cases[len(cases)-1].index, err)

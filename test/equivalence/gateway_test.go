@@ -2,9 +2,7 @@ package equivalence
 
 import (
 	"encoding/json"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -23,25 +21,8 @@ const (
 // requests with server names and hosts that aim at their boundaries are sent to
 // it. Of each the evaluator must have said which listener takes it, which rule,
 // who answers, what the backend gets and what the client.
-//
-// CAUSEWAY_SEED repeats a run, CAUSEWAY_CASE one case of it, and CAUSEWAY_SOAK makes it long.
 func TestEvaluatorIsEnvoyAtGateways(t *testing.T) {
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any will do
-	if s := os.Getenv("CAUSEWAY_SEED"); s != "" {
-		var err error
-		seed, err = strconv.ParseUint(s, 10, 64)
-		require.NoError(t, err)
-	}
-	first, last := 0, gatewayCasesInCI
-	if os.Getenv("CAUSEWAY_SOAK") != "" {
-		last = gatewayCasesInSoak
-	}
-	if s := os.Getenv("CAUSEWAY_CASE"); s != "" {
-		n, err := strconv.Atoi(s)
-		require.NoError(t, err)
-		first, last = n, n+1
-	}
-	t.Logf("CAUSEWAY_SEED=%d", seed)
+	seed, first, last := drawn(t, gatewayCasesInCI, gatewayCasesInSoak)
 	e := startEdge(t)
 	writeFixture(t, &e.mesh)
 	total := last - first
@@ -92,7 +73,7 @@ func reportGateway(t *testing.T, e *edge, seed uint64, c *gatewayCase, r gateway
 		return false
 	}
 	if fails(c, r) {
-		c, r = shrinkGateway(c, r, fails)
+		c, r = shrink(c, r, smallerGateways, fails)
 	} else {
 		why += " (it does not show again)"
 	}
@@ -117,41 +98,19 @@ func rejectGateways(t *testing.T, e *edge, seed uint64, cases []*gatewayCase, er
 		if e.put(c) == nil {
 			continue
 		}
-		small, _ := shrinkGateway(c, c.requests[0], func(c *gatewayCase, _ gatewayRequest) bool { return e.put(c) != nil })
+		small, _ := shrink(c, c.requests[0], smallerGateways, func(c *gatewayCase, _ gatewayRequest) bool { return e.put(c) != nil })
 		t.Fatalf("CAUSEWAY_SEED=%d CAUSEWAY_CASE=%d: %v\n%s", seed, c.index, e.put(small), small.text(small.requests[0]))
 	}
 	t.Fatalf("CAUSEWAY_SEED=%d: cases %d to %d together: %v", seed, cases[0].index, cases[len(cases)-1].index, err)
 }
 
-// shrinkGateway returns the smallest case and request found for which fails
-// still holds. Listeners and hosts go here, rules as those of Services do.
-func shrinkGateway(c *gatewayCase, r gatewayRequest, fails func(*gatewayCase, gatewayRequest) bool) (*gatewayCase, gatewayRequest) {
-	for progress, budget := true, 200; progress; {
-		progress = false
-		for _, try := range smallerGateways(c, r) {
-			if budget--; budget < 0 {
-				return c, r
-			}
-			if fails(try.c, try.r) {
-				c, r, progress = try.c, try.r, true
-				break
-			}
-		}
-	}
-	return c, r
-}
-
-type gatewayCandidate struct {
-	c *gatewayCase
-	r gatewayRequest
-}
-
-func smallerGateways(c *gatewayCase, r gatewayRequest) []gatewayCandidate {
-	var out []gatewayCandidate
+// smallerGateways returns what is one step smaller. Listeners and hosts go here, rules as those of Services do.
+func smallerGateways(c *gatewayCase, r gatewayRequest) []candidate[*gatewayCase, gatewayRequest] {
+	var out []candidate[*gatewayCase, gatewayRequest]
 	add := func(change func(*gatewayCase)) {
 		copied := c.clone()
 		change(copied)
-		out = append(out, gatewayCandidate{copied, r})
+		out = append(out, candidate[*gatewayCase, gatewayRequest]{copied, r})
 	}
 	for i := range c.policies {
 		add(func(c *gatewayCase) { c.policies = slices.Delete(c.policies, i, i+1) })
@@ -174,7 +133,7 @@ func smallerGateways(c *gatewayCase, r gatewayRequest) []gatewayCandidate {
 		copied.routes = s.c.http
 		again := r
 		again.request = s.r
-		out = append(out, gatewayCandidate{&copied, again})
+		out = append(out, candidate[*gatewayCase, gatewayRequest]{&copied, again})
 	}
 	return out
 }

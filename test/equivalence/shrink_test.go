@@ -8,15 +8,15 @@ import (
 
 // shrink returns the smallest case and request found for which fails still
 // holds. It drops parts one by one until no more can go.
-func shrink(c *routeCase, r request, fails func(*routeCase, request) bool) (*routeCase, request) {
+func shrink[C, R any](c C, r R, smaller func(C, R) []candidate[C, R], fails func(C, R) bool) (C, R) {
 	for progress, budget := true, 300; progress; {
 		progress = false
-		for _, candidate := range smaller(c, r) {
+		for _, try := range smaller(c, r) {
 			if budget--; budget < 0 {
 				return c, r
 			}
-			if fails(candidate.c, candidate.r) {
-				c, r, progress = candidate.c, candidate.r, true
+			if fails(try.c, try.r) {
+				c, r, progress = try.c, try.r, true
 				break
 			}
 		}
@@ -24,18 +24,18 @@ func shrink(c *routeCase, r request, fails func(*routeCase, request) bool) (*rou
 	return c, r
 }
 
-type candidate struct {
-	c *routeCase
-	r request
+type candidate[C, R any] struct {
+	c C
+	r R
 }
 
 // smaller returns what is one step smaller, the largest steps first.
-func smaller(c *routeCase, r request) []candidate {
-	var out []candidate
+func smaller(c *routeCase, r request) []candidate[*routeCase, request] {
+	var out []candidate[*routeCase, request]
 	add := func(change func(*routeCase)) {
 		copied := c.clone()
 		change(copied)
-		out = append(out, candidate{copied, r})
+		out = append(out, candidate[*routeCase, request]{copied, r})
 	}
 	for i := range c.http {
 		add(func(c *routeCase) { c.http = slices.Delete(c.http, i, i+1) })
@@ -114,7 +114,7 @@ func smaller(c *routeCase, r request) []candidate {
 	for i := range r.Headers {
 		less := r
 		less.Headers = slices.Delete(slices.Clone(r.Headers), i, i+1)
-		out = append(out, candidate{c, less})
+		out = append(out, candidate[*routeCase, request]{c, less})
 	}
 	return out
 }

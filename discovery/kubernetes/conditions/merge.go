@@ -86,46 +86,50 @@ func Merge(have, want discovery.Status, programmed *metav1.Condition, now metav1
 	if want.Conditions != nil {
 		out.Conditions = mergeConditions(have.Conditions, want.Conditions, programmed, now)
 	}
-	mine := slices.Clone(want.Parents)
-	for _, p := range have.Parents {
-		if p.ControllerName != v1alpha1.ControllerName {
-			out.Parents = append(out.Parents, p)
-			continue
-		}
-		if i := slices.IndexFunc(mine, func(w gatewayv1.RouteParentStatus) bool { return sameParent(w.ParentRef, p.ParentRef) }); i >= 0 {
-			next := mine[i]
-			next.Conditions = mergeConditions(p.Conditions, next.Conditions, programmed, now)
-			out.Parents = append(out.Parents, next)
-			mine = slices.Delete(mine, i, i+1)
-		}
-	}
-	for _, next := range mine {
-		next.Conditions = mergeConditions(nil, next.Conditions, programmed, now)
-		out.Parents = append(out.Parents, next)
-	}
-	out.Parents = fit(out.Parents, maxParents, func(p gatewayv1.RouteParentStatus) bool { return p.ControllerName == v1alpha1.ControllerName })
-	ancestors := slices.Clone(want.Ancestors)
-	for _, a := range have.Ancestors {
-		if a.ControllerName != v1alpha1.ControllerName {
-			out.Ancestors = append(out.Ancestors, a)
-			continue
-		}
-		if i := slices.IndexFunc(ancestors, func(w gatewayv1.PolicyAncestorStatus) bool { return sameParent(w.AncestorRef, a.AncestorRef) }); i >= 0 {
-			next := ancestors[i]
-			next.Conditions = mergeConditions(a.Conditions, next.Conditions, programmed, now)
-			out.Ancestors = append(out.Ancestors, next)
-			ancestors = slices.Delete(ancestors, i, i+1)
-		}
-	}
-	for _, next := range ancestors {
-		next.Conditions = mergeConditions(nil, next.Conditions, programmed, now)
-		out.Ancestors = append(out.Ancestors, next)
-	}
-	out.Ancestors = fit(out.Ancestors, maxAncestors, func(a gatewayv1.PolicyAncestorStatus) bool { return a.ControllerName == v1alpha1.ControllerName })
+	out.Parents = mergeEntries(have.Parents, want.Parents, maxParents, func(p *gatewayv1.RouteParentStatus) entry {
+		return entry{p.ParentRef, p.ControllerName, &p.Conditions}
+	}, programmed, now)
+	out.Ancestors = mergeEntries(have.Ancestors, want.Ancestors, maxAncestors, func(a *gatewayv1.PolicyAncestorStatus) entry {
+		return entry{a.AncestorRef, a.ControllerName, &a.Conditions}
+	}, programmed, now)
 	return out
 }
 
 func sameParent(a, b gatewayv1.ParentReference) bool { return apiequality.Semantic.DeepEqual(a, b) }
+
+// entry is what the statuses of a route at a parent and of a policy at an ancestor have in common.
+type entry struct {
+	ref        gatewayv1.ParentReference
+	controller gatewayv1.GatewayController
+	conditions *[]metav1.Condition
+}
+
+// mergeEntries returns the new list: the entries of others in their places, ours of want, at most that many.
+func mergeEntries[T any](have, want []T, most int, of func(*T) entry, programmed *metav1.Condition, now metav1.Time) []T {
+	var out []T
+	mine := slices.Clone(want)
+	for i := range have {
+		was := of(&have[i])
+		if was.controller != v1alpha1.ControllerName {
+			out = append(out, have[i])
+			continue
+		}
+		at := slices.IndexFunc(mine, func(w T) bool { return sameParent(of(&w).ref, was.ref) })
+		if at >= 0 {
+			next := mine[at]
+			is := of(&next)
+			*is.conditions = mergeConditions(*was.conditions, *is.conditions, programmed, now)
+			out = append(out, next)
+			mine = slices.Delete(mine, at, at+1)
+		}
+	}
+	for _, next := range mine {
+		is := of(&next)
+		*is.conditions = mergeConditions(nil, *is.conditions, programmed, now)
+		out = append(out, next)
+	}
+	return fit(out, most, func(e T) bool { return of(&e).controller == v1alpha1.ControllerName })
+}
 
 // fit removes our own last entries from a list that has no room for them; the
 // entries of others are not ours to remove.
