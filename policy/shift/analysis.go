@@ -18,9 +18,9 @@ import (
 // stays. The guard looks twice a second; the API server need not store it as often.
 const refreshEvery = 10 * time.Second
 
-// Analyze returns the guard's figures for the status. previous are those in the status: they stay until
+// Analyze returns the figures of a guard for the status. previous are those in the status: they stay until
 // the verdict changes or ten seconds have passed, so that a status does not change at every look.
-func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftAnalysis) *v1alpha1.ShiftAnalysis {
+func Analyze(g *v1alpha1.ShiftGuard, o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftAnalysis) *v1alpha1.ShiftAnalysis {
 	if previous != nil && previous.Time != nil && previous.Verdict == string(v.Result) {
 		if age := now.Sub(previous.Time.Time); age >= 0 && age < refreshEvery {
 			return previous
@@ -28,9 +28,17 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 	}
 	a := &v1alpha1.ShiftAnalysis{
 		Time: &metav1.Time{Time: now}, Paths: pathFigures(o),
-		Verdict: string(v.Result), Reason: v.Reason, LeftOut: leftOutText(o),
+		Verdict: string(v.Result), Reason: v.Reason, LeftOut: leftOutText(o), Metrics: metricFigures(g, o),
 	}
-	setFigures(&a.Pods, &a.Instances, o, figures(&o.Source, &o.Target, o.TCP), figures(&o.Target, &o.Source, o.TCP))
+	source, target := figures(&o.Source, &o.Target, o.TCP), figures(&o.Target, &o.Source, o.TCP)
+	if q := quantileOf(g); g.Latency != nil && q != defaultQuantile {
+		for side, f := range map[*Side]*v1alpha1.ShiftFigures{&o.Source: source, &o.Target: target} {
+			if f.P99 != "" {
+				f.Quantile = latency(side.Latency.Quantile(q))
+			}
+		}
+	}
+	setFigures(&a.Pods, &a.Instances, o, source, target)
 	if s := o.Shadow; s != nil {
 		a.Shadow = &v1alpha1.ShiftComparison{
 			Compared: int64(s.Compared), StatusDiffers: int64(s.StatusDiffers), SizeDiffers: int64(s.SizeDiffers),
@@ -40,6 +48,27 @@ func Analyze(o *Observation, v Verdict, now time.Time, previous *v1alpha1.ShiftA
 		}
 	}
 	return a
+}
+
+// maxError is how many bytes of an error a status has.
+const maxError = 1024
+
+// metricFigures returns the last answers of a guard's metrics.
+func metricFigures(g *v1alpha1.ShiftGuard, o *Observation) []v1alpha1.ShiftMetricFigure {
+	var out []v1alpha1.ShiftMetricFigure
+	for i := range g.Metrics {
+		f := v1alpha1.ShiftMetricFigure{Name: g.Metrics[i].Name}
+		switch m := o.metric(f.Name); {
+		case m == nil:
+			f.Error = "no answer yet"
+		case m.Error != "":
+			f.Error = strings.ToValidUTF8(m.Error[:min(len(m.Error), maxError)], "")
+		default:
+			f.Value = metricText(m.Value)
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 // setFigures puts what is told of source and target where the status has it: by the backing, for

@@ -1,6 +1,7 @@
 package shift
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -60,7 +61,7 @@ func TestAnalyze(t *testing.T) {
 	o.Shadow = &outcome.Pairs{Compared: 10, StatusDiffers: 2, SizeDiffers: 3}
 	o.Shadow.Answer.Add(40_000, 10)
 	o.Shadow.Mirror.Add(80_000, 10)
-	first := Analyze(o, Verdict{Hold, "successRate", "because"}, monday, nil)
+	first := Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Hold, "successRate", "because"}, monday, nil)
 	require.Equal(t, &v1alpha1.ShiftAnalysis{
 		Time:      &metav1.Time{Time: monday},
 		Instances: &v1alpha1.ShiftFigures{Requests: 9000, SuccessRate: "100", P50: "49.7ms", P99: "50.2ms"},
@@ -70,12 +71,26 @@ func TestAnalyze(t *testing.T) {
 	}, first)
 
 	o.Target.Requests++
-	require.Same(t, first, Analyze(o, Verdict{Hold, "latency", "another"}, monday.Add(9*time.Second), first), "a status is not written at each look")
-	require.Equal(t, "another", Analyze(o, Verdict{Hold, "latency", "another"}, monday.Add(10*time.Second), first).Reason)
-	require.Equal(t, "Fail", Analyze(o, Verdict{Fail, "latency", "bad"}, monday.Add(time.Second), first).Verdict, "but at once when it matters")
-	require.NotSame(t, first, Analyze(o, Verdict{Hold, "latency", "another"}, monday.Add(-time.Hour), first), "nor does a clock that was set back stop it")
+	require.Same(t, first, Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Hold, "latency", "another"}, monday.Add(9*time.Second), first), "a status is not written at each look")
+	require.Equal(t, "another", Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Hold, "latency", "another"}, monday.Add(10*time.Second), first).Reason)
+	require.Equal(t, "Fail", Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Fail, "latency", "bad"}, monday.Add(time.Second), first).Verdict, "but at once when it matters")
+	require.NotSame(t, first, Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Hold, "latency", "another"}, monday.Add(-time.Hour), first), "nor does a clock that was set back stop it")
+
+	guard := &v1alpha1.ShiftGuard{
+		Latency: &v1alpha1.ShiftLatency{Quantile: "0.5"}, Metrics: []v1alpha1.ShiftMetric{{Name: "carts"}, {Name: "logins"}, {Name: "queue"}},
+	}
+	o.Metrics = []Metric{{Name: "queue", Error: strings.Repeat("é", 600)}, {Name: "carts", Value: 1.0 / 3}}
+	more := Analyze(guard, o, Verdict{Result: Pass}, monday, nil)
+	require.Equal(t, []string{"49.7ms", "49.7ms"}, []string{more.Pods.Quantile, more.Instances.Quantile})
+	require.Equal(t, []v1alpha1.ShiftMetricFigure{
+		{Name: "carts", Value: "0.333333"}, {Name: "logins", Error: "no answer yet"}, {Name: "queue", Error: strings.Repeat("é", 512)},
+	}, more.Metrics)
+	guard.Latency.Quantile = "0.99"
+	require.Empty(t, Analyze(guard, o, Verdict{Result: Pass}, monday, nil).Pods.Quantile, "p99 has it")
 
 	o.TCP = true
-	require.Empty(t, Analyze(o, Verdict{Result: Pass}, monday, nil).Pods.P99, "connections have no latency")
-	require.Equal(t, &v1alpha1.ShiftFigures{}, Analyze(&Observation{From: discovery.Instances, To: discovery.Pods}, Verdict{Result: Pass}, monday, nil).Pods)
+	guard.Latency.Quantile = "0.5"
+	require.Empty(t, Analyze(guard, o, Verdict{Result: Pass}, monday, nil).Pods.Quantile, "nor any quantile")
+	require.Empty(t, Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Result: Pass}, monday, nil).Pods.P99, "connections have no latency")
+	require.Equal(t, &v1alpha1.ShiftFigures{}, Analyze(&v1alpha1.ShiftGuard{}, &Observation{From: discovery.Instances, To: discovery.Pods}, Verdict{Result: Pass}, monday, nil).Pods)
 }

@@ -35,17 +35,29 @@ func FailureThreshold(m *v1alpha1.ShiftMetric) int {
 // defaultFailureThreshold lets one odd sample, as any system has them, pass by.
 const defaultFailureThreshold = 2
 
+// metric returns the answer of a metric, nil for none yet.
+func (o *Observation) metric(name string) *Metric {
+	at := slices.IndexFunc(o.Metrics, func(answer Metric) bool { return answer.Name == name })
+	if at < 0 {
+		return nil
+	}
+	return &o.Metrics[at]
+}
+
+// metricText is the value of a metric with six figures.
+func metricText(value float64) string { return strconv.FormatFloat(value, 'g', 6, 64) }
+
 // metric checks a figure by several samples in a row.
 func (e *evaluation) metric(m *v1alpha1.ShiftMetric) Verdict {
 	figure := "metrics/" + m.Name
-	at := slices.IndexFunc(e.o.Metrics, func(answer Metric) bool { return answer.Name == m.Name })
+	answer := e.o.metric(m.Name)
 	switch {
-	case at < 0:
+	case answer == nil:
 		return hold(figure, "metric %s has no answer yet", m.Name)
-	case e.o.Metrics[at].Error != "":
-		return hold(figure, "metric %s has no answer: %s", m.Name, e.o.Metrics[at].Error)
+	case answer.Error != "":
+		return hold(figure, "metric %s has no answer: %s", m.Name, answer.Error)
 	}
-	value := e.o.Metrics[at].Value
+	value := answer.Value
 	if math.IsNaN(value) || math.IsInf(value, 0) {
 		return hold(figure, "metric %s is %v, which is no figure to judge by", m.Name, value)
 	}
@@ -68,13 +80,13 @@ func (e *evaluation) metric(m *v1alpha1.ShiftMetric) Verdict {
 			continue
 		}
 		inARow := 1
-		for _, before := range e.o.Metrics[at].Before {
+		for _, before := range answer.Before {
 			if !bound.out(before, limit) {
 				break
 			}
 			inARow++
 		}
-		reason := fmt.Sprintf("metric %s is %s (%s %s)", m.Name, strconv.FormatFloat(value, 'g', 6, 64), bound.field, bound.text)
+		reason := fmt.Sprintf("metric %s is %s (%s %s)", m.Name, metricText(value), bound.field, bound.text)
 		if needed := FailureThreshold(m); inARow < needed {
 			return hold(figure, "%s in %d of the %d samples in a row that it takes to fail (failureThreshold)", reason, inARow, needed)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
 // above returns how many values of a histogram, in microseconds, are above a
@@ -16,8 +17,11 @@ func above(h *outcome.Histogram, bound float64) uint64 {
 }
 
 // quantile returns the quantile that the guard checks.
-func (e *evaluation) quantile() float64 {
-	if l := e.guard.Latency; l != nil {
+func (e *evaluation) quantile() float64 { return quantileOf(e.guard) }
+
+// quantileOf returns the quantile that a guard checks.
+func quantileOf(g *v1alpha1.ShiftGuard) float64 {
+	if l := g.Latency; l != nil {
 		if q, ok := number(l.Quantile); ok && q > 0 && q < 1 {
 			return q
 		}
@@ -146,5 +150,7 @@ func (e *evaluation) slowness(figure, reason string, n uint64, goesOn func(*Side
 	return content
 }
 
-// quantileName names the quantile as SREs do: p99.
-func (e *evaluation) quantileName() string { return "p" + trimFloat(100*e.quantile()) }
+func (e *evaluation) quantileName() string { return QuantileName(e.guard) }
+
+// QuantileName names the quantile of a guard as SREs do: p99.
+func QuantileName(g *v1alpha1.ShiftGuard) string { return "p" + trimFloat(100*quantileOf(g)) }

@@ -403,7 +403,7 @@ func TestPathFigures(t *testing.T) {
 	}
 	o.Target.answered("/checkout", answers{404: 20, 500: 10})
 	o.Source.answered("/checkout", answers{200: 300})
-	a := Analyze(o, Verdict{Result: Fail, Reason: "x"}, time.Unix(1_800_000_000, 0), nil)
+	a := Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Result: Fail, Reason: "x"}, time.Unix(1_800_000_000, 0), nil)
 	require.Len(t, a.Paths, pathsShown)
 	require.Equal(t, v1alpha1.ShiftPathFigures{
 		Path: "/checkout", Rule: "default",

@@ -207,7 +207,7 @@ func (w *world) input() Input {
 	if s := &in.Object.Status; in.TargetIsHome && (s.Phase == "" || s.Phase == v1alpha1.ShiftPending || s.Phase == v1alpha1.ShiftPaused && s.Step < 0) {
 		in.Accepted = false
 	}
-	in.Analysis = Analyze(&Observation{}, in.Verdict, w.wall, in.Object.Status.Analysis)
+	in.Analysis = Analyze(&v1alpha1.ShiftGuard{}, &Observation{}, in.Verdict, w.wall, in.Object.Status.Analysis)
 	if w.unsettled {
 		in.Unsettled = "1 proxy has not acknowledged"
 	}

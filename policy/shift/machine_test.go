@@ -423,7 +423,7 @@ func TestClockJumps(t *testing.T) {
 	l := newLab(t)
 	l.reach(3)
 	look := func(d time.Duration) {
-		l.in.Analysis = Analyze(&Observation{}, l.in.Verdict, l.now.Add(d), l.status().Analysis)
+		l.in.Analysis = Analyze(&v1alpha1.ShiftGuard{}, &Observation{}, l.in.Verdict, l.now.Add(d), l.status().Analysis)
 		l.after(d)
 	}
 	look(time.Second)

@@ -138,6 +138,11 @@ type ShiftAnalysis struct {
 	// Shadow is the comparison of answers with mirrored ones.
 	// +optional
 	Shadow *ShiftComparison `json:"shadow,omitempty"`
+	// Metrics are the last answers of guard.metrics, in its order.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	Metrics []ShiftMetricFigure `json:"metrics,omitempty"`
 	// LeftOut says how many requests of the window are in no comparison because one backing stood in for
 	// the other.
 	// +optional
@@ -148,6 +153,19 @@ type ShiftAnalysis struct {
 	// Reason says which figure against which bound.
 	// +optional
 	Reason string `json:"reason,omitempty"`
+}
+
+// ShiftMetricFigure is the last answer of another system.
+type ShiftMetricFigure struct {
+	// Name of the metric in guard.metrics.
+	Name string `json:"name"`
+	// Value is a number, with six figures; absent where there is none.
+	// +optional
+	Value string `json:"value,omitempty"`
+	// Error is why there is no value.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Error string `json:"error,omitempty"`
 }
 
 // ShiftFigures are what callers got of one backing.
@@ -171,6 +189,10 @@ type ShiftFigures struct {
 	// P99 is what 99 of 100 answers stayed within, as a duration.
 	// +optional
 	P99 string `json:"p99,omitempty"`
+	// Quantile is what the part guard.latency.quantile of the answers stayed within, as a duration; absent
+	// where the guard has no such quantile, or P99 has it.
+	// +optional
+	Quantile string `json:"quantile,omitempty"`
 	// Open is how many requests are under way, websockets and streams as long as they last;
 	// connections where no port is HTTP. They end where they began, whatever the share is.
 	// +optional

@@ -91,6 +91,21 @@ func TestShiftOf(t *testing.T) {
 		"success rate of the pods: 99.5 %, at least 99.9 %: broken", "p99 of the pods: 150 ms, at most 300 ms: met", "p99 over that of the instances: 50 %, at most 20 %: broken",
 		"requests to the pods in 2m: 3000, at least 500: met", "burn rate of the error budget: 3, at most 2: broken",
 	}, bounds)
+	s.Spec.Guard = v1alpha1.ShiftGuard{
+		Latency: &v1alpha1.ShiftLatency{Quantile: "0.9", AtMost: &metav1.Duration{Duration: 300 * time.Millisecond}, MaxIncrease: "20"},
+		Metrics: []v1alpha1.ShiftMetric{{Name: "carts", AtLeast: "10", AtMost: "20"}, {Name: "queue", AtMost: "5"}, {Name: "new", AtMost: "5"}},
+	}
+	s.Status.Analysis.Pods.Quantile, s.Status.Analysis.Instances.Quantile = "330ms", "300ms"
+	s.Status.Analysis.Metrics = []v1alpha1.ShiftMetricFigure{{Name: "queue", Error: "HTTP 403"}, {Name: "carts", Value: "12.5"}}
+	bounds = nil
+	for _, b := range ShiftOf(s, nil, nil, Series{}, now).Bounds {
+		bounds = append(bounds, fmt.Sprintf("%s: %s, %s: %s", b.Name, b.Value, b.Bound, b.State))
+	}
+	require.Equal(t, []string{
+		"p90 of the pods: 330 ms, at most 300 ms: broken", "p90 over that of the instances: 10 %, at most 20 %: met", "requests to the pods in 0s: 3000, at least 0: met",
+		"metric carts: 12.5, at least 10: met", "metric carts: 12.5, at most 20: met", "metric queue: not known: HTTP 403, at most 5: unknown", "metric new: not known, at most 5: unknown",
+	}, bounds)
+	s = shiftInStep()
 	require.Empty(t, v.Budget.Record)
 	require.Equal(t, []SharePoint{{at(0).UTC(), 0}, {at(10).UTC(), 1}, {at(20).UTC(), 25}}, v.Series.Share)
 	require.Equal(t, []string{"promote", "pause", "rollback"}, v.Actions)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -107,8 +106,10 @@ type Figures struct {
 	// SuccessRate in percent.
 	SuccessRate *float64 `json:"successRate,omitempty"`
 	// P50 and P99 of how long answers took, in milliseconds.
-	P50      *float64 `json:"p50Milliseconds,omitempty"`
-	P99      *float64 `json:"p99Milliseconds,omitempty"`
+	P50 *float64 `json:"p50Milliseconds,omitempty"`
+	P99 *float64 `json:"p99Milliseconds,omitempty"`
+	// Quantile is that of the guard, in milliseconds, where it is not the p99.
+	Quantile *float64 `json:"quantileMilliseconds,omitempty"`
 	Statuses []Status `json:"statuses,omitempty"`
 }
 
@@ -271,12 +272,15 @@ func figuresOf(f *v1alpha1.ShiftFigures) Figures {
 	if f == nil {
 		return Figures{}
 	}
-	out := Figures{Requests: f.Requests, SuccessRate: known(f.SuccessRate), P50: milliseconds(f.P50), P99: milliseconds(f.P99)}
+	out := Figures{Requests: f.Requests, SuccessRate: known(f.SuccessRate), P50: milliseconds(f.P50), P99: milliseconds(f.P99), Quantile: milliseconds(f.Quantile)}
 	for _, s := range f.Statuses {
 		out.Statuses = append(out.Statuses, Status{s.Code, number(s.Percent)})
 	}
 	return out
 }
+
+// quantile is how long the guard's quantile of the answers took, in milliseconds, nil where it is not known.
+func (f *Figures) quantile() *float64 { return cmp.Or(f.Quantile, f.P99) }
 
 // failing fills in who fails most.
 func (s *Side) failing(w *outcome.Window, of discovery.BackingName) {
@@ -322,20 +326,19 @@ func (v *Shift) bounds(s *v1alpha1.TrafficShift) {
 	if g.SuccessRate != nil {
 		add("success rate of the "+v.To, " %", v.Target.SuccessRate, number(string(g.SuccessRate.AtLeast)), true)
 	}
-	if l := g.Latency; l != nil && (l.Quantile == "" || number(string(l.Quantile)) == .99) {
+	if l := g.Latency; l != nil {
+		quantile := shift.QuantileName(g)
+		theirs, ours := v.Source.quantile(), v.Target.quantile()
 		if l.AtMost != nil {
-			add("p99 of the "+v.To, " ms", v.Target.P99, float64(l.AtMost.Microseconds())/1000, false)
+			add(quantile+" of the "+v.To, " ms", ours, float64(l.AtMost.Microseconds())/1000, false)
 		}
 		if l.MaxIncrease != "" {
 			var increase *float64
-			if a, b := v.Target.P99, v.Source.P99; a != nil && b != nil && *b > 0 {
-				more := (*a / *b - 1) * 100
-				increase = &more
+			if ours != nil && theirs != nil && *theirs > 0 {
+				increase = new((*ours/(*theirs) - 1) * 100)
 			}
-			add("p99 over that of the "+v.From, " %", increase, number(string(l.MaxIncrease)), false)
+			add(quantile+" over that of the "+v.From, " %", increase, number(string(l.MaxIncrease)), false)
 		}
-	} else if l != nil {
-		v.Bounds = append(v.Bounds, Bound{Name: "latency, quantile " + string(l.Quantile), Value: "see the verdict", Bound: latencyBound(l), State: "unknown"})
 	}
 	add("requests to the "+v.To+" in "+v.Window, "", &requests, float64(g.MinRequests), true)
 	if b := g.ErrorBudget; b != nil {
@@ -345,28 +348,26 @@ func (v *Shift) bounds(s *v1alpha1.TrafficShift) {
 		}
 		add("burn rate of the error budget", "", burn, number(string(b.MaxBurnRate)), false)
 	}
+	answers := make(map[string]v1alpha1.ShiftMetricFigure)
+	if a := s.Status.Analysis; a != nil {
+		for _, m := range a.Metrics {
+			answers[m.Name] = m
+		}
+	}
 	for i := range g.Metrics {
 		m := &g.Metrics[i]
-		var words []string
+		answer := answers[m.Name]
+		first := len(v.Bounds)
 		if m.AtLeast != "" {
-			words = append(words, "at least "+string(m.AtLeast))
+			add("metric "+m.Name, "", known(answer.Value), number(string(m.AtLeast)), true)
 		}
 		if m.AtMost != "" {
-			words = append(words, "at most "+string(m.AtMost))
+			add("metric "+m.Name, "", known(answer.Value), number(string(m.AtMost)), false)
 		}
-		v.Bounds = append(v.Bounds, Bound{Name: "metric " + m.Name, Value: "see the verdict", Bound: strings.Join(words, ", "), State: "unknown"})
+		for j := first; j < len(v.Bounds) && answer.Error != ""; j++ {
+			v.Bounds[j].Value = "not known: " + answer.Error
+		}
 	}
-}
-
-func latencyBound(l *v1alpha1.ShiftLatency) string {
-	var words []string
-	if l.AtMost != nil {
-		words = append(words, "at most "+phrase.Duration(l.AtMost.Duration))
-	}
-	if l.MaxIncrease != "" {
-		words = append(words, fmt.Sprintf("at most %s %% more than the source", l.MaxIncrease))
-	}
-	return strings.Join(words, ", ")
 }
 
 // actionsOf returns what can be done with a shift as it stands.

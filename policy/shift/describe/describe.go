@@ -41,7 +41,7 @@ func drawn(s *v1alpha1.TrafficShift, view *View, now time.Time, history, bar int
 		if a := st.Analysis; a != nil {
 			f = figuresOf(backing, a.Pods, a.Instances)
 		}
-		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", backing, Bar(percent, bar), formatPercent(percent), figuresText(f))
+		fmt.Fprintf(&b, "  %-9s  %s %6s %%  %s\n", backing, Bar(percent, bar), formatPercent(percent), figuresText(&s.Spec.Guard, f))
 	}
 	figures(target, share)
 	figures(source, 100-share)
@@ -195,7 +195,7 @@ func Bar(percent float64, width int) string {
 
 func formatPercent(p float64) string { return strconv.FormatFloat(p, 'f', -1, 64) }
 
-func figuresText(f *v1alpha1.ShiftFigures) string {
+func figuresText(g *v1alpha1.ShiftGuard, f *v1alpha1.ShiftFigures) string {
 	stoodIn := ""
 	if f != nil && f.StoodIn > 0 {
 		stoodIn = fmt.Sprintf("; answered %d for the other side", f.StoodIn)
@@ -212,7 +212,11 @@ func figuresText(f *v1alpha1.ShiftFigures) string {
 		out += " (" + mix + ")"
 	}
 	if f.P99 != "" {
-		out += fmt.Sprintf(", p50 %s, p99 %s", f.P50, f.P99)
+		out += ", p50 " + f.P50
+		if f.Quantile != "" {
+			out += ", " + shift.QuantileName(g) + " " + f.Quantile
+		}
+		out += ", p99 " + f.P99
 	}
 	return out + open + stoodIn
 }

@@ -59,7 +59,7 @@ func List(t *phrase.Table, view *View, now time.Time, wide bool) {
 				since = phrase.Roughly(now.Sub(at.Time))
 			}
 			if a := s.Status.Analysis; a != nil {
-				pods, instances = figuresText(a.Pods), figuresText(a.Instances)
+				pods, instances = figuresText(&s.Spec.Guard, a.Pods), figuresText(&s.Spec.Guard, a.Instances)
 			}
 			row = append(row, direction(s), since, pods, instances, strings.Join(strings.Fields(s.Status.Waiting), " "))
 		}

@@ -77,7 +77,7 @@ func (r *Runner) input(ctx context.Context, reader catalog.Reader, object *v1alp
 		m.complained = err != nil
 	}
 	in.Verdict = shift.Evaluate(&object.Spec.Guard, o, budget)
-	in.Analysis = shift.Analyze(o, in.Verdict, now, object.Status.Analysis)
+	in.Analysis = shift.Analyze(&object.Spec.Guard, o, in.Verdict, now, object.Status.Analysis)
 	m.open = openOf(o, model)
 	m.advice = append(m.open.Advice(), shift.Advise(object.Spec.Capacity, object.Spec.Direction, shift.Progress{
 		SourceShare: o.SourceShare(), SourceAtStart: int(object.Status.SourceInstances), Completed: object.Status.Phase == v1alpha1.ShiftCompleted,
