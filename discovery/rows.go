@@ -315,6 +315,9 @@ type Object struct {
 	Key
 	Generation int64
 	Created    time.Time
+	// Editor is the field manager that changed the spec last, for example "kubectl-edit" or "argocd-controller"; "" where
+	// the source does not know. Who it was is in the API server's audit log.
+	Editor string
 	// Spec is the object with its defaults, without its status, managed fields
 	// and whatever else the mesh does not read, for example *gatewayv1.HTTPRoute.
 	Spec any

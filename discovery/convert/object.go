@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"bytes"
 	"reflect"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ func Object(o metav1.Object, scope string) *discovery.Object {
 		Key:        discovery.Key{Namespace: intern(o.GetNamespace()), Name: o.GetName()},
 		Generation: o.GetGeneration(),
 		Created:    o.GetCreationTimestamp().Time,
+		Editor:     editor(o.GetManagedFields()),
 	}
 	refs := references{namespace: out.Namespace}
 	meta := trimmed(o)
@@ -134,6 +136,23 @@ func ours(o metav1.Object, meta metav1.ObjectMeta) (kind string, trimmed any) {
 	out.Elem().FieldByName("ObjectMeta").Set(reflect.ValueOf(meta))
 	out.Elem().FieldByName("Spec").Set(from.FieldByName("Spec"))
 	return from.Type().Name(), out.Interface()
+}
+
+// editor returns the field manager that changed a spec, or the data of a ConfigMap or Secret, last. Who wrote a status, a label
+// or an annotation does not count: no row changes for that.
+func editor(entries []metav1.ManagedFieldsEntry) string {
+	var name string
+	var newest metav1.Time
+	for i := range entries {
+		e := &entries[i]
+		if e.Subresource != "" || e.Time == nil || e.FieldsV1 == nil || e.Time.Before(&newest) {
+			continue
+		}
+		if raw := e.FieldsV1.GetRawBytes(); bytes.Contains(raw, []byte(`"f:spec"`)) || bytes.Contains(raw, []byte(`"f:data"`)) {
+			name, newest = e.Manager, *e.Time
+		}
+	}
+	return intern(name)
 }
 
 // trimmed returns the parts of an object's metadata that the mesh reads. Our

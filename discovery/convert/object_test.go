@@ -141,6 +141,29 @@ func TestRowsHoldWhatIsRead(t *testing.T) {
 	require.Nil(t, Object(&corev1.Secret{}, "k"))
 }
 
+// The editor is who changed the spec or the data last, and nobody who wrote something else.
+func TestEditor(t *testing.T) {
+	at := func(second int64, manager, subresource, fields string) metav1.ManagedFieldsEntry {
+		return metav1.ManagedFieldsEntry{
+			Manager: manager, Subresource: subresource, Time: &metav1.Time{Time: time.Unix(second, 0)}, FieldsV1: metav1.NewFieldsV1(fields),
+		}
+	}
+	o := &gatewayv1.HTTPRoute{ObjectMeta: metav1.ObjectMeta{Namespace: "web", Name: "a", ManagedFields: []metav1.ManagedFieldsEntry{
+		at(1, "kubectl-create", "", `{"f:spec":{"f:rules":{}}}`),
+		at(3, "argocd-controller", "", `{"f:metadata":{"f:labels":{}},"f:spec":{"f:hostnames":{}}}`),
+		at(2, "helm", "", `{"f:spec":{"f:parentRefs":{}}}`),
+		at(4, "kubectl-label", "", `{"f:metadata":{"f:labels":{"f:a":{}}}}`),
+		at(5, "causeway", "status", `{"f:status":{}}`),
+		{Manager: "odd", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}, {Manager: "odd", Time: &metav1.Time{Time: time.Unix(6, 0)}},
+	}}}
+	require.Equal(t, "argocd-controller", Object(o, "k").Editor)
+	o.ManagedFields = nil
+	require.Empty(t, Object(o, "k").Editor)
+	ca := &corev1.ConfigMap{Data: map[string]string{"ca.crt": "x"}}
+	ca.ManagedFields = []metav1.ManagedFieldsEntry{at(1, "cert-manager", "", `{"f:data":{"f:ca.crt":{}}}`)}
+	require.Equal(t, "cert-manager", Object(ca, "k").Editor)
+}
+
 // Of a Secret the row has the chain and the key, as copies, and nothing else;
 // one of another type is no row at all.
 func TestSecretRow(t *testing.T) {

@@ -118,7 +118,7 @@ func (s *realServer) compare(t *testing.T, v specCase) bool {
 		return false
 	}
 	fromServer := convert.Object(typed(t, stored), "file")
-	fromServer.Created, fromServer.Generation = row.Created, row.Generation
+	fromServer.Created, fromServer.Generation, fromServer.Editor = row.Created, row.Generation, row.Editor // of which a file has none
 	require.Equal(t, spec(t, fromServer.Spec), spec(t, row.Spec), "%s", v)
 	fromServer.Spec, row.Spec = nil, nil
 	require.Equal(t, fromServer, row, "%s", v)
@@ -167,6 +167,7 @@ func TestPrunedFields(t *testing.T) {
 	stored, err := all.Create(t.Context(), &u, metav1.CreateOptions{FieldValidation: metav1.FieldValidationIgnore, FieldManager: "kubectl-client-side-apply"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"spec.rules[1].sessionPersistence"}, convert.Object(typed(t, stored), "k").Pruned)
+	require.Equal(t, "kubectl-client-side-apply", convert.Object(typed(t, stored), "k").Editor)
 
 	// Status is no edit of what was applied.
 	withStatus := stored.DeepCopy()

@@ -179,7 +179,7 @@ func TestChanges(t *testing.T) {
 	t.Parallel()
 	c, l := catalog.New(), &Log{}
 	object := func(name string, generation int64) *discovery.Object {
-		return &discovery.Object{Scope: "s", Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: name}, Generation: generation}
+		return &discovery.Object{Scope: "s", Kind: "HTTPRoute", Key: discovery.Key{Namespace: "web", Name: name}, Generation: generation, Editor: "kubectl-edit"}
 	}
 	put := func(objects ...*discovery.Object) {
 		_, err := c.Write(time.Time{}, func(tx *catalog.Tx) error {
@@ -214,7 +214,7 @@ func TestChanges(t *testing.T) {
 	v := ChangesOf(l, []v1alpha1.TrafficShift{*shiftInStep()}, nil, nil, time.Now())
 	require.Len(t, v.Changes, 4)
 	require.Equal(t, []string{"added", "new"}, []string{v.Changes[0].What, v.Changes[0].Name})
-	require.Equal(t, []string{"changed", "old"}, []string{v.Changes[1].What, v.Changes[1].Name})
+	require.Equal(t, []string{"changed", "old", "kubectl-edit"}, []string{v.Changes[1].What, v.Changes[1].Name, v.Changes[1].By})
 	require.Equal(t, []string{"Step", "ada", "0 % to 1 %: go"}, []string{v.Changes[3].What, v.Changes[3].By, v.Changes[3].Detail})
 	for range 3 {
 		var many []catalog.Change

@@ -29,7 +29,8 @@ type Change struct {
 	Name      string `json:"name"`
 	// Generation of an object, 0 where it has none.
 	Generation int64 `json:"generation,omitempty"`
-	// By is who did it, "" where nobody has said.
+	// By is who did it, "" where nobody has said. Of an object it is the field manager that changed it, for example
+	// kubectl-edit: which person that was is in the API server's audit log.
 	By string `json:"by,omitempty"`
 	// Detail in a sentence.
 	Detail string `json:"detail,omitempty"`
@@ -85,6 +86,9 @@ func (l *Log) note(changes []catalog.Change, now time.Time) {
 		}
 		if after.Kind == discovery.KindNamespace || after.Kind == discovery.KindSecret {
 			continue
+		}
+		if o, ok := c.After.(*discovery.Object); ok && o != nil {
+			out.By = o.Editor
 		}
 		out.Kind, out.Namespace, out.Name = after.Kind, after.Namespace, after.Name
 		l.changes = append(l.changes, out)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/causeway-mesh/causeway/test/harness"
 )
@@ -110,6 +111,7 @@ func (p *Pool) start(t harness.TB) *pooled {
 		if !started {
 			l.stop()
 		}
+		l.over.Store(true)
 	})
 	k := &pooled{Kube: Start(l, Options{})}
 	p.Prepare(l, k.Kube)
@@ -125,12 +127,20 @@ func (p *Pool) start(t harness.TB) *pooled {
 type lent struct {
 	harness.TB
 	taker harness.TB
+	// over is true once the taker has ended: what a server says when the pool ends is no test's any more.
+	over atomic.Bool
 
 	ends []func()
 }
 
-func (l *lent) Helper()                           { l.taker.Helper() }
-func (l *lent) Logf(format string, args ...any)   { l.taker.Logf(format, args...) }
+func (l *lent) Helper() { l.taker.Helper() }
+func (l *lent) Logf(format string, args ...any) {
+	if l.over.Load() {
+		l.TB.Logf(format, args...)
+		return
+	}
+	l.taker.Logf(format, args...)
+}
 func (l *lent) Fatalf(format string, args ...any) { l.taker.Helper(); l.taker.Fatalf(format, args...) }
 func (l *lent) Failed() bool                      { return l.taker.Failed() }
 
