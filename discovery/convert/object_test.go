@@ -154,7 +154,8 @@ func TestEditor(t *testing.T) {
 		at(2, "helm", "", `{"f:spec":{"f:parentRefs":{}}}`),
 		at(4, "kubectl-label", "", `{"f:metadata":{"f:labels":{"f:a":{}}}}`),
 		at(5, "causeway", "status", `{"f:status":{}}`),
-		{Manager: "odd", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)}, {Manager: "odd", Time: &metav1.Time{Time: time.Unix(6, 0)}},
+		{Manager: "odd", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{}}`)},
+		{Manager: "odd", Time: &metav1.Time{Time: time.Unix(6, 0)}},
 	}}}
 	require.Equal(t, "argocd-controller", Object(o, "k").Editor)
 	o.ManagedFields = nil

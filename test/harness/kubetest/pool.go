@@ -141,6 +141,7 @@ func (l *lent) Logf(format string, args ...any) {
 	}
 	l.taker.Logf(format, args...)
 }
+
 func (l *lent) Fatalf(format string, args ...any) { l.taker.Helper(); l.taker.Fatalf(format, args...) }
 func (l *lent) Failed() bool                      { return l.taker.Failed() }
 
