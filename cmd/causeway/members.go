@@ -25,7 +25,7 @@ func membersCommand() *cobra.Command {
 			for _, text := range list.Unknown {
 				fmt.Fprintln(cmd.ErrOrStderr(), text)
 			}
-			return output.print(cmd, list, func(t *phrase.Table) { status.PrintMembers(t, list, time.Now()) })
+			return output.print(cmd, list, func(t *phrase.Table) { status.PrintMembers(t, list, time.Now(), output.format == wide) })
 		},
 	}
 	output.add(c)

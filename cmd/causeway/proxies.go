@@ -35,7 +35,7 @@ func proxiesCommand() *cobra.Command {
 				text = func(s string) string { return s }
 			}
 			return output.print(cmd, proxies, func(t *phrase.Table) {
-				status.PrintProxies(t, proxies, text, time.Now())
+				status.PrintProxies(t, proxies, text, time.Now(), output.format == wide)
 				printProgrammed(t, &programmed, text)
 			})
 		},

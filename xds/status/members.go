@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -108,9 +110,11 @@ func MembersOf(replicas ...[]members.Member) []members.Member {
 	return out
 }
 
-// PrintMembers prints members as a table, and below it what is wrong with some of them and who is missing.
-func PrintMembers(t *phrase.Table, m *Membership, now time.Time) {
-	printMembers(t, m, now)
+// PrintMembers prints members as a table, and below it what is wrong with some of them and who is missing. A wide table says
+// also on which node they are, how their application is, how often Envoy ended by itself, what they can do and when they were
+// heard last.
+func PrintMembers(t *phrase.Table, m *Membership, now time.Time, wide bool) {
+	printMembers(t, m, now, wide)
 	for _, g := range installation.Grouped(m.Absent) {
 		t.Text("\n" + g.Text() + "\n  " + g.Remedy)
 	}
@@ -119,7 +123,7 @@ func PrintMembers(t *phrase.Table, m *Membership, now time.Time) {
 	}
 }
 
-func printMembers(t *phrase.Table, m *Membership, now time.Time) {
+func printMembers(t *phrase.Table, m *Membership, now time.Time, wide bool) {
 	list := m.Members
 	switch {
 	case len(list) == 0 && m.Proxies > 0:
@@ -130,11 +134,26 @@ func printMembers(t *phrase.Table, m *Membership, now time.Time) {
 		t.Text("No agent is connected. On a host, start `causeway agent run`.")
 		return
 	}
-	t.Row("MEMBER", "WORKLOAD", "ZONE", "AGENT", "ENVOY", "CAPTURE", "STATE", "SINCE")
+	head := []string{"MEMBER", "WORKLOAD", "ZONE", "AGENT", "ENVOY", "CAPTURE", "STATE", "SINCE"}
+	if wide {
+		head = append(head, "NODE", "APPLICATION", "RESTARTS", "HEARD", "FEATURES")
+	}
+	t.Row(head...)
+	ago := func(at time.Time) string {
+		if at.IsZero() {
+			return "never"
+		}
+		return now.Sub(at).Round(time.Second).String()
+	}
 	for i := range list {
 		m := &list[i]
-		t.Row(m.Node, m.Namespace+"/"+m.Workload, cmp.Or(m.Zone, "-"), cmp.Or(m.Agent, "-"), cmp.Or(m.Envoy, "-"), cmp.Or(m.Capture, "-"), m.State(now),
-			now.Sub(m.Since).Round(time.Second).String())
+		cells := []string{
+			m.Node, m.Namespace + "/" + m.Workload, cmp.Or(m.Zone, "-"), cmp.Or(m.Agent, "-"), cmp.Or(m.Envoy, "-"), cmp.Or(m.Capture, "-"), m.State(now), ago(m.Since),
+		}
+		if wide {
+			cells = append(cells, cmp.Or(m.NodeName, "-"), cmp.Or(m.Application, "-"), strconv.Itoa(m.Restarts), ago(m.Heard), cmp.Or(strings.Join(m.Features, ","), "-"))
+		}
+		t.Row(cells...)
 	}
 	for i := range list {
 		m := &list[i]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/admin/client"
 	"github.com/causeway-mesh/causeway/xds/members"
+	"github.com/causeway-mesh/causeway/xds/server"
 )
 
 func TestMembersOf(t *testing.T) {
@@ -31,7 +33,7 @@ func TestPrintMembers(t *testing.T) {
 	printed := func(list ...members.Member) string {
 		var out bytes.Buffer
 		table := phrase.NewTable(&out)
-		PrintMembers(table, &Membership{Members: list}, now)
+		PrintMembers(table, &Membership{Members: list}, now, false)
 		require.NoError(t, table.Flush())
 		return out.String()
 	}
@@ -39,7 +41,7 @@ func TestPrintMembers(t *testing.T) {
 
 	var out bytes.Buffer
 	table := phrase.NewTable(&out)
-	PrintMembers(table, &Membership{Proxies: 2}, now)
+	PrintMembers(table, &Membership{Proxies: 2}, now, false)
 	require.NoError(t, table.Flush())
 	require.Equal(t, "No agent is connected, and 2 Envoys without one: causeway proxies lists them.\n"+
 		"A host joins with an agent by `causeway agent run`, which starts Envoy itself.\n", out.String())
@@ -69,11 +71,35 @@ func TestPrintDrainingMembers(t *testing.T) {
 	PrintMembers(table, &Membership{Members: []members.Member{
 		{Node: "a", Draining: true, DrainReason: "SpotInterruption: EC2 will terminate it at 20:02", Since: now, Heard: now},
 		{Node: "b", Ready: true, Notices: []string{"RebalanceRecommendation: EC2 may interrupt it sooner than others"}, Since: now, Heard: now},
-	}}, now)
+	}}, now, false)
 	require.NoError(t, table.Flush())
 	require.Contains(t, out.String(), "draining")
 	require.Contains(t, out.String(), "\na is draining: SpotInterruption: EC2 will terminate it at 20:02\n")
 	require.Contains(t, out.String(), "\nb: RebalanceRecommendation: EC2 may interrupt it sooner than others\n")
+}
+
+// A wide table has what a row of 80 columns has no room for, of members as of proxies.
+func TestPrintWide(t *testing.T) {
+	now := time.Unix(1000, 0)
+	var out bytes.Buffer
+	table := phrase.NewTable(&out)
+	PrintMembers(table, &Membership{Members: []members.Member{
+		{Node: "a", Namespace: "web", Workload: "php", NodeName: "node-1", Application: "healthy", Features: []string{"drain", "names"}, Ready: true, Since: now, Heard: now},
+		{Node: "b", Namespace: "web", Workload: "php", Restarts: 2, Since: now},
+	}}, now, true)
+	PrintProxies(table, []server.ProxyStatus{{ID: "p", Role: "sidecar", Protocol: "delta", Peer: "10.0.0.1:5", Listeners: []string{"http=1", "tcp=2"}, Authenticated: true, Connected: now}},
+		func(s string) string { return s }, now, true)
+	require.NoError(t, table.Flush())
+	var got []string
+	for line := range strings.Lines(out.String()) {
+		got = append(got, strings.Join(strings.Fields(line), " "))
+	}
+	require.Equal(t, []string{
+		"MEMBER WORKLOAD ZONE AGENT ENVOY CAPTURE STATE SINCE NODE APPLICATION RESTARTS HEARD FEATURES",
+		"a web/php - - - - ready 0s node-1 healthy 0 0s drain,names", "b web/php - - - - joining 0s - - 2 never -",
+	}, got[:3])
+	require.Contains(t, out.String(), "ROLE")
+	require.Regexp(t, `sidecar +delta +yes +10\.0\.0\.1:5 +http=1 tcp=2`, out.String())
 }
 
 // Who is missing stands below the members, by workload.
@@ -85,7 +111,7 @@ func TestPrintAbsentMembers(t *testing.T) {
 		{Namespace: "web", Name: "php-1", Workload: "php", Reason: old, Remedy: "kubectl -n web rollout restart deployment/php"},
 		{Namespace: "web", Name: "php-2", Workload: "php", Reason: old, Remedy: "kubectl -n web rollout restart deployment/php"},
 		{Namespace: "shop", Name: "cart", Workload: "cart", Reason: "it has hostNetwork: true", Remedy: "leave it out"},
-	}, Misspelled: []installation.Misspelled{{Object: "Namespace cron", Reason: "its label is wrong", Remedy: "write another"}}}, time.Unix(1000, 0))
+	}, Misspelled: []installation.Misspelled{{Object: "Namespace cron", Reason: "its label is wrong", Remedy: "write another"}}}, time.Unix(1000, 0), false)
 	require.NoError(t, table.Flush())
 	require.Equal(t, `No agent is connected. On a host, start `+"`causeway agent run`"+`.
 

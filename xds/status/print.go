@@ -1,6 +1,7 @@
 package status
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,9 +54,13 @@ func PrintService(t *phrase.Table, s *Service) {
 
 // PrintProxies prints the proxies with their state by type, and below them what they have refused. text fits what
 // Envoy says of it.
-func PrintProxies(t *phrase.Table, proxies []server.ProxyStatus, text func(string) string, now time.Time) {
+func PrintProxies(t *phrase.Table, proxies []server.ProxyStatus, text func(string) string, now time.Time, wide bool) {
 	types := []string{"CDS", "EDS", "SDS", "LDS", "RDS", "VHDS"}
-	t.Row(append([]string{"PROXY", "SERVICE", "ZONE/NODE", "ENVOY", "AGE", "STATE"}, types...)...)
+	head := append([]string{"PROXY", "SERVICE", "ZONE/NODE", "ENVOY", "AGE", "STATE"}, types...)
+	if wide {
+		head = append(head, "ROLE", "PROTOCOL", "PROVEN", "PEER", "LISTENERS")
+	}
+	t.Row(head...)
 	for _, p := range proxies {
 		at := p.Zone
 		if p.NodeName != "" {
@@ -68,6 +73,13 @@ func PrintProxies(t *phrase.Table, proxies []server.ProxyStatus, text func(strin
 		}
 		for _, name := range types {
 			cells = append(cells, TypeState(byType[name]))
+		}
+		if wide {
+			proven := "no"
+			if p.Authenticated {
+				proven = "yes"
+			}
+			cells = append(cells, string(p.Role), p.Protocol, proven, p.Peer, cmp.Or(strings.Join(p.Listeners, " "), "-"))
 		}
 		t.Row(cells...)
 	}

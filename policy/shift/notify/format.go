@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
@@ -61,12 +62,9 @@ func datadog(n *Notice) ([]byte, error) {
 	if n.Actor != "" {
 		text += "\nby " + n.Actor
 	}
-	if n.Link != "" {
-		text += "\n" + n.Link
-	}
 	return marshal(n, map[string]any{
 		"title":         cut(n.Service+": "+happened(n), datadogTitle),
-		"text":          cut(quiet(text), datadogText),
+		"text":          linked(quiet(text), quiet(n.Link), datadogText),
 		"date_happened": n.Time.Unix(),
 		"alert_type":    alert,
 		"priority":      "normal",
@@ -93,7 +91,7 @@ func newRelicChange(n *Notice) ([]byte, error) {
 			"version": fmt.Sprintf("%s %% %s", n.To, targetOf(n)),
 			"user":    n.Actor,
 			"what":    cut(n.Shift.String()+": "+happened(n), newRelicShort),
-			"why":     cut(n.Reason, newRelicLong),
+			"why":     linked(n.Reason, n.Link, newRelicLong),
 			"group":   n.group(),
 		},
 	})
@@ -118,7 +116,7 @@ func newRelicEvent(n *Notice) ([]byte, error) {
 		"eventType": "CausewayShift", "timestamp": n.Time.Unix(), "noticeId": n.id(),
 		"namespace": n.Shift.Namespace, "shift": n.Shift.Name, "service": n.Service, "direction": n.Direction,
 		"event": n.Event, "phase": n.Phase, "warning": n.Warning, "step": n.Step, "fromPercent": number(n.From), "toPercent": number(n.To),
-		"actor": cut(n.Actor, newRelicShort), "reason": cut(n.Reason, newRelicLong), "text": happened(n),
+		"actor": cut(n.Actor, newRelicShort), "reason": cut(n.Reason, newRelicLong), "text": happened(n), "link": cut(n.Link, newRelicLong),
 	}})
 }
 
@@ -151,6 +149,14 @@ func graphQLErrors(answer []byte) string {
 func (n *Notice) group() string {
 	of := Notice{Shift: n.Shift, UID: n.UID, Time: time.Time{}}
 	return of.id()
+}
+
+// linked returns a text and a link below it, so many characters at most. It is the text that is cut.
+func linked(text, link string, most int) string {
+	if link == "" {
+		return cut(text, most)
+	}
+	return cut(text, max(most-1-utf8.RuneCountInString(link), 1)) + "\n" + cut(link, most-2)
 }
 
 // cut shortens a text to so many characters.

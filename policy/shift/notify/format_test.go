@@ -95,7 +95,7 @@ func TestVendors(t *testing.T) {
 func TestHostileReasons(t *testing.T) {
 	t.Parallel()
 	n := notice(v1alpha1.EventRollBack, 1)
-	n.Actor = `"}) { x } @all`
+	n.Actor, n.Link = `"}) { x } @all`, "https://causeway.example.com/shifts/web/php-web"
 	n.Reason = "@pagerduty %%% [click](https://example.org) \" } mutation { evil }" + strings.Repeat(" äöü", 3000)
 	data, err := datadog(&n)
 	require.NoError(t, err)
@@ -109,6 +109,7 @@ func TestHostileReasons(t *testing.T) {
 	require.LessOrEqual(t, utf8.RuneCountInString(event.Title), datadogTitle)
 	require.LessOrEqual(t, utf8.RuneCountInString(event.Text), datadogText)
 	require.LessOrEqual(t, len(event.AggregationKey), 100)
+	require.True(t, strings.HasSuffix(event.Text, "\n"+n.Link), "a long reason takes the link's place")
 	require.NotContains(t, event.Text, "@pagerduty")
 	require.NotContains(t, event.Text, "%%%")
 	require.Equal(t, "error", event.AlertType)
@@ -124,6 +125,7 @@ func TestHostileReasons(t *testing.T) {
 	require.NotContains(t, change.Query, "evil")
 	require.NotContains(t, change.Query, "@all")
 	require.Equal(t, "name = 'php-web'", change.Variables["entity"])
+	require.True(t, strings.HasSuffix(change.Variables["why"], "…\n"+n.Link))
 	for name, v := range change.Variables {
 		require.LessOrEqual(t, len(v), 4096, name)
 		require.Contains(t, change.Query, "$"+name, name)
@@ -134,6 +136,7 @@ func TestHostileReasons(t *testing.T) {
 	var events []map[string]any
 	require.NoError(t, json.Unmarshal(data, &events))
 	require.Len(t, events, 1)
+	require.Equal(t, n.Link, events[0]["link"])
 	require.InDelta(t, 10, events[0]["toPercent"], 0)
 	for name, v := range events[0] {
 		if text, ok := v.(string); ok {
