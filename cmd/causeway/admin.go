@@ -31,7 +31,7 @@ func (s *serve) healthHandler() http.Handler {
 // why it listens on loopback, and takes nothing that a page in a browser may have sent (admin.FromCLI).
 func (s *serve) adminHandler() http.Handler {
 	cli, all := http.NewServeMux(), http.NewServeMux()
-	s.plane.Admin(cli)
+	s.plane.Admin(cli, version)
 	commands := s.commands()
 	commands.Register(cli)
 	guarded := admin.FromCLI(cli, s.opts.adminHosts)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/xds/admin/client"
+	"github.com/causeway-mesh/causeway/xds/api"
 )
 
 // adminFlag tells the commands where a running control plane is: at an address,
@@ -29,6 +31,14 @@ func (a *adminFlag) addAddress(c *cobra.Command) {
 
 func (a *adminFlag) client() *client.Client {
 	return &client.Client{Address: a.address, Cluster: a.cluster.Cluster}
+}
+
+// api asks the control plane by its API.
+func (a *adminFlag) api() *api.Remote {
+	c := a.client()
+	return &api.Remote{Get: func(ctx context.Context, path string, query url.Values, out any) error {
+		return c.Do(ctx, http.MethodGet, path, query, out)
+	}}
 }
 
 // do sends a request to the admin API and decodes its answer into out.

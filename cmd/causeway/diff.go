@@ -66,7 +66,7 @@ compared.`,
 			if against != "" {
 				now, err = loadWhole(against)
 			} else if now, err = liveState(cmd, &admin, &state); err == nil {
-				err = admin.do(cmd.Context(), http.MethodGet, "/v1/proxies", url.Values{}, &proxies)
+				proxies, err = admin.api().ProxyStatuses(cmd.Context())
 			}
 			if err != nil {
 				return err

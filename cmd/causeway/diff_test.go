@@ -51,7 +51,7 @@ func adminOf(t *testing.T, dir string, proxies ...server.ProxyStatus) string {
 	require.NoError(t, err)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/state", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, diff.NewState(cat.Read(), nil, nil)) })
-	mux.HandleFunc("GET /v1/proxies", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, proxies) })
+	mux.HandleFunc("GET /api/v1/proxystatuses", func(w http.ResponseWriter, _ *http.Request) { admin.WriteJSON(w, proxies) })
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")

@@ -1,9 +1,8 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -23,21 +22,21 @@ func endpointsCommand() *cobra.Command {
 		Short: "Who answers for a Service: platform, zone, health and why",
 		Args:  takes(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			query := url.Values{}
+			only := ""
 			if len(args) == 1 {
 				key, err := namespace.key(args[0], discovery.KindService)
 				if err != nil {
 					return err
 				}
-				query.Set("service", key.String())
+				only = key.String()
 			}
-			var services []status.Service
-			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/endpoints", query, &services); err != nil {
+			services, err := admin.api().Endpoints(cmd.Context(), only)
+			if err != nil {
 				return err
 			}
 			if len(args) == 1 && len(services) == 0 {
-				var all []status.Service
-				if err := admin.do(cmd.Context(), http.MethodGet, "/v1/endpoints", url.Values{}, &all); err != nil {
+				all, err := admin.api().Endpoints(cmd.Context(), "")
+				if err != nil {
 					return err
 				}
 				key, _ := namespace.key(args[0], "Service") // it was one a moment ago
@@ -56,7 +55,10 @@ func endpointsCommand() *cobra.Command {
 			})
 		},
 	}
-	c.ValidArgsFunction = completer(&namespace, names(&admin, "/v1/endpoints", serviceKeys))
+	c.ValidArgsFunction = completer(&namespace, func(ctx context.Context) ([]discovery.Key, error) {
+		all, err := admin.api().Endpoints(ctx, "")
+		return serviceKeys(all), err
+	})
 	output.add(c)
 	admin.add(c)
 	namespace.add(c)

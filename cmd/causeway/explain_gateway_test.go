@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -293,30 +294,29 @@ func TestAdminTellsNoKey(t *testing.T) {
 	t.Cleanup(admin.Close)
 	t.Cleanup(health.Close)
 
-	object := func(kind, namespace, name string) string {
-		return "/v1/explain/object?" + url.Values{"kind": {kind}, "namespace": {namespace}, "name": {name}}.Encode()
-	}
-	request := "/v1/explain/request?" + url.Values{"gateway": {"edge/public"}, "method": {"GET"}, "url": {"https://shop.example.com/"}}.Encode()
+	request := "/explain?" + url.Values{"gateway": {"edge/public"}, "method": {"GET"}, "url": {"https://shop.example.com/"}}.Encode()
 	view := url.Values{"role": {"gateway"}, "namespace": {"edge"}, "workload": {"public"}, "authenticated": {"true"}}.Encode()
 	paths := []string{
-		"/v1/status", "/v1/proxies", "/v1/programmed", "/v1/endpoints", "/v1/state", "/v1/sources", "/v1/groups", "/v1/resources", "/v1/resources?" + view,
-		"/v1/shifts", "/v1/rejections", "/v1/members", request, object("Gateway", "edge", "public"), object("Secret", "edge", "shop"), object("HTTPRoute", "web", "shop"),
-		"/api/v1/overview", "/api/v1/proxies", "/api/v1/changes", "/api/v1/objects/Secret/edge/shop", "/api/v1/objects/Gateway/edge/public", "/api/v1/explain?" + strings.TrimPrefix(request, "/v1/explain/request?"),
-		"/", "/big", "/proxies", "/changes", "/objects/Secret/edge/shop", "/objects/Gateway/edge/public", "/explain?" + strings.TrimPrefix(request, "/v1/explain/request?"),
+		"/v1/state", "/v1/sources", "/v1/groups", "/v1/resources", "/v1/resources?" + view, "/v1/rejections",
+		"/api/v1/overview", "/api/v1/status", "/api/v1/proxies", "/api/v1/proxystatuses", "/api/v1/members", "/api/v1/changes", "/api/v1/shifts", "/api/v1/endpoints",
+		"/api/v1/objects", "/api/v1/objects/Secret/edge/shop", "/api/v1/objects/Gateway/edge/public", "/api/v1/objects/HTTPRoute/web/shop", "/api/v1" + request,
+		"/", "/big", "/proxies", "/changes", "/objects/Secret/edge/shop", "/objects/Gateway/edge/public", request,
 	}
-	// A new address must be looked at here too.
-	source, err := os.ReadFile("../../xds/api/admin.go")
-	require.NoError(t, err)
-	for part := range strings.SplitSeq(string(source), `"GET /`) {
-		pattern, _, _ := strings.Cut(part, `"`)
-		if !strings.HasPrefix(pattern, "v1/") {
-			continue
+	// A new address must be looked at here too. One with a name that there is not here has no answer.
+	nothing := []string{"v1/", "api/v1/", "api/v1/services/{namespace}/{name}", "api/v1/shifts/{namespace}/{name}", "api/v1/proxies/{id}"}
+	for file, prefix := range map[string][2]string{"admin.go": {`"GET /`, ""}, "api.go": {`get("/`, "api/v1/"}} {
+		source, err := os.ReadFile("../../xds/api/" + file)
+		require.NoError(t, err)
+		for part := range strings.SplitSeq(string(source), prefix[0]) {
+			pattern, _, _ := strings.Cut(part, `"`)
+			pattern = prefix[1] + pattern
+			if !strings.HasPrefix(pattern, "v1/") && !strings.HasPrefix(pattern, "api/v1/") || strings.ContainsAny(pattern, " \n") || slices.Contains(nothing, pattern) {
+				continue
+			}
+			pattern, _, _ = strings.Cut(pattern, "{")
+			covered := slices.ContainsFunc(paths, func(path string) bool { return strings.HasPrefix(path, "/"+pattern) })
+			require.True(t, covered, "GET /%s is not looked at", pattern)
 		}
-		covered := false
-		for _, path := range paths {
-			covered = covered || strings.HasPrefix(path, "/"+pattern)
-		}
-		require.True(t, covered, "GET /%s is not looked at", pattern)
 	}
 	get := func(server *httptest.Server, path string) []byte {
 		answer, err := server.Client().Get(server.URL + path)

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,9 +79,8 @@ func parseObject(text, namespace string) (discovery.ObjectName, error) {
 
 func (s *stateFlags) explainObject(cmd *cobra.Command, name discovery.ObjectName) (*status.Object, error) {
 	if s.config == "" {
-		var v status.Object
-		query := url.Values{"kind": {name.Kind}, "namespace": {name.Namespace}, "name": {name.Key.Name}}
-		return &v, asInput(s.admin.do(cmd.Context(), http.MethodGet, "/v1/explain/object", query, &v))
+		v, err := s.admin.api().Object(cmd.Context(), name)
+		return v, asInput(err)
 	}
 	r, err := s.load(cmd)
 	if err != nil {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"net/http"
-
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/explain"
@@ -86,8 +84,8 @@ found out, or was asked wrongly.`,
 
 func (s *stateFlags) explainRequest(cmd *cobra.Command, a *explain.Question) (*explain.Explanation, error) {
 	if s.config == "" {
-		var e explain.Explanation
-		return &e, asInput(s.admin.do(cmd.Context(), http.MethodGet, "/v1/explain/request", a.Values(), &e))
+		e, err := s.admin.api().Explain(cmd.Context(), a)
+		return e, asInput(err)
 	}
 	r, err := s.load(cmd)
 	if err != nil {

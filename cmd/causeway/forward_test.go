@@ -110,7 +110,7 @@ func replicaPod(name string, ready bool) corev1.Pod {
 // port-forward that somebody has to start first.
 func TestCommandsThroughACluster(t *testing.T) {
 	plane := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		require.Equal(t, "/v1/endpoints", r.URL.Path)
+		require.Equal(t, "/api/v1/endpoints", r.URL.Path)
 		admin.WriteJSON(w, []status.Service{{Service: "web/" + strings.TrimPrefix(r.URL.Query().Get("service"), "web/"), Home: "pods", HomeCause: "told"}})
 	}))
 	t.Cleanup(plane.Close)

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -55,13 +58,13 @@ In Kubernetes the same is done, from anywhere, by an annotation:
 			return err
 		},
 	}
-	release.ValidArgsFunction = completer(&namespace, names(&admin, "/v1/groups", func(groups []discovery.GroupStatus) []discovery.Key {
-		keys := make([]discovery.Key, len(groups))
-		for i := range groups {
-			keys[i] = groups[i].Key
+	release.ValidArgsFunction = completer(&namespace, func(ctx context.Context) ([]discovery.Key, error) {
+		v, err := admin.api().Status(ctx)
+		if err != nil {
+			return nil, err
 		}
-		return keys
-	}))
+		return namedKeys(slices.Sorted(maps.Keys(v.GuardHeld))), nil
+	})
 	release.Flags().BoolVar(&config, "config", false, "release objects whose files are gone from the configuration directory")
 	admin.add(release)
 	namespace.add(release)

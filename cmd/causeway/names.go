@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -63,16 +61,5 @@ func completer(n *namespaceFlag, list func(context.Context) ([]discovery.Key, er
 			}
 		}
 		return out, cobra.ShellCompDirectiveNoFileComp
-	}
-}
-
-// names returns the names in a list of the admin API; of extracts them from the list.
-func names[T any](admin *adminFlag, path string, of func(T) []discovery.Key) func(context.Context) ([]discovery.Key, error) {
-	return func(ctx context.Context) ([]discovery.Key, error) {
-		var answer T
-		if err := admin.do(ctx, http.MethodGet, path, url.Values{}, &answer); err != nil {
-			return nil, err
-		}
-		return of(answer), nil
 	}
 }

@@ -1,15 +1,11 @@
 package main
 
 import (
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/phrase"
-	"github.com/causeway-mesh/causeway/xds/observe"
-	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -22,12 +18,12 @@ func proxiesCommand() *cobra.Command {
 		Short: "Who is connected, in sync, or has refused its configuration",
 		Args:  takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var proxies []server.ProxyStatus
-			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/proxies", url.Values{}, &proxies); err != nil {
+			proxies, err := admin.api().ProxyStatuses(cmd.Context())
+			if err != nil {
 				return err
 			}
-			var programmed observe.View
-			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/programmed", url.Values{}, &programmed); err != nil {
+			programmed, err := admin.api().Objects(cmd.Context())
+			if err != nil {
 				return err
 			}
 			text := phrase.Brief
@@ -36,7 +32,7 @@ func proxiesCommand() *cobra.Command {
 			}
 			return output.print(cmd, proxies, func(t *phrase.Table) {
 				status.PrintProxies(t, proxies, text, time.Now(), output.format == wide)
-				printProgrammed(t, &programmed, text)
+				printProgrammed(t, programmed, text)
 			})
 		},
 	}

@@ -83,8 +83,7 @@ func (s *shiftSource) view(ctx context.Context, name string) (*describe.View, er
 		shifts, freeze, err := s.kubernetes.Shifts(ctx, key)
 		return &describe.View{Shifts: shifts, Freeze: freeze}, err
 	}
-	var out describe.View
-	return &out, s.admin.do(ctx, http.MethodGet, "/v1/shifts", url.Values{"shift": {name}}, &out)
+	return s.admin.api().Shifts(ctx, name) //nolint:wrapcheck // it says what is wrong
 }
 
 var errNoShift = errors.New("there is no TrafficShift")

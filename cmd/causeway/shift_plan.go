@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -18,8 +16,6 @@ import (
 	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/policy/shift"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
-	"github.com/causeway-mesh/causeway/xds/server"
-	"github.com/causeway-mesh/causeway/xds/status"
 )
 
 // planOptions are what a plan should know that a control plane cannot.
@@ -123,8 +119,7 @@ func (o *planOptions) input(ctx context.Context, source *shiftSource, s *v1alpha
 		}
 	}
 	service := discovery.Key{Namespace: s.Namespace, Name: s.Spec.ServiceRef.Name}
-	var services []status.Service
-	if err := source.admin.do(ctx, http.MethodGet, "/v1/endpoints", url.Values{"service": {service.String()}}, &services); err == nil {
+	if services, err := source.admin.api().Endpoints(ctx, service.String()); err == nil {
 		for i := range services {
 			for _, e := range services[i].Endpoints {
 				switch {
@@ -137,8 +132,7 @@ func (o *planOptions) input(ctx context.Context, source *shiftSource, s *v1alpha
 			}
 		}
 	}
-	var proxies []server.ProxyStatus
-	if err := source.admin.do(ctx, http.MethodGet, "/v1/proxies", url.Values{}, &proxies); err == nil {
+	if proxies, err := source.admin.api().ProxyStatuses(ctx); err == nil {
 		for i := range proxies {
 			in.Facts.Proxies = append(in.Facts.Proxies, shift.ProxyFacts{Name: proxies[i].ID, Version: proxies[i].Version})
 		}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -36,16 +34,16 @@ Exit status: 0 if all is well, 2 if something needs a look, 1 if no control
 plane answers.`,
 		Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var v status.Mesh
-			if err := admin.do(cmd.Context(), http.MethodGet, "/v1/status", url.Values{}, &v); err != nil {
+			v, err := admin.api().Status(cmd.Context())
+			if err != nil {
 				return err
 			}
 			columns, rows := output.size(cmd)
 			if all {
 				rows = 0
 			}
-			if err := output.print(cmd, &v, func(t *phrase.Table) {
-				t.Text(terminal.Paint(cmd.OutOrStdout(), strings.TrimSuffix(status.Fit(&v, time.Now(), columns, rows, all || output.format == wide), "\n")))
+			if err := output.print(cmd, v, func(t *phrase.Table) {
+				t.Text(terminal.Paint(cmd.OutOrStdout(), strings.TrimSuffix(status.Fit(v, time.Now(), columns, rows, all || output.format == wide), "\n")))
 			}); err != nil {
 				return err
 			}

@@ -50,7 +50,7 @@ const demoAccelerated = "accelerated for the demo: hold 6s (a real one: 10m to 2
 func (d *demo) shiftNow() (*v1alpha1.TrafficShift, *describe.View) {
 	var view describe.View
 	admin := client.Client{Address: d.addresses.admin}
-	if err := admin.Do(context.Background(), http.MethodGet, "/v1/shifts", url.Values{}, &view); err != nil || len(view.Shifts) == 0 {
+	if err := admin.Do(context.Background(), http.MethodGet, "/api/v1/shifts", url.Values{}, &view); err != nil || len(view.Shifts) == 0 {
 		return nil, nil
 	}
 	return &view.Shifts[0], &view

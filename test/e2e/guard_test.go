@@ -90,7 +90,7 @@ spec:
 }
 
 func (g *guarded) status() *v1alpha1.TrafficShiftStatus {
-	body, err := g.plane.get(g.plane.admin, "/v1/shifts?shift=web/php")
+	body, err := g.plane.get(g.plane.admin, "/api/v1/shifts?shift=web/php")
 	require.NoError(g, err)
 	var view struct{ Shifts []v1alpha1.TrafficShift }
 	require.NoError(g, json.Unmarshal(body, &view))

@@ -93,7 +93,7 @@ type endpoint struct {
 
 // endpoints returns the endpoints of a Service by id.
 func (r *replica) endpoints(service string) (map[string]endpoint, error) {
-	body, err := r.get(r.admin, "/v1/endpoints?service="+service)
+	body, err := r.get(r.admin, "/api/v1/endpoints?service="+service)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (r *replica) waitEndpoints(service string, want map[string]string) {
 }
 
 func (r *replica) proxies() ([]server.ProxyStatus, error) {
-	body, err := r.get(r.admin, "/v1/proxies")
+	body, err := r.get(r.admin, "/api/v1/proxystatuses")
 	if err != nil {
 		return nil, err
 	}

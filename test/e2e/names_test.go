@@ -83,7 +83,7 @@ func TestNamesOnAHost(t *testing.T) {
 	plane.start()
 	plane.waitReady()
 	h.Await(t, 30*time.Second, "the agent to join anew", func() error {
-		body, err := plane.get(plane.admin, "/v1/members")
+		body, err := plane.get(plane.admin, "/api/v1/members")
 		if err != nil || !strings.Contains(string(body), "sidecar~web~cron~i-1") {
 			return fmt.Errorf("%s, %w", body, err)
 		}

@@ -112,7 +112,7 @@ func TestProgrammedMeansEveryProxy(t *testing.T) {
 	generation := p.change()
 	behind := p.wait(generation, observe.ReasonProxiesBehind, 30*time.Second)
 	require.Contains(t, behind.Message, "sidecar~web~caller~i-at-follower")
-	body, err := leader.get(leader.admin, "/v1/programmed")
+	body, err := leader.get(leader.admin, "/api/v1/objects")
 	require.NoError(t, err)
 	var view observe.View
 	require.NoError(t, json.Unmarshal(body, &view))

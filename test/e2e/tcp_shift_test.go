@@ -156,7 +156,7 @@ spec:
   capacity: {minReadyPods: 1, keepSourcePercent: 100}
 `)
 	status := func() *v1alpha1.TrafficShiftStatus {
-		body, err := plane.get(plane.admin, "/v1/shifts?shift=data/cache")
+		body, err := plane.get(plane.admin, "/api/v1/shifts?shift=data/cache")
 		require.NoError(t, err)
 		var view struct{ Shifts []v1alpha1.TrafficShift }
 		require.NoError(t, json.Unmarshal(body, &view))

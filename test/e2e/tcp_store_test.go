@@ -168,7 +168,7 @@ spec:
 func (c *cutOver) await(what string, is func(*v1alpha1.TrafficShiftStatus) bool) {
 	c.t.Helper()
 	harness.Eventually(c.t, time.Minute, what, func() error {
-		body, err := c.plane.get(c.plane.admin, "/v1/shifts?shift=data/cache")
+		body, err := c.plane.get(c.plane.admin, "/api/v1/shifts?shift=data/cache")
 		if err != nil {
 			return err
 		}

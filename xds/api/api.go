@@ -15,6 +15,10 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/shift/describe"
+	"github.com/causeway-mesh/causeway/xds/members"
+	"github.com/causeway-mesh/causeway/xds/observe"
+	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -36,6 +40,23 @@ type Reader interface {
 	Explain(ctx context.Context, q *explain.Question) (*explain.Explanation, error)
 	Object(ctx context.Context, name discovery.ObjectName) (*status.Object, error)
 	Changes(ctx context.Context) (*Changes, error)
+	Lists
+}
+
+// Lists are what commands print.
+type Lists interface {
+	// Status is where everything stands.
+	Status(ctx context.Context) (*status.Mesh, error)
+	// Endpoints are those of all Services, or of the one that is named "namespace/name"; none for one that there is not.
+	Endpoints(ctx context.Context, service string) ([]status.Service, error)
+	// ProxyStatuses are the proxies of the control plane that answers, by their ids.
+	ProxyStatuses(ctx context.Context) ([]server.ProxyStatus, error)
+	// Objects says of each object whether all proxies have it; of the whole mesh on the leader alone.
+	Objects(ctx context.Context) (*observe.View, error)
+	// Members are the agents of the control plane that answers.
+	Members(ctx context.Context) ([]members.Member, error)
+	// Shifts are all, or the one that is named "namespace/name"; none for one that there is not.
+	Shifts(ctx context.Context, name string) (*describe.View, error)
 }
 
 // Error is an error with a status of HTTP.
@@ -69,6 +90,14 @@ func Register(mux *http.ServeMux, r Reader) {
 	get("/services/{namespace}/{name}", func(req *http.Request) (any, error) { return r.Service(req.Context(), keyOf(req)) })
 	get("/shifts/{namespace}/{name}", func(req *http.Request) (any, error) { return r.Shift(req.Context(), keyOf(req)) })
 	get("/proxies", func(req *http.Request) (any, error) { return r.Proxies(req.Context()) })
+	get("/proxystatuses", func(req *http.Request) (any, error) { return r.ProxyStatuses(req.Context()) })
+	get("/status", func(req *http.Request) (any, error) { return r.Status(req.Context()) })
+	get("/endpoints", func(req *http.Request) (any, error) {
+		return r.Endpoints(req.Context(), req.URL.Query().Get("service"))
+	})
+	get("/objects", func(req *http.Request) (any, error) { return r.Objects(req.Context()) })
+	get("/members", func(req *http.Request) (any, error) { return r.Members(req.Context()) })
+	get("/shifts", func(req *http.Request) (any, error) { return r.Shifts(req.Context(), req.URL.Query().Get("shift")) })
 	get("/proxies/{id}", func(req *http.Request) (any, error) {
 		q := req.URL.Query()
 		return r.Proxy(req.Context(), req.PathValue("id"), q.Get("type"), q.Get("name"))
@@ -133,6 +162,14 @@ func get[T any](ctx context.Context, r *Remote, query url.Values, segments ...st
 	return &out, nil
 }
 
+func list[T any](ctx context.Context, r *Remote, query url.Values, segment string) ([]T, error) {
+	out, err := get[[]T](ctx, r, query, segment)
+	if err != nil {
+		return nil, err
+	}
+	return *out, nil
+}
+
 // Overview implements Reader.
 func (r *Remote) Overview(ctx context.Context) (*Overview, error) {
 	return get[Overview](ctx, r, nil, "overview")
@@ -174,6 +211,44 @@ func (r *Remote) Object(ctx context.Context, name discovery.ObjectName) (*status
 // Changes implements Reader.
 func (r *Remote) Changes(ctx context.Context) (*Changes, error) {
 	return get[Changes](ctx, r, nil, "changes")
+}
+
+// Status implements Lists.
+func (r *Remote) Status(ctx context.Context) (*status.Mesh, error) {
+	return get[status.Mesh](ctx, r, nil, "status")
+}
+
+// Endpoints implements Lists.
+func (r *Remote) Endpoints(ctx context.Context, service string) ([]status.Service, error) {
+	var query url.Values
+	if service != "" {
+		query = url.Values{"service": {service}}
+	}
+	return list[status.Service](ctx, r, query, "endpoints")
+}
+
+// ProxyStatuses implements Lists.
+func (r *Remote) ProxyStatuses(ctx context.Context) ([]server.ProxyStatus, error) {
+	return list[server.ProxyStatus](ctx, r, nil, "proxystatuses")
+}
+
+// Objects implements Lists.
+func (r *Remote) Objects(ctx context.Context) (*observe.View, error) {
+	return get[observe.View](ctx, r, nil, "objects")
+}
+
+// Members implements Lists.
+func (r *Remote) Members(ctx context.Context) ([]members.Member, error) {
+	return list[members.Member](ctx, r, nil, "members")
+}
+
+// Shifts implements Lists.
+func (r *Remote) Shifts(ctx context.Context, name string) (*describe.View, error) {
+	var query url.Values
+	if name != "" {
+		query = url.Values{"shift": {name}}
+	}
+	return get[describe.View](ctx, r, query, "shifts")
 }
 
 // ErrorOf reads what the API has answered in place of a view.

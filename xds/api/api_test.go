@@ -23,8 +23,12 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/explain"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
+	"github.com/causeway-mesh/causeway/xds/members"
+	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/resource"
+	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -263,6 +267,33 @@ func (o *one) Object(_ context.Context, name discovery.ObjectName) (*status.Obje
 
 func (o *one) Changes(context.Context) (*Changes, error) { return &Changes{}, nil }
 
+func (o *one) Status(context.Context) (*status.Mesh, error) { return &status.Mesh{Objects: 7}, nil }
+
+func (o *one) Endpoints(_ context.Context, service string) ([]status.Service, error) {
+	o.note("endpoints %s", service)
+	return []status.Service{{Service: "web/php"}}, nil
+}
+
+func (o *one) ProxyStatuses(context.Context) ([]server.ProxyStatus, error) {
+	return []server.ProxyStatus{{ID: "p"}}, nil
+}
+
+func (o *one) Objects(context.Context) (*observe.View, error) {
+	return &observe.View{Leading: true}, nil
+}
+
+func (o *one) Members(context.Context) ([]members.Member, error) {
+	return []members.Member{{Node: "m"}}, nil
+}
+
+func (o *one) Shifts(_ context.Context, name string) (*describe.View, error) {
+	o.note("shifts %s", name)
+	if name != "" {
+		return nil, &Error{http.StatusServiceUnavailable, "not read yet"}
+	}
+	return &describe.View{Shifts: []v1alpha1.TrafficShift{*shiftInStep()}}, nil
+}
+
 // A control plane that is asked by its API answers as it does itself: names arrive whatever is in them, and so do errors
 // with their status.
 func TestRemoteIsAsLocal(t *testing.T) {
@@ -270,12 +301,12 @@ func TestRemoteIsAsLocal(t *testing.T) {
 	local := &one{}
 	mux := http.NewServeMux()
 	Register(mux, local)
-	server := httptest.NewServer(mux)
-	defer server.Close()
+	there := httptest.NewServer(mux)
+	defer there.Close()
 	remote := Reader(&Remote{Get: func(ctx context.Context, path string, query url.Values, out any) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path+"?"+query.Encode(), nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, there.URL+path+"?"+query.Encode(), nil)
 		require.NoError(t, err)
-		resp, err := server.Client().Do(req)
+		resp, err := there.Client().Do(req)
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
@@ -290,6 +321,28 @@ func TestRemoteIsAsLocal(t *testing.T) {
 	v, err := remote.Overview(ctx)
 	require.NoError(t, err)
 	require.Equal(t, "v", v.Version)
+	mesh, err := remote.Status(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 7, mesh.Objects)
+	services, err := remote.Endpoints(ctx, "web/a b")
+	require.NoError(t, err)
+	require.Equal(t, "web/php", services[0].Service)
+	proxies, err := remote.ProxyStatuses(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "p", proxies[0].ID)
+	programmed, err := remote.Objects(ctx)
+	require.NoError(t, err)
+	require.True(t, programmed.Leading)
+	agents, err := remote.Members(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "m", agents[0].Node)
+	shifts, err := remote.Shifts(ctx, "")
+	require.NoError(t, err)
+	require.Equal(t, "php-web", shifts.Shifts[0].Name)
+	_, err = remote.Shifts(ctx, "web/x&y")
+	require.Equal(t, http.StatusServiceUnavailable, StatusOf(err))
+	require.Equal(t, []string{"endpoints web/a b", "shifts ", "shifts web/x&y"}, local.asked)
+	local.asked = nil
 	svc, err := remote.Service(ctx, discovery.Key{Namespace: "web", Name: "a b"})
 	require.NoError(t, err)
 	require.Equal(t, "h", svc.HomeBecause)

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy/explain"
 	"github.com/causeway-mesh/causeway/policy/outcome"
+	"github.com/causeway-mesh/causeway/policy/shift/describe"
 	"github.com/causeway-mesh/causeway/policy/shift/runner"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 	"github.com/causeway-mesh/causeway/xds/engine"
@@ -28,14 +31,14 @@ type Plane struct {
 	Engine  *engine.Engine
 	Store   *snapshot.Store
 	XDS     *server.Server
-	Members *members.Members
+	Agents  *members.Members
 	// Observer is there once the sources are.
 	Observer func() *observe.Observer
-	// Status is where everything stands, Missing what is not read yet that proxies are served from.
-	Status  func() *status.Mesh
-	Missing func() []string
-	History *History
-	Log     *Log
+	// StatusNow is where everything stands, Missing what is not read yet that proxies are served from.
+	StatusNow func() *status.Mesh
+	Missing   func() []string
+	History   *History
+	Log       *Log
 
 	overview kept[*Overview]
 }
@@ -80,7 +83,7 @@ func (p *Plane) Overview(context.Context) (*Overview, error) {
 		if err != nil {
 			return nil, err //nolint:wrapcheck // it says what is wrong
 		}
-		return OverviewOf(p.Status(), f.Catalog, p.Observer().View().Replicas, p.Members.List(), now), nil
+		return OverviewOf(p.StatusNow(), f.Catalog, p.Observer().View().Replicas, p.Agents.List(), now), nil
 	})
 }
 
@@ -102,10 +105,15 @@ func (p *Plane) Service(_ context.Context, key discovery.Key) (*Service, error) 
 
 // unknown says that there is no such object, or that this is not known yet.
 func (p *Plane) unknown(kind string, key discovery.Key) error {
+	return cmp.Or(p.unread(kind, key.String()), NotFound(fmt.Sprintf("there is no %s %s", kind, key)))
+}
+
+// unread says that it is not known yet whether there is such an object, nil once it is.
+func (p *Plane) unread(kind, name string) error {
 	if missing := p.Missing(); len(missing) > 0 {
-		return &Error{503, fmt.Sprintf("whether there is a %s %s is not known yet: waiting for %s", kind, key, strings.Join(missing, ", "))}
+		return &Error{http.StatusServiceUnavailable, fmt.Sprintf("whether there is a %s %s is not known yet: waiting for %s", kind, name, strings.Join(missing, ", "))}
 	}
-	return NotFound(fmt.Sprintf("there is no %s %s", kind, key))
+	return nil
 }
 
 // window is what callers got of a Service, nil where this replica does not know it.
@@ -143,7 +151,7 @@ func (p *Plane) Proxy(_ context.Context, id, kind, name string) (*Proxy, error) 
 			continue
 		}
 		view := p.view(&proxies[i])
-		v := ProxyOf(&proxies[i], p.Members.List(), p.Store.Rejections(), p.Store.Resources(view), time.Now())
+		v := ProxyOf(&proxies[i], p.Agents.List(), p.Store.Rejections(), p.Store.Resources(view), time.Now())
 		if kind == "" {
 			return v, nil
 		}
@@ -197,24 +205,62 @@ func (p *Plane) Object(_ context.Context, name discovery.ObjectName) (*status.Ob
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what is wrong
 	}
-	v, err := p.object(f, name)
-	if err != nil {
-		return nil, NotFound(err.Error())
-	}
-	return v, nil
-}
-
-func (p *Plane) object(f engine.InForce, name discovery.ObjectName) (*status.Object, error) {
 	proxies := p.XDS.Proxies()
 	v, err := status.ObjectOf(p.Catalog.Read(), name, f, server.Views(proxies))
-	if err == nil {
-		v.InForce(name, p.Engine.Applied(), p.XDS.Progress(), proxies)
+	if err != nil {
+		return nil, cmp.Or(p.unread(name.Kind, name.Key.String()), NotFound(err.Error()))
 	}
-	return v, err //nolint:wrapcheck // it names the object
+	v.InForce(name, p.Engine.Applied(), p.XDS.Progress(), proxies)
+	return v, nil
 }
 
 // Changes implements Reader.
 func (p *Plane) Changes(context.Context) (*Changes, error) {
 	view := runner.ViewOf(p.Catalog.Read(), "")
 	return ChangesOf(p.Log, view.Shifts, view.Freeze, p.Observer().View().Objects, time.Now()), nil
+}
+
+// Status implements Lists.
+func (p *Plane) Status(context.Context) (*status.Mesh, error) { return p.StatusNow(), nil }
+
+// Endpoints implements Lists.
+func (p *Plane) Endpoints(_ context.Context, service string) ([]status.Service, error) {
+	f, err := p.Engine.InForce()
+	if err != nil {
+		return nil, err //nolint:wrapcheck // it says what is wrong
+	}
+	services := status.Services(p.Catalog.Read(), f.Catalog, p.XDS.Proxies(), service)
+	if service != "" && len(services) == 0 {
+		return services, p.unread(discovery.KindService, service)
+	}
+	for i := range services {
+		v := &services[i]
+		if u := p.Store.Units([]string{"service/" + v.Service})[0]; len(u.HeldFor) > 0 {
+			v.Findings = append(v.Findings, "Service "+v.Service+": "+status.HeldText(u.HeldFor))
+		}
+	}
+	return services, nil
+}
+
+// ProxyStatuses implements Lists.
+func (p *Plane) ProxyStatuses(context.Context) ([]server.ProxyStatus, error) {
+	return p.XDS.Proxies(), nil
+}
+
+// Objects implements Lists.
+func (p *Plane) Objects(context.Context) (*observe.View, error) {
+	v := p.Observer().View()
+	return &v, nil
+}
+
+// Members implements Lists.
+func (p *Plane) Members(context.Context) ([]members.Member, error) { return p.Agents.List(), nil }
+
+// Shifts implements Lists.
+func (p *Plane) Shifts(_ context.Context, name string) (*describe.View, error) {
+	view := runner.ViewOf(p.Catalog.Read(), name)
+	if name != "" && len(view.Shifts) == 0 {
+		return &view, p.unread(discovery.KindTrafficShift, name)
+	}
+	return &view, nil
 }

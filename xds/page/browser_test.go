@@ -29,6 +29,8 @@ import (
 
 // mesh is a mesh in the middle of a migration, with troubles.
 type mesh struct {
+	api.Lists // which the page does not ask
+
 	now time.Time
 	// percent is the share of the pods, in hundredths; back is true once somebody has taken it back.
 	percent atomic.Int64

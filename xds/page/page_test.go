@@ -28,6 +28,8 @@ import (
 
 // fake answers with views all of whose texts are one text.
 type fake struct {
+	api.Lists // which the page does not ask
+
 	text string
 	// shift, if it is not nil, is what Shift returns.
 	shift func() *api.Shift

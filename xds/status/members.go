@@ -34,7 +34,7 @@ type Membership struct {
 
 // Members asks all replicas for their members, and a cluster for the pods that should be members.
 func Members(ctx context.Context, c *client.Client) (*Membership, error) {
-	answers, err := client.All[[]members.Member](ctx, c, "/v1/members")
+	answers, err := client.All[[]members.Member](ctx, c, "/api/v1/members")
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says who does not answer
 	}
@@ -62,7 +62,7 @@ func Members(ctx context.Context, c *client.Client) (*Membership, error) {
 
 // proxies returns how many Envoys are connected, as far as replicas answer.
 func proxies(ctx context.Context, c *client.Client) int {
-	answers, err := client.All[[]server.ProxyStatus](ctx, c, "/v1/proxies")
+	answers, err := client.All[[]server.ProxyStatus](ctx, c, "/api/v1/proxystatuses")
 	if err != nil {
 		return 0 // it is said of members already who does not answer
 	}

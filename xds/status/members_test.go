@@ -131,7 +131,7 @@ func TestMembersCountsEnvoys(t *testing.T) {
 	for proxies, want := range map[string]int{`[{}, {}]`: 2, `[]`: 0} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			text := "[]"
-			if r.URL.Path == "/v1/proxies" {
+			if r.URL.Path == "/api/v1/proxystatuses" {
 				text = proxies
 			}
 			_, _ = w.Write([]byte(text))

@@ -34,11 +34,11 @@ func Check(ctx context.Context, cluster remote.Cluster, now time.Time) ([]instal
 
 // replicas asks every replica how it is, for the judgement of an installation.
 func replicas(ctx context.Context, c *client.Client) ([]installation.Replica, error) {
-	meshes, err := client.All[Mesh](ctx, c, "/v1/status")
+	meshes, err := client.All[Mesh](ctx, c, "/api/v1/status")
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says who does not answer
 	}
-	proxies, err := client.All[[]server.ProxyStatus](ctx, c, "/v1/proxies")
+	proxies, err := client.All[[]server.ProxyStatus](ctx, c, "/api/v1/proxystatuses")
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says who does not answer
 	}

@@ -84,6 +84,19 @@ func All[T any](ctx context.Context, c *Client, path string) ([]Answer[T], error
 	return nil, out[0].Err
 }
 
+// said is what an answer that is not 200 says: the text, or the error of the API's JSON.
+func said(status int, path string, body []byte) string {
+	var failure struct{ Error string }
+	text := strings.TrimSpace(string(body))
+	switch {
+	case json.Unmarshal(body, &failure) == nil && failure.Error != "":
+		return failure.Error
+	case status == http.StatusNotFound && text == "404 page not found":
+		return "it does not know " + path + ": it is of another version than this command; use the command of its version"
+	}
+	return text
+}
+
 // Send sends a request with a body to the admin API and decodes its answer into out.
 func (c *Client) Send(ctx context.Context, method, path string, query url.Values, body []byte, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
@@ -121,7 +134,7 @@ func (c *Client) Send(ctx context.Context, method, path string, query url.Values
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096)) // the status says enough without
-		return &Error{c.Address, resp.StatusCode, strings.TrimSpace(string(text))}
+		return &Error{c.Address, resp.StatusCode, said(resp.StatusCode, path, text)}
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
 		return fmt.Errorf("the control plane at %s: %w", c.Address, err)

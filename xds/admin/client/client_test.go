@@ -30,7 +30,7 @@ func TestNobodyAnswers(t *testing.T) {
 // A control plane at an address is asked alone, and who does not answer is an error.
 func TestAll(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/v1/members" {
+		if r.URL.Path != "/api/v1/members" {
 			http.NotFound(w, r)
 			return
 		}
@@ -38,7 +38,7 @@ func TestAll(t *testing.T) {
 	}))
 	defer server.Close()
 	c := &Client{Address: server.Listener.Addr().String()}
-	got, err := All[[]int](t.Context(), c, "/v1/members")
+	got, err := All[[]int](t.Context(), c, "/api/v1/members")
 	require.NoError(t, err)
 	require.Equal(t, []Answer[[]int]{{Value: []int{1, 2}}}, got)
 	_, err = All[[]int](t.Context(), c, "/v1/nothing")
