@@ -217,7 +217,7 @@ func newServe(o *serveOptions) (*serve, error) {
 	s.xds = server.New(s.store, xds)
 	s.members = members.New(s.catalog, s.xds, s.log)
 	s.plane = &api.Plane{
-		Catalog: s.catalog, Engine: s.engine, Store: s.store, XDS: s.xds, Agents: s.members, StatusNow: s.status, Missing: s.missing,
+		Catalog: s.catalog, Engine: s.engine, Store: s.store, XDS: s.xds, Agents: s.members, StatusNow: s.status, Missing: s.missing, Calls: s.outcomes.Calls,
 		Observer: func() *observe.Observer { return s.observer }, History: api.NewHistory(), Log: &api.Log{},
 	}
 	s.registry.MustRegister(status.NewCollector(version, s.catalog, s.store, s.xds))

@@ -120,6 +120,44 @@ func TestShiftOf(t *testing.T) {
 	require.NotNil(t, ShiftOf(&v1alpha1.TrafficShift{}, nil, nil, Series{}, now), "one without anything")
 }
 
+// Who calls a Service and whom it calls: its workloads are those whose proxies are at its endpoints.
+func TestTraffic(t *testing.T) {
+	t.Parallel()
+	key := func(name string) discovery.Key { return discovery.Key{Namespace: "web", Name: name} }
+	proxy := func(workload, instance, peer string) server.ProxyStatus {
+		return server.ProxyStatus{ID: "sidecar~web~" + workload + "~" + instance, Role: resource.Sidecar, Namespace: "web", Workload: workload, Peer: peer}
+	}
+	other := proxy("other", "i-1", "10.0.0.1:5")
+	other.Namespace = "shop"
+	workloads := workloadsOf([]status.Endpoint{{ID: "web/php-1", Address: "10.0.0.1:80"}, {ID: "i-1", Address: "10.9.0.1:80"}, {ID: "x"}}, []server.ProxyStatus{
+		proxy("php", "uid", "10.0.0.1:40000"), proxy("php-hosts", "i-1", "192.0.2.1:40000"), proxy("cron", "i-2", "10.0.0.2:1"), proxy("none", "i-3", ""), other,
+	}, key("php"))
+	require.Equal(t, []string{"web/php", "web/php-hosts"}, workloads)
+	calls := outcome.Calls{Over: 100 * time.Second, Calls: []outcome.Call{
+		{Caller: key("cron"), Service: key("php"), Backing: "pods", Issued: 50, Success: 45, Failed: 5},
+		{Caller: discovery.Key{Namespace: "edge", Name: "public"}, Gateway: true, Service: key("php"), Backing: "pods", Issued: 5000, Success: 5000},
+		{Caller: key("php"), Service: key("cache"), Backing: "instances", Issued: 10},
+		{Caller: key("php"), Gateway: true, Service: key("users"), Backing: "pods", Issued: 10},
+		{Caller: key("cron"), Service: key("cache"), Backing: "instances", Issued: 10},
+	}}
+	v := trafficOf(key("php"), workloads, calls)
+	require.Equal(t, Traffic{
+		Seconds: 100, Callers: workloads,
+		CalledBy: []Call{
+			{Workload: "edge/public", Gateway: true, Service: "web/php", Backing: "pods", Requests: 5000, PerSecond: 50, SuccessRate: new(100.0)},
+			{Workload: "web/cron", Service: "web/php", Backing: "pods", Requests: 50, PerSecond: .5, SuccessRate: new(90.0), Failed: 5},
+		},
+		Calls: []Call{{Workload: "web/php", Service: "web/cache", Backing: "instances", Requests: 10, PerSecond: .1}},
+	}, v)
+	for range mostCalls + 1 {
+		calls.Calls = append(calls.Calls, calls.Calls[0])
+	}
+	v = trafficOf(key("php"), nil, calls)
+	require.Len(t, v.CalledBy, mostCalls)
+	require.True(t, v.More)
+	require.Equal(t, Traffic{CalledBy: []Call{}, Calls: []Call{}, Callers: []string{}}, trafficOf(key("php"), nil, outcome.Calls{}))
+}
+
 // What is kept of a shift is bounded, the newest is exact, and of what is older the worst is told.
 func TestHistoryIsBounded(t *testing.T) {
 	t.Parallel()

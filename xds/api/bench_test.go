@@ -9,6 +9,7 @@ import (
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
@@ -56,7 +57,7 @@ func BenchmarkOverview(b *testing.B) {
 func BenchmarkService(b *testing.B) {
 	c, proxies := large(b), connected()
 	for b.Loop() {
-		v := ServiceOf(c.Read(), c.Read(), proxies, discovery.Key{Namespace: "ns-1", Name: "service-1"}, nil, time.Now())
+		v := ServiceOf(c.Read(), c.Read(), proxies, discovery.Key{Namespace: "ns-1", Name: "service-1"}, nil, outcome.Calls{}, time.Now())
 		require.NotNil(b, v)
 	}
 }

@@ -37,8 +37,10 @@ type Plane struct {
 	// StatusNow is where everything stands, Missing what is not read yet that proxies are served from.
 	StatusNow func() *status.Mesh
 	Missing   func() []string
-	History   *History
-	Log       *Log
+	// Calls are who has called whom of late.
+	Calls   func() outcome.Calls
+	History *History
+	Log     *Log
 
 	overview kept[*Overview]
 }
@@ -93,7 +95,7 @@ func (p *Plane) Service(_ context.Context, key discovery.Key) (*Service, error) 
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what is wrong
 	}
-	v := ServiceOf(p.Catalog.Read(), f.Catalog, p.XDS.Proxies(), key, p.window(key, outcomesOver), time.Now())
+	v := ServiceOf(p.Catalog.Read(), f.Catalog, p.XDS.Proxies(), key, p.window(key, outcomesOver), p.Calls(), time.Now())
 	if v == nil {
 		return nil, p.unknown("Service", key)
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"maps"
+	"net"
 	"slices"
 	"time"
 
@@ -10,8 +11,10 @@ import (
 	"github.com/causeway-mesh/causeway/discovery/catalog"
 	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/explain"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/policy/outcome"
 	"github.com/causeway-mesh/causeway/policy/resolve"
+	"github.com/causeway-mesh/causeway/xds/resource"
 	"github.com/causeway-mesh/causeway/xds/server"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
@@ -33,11 +36,46 @@ type Service struct {
 	Endpoints []status.Endpoint `json:"endpoints"`
 	// Objects that have a part in it, with what each does.
 	Objects []Effect `json:"objects"`
-	// Outcomes of the last minutes by backing, and Callers that ask most: while a TrafficShift of it is there, on the
-	// leader.
+	// Outcomes of the last minutes by backing, and Callers (proxies) that ask most: while a TrafficShift of it is there, on
+	// the leader.
 	Outcomes []BackingOutcome `json:"outcomes,omitempty"`
 	Callers  []Failing        `json:"callers,omitempty"`
+	// Traffic is who calls it and whom it calls, always.
+	Traffic Traffic `json:"traffic"`
 }
+
+// Traffic is who calls a Service and whom its pods and instances call, by the load reports of the proxies that are connected to
+// the control plane that answers. Load reports have no latencies.
+type Traffic struct {
+	// Seconds that the figures are of, up to two minutes; 0 before there are any.
+	Seconds float64 `json:"seconds"`
+	// CalledBy and Calls have those with the most requests first, at most 50.
+	CalledBy []Call `json:"calledBy"`
+	Calls    []Call `json:"calls"`
+	// Callers are the workloads that Calls are of.
+	Callers []string `json:"callers"`
+	// More is true where there are more, or more than can be counted.
+	More bool `json:"more,omitempty"`
+}
+
+// Call is what a workload has sent to a Service's backing.
+type Call struct {
+	// Workload is "namespace/name"; of a Gateway's proxies that of the Gateway.
+	Workload string `json:"workload"`
+	Gateway  bool   `json:"gateway,omitempty"`
+	Service  string `json:"service"`
+	Backing  string `json:"backing"`
+	// Requests that were sent, or TCP connections; an attempt that is made again counts again.
+	Requests uint64 `json:"requests"`
+	// PerSecond is Requests by Seconds.
+	PerSecond float64 `json:"perSecond"`
+	// SuccessRate in percent of those that ended, absent for TCP.
+	SuccessRate *float64 `json:"successRate,omitempty"`
+	Failed      uint64   `json:"failed"`
+}
+
+// mostCalls is how many calls a view has.
+const mostCalls = 50
 
 // Port is a port of a Service.
 type Port struct {
@@ -72,7 +110,7 @@ type BackingOutcome struct {
 const outcomesOver = 2 * time.Minute
 
 // ServiceOf returns a Service, nil for none. r is the catalog, inForce what proxies are configured by.
-func ServiceOf(r, inForce catalog.Reader, proxies []server.ProxyStatus, key discovery.Key, w *outcome.Window, now time.Time) *Service {
+func ServiceOf(r, inForce catalog.Reader, proxies []server.ProxyStatus, key discovery.Key, w *outcome.Window, calls outcome.Calls, now time.Time) *Service {
 	m := resolve.BuildService(inForce, key)
 	list := status.Services(r, inForce, proxies, key.String())
 	if m == nil || len(list) == 0 {
@@ -102,7 +140,63 @@ func ServiceOf(r, inForce catalog.Reader, proxies []server.ProxyStatus, key disc
 	if w != nil {
 		v.outcomes(w)
 	}
+	v.Traffic = trafficOf(key, workloadsOf(v.Endpoints, proxies, key), calls)
 	return v
+}
+
+// workloadsOf returns the workloads whose proxies are at the endpoints of a Service: at a pod's address, or with an instance's id.
+func workloadsOf(endpoints []status.Endpoint, proxies []server.ProxyStatus, service discovery.Key) []string {
+	at := make(map[string]bool, 2*len(endpoints))
+	for i := range endpoints {
+		host, _, _ := net.SplitHostPort(endpoints[i].Address)
+		at[host], at[endpoints[i].ID] = true, true
+	}
+	var out []string
+	for i := range proxies {
+		p := &proxies[i]
+		host, _, _ := net.SplitHostPort(p.Peer)
+		_, _, _, instance, _ := naming.ParseNode(p.ID)
+		if p.Namespace == service.Namespace && p.Role == resource.Sidecar && (host != "" && at[host] || at[instance]) {
+			out = append(out, p.Namespace+"/"+p.Workload)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// trafficOf picks the calls of a Service and of its workloads.
+func trafficOf(service discovery.Key, workloads []string, all outcome.Calls) Traffic {
+	v := Traffic{Seconds: all.Over.Seconds(), CalledBy: []Call{}, Calls: []Call{}, Callers: []string{}, More: all.Dropped}
+	v.Callers = append(v.Callers, workloads...)
+	for i := range all.Calls {
+		c := &all.Calls[i]
+		caller := c.Caller.String()
+		if c.Service == service {
+			v.CalledBy = append(v.CalledBy, callOf(c, v.Seconds))
+		}
+		if _, is := slices.BinarySearch(workloads, caller); is && !c.Gateway {
+			v.Calls = append(v.Calls, callOf(c, v.Seconds))
+		}
+	}
+	for _, list := range []*[]Call{&v.CalledBy, &v.Calls} {
+		slices.SortFunc(*list, func(a, b Call) int {
+			return cmp.Or(cmp.Compare(b.Requests, a.Requests), cmp.Compare(a.Workload, b.Workload), cmp.Compare(a.Service, b.Service), cmp.Compare(a.Backing, b.Backing))
+		})
+		v.More = v.More || len(*list) > mostCalls
+		*list = (*list)[:min(len(*list), mostCalls)]
+	}
+	return v
+}
+
+func callOf(c *outcome.Call, seconds float64) Call {
+	out := Call{Workload: c.Caller.String(), Gateway: c.Gateway, Service: c.Service.String(), Backing: c.Backing.String(), Requests: c.Issued, Failed: c.Failed}
+	if seconds > 0 {
+		out.PerSecond = float64(c.Issued) / seconds
+	}
+	if ended := c.Success + c.Failed; ended > 0 {
+		out.SuccessRate = new(100 * float64(c.Success) / float64(ended))
+	}
+	return out
 }
 
 // effects fills in the objects that have a part in a Service.

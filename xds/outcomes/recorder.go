@@ -96,6 +96,8 @@ type Recorder struct {
 	held int
 	// traffic of every Service, shifted or not.
 	traffic map[backingKey]*traffic
+	// calls are who calls whom of late.
+	calls calls
 	// swept is when forgotten Services were last looked for.
 	swept time.Time
 }
@@ -134,6 +136,7 @@ func New(o Options) *Recorder {
 		seats:  make(map[seatsKey]*seats),
 		shifts: make(map[discovery.Key]period), swept: o.Now(),
 	}
+	r.calls.at(o.Now())
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(r)
 	}
@@ -223,9 +226,10 @@ func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv
 	b := r.begin(id)
 	defer b.end()
 	defer b.confirm(interval)
+	b.calls.at(b.now)
 	b.node.open = nil // each report names all clusters where anything is under way
 	for _, c := range clusters {
-		b.Recorder.sent(c)
+		b.sent(c)
 		t, ok := parseCluster(c.GetClusterName())
 		if !ok || t.mirrored || naming.FailsOver(c.GetClusterName()) || !b.shifted(t.Service) || !b.has(t) {
 			continue

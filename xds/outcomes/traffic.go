@@ -24,8 +24,14 @@ type backingKey struct {
 // is made again counts again. Of TCP, issued are connections, and how they ended is in no load report.
 type traffic struct{ issued, success, failed uint64 }
 
+func (t *traffic) add(issued, success, failed uint64) {
+	t.issued += issued
+	t.success += success
+	t.failed += failed
+}
+
 // sent counts the requests of a cluster, in shifts and outside of them. Copies of requests are none.
-func (r *Recorder) sent(c *endpointv3.ClusterStats) {
+func (b *batch) sent(c *endpointv3.ClusterStats) {
 	t, ok := parseCluster(c.GetClusterName())
 	if !ok {
 		// The cluster of an InstanceGroup has the name of its backing's and one part more.
@@ -45,17 +51,19 @@ func (r *Recorder) sent(c *endpointv3.ClusterStats) {
 		if _, known := discovery.ParseBacking(key.backing.String()); !known {
 			continue // proxies must not make up series
 		}
-		of := r.traffic[key]
+		of := b.traffic[key]
 		if of == nil {
-			if len(r.traffic) >= maxTraffic {
+			if len(b.traffic) >= maxTraffic {
 				continue
 			}
 			of = &traffic{}
-			r.traffic[key] = of
+			b.traffic[key] = of
 		}
-		of.issued += zone.GetTotalIssuedRequests()
-		of.success += zone.GetTotalSuccessfulRequests()
-		of.failed += zone.GetTotalErrorRequests()
+		issued, success, failed := zone.GetTotalIssuedRequests(), zone.GetTotalSuccessfulRequests(), zone.GetTotalErrorRequests()
+		of.add(issued, success, failed)
+		if issued+success+failed > 0 {
+			b.calls.of(b.id, key).add(issued, success, failed)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/policy/outcome"
 )
 
 // stats is a load report's entry of a cluster, whose only locality is of a backing if one is named.
@@ -74,4 +75,49 @@ func TestTrafficIsBounded(t *testing.T) {
 		r.Load("n", time.Second, list(stats(fmt.Sprintf("shop/s%d:80/pods", i), "pods", 1, 1, 0)))
 	}
 	require.Len(t, r.traffic, maxTraffic)
+}
+
+// Who calls whom is told of the last two minutes, by workload, and no more of it is kept than of so many.
+func TestCalls(t *testing.T) {
+	t.Parallel()
+	r, clock := newRecorder()
+	report := func(node string, issued, success, failed uint64) {
+		r.Load(node, 10*time.Second, list(stats("shop/cart:80/pods", "pods", issued, success, failed)))
+	}
+	told := func() map[string]outcome.Call {
+		out := make(map[string]outcome.Call)
+		for _, c := range r.Calls().Calls {
+			out[c.Caller.String()] = c
+		}
+		return out
+	}
+	require.Equal(t, outcome.Calls{}, r.Calls())
+	report("sidecar~web~php~i-1", 10, 9, 1)
+	report("sidecar~web~php~i-2", 5, 5, 0)
+	report("gateway~edge~public~a", 3, 3, 0)
+	report("no node id", 3, 3, 0)
+	report("sidecar~web~idle~a", 0, 0, 0)
+	clock.now = clock.now.Add(50 * time.Second)
+	cart := discovery.Key{Namespace: "shop", Name: "cart"}
+	php := outcome.Call{Caller: discovery.Key{Namespace: "web", Name: "php"}, Service: cart, Backing: discovery.Pods, Issued: 15, Success: 14, Failed: 1}
+	edge := outcome.Call{Caller: discovery.Key{Namespace: "edge", Name: "public"}, Gateway: true, Service: cart, Backing: discovery.Pods, Issued: 3, Success: 3}
+	require.Equal(t, map[string]outcome.Call{"web/php": php, "edge/public": edge}, told())
+	require.Equal(t, 50*time.Second, r.Calls().Over)
+	clock.now = clock.now.Add(20 * time.Second)
+	report("sidecar~web~php~i-1", 1, 1, 0)
+	php.Issued, php.Success = 16, 15
+	require.Equal(t, map[string]outcome.Call{"web/php": php, "edge/public": edge}, told(), "the minute before counts")
+	require.Equal(t, 70*time.Second, r.Calls().Over)
+	clock.now = clock.now.Add(time.Minute)
+	php.Issued, php.Success, php.Failed = 1, 1, 0
+	require.Equal(t, map[string]outcome.Call{"web/php": php}, told(), "the one before that does not")
+	clock.now = clock.now.Add(time.Hour)
+	require.Empty(t, told())
+
+	for i := range maxCalls + 10 {
+		report(fmt.Sprintf("sidecar~web~w%d~a", i), 1, 1, 0)
+	}
+	v := r.Calls()
+	require.Len(t, v.Calls, maxCalls)
+	require.True(t, v.Dropped)
 }

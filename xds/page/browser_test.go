@@ -147,6 +147,14 @@ func (m *mesh) Service(context.Context, discovery.Key) (*api.Service, error) {
 		Objects:  []api.Effect{{Kind: "HTTPRoute", Namespace: "web", Name: "shop", Does: []string{"requests to /cart go to Service web/php-web, port 80"}}, {Kind: "TrafficShift", Namespace: "web", Name: "php-web", Does: []string{"25 % of the traffic goes to pods"}}},
 		Outcomes: []api.BackingOutcome{{Backing: "pods", Requests: 37200, SuccessRate: new(99.97), P50: new(19.0), P99: new(182.0), Failures: map[string]uint64{"server error": 11}}, {Backing: "instances", Requests: 111600, SuccessRate: new(99.982), P50: new(21.0), P99: new(176.0)}},
 		Callers:  []api.Failing{{ID: "sidecar~web~cron~i-0a1b2c3d4e5f60718", Requests: 90000, Failures: 12}},
+		Traffic: api.Traffic{
+			Seconds: 100, Callers: []string{"web/php-web"},
+			CalledBy: []api.Call{
+				{Workload: "edge/public", Gateway: true, Service: "web/php-web", Backing: "instances", PerSecond: 812, SuccessRate: new(99.98), Failed: 14},
+				{Workload: "web/cron", Service: "web/php-web", Backing: "pods", PerSecond: 12.4, SuccessRate: new(100.0)},
+			},
+			Calls: []api.Call{{Workload: "web/php-web", Service: "web/users", Backing: "pods", PerSecond: 340, SuccessRate: new(99.99), Failed: 2}, {Workload: "web/php-web", Service: "data/cache", Backing: "instances", PerSecond: 0.2}},
+		},
 	}, nil
 }
 

@@ -44,6 +44,7 @@ func serviceDoc(s *api.Service) *doc {
 	}
 	d.parts = append(d.parts, part{id: "ports", title: "Ports and backings", quiet: true, body: []node{table("Ports", []string{"Port", "Protocol", "Backings", "Stand in for each other"}, ports)}})
 	d.parts = append(d.parts, part{id: "outcomes", title: "What callers get", quiet: true, body: serviceOutcomes(s)})
+	d.parts = append(d.parts, part{id: "traffic", title: "Who calls it, and whom it calls", quiet: true, body: serviceTraffic(s)})
 	rows := make([]node, 0, shown)
 	for i := range s.Endpoints[:min(len(s.Endpoints), 3*shown)] {
 		e := &s.Endpoints[i]
@@ -82,7 +83,7 @@ func objectName(kind, namespace, name string) string {
 
 func serviceOutcomes(s *api.Service) []node {
 	if len(s.Outcomes) == 0 {
-		return []node{el("p", class("none"), "Proxies report outcomes while there is a TrafficShift of the Service, and the leader has them.")}
+		return []node{el("p", class("none"), "How long answers take, and why requests fail, proxies report while there is a TrafficShift of the Service; the leader has it.")}
 	}
 	var rows, callers []node
 	for _, o := range s.Outcomes {
@@ -98,8 +99,44 @@ func serviceOutcomes(s *api.Service) []node {
 	}
 	return []node{
 		table("Outcomes of the last two minutes", []string{"Backing", "Requests", "Good", "p50", "p99", "Failures"}, rows),
-		el("h3", "Who calls it"), table("Callers", []string{"Caller's proxy", "Requests", "Failed"}, callers),
+		el("h3", "Proxies that ask most"), table("Callers", []string{"Caller's proxy", "Requests", "Failed"}, callers),
 	}
+}
+
+// serviceTraffic says who calls a Service and whom it calls.
+func serviceTraffic(s *api.Service) []node {
+	t := &s.Traffic
+	calls := func(of []api.Call, who string, name func(*api.Call) node) node {
+		rows := make([]node, 0, len(of))
+		for i := range of {
+			c := &of[i]
+			rows = append(rows, row(name(c), c.Backing, ratePerSecond(c.PerSecond), rate(c.SuccessRate), thousands(c.Failed)))
+		}
+		return table(who, []string{who, "Backing", "Requests", "Good", "Failed"}, rows)
+	}
+	out := []node{
+		el("h3", "Who calls it"),
+		calls(t.CalledBy, "Caller", func(c *api.Call) node {
+			if c.Gateway {
+				return el("span", "Gateway "+c.Workload)
+			}
+			return el("span", c.Workload)
+		}),
+		el("h3", "Whom it calls"),
+	}
+	if len(t.Callers) == 0 {
+		out = append(out, el("p", class("none"), "No proxy that is connected here is at one of its endpoints, so it is not known: its pods and instances are no members, or have another replica."))
+	} else {
+		out = append(out, calls(t.Calls, "Service", func(c *api.Call) node {
+			namespace, name, _ := strings.Cut(c.Service, "/")
+			return link(here("services", namespace, name), c.Service)
+		}))
+	}
+	hint := fmt.Sprintf("By the load reports of the last %s of the proxies that are connected to this control plane.", phrase.Roughly(time.Duration(t.Seconds)*time.Second))
+	if t.More {
+		hint += " There are more."
+	}
+	return append(out, el("p", class("hint"), hint))
 }
 
 // proxiesDoc lists the proxies.
