@@ -28,6 +28,7 @@ type options struct {
 	services  int
 	endpoints int
 	clients   int
+	viewers   int
 	changes   int
 	zones     int
 	full      bool
@@ -46,6 +47,7 @@ func main() {
 	flag.IntVar(&o.services, "services", goalServices, "Services in the mesh")
 	flag.IntVar(&o.endpoints, "endpoints", goalEndpoints, "endpoints of each Service")
 	flag.IntVar(&o.clients, "clients", goalClients, "simulated Envoys")
+	flag.IntVar(&o.viewers, "viewers", 0, "people who look at the page meanwhile")
 	flag.IntVar(&o.changes, "changes", 50, "changes that are timed")
 	flag.IntVar(&o.zones, "zones", 3, "zones that endpoints and clients are spread over")
 	flag.BoolVar(&o.full, "full", false, "also measure how costs grow with the mesh and its clients, and ten thousand idle streams")
@@ -142,7 +144,7 @@ func (b *bench) run(ctx context.Context, o *options) error {
 	}{
 		{"start", false, b.coldStart},
 		{"zones", false, func() error { return b.zoneBytes(ctx) }},
-		{"core", false, func() error { return b.core(ctx, o.clients) }},
+		{"core", false, func() error { return b.core(ctx, o.clients, o.viewers) }},
 		{"clients", true, func() error { return b.growClients(ctx, o.clients/10) }},
 		{"idle", true, func() error { return b.idle(10 * o.clients) }},
 		{"services", true, func() error { return b.growServices(ctx, 10*o.services, o.clients/10) }},

@@ -307,7 +307,7 @@ func (b *bench) measureFloor(clients int) (f floorResult, err error) {
 }
 
 // core measures everything that a mesh of one size shows.
-func (b *bench) core(ctx context.Context, clients int) error {
+func (b *bench) core(ctx context.Context, clients, viewers int) error {
 	size := func(n int) params {
 		return params{"services": b.mesh.services, "endpoints": b.mesh.endpoints, "clients": n}
 	}
@@ -333,6 +333,18 @@ func (b *bench) core(ctx context.Context, clients int) error {
 
 	if err := b.rest(); err != nil {
 		return err
+	}
+	if err := b.views(size(clients)); err != nil {
+		return fmt.Errorf("page: %w", err)
+	}
+	if viewers > 0 {
+		p := size(clients)
+		p["viewers"] = viewers
+		stop, err := b.look(ctx, viewers, p)
+		defer stop()
+		if err != nil {
+			return fmt.Errorf("page: %w", err)
+		}
 	}
 	many, err := b.endpointChange(ctx, clients)
 	if err != nil {
