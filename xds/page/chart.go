@@ -3,18 +3,32 @@ package page
 import (
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/causeway-mesh/causeway/xds/api"
 )
 
-// A chart's size in units of its own; it is as wide as there is room.
+// A chart's size in units of its own. It is as wide as there is room and as high as the style says, on a phone too: areas and lines
+// are stretched to that, while words and marks stand at their part of it and keep their size.
 const (
-	chartWidth, chartHeight = 720.0, 170.0
-	chartLeft, chartRight   = 40.0, 8.0
-	chartTop, chartBottom   = 16.0, 20.0
+	chartWidth, chartHeight = 720.0, 200.0
+	chartLeft, chartRight   = 8.0, 8.0
+	chartTop, chartBottom   = 18.0, 22.0
 )
+
+// chart is what is drawn: areas and lines, and above them words and marks.
+type chart struct{ areas, marks []node }
+
+// across and down are places in a chart, as parts of its width and height.
+func across(x float64) string { return figure(100*x/chartWidth, 3) + "%" }
+func down(y float64) string   { return figure(100*y/chartHeight, 3) + "%" }
+
+// word is a text at a place, moved by so many pixels.
+func word(kind string, x, y float64, anchor, dx, dy, said string) node {
+	return el("text", class(kind), attr("x", across(x)), attr("y", down(y)), attr("dx", dx), attr("dy", dy), attr("text-anchor", anchor), said)
+}
 
 // frame places times and values in a chart.
 type frame struct {
@@ -43,14 +57,13 @@ func (f *frame) y(v float64) float64 {
 func at(x, y float64) string { return figure(x, 1) + "," + figure(y, 1) }
 
 // axes are the lines and words around what is drawn.
-func (f *frame) axes(label func(float64) string) []node {
-	var out []node
+func (f *frame) axes(c *chart, label func(float64) string) {
 	for i := range 3 {
 		v := f.low + (f.high-f.low)*float64(i)/2
-		y := figure(f.y(v), 1)
-		out = append(out,
-			el("line", class("grid"), attr("x1", figure(chartLeft, 1)), attr("x2", figure(chartWidth-chartRight, 1)), attr("y1", y), attr("y2", y)),
-			el("text", class("axis"), attr("x", figure(chartLeft-4, 1)), attr("y", figure(f.y(v)+4, 1)), attr("text-anchor", "end"), label(v)))
+		y := f.y(v)
+		c.marks = append(c.marks,
+			el("line", class("grid"), attr("x1", across(chartLeft)), attr("x2", across(chartWidth-chartRight)), attr("y1", down(y)), attr("y2", down(y))),
+			word("axis", chartLeft, y, "start", "5", "-4", label(v)))
 	}
 	layout := "15:04:05"
 	if f.until.Sub(f.from) > 24*time.Hour {
@@ -58,9 +71,8 @@ func (f *frame) axes(label func(float64) string) []node {
 	}
 	for i, anchor := range []string{"start", "middle", "end"} {
 		t := f.from.Add(f.until.Sub(f.from) * time.Duration(i) / 2)
-		out = append(out, el("text", class("axis"), attr("x", figure(f.x(t), 1)), attr("y", figure(chartHeight-4, 1)), attr("text-anchor", anchor), t.UTC().Format(layout)))
+		c.marks = append(c.marks, word("axis", f.x(t), chartHeight, anchor, strconv.Itoa(5-5*i), "-6", t.UTC().Format(layout)))
 	}
-	return out
 }
 
 // shareChart draws the shares of both sides over time as stacked areas, with the events on it.
@@ -83,20 +95,15 @@ func shareChart(s *api.Shift) node {
 	if len(s.Series.Share) > 0 {
 		target[0] = at(f.x(s.Series.Share[0].Time), f.y(0))
 	}
-	parts := []node{
+	c := chart{areas: []node{
 		el("rect", class("fill "+sideClass(s.From)), attr("x", figure(chartLeft, 1)), attr("y", figure(chartTop, 1)),
 			attr("width", figure(chartWidth-chartLeft-chartRight, 1)), attr("height", figure(chartHeight-chartTop-chartBottom, 1))),
 		el("polygon", class("fill "+sideClass(s.To)), attr("points", strings.Join(target, " "))),
-	}
-	parts = append(parts, f.axes(func(v float64) string { return figure(v, 0) + " %" })...)
-	parts = append(parts, events(s, &f)...)
-	parts = append(parts, inside(f.y(98)+10, s.From), inside(f.y(0)-6, s.To))
-	return drawing("The share of "+s.To+" and "+s.From+" over time", shareWords(s), parts)
-}
-
-// inside is the name of an area, in it.
-func inside(y float64, name string) node {
-	return el("text", class("area"), attr("x", figure(chartLeft+6, 1)), attr("y", figure(y, 1)), name)
+	}}
+	f.axes(&c, func(v float64) string { return figure(v, 0) + " %" })
+	events(&c, s, &f)
+	c.marks = append(c.marks, word("area", chartWidth-chartRight, f.y(100), "end", "-6", "16", s.From), word("area", chartWidth-chartRight, f.y(0), "end", "-6", "-6", s.To))
+	return c.drawing("The share of "+s.To+" and "+s.From+" over time", shareWords(s))
 }
 
 func shareWords(s *api.Shift) string {
@@ -123,8 +130,7 @@ func timesOf(s *api.Shift) frame {
 }
 
 // events are marks with their words in a title, which browsers show and screen readers read.
-func events(s *api.Shift, f *frame) []node {
-	var out []node
+func events(c *chart, s *api.Shift, f *frame) {
 	for i := range s.History {
 		h := &s.History[i]
 		if h.Time.Before(f.from) {
@@ -134,13 +140,12 @@ func events(s *api.Shift, f *frame) []node {
 		if h.Event == "RollBack" || h.Event == "FailedOver" {
 			kind = "event bad"
 		}
-		x := figure(f.x(h.Time), 1)
-		out = append(out, el("g", class(kind),
+		x := across(f.x(h.Time))
+		c.marks = append(c.marks, el("g", class(kind),
 			el("title", fmt.Sprintf("%s %s: %s to %s, by %s: %s", h.Time.UTC().Format(time.DateTime), h.Event, percent(h.From), percent(h.To), h.Actor, h.Reason)),
-			el("line", attr("x1", x), attr("x2", x), attr("y1", figure(chartTop-4, 1)), attr("y2", figure(chartHeight-chartBottom, 1))),
-			el("circle", attr("cx", x), attr("cy", figure(chartTop-6, 1)), attr("r", "4"))))
+			el("line", attr("x1", x), attr("x2", x), attr("y1", down(chartTop-6)), attr("y2", down(chartHeight-chartBottom))),
+			el("circle", attr("cx", x), attr("cy", down(chartTop-8)), attr("r", "4"))))
 	}
-	return out
 }
 
 // lineChart draws a figure of both sides over time, with its bound.
@@ -157,21 +162,25 @@ func lineChart(s *api.Shift, title string, of func(*api.Sample) float64, bound *
 		low, high = math.Min(low, *bound), math.Max(high, *bound)
 	}
 	f.low, f.high = low, high
-	parts := f.axes(label)
+	var c chart
+	f.axes(&c, label)
 	for _, side := range []struct {
 		name string
 		of   func(*api.Point) *api.Sample
 	}{{s.From, func(p *api.Point) *api.Sample { return &p.Source }}, {s.To, func(p *api.Point) *api.Sample { return &p.Target }}} {
 		for _, points := range pieces(s, &f, func(p *api.Point) float64 { return of(side.of(p)) }) {
-			parts = append(parts, el("polyline", class("line "+sideClass(side.name)), attr("points", points)))
+			c.areas = append(c.areas, el("polyline", class("line "+sideClass(side.name)), attr("points", points)))
 		}
 	}
 	if bound != nil {
-		y := figure(f.y(*bound), 1)
-		parts = append(parts, el("line", class("bound"), attr("x1", figure(chartLeft, 1)), attr("x2", figure(chartWidth-chartRight, 1)), attr("y1", y), attr("y2", y)),
-			el("text", class("axis bound"), attr("x", figure(chartWidth-chartRight-2, 1)), attr("y", figure(f.y(*bound)-4, 1)), attr("text-anchor", "end"), "bound "+label(*bound)))
+		y, dy := f.y(*bound), "-4"
+		if y < chartTop+16 { // above it is no room
+			dy = "14"
+		}
+		c.marks = append(c.marks, el("line", class("bound"), attr("x1", across(chartLeft)), attr("x2", across(chartWidth-chartRight)), attr("y1", down(y)), attr("y2", down(y))),
+			word("axis bound", chartWidth-chartRight, y, "end", "-6", dy, "bound "+label(*bound)))
 	}
-	return drawing(title, title+" of both sides; the tables below have the figures of now", parts)
+	return c.drawing(title, title+" of both sides; the tables below have the figures of now")
 }
 
 // pieces are the parts of a line without a gap: where nothing is known nothing is drawn.
@@ -201,6 +210,8 @@ func pieces(s *api.Shift, f *frame, of func(*api.Point) float64) []string {
 	return out
 }
 
-func drawing(title, words string, parts []node) node {
-	return el("svg", class("chart"), attr("viewBox", fmt.Sprintf("0 0 %g %g", chartWidth, chartHeight)), attr("role", "img"), el("title", title), el("desc", words), parts)
+func (c *chart) drawing(title, words string) node {
+	return el("svg", class("chart"), attr("role", "img"), el("title", title), el("desc", words),
+		el("svg", attr("viewBox", fmt.Sprintf("0 0 %g %g", chartWidth, chartHeight)), attr("preserveAspectRatio", "none"), attr("width", "100%"), attr("height", "100%"), c.areas),
+		c.marks)
 }

@@ -49,7 +49,7 @@ func (p path) with(q url.Values) path {
 var plain = []string{
 	"class", "id", "lang", "name", "content", "charset", "value", "type", "title", "scope", "role", "for", "datetime", "method", "rel", "autocomplete",
 	"maxlength", "placeholder", "aria-label", "aria-labelledby", "aria-describedby", "aria-live", "aria-current", "aria-hidden", "data-part", "data-live",
-	"data-keep", "viewBox", "x", "y", "x1", "y1", "x2", "y2", "width", "height", "d", "cx", "cy", "r", "points", "text-anchor", "preserveAspectRatio",
+	"data-keep", "data-head", "viewBox", "x", "y", "dx", "dy", "x1", "y1", "x2", "y2", "width", "height", "d", "cx", "cy", "r", "points", "text-anchor", "preserveAspectRatio",
 	"colspan", "max", "min", "tabindex", "enctype", "inputmode",
 }
 

@@ -46,31 +46,38 @@ func (p *part) section() node {
 	return el("section", attr("id", p.id), attr("data-part", p.id), label, live, heading, p.body)
 }
 
-// table returns a table with a caption for those who hear it. On a narrow screen it scrolls by itself.
-func table(caption string, headers []string, rows []node) node {
+// line is a row of a table: its first cell names it.
+type line []any
+
+// table returns a table with a caption for those who hear it. On a narrow screen each row is a block with the heads beside
+// its cells; roles say that it is a table still.
+func table(caption string, headers []string, rows []line) node {
 	if len(rows) == 0 {
 		return el("p", class("none"), "None.")
 	}
-	var cells []node
+	var heads []node
 	for _, h := range headers {
-		cells = append(cells, el("th", attr("scope", "col"), h))
+		heads = append(heads, el("th", attr("scope", "col"), attr("role", "columnheader"), h))
+	}
+	body := make([]node, 0, len(rows))
+	for _, r := range rows {
+		cells := make([]node, 0, len(r))
+		for i, c := range r {
+			if i == 0 {
+				cells = append(cells, el("th", attr("scope", "row"), attr("role", "rowheader"), c))
+				continue
+			}
+			cells = append(cells, el("td", attr("role", "cell"), attr("data-head", headers[i]), el("div", c)))
+		}
+		body = append(body, el("tr", attr("role", "row"), cells))
 	}
 	return el("div", class("scroll"), attr("tabindex", "0"), attr("role", "region"), attr("aria-label", caption),
-		el("table", el("caption", class("hidden"), caption), el("thead", el("tr", cells)), el("tbody", rows)))
+		el("table", attr("role", "table"), el("caption", class("hidden"), caption), el("thead", attr("role", "rowgroup"), el("tr", attr("role", "row"), heads)),
+			el("tbody", attr("role", "rowgroup"), body)))
 }
 
-// row returns a row whose first cell names it.
-func row(cells ...any) node {
-	out := make([]node, 0, len(cells))
-	for i, c := range cells {
-		if i == 0 {
-			out = append(out, el("th", attr("scope", "row"), c))
-			continue
-		}
-		out = append(out, el("td", c))
-	}
-	return el("tr", out)
-}
+// row returns a row of a table.
+func row(cells ...any) line { return cells }
 
 // badge is a word with a colour; the word says it all.
 func badge(kind, word string) node { return el("span", class("badge "+kind), word) }

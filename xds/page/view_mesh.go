@@ -122,7 +122,7 @@ func verdictBadge(s *api.ShiftRow) node {
 }
 
 func shiftsTable(shifts []api.ShiftRow) node {
-	rows := make([]node, 0, len(shifts))
+	rows := make([]line, 0, len(shifts))
 	for i := range shifts[:min(len(shifts), shown)] {
 		s := &shifts[i]
 		share := el("span", class("share"), bar([]api.BackingRow{{Name: s.To, Percent: s.Percent}, {Name: s.From, Percent: 100 - s.Percent}}), " ", percent(s.Percent), " ", s.To)
@@ -165,7 +165,7 @@ func servicesTable(services []api.ServiceRow, filter string) []node {
 		}
 		return cmp.Or(cmp.Compare(attention(&b), attention(&a)), cmp.Compare(under(&b), under(&a)))
 	})
-	rows := make([]node, 0, shown)
+	rows := make([]line, 0, shown)
 	for i := range all[:min(len(all), shown)] {
 		s := &all[i]
 		var shares []node
@@ -210,7 +210,7 @@ func serviceState(s *api.ServiceRow) node {
 }
 
 func troublesTable(o *api.Overview) []node {
-	rows := make([]node, 0, min(len(o.Troubles), shown))
+	rows := make([]line, 0, min(len(o.Troubles), shown))
 	for _, t := range o.Troubles[:min(len(o.Troubles), shown)] {
 		kind := "bad"
 		if t.Severity == "warning" {
@@ -230,7 +230,7 @@ func troublesTable(o *api.Overview) []node {
 }
 
 func sourcesTable(o *api.Overview) node {
-	rows := make([]node, 0, len(o.Sources))
+	rows := make([]line, 0, len(o.Sources))
 	for _, s := range o.Sources {
 		kind, words := "good", s.Note
 		if s.State != "ok" {
@@ -251,14 +251,14 @@ func proxiesSummary(o *api.Overview) []node {
 		}
 		out = append(out, el("p", "Members: "+strings.Join(words, ", ")+"."))
 	}
-	rows := make([]node, 0, shown)
+	rows := make([]line, 0, shown)
 	for _, b := range o.Proxies.Behind[:min(len(o.Proxies.Behind), shown)] {
 		rows = append(rows, row(link(here("proxies", b.ID), b.ID), badge("warn", b.State), b.Error))
 	}
 	if len(rows) > 0 {
 		out = append(out, table("Proxies that are not in sync", []string{"Proxy", "State", "Why"}, rows))
 	}
-	var replicas []node
+	var replicas []line
 	for _, r := range o.Replicas {
 		if r.Name != "" {
 			replicas = append(replicas, row(r.Name, r.State, thousands(r.Proxies)))

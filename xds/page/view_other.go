@@ -27,7 +27,7 @@ func serviceDoc(s *api.Service) *doc {
 		now = append(now, list(words))
 	}
 	d.parts = append(d.parts, part{id: "now", body: now})
-	var ports []node
+	var ports []line
 	for _, p := range s.Ports {
 		var words []string
 		for _, b := range p.Backings {
@@ -45,7 +45,7 @@ func serviceDoc(s *api.Service) *doc {
 	d.parts = append(d.parts, part{id: "ports", title: "Ports and backings", quiet: true, body: []node{table("Ports", []string{"Port", "Protocol", "Backings", "Stand in for each other"}, ports)}})
 	d.parts = append(d.parts, part{id: "outcomes", title: "What callers get", quiet: true, body: serviceOutcomes(s)})
 	d.parts = append(d.parts, part{id: "traffic", title: "Who calls it, and whom it calls", quiet: true, body: serviceTraffic(s)})
-	rows := make([]node, 0, shown)
+	rows := make([]line, 0, shown)
 	for i := range s.Endpoints[:min(len(s.Endpoints), 3*shown)] {
 		e := &s.Endpoints[i]
 		kind := map[string]string{"healthy": "good", "draining": "warn"}[e.Health]
@@ -66,7 +66,7 @@ func serviceDoc(s *api.Service) *doc {
 		endpoints = append(endpoints, el("p", class("hint"), fmt.Sprintf("The first %d of %s, those without requests first.", 3*shown, thousands(len(s.Endpoints)))))
 	}
 	d.parts = append(d.parts, part{id: "endpoints", title: "Endpoints", quiet: true, body: endpoints})
-	var objects []node
+	var objects []line
 	for _, o := range s.Objects {
 		objects = append(objects, row(objectLink(objectName(o.Kind, o.Namespace, o.Name)), list(o.Does)))
 	}
@@ -85,7 +85,7 @@ func serviceOutcomes(s *api.Service) []node {
 	if len(s.Outcomes) == 0 {
 		return []node{el("p", class("none"), "How long answers take, and why requests fail, proxies report while there is a TrafficShift of the Service; the leader has it.")}
 	}
-	var rows, callers []node
+	var rows, callers []line
 	for _, o := range s.Outcomes {
 		var causes []string
 		for cause, n := range o.Failures {
@@ -107,7 +107,7 @@ func serviceOutcomes(s *api.Service) []node {
 func serviceTraffic(s *api.Service) []node {
 	t := &s.Traffic
 	calls := func(of []api.Call, who string, name func(*api.Call) node) node {
-		rows := make([]node, 0, len(of))
+		rows := make([]line, 0, len(of))
 		for i := range of {
 			c := &of[i]
 			rows = append(rows, row(name(c), c.Backing, ratePerSecond(c.PerSecond), rate(c.SuccessRate), thousands(c.Failed)))
@@ -146,7 +146,7 @@ func proxiesDoc(p *api.Proxies, filter string) *doc {
 	if filter != "" {
 		all = slices.DeleteFunc(slices.Clone(all), func(r api.ProxyRow) bool { return !strings.Contains(r.ID, filter) })
 	}
-	rows := make([]node, 0, shown)
+	rows := make([]line, 0, shown)
 	for i := range all[:min(len(all), shown)] {
 		r := &all[i]
 		kind := "good"
@@ -190,7 +190,7 @@ func proxyDoc(p *api.Proxy, kind, name string) *doc {
 	if len(p.Status.HeldBack) > 0 {
 		facts = append(facts, el("dt", "Held back"), el("dd", strings.Join(p.Status.HeldBack, ", ")))
 	}
-	var types []node
+	var types []line
 	for _, t := range p.Status.Types {
 		word, color := status.TypeState(t), "good"
 		if word != "ok" {
@@ -199,7 +199,7 @@ func proxyDoc(p *api.Proxy, kind, name string) *doc {
 		types = append(types, row(t.Type, badge(color, word)))
 	}
 	d.parts = append(d.parts, part{id: "now", body: []node{el("dl", class("facts"), facts), table("Acknowledged by type", []string{"Type", "State"}, types)}})
-	var refusals []node
+	var refusals []line
 	for i := range p.Refusals {
 		r := &p.Refusals[i]
 		var from []node
@@ -218,7 +218,7 @@ func proxyDoc(p *api.Proxy, kind, name string) *doc {
 	if kind != "" {
 		d.parts = append(d.parts, part{id: "content", title: kind + " " + name, body: []node{el("pre", attr("tabindex", "0"), p.Content)}})
 	}
-	rows := make([]node, 0, len(p.Resources))
+	rows := make([]line, 0, len(p.Resources))
 	for i := range p.Resources[:min(len(p.Resources), 20*shown)] {
 		r := &p.Resources[i]
 		var shows any = r.Name
@@ -275,7 +275,7 @@ func objectDoc(o *status.Object) *doc {
 	if o.Frozen != "" {
 		now = append(now, el("p", class("banner warn"), o.Frozen))
 	}
-	var conditions []node
+	var conditions []line
 	for _, c := range o.Conditions {
 		kind := "good"
 		if c.Status != "True" {
@@ -289,7 +289,7 @@ func objectDoc(o *status.Object) *doc {
 		effects = []node{list(o.Effects)}
 	}
 	d.parts = append(d.parts, part{id: "effects", title: "What it does", quiet: true, body: effects})
-	var resources, proxies []node
+	var resources, proxies []line
 	for i := range o.Resources[:min(len(o.Resources), shown)] {
 		resources = append(resources, row(o.Resources[i].Name, o.Resources[i].Type, o.Resources[i].SeenBy))
 	}
@@ -304,7 +304,7 @@ func objectDoc(o *status.Object) *doc {
 // changesDoc says what changed when, by whom, and who has it.
 func changesDoc(c *api.Changes) *doc {
 	d := &doc{title: "Changes", live: true, head: []node{el("h1", "What changed")}}
-	rows := make([]node, 0, shown)
+	rows := make([]line, 0, shown)
 	for i := range c.Changes[:min(len(c.Changes), 2*shown)] {
 		x := &c.Changes[i]
 		name := objectName(x.Kind, x.Namespace, x.Name)

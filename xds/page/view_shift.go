@@ -135,7 +135,7 @@ func sideCard(side *api.Side, word string, s *api.Shift) node {
 }
 
 func boundsTable(s *api.Shift) node {
-	rows := make([]node, 0, len(s.Bounds))
+	rows := make([]line, 0, len(s.Bounds))
 	for _, b := range s.Bounds {
 		kind := map[string]string{"met": "good", "broken": "bad"}[b.State]
 		if kind == "" {
@@ -170,7 +170,7 @@ func figureCharts(s *api.Shift) []node {
 }
 
 func stepsTable(s *api.Shift) node {
-	rows := make([]node, 0, len(s.Steps))
+	rows := make([]line, 0, len(s.Steps))
 	for i, step := range s.Steps {
 		what := percent(step.Percent)
 		if step.Shadow > 0 {
@@ -201,7 +201,7 @@ func statusTable(s *api.Shift) node {
 	}
 	put(s.Target.Statuses, func(p *pair) *string { return &p.target })
 	put(s.Source.Statuses, func(p *pair) *string { return &p.source })
-	var rows []node
+	var rows []line
 	for _, code := range order {
 		rows = append(rows, row(code, all[code].target, all[code].source))
 	}
@@ -209,7 +209,7 @@ func statusTable(s *api.Shift) node {
 }
 
 func pathTable(s *api.Shift) node {
-	rows := make([]node, 0, len(s.Paths))
+	rows := make([]line, 0, len(s.Paths))
 	for i := range s.Paths {
 		p := &s.Paths[i]
 		rows = append(rows, row(el("code", p.Path), pathCell(&p.Target), pathCell(&p.Source)))
@@ -241,7 +241,7 @@ func shadowText(s *api.Shift) node {
 }
 
 func failingTables(s *api.Shift) []node {
-	var rows []node
+	var rows []line
 	for _, side := range []*api.Side{&s.Target, &s.Source} {
 		for _, f := range side.Endpoints {
 			rows = append(rows, row(f.ID, side.Backing, "answered", thousands(f.Failures), thousands(f.Requests)))
@@ -279,7 +279,7 @@ func notesPart(s *api.Shift) *part {
 }
 
 func historyTable(s *api.Shift) node {
-	rows := make([]node, 0, len(s.History))
+	rows := make([]line, 0, len(s.History))
 	for i := range s.History {
 		h := &s.History[i]
 		share := percent(h.To)
