@@ -31,8 +31,8 @@ func startGuarded(t *testing.T, guard string) *guarded {
 	return startGuardedBy(t, `[{percent: "50", hold: 3s}, {percent: "100", hold: 2s}]`, guard, nil)
 }
 
-// startGuardedBy is startGuarded with steps of its own, and callers who say what they ask for.
-func startGuardedBy(t *testing.T, steps, guard string, next func(n int64) harness.LoadRequest) *guarded {
+// startGuardedBy is startGuarded with steps of its own, callers who say what they ask for, and more flags of causeway serve.
+func startGuardedBy(t *testing.T, steps, guard string, next func(n int64) harness.LoadRequest, args ...string) *guarded {
 	t.Helper()
 	g := &guarded{T: t}
 	moto := mototest.Start(t, mototest.Options{})
@@ -77,7 +77,7 @@ spec:
   guard: {%s, minRequests: 50, window: 4s}
   capacity: {keepSourcePercent: 0}
 `, moto.Region(), instancePort, instancePort, endpoints, steps, guard)), 0o600))
-	g.plane = startReplica(t, "causeway", moto.Env(), "--config", dir, "--state-dir", t.TempDir(), "--ec2-interval", "1s")
+	g.plane = startReplica(t, "causeway", moto.Env(), append([]string{"--config", dir, "--state-dir", t.TempDir(), "--ec2-interval", "1s"}, args...)...)
 	g.plane.waitReady()
 	c := startCaller(t, "i-caller", "web", moto.Zones()[0], []string{g.plane.xds}, "")
 	g.load = harness.StartLoad(t, harness.LoadOptions{

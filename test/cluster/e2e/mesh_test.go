@@ -38,6 +38,7 @@ func TestInstallation(t *testing.T) {
 		return
 	}
 	t.Run("Mesh", func(t *testing.T) { c.mesh(t, dir) })
+	t.Run("Dashboard", func(t *testing.T) { c.dashboard(t) })
 	t.Run("Uninstall", func(t *testing.T) { c.uninstall(t, dir) })
 }
 
