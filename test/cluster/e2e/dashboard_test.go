@@ -40,7 +40,7 @@ func (c *onCluster) dashboard(t *testing.T) {
 	}
 	address := regexp.MustCompile(`http://127\.0\.0\.1:\d+/open/\S+`).FindString(said)
 	require.NotEmpty(t, address, "%s%s", said, stderr.String())
-	require.Contains(t, said, "kubernetes-admin", "it says whose rights it has")
+	require.Contains(t, said, "for you (admin)", "it says whose rights it has")
 
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func (c *onCluster) dashboard(t *testing.T) {
 	require.NotContains(t, body, "web/users", "without its key the page is nobody's")
 	status, body := ask(address)
 	require.Equal(t, http.StatusOK, status, body)
-	for path, want := range map[string]string{"/": "web/users", "/services/web/users": "Endpoints", "/proxies": "sidecar~web~", "/api/v1/overview": `"serving":true`, "/changes": "Changes"} {
+	for path, want := range map[string]string{"/": "web/users", "/services/web/users": "Endpoints", "/proxies": "Part of a node id", "/api/v1/overview": `"serving":true`, "/changes": "Changes"} {
 		status, body = ask(root + path)
 		require.Equal(t, http.StatusOK, status, "%s: %s", path, body)
 		require.Contains(t, body, want, path)
