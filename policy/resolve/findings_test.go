@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -8,6 +9,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/causeway-mesh/causeway/discovery"
+	"github.com/causeway-mesh/causeway/discovery/catalog"
+	"github.com/causeway-mesh/causeway/policy"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
 
@@ -130,6 +133,7 @@ func TestValidate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			findings := Validate(c.rows.reader(t))
+			requireEachAlone(t, c.rows.reader(t))
 			for _, f := range findings {
 				got = append(got, f.String())
 				require.NotEmpty(t, f.Condition)
@@ -202,4 +206,35 @@ func TestHomeIsPodsNamesBothRemedies(t *testing.T) {
 	require.Equal(t, metav1.ConditionFalse, serving.Status)
 	require.Contains(t, serving.Message, "mesh.causeway.dev/home: Instances")
 	require.Contains(t, serving.Message, "TrafficShift")
+}
+
+// requireEachAlone compares what is found about each object, judged alone, with what is found when all are judged.
+func requireEachAlone(t *testing.T, r catalog.Reader) {
+	t.Helper()
+	byName := make(map[discovery.ObjectName][]policy.Finding)
+	for _, f := range Validate(r) {
+		name := discovery.ObjectName{Kind: f.Object.Kind, Key: f.Object.Key}
+		byName[name] = append(byName[name], f)
+	}
+	names := make(map[discovery.ObjectName]bool)
+	for svc := range catalog.Services.All(r) {
+		names[discovery.ObjectName{Kind: discovery.KindService, Key: svc.Key}] = true
+	}
+	for o := range catalog.Objects.All(r) {
+		names[o.Name()] = o.Kind != discovery.KindSecret
+	}
+	for name, asked := range names {
+		if asked {
+			require.ElementsMatch(t, byName[name], ValidateOnly(r, []discovery.ObjectName{name}), "%s", name)
+		}
+	}
+}
+
+func TestOneObjectIsJudgedAsAllAre(t *testing.T) {
+	for seed := range uint64(100) {
+		requireEachAlone(t, randomRows(rand.New(rand.NewPCG(seed, 7))).reader(t))
+	}
+	for name, text := range routeCases.Section(t, routeObjects) {
+		t.Run(name, func(t *testing.T) { requireEachAlone(t, parseRouteObjects(t, text).reader(t)) })
+	}
 }

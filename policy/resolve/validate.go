@@ -21,12 +21,31 @@ func validateObject(r catalog.Reader, o *discovery.Object) []policy.Finding {
 
 // Validate returns every finding about the catalog's objects, sorted by object.
 func Validate(r catalog.Reader) []policy.Finding {
+	return validate(r, func(discovery.ObjectName) bool { return true })
+}
+
+// ValidateOnly returns the findings of Validate about some objects. It judges no other Service and no other object, which
+// in a large mesh is most of the work; routes it judges all, because one may take what another one has.
+// What Gateways find in a Secret is left out, unless its Gateway is asked for too.
+func ValidateOnly(r catalog.Reader, names []discovery.ObjectName) []policy.Finding {
+	only := func(name discovery.ObjectName) bool { return slices.Contains(names, name) }
+	return slices.DeleteFunc(validate(r, only), func(f policy.Finding) bool {
+		return !only(discovery.ObjectName{Kind: f.Object.Kind, Key: f.Object.Key})
+	})
+}
+
+// validate judges the objects that are asked for, and all routes.
+func validate(r catalog.Reader, asked func(discovery.ObjectName) bool) []policy.Finding {
 	var out []policy.Finding
 	for svc := range catalog.Services.All(r) {
-		out = append(out, validateService(r, svc)...)
+		if asked(discovery.ObjectName{Kind: discovery.KindService, Key: svc.Key}) {
+			out = append(out, validateService(r, svc)...)
+		}
 	}
 	for o := range catalog.Objects.All(r) {
-		out = append(out, validateObject(r, o)...)
+		if asked(o.Name()) {
+			out = append(out, validateObject(r, o)...)
+		}
 	}
 	out = append(out, validateRoutes(r)...)
 	out = append(out, rivalFindings(r)...)

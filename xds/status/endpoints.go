@@ -57,10 +57,8 @@ type Failover struct {
 // about them. proxies are the connected ones.
 func Services(r, inForce catalog.Reader, proxies []server.ProxyStatus, only string) []Service {
 	out := []Service{}
-	findings := make(map[string][]string)
-	for _, f := range resolve.Validate(r) {
-		findings[f.Object.String()] = append(findings[f.Object.String()], f.String())
-	}
+	var models []*policy.Service
+	var about []discovery.ObjectName
 	for svc := range catalog.Services.All(inForce) {
 		if only != "" && svc.Key.String() != only {
 			continue
@@ -69,8 +67,22 @@ func Services(r, inForce catalog.Reader, proxies []server.ProxyStatus, only stri
 		if m == nil {
 			continue
 		}
+		models = append(models, m)
+		for _, p := range m.Provenance {
+			about = append(about, discovery.ObjectName{Kind: p.Kind, Key: p.Key})
+		}
+	}
+	findings := make(map[string][]string)
+	all := func() []policy.Finding { return resolve.Validate(r) }
+	if only != "" {
+		all = func() []policy.Finding { return resolve.ValidateOnly(r, about) }
+	}
+	for _, f := range all() {
+		findings[f.Object.String()] = append(findings[f.Object.String()], f.String())
+	}
+	for _, m := range models {
 		v := Service{
-			Service: svc.Key.String(), Home: m.Home.String(), HomeCause: m.HomeBecause, Endpoints: []Endpoint{},
+			Service: m.Key.String(), Home: m.Home.String(), HomeCause: m.HomeBecause, Endpoints: []Endpoint{},
 		}
 		if m.Shift != nil {
 			v.Shift = m.Shift.Object.Key.String()
@@ -86,7 +98,7 @@ func Services(r, inForce catalog.Reader, proxies []server.ProxyStatus, only stri
 			}
 		}
 		v.Nodes = nodesOf(m, proxies)
-		v.Groups = groupNotes(r, svc.Key)
+		v.Groups = groupNotes(r, m.Key)
 		for i := range m.Ports {
 			p := &m.Ports[i]
 			if len(p.Backings) > 1 {

@@ -107,9 +107,10 @@ type Plane struct {
 // Of returns the state of everything.
 func Of(r catalog.Reader, p *Plane) *Mesh {
 	shifts := runner.ViewOf(r, "")
+	findings := resolve.Validate(r)
 	v := &Mesh{
 		Version: p.Version, WaitsFor: p.WaitsFor, Serving: p.Serving, Leading: p.Programmed.Leading, StepsHere: p.StepsHere, ShiftsFrom: p.ShiftsFrom,
-		NotRight: troubles(resolve.Validate(r), &p.Programmed, p.Rejections), Proxies: summarizeProxies(p.Proxies), Shifts: &shifts,
+		NotRight: troubles(findings, &p.Programmed, p.Rejections), Proxies: summarizeProxies(p.Proxies), Shifts: &shifts,
 	}
 	for _, o := range v.NotRight {
 		if o.Severity == refused {
@@ -119,14 +120,15 @@ func Of(r catalog.Reader, p *Plane) *Mesh {
 	for st := range catalog.Sources.All(r) {
 		v.Sources = append(v.Sources, summarizeSource(st))
 	}
-	told := make(map[discovery.Key]bool)
-	for svc := range catalog.Services.All(r) {
+	for range catalog.Services.All(r) {
 		v.Objects++
-		if !told[svc.Key] && resolve.FailedOver(r, svc.Key) > 0 {
-			v.FailedOver = append(v.FailedOver, svc.Key.String())
-		}
-		told[svc.Key] = true
 	}
+	for i := range findings { // sorted by object: those of one Service are together
+		if f := &findings[i]; f.Reason == policy.ReasonFailedOver && f.Object.Kind == discovery.KindService {
+			v.FailedOver = append(v.FailedOver, f.Object.Key.String())
+		}
+	}
+	v.FailedOver = slices.Compact(v.FailedOver)
 	for range catalog.Objects.All(r) {
 		v.Objects++
 	}
