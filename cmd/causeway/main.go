@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/causeway-mesh/causeway/xds/admin/terminal"
 )
 
 // version is set by the build (-ldflags -X main.version=...).
@@ -58,7 +60,7 @@ func exitCode(err error) int {
 	case errors.Is(err, context.Canceled):
 		err = errors.New("interrupted before it was done")
 	}
-	fmt.Fprintln(os.Stderr, "causeway: "+err.Error())
+	fmt.Fprintln(os.Stderr, terminal.Paint(os.Stderr, "causeway: "+err.Error()))
 	return exitError
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/phrase"
+	"github.com/causeway-mesh/causeway/xds/admin/terminal"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -23,7 +24,7 @@ func membersCommand() *cobra.Command {
 				return err
 			}
 			for _, text := range list.Unknown {
-				fmt.Fprintln(cmd.ErrOrStderr(), text)
+				fmt.Fprintln(cmd.ErrOrStderr(), terminal.Paint(cmd.ErrOrStderr(), text))
 			}
 			return output.print(cmd, list, func(t *phrase.Table) { status.PrintMembers(t, list, time.Now(), output.format == wide) })
 		},

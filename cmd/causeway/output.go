@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -46,13 +48,19 @@ func (o *outputFlag) size(c *cobra.Command) (columns, rows int) {
 // Type is how help names the value.
 func (o *outputFlag) Type() string { return "format" }
 
-// print prints a value as JSON or YAML, or as the table that rows makes of it.
+// print prints a value as JSON or YAML, or as the table that rows makes of it. What proxies and people have written is in tables:
+// on a terminal it is plain.
 func (o *outputFlag) print(c *cobra.Command, v any, rows func(*phrase.Table)) error {
 	switch o.format {
 	case "table", wide:
-		t := phrase.NewTable(c.OutOrStdout())
+		var text strings.Builder
+		t := phrase.NewTable(&text)
 		rows(t)
-		return t.Flush()
+		if err := t.Flush(); err != nil {
+			return err
+		}
+		_, err := io.WriteString(c.OutOrStdout(), terminal.Paint(c.OutOrStdout(), text.String()))
+		return err
 	case "json":
 		out, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {

@@ -135,7 +135,7 @@ func shiftStatusCommand() *cobra.Command {
 					if columns > 0 {
 						s = describe.InBrief(s, phrase.Brief)
 					}
-					t.Text(terminal.Paint(cmd.OutOrStdout(), phrase.Wrap(describe.Shift(s, view, time.Now(), 20), columns)))
+					t.Text(phrase.Wrap(describe.Shift(s, view, time.Now(), 20), columns))
 				})
 			}
 			view, err := source.view(cmd.Context(), "")
@@ -156,7 +156,7 @@ func shiftStatusCommand() *cobra.Command {
 					view.Shifts[i] = *describe.InBrief(&view.Shifts[i], phrase.Brief)
 				}
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), phrase.Wrap(describe.Waits(view), columns))
+			_, err = fmt.Fprint(cmd.OutOrStdout(), terminal.Paint(cmd.OutOrStdout(), phrase.Wrap(describe.Waits(view), columns)))
 			return err
 		},
 	}
@@ -307,14 +307,14 @@ func answer(cmd *cobra.Command, s *v1alpha1.TrafficShift, view *describe.View, c
 	}
 	switch result.Result {
 	case v1alpha1.CommandRefused, v1alpha1.CommandVoid:
-		fmt.Fprint(out, phrase.Wrap(describe.Shift(describe.Told(s, result.Message, "see below"), view, time.Now(), 1), columns))
+		fmt.Fprint(out, terminal.Paint(out, phrase.Wrap(describe.Shift(describe.Told(s, result.Message, "see below"), view, time.Now(), 1), columns)))
 		return fmt.Errorf("%s %s was refused: %s", command.Action, name, result.Message)
 	case v1alpha1.CommandWaits:
-		fmt.Fprintf(out, "%s %s: noted, and it waits: %s\n", command.Action, name, result.Message)
+		fmt.Fprint(out, terminal.Paint(out, fmt.Sprintf("%s %s: noted, and it waits: %s\n", command.Action, name, result.Message)))
 	case v1alpha1.CommandDone:
 		fmt.Fprintf(out, "%s %s: done\n", command.Action, name)
 	}
-	fmt.Fprint(out, phrase.Wrap(describe.Shift(describe.Told(s, result.Message, "see above"), view, time.Now(), 1), columns))
+	fmt.Fprint(out, terminal.Paint(out, phrase.Wrap(describe.Shift(describe.Told(s, result.Message, "see above"), view, time.Now(), 1), columns)))
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/causeway-mesh/causeway/policy/phrase"
-	"github.com/causeway-mesh/causeway/xds/admin/terminal"
 	"github.com/causeway-mesh/causeway/xds/status"
 )
 
@@ -43,7 +42,7 @@ plane answers.`,
 				rows = 0
 			}
 			if err := output.print(cmd, v, func(t *phrase.Table) {
-				t.Text(terminal.Paint(cmd.OutOrStdout(), strings.TrimSuffix(status.Fit(v, time.Now(), columns, rows, all || output.format == wide), "\n")))
+				t.Text(strings.TrimSuffix(status.Fit(v, time.Now(), columns, rows, all || output.format == wide), "\n"))
 			}); err != nil {
 				return err
 			}

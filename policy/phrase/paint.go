@@ -37,10 +37,11 @@ var painted = []struct {
 	{red, regexp.MustCompile(`(?m)^  (\S+=False/\S+):`)},
 }
 
-// Plain leaves out what a text has of control characters, which proxies and people may have written.
+// Plain leaves out what a text has of control characters, which proxies and people may have written, and of those that
+// turn the direction of reading, with which one name looks like another.
 func Plain(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r != '\n' && r != '\t' && unicode.IsControl(r) {
+		if r != '\n' && r != '\t' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return -1
 		}
 		return r

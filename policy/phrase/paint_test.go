@@ -45,5 +45,6 @@ web/php-web: Service php-web, from instances to pods: Shifting at 10 %, step 2 o
 func TestPaintKeepsControlCharactersOut(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "a[2Jb]0;titlec\n\td", Paint("a\x1b[2Jb\x1b]0;title\x07c\r\n\td\u009b"))
+	require.Equal(t, "gnp.exe", Plain("\u202egnp\u2066.e\u200fxe"), "nor looks like something else")
 	require.Empty(t, Paint(""))
 }
