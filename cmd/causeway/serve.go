@@ -34,6 +34,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/credentials"
 	"github.com/causeway-mesh/causeway/xds/engine"
+	"github.com/causeway-mesh/causeway/xds/identity/authority"
 	"github.com/causeway-mesh/causeway/xds/members"
 	"github.com/causeway-mesh/causeway/xds/observe"
 	"github.com/causeway-mesh/causeway/xds/otlp"
@@ -153,6 +154,8 @@ type serve struct {
 	// listener says who may connect, and identity checks tokens; each nil if nobody does.
 	listener *credentials.Listener
 	identity *identity.Identity
+	// authority certifies workloads; nil where no tokens are taken.
+	authority *authority.Authority
 	// required are the sources without which nothing may be served.
 	required []string
 	serving  atomic.Bool
@@ -216,6 +219,12 @@ func newServe(o *serveOptions) (*serve, error) {
 	}
 	s.xds = server.New(s.store, xds)
 	s.members = members.New(s.catalog, s.xds, s.log)
+	if s.identity != nil {
+		s.authority = authority.New(authority.Options{
+			Store: s.identity, Domain: func() string { return resolve.TrustDomain(s.catalog.Read()) }, Log: s.log, Registry: s.registry,
+		})
+		s.members.Certifier = s.authority
+	}
 	s.plane = &api.Plane{
 		Catalog: s.catalog, Engine: s.engine, Store: s.store, XDS: s.xds, Agents: s.members, StatusNow: s.status, Missing: s.missing, Calls: s.outcomes.Calls,
 		Observer: func() *observe.Observer { return s.observer }, History: api.NewHistory(), Log: &api.Log{},
@@ -335,7 +344,7 @@ func (s *serve) run(ctx context.Context) error {
 		components = append(components, component{"certificates", func(ctx context.Context) error { return s.listener.Follow(ctx, s.xds.Reauthorize) }})
 	}
 	if s.identity != nil {
-		components = append(components, component{"identity", func(ctx context.Context) error { return s.identity.Keep(ctx, s.listener) }})
+		components = append(components, component{"identity", func(ctx context.Context) error { return s.identity.Keep(ctx, s.listener) }}, component{"certificate authority", s.whenServing(s.authority.Run)})
 	}
 	var sources []component
 	if s.opts.config != "" {

@@ -150,12 +150,14 @@ func TestMeshFindings(t *testing.T) {
 		Egress:   v1alpha1.Egress{Mode: "Everything"},
 		Defaults: &v1alpha1.TrafficSettings{TLS: &v1alpha1.UpstreamTLS{SNI: "x.example"}, Timeout: &v1alpha1.Timeout{Connect: ms(0)}},
 		EC2:      &v1alpha1.MeshEC2{Regions: []string{"us-east-1", "eu-west-1b"}},
+		Trust:    &v1alpha1.MeshTrust{Domain: "Example.com"},
 	}))
 	require.Equal(t, []string{
 		"[Invalid] error: Mesh default: spec.defaults.timeout.connect: 0s is out of bounds, so the section timeout has no effect: write 1ms to 1h",
 		"[UnsupportedValue] error: Mesh default: spec.defaults.tls: it has no effect: every target has a certificate of its own name: state tls in a TrafficPolicy or a BackendTLSPolicy about each target",
 		`[Invalid] warning: Mesh default: spec.ec2.regions[1]: "eu-west-1b" is an availability zone, not a region: did you mean eu-west-1?`,
 		`[Invalid] error: Mesh default: spec.egress.mode: "Everything" is not known, so unknown hosts are answered 404: write AllowAny or RegistryOnly`,
+		`[Invalid] error: Mesh default: spec.trust.domain: "Example.com" is no trust domain, so workloads get no new certificates: write lower-case letters, digits, dots, dashes and underscores, for example mesh.example.com`,
 		`[Invalid] error: Mesh second: metadata.name: "second" is not the Mesh that counts, so it has no effect: name it default`,
 	}, findingsOn(r, discovery.KindMesh))
 	require.Nil(t, BuildService(r, web).Ports[0].TLS)

@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"fmt"
+	"regexp"
 
 	"github.com/causeway-mesh/causeway/discovery"
 	"github.com/causeway-mesh/causeway/discovery/catalog"
@@ -9,6 +10,9 @@ import (
 	"github.com/causeway-mesh/causeway/policy/effective"
 	"github.com/causeway-mesh/causeway/policy/v1alpha1"
 )
+
+// trustDomain is what the CRD says too: SPIFFE-ID, 2.1.
+var trustDomain = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
 
 // BuildMesh returns what the Mesh object says, or the defaults without one.
 func BuildMesh(r catalog.Reader) *policy.Mesh {
@@ -31,6 +35,16 @@ func ec2Limits(r catalog.Reader) *v1alpha1.MeshEC2 {
 		return nil
 	}
 	return o.Spec.(*v1alpha1.Mesh).Spec.EC2
+}
+
+// TrustDomain returns the trust domain of the mesh.
+func TrustDomain(r catalog.Reader) string {
+	if o, ok := effective.MeshObject(r); ok {
+		if trust := o.Spec.(*v1alpha1.Mesh).Spec.Trust; trust != nil && trust.Domain != "" {
+			return trust.Domain
+		}
+	}
+	return v1alpha1.DefaultTrustDomain
 }
 
 // validateMesh returns the findings about a Mesh.
@@ -60,6 +74,13 @@ func validateMesh(o *discovery.Object) []policy.Finding {
 				})
 			}
 		}
+	}
+	if t := spec.Trust; t != nil && t.Domain != "" && !trustDomain.MatchString(t.Domain) {
+		add(policy.Finding{
+			Severity: policy.Error, Field: "spec.trust.domain", Condition: v1alpha1.ConditionAccepted, Reason: policy.ReasonInvalid,
+			Message: fmt.Sprintf("%q is no trust domain, so workloads get no new certificates", t.Domain),
+			Remedy:  "write lower-case letters, digits, dots, dashes and underscores, for example mesh.example.com",
+		})
 	}
 	if d := spec.Defaults; d != nil {
 		for _, m := range policy.Mistakes(d) {

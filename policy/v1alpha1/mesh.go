@@ -7,6 +7,9 @@ import (
 // MeshName is the name of the only Mesh that counts.
 const MeshName = "default"
 
+// DefaultTrustDomain is the trust domain of a mesh that states none.
+const DefaultTrustDomain = "cluster.local"
+
 // Mesh is what holds for the whole mesh. There is one, named default; without
 // it the defaults hold.
 //
@@ -48,6 +51,20 @@ type MeshSpec struct {
 	// EC2 limits what InstanceGroups may name.
 	// +optional
 	EC2 *MeshEC2 `json:"ec2,omitempty"`
+	// Trust is about the certificates by which workloads prove who they are.
+	// +optional
+	Trust *MeshTrust `json:"trust,omitempty"`
+}
+
+// MeshTrust is about the certificates by which workloads prove who they are.
+type MeshTrust struct {
+	// Domain is the trust domain, with which the SPIFFE id of every workload begins:
+	// spiffe://DOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT. Without it it is cluster.local. State one of your
+	// own before anything names these ids: workloads get the ids of another domain within 12 h.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`
+	Domain string `json:"domain,omitempty"`
 }
 
 // Egress is about hosts that are neither Services nor ExternalServices.

@@ -100,6 +100,8 @@ type Members struct {
 	admit   func(context.Context, *corev3.Node) (*server.Guest, error)
 	book    *book
 	log     *slog.Logger
+	// Certifier issues certificates; nil where nobody does. It is set before the server serves.
+	Certifier Certifier
 
 	mu   sync.Mutex
 	next uint64

@@ -42,6 +42,7 @@ import (
 	"github.com/causeway-mesh/causeway/test/harness/kubetest"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	xdscredentials "github.com/causeway-mesh/causeway/xds/credentials"
+	"github.com/causeway-mesh/causeway/xds/identity/authority"
 	"github.com/causeway-mesh/causeway/xds/members"
 	"github.com/causeway-mesh/causeway/xds/members/membersv1"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -57,7 +58,9 @@ type replica struct {
 	address  string
 	registry *prometheus.Registry
 	log      *lockedBuffer
-	ca       *harness.Authority // of proxies with certificates
+	// authority certifies workloads once it runs.
+	authority *authority.Authority
+	ca        *harness.Authority // of proxies with certificates
 }
 
 type lockedBuffer struct {
@@ -109,6 +112,10 @@ func newReplica(t *testing.T, config *rest.Config, plaintext bool) *replica {
 	store.Apply(time.Time{}, []snapshot.Update{{Unit: "u", Resources: []resource.Resource{{Type: resource.Cluster, Name: "c", Body: resource.Parts{[]byte("\n\x01c")}}}}})
 	r.xds = server.New(store, o)
 	names := members.New(catalog.New(), r.xds, log)
+	r.authority = authority.New(authority.Options{Store: r.Identity, Domain: func() string { return "cluster.local" }, Log: log, Registry: r.registry})
+	if !plaintext {
+		names.Certifier = r.authority
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
 	l, err := net.Listen("tcp", "127.0.0.1:0")

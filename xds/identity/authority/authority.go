@@ -16,9 +16,6 @@ import (
 	"github.com/causeway-mesh/causeway/xds/identity"
 )
 
-// DefaultDomain is the trust domain of a mesh that states none, as Istio's is.
-const DefaultDomain = "cluster.local"
-
 // lookEvery is how often the root is read: another one may have been put there. readFor bounds reading it.
 const lookEvery, readFor = 30 * time.Second, 10 * time.Second
 
@@ -44,6 +41,7 @@ type Authority struct {
 	now    func() time.Time
 	every  time.Duration
 	issuer atomic.Pointer[identity.Issuer]
+	limits limits
 
 	issued  *prometheus.CounterVec
 	rootEnd prometheus.Gauge
@@ -56,7 +54,7 @@ func New(o Options) *Authority {
 		opts: o, now: time.Now, every: lookEvery,
 		issued: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "causeway_identity_requests_total",
-			Help: "Certificate signing requests of workloads, by what became of them: issued, not_attested (nothing that says which service account), the reason of a refusal (malformed, key, signature, name), or away (the root could not be read).",
+			Help: "Certificate signing requests of workloads, by what became of them: issued, not_attested (nothing that says which service account), the reason of a refusal (malformed, key, signature, name), limited (it asks too often), or away (the root could not be read).",
 		}, []string{"result"}),
 		rootEnd: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "causeway_identity_root_expiry_timestamp_seconds", Help: "Unix time at which the root of the mesh's certificates expires; 0 before it was read.",
@@ -65,7 +63,7 @@ func New(o Options) *Authority {
 			Name: "causeway_identity_issuer_expiry_timestamp_seconds", Help: "Unix time at which this replica's intermediate expires; 0 before there is one.",
 		}),
 	}
-	for _, result := range []string{issued, notAttested, identity.Malformed, identity.BadKey, identity.Unsigned, identity.OtherName, away} {
+	for _, result := range []string{issued, notAttested, identity.Malformed, identity.BadKey, identity.Unsigned, identity.OtherName, limited, away} {
 		a.issued.WithLabelValues(result)
 	}
 	o.Registry.MustRegister(a.issued, a.rootEnd, a.ends)
@@ -73,7 +71,7 @@ func New(o Options) *Authority {
 }
 
 // Results beside the reasons of refusals.
-const issued, notAttested, away = "issued", "not_attested", "away"
+const issued, notAttested, limited, away = "issued", "not_attested", "limited", "away"
 
 // Run keeps an issuer until the context ends. While the root cannot be read, the one in memory goes on.
 func (a *Authority) Run(ctx context.Context) error {
@@ -108,6 +106,9 @@ func (a *Authority) look(ctx context.Context) error {
 		return fmt.Errorf("spec.trust.domain of the Mesh: %w", err)
 	}
 	text, err := a.opts.Store.Root(ctx, func() ([]byte, error) {
+		if a.issuer.Load() != nil { // workloads trust the one that was there
+			return nil, errors.New("the root of the mesh's certificates is gone: put it back from a backup; this replica issues with what it has in memory until its intermediate expires")
+		}
 		root, err := identity.NewRoot(a.now())
 		if err != nil {
 			return nil, err //nolint:wrapcheck // it says it all
@@ -163,6 +164,3 @@ func (a *Authority) Issue(namespace, account string, request []byte) (*identity.
 	}
 	return svid, err //nolint:wrapcheck // it says it all
 }
-
-// NotAttested counts a request of somebody of whom nobody knows the service account.
-func (a *Authority) NotAttested() { a.issued.WithLabelValues(notAttested).Inc() }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func (b *broken) Root(ctx context.Context, create func() ([]byte, error)) ([]byt
 }
 
 func TestAuthority(t *testing.T) {
-	domain := DefaultDomain
+	domain := "cluster.local"
 	file := File{filepath.Join(t.TempDir(), "root.pem")}
 	store := &broken{Store: file, err: errors.New("the API server does not answer")}
 	a := newAuthority(store, &domain)
@@ -101,6 +102,11 @@ func TestAuthority(t *testing.T) {
 	require.InDelta(t, 1, testutil.ToFloat64(a.issued.WithLabelValues(identity.Malformed)), 0)
 	require.InDelta(t, 3, testutil.ToFloat64(a.issued.WithLabelValues(issued)), 0)
 
+	// A root that is gone is not replaced by one that nobody trusts.
+	require.NoError(t, os.Remove(file.Path))
+	require.ErrorContains(t, a.look(t.Context()), "put it back from a backup")
+	require.NoFileExists(t, file.Path)
+
 	// What cannot be used is never replaced.
 	require.NoError(t, os.WriteFile(file.Path, []byte("spoiled"), 0o600))
 	require.ErrorContains(t, a.look(t.Context()), "no certificate and key of a root")
@@ -109,4 +115,20 @@ func TestAuthority(t *testing.T) {
 	require.Equal(t, "spoiled", string(text))
 	domain = "Not A Domain"
 	require.ErrorContains(t, a.look(t.Context()), "spec.trust.domain of the Mesh")
+}
+
+func TestLimits(t *testing.T) {
+	var l limits
+	now := time.Now()
+	for range atOnce {
+		require.True(t, l.allow("pod", now))
+	}
+	require.False(t, l.allow("pod", now))
+	require.True(t, l.allow("another", now))
+	require.True(t, l.allow("pod", now.Add(again)))
+	for i := range maxLimits {
+		l.allow(strconv.Itoa(i), now)
+	}
+	require.True(t, l.allow("late", now.Add(2*atOnce*again)))
+	require.Len(t, l.of, 1, "who asks no more is forgotten")
 }

@@ -133,6 +133,132 @@ func (Health) EnumDescriptor() ([]byte, []int) {
 	return file_membersv1_members_proto_rawDescGZIP(), []int{1}
 }
 
+type CertifyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Hello.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// A certificate signing request (PKCS #10, in DER). It names the id that the caller has, or nothing.
+	Request       []byte `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertifyRequest) Reset() {
+	*x = CertifyRequest{}
+	mi := &file_membersv1_members_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertifyRequest) ProtoMessage() {}
+
+func (x *CertifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_membersv1_members_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertifyRequest.ProtoReflect.Descriptor instead.
+func (*CertifyRequest) Descriptor() ([]byte, []int) {
+	return file_membersv1_members_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *CertifyRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CertifyRequest) GetRequest() []byte {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+type CertifyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The SPIFFE id, spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The certificate, and those by which it leads to a root, each in DER.
+	Chain [][]byte `protobuf:"bytes,2,rep,name=chain,proto3" json:"chain,omitempty"`
+	// The roots by which the certificates of others are checked, each in DER.
+	Bundle [][]byte `protobuf:"bytes,3,rep,name=bundle,proto3" json:"bundle,omitempty"`
+	// How the caller has proven who it is, for people.
+	Attestation   string `protobuf:"bytes,4,opt,name=attestation,proto3" json:"attestation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CertifyResponse) Reset() {
+	*x = CertifyResponse{}
+	mi := &file_membersv1_members_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CertifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CertifyResponse) ProtoMessage() {}
+
+func (x *CertifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_membersv1_members_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CertifyResponse.ProtoReflect.Descriptor instead.
+func (*CertifyResponse) Descriptor() ([]byte, []int) {
+	return file_membersv1_members_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *CertifyResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CertifyResponse) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *CertifyResponse) GetBundle() [][]byte {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
+func (x *CertifyResponse) GetAttestation() string {
+	if x != nil {
+		return x.Attestation
+	}
+	return ""
+}
+
 type JoinRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Content:
@@ -146,7 +272,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_membersv1_members_proto_msgTypes[0]
+	mi := &file_membersv1_members_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -158,7 +284,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[0]
+	mi := &file_membersv1_members_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -171,7 +297,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{0}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *JoinRequest) GetContent() isJoinRequest_Content {
@@ -234,7 +360,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_membersv1_members_proto_msgTypes[1]
+	mi := &file_membersv1_members_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +372,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[1]
+	mi := &file_membersv1_members_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +385,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{1}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Hello) GetNode() string {
@@ -339,7 +465,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_membersv1_members_proto_msgTypes[2]
+	mi := &file_membersv1_members_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +477,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[2]
+	mi := &file_membersv1_members_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +490,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{2}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Report) GetReady() bool {
@@ -463,7 +589,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_membersv1_members_proto_msgTypes[3]
+	mi := &file_membersv1_members_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +601,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[3]
+	mi := &file_membersv1_members_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +614,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{3}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JoinResponse) GetContent() isJoinResponse_Content {
@@ -533,7 +659,7 @@ type Names struct {
 
 func (x *Names) Reset() {
 	*x = Names{}
-	mi := &file_membersv1_members_proto_msgTypes[4]
+	mi := &file_membersv1_members_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +671,7 @@ func (x *Names) String() string {
 func (*Names) ProtoMessage() {}
 
 func (x *Names) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[4]
+	mi := &file_membersv1_members_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +684,7 @@ func (x *Names) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Names.ProtoReflect.Descriptor instead.
 func (*Names) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{4}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Names) GetFull() bool {
@@ -599,7 +725,7 @@ type ServiceName struct {
 
 func (x *ServiceName) Reset() {
 	*x = ServiceName{}
-	mi := &file_membersv1_members_proto_msgTypes[5]
+	mi := &file_membersv1_members_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +737,7 @@ func (x *ServiceName) String() string {
 func (*ServiceName) ProtoMessage() {}
 
 func (x *ServiceName) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[5]
+	mi := &file_membersv1_members_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +750,7 @@ func (x *ServiceName) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceName.ProtoReflect.Descriptor instead.
 func (*ServiceName) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{5}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ServiceName) GetNamespace() string {
@@ -661,7 +787,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_membersv1_members_proto_msgTypes[6]
+	mi := &file_membersv1_members_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +799,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[6]
+	mi := &file_membersv1_members_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +812,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{6}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Service) GetNamespace() string {
@@ -756,7 +882,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_membersv1_members_proto_msgTypes[7]
+	mi := &file_membersv1_members_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +894,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[7]
+	mi := &file_membersv1_members_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +907,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{7}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Host) GetName() string {
@@ -808,7 +934,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_membersv1_members_proto_msgTypes[8]
+	mi := &file_membersv1_members_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +946,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_membersv1_members_proto_msgTypes[8]
+	mi := &file_membersv1_members_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +959,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_membersv1_members_proto_rawDescGZIP(), []int{8}
+	return file_membersv1_members_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Port) GetName() string {
@@ -854,7 +980,15 @@ var File_membersv1_members_proto protoreflect.FileDescriptor
 
 const file_membersv1_members_proto_rawDesc = "" +
 	"\n" +
-	"\x17membersv1/members.proto\x12\x13causeway.members.v1\"\x83\x01\n" +
+	"\x17membersv1/members.proto\x12\x13causeway.members.v1\">\n" +
+	"\x0eCertifyRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
+	"\arequest\x18\x02 \x01(\fR\arequest\"q\n" +
+	"\x0fCertifyResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05chain\x18\x02 \x03(\fR\x05chain\x12\x16\n" +
+	"\x06bundle\x18\x03 \x03(\fR\x06bundle\x12 \n" +
+	"\vattestation\x18\x04 \x01(\tR\vattestation\"\x83\x01\n" +
 	"\vJoinRequest\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.causeway.members.v1.HelloH\x00R\x05hello\x125\n" +
 	"\x06report\x18\x02 \x01(\v2\x1b.causeway.members.v1.ReportH\x00R\x06reportB\t\n" +
@@ -919,9 +1053,10 @@ const file_membersv1_members_proto_rawDesc = "" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_HEALTHY\x10\x01\x12\x14\n" +
 	"\x10HEALTH_UNHEALTHY\x10\x02\x12\x12\n" +
-	"\x0eHEALTH_UNKNOWN\x10\x032Z\n" +
+	"\x0eHEALTH_UNKNOWN\x10\x032\xb2\x01\n" +
 	"\aMembers\x12O\n" +
-	"\x04Join\x12 .causeway.members.v1.JoinRequest\x1a!.causeway.members.v1.JoinResponse(\x010\x01B9Z7github.com/causeway-mesh/causeway/xds/members/membersv1b\x06proto3"
+	"\x04Join\x12 .causeway.members.v1.JoinRequest\x1a!.causeway.members.v1.JoinResponse(\x010\x01\x12V\n" +
+	"\aCertify\x12#.causeway.members.v1.CertifyRequest\x1a$.causeway.members.v1.CertifyResponse0\x01B9Z7github.com/causeway-mesh/causeway/xds/members/membersv1b\x06proto3"
 
 var (
 	file_membersv1_members_proto_rawDescOnce sync.Once
@@ -936,34 +1071,38 @@ func file_membersv1_members_proto_rawDescGZIP() []byte {
 }
 
 var file_membersv1_members_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_membersv1_members_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_membersv1_members_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_membersv1_members_proto_goTypes = []any{
-	(Capture)(0),         // 0: causeway.members.v1.Capture
-	(Health)(0),          // 1: causeway.members.v1.Health
-	(*JoinRequest)(nil),  // 2: causeway.members.v1.JoinRequest
-	(*Hello)(nil),        // 3: causeway.members.v1.Hello
-	(*Report)(nil),       // 4: causeway.members.v1.Report
-	(*JoinResponse)(nil), // 5: causeway.members.v1.JoinResponse
-	(*Names)(nil),        // 6: causeway.members.v1.Names
-	(*ServiceName)(nil),  // 7: causeway.members.v1.ServiceName
-	(*Service)(nil),      // 8: causeway.members.v1.Service
-	(*Host)(nil),         // 9: causeway.members.v1.Host
-	(*Port)(nil),         // 10: causeway.members.v1.Port
+	(Capture)(0),            // 0: causeway.members.v1.Capture
+	(Health)(0),             // 1: causeway.members.v1.Health
+	(*CertifyRequest)(nil),  // 2: causeway.members.v1.CertifyRequest
+	(*CertifyResponse)(nil), // 3: causeway.members.v1.CertifyResponse
+	(*JoinRequest)(nil),     // 4: causeway.members.v1.JoinRequest
+	(*Hello)(nil),           // 5: causeway.members.v1.Hello
+	(*Report)(nil),          // 6: causeway.members.v1.Report
+	(*JoinResponse)(nil),    // 7: causeway.members.v1.JoinResponse
+	(*Names)(nil),           // 8: causeway.members.v1.Names
+	(*ServiceName)(nil),     // 9: causeway.members.v1.ServiceName
+	(*Service)(nil),         // 10: causeway.members.v1.Service
+	(*Host)(nil),            // 11: causeway.members.v1.Host
+	(*Port)(nil),            // 12: causeway.members.v1.Port
 }
 var file_membersv1_members_proto_depIdxs = []int32{
-	3,  // 0: causeway.members.v1.JoinRequest.hello:type_name -> causeway.members.v1.Hello
-	4,  // 1: causeway.members.v1.JoinRequest.report:type_name -> causeway.members.v1.Report
+	5,  // 0: causeway.members.v1.JoinRequest.hello:type_name -> causeway.members.v1.Hello
+	6,  // 1: causeway.members.v1.JoinRequest.report:type_name -> causeway.members.v1.Report
 	0,  // 2: causeway.members.v1.Hello.capture:type_name -> causeway.members.v1.Capture
 	1,  // 3: causeway.members.v1.Report.application:type_name -> causeway.members.v1.Health
-	6,  // 4: causeway.members.v1.JoinResponse.names:type_name -> causeway.members.v1.Names
-	8,  // 5: causeway.members.v1.Names.services:type_name -> causeway.members.v1.Service
-	7,  // 6: causeway.members.v1.Names.removed:type_name -> causeway.members.v1.ServiceName
-	10, // 7: causeway.members.v1.Service.ports:type_name -> causeway.members.v1.Port
-	9,  // 8: causeway.members.v1.Service.hosts:type_name -> causeway.members.v1.Host
-	2,  // 9: causeway.members.v1.Members.Join:input_type -> causeway.members.v1.JoinRequest
-	5,  // 10: causeway.members.v1.Members.Join:output_type -> causeway.members.v1.JoinResponse
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
+	8,  // 4: causeway.members.v1.JoinResponse.names:type_name -> causeway.members.v1.Names
+	10, // 5: causeway.members.v1.Names.services:type_name -> causeway.members.v1.Service
+	9,  // 6: causeway.members.v1.Names.removed:type_name -> causeway.members.v1.ServiceName
+	12, // 7: causeway.members.v1.Service.ports:type_name -> causeway.members.v1.Port
+	11, // 8: causeway.members.v1.Service.hosts:type_name -> causeway.members.v1.Host
+	4,  // 9: causeway.members.v1.Members.Join:input_type -> causeway.members.v1.JoinRequest
+	2,  // 10: causeway.members.v1.Members.Certify:input_type -> causeway.members.v1.CertifyRequest
+	7,  // 11: causeway.members.v1.Members.Join:output_type -> causeway.members.v1.JoinResponse
+	3,  // 12: causeway.members.v1.Members.Certify:output_type -> causeway.members.v1.CertifyResponse
+	11, // [11:13] is the sub-list for method output_type
+	9,  // [9:11] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -974,11 +1113,11 @@ func file_membersv1_members_proto_init() {
 	if File_membersv1_members_proto != nil {
 		return
 	}
-	file_membersv1_members_proto_msgTypes[0].OneofWrappers = []any{
+	file_membersv1_members_proto_msgTypes[2].OneofWrappers = []any{
 		(*JoinRequest_Hello)(nil),
 		(*JoinRequest_Report)(nil),
 	}
-	file_membersv1_members_proto_msgTypes[3].OneofWrappers = []any{
+	file_membersv1_members_proto_msgTypes[5].OneofWrappers = []any{
 		(*JoinResponse_Names)(nil),
 	}
 	type x struct{}
@@ -987,7 +1126,7 @@ func file_membersv1_members_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_membersv1_members_proto_rawDesc), len(file_membersv1_members_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,7 +21,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Members_Join_FullMethodName = "/causeway.members.v1.Members/Join"
+	Members_Join_FullMethodName    = "/causeway.members.v1.Members/Join"
+	Members_Certify_FullMethodName = "/causeway.members.v1.Members/Certify"
 )
 
 // MembersClient is the client API for Members service.
@@ -35,6 +36,11 @@ type MembersClient interface {
 	// then on; the control plane sends all names of the mesh, and then what changes.
 	// What one side does not know, because the other is newer, it ignores.
 	Join(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[JoinRequest, JoinResponse], error)
+	// Certify issues the certificate of a workload, by which it proves to others who it
+	// is. The caller is let in as by Join, by what it proves with this call: what was
+	// proven when a stream began, long ago, does not count. The first answer has it all;
+	// more of them may come, and who does not know why ends the call.
+	Certify(ctx context.Context, in *CertifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CertifyResponse], error)
 }
 
 type membersClient struct {
@@ -58,6 +64,25 @@ func (c *membersClient) Join(ctx context.Context, opts ...grpc.CallOption) (grpc
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Members_JoinClient = grpc.BidiStreamingClient[JoinRequest, JoinResponse]
 
+func (c *membersClient) Certify(ctx context.Context, in *CertifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CertifyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Members_ServiceDesc.Streams[1], Members_Certify_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CertifyRequest, CertifyResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Members_CertifyClient = grpc.ServerStreamingClient[CertifyResponse]
+
 // MembersServer is the server API for Members service.
 // All implementations must embed UnimplementedMembersServer
 // for forward compatibility.
@@ -69,6 +94,11 @@ type MembersServer interface {
 	// then on; the control plane sends all names of the mesh, and then what changes.
 	// What one side does not know, because the other is newer, it ignores.
 	Join(grpc.BidiStreamingServer[JoinRequest, JoinResponse]) error
+	// Certify issues the certificate of a workload, by which it proves to others who it
+	// is. The caller is let in as by Join, by what it proves with this call: what was
+	// proven when a stream began, long ago, does not count. The first answer has it all;
+	// more of them may come, and who does not know why ends the call.
+	Certify(*CertifyRequest, grpc.ServerStreamingServer[CertifyResponse]) error
 	mustEmbedUnimplementedMembersServer()
 }
 
@@ -81,6 +111,9 @@ type UnimplementedMembersServer struct{}
 
 func (UnimplementedMembersServer) Join(grpc.BidiStreamingServer[JoinRequest, JoinResponse]) error {
 	return status.Error(codes.Unimplemented, "method Join not implemented")
+}
+func (UnimplementedMembersServer) Certify(*CertifyRequest, grpc.ServerStreamingServer[CertifyResponse]) error {
+	return status.Error(codes.Unimplemented, "method Certify not implemented")
 }
 func (UnimplementedMembersServer) mustEmbedUnimplementedMembersServer() {}
 func (UnimplementedMembersServer) testEmbeddedByValue()                 {}
@@ -110,6 +143,17 @@ func _Members_Join_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Members_JoinServer = grpc.BidiStreamingServer[JoinRequest, JoinResponse]
 
+func _Members_Certify_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CertifyRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MembersServer).Certify(m, &grpc.GenericServerStream[CertifyRequest, CertifyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Members_CertifyServer = grpc.ServerStreamingServer[CertifyResponse]
+
 // Members_ServiceDesc is the grpc.ServiceDesc for Members service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -123,6 +167,11 @@ var Members_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Members_Join_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "Certify",
+			Handler:       _Members_Certify_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "membersv1/members.proto",
