@@ -1,15 +1,17 @@
 package naming
 
+import "github.com/causeway-mesh/causeway/discovery"
+
 // What the rules that capture traffic (xds/agent/capture) and the Envoy and the agent that they send
 // it to have agreed on.
 const (
 	// EnvoyAdminPort is where a sidecar's Envoy has its admin interface, on loopback.
-	EnvoyAdminPort = 15000
+	EnvoyAdminPort = discovery.EnvoyAdminPort
 	// HTTPPort is where a sidecar's Envoy is a forward proxy for programs that are told of it
 	// (http_proxy), on loopback.
 	HTTPPort = 15001
 	// AgentPort is where a sidecar's agent answers for kubelet and Prometheus, on all addresses.
-	AgentPort = 15020
+	AgentPort = discovery.AgentPort
 	// OutboundPort is where Envoy takes the captured connections of its host's processes, on 127.0.0.1
 	// and ::1. It is not the port of the explicit HTTP listener: a host may use both ways.
 	OutboundPort = 15002

@@ -82,7 +82,7 @@ func (m *gatewayMeaning) edge(gateway *gatewayv1.Gateway) discovery.Edge {
 	// closed, and need not lose what is known of it by its number.
 	speaks := make(map[uint16]string)
 	for _, l := range m.listeners {
-		if _, served := l.listenerProtocol(); served && l.port > 0 && speaks[l.port] == "" {
+		if _, served := l.listenerProtocol(); served && l.port > 0 && ownPorts[l.port] == "" && speaks[l.port] == "" {
 			speaks[l.port] = map[gatewayv1.ProtocolType]string{
 				gatewayv1.HTTPProtocolType: "http", gatewayv1.HTTPSProtocolType: "https", gatewayv1.TLSProtocolType: "tls", gatewayv1.TCPProtocolType: "tcp",
 			}[l.protocol]
@@ -153,7 +153,24 @@ func (m *gatewayMeaning) readParameters(r catalog.Reader) {
 		if st, ok := catalog.EdgeStatuses.Get(r, m.object.Key.String()); ok {
 			m.refused = st
 		}
+		m.keepOwnPorts()
 	}
+}
+
+// keepOwnPorts refuses listeners at the ports that managed proxies listen on themselves. Envoy could not bind them there: it
+// would refuse the listener, or the proxy's health check would never be answered. Whoever runs proxies chooses their ports.
+func (m *gatewayMeaning) keepOwnPorts() {
+	for _, l := range m.listeners {
+		if use := ownPorts[l.port]; use != "" {
+			m.find(l, policy.Error, gatewayv1.ListenerConditionAccepted, gatewayv1.ListenerReasonPortUnavailable, ".port",
+				fmt.Sprintf("managed proxies use port %d themselves, for %s", l.port, use), "give the listener another port")
+		}
+	}
+}
+
+// ownPorts are the ports that managed proxies listen on, and what for.
+var ownPorts = map[uint16]string{
+	discovery.EnvoyAdminPort: "Envoy's admin interface", discovery.AgentPort: "the agent's own checks and metrics", discovery.GatewayHealthPort: "the health check of load balancers",
 }
 
 // findParameters returns the spec of GatewayParameters that are named, or what is wrong with the name.

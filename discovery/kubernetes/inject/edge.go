@@ -5,10 +5,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-)
 
-// HealthPort is where the pod of an edge answers load balancers (--health-listen).
-const HealthPort = 15021
+	"github.com/causeway-mesh/causeway/discovery"
+)
 
 // Edge is what is particular to a pod that is a proxy of a Gateway.
 type Edge struct {
@@ -49,8 +48,8 @@ func EdgePod(e *Edge) corev1.PodSpec {
 	if e.IPv6 {
 		args = append(args, "--gateway-listen=::")
 	}
-	proxy := c.agent(append(args, "--health-listen="+health+":"+strconv.Itoa(HealthPort), "--health-wait="+e.HealthWait.String()))
-	proxy.Ports = append(proxy.Ports, corev1.ContainerPort{Name: "health", ContainerPort: HealthPort, Protocol: corev1.ProtocolTCP})
+	proxy := c.agent(append(args, "--health-listen="+health+":"+strconv.Itoa(discovery.GatewayHealthPort), "--health-wait="+e.HealthWait.String()))
+	proxy.Ports = append(proxy.Ports, corev1.ContainerPort{Name: "health", ContainerPort: discovery.GatewayHealthPort, Protocol: corev1.ProtocolTCP})
 	return corev1.PodSpec{
 		// It needs nothing of the API server, and no variables of Services, of which there may be thousands.
 		AutomountServiceAccountToken: new(false), EnableServiceLinks: new(false),
