@@ -161,7 +161,7 @@ func lineChart(s *api.Shift, title string, of func(*api.Sample) float64, bound *
 	if bound != nil {
 		low, high = math.Min(low, *bound), math.Max(high, *bound)
 	}
-	f.low, f.high = low, high
+	f.low, f.high = math.Floor(low), math.Ceil(high) // words at the axis are round
 	var c chart
 	f.axes(&c, label)
 	for _, side := range []struct {

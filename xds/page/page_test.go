@@ -420,6 +420,19 @@ func TestRights(t *testing.T) {
 	require.Equal(t, discovery.Order{Action: "rollback", Key: discovery.Key{Namespace: "web", Name: "x"}, Step: &step, Reason: "a test"}, people["s-token"].orders()[0])
 }
 
+// What is wrong with an endpoint stands beside its name, and the words of a chart are round.
+func TestWhatIsReadFirst(t *testing.T) {
+	t.Parallel()
+	m := &mesh{now: time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)}
+	p := newPage(m, &somebody{name: "ada"}, nil)
+	require.Regexp(t, `i-0123456789abcdef0</th><td[^>]*><div><span class="badge warn">draining</span></div></td><td[^>]*><div>Spot: EC2`,
+		ask(p, "GET", "/services/web/php-web", "").Body.String())
+	shift := ask(p, "GET", "/shifts/web/php-web", "").Body.String()
+	require.Contains(t, shift, ">97.5</text>")
+	require.NotContains(t, shift, ">97.98</text>")
+	require.Contains(t, ask(p, "GET", "/proxies/x", "").Body.String(), `<div><span class="badge bad">rejected</span></div></td></tr>`)
+}
+
 // After a log out the cookie means nothing.
 func TestLogOut(t *testing.T) {
 	t.Parallel()

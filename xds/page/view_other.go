@@ -59,9 +59,9 @@ func serviceDoc(s *api.Service) *doc {
 		if e.Spot {
 			where += ", Spot"
 		}
-		rows = append(rows, row(e.ID, fmt.Sprint(e.Port), e.Platform, e.Address, where, badge(kind, e.Health), e.Reason))
+		rows = append(rows, row(e.ID, badge(kind, e.Health), e.Reason, e.Platform, fmt.Sprint(e.Port), e.Address, where))
 	}
-	endpoints := []node{table("Endpoints", []string{"Endpoint", "Port", "Backing", "Address", "Where", "Health", "Reason"}, rows)}
+	endpoints := []node{table("Endpoints", []string{"Endpoint", "Health", "Reason", "Backing", "Port", "Address", "Where"}, rows)}
 	if len(s.Endpoints) > 3*shown {
 		endpoints = append(endpoints, el("p", class("hint"), fmt.Sprintf("The first %d of %s, those without requests first.", 3*shown, thousands(len(s.Endpoints)))))
 	}
@@ -193,7 +193,10 @@ func proxyDoc(p *api.Proxy, kind, name string) *doc {
 	var types []line
 	for _, t := range p.Status.Types {
 		word, color := status.TypeState(t), "good"
-		if word != "ok" {
+		switch {
+		case len(t.Rejected) > 0:
+			color = "bad"
+		case word != "ok":
 			color = "warn"
 		}
 		types = append(types, row(t.Type, badge(color, word)))
