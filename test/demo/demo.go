@@ -50,7 +50,8 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	d := &demo{out: o.Out, keep: o.Keep, run: o.Command, lack: hostsLack()}
 	if d.lack == "" { // hosts have networks of their own, and reach what has no loopback address
-		if err := harness.EnterNamespace(); err != nil {
+		var err error
+		if d.door, err = harness.EnterNamespaceListening("127.0.0.1:0"); err != nil {
 			return err
 		}
 	}
@@ -78,7 +79,9 @@ type demo struct {
 
 	t harness.TB
 	// network is an address that hosts reach, "" without hosts.
-	network   string
+	network string
+	// door listens for browsers on this machine, which do not reach the demo's network; nil where they do.
+	door      net.Listener
 	moto      *mototest.Moto
 	kind      harness.WorkloadKind
 	queue     string // of EventBridge's events
@@ -87,6 +90,7 @@ type demo struct {
 	config    string
 	serve     *harness.Process
 	addresses struct{ xds, http, admin string }
+	page      string   // where a browser on this machine finds it
 	callers   []string // the Envoys' HTTP listeners
 	loads     []*harness.Load
 	pods      []pod
@@ -128,6 +132,17 @@ func (d *demo) play(ctx context.Context, t harness.TB) {
 	}
 	d.chooseWorkload()
 	d.setUp()
+	d.page = d.addresses.admin
+	if d.door != nil {
+		d.page = d.door.Addr().String()
+		open, shut := context.WithCancel(ctx)
+		done := make(chan struct{})
+		defer func() { shut(); <-done }()
+		go func() {
+			defer close(done)
+			harness.Carry(open, d.door, d.addresses.admin)
+		}()
+	}
 	d.say("both zones answer from EC2; the %d pods are deployed and get nothing: the Service's home is its instances", len(d.pods))
 	d.say("below, second by second: how many have answered, their shares of the requests, a bar for the pods' share; then all requests so far, and what the mesh failed of them")
 	d.settle(ctx)

@@ -121,6 +121,7 @@ func (d *demo) news(s *v1alpha1.TrafficShift) {
 func (d *demo) shift(ctx context.Context) {
 	d.say("a TrafficShift: shadow 20 %% of GETs, then 5, 25, 50 and 100 %%; users stay on their side by a cookie")
 	d.say("%s", demoAccelerated)
+	d.say("in a browser: http://%s/shifts/web/php-web", d.page)
 	d.write("shift.yaml", demoShift)
 	d.follow(ctx, 2*time.Minute, func(s *v1alpha1.TrafficShift) bool { return s.Status.Percent == "25" })
 }
@@ -257,12 +258,11 @@ func (d *demo) settle(ctx context.Context) {
 
 // stay leaves everything running until the context ends.
 func (d *demo) stay(ctx context.Context) {
-	d.say("everything keeps running until you press Ctrl-C; in another terminal:")
+	d.say("everything keeps running until you press Ctrl-C, the page http://%s/ too; in another terminal:", d.page)
 	if d.network != "" {
 		fmt.Fprintf(d.out, "\n  nsenter --net --target %d   # as root: a shell in the demo's network, then\n", os.Getpid())
 	}
 	fmt.Fprintf(d.out, `
-  http://%[1]s/shifts/web/php-web   # in a browser: the page
   bin/causeway shift watch web/php-web --admin %[1]s
   bin/causeway proxies   --admin %[1]s
   bin/causeway endpoints --admin %[1]s

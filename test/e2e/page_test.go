@@ -41,7 +41,7 @@ func TestPageOverAShift(t *testing.T) {
 	}
 	const buttons = `Array.from(document.querySelectorAll("main .actions button")).map(e => e.textContent).join()`
 	share := func(percent string) string {
-		return fmt.Sprintf(`document.querySelector("#sides .card .large").textContent.replace(/\s/g, "") === %q`, percent+"%")
+		return fmt.Sprintf(`(document.querySelector("#sides .card .large")?.textContent ?? "").replace(/\s/g, "") === %q`, percent+"%")
 	}
 
 	// Who looks sees it move, and has nothing to press.

@@ -119,6 +119,16 @@ func panels(t *testing.T, name string) map[string]string {
 	return out
 }
 
+// seenEdit is a change that proxies are told.
+const seenEdit = `
+apiVersion: mesh.causeway.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: seen, namespace: web}
+spec:
+  targetRefs: [{kind: Service, name: php-web}]
+  timeout: {request: %ds}
+`
+
 // What an SRE sees of a shift: each panel of the dashboards has data from a real Prometheus that reads a real control
 // plane with traffic, the metrics of each Service count the requests that callers have sent, and Argo CD finds no
 // field of ours in what people have written.
@@ -140,11 +150,21 @@ func TestShiftIsSeen(t *testing.T) {
 		return s.Status.Percent == "50" && s.Status.Phase == v1alpha1.ShiftAwaitingApproval &&
 			s.Status.Analysis != nil && s.Status.Analysis.Pods != nil && s.Status.Analysis.Pods.Requests > 0
 	})
+	// A rate needs a change between two looks of Prometheus, however late its first one was.
+	edited, edits := time.Time{}, 0
+	edit := func() {
+		if time.Since(edited) < time.Second {
+			return
+		}
+		edited, edits = time.Now(), edits+1
+		c.kube.ApplyYAML(t, fmt.Sprintf(seenEdit, 20+edits%2))
+	}
 	for _, dashboard := range []string{"mesh.json", "shift.json"} {
 		for where, expression := range panels(t, dashboard) {
 			harness.Eventually(t, time.Minute, where+" has data: "+expression, func() error {
 				values, err := prom.query(expression)
 				if err == nil && (len(values) == 0 || !slices.ContainsFunc(values, func(v string) bool { return v != "NaN" })) {
+					edit()
 					err = fmt.Errorf("no data: %v", values)
 				}
 				return err

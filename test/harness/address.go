@@ -22,6 +22,9 @@ import (
 // that another run of it made.
 const namespaceVariable = "CAUSEWAY_NETNS"
 
+// listenerVariable tells it that its descriptor 3 is a listener in the network that was left.
+const listenerVariable = "CAUSEWAY_NETNS_LISTENER"
+
 // Backends in a namespace have addresses of 198.18.0.0/15, which RFC 2544 sets
 // apart for tests and which the Kubernetes API accepts in EndpointSlices.
 var backendAddresses = netip.MustParsePrefix("198.18.0.0/15")
@@ -46,7 +49,33 @@ func InNamespace() bool { return os.Getenv(namespaceVariable) != "" }
 
 // EnterNamespace runs the program again in a new network namespace, and ends
 // this process with its status, unless it runs in one already: then it returns.
-func EnterNamespace() error {
+func EnterNamespace() error { return enterNamespace(nil) }
+
+// EnterNamespaceListening is EnterNamespace with a listener at an address of the network that is left. In a namespace that was
+// entered before, by a test, it listens there.
+func EnterNamespaceListening(address string) (net.Listener, error) {
+	if os.Getenv(listenerVariable) != "" {
+		if err := os.Unsetenv(listenerVariable); err != nil {
+			return nil, err
+		}
+		f := os.NewFile(3, "listener")
+		defer f.Close()
+		return net.FileListener(f)
+	}
+	l, err := net.Listen("tcp", address) //nolint:noctx // it does not wait
+	if err != nil || InNamespace() {
+		return l, err
+	}
+	f, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return nil, err
+	}
+	_ = l.Close() // the child's is another descriptor
+	return nil, enterNamespace(f)
+}
+
+// enterNamespace ends with the child unless this process is one. The child has the listener as its descriptor 3.
+func enterNamespace(listener *os.File) error {
 	if InNamespace() {
 		return nil
 	}
@@ -57,6 +86,9 @@ func EnterNamespace() error {
 	child := exec.Command(self, os.Args[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.Env = append(os.Environ(), namespaceVariable+"=1")
+	if listener != nil {
+		child.ExtraFiles, child.Env = []*os.File{listener}, append(child.Env, listenerVariable+"=1")
+	}
 	// The child must not outlive this process, whose thread is pinned for that.
 	runtime.LockOSThread()
 	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -181,16 +180,10 @@ func (c *onCluster) addEC2(t *testing.T, dir string, moto *mototest.Moto) {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan struct{})
-	t.Cleanup(func() { cancel(); _ = l.Close(); <-done })
+	t.Cleanup(func() { cancel(); <-done })
 	go func() {
 		defer close(done)
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go carry(ctx, conn, strings.TrimPrefix(moto.Endpoint(), "http://"))
-		}
+		harness.Carry(ctx, l, strings.TrimPrefix(moto.Endpoint(), "http://"))
 	}()
 
 	var env []string
@@ -214,22 +207,6 @@ func (c *onCluster) addEC2(t *testing.T, dir string, moto *mototest.Moto) {
   patch: |
     - {op: add, path: /spec/template/spec/containers/0/args/-, value: --ec2-interval=1s}
 `, strings.Join(env, ", ")), 0o644))
-}
-
-// carry joins a connection and one to an address until one of them or the context ends.
-func carry(ctx context.Context, conn net.Conn, to string) {
-	defer conn.Close()
-	up, err := (&net.Dialer{}).DialContext(ctx, "tcp", to)
-	if err != nil {
-		return
-	}
-	defer up.Close()
-	defer context.AfterFunc(ctx, func() { _, _ = conn.Close(), up.Close() })()
-	go func() {
-		_, _ = io.Copy(up, conn)
-		_ = up.Close()
-	}()
-	_, _ = io.Copy(conn, up)
 }
 
 // host is an EC2 host: a network of its own with the agent, its capture for hosts and programs, in a
