@@ -10,7 +10,8 @@ import "embed"
 //go:embed crds/*.yaml gateway-api/experimental/*.yaml
 var CRDs embed.FS
 
-// Roles are what the control plane may do, as it is installed: without injection, and with it.
+// Roles are what the control plane may do, as it is installed: without injection, with it, and
+// with managed Gateways.
 //
-//go:embed install/rbac.yaml inject/rbac.yaml
+//go:embed install/rbac.yaml inject/rbac.yaml gateways/rbac.yaml
 var Roles embed.FS

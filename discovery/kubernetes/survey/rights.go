@@ -80,6 +80,11 @@ func (s *survey) needed(ctx context.Context) ([]need, error) {
 	if _, err := s.core.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, inject.ObjectName, metav1.GetOptions{}); err == nil {
 		files = append(files, "inject/rbac.yaml")
 	}
+	everywhere := []string{""}
+	made := s.gatewayNamespaces(ctx)
+	if made != nil {
+		files = append(files, gatewayRoles)
+	}
 	var out []need
 	for _, file := range files {
 		text, err := manifests.Roles.ReadFile(file)
@@ -91,12 +96,17 @@ func (s *survey) needed(ctx context.Context) ([]need, error) {
 			if err := yaml.Unmarshal([]byte(document), &role); err != nil {
 				return nil, fmt.Errorf("%s: %w", file, err)
 			}
-			namespace := ""
-			if role.Kind == "Role" {
-				namespace = s.own
+			namespaces := everywhere
+			switch {
+			case role.Kind == "Role":
+				namespaces = []string{s.own}
+			case file == gatewayRoles:
+				namespaces = made
 			}
-			for _, rule := range role.Rules {
-				out = append(out, of(rule, namespace)...)
+			for _, namespace := range namespaces {
+				for _, rule := range role.Rules {
+					out = append(out, of(rule, namespace)...)
+				}
 			}
 		}
 	}
@@ -116,6 +126,29 @@ func (s *survey) needed(ctx context.Context) ([]need, error) {
 		out = append(out, need{installation.You, r, true})
 	}
 	return out, nil
+}
+
+// What lets the control plane make the proxies of Gateways: the manifest, and the name of its role and of what binds it.
+const (
+	gatewayRoles = "gateways/rbac.yaml"
+	gatewayRole  = "causeway-gateways"
+)
+
+// gatewayNamespaces returns the namespaces in which the control plane may make the proxies of Gateways as it is installed, "" for
+// all: those where its role is bound. It returns nil where the role is not installed, or cannot be seen.
+func (s *survey) gatewayNamespaces(ctx context.Context) []string {
+	if _, err := s.core.RbacV1().ClusterRoles().Get(ctx, gatewayRole, metav1.GetOptions{}); err != nil {
+		return nil
+	}
+	bound, err := s.core.RbacV1().RoleBindings(metav1.NamespaceAll).List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + gatewayRole})
+	if err != nil || len(bound.Items) == 0 {
+		return []string{""}
+	}
+	var out []string
+	for i := range bound.Items {
+		out = append(out, bound.Items[i].Namespace)
+	}
+	return out
 }
 
 // of returns a rule's rights one by one.

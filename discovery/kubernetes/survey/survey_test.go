@@ -17,6 +17,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
 	"github.com/causeway-mesh/causeway/discovery/kubernetes/inject"
@@ -127,6 +128,8 @@ func TestSurvey(t *testing.T) {
 	require.Len(t, got, 9)
 	require.Greater(t, len(facts.Rights), 80)
 
+	gatewayRights(t, k, client, facts, read)
+
 	// A CRD of before, and a right that is gone.
 	old := `[{"op": "remove", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/ec2"}]`
 	_, err = newClients(t, config).objects.Resource(crdResource).Patch(t.Context(), "meshes.mesh.causeway.dev", types.JSONPatchType, []byte(old), metav1.PatchOptions{})
@@ -224,6 +227,47 @@ func TestSurveyMembers(t *testing.T) {
 	require.Len(t, facts.Unknown, 9, "all but the version")
 	_, results := verdicts(t, facts)
 	require.Equal(t, installation.Warning, installation.Worst(results))
+}
+
+// gatewayRights checks what is asked about the rights of managed Gateways: nothing without their role, then in all namespaces, then in the one
+// where it is bound.
+func gatewayRights(t *testing.T, k *kubetest.Kube, client kubernetes.Interface, facts *installation.Facts, read func() *installation.Facts) {
+	t.Helper()
+	ofDaemonSets := func(r installation.Right) bool {
+		return r.Who == installation.ControlPlane && r.Resource == "daemonsets.apps"
+	}
+	wait := func(what string, want installation.Verdict) {
+		t.Helper()
+		harness.Eventually(t, 20*time.Second, what, func() error {
+			facts = read()
+			if got, _ := verdicts(t, facts); got[installation.Rights] != want {
+				return errStill
+			}
+			return nil
+		})
+	}
+	namespaces := func() (out []string) {
+		for _, r := range facts.Rights {
+			if ofDaemonSets(r) && r.Verb == "patch" {
+				require.True(t, r.Allowed)
+				out = append(out, r.Namespace)
+			}
+		}
+		return out
+	}
+	require.False(t, slices.ContainsFunc(facts.Rights, ofDaemonSets), "no role of managed Gateways is installed")
+	k.Apply(t, manifest(t, "gateways", "rbac.yaml"))
+	wait("the rights of managed Gateways", installation.OK)
+	require.Equal(t, []string{""}, namespaces())
+	require.NoError(t, client.RbacV1().ClusterRoleBindings().Delete(t.Context(), gatewayRole, metav1.DeleteOptions{}))
+	wait("the rights of managed Gateways to be gone", installation.Failed)
+	_, err := client.RbacV1().RoleBindings(own).Create(t.Context(), &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: gatewayRole}, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: gatewayRole},
+		Subjects: []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Name: "causeway", Namespace: own}},
+	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	wait("the rights of managed Gateways in one namespace", installation.OK)
+	require.Equal(t, []string{own}, namespaces())
 }
 
 const injected = ", annotations: {mesh.causeway.dev/injected: v1}"
