@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/causeway-mesh/causeway/policy/phrase"
 	"github.com/causeway-mesh/causeway/xds/agent"
 	"github.com/causeway-mesh/causeway/xds/agent/capture"
 	"github.com/causeway-mesh/causeway/xds/agent/settings"
@@ -132,25 +133,38 @@ agent could be asked. It needs to be root or the agent's user.`,
 }
 
 func agentStatusCommand() *cobra.Command {
-	var listen string
-	var output outputFlag
+	return askAgentCommand("status", "Say whether this host's Envoy serves, and with which configuration", func(s *agent.Status) (func(*phrase.Table), any, error) {
+		if s.Capture = capture.Now(); !s.Ready {
+			return s.Print, s, errNotReady
+		}
+		return s.Print, s, nil
+	})
+}
+
+func identityCommand() *cobra.Command {
+	return askAgentCommand("identity", "Say who the workload beside the agent is, and by what proof", func(s *agent.Status) (func(*phrase.Table), any, error) {
+		if s.Identity == nil || s.Identity.ID == "" {
+			return s.PrintIdentity, s.Identity, fmt.Errorf("%w: the workload has no identity", errFindings)
+		}
+		return s.PrintIdentity, s.Identity, nil
+	})
+}
+
+// askAgentCommand returns a command that asks the agent and prints what show says of its status; the error ends it then.
+func askAgentCommand(use, short string, show func(*agent.Status) (func(*phrase.Table), any, error)) *cobra.Command {
+	listen, output := "", outputFlag{}
 	c := &cobra.Command{
-		Use:   "status",
-		Short: "Say whether this host's Envoy serves, and with which configuration",
-		Args:  takes(0, 0),
+		Use: use, Short: short, Args: takes(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := agent.Ask(cmd.Context(), listen)
 			if err != nil {
 				return err
 			}
-			s.Capture = capture.Now()
-			if err := output.print(cmd, s, s.Print); err != nil {
+			people, machines, end := show(s)
+			if err := output.print(cmd, machines, people); err != nil {
 				return err
 			}
-			if !s.Ready {
-				return errNotReady
-			}
-			return nil
+			return end
 		},
 	}
 	c.Flags().StringVar(&listen, "listen", defaultAgentListen, "the agent's address (--listen of causeway agent run)")

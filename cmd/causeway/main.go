@@ -96,7 +96,7 @@ an error (explain request).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), membersCommand(), checkCommand(), drainCommand(), agentCommand(), injectCommand(), endpointsCommand(), explainCommand(),
+	c.AddCommand(serveCommand(), demoCommand(), bootstrapCommand(), validateCommand(), diffCommand(), proxiesCommand(), membersCommand(), checkCommand(), drainCommand(), agentCommand(), identityCommand(), injectCommand(), endpointsCommand(), explainCommand(),
 		guardCommand(), shiftCommand(), freezeCommand(), unfreezeCommand(), statusCommand(), dashboardCommand(), versionCommand())
 	c.InitDefaultCompletionCmd()
 	c.SetHelpCommand(helpCommand())

@@ -20,15 +20,18 @@ import (
 	"syscall"
 	"time"
 
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/causeway-mesh/causeway/discovery/durable"
+	"github.com/causeway-mesh/causeway/policy/naming"
 	"github.com/causeway-mesh/causeway/xds/agent/dns"
 	"github.com/causeway-mesh/causeway/xds/agent/ec2"
 	"github.com/causeway-mesh/causeway/xds/agent/health"
 	"github.com/causeway-mesh/causeway/xds/agent/membership"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
+	"github.com/causeway-mesh/causeway/xds/agent/workload"
 	"github.com/causeway-mesh/causeway/xds/bootstrap"
 	"github.com/causeway-mesh/causeway/xds/drain"
 	"github.com/causeway-mesh/causeway/xds/resource"
@@ -84,6 +87,8 @@ type Agent struct {
 	client *http.Client
 	member *membership.Membership
 	health *health.Checker // nil for none
+	// workload has the certificate of the workload; nil where nothing proves its service account.
+	workload *workload.Workload
 	// cloud is what EC2 says, lifecycle what is told to Auto Scaling, each nil for nothing.
 	cloud     *ec2.Watcher
 	lifecycle *ec2.Lifecycle
@@ -143,15 +148,25 @@ func New(o Options) (*Agent, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("--state-dir: %w", err)
 	}
+	a := &Agent{opts: o, dir: dir, leaves: make(chan struct{}, 1)}
+	secrets := relay.Secrets(nil)
+	if token != nil {
+		secrets = func(requests <-chan *discoveryv3.DeltaDiscoveryRequest, send func(*discoveryv3.DeltaDiscoveryResponse) error) error {
+			return a.workload.Serve(requests, send)
+		}
+	}
 	r, err := relay.New(relay.Options{
-		Servers: o.Bootstrap.Servers, Credentials: creds, Token: token, Usable: usable, File: filepath.Join(dir, lastGoodFile), Wait: o.Wait, Logger: o.Logger,
+		Servers: o.Bootstrap.Servers, Credentials: creds, Token: token, Usable: usable, File: filepath.Join(dir, lastGoodFile), Wait: o.Wait, Logger: o.Logger, Secrets: secrets,
 	})
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it says what it is about
 	}
 	// Envoy is asked by no way of a proxy: http_proxy is often Envoy itself.
-	client := &http.Client{Timeout: drain.Answers, Transport: &http.Transport{IdleConnTimeout: time.Minute}}
-	a := &Agent{opts: o, dir: dir, relay: r, client: client, leaves: make(chan struct{}, 1)}
+	a.client = &http.Client{Timeout: drain.Answers, Transport: &http.Transport{IdleConnTimeout: time.Minute}}
+	a.relay = r
+	if token != nil {
+		a.workload = workload.New(workload.Options{Conn: r.Conn(), Node: naming.Node(string(o.Bootstrap.Role), o.Bootstrap.Namespace, o.Bootstrap.Workload, o.Bootstrap.Instance), Logger: o.Logger})
+	}
 	a.newCloud()
 	if err := a.newMember(); err != nil {
 		return nil, err
@@ -265,6 +280,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		servers.Go(func() { a.cloud.Run(serve) })
 	}
 	servers.Go(func() { a.member.Run(serve) })
+	if a.workload != nil {
+		servers.Go(func() { a.workload.Run(serve) })
+	}
 	if a.health != nil {
 		servers.Go(func() { a.health.Run(serve) })
 	}

@@ -62,6 +62,15 @@ func (s *Status) Print(t *phrase.Table) {
 	case m.Services > 0:
 		t.Row("names", fmt.Sprintf("%d Services", m.Services))
 	}
+	if i := s.Identity; i != nil {
+		t.Row("identity", cmp.Or(i.ID, i.Error, "none yet"))
+		if i.ID != "" {
+			t.Row("certificate", "until "+i.Expires().Local().Format(time.DateTime)+", renewed from "+i.Renew.Local().Format(time.DateTime)+" on")
+		}
+		if i.ID != "" && i.Error != "" {
+			t.Row("not renewed", i.Error)
+		}
+	}
 	if h := s.Application; h != nil && h.Known {
 		t.Row("application", cmp.Or(h.Reason, "healthy"))
 	}
@@ -83,5 +92,34 @@ func (s *Status) Print(t *phrase.Table) {
 		}
 		t.Row("Envoy has ended", times)
 		t.Text("Last: " + s.LastEnd)
+	}
+}
+
+// PrintIdentity writes who the workload is, for people.
+func (s *Status) PrintIdentity(t *phrase.Table) {
+	i := s.Identity
+	if i == nil {
+		t.Text("This agent's workload has no identity: only pods have one, whose agents have --token-file.")
+		return
+	}
+	t.Row("identity", cmp.Or(i.ID, "none yet"))
+	if i.Error != "" {
+		t.Row("because", i.Error)
+	}
+	if i.ID == "" {
+		return
+	}
+	t.Row("proven by", i.Attestation)
+	t.Row("issued", i.Issued.Local().Format(time.DateTime))
+	t.Row("renewed", "from "+i.Renew.Local().Format(time.DateTime)+" on")
+	for n, c := range i.Chain {
+		name := "certificate"
+		if n > 0 {
+			name = "signed by"
+		}
+		t.Row(name, c.Subject+", until "+c.Expires.Local().Format(time.DateTime)+", serial "+c.Serial)
+	}
+	for _, c := range i.Roots {
+		t.Row("trusts", c.Subject+", until "+c.Expires.Local().Format(time.DateTime))
 	}
 }

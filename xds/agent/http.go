@@ -15,6 +15,7 @@ import (
 	"github.com/causeway-mesh/causeway/xds/agent/health"
 	"github.com/causeway-mesh/causeway/xds/agent/membership"
 	"github.com/causeway-mesh/causeway/xds/agent/relay"
+	"github.com/causeway-mesh/causeway/xds/agent/workload"
 )
 
 // maxMetrics is how many bytes of metrics are taken from one source.
@@ -37,6 +38,8 @@ type Status struct {
 	EC2 *ec2.State `json:"ec2,omitempty"`
 	// Membership says what the control plane's service for agents has told.
 	Membership membership.State `json:"membership"`
+	// Identity is the workload's certificate, nil where nothing proves whose it is.
+	Identity *workload.State `json:"identity,omitempty"`
 	// Application is what checks of it have found, nil where there are none.
 	Application *health.State `json:"application,omitempty"`
 	// Restarts is how often Envoy has ended by itself, LastEnd how it did last.
@@ -55,6 +58,10 @@ func (a *Agent) Status(ctx context.Context) Status {
 	if a.health != nil {
 		h := a.health.State()
 		s.Application = &h
+	}
+	if a.workload != nil {
+		w := a.workload.State()
+		s.Identity = &w
 	}
 	if a.cloud != nil {
 		state := a.cloud.State()
@@ -180,6 +187,15 @@ func (a *Agent) measures(s *Status) []measure {
 	}
 	if s.Application != nil {
 		out = append(out, measure{"causeway_agent_application_healthy", "Whether the application passes its checks.", "gauge", number(s.Application.Healthy)})
+	}
+	if i := s.Identity; i != nil {
+		expires := uint64(0)
+		if i.ID != "" {
+			expires = uint64(max(i.Expires().Unix(), 0)) //nolint:gosec // it is not negative
+		}
+		out = append(out,
+			measure{"causeway_agent_certificate_expiry_timestamp_seconds", "When the workload's certificate ends, in seconds since 1970; 0 without one. It is renewed 12 hours before.", "gauge", expires},
+			measure{"causeway_agent_certificate_failures_total", "Calls for a certificate that failed.", "counter", uint64(i.Failures)}) //nolint:gosec // a count
 	}
 	if s.EC2 != nil {
 		out = append(out, measure{"causeway_agent_ec2_metadata_up", "Whether EC2's instance metadata service answers.", "gauge", number(s.EC2.Reachable)})

@@ -27,10 +27,11 @@ import (
 	"github.com/causeway-mesh/causeway/xds/resource"
 )
 
-// What Envoy calls. Nothing else is passed on.
+// What Envoy calls. Secrets are the agent's own, and nothing else is passed on.
 const (
 	deltaADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 	loads    = "/envoy.service.load_stats.v3.LoadReportingService/StreamLoadStats"
+	sds      = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets"
 	logs     = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs"
 )
 
@@ -53,6 +54,8 @@ type Options struct {
 	// Usable says what is wrong with them on this host, nil for nothing: while no server is reached, nobody else would.
 	// It may be nil.
 	Usable func() error
+	// Secrets answers for those of the agent's own; nil for none.
+	Secrets Secrets
 	// File is where the last known good configuration is kept.
 	File string
 	// Wait is how long an Envoy that has just started waits for the control
@@ -277,6 +280,8 @@ func (r *Relay) handle(_ any, down grpc.ServerStream) error {
 	switch method {
 	case deltaADS:
 		return r.configure(down)
+	case sds:
+		return r.secrets(down)
 	case loads, logs:
 		return r.report(down, method)
 	}
