@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -119,6 +120,27 @@ func panels(t *testing.T, name string) map[string]string {
 	return out
 }
 
+// drawPanels has Prometheus itself draw the panels of each dashboard, for people to look at: bin/screenshots/panels-*.png.
+func drawPanels(t *testing.T, prometheus string) {
+	t.Helper()
+	root, err := harness.Root()
+	require.NoError(t, err)
+	b := harness.StartBrowser(t)
+	b.Size(1280, 1000)
+	for _, dashboard := range []string{"mesh.json", "shift.json"} {
+		graphs := url.Values{}
+		all := panels(t, dashboard)
+		for i, where := range slices.Sorted(maps.Keys(all)) {
+			for name, value := range map[string]string{"expr": all[where], "tab": "0", "range_input": "2m"} {
+				graphs.Set(fmt.Sprintf("g%d.%s", i, name), value)
+			}
+		}
+		b.Open("http://" + prometheus + "/classic/graph?" + graphs.Encode())
+		b.Await(fmt.Sprintf("document.querySelectorAll('.graph svg path, .graph svg line').length >= %d", len(all)))
+		b.Screenshot(filepath.Join(root, "bin", "screenshots", "panels-"+strings.TrimSuffix(dashboard, ".json")+".png"))
+	}
+}
+
 // seenEdit is a change that proxies are told.
 const seenEdit = `
 apiVersion: mesh.causeway.dev/v1alpha1
@@ -171,6 +193,8 @@ func TestShiftIsSeen(t *testing.T) {
 			})
 		}
 	}
+	drawPanels(t, prom.address)
+
 	// Every rule can be evaluated.
 	body, err := harness.ReadBody(http.Get("http://" + prom.address + "/api/v1/rules")) //nolint:noctx // loopback
 	require.NoError(t, err)
