@@ -16,6 +16,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/causeway-mesh/causeway/discovery/kubernetes/inject"
 	"github.com/causeway-mesh/causeway/test/cluster"
 	"github.com/causeway-mesh/causeway/test/harness"
 )
@@ -88,6 +89,7 @@ func TestMembership(t *testing.T) {
 		require.Equal(t, withoutToken(alone.Spec.Containers), withoutToken(pod.Spec.Containers), "nothing of the application changes")
 		if step.want {
 			harness.Eventually(t, 20*time.Second, "the application's calls to go by its sidecar", func() error { return c.calls(t, &pod, "web/users") })
+			c.certified(t, &pod)
 		}
 		r := c.load(t, load.Status.PodIP)
 		require.Zerof(t, r.Failed, "%s: %+v", step.name, r)
@@ -120,6 +122,19 @@ func TestMembership(t *testing.T) {
 	t.Logf("%d requests, %d failed; p50 %s, p99 %s", r.Sent, r.Failed, r.P50, r.P99)
 	require.Zero(t, r.Failed, "%+v", r.Failures)
 	c.kills(t, load.Status.PodIP)
+}
+
+// certified waits until the agent of a pod has the certificate of its service account.
+func (c *onCluster) certified(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	want := `"spiffe://cluster.local/ns/web/sa/` + pod.Spec.ServiceAccountName + `"`
+	harness.Eventually(t, 60*time.Second, "a certificate of "+pod.Name, func() error {
+		out, err := c.run(t, c.root(t), "kubectl", "-n", "web", "exec", pod.Name, "-c", inject.ProxyName, "--", "/usr/local/bin/causeway", "identity", "-o", "json")
+		if err != nil || !strings.Contains(out, want) || !strings.Contains(out, "token of the pod web/"+pod.Name) {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
 }
 
 // addInjection makes the kustomization one with the webhook, as docs/members.md tells.
