@@ -60,7 +60,7 @@ func TestKubectlPlugin(t *testing.T) {
 
 	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
 	_, err = plugin("endpoints")
-	require.ErrorContains(t, err, "no current context: name one with --context")
+	require.ErrorContains(t, err, "there is no kubeconfig file that names a cluster")
 }
 
 // The command ends 2 where something of an installation failed, and 1 where the cluster does not answer.

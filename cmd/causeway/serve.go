@@ -129,9 +129,9 @@ needs TLS with client certificates:
 	f.IntVar(&o.limits.StreamsPerConnection, "xds-streams-per-connection", server.DefaultStreamsPerConnection, "most streams on one connection; an Envoy has three")
 	f.IntVar(&o.limits.StreamsPerIdentity, "xds-streams-per-identity", server.DefaultStreamsPerIdentity, "most proxies of one identity of the client rules; without TLS, of one address")
 	f.IntVar(&o.limits.ReportsPerIdentity, "xds-reports-per-identity", server.DefaultReportsPerIdentity, "most streams of load reports and access logs of one identity; a proxy has one, and one for each worker thread and log")
-	f.Int64Var(&o.nameMiB[0], "xds-name-mib-per-stream", server.DefaultNameBytesPerStream>>20, "most memory, in MiB, for the names that one proxy asks for and that are no resources")
-	f.Int64Var(&o.nameMiB[1], "xds-name-mib-per-connection", server.DefaultNameBytesPerConnection>>20, "the same for one connection")
-	f.Int64Var(&o.nameMiB[2], "xds-name-mib", server.DefaultNameBytes>>20, "the same for all proxies")
+	f.Int64Var(&o.nameMiB[0], "xds-name-mib-per-stream", server.DefaultNameBytesPerStream>>20, "most memory, in MiB, for the names that one stream asks for and that are no resources")
+	f.Int64Var(&o.nameMiB[1], "xds-name-mib-per-connection", server.DefaultNameBytesPerConnection>>20, "most memory, in MiB, for such names of all streams of a connection (see --xds-name-mib-per-stream)")
+	f.Int64Var(&o.nameMiB[2], "xds-name-mib", server.DefaultNameBytes>>20, "most memory, in MiB, for such names of all proxies (see --xds-name-mib-per-stream)")
 	f.BoolVar(&o.insecureCertificates, "xds-insecure-certificates", false,
 		"on loopback without TLS: hand out private keys of Gateways' certificates, which every process of this host can then read")
 	f.StringVar(&o.otlp, "otlp-endpoint", "", "URL of an OpenTelemetry collector that is sent the metrics, over HTTP; empty for none (docs/operations.md)")

@@ -13,5 +13,5 @@ type kubernetesFlag struct{ remote.Cluster }
 func (k *kubernetesFlag) add(c *cobra.Command) {
 	c.Flags().StringVar(&k.Kubeconfig, "kubeconfig", "", "kubeconfig file of the cluster that the control plane runs in")
 	c.Flags().StringVar(&k.Context, "context", "", "context of the kubeconfig file (of KUBECONFIG or ~/.kube/config without --kubeconfig)")
-	c.Flags().StringVar(&k.Namespace, "causeway-namespace", "causeway-system", "with --kubeconfig or --context: the namespace that the control plane runs in")
+	c.Flags().StringVar(&k.Namespace, "causeway-namespace", "causeway-system", "in a cluster: the namespace that the control plane runs in")
 }

@@ -22,7 +22,7 @@ func Ask(ctx context.Context, listen string) (*Status, error) {
 	}
 	answer, err := client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("--listen: no agent answers at %s: %w", listen, errors.Unwrap(err))
+		return nil, fmt.Errorf("--listen: no agent answers at %s: start `causeway agent run`, or name the address that it listens on: %w", listen, errors.Unwrap(err))
 	}
 	defer answer.Body.Close()
 	s := &Status{}

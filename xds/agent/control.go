@@ -145,7 +145,7 @@ func (c *control) ask(ctx context.Context, method, path string) (*http.Response,
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("--state-dir: %s is the agent's: run this as root or as the agent's user", c.path)
 	case err != nil:
-		return nil, fmt.Errorf("--state-dir: no agent answers at %s: %w", c.path, errors.Unwrap(err))
+		return nil, fmt.Errorf("--state-dir: no agent answers at %s: start `causeway agent run`, or name the directory that it was given: %w", c.path, errors.Unwrap(err))
 	}
 	return answer, nil
 }

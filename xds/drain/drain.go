@@ -4,6 +4,7 @@ package drain
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -186,7 +187,10 @@ func (d *drain) ask(ctx context.Context, method, path string) ([]byte, error) {
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("--admin: no Envoy answers at %s: %w", d.admin, err)
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // without the URL, which says the address again
+		}
+		return nil, fmt.Errorf("--admin: no Envoy answers at %s: start it, or name the address that its bootstrap has as --admin-listen: %w", d.admin, err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))

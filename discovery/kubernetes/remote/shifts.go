@@ -43,6 +43,9 @@ func CurrentContext() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("kubeconfig: %w", err)
 	}
+	if len(config.Contexts) == 0 {
+		return "", errors.New("there is no kubeconfig file that names a cluster (KUBECONFIG, or ~/.kube/config): give one with --kubeconfig")
+	}
 	if config.CurrentContext == "" {
 		return "", errors.New("the kubeconfig file has no current context: name one with --context, or a file with --kubeconfig")
 	}
