@@ -16,6 +16,7 @@ var patterns = map[string]string{
 	`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`:        "a lower case name, for example shop or shop.example.com",
 	`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+$`:        "a host name with a dot, in lower case and without a wildcard, for example api.example.com",
 	`^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`: "a host name in lower case, without port and path, for example shop.example.com or *.example.com",
+	`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`:                                        `a trust domain in lower case, for example mesh.example.com`,
 	`^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`:     `an API group without its version, for example gateway.networking.k8s.io, or "" for a Service`,
 	`^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$`:                                    "the name of a kind, for example Service",
 	"^[A-Za-z0-9!#$%&'*+\\-.^_\\x60|~]+$":                                      "a name without spaces, colons and commas, for example x-user-id",
