@@ -23,8 +23,8 @@ func meshDoc(o *api.Overview, filter string, buttons node) *doc {
 	}
 	d.parts = append(d.parts, part{id: "now", body: meshNow(o)})
 	d.parts = append(d.parts, part{id: "shifts", title: "Shifts", quiet: true, body: []node{shiftsTable(o.Shifts)}})
-	d.parts = append(d.parts, part{id: "services", title: "Services", quiet: true, body: servicesTable(o.Services, filter)})
 	d.parts = append(d.parts, part{id: "troubles", title: "Objects with trouble", quiet: true, body: troublesTable(o)})
+	d.parts = append(d.parts, part{id: "services", title: "Services", quiet: true, body: servicesTable(o.Services, filter)})
 	d.parts = append(d.parts, part{id: "sources", title: "What is read, and how fresh it is", quiet: true, body: []node{sourcesTable(o)}})
 	d.parts = append(d.parts, part{id: "proxies", title: "Proxies and members", quiet: true, body: proxiesSummary(o)})
 	return d
@@ -173,9 +173,9 @@ func servicesTable(services []api.ServiceRow, filter string) []node {
 			health := fmt.Sprintf("%s: %s, %d of %d usable", b.Name, percent(b.Percent), b.Usable, b.Known)
 			shares = append(shares, el("div", class("backing"), el("span", class("key "+sideClass(b.Name)), ""), health))
 		}
-		rows = append(rows, row(link(here("services", s.Namespace, s.Name), s.Namespace+"/"+s.Name), s.Home, el("div", bar(s.Backings), shares), serviceState(s)))
+		rows = append(rows, row(link(here("services", s.Namespace, s.Name), s.Namespace+"/"+s.Name), serviceState(s), s.Home, el("div", bar(s.Backings), shares)))
 	}
-	out := []node{table("Services", []string{"Service", "Home", "Shares and health", "State"}, rows)}
+	out := []node{table("Services", []string{"Service", "State", "Home", "Shares and health"}, rows)}
 	if len(services) > shown || filter != "" {
 		out = append([]node{
 			el("form", attr("method", "get"), attr("role", "search"), to("action", here()),
