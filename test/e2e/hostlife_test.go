@@ -233,6 +233,13 @@ func startMetadata(t *testing.T, args ...string) *harness.Proxy {
 		Name: "metadata", Path: harness.Tool(t, "ec2-metadata-mock"), Dir: t.TempDir(), Env: []string{"HOME=" + t.TempDir()},
 		Args: append(args, "--imdsv2", "--hostname", host, "--port", port),
 	})
+	harness.Eventually(t, 30*time.Second, "the metadata service listens", func() error {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	})
 	return harness.StartProxy(t, harness.ProxyOptions{Name: "metadata", Kind: harness.ProxyHTTP, Target: address})
 }
 
