@@ -63,6 +63,8 @@ func metricFigures(g *v1alpha1.ShiftGuard, o *Observation) []v1alpha1.ShiftMetri
 			f.Error = "no answer yet"
 		case m.Error != "":
 			f.Error = strings.ToValidUTF8(m.Error[:min(len(m.Error), maxError)], "")
+		case !isFigure(m.Value):
+			f.Error = fmt.Sprintf("it is %v, which is no figure to judge by", m.Value)
 		default:
 			f.Value = metricText(m.Value)
 		}

@@ -1,6 +1,7 @@
 package shift
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -77,13 +78,14 @@ func TestAnalyze(t *testing.T) {
 	require.NotSame(t, first, Analyze(&v1alpha1.ShiftGuard{}, o, Verdict{Hold, "latency", "another"}, monday.Add(-time.Hour), first), "nor does a clock that was set back stop it")
 
 	guard := &v1alpha1.ShiftGuard{
-		Latency: &v1alpha1.ShiftLatency{Quantile: "0.5"}, Metrics: []v1alpha1.ShiftMetric{{Name: "carts"}, {Name: "logins"}, {Name: "queue"}},
+		Latency: &v1alpha1.ShiftLatency{Quantile: "0.5"}, Metrics: []v1alpha1.ShiftMetric{{Name: "carts"}, {Name: "logins"}, {Name: "queue"}, {Name: "ratio"}, {Name: "rate"}},
 	}
-	o.Metrics = []Metric{{Name: "queue", Error: strings.Repeat("é", 600)}, {Name: "carts", Value: 1.0 / 3}}
+	o.Metrics = []Metric{{Name: "queue", Error: strings.Repeat("é", 600)}, {Name: "carts", Value: 1.0 / 3}, {Name: "ratio", Value: math.NaN()}, {Name: "rate", Value: math.Inf(1)}}
 	more := Analyze(guard, o, Verdict{Result: Pass}, monday, nil)
 	require.Equal(t, []string{"49.7ms", "49.7ms"}, []string{more.Pods.Quantile, more.Instances.Quantile})
 	require.Equal(t, []v1alpha1.ShiftMetricFigure{
 		{Name: "carts", Value: "0.333333"}, {Name: "logins", Error: "no answer yet"}, {Name: "queue", Error: strings.Repeat("é", 512)},
+		{Name: "ratio", Error: "it is NaN, which is no figure to judge by"}, {Name: "rate", Error: "it is +Inf, which is no figure to judge by"},
 	}, more.Metrics)
 	guard.Latency.Quantile = "0.99"
 	require.Empty(t, Analyze(guard, o, Verdict{Result: Pass}, monday, nil).Pods.Quantile, "p99 has it")

@@ -44,6 +44,9 @@ func (o *Observation) metric(name string) *Metric {
 	return &o.Metrics[at]
 }
 
+// isFigure reports whether a value can be judged: a quotient of two nothings cannot.
+func isFigure(value float64) bool { return !math.IsNaN(value) && !math.IsInf(value, 0) }
+
 // metricText is the value of a metric with six figures.
 func metricText(value float64) string { return strconv.FormatFloat(value, 'g', 6, 64) }
 
@@ -58,7 +61,7 @@ func (e *evaluation) metric(m *v1alpha1.ShiftMetric) Verdict {
 		return hold(figure, "metric %s has no answer: %s", m.Name, answer.Error)
 	}
 	value := answer.Value
-	if math.IsNaN(value) || math.IsInf(value, 0) {
+	if !isFigure(value) {
 		return hold(figure, "metric %s is %v, which is no figure to judge by", m.Name, value)
 	}
 	for _, bound := range []struct {

@@ -127,9 +127,14 @@ func respond(w http.ResponseWriter, req *http.Request, answer func(*http.Request
 		writeError(w, err)
 		return
 	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		writeError(w, err) // an empty answer would say that all is well
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(v) // a client that went away
+	_, _ = w.Write(append(text, '\n')) // a client that went away
 }
 
 // failure is what the API answers in place of a view.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -97,17 +98,21 @@ func TestShiftOf(t *testing.T) {
 	}, bounds)
 	s.Spec.Guard = v1alpha1.ShiftGuard{
 		Latency: &v1alpha1.ShiftLatency{Quantile: "0.9", AtMost: &metav1.Duration{Duration: 300 * time.Millisecond}, MaxIncrease: "20"},
-		Metrics: []v1alpha1.ShiftMetric{{Name: "carts", AtLeast: "10", AtMost: "20"}, {Name: "queue", AtMost: "5"}, {Name: "new", AtMost: "5"}},
+		Metrics: []v1alpha1.ShiftMetric{{Name: "carts", AtLeast: "10", AtMost: "20"}, {Name: "queue", AtMost: "5"}, {Name: "new", AtMost: "5"}, {Name: "ratio", AtMost: "5"}},
 	}
 	s.Status.Analysis.Pods.Quantile, s.Status.Analysis.Instances.Quantile = "330ms", "300ms"
-	s.Status.Analysis.Metrics = []v1alpha1.ShiftMetricFigure{{Name: "queue", Error: "HTTP 403"}, {Name: "carts", Value: "12.5"}}
+	s.Status.Analysis.Metrics = []v1alpha1.ShiftMetricFigure{{Name: "queue", Error: "HTTP 403"}, {Name: "carts", Value: "12.5"}, {Name: "ratio", Value: "NaN"}}
 	bounds = nil
-	for _, b := range ShiftOf(s, nil, nil, Series{}, now).Bounds {
+	odd := ShiftOf(s, nil, nil, Series{}, now)
+	_, err := json.Marshal(odd)
+	require.NoError(t, err, "whatever a status says, there is JSON of it")
+	for _, b := range odd.Bounds {
 		bounds = append(bounds, fmt.Sprintf("%s: %s, %s: %s", b.Name, b.Value, b.Bound, b.State))
 	}
 	require.Equal(t, []string{
 		"p90 of the pods: 330 ms, at most 300 ms: broken", "p90 over that of the instances: 10 %, at most 20 %: met", "requests to the pods in 0s: 3000, at least 0: met",
 		"metric carts: 12.5, at least 10: met", "metric carts: 12.5, at most 20: met", "metric queue: not known: HTTP 403, at most 5: unknown", "metric new: not known, at most 5: unknown",
+		"metric ratio: not known, at most 5: unknown",
 	}, bounds)
 	s = shiftInStep()
 	require.Empty(t, v.Budget.Record)
@@ -156,6 +161,15 @@ func TestTraffic(t *testing.T) {
 	require.Len(t, v.CalledBy, mostCalls)
 	require.True(t, v.More)
 	require.Equal(t, Traffic{CalledBy: []Call{}, Calls: []Call{}, Callers: []string{}}, trafficOf(key("php"), nil, outcome.Calls{}))
+}
+
+// What cannot be said in JSON is a failure, and no empty answer with the status of a good one.
+func TestNoEmptyAnswers(t *testing.T) {
+	t.Parallel()
+	w := httptest.NewRecorder()
+	respond(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil), func(*http.Request) (any, error) { return math.NaN(), nil })
+	require.Equal(t, http.StatusInternalServerError, w.Code)
+	require.JSONEq(t, `{"error": "json: unsupported value: NaN"}`, w.Body.String())
 }
 
 // What is kept of a shift is bounded, the newest is exact, and of what is older the worst is told.

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -393,17 +394,16 @@ func actionsOf(s *v1alpha1.TrafficShift) []string {
 
 // number reads what a status has as a decimal number, 0 for what is none.
 func number(text string) float64 {
-	f, err := strconv.ParseFloat(text, 64)
-	if err != nil || f != f {
-		return 0
+	if f := known(text); f != nil {
+		return *f
 	}
-	return f
+	return 0
 }
 
-// known is a figure of a status, nil where it has none.
+// known is a figure of a status, nil where it has none. JSON has none for NaN and what is infinite.
 func known(text string) *float64 {
 	f, err := strconv.ParseFloat(text, 64)
-	if err != nil {
+	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 		return nil
 	}
 	return &f
