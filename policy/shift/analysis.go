@@ -30,15 +30,7 @@ func Analyze(g *v1alpha1.ShiftGuard, o *Observation, v Verdict, now time.Time, p
 		Time: &metav1.Time{Time: now}, Paths: pathFigures(o),
 		Verdict: string(v.Result), Reason: v.Reason, LeftOut: leftOutText(o), Metrics: metricFigures(g, o),
 	}
-	source, target := figures(&o.Source, &o.Target, o.TCP), figures(&o.Target, &o.Source, o.TCP)
-	if q := quantileOf(g); g.Latency != nil && q != defaultQuantile {
-		for side, f := range map[*Side]*v1alpha1.ShiftFigures{&o.Source: source, &o.Target: target} {
-			if f.P99 != "" {
-				f.Quantile = latency(side.Latency.Quantile(q))
-			}
-		}
-	}
-	setFigures(&a.Pods, &a.Instances, o, source, target)
+	setFigures(&a.Pods, &a.Instances, o, figures(g, &o.Source, &o.Target, o.TCP), figures(g, &o.Target, &o.Source, o.TCP))
 	if s := o.Shadow; s != nil {
 		a.Shadow = &v1alpha1.ShiftComparison{
 			Compared: int64(s.Compared), StatusDiffers: int64(s.StatusDiffers), SizeDiffers: int64(s.SizeDiffers),
@@ -86,13 +78,16 @@ func setFigures(pods, instances **v1alpha1.ShiftFigures, o *Observation, source,
 	}
 }
 
-func figures(c, other *Side, tcp bool) *v1alpha1.ShiftFigures {
+func figures(g *v1alpha1.ShiftGuard, c, other *Side, tcp bool) *v1alpha1.ShiftFigures {
 	f := &v1alpha1.ShiftFigures{Requests: int64(c.Requests), StoodIn: int64(other.FailedOver), Open: int64(c.Open)} //nolint:gosec // far below 2^63
 	if c.Requests > 0 {
 		f.SuccessRate = successPercent(c.Failed(), c.Requests)
 		f.Statuses = statusParts(c.Codes)
 		if !tcp {
 			f.P50, f.P99 = latency(c.Latency.Quantile(.5)), latency(c.Latency.Quantile(.99))
+			if q := quantileOf(g); q != defaultQuantile {
+				f.Quantile = latency(c.Latency.Quantile(q))
+			}
 		}
 	}
 	return f
