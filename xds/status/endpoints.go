@@ -72,12 +72,14 @@ func Services(r, inForce catalog.Reader, proxies []server.ProxyStatus, only stri
 			about = append(about, discovery.ObjectName{Kind: p.Kind, Key: p.Key})
 		}
 	}
-	findings := make(map[string][]string)
-	all := func() []policy.Finding { return resolve.Validate(r) }
-	if only != "" {
-		all = func() []policy.Finding { return resolve.ValidateOnly(r, about) }
+	var found []policy.Finding
+	if only == "" {
+		found = resolve.Validate(r)
+	} else {
+		found = resolve.ValidateOnly(r, about)
 	}
-	for _, f := range all() {
+	findings := make(map[string][]string)
+	for _, f := range found {
 		findings[f.Object.String()] = append(findings[f.Object.String()], f.String())
 	}
 	for _, m := range models {
