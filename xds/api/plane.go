@@ -99,10 +99,16 @@ func (p *Plane) Service(_ context.Context, key discovery.Key) (*Service, error) 
 	if v == nil {
 		return nil, p.unknown("Service", key)
 	}
-	if u := p.Store.Units([]string{"service/" + key.String()})[0]; len(u.HeldFor) > 0 {
-		v.Findings = append(v.Findings, "Service "+key.String()+": "+status.HeldText(u.HeldFor))
-	}
+	v.Findings = append(v.Findings, p.held(key.String())...)
 	return v, nil
+}
+
+// held says whether proxies have an older configuration of a Service, in a sentence, none if they have not.
+func (p *Plane) held(service string) []string {
+	if u := p.Store.Units([]string{"service/" + service})[0]; len(u.HeldFor) > 0 {
+		return []string{"Service " + service + ": " + status.HeldText(u.HeldFor)}
+	}
+	return nil
 }
 
 // unknown says that there is no such object, or that this is not known yet.
@@ -237,9 +243,7 @@ func (p *Plane) Endpoints(_ context.Context, service string) ([]status.Service, 
 	}
 	for i := range services {
 		v := &services[i]
-		if u := p.Store.Units([]string{"service/" + v.Service})[0]; len(u.HeldFor) > 0 {
-			v.Findings = append(v.Findings, "Service "+v.Service+": "+status.HeldText(u.HeldFor))
-		}
+		v.Findings = append(v.Findings, p.held(v.Service)...)
 	}
 	return services, nil
 }
