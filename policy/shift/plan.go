@@ -212,19 +212,15 @@ func (p planner) sourceEvidence(out *plannedStep, s *step, window time.Duration)
 	if l == nil || l.MaxIncrease == "" || s.share == 0 || s.share > Whole/2 {
 		return
 	}
-	q, ok := number(l.Quantile)
-	if !ok || q <= 0 || q >= 1 {
-		q = defaultQuantile
-	}
-	needed, rate := leastForQuantile(q), p.in.Demand.Now*(1-s.share.Part())
+	needed, rate := leastForQuantile(quantileOf(&p.spec.Guard)), p.in.Demand.Now*(1-s.share.Part())
 	if rate*window.Seconds() >= float64(needed) {
 		return
 	}
 	out.ends = false
 	takes := time.Duration(math.Ceil(min(float64(needed)/rate, maxEvidence.Seconds()))) * time.Second
 	out.Warnings = append(out.Warnings, fmt.Sprintf(
-		"the source takes %s for the %s requests that tell its p%s (guard.latency.maxIncrease), and the guard's window is %s: the step does not end at this rate; widen the window, or state a lower quantile",
-		phrase.Roughly(takes), thousands(needed), trimFloat(100*q), phrase.Roughly(window)))
+		"the source takes %s for the %s requests that tell its %s (guard.latency.maxIncrease), and the guard's window is %s: the step does not end at this rate; widen the window, or state a lower quantile",
+		phrase.Roughly(takes), thousands(needed), QuantileName(&p.spec.Guard), phrase.Roughly(window)))
 }
 
 // maxEvidence bounds what is said of very few requests.
