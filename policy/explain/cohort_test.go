@@ -77,16 +77,22 @@ func TestCohorts(t *testing.T) {
 	require.Empty(t, w.ask("POST", "http://php/").Mirrors)
 }
 
-// The side of a user is where the position falls in the intervals of a rule
-// with several backends.
-func TestCohortOfNestedBackends(t *testing.T) {
-	t.Parallel()
+// split returns a world with two Services, and backends of a rule that are both.
+func split(t *testing.T) (world, []gatewayv1.HTTPBackendRef) {
+	t.Helper()
 	w := newWorld(t)
 	for _, name := range []string{"php", "cart"} {
 		w.service("web", name)
 		w.pods("web", name, discovery.Endpoint{ID: name, Address: "10.0.0.1"})
 	}
-	refs := append(to("php"), to("cart")...)
+	return w, append(to("php"), to("cart")...)
+}
+
+// The side of a user is where the position falls in the intervals of a rule
+// with several backends.
+func TestCohortOfNestedBackends(t *testing.T) {
+	t.Parallel()
+	w, refs := split(t)
 	refs[0].Weight, refs[1].Weight = new(int32(9)), new(int32(1))
 	w.route("web", "split", 1, gatewayv1.HTTPRouteRule{BackendRefs: refs})
 	w.shift("php", &v1alpha1.ShiftCohort{Header: "x-user"}, v1alpha1.TrafficShiftStatus{Percent: "25"})
@@ -111,12 +117,7 @@ func TestCohortOfNestedBackends(t *testing.T) {
 // Where backends want different paths a proxy draws the backend before it looks at the key, so no position can be told.
 func TestCohortOfBackendsWithDifferentPaths(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	for _, name := range []string{"php", "cart"} {
-		w.service("web", name)
-		w.pods("web", name, discovery.Endpoint{ID: name, Address: "10.0.0.1"})
-	}
-	refs := append(to("php"), to("cart")...)
+	w, refs := split(t)
 	refs[1].Filters = []gatewayv1.HTTPRouteFilter{{Type: gatewayv1.HTTPRouteFilterURLRewrite, URLRewrite: &gatewayv1.HTTPURLRewriteFilter{
 		Path: &gatewayv1.HTTPPathModifier{Type: gatewayv1.FullPathHTTPPathModifier, ReplaceFullPath: new("/cart")},
 	}}}
