@@ -22,7 +22,7 @@ type Call struct {
 // Calls are those of a time.
 type Calls struct {
 	Calls []Call
-	// Over is how long a time that is, 0 for none yet.
+	// Over is how long a time that is, two minutes at most; it may be 0 at its begin.
 	Over time.Duration
 	// Dropped is true where more workloads call than are counted.
 	Dropped bool

@@ -47,7 +47,7 @@ type Service struct {
 // Traffic is who calls a Service and whom its pods and instances call, by the load reports of the proxies that are connected to
 // the control plane that answers. Load reports have no latencies.
 type Traffic struct {
-	// Seconds that the figures are of, up to two minutes; 0 before there are any.
+	// Seconds that the figures are of, up to two minutes.
 	Seconds float64 `json:"seconds"`
 	// CalledBy and Calls have those with the most requests first, at most 50.
 	CalledBy []Call `json:"calledBy"`

@@ -18,9 +18,8 @@ const (
 
 // callKey is a workload that calls a backing.
 type callKey struct {
-	caller  discovery.Key
-	gateway bool
-	to      backingKey
+	from caller
+	to   backingKey
 }
 
 // calls are who calls whom, of the minute under way and of the one before. Proxies report every ten seconds, so that two minutes
@@ -44,23 +43,31 @@ func (c *calls) at(now time.Time) {
 	c.now, c.began, c.dropped = make(map[callKey]*traffic), now, false
 }
 
-// of returns the counts of a workload's calls, which count for nothing if there are too many workloads.
-func (c *calls) of(node string, to backingKey) *traffic {
+// caller is a workload whose proxies call.
+type caller struct {
+	discovery.Key
+
+	gateway bool
+}
+
+// callerOf returns the workload of a proxy, false for a node id that is none.
+func callerOf(node string) (caller, bool) {
 	role, namespace, workload, _, ok := naming.ParseNode(node)
-	if !ok {
-		return &traffic{}
-	}
-	key := callKey{discovery.Key{Namespace: namespace, Name: workload}, role == string(resource.Gateway), to}
-	t := c.now[key]
+	return caller{discovery.Key{Namespace: namespace, Name: workload}, role == string(resource.Gateway)}, ok
+}
+
+// add counts what a workload has sent to a backing, unless there are too many workloads.
+func (c *calls) add(from caller, to backingKey, issued, success, failed uint64) {
+	t := c.now[callKey{from, to}]
 	if t == nil {
-		t = &traffic{}
 		if len(c.now) >= maxCalls {
 			c.dropped = true
-			return t
+			return
 		}
-		c.now[key] = t
+		t = &traffic{}
+		c.now[callKey{from, to}] = t
 	}
-	return t
+	t.add(issued, success, failed)
 }
 
 // Calls returns who has called whom of late, by the load reports to this replica, in no order.
@@ -80,7 +87,7 @@ func (r *Recorder) Calls() outcome.Calls {
 	out := outcome.Calls{Over: now.Sub(r.calls.beganBefore), Dropped: r.calls.dropped}
 	for key, t := range sums {
 		out.Calls = append(out.Calls, outcome.Call{
-			Caller: key.caller, Gateway: key.gateway, Service: key.to.service, Backing: key.to.backing, Issued: t.issued, Success: t.success, Failed: t.failed,
+			Caller: key.from.Key, Gateway: key.from.gateway, Service: key.to.service, Backing: key.to.backing, Issued: t.issued, Success: t.success, Failed: t.failed,
 		})
 	}
 	return out

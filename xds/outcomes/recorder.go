@@ -227,9 +227,10 @@ func (r *Recorder) Load(id string, interval time.Duration, clusters []*endpointv
 	defer b.end()
 	defer b.confirm(interval)
 	b.calls.at(b.now)
+	from, known := callerOf(id)
 	b.node.open = nil // each report names all clusters where anything is under way
 	for _, c := range clusters {
-		b.sent(c)
+		b.sent(c, from, known)
 		t, ok := parseCluster(c.GetClusterName())
 		if !ok || t.mirrored || naming.FailsOver(c.GetClusterName()) || !b.shifted(t.Service) || !b.has(t) {
 			continue

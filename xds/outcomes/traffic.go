@@ -30,8 +30,9 @@ func (t *traffic) add(issued, success, failed uint64) {
 	t.failed += failed
 }
 
-// sent counts the requests of a cluster, in shifts and outside of them. Copies of requests are none.
-func (b *batch) sent(c *endpointv3.ClusterStats) {
+// sent counts the requests of a cluster, in shifts and outside of them, and by their caller where that is known. Copies of
+// requests are none.
+func (b *batch) sent(c *endpointv3.ClusterStats, from caller, known bool) {
 	t, ok := parseCluster(c.GetClusterName())
 	if !ok {
 		// The cluster of an InstanceGroup has the name of its backing's and one part more.
@@ -48,7 +49,7 @@ func (b *batch) sent(c *endpointv3.ClusterStats) {
 		if !t.chosen { // each locality of the cluster is of one backing
 			key.backing = discovery.BackingName(zone.GetLocality().GetSubZone())
 		}
-		if _, known := discovery.ParseBacking(key.backing.String()); !known {
+		if _, real := discovery.ParseBacking(key.backing.String()); !real {
 			continue // proxies must not make up series
 		}
 		of := b.traffic[key]
@@ -61,8 +62,8 @@ func (b *batch) sent(c *endpointv3.ClusterStats) {
 		}
 		issued, success, failed := zone.GetTotalIssuedRequests(), zone.GetTotalSuccessfulRequests(), zone.GetTotalErrorRequests()
 		of.add(issued, success, failed)
-		if issued+success+failed > 0 {
-			b.calls.of(b.id, key).add(issued, success, failed)
+		if known && issued+success+failed > 0 {
+			b.calls.add(from, key, issued, success, failed)
 		}
 	}
 }
