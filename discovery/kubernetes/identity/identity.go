@@ -81,11 +81,19 @@ func New(o Options) (*Identity, error) {
 // Keep makes and renews the certificate until the context ends, as long as the operator gives none, and publishes the CA in
 // namespaces that Want names. Each replica does.
 func (i *Identity) Keep(ctx context.Context, c Certificate) error {
-	ticker := time.NewTicker(i.every)
+	return repeat(ctx, i.every, func() error { return i.look(ctx, c) }, func(err error) {
+		i.log.Error("the certificate of the xDS listener cannot be kept; it is tried again", "every", i.every, "error", err)
+	}, i.wanted, func(namespace string) { i.publishTo(ctx, c, namespace) })
+}
+
+// repeat takes a step with each tick until the context ends; its only error is the context's. What fails is told once, until
+// something else fails or nothing. What comes between is done, and the step taken anew.
+func repeat[T any](ctx context.Context, every time.Duration, step func() error, tell func(error), between <-chan T, do func(T)) error {
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	failed := ""
 	for {
-		err := i.look(ctx, c)
+		err := step()
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -93,14 +101,14 @@ func (i *Identity) Keep(ctx context.Context, c Certificate) error {
 			failed = ""
 		case err.Error() != failed:
 			failed = err.Error()
-			i.log.Error("the certificate of the xDS listener cannot be kept; it is tried again", "every", i.every, "error", err)
+			tell(err)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-		case namespace := <-i.wanted:
-			i.publishTo(ctx, c, namespace)
+		case v := <-between:
+			do(v)
 		}
 	}
 }

@@ -60,27 +60,9 @@ func (i *Identity) Publish(ctx context.Context, c Certificate) error {
 	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
 		return ctx.Err()
 	}
-	ticker := time.NewTicker(i.every)
-	defer ticker.Stop()
-	failed := ""
-	for {
-		err := i.publish(ctx, c, namespaces.Lister(), maps.Lister())
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err == nil:
-			failed = ""
-		case err.Error() != failed:
-			failed = err.Error()
-			i.log.Error("pods cannot verify the control plane everywhere; it is tried again", "every", i.every, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		case <-changed:
-		}
-	}
+	return repeat(ctx, i.every, func() error { return i.publish(ctx, c, namespaces.Lister(), maps.Lister()) }, func(err error) {
+		i.log.Error("pods cannot verify the control plane everywhere; it is tried again", "every", i.every, "error", err)
+	}, changed, func(struct{}) {})
 }
 
 var errNoBundle = errors.New("the CA in --xds-client-ca has not signed the certificate in --xds-tls-cert, so nobody knows by which CA pods are to verify it: " +
