@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ the cluster reach (docs/page.md).`,
 			reader := &api.Remote{Get: func(ctx context.Context, path string, query url.Values, out any) error {
 				err := kept.Do(ctx, http.MethodGet, path, query, out)
 				if e, ok := errors.AsType[*client.Error](err); ok {
-					return api.ErrorOf(e.Status, e.Text)
+					return &api.Error{Status: e.Status, Text: cmp.Or(e.Text, http.StatusText(e.Status))}
 				}
 				return err
 			}}

@@ -5,7 +5,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -151,7 +150,8 @@ func writeError(w http.ResponseWriter, err error) {
 
 // Remote is a Reader that asks another control plane by its API.
 type Remote struct {
-	// Get asks for a path with a query, and decodes the answer. Its errors for answers other than 200 are an Error.
+	// Get asks for a path with a query, and decodes the answer. Of answers other than 200 its errors say what they say; where they
+	// are an Error, they have the status too.
 	Get func(ctx context.Context, path string, query url.Values, out any) error
 }
 
@@ -254,13 +254,4 @@ func (r *Remote) Shifts(ctx context.Context, name string) (*describe.View, error
 		query = url.Values{"shift": {name}}
 	}
 	return get[describe.View](ctx, r, query, "shifts")
-}
-
-// ErrorOf reads what the API has answered in place of a view.
-func ErrorOf(code int, body string) *Error {
-	var f failure
-	if json.Unmarshal([]byte(body), &f) != nil {
-		f.Error = body
-	}
-	return &Error{code, cmp.Or(f.Error, http.StatusText(code))}
 }

@@ -44,3 +44,22 @@ func TestAll(t *testing.T) {
 	_, err = All[[]int](t.Context(), c, "/v1/nothing")
 	require.ErrorContains(t, err, "404 Not Found")
 }
+
+// What an answer says is told, be it the API's JSON or what something else on the way has written; who does not know the path is
+// of another version.
+func TestAnswersThatAreNone(t *testing.T) {
+	for body, want := range map[string]*Error{
+		`{"error":"gone"}`:     {Status: 404, Text: "gone"},
+		"<html>":               {Status: 502, Text: "<html>"},
+		"404 page not found\n": {Status: 404, Text: "it does not know /api/v1/status: it is of another version than this command; use the command of its version"},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(want.Status)
+			_, _ = w.Write([]byte(body))
+		}))
+		want.Address = server.Listener.Addr().String()
+		err := (&Client{Address: want.Address}).Do(t.Context(), http.MethodGet, "/api/v1/status", nil, &struct{}{})
+		server.Close()
+		require.Equal(t, want, err)
+	}
+}
