@@ -84,8 +84,11 @@ func TestAnalyze(t *testing.T) {
 	more := Analyze(guard, o, Verdict{Result: Pass}, monday, nil)
 	require.Equal(t, []string{"49.7ms", "49.7ms"}, []string{more.Pods.Quantile, more.Instances.Quantile})
 	require.Equal(t, []v1alpha1.ShiftMetricFigure{
-		{Name: "carts", Value: "0.333333"}, {Name: "logins", Error: "no answer yet"}, {Name: "queue", Error: strings.Repeat("é", 512)},
-		{Name: "ratio", Error: "it is NaN, which is no figure to judge by"}, {Name: "rate", Error: "it is +Inf, which is no figure to judge by"},
+		{Name: "carts", Value: "0.333333"},
+		{Name: "logins", Error: "no answer yet"},
+		{Name: "queue", Error: strings.Repeat("é", 512)},
+		{Name: "ratio", Error: "it is NaN, which is no figure to judge by"},
+		{Name: "rate", Error: "it is +Inf, which is no figure to judge by"},
 	}, more.Metrics)
 	guard.Latency.Quantile = "0.99"
 	require.Empty(t, Analyze(guard, o, Verdict{Result: Pass}, monday, nil).Pods.Quantile, "p99 has it")

@@ -49,7 +49,7 @@ func (b *batch) sent(c *endpointv3.ClusterStats, from caller, known bool) {
 		if !t.chosen { // each locality of the cluster is of one backing
 			key.backing = discovery.BackingName(zone.GetLocality().GetSubZone())
 		}
-		if _, real := discovery.ParseBacking(key.backing.String()); !real {
+		if _, named := discovery.ParseBacking(key.backing.String()); !named {
 			continue // proxies must not make up series
 		}
 		of := b.traffic[key]
